@@ -1,0 +1,97 @@
+"""Checks a configuration against the real files, before any long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from MLTools.NanoML import nanoaod
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.document import Key
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import load_selection
+
+from data_processing.datasets import resolve_datasets
+from data_processing.skim import plan_branches
+
+__all__ = ["check"]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What conversion will find, and where it comes from."""
+
+    dataset: str
+    file: str
+    place: str
+    branches: dict[str, Branch]
+
+
+def check(config: Config) -> list[str]:
+    """Check branches, features and objects against the first file of each dataset.
+
+    Returns
+    -------
+    What was checked, in words.
+
+    Raises
+    ------
+    ConfigError
+        All that is missing, a line each.
+    """
+    done = []
+    problems: list[str] = []
+    for name, files in resolve_datasets(config).items():
+        with RootFile(files[0]) as file:
+            try:
+                columns = _columns(config, name, file)
+                problems += _missing(config, columns)
+                done.append(f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches")
+            except ConfigError:
+                raise
+            except NanoMLError as problem:
+                problems.append(f"{config.where('skim')}: {problem}")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return done
+
+
+def _columns(config: Config, dataset: str, file: RootFile) -> _Columns:
+    if config.skim is None:
+        return _Columns(dataset, file.path, "file", file.branches)
+    selection = load_selection(config.skim.selection, config.base)
+    plan = plan_branches(file, selection, config.skim.keep)
+    return _Columns(dataset, file.path, "skim", plan.written)
+
+
+def _missing(config: Config, columns: _Columns) -> list[str]:
+    if config.convert is None:
+        return []
+    problems = []
+    for number, feature in enumerate(config.convert.features):
+        actual = nanoaod.resolve(feature, columns.branches)
+        if actual is None:
+            problems.append(_absent(config, columns, ("convert", "features", number), feature, columns.branches))
+        elif not columns.branches[actual].is_flat:
+            message = f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
+            problems.append(str(config.error("convert", "features", number, message=message)))
+    for collection, objects in config.convert.objects.items():
+        members = {b.field for b in columns.branches.values() if b.is_jagged and b.collection == collection}
+        if not members:
+            known = {branch.collection for branch in columns.branches.values() if branch.collection}
+            problems.append(_absent(config, columns, ("convert", "objects", collection), collection, known))
+            continue
+        wanted = [*objects.fields, *([objects.order.lstrip("-")] if objects.order else [])]
+        for field in wanted:
+            if field not in members:
+                problems.append(_absent(config, columns, ("convert", "objects", collection), f"{collection}_{field}", columns.branches))
+    return problems
+
+
+def _absent(config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
+    where = f"is in no {columns.place} of dataset {columns.dataset} (first file: {columns.file})."
+    hint = nanoaod.did_you_mean(name, known)
+    if not hint and columns.place == "skim":
+        hint = " A branch of the input must be listed in skim.keep."
+    return str(config.error(*keys, message=f'"{name}" {where}{hint}'.rstrip(".")))

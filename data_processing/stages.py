@@ -1,0 +1,169 @@
+"""The stages of this part, as tasks: skim, convert, score."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.books import Books
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.runner import Stage, usable_cores
+from MLTools.NanoML.selection import load_selection, source_files
+from MLTools.NanoML.task import Task, source_of
+
+from data_processing.convert import ConvertJob, Objects, Sample, convert_files, truncation_lines
+from data_processing.datasets import find_files, output_names, resolve_datasets
+from data_processing.score import ScoreJob, score_file
+from data_processing.skim import SkimJob, skim_file
+
+__all__ = ["convert_stage", "score_stage", "skim_stage", "skim_tasks", "stages"]
+
+
+_READING = ("MLTools.NanoML.nanoaod", "MLTools.NanoML.rootfile", "MLTools.NanoML.books")
+_SKIM = (*_READING, "MLTools.NanoML.events", "MLTools.NanoML.cutflow", "MLTools.NanoML.selection")
+_SKIM = (*_SKIM, "data_processing.nanowriter", "data_processing.skim")
+_CONVERT = (*_READING, "data_processing.convert")
+_SCORE = (*_READING, "MLTools.NanoML.model", "MLTools.NanoML.folds", "data_processing.nanowriter", "data_processing.score")
+
+
+def stages(config: Config) -> dict[str, Stage]:
+    """The stages of this part that a configuration asks for.
+
+    Raises
+    ------
+    NanoMLError
+        A dataset has no files, or the selection cannot be imported.
+    """
+    files = resolve_datasets(config)
+    found = {}
+    if config.skim:
+        found["skim"] = skim_stage(config, files)
+    if config.convert:
+        found["convert"] = convert_stage(config, files)
+    if config.score or (config.train and files):
+        found["score"] = score_stage(config, files)
+    return found
+
+
+def skim_tasks(files: Sequence[str], directory: Path, settings: dict[str, Any], base: Path, chunk: int, prefix: str = "") -> list[Task]:
+    """One task for each file to be skimmed into a directory.
+
+    Parameters
+    ----------
+    files
+        Paths and URLs.
+    directory
+        Of the skims.
+    settings
+        selection, keep and compression, as in `SkimJob`.
+    base
+        Directory that a selection's file is relative to.
+    chunk
+        Events read at once.
+    prefix
+        Of the tasks' names: the dataset.
+    """
+    sources = (*source_of(*_SKIM), *source_files(load_selection(settings["selection"], base)))
+    tasks = []
+    for file, name in output_names(list(files)).items():
+        job = SkimJob(file, directory / name, base=str(base), chunk=chunk, **settings)
+        work = functools.partial(skim_file, job)
+        tasks.append(Task("skim", prefix + Path(name).stem, (file,), (job.output,), settings, sources, work))
+    return tasks
+
+
+def skim_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events and weights, one line for each dataset; `done` are the books of each task."""
+    groups: dict[str, Books] = {}
+    for name, books in done.items():
+        groups.setdefault(name.rpartition("/")[0], Books()).files.extend(Books.from_dict(dict(books)).files)
+    lines = []
+    for name, books in groups.items():
+        steps = ", ".join(f"{step.cut} {step.events:,}" for step in books.cutflow)
+        head = f"{name}: " if name else ""
+        lines.append(f"{head}{books.selected:,} of {books.entries:,} events kept, sum of weights {books.sum_of_weights:.6g} ({steps})")
+    return lines
+
+
+def skim_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+    """Skims of all datasets."""
+    assert config.skim is not None
+    skim, layout = config.skim, Layout.of(config)
+    settings = {"selection": skim.selection, "keep": list(skim.keep), "compression": skim.compression}
+    tasks = [
+        task
+        for name, paths in files.items()
+        for task in skim_tasks(paths, layout.skims(name), settings, config.base, skim.chunk, name + "/")
+    ]
+    return Stage("skim", tasks, skim.workers or usable_cores(), skim_summary)
+
+
+def _root_files(config: Config, files: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What the stages after the skim read: the skims, or the datasets' files where there is no skim."""
+    if config.skim is None:
+        return files
+    layout = Layout.of(config)
+    return {name: [str(layout.skims(name) / output) for output in output_names(paths).values()] for name, paths in files.items()}
+
+
+def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+    """One HDF5 file for each dataset."""
+    assert config.convert is not None
+    convert, layout = config.convert, Layout.of(config)
+    objects = {name: Objects(wanted.fields, wanted.max, wanted.order) for name, wanted in convert.objects.items()}
+    tasks = []
+    for name, paths in _root_files(config, files).items():
+        dataset = config.datasets[name]
+        job = ConvertJob(
+            paths,
+            layout.hdf5(name),
+            convert.features,
+            objects,
+            Sample(name, dataset.class_, dataset.cross_section, dataset.is_data),
+            config.classes,
+            config.luminosity,
+            convert.compression or "none",
+            convert.chunk,
+        )
+        settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
+        settings.update(classes=list(config.classes), luminosity=config.luminosity)
+        settings.pop("chunk")
+        settings["dataset"].pop("files")
+        tasks.append(Task("convert", name, tuple(paths), (job.output,), settings, source_of(*_CONVERT), functools.partial(convert_files, job)))
+    return Stage("convert", tasks, usable_cores(), convert_summary)
+
+
+def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events of each file, and what was cut off; `done` are the metadata of each file."""
+    lines = []
+    for name, metadata in done.items():
+        sample = metadata["datasets"][0]
+        label = f"class {sample['class']}" if sample["class"] else "data" if sample["is_data"] else "no class"
+        lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
+        lines += truncation_lines(name, metadata)
+    return lines
+
+
+def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+    """Scores of all datasets, or of the files that `score.files` names."""
+    layout, score = Layout.of(config), config.score
+    model = config.path(score.model) if score and score.model else layout.model
+    if score and score.files:
+        groups = {"": find_files(score.files, config.base)}
+    else:
+        groups = _root_files(config, files)
+    tasks = [task for name, paths in groups.items() for task in score_tasks(paths, layout.scores(name), model, f"{name}/" if name else "")]
+    return Stage("score", tasks, usable_cores())
+
+
+def score_tasks(files: Sequence[str], directory: Path, model: Path, prefix: str = "") -> list[Task]:
+    """One task for each file to be scored; parameters as in `skim_tasks`."""
+    tasks = []
+    for file, name in output_names(list(files)).items():
+        job = ScoreJob(file, directory / name, model)
+        work = functools.partial(score_file, job)
+        tasks.append(Task("score", prefix + Path(name).stem, (file, str(model)), (job.output,), {}, source_of(*_SCORE), work))
+    return tasks

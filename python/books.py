@@ -1,0 +1,203 @@
+"""The books: what was read, what was kept, and the weights, file by file. Nothing is lost in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML import __version__, nanoaod
+from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootfile import PROVENANCE, RootFile
+
+__all__ = ["Books", "FileBooks", "Provenance", "add_steps", "books_of", "event_weights"]
+
+
+@dataclass
+class FileBooks:
+    """The books of one input file.
+
+    Attributes
+    ----------
+    file
+        Its path or URL.
+    entries
+        Events in it.
+    selected
+        Events of it that were kept.
+    sum_of_weights
+        Sum of the generator weights of all events that stand behind the file: of the Runs tree, which also
+        counts events that were skimmed away before. In data, the number of events.
+    sum_of_weights_source
+        Where that number comes from.
+    is_data
+        Whether it is collision data: it has no generator weights.
+    cutflow
+        What was left after each cut; empty if there was no selection.
+    """
+
+    file: str
+    entries: int
+    selected: int
+    sum_of_weights: float
+    sum_of_weights_source: str
+    is_data: bool
+    cutflow: list[Step] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> FileBooks:
+        """Undo `dataclasses.asdict`."""
+        return cls(**{**content, "cutflow": [Step(**step) for step in content["cutflow"]]})
+
+
+@dataclass
+class Books:
+    """The books of any number of input files."""
+
+    files: list[FileBooks] = field(default_factory=list)
+
+    @property
+    def entries(self) -> int:
+        """Events read."""
+        return sum(file.entries for file in self.files)
+
+    @property
+    def selected(self) -> int:
+        """Events kept."""
+        return sum(file.selected for file in self.files)
+
+    @property
+    def sum_of_weights(self) -> float:
+        """Sum of the generator weights behind all files."""
+        return math.fsum(file.sum_of_weights for file in self.files)
+
+    @property
+    def is_data(self) -> bool | None:
+        """Whether all files are data; None if data and simulation are mixed, or if there are no files."""
+        kinds = {file.is_data for file in self.files}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
+    def cutflow(self) -> list[Step]:
+        """Sum of the files' cut flows."""
+        return add_steps(file.cutflow for file in self.files)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain content, for JSON, with the sums."""
+        return {
+            "files": [asdict(file) for file in self.files],
+            "entries": self.entries,
+            "selected": self.selected,
+            "sum_of_weights": self.sum_of_weights,
+            "cutflow": [asdict(step) for step in self.cutflow],
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Books:
+        """Undo `as_dict`."""
+        return cls([FileBooks.from_dict(file) for file in content["files"]])
+
+
+def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
+    """Add cut flows, cut by cut, in the order in which the cuts first appear."""
+    total: dict[str, Step] = {}
+    for flow in flows:
+        for step in flow:
+            sofar = total.setdefault(step.cut, Step(step.cut, 0, 0.0))
+            sofar.events += step.events
+            sofar.weights += step.weights
+    return list(total.values())
+
+
+@dataclass
+class Provenance:
+    """What a ROOT file of the pipeline says of itself, in its TObjString `nanoml`.
+
+    Attributes
+    ----------
+    kind
+        "skim" or "scores".
+    books
+        Of the files that it was made from.
+    selection
+        The selection that was run, or None.
+    columns
+        Column name to {"dtype", "title"} of the columns that were made.
+    model
+        For scores: name and hash of the model.
+    not_copied
+        Objects of the input that could not be copied.
+    """
+
+    kind: str
+    books: Books
+    selection: str | None = None
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    not_copied: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Text for the file."""
+        content = {
+            "schema": 1,
+            "creator": f"NanoML {__version__}",
+            "kind": self.kind,
+            "selection": self.selection,
+            "columns": self.columns,
+            "model": self.model,
+            "not_copied": self.not_copied,
+            "books": self.books.as_dict(),
+        }
+        return json.dumps(content, allow_nan=False)
+
+    @classmethod
+    def of(cls, file: RootFile) -> Provenance | None:
+        """Read it from a file; None for a file that NanoML did not write.
+
+        Raises
+        ------
+        NanoMLError
+            There is one that cannot be understood.
+        """
+        text = file.string(PROVENANCE)
+        if text is None:
+            return None
+        try:
+            content = json.loads(text)
+            return cls(
+                content["kind"],
+                Books.from_dict(content["books"]),
+                content["selection"],
+                content["columns"],
+                content["model"],
+                content["not_copied"],
+            )
+        except (ValueError, KeyError, TypeError) as problem:
+            raise NanoMLError(f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again.") from None
+
+
+def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float64]:
+    """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones where there is none (data)."""
+    if "genWeight" not in arrays:
+        return np.ones(length)
+    return np.asarray(ak.to_numpy(arrays["genWeight"]), dtype=np.float64)
+
+
+def books_of(file: RootFile) -> FileBooks:
+    """Open the books of a file that was not skimmed here: entries and sum of weights, nothing selected yet."""
+    runs = file.other_tree("Runs") or {}
+    name = next((name for name in nanoaod.SUM_OF_WEIGHTS if name in runs), None)
+    if name is not None:
+        total = math.fsum(ak.to_list(runs[name]))
+        return FileBooks(file.path, file.entries, 0, total, f"Runs/{name}", False)
+    if "genWeight" in file.branches:
+        weights = file.read(["genWeight"])["genWeight"]
+        return FileBooks(file.path, file.entries, 0, math.fsum(ak.to_list(weights)), "genWeight of the file's events", False)
+    return FileBooks(file.path, file.entries, 0, float(file.entries), "number of events (data)", True)

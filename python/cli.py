@@ -1,0 +1,99 @@
+"""The command `nanoml`."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn, Optional
+
+import click
+
+from MLTools.NanoML import __version__
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["main", "nanoml"]
+
+_COMMANDS = {
+    "run": "MLTools.NanoML.commands.run",
+    "skim": "MLTools.NanoML.commands.skim",
+    "convert": "MLTools.NanoML.commands.convert",
+    "train": "MLTools.NanoML.commands.stages",
+    "evaluate": "MLTools.NanoML.commands.stages",
+    "export": "MLTools.NanoML.commands.stages",
+    "score": "MLTools.NanoML.commands.score",
+    "inspect": "MLTools.NanoML.commands.inspect",
+    "config": "MLTools.NanoML.commands.config",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command only when it is used: `nanoml --help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from MLTools.NanoML.nanoaod import did_you_mean
+
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f'"{args[0]}" is no command.{did_you_mean(args[0], _COMMANDS)}')
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"nanoml {__version__} (Python {platform.python_version()})")
+        ctx.exit()
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version.")
+def nanoml() -> None:
+    """From CMS NanoAOD to a trained network that runs inside CMSSW.
+
+    \b
+    The whole pipeline, by one file that describes the analysis:
+        nanoml run examples/trilepton.yaml
+    What is in a file:
+        nanoml inspect skim.root
+    """
+
+
+def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:
+    # so that files written aside are removed, as after Ctrl-C
+    raise SystemExit(128 + number)
+
+
+def main() -> NoReturn:
+    """Run the command line; end with 0 (well), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = nanoml.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except NanoMLError as problem:
+        click.secho(str(problem), fg="red", err=True)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        click.secho("\nInterrupted. What was finished is kept: run the same command again to go on.", fg="yellow", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # as in `nanoml inspect ... | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The configuration of an analysis: the sections of its YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.complaints import did_you_mean
+from MLTools.NanoML.consistency import contradictions
+from MLTools.NanoML.document import Document, Key
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.schema import json_schema, parse, plain
+from MLTools.NanoML.sections import MODELS, NAME, Convert, Dataset, Export, Objects, Score, Skim, Train
+
+__all__ = [
+    "MODELS",
+    "Config",
+    "Convert",
+    "Dataset",
+    "Export",
+    "Objects",
+    "Score",
+    "Skim",
+    "Train",
+    "load",
+    "schema",
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A NanoML analysis: from NanoAOD to a trained network."""
+
+    workdir: str = field(
+        default="", metadata={"doc": "The directory for all results; by default named like the YAML file."}
+    )
+    luminosity: Optional[float] = field(
+        default=None,
+        metadata={
+            "doc": "Integrated luminosity [/fb], to which simulation is scaled.",
+            "exclusiveMinimum": 0,
+        },
+    )
+    datasets: dict[str, Dataset] = field(
+        default_factory=dict, metadata={"doc": "The samples of events, by name.", "names": NAME}
+    )
+    skim: Optional[Skim] = field(default=None, metadata={"doc": Skim.__doc__})
+    convert: Optional[Convert] = field(default=None, metadata={"doc": Convert.__doc__})
+    train: Optional[Train] = field(default=None, metadata={"doc": Train.__doc__})
+    export: Optional[Export] = field(default=None, metadata={"doc": Export.__doc__})
+    score: Optional[Score] = field(default=None, metadata={"doc": Score.__doc__})
+    base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
+    """The directory of the YAML file, to which relative paths are relative."""
+    document: Document = field(
+        default=Document("configuration"), compare=False, repr=False, metadata={"hidden": True}
+    )
+    """The YAML file, for the lines in error messages."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of their first appearance among the datasets."""
+        return tuple(
+            dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
+        )
+
+    def signal(self, classes: Optional[Sequence[str]] = None) -> Optional[str]:
+        """Choose the class to call signal.
+
+        Parameters
+        ----------
+        classes
+            Those of the training, if it reads files of its own; by default `self.classes`.
+
+        Raises
+        ------
+        ConfigError
+            `train.signal` is none of them.
+        """
+        known = self.classes if classes is None else tuple(classes)
+        wanted = self.train.signal if self.train else None
+        if wanted is not None and wanted not in known:
+            raise self.error(
+                "train", "signal", message=f'"{wanted}" is no class. {did_you_mean(wanted, known)}'
+            )
+        return wanted or ("signal" if "signal" in known else next(iter(known), None))
+
+    def path(self, text: str) -> Path:
+        """Make a path of its text in the configuration; "~" is the home directory."""
+        return self.base / os.path.expanduser(text)
+
+    def where(self, *keys: Key) -> str:
+        """Tell the place of a setting, as in "analysis.yaml:14": where("convert", "features", 3)."""
+        return self.document.where(*keys)
+
+    def error(self, *keys: Key, message: str) -> ConfigError:
+        """Make an error about a setting, with its place: "analysis.yaml:14: skim.keep: `message`"."""
+        return self.document.error([(keys, message)])
+
+    def as_dict(self, section: Optional[str] = None) -> dict[str, Any]:
+        """Give a section, or all, as JSON could hold it, with defaults; an absent section is empty."""
+        return plain(self if section is None else getattr(self, section)) or {}
+
+
+def schema() -> dict[str, Any]:
+    """Make the JSON Schema of a configuration, by which editors complete and explain it."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "NanoML analysis",
+        **json_schema(Config),
+        "patternProperties": {"^x-": {"description": "Ignored: a place for YAML anchors."}},
+    }
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Read the configuration of an analysis.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or something in it is wrong; all that is wrong is in the message, a line each.
+    """
+    document = Document.read(path)
+    config = parse(Config, document, schema())
+    base = Path(os.path.abspath(path)).parent
+    workdir = config.workdir or Path(path).stem
+    config = dataclasses.replace(config, workdir=workdir, base=base, document=document)
+    problems = contradictions(config)
+    if problems:
+        raise document.error(problems)
+    return config

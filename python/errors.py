@@ -1,0 +1,66 @@
+"""Errors that a user can cause, and mend."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Optional
+
+__all__ = ["ConfigError", "NanoMLError", "explain_os_error", "is_os_error"]
+
+
+class NanoMLError(Exception):
+    """One message for a person: what is wrong, where, and what to do.
+
+    The command line prints it without a traceback and ends with exit code 1.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(NanoMLError):
+    """A mistake in the configuration or on the command line (exit code 2)."""
+
+    exit_code = 2
+
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space, then run the same command again",
+    errno.EDQUOT: "the quota is used up: free some space, then run the same command again",
+    errno.EACCES: "permission denied: choose a directory that you may write to",
+    errno.EPERM: "not permitted: choose a directory that you may write to",
+    errno.EROFS: "the file system is read-only: choose another directory",
+    errno.ENOTDIR: "a part of this path is a file, not a directory",
+    errno.EEXIST: "there is a file of this name, not a directory",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+}
+
+
+def _errno(problem: BaseException) -> Optional[int]:
+    number = getattr(problem, "errno", None)
+    if isinstance(number, int):
+        return number
+    text = str(problem)
+    return next((n for n in _ADVICE if f"errno = {n}," in text or os.strerror(n) in text), None)
+
+
+def is_os_error(problem: BaseException) -> bool:
+    """Whether an exception is the operating system's, also where a library wrapped it in text."""
+    return _errno(problem) is not None
+
+
+def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing: str) -> NanoMLError:
+    """Turn an operating-system error into one message.
+
+    Parameters
+    ----------
+    problem
+        What was raised. HDF5 and ROOT writers wrap the system's error in text, so the text is searched too.
+    path
+        The file or directory at fault.
+    doing
+        What was being done, as in "write".
+    """
+    number = _errno(problem)
+    advice = _ADVICE.get(number, os.strerror(number)) if number is not None else str(problem)
+    return NanoMLError(f"{os.fspath(path)}: cannot {doing}: {advice}.")

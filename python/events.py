@@ -1,0 +1,133 @@
+"""A chunk of events as a selection sees it: `events.Muon.pt`, `events.MET.pt`, `events.HLT.Mu50`, `events.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import vector
+from numpy.typing import NDArray
+
+from MLTools.NanoML import nanoaod
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Events", "Group"]
+
+_COORDINATES = ("pt", "eta", "phi", "mass")
+_BEHAVIOR = vector.backends.awkward.behavior
+
+
+class Group:
+    """The event-level branches that share a prefix: `events.MET` has `pt` and `phi`.
+
+    Parameters
+    ----------
+    events
+        Where they are read from.
+    prefix
+        The shared part of their names, without the underscore.
+    """
+
+    def __init__(self, events: Events, prefix: str) -> None:
+        self._events, self._prefix = events, prefix
+
+    def __getattr__(self, name: str) -> ak.Array:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._events[f"{self._prefix}_{name}"]
+
+    def __dir__(self) -> list[str]:
+        start = self._prefix + "_"
+        return [name[len(start) :] for name in self._events.names if name.startswith(start)]
+
+
+class Events:
+    """Events under NanoAOD's own branch names.
+
+    A jagged collection is one record array: `events.Muon.pt` is a list of muons' pt for each event, and
+    `events.Muon` has the methods of a four-vector (package `vector`) if pt, eta, phi and mass were read. These
+    four are float64, so that masses are as exact as the file allows; all else has the file's own type.
+    Event-level branches are `events.MET.pt` (all that begin with `MET_`) or `events.run`; any branch is also
+    `events["MET_pt"]`. `events[mask]` are the events that pass.
+
+    Parameters
+    ----------
+    arrays
+        Branch name to array, all of one length.
+    collections
+        For the jagged branches, the collection that each belongs to.
+    owner
+        Whose branches these are, for messages: the name of a selection.
+    """
+
+    def __init__(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = "") -> None:
+        self._arrays, self._collections, self._owner = arrays, collections, owner
+        self._length = len(next(iter(arrays.values()))) if arrays else 0
+        self._rows: NDArray[np.int64] | None = None
+        self._made: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the branches that were read."""
+        return list(self._arrays)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Position of each event in the chunk as it was read, int64."""
+        return np.arange(self._length) if self._rows is None else self._rows
+
+    def __getitem__(self, what: Any) -> Any:
+        """A branch by its name, or the events that a mask (or an array of positions) picks."""
+        if isinstance(what, str):
+            return self._branch(what)
+        picked = Events(self._arrays, self._collections, self._owner)
+        picked._rows = self.rows[np.asarray(what)]
+        picked._length = len(picked._rows)
+        return picked
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __dir__(self) -> list[str]:
+        flat = {name.split("_")[0] for name in self._arrays if name not in self._collections}
+        return sorted({*super().__dir__(), *self._collections.values(), *flat})
+
+    def _branch(self, name: str) -> ak.Array:
+        if name not in self._arrays:
+            self._unknown(name)
+        array = self._arrays[name]
+        return array if self._rows is None else array[self._rows]
+
+    def _make(self, name: str) -> Any:
+        members = [branch for branch, collection in self._collections.items() if collection == name]
+        if name in self._arrays and members in ([], [name]):
+            return self._branch(name)
+        if members:
+            return self._collection(name, members)
+        if any(branch.startswith(name + "_") for branch in self._arrays):
+            return Group(self, name)
+        return self._unknown(name)
+
+    def _collection(self, name: str, members: list[str]) -> ak.Array:
+        fields = {branch[len(name) + 1 :]: self._branch(branch) for branch in members}
+        if not all(coordinate in fields for coordinate in _COORDINATES):
+            return ak.zip(fields)
+        for coordinate in _COORDINATES:
+            fields[coordinate] = ak.values_astype(fields[coordinate], np.float64)
+        return ak.zip(fields, with_name="Momentum4D", behavior=_BEHAVIOR)
+
+    def _unknown(self, name: str) -> Any:
+        known = {*self._arrays, *self._collections.values(), *(branch.split("_")[0] for branch in self._arrays)}
+        raise NanoMLError(
+            f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
+            f"(or to `optional`, if some files lack them).{nanoaod.did_you_mean(name, known)}"
+        )

@@ -1,0 +1,42 @@
+"""The fold of an event: the same in every stage and on every machine.
+
+The fold depends on run, luminosityBlock and event alone, so an event stays where it is whatever file it is
+in, whatever is skimmed away around it, and in whatever order it is read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["RULE", "fold_of"]
+
+RULE = "mix64(mix64(mix64(run) + luminosityBlock) + event) % k, mix64 of SplitMix64, all in uint64"
+"""The rule in words, as it stands in a model's metadata."""
+
+
+def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def fold_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, k: int) -> NDArray[np.int64]:
+    """Fold of each event, 0 to k - 1.
+
+    Parameters
+    ----------
+    run, luminosity_block, event
+        Arrays of the same shape, any integer type.
+    k
+        Number of folds.
+
+    Returns
+    -------
+    int64 array of the same shape.
+    """
+    run64, block64, event64 = (np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event))
+    mixed = _mix64(_mix64(_mix64(run64) + block64) + event64)
+    return (mixed % np.uint64(k)).astype(np.int64)

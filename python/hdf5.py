@@ -1,0 +1,100 @@
+"""The HDF5 schema that joins conversion and training: its names, and how to read what a file says of itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["EVENTS", "IDENTIFIERS", "METADATA", "SCHEMA", "new_hdf5", "open_hdf5", "read_metadata"]
+
+SCHEMA = 1
+EVENTS = "events"
+METADATA = "metadata"
+IDENTIFIERS = ("run", "luminosityBlock", "event")
+"""What identifies an event; the first fields of `events`."""
+
+
+def open_hdf5(path: str | os.PathLike[str]) -> Any:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, or it is no HDF5 file or a damaged one.
+    """
+    import h5py
+
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise NanoMLError(f"{name}: no such file. `nanoml convert` makes HDF5 files.")
+    try:
+        return h5py.File(name, "r")
+    except OSError as problem:
+        reason = "is no HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
+        raise NanoMLError(f"{name}: {reason}. Make it again with `nanoml convert`.") from None
+
+
+class _Disk(io.FileIO):
+    """The file under an HDF5 file. After a failed write it accepts everything and keeps nothing.
+
+    The HDF5 library cannot close a file that it cannot write, and crashes when Python ends; so it never learns.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and self.failure is None:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as problem:
+            self.failure = problem
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return super().truncate(size) if self.failure is None else size or 0
+
+
+@contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Create an HDF5 file; yields a `h5py.File`. Use it inside `atomic.replacing`.
+
+    Raises
+    ------
+    OSError
+        The disk is full, and the like; at the end of the block at the latest.
+    """
+    import h5py
+
+    with _Disk(path, "w+") as disk:
+        with h5py.File(disk, "w") as hdf5:
+            yield hdf5
+            if disk.failure:
+                raise disk.failure
+        if disk.failure:
+            raise disk.failure
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an HDF5 file of the pipeline says of itself (see doc/hdf5.md).
+
+    Raises
+    ------
+    NanoMLError
+        The file is not one of `nanoml convert`, or of a newer schema.
+    """
+    with open_hdf5(path) as file:
+        if METADATA not in file or EVENTS not in file:
+            raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
+        content: dict[str, Any] = json.loads(file[METADATA].asstr()[()])
+    if content.get("schema") != SCHEMA:
+        raise NanoMLError(
+            f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."
+        )
+    return content

@@ -1,0 +1,93 @@
+"""Which kind of file it is, by its first bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from MLTools.NanoML.errors import NanoMLError, explain_os_error
+from MLTools.NanoML.inspection.protobuf import begins_like_onnx
+from MLTools.NanoML.rootfile import is_remote
+
+__all__ = ["kind_of"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file", ".onnx": "an ONNX file"}
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Kind of a file: "root", "hdf5" or "onnx"; a URL counts as "root".
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, it cannot be opened, or it is of no known kind.
+    """
+    name = os.fspath(path)
+    if is_remote(name):
+        return "root"
+    try:
+        mode = os.stat(name).st_mode
+        if stat.S_ISREG(mode):
+            with open(name, "rb") as file:
+                return _kind_of_content(file, name, os.path.getsize(name))
+    except FileNotFoundError:
+        raise NanoMLError(f"{name}: no such file.") from None
+    except OSError as problem:
+        raise explain_os_error(problem, name, "read") from None
+    what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+    raise NanoMLError(f"{name}: is {what}. Name a ROOT, HDF5 or ONNX file.")
+
+
+def _kind_of_content(file: BinaryIO, name: str, size: int) -> str:
+    head = file.read(256)
+    if not head:
+        raise NanoMLError(f"{name}: is empty (0 bytes): fetch or make it again.")
+    if head.startswith(b"root\0"):  # the fifth byte is the first of a version number that is never so large
+        return "root"
+    if _is_hdf5(file, size):
+        return "hdf5"
+    if begins_like_onnx(head):
+        return "onnx"
+    raise NanoMLError(f"{name}: is {_what_else(head)}, not a ROOT, HDF5 or ONNX file.{_advice(head, name)}")
+
+
+def _is_hdf5(file: BinaryIO, size: int) -> bool:
+    """The signature stands at the beginning, or after a user block of 512, 1024, 2048, ... bytes."""
+    offset = 0
+    while offset + len(_HDF5) <= size:
+        file.seek(offset)
+        if file.read(len(_HDF5)) == _HDF5:
+            return True
+        offset = max(512, 2 * offset)
+    return False
+
+
+def _what_else(head: bytes) -> str:
+    if _is_lfs_pointer(head):
+        return "a Git LFS pointer"
+    if head.lstrip()[:1] == b"<":
+        return "an HTML or XML file"
+    if head.lstrip()[:1] == b"{":
+        return "a JSON file"
+    try:
+        text = head[:252].decode("utf-8")  # 256 bytes may end in the middle of a character
+    except UnicodeDecodeError:
+        return "a binary file of another kind"
+    return "a text file" if text.isprintable() or text.translate({9: 32, 10: 32, 13: 32}).isprintable() else "a binary file of another kind"
+
+
+def _is_lfs_pointer(head: bytes) -> bool:
+    return head.startswith(b"version https://git-lfs")
+
+
+def _advice(head: bytes, name: str) -> str:
+    if _is_lfs_pointer(head):
+        return " Run `git lfs pull`."
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in _MEANT:
+        return f" Its name says {_MEANT[suffix]}: fetch or make it again."
+    if head.lstrip()[:1] == b"{":
+        return " If it belongs to a model, name the .onnx file beside it."
+    return ""

@@ -1,0 +1,130 @@
+"""What all printed inspections share: a title, facts, tables, numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Column", "Page", "amount", "count", "file_size", "number", "share"]
+
+_INDENT = (0, 0, 0, 2)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name
+        Its heading.
+    kind
+        "name" is never broken; "number" is set right; "rest" takes the width that is left, over several
+        lines; "cut" does so on one line and is cut off where it ends.
+    style
+        Of rich.
+    """
+
+    name: str
+    kind: Literal["name", "number", "rest", "cut"] = "name"
+    style: str = ""
+
+
+class Page:
+    """Prints onto a console. Texts of files are never taken for markup."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @property
+    def width(self) -> int:
+        """Characters in a line."""
+        return self._console.width
+
+    def title(self, text: str) -> None:
+        """The name of what is shown."""
+        self._console.print(Text(text, style="bold"), soft_wrap=True)
+
+    def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
+        """Lines of a label and what it says; those that say None are left out."""
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        grid.add_column(no_wrap=True, style="cyan")
+        grid.add_column(ratio=1, overflow="fold")
+        for label, said in facts:
+            if said is not None:
+                grid.add_row(label, said if isinstance(said, Text) else Text(str(said)))
+        self._console.print(Padding(grid, _INDENT))
+
+    def table(self, title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+        """A table under a title of its own."""
+        expand = any(column.kind in ("rest", "cut") for column in columns)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=expand, header_style="dim")
+        for column in columns:
+            wide = column.kind in ("rest", "cut")
+            table.add_column(
+                Text(column.name),
+                justify="right" if column.kind == "number" else "left",
+                no_wrap=column.kind != "rest",
+                overflow="ellipsis" if column.kind == "cut" else "fold",
+                ratio=1 if wide else None,
+                style=column.style or None,
+            )
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        self._console.print()
+        self._console.print(Text(title, style="bold"))
+        self._console.print(Padding(table, _INDENT))
+
+    def text(self, text: str) -> None:
+        """A line under a table."""
+        self._console.print(Padding(Text(text, style="dim"), _INDENT))
+
+    def warnings(self, warnings: Iterable[str]) -> None:
+        """What the reader must not miss."""
+        for number_, warning in enumerate(warnings):
+            if not number_:
+                self._console.print()
+            self._console.print(Text.assemble(("warning: ", "bold yellow"), warning))
+
+
+def count(value: int) -> str:
+    """A whole number, with commas."""
+    return f"{value:,}"
+
+
+def amount(value: float | None) -> str:
+    """A sum of weights: whole numbers as such, others with six digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e12 else f"{value:,.6g}"
+
+
+def number(value: float | None) -> str:
+    """A number with four digits; "-" where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def share(value: float | None) -> str:
+    """A share, in percent."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if value == 0 or abs(value) >= 1e-4 else f"{100 * value:.1e} %"
+
+
+def file_size(value: int | None) -> str | None:
+    """A size in powers of ten, or None."""
+    if value is None:
+        return None
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

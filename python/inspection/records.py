@@ -1,0 +1,58 @@
+"""What files of the pipeline say of the events they were made from: books and cut flows, as content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from MLTools.NanoML.books import Books
+from MLTools.NanoML.cutflow import Step
+
+__all__ = ["describe_books", "describe_cutflow"]
+
+
+def describe_books(books: Books) -> dict[str, Any]:
+    """Books with their sums, and each file's numbers without its cut flow."""
+    return {
+        "entries": books.entries,
+        "selected": books.selected,
+        "is_data": books.is_data,
+        "sum_of_weights": books.sum_of_weights,
+        "sum_of_weights_sources": sorted({file.sum_of_weights_source for file in books.files}),
+        "cutflow": describe_cutflow(books.cutflow),
+        "files": [
+            {
+                "file": file.file,
+                "entries": file.entries,
+                "selected": file.selected,
+                "sum_of_weights": file.sum_of_weights,
+                "sum_of_weights_source": file.sum_of_weights_source,
+            }
+            for file in books.files
+        ],
+    }
+
+
+def describe_cutflow(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Each step with its efficiencies.
+
+    Returns
+    -------
+    Of each step `cut`, `events`, `weights`; the share of the events that the step before left (`of_previous`)
+    and of all (`of_all`), and the share of all weights (`weights_of_all`); None where nothing can be divided by.
+    """
+    return [
+        {
+            "cut": step.cut,
+            "events": step.events,
+            "of_previous": _share(step.events, steps[max(number - 1, 0)].events),
+            "of_all": _share(step.events, steps[0].events),
+            "weights": step.weights,
+            "weights_of_all": _share(step.weights, steps[0].weights),
+        }
+        for number, step in enumerate(steps)
+    ]
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

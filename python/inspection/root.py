@@ -1,0 +1,130 @@
+"""What is in a ROOT file: NanoAOD, a skim or scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from MLTools.NanoML.books import Books, Provenance, books_of
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection.branches import group_branches
+from MLTools.NanoML.inspection.records import describe_books
+from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
+
+__all__ = ["inspect_root"]
+
+
+def inspect_root(path: str) -> dict[str, Any]:
+    """What is in a ROOT file.
+
+    Returns
+    -------
+    Beside what `inspect_file` promises: `format` ("TTree" or "RNTuple"), `events`, `is_data` (None if mixed),
+    `sum_of_weights` with its `sum_of_weights_sources`, `branches` (a list of name, dtype, shape, title,
+    collection, typename), `collections` (name to fields), `event_level` (group to branches), `objects` (all
+    else at the top of the file, with class and, for strings, text) and `record`: what NanoML wrote of it, or None.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read, or has no tree of events.
+    """
+    warnings: list[str] = []
+    with RootFile(path) as file:
+        provenance = _provenance(file, warnings)
+        books = _books(file, provenance)
+        made = provenance.columns if provenance else {}
+        branches = [_describe(branch, made) for branch in file.branches.values()]
+        _check_record(file, provenance, warnings)
+        return {
+            "kind": "root",
+            "path": path,
+            "size": file.size,
+            "format": "RNTuple" if file.is_rntuple else "TTree",
+            "events": file.entries,
+            "is_data": books.is_data,
+            "sum_of_weights": books.sum_of_weights,
+            "sum_of_weights_sources": sorted({one.sum_of_weights_source for one in books.files}),
+            "collections": _collections(file),
+            "event_level": _event_level(file, made),
+            "branches": branches,
+            "objects": _objects(file, provenance),
+            "record": _record(provenance),
+            "warnings": warnings,
+        }
+
+
+def _provenance(file: RootFile, warnings: list[str]) -> Provenance | None:
+    try:
+        return Provenance.of(file)
+    except NanoMLError as problem:
+        warnings.append(str(problem))
+        return None
+
+
+def _books(file: RootFile, provenance: Provenance | None) -> Books:
+    """The record knows better than the events: those that were cut away count too, and scores have no weights."""
+    if provenance is not None and provenance.books.files:
+        return provenance.books
+    return Books([books_of(file)])
+
+
+def _check_record(file: RootFile, provenance: Provenance | None, warnings: list[str]) -> None:
+    if provenance is None:
+        return
+    expected = provenance.books.selected
+    if provenance.kind == "skim" and file.entries != expected:
+        warnings.append(
+            f"The file has {file.entries:,} events, but its record says {expected:,}: it was changed after the skim. "
+            "Skim it again."
+        )
+    lacking = [name for name in provenance.columns if name not in file.branches]
+    if lacking:
+        warnings.append(f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again.")
+
+
+def _describe(branch: Branch, made: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {
+        "name": branch.name,
+        "dtype": branch.dtype,
+        "shape": branch.shape,
+        "title": branch.title or made.get(branch.name, {}).get("title", ""),
+        "collection": branch.collection,
+        "typename": branch.typename,
+    }
+
+
+def _collections(file: RootFile) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for branch in file.branches.values():
+        if branch.collection is not None:
+            found.setdefault(branch.collection, []).append(branch.field)
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _event_level(file: RootFile, made: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    lists = [branch for branch in file.branches.values() if branch.collection is not None]
+    counters = {f"n{branch.collection}" for branch in lists} | {f"n{branch.name}" for branch in lists}
+    names = [branch.name for branch in file.branches.values() if branch.collection is None and branch.name not in made]
+    return group_branches(names, counters)
+
+
+def _objects(file: RootFile, provenance: Provenance | None) -> dict[str, dict[str, str | None]]:
+    own = {"Events"} if provenance is None else {"Events", PROVENANCE}
+    return {
+        name: {"class": kind, "text": file.string(name) if kind == "TObjString" else None}
+        for name, kind in file.keys.items()
+        if name not in own
+    }
+
+
+def _record(provenance: Provenance | None) -> dict[str, Any] | None:
+    if provenance is None:
+        return None
+    return {
+        "kind": provenance.kind,
+        "selection": provenance.selection,
+        "columns": provenance.columns,
+        "model": provenance.model,
+        "not_copied": provenance.not_copied,
+        "books": describe_books(provenance.books),
+    }

@@ -1,0 +1,291 @@
+"""A NanoAOD file: what is in it and how to read it, whether its events are a TTree or an RNTuple."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from MLTools.NanoML import nanoaod
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Branch", "RootFile", "is_remote"]
+
+PROVENANCE = "nanoml"
+"""Name of the TObjString with the JSON record that skims and scores carry."""
+
+_FLAT_TYPES = {
+    "bool": "bool",
+    "float": "float32",
+    "double": "float64",
+    "std::int8_t": "int8",
+    "std::uint8_t": "uint8",
+    "std::int16_t": "int16",
+    "std::uint16_t": "uint16",
+    "std::int32_t": "int32",
+    "std::uint32_t": "uint32",
+    "std::int64_t": "int64",
+    "std::uint64_t": "uint64",
+    "ROOT::RNTupleCardinality<std::uint32_t>": "uint32",
+    "ROOT::RNTupleCardinality<std::uint64_t>": "uint64",
+}
+_JAGGED_TYPES = ("ROOT::VecOps::RVec<", "std::vector<")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of a tree.
+
+    Attributes
+    ----------
+    name
+        Its name in the file.
+    dtype
+        numpy name of the type of its numbers; None for strings, nested lists and objects.
+    shape
+        "flat" (one number per event), "jagged" (a list per event), "fixed" (an array of fixed size per event)
+        or "other".
+    title
+        Its documentation.
+    collection
+        For a jagged branch, the collection that it belongs to, else None.
+    typename
+        The type as ROOT calls it.
+    """
+
+    name: str
+    dtype: str | None
+    shape: str
+    title: str
+    collection: str | None
+    typename: str
+
+    @property
+    def is_flat(self) -> bool:
+        """One number per event."""
+        return self.shape == "flat" and self.dtype is not None
+
+    @property
+    def is_jagged(self) -> bool:
+        """A list of numbers per event."""
+        return self.shape == "jagged" and self.dtype is not None
+
+    @property
+    def field(self) -> str:
+        """Name within its collection: `pt` for `Muon_pt`."""
+        if self.collection is None or self.collection == self.name:
+            return self.name
+        return self.name[len(self.collection) + 1 :]
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is read over a network (root://, https://, ...)."""
+    return "://" in os.fspath(path)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Explain what goes wrong while a ROOT file is being read: uproot raises many things for one cause."""
+    try:
+        yield
+    except (NanoMLError, KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as problem:
+        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
+        raise NanoMLError(
+            f"{path}: cannot be read ({type(problem).__name__}: {reason}). It may be truncated or damaged: fetch it again."
+        ) from problem
+
+
+class RootFile:
+    """A ROOT file with a tree of events, opened for reading. Use it as a context manager.
+
+    Parameters
+    ----------
+    path
+        A local path or a URL that uproot understands (root://...).
+    tree
+        Name of the tree of events.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, it is no ROOT file, it is damaged, or it has no such tree.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tree: str = "Events") -> None:
+        self.path = os.fspath(path)
+        self._file = self._open()
+        try:
+            self._tree = self._find(tree)
+            with _reading(self.path):
+                self.is_rntuple = "RNTuple" in type(self._tree).__name__
+                self.branches: dict[str, Branch] = self._ntuple_fields() if self.is_rntuple else self._tree_branches()
+                self.entries = int(self._tree.num_entries)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Any:
+        if not is_remote(self.path):
+            if not os.path.exists(self.path):
+                raise NanoMLError(f"{self.path}: no such file.")
+            if os.path.isdir(self.path):
+                raise NanoMLError(f"{self.path}: is a directory, not a ROOT file.")
+            if os.path.getsize(self.path) == 0:
+                raise NanoMLError(f"{self.path}: is empty (0 bytes), not a ROOT file: fetch or make it again.")
+            with _reading(self.path), open(self.path, "rb") as file:
+                if file.read(4) != b"root":
+                    raise NanoMLError(f"{self.path}: is not a ROOT file (it does not begin with the bytes `root`).")
+        with _reading(self.path):
+            return uproot.open(self.path)
+
+    def _find(self, tree: str) -> Any:
+        with _reading(self.path):
+            classes = self._file.classnames(recursive=False, cycle=False)
+        if tree not in classes:
+            have = ", ".join(f"{name} ({kind})" for name, kind in sorted(classes.items())) or "nothing"
+            raise NanoMLError(f"{self.path}: has no tree `{tree}`. It has: {have}.")
+        with _reading(self.path):
+            found = self._file[tree]
+        if not hasattr(found, "num_entries"):
+            version = f" that uproot {uproot.__version__} can read; a newer uproot may" if "RNTuple" in classes[tree] else ""
+            raise NanoMLError(f"{self.path}: `{tree}` is a {classes[tree]}, not a TTree or an RNTuple{version}.")
+        return found
+
+    def _tree_branches(self) -> dict[str, Branch]:
+        names = set(self._tree.keys(recursive=False))
+        return {branch.name: _describe(branch, names) for branch in self._tree.branches}
+
+    def _ntuple_fields(self) -> dict[str, Branch]:
+        # uproot lists each collection a second time, under "_collectionN"
+        names = [name for name in self._tree.keys(recursive=False) if not name.startswith("_")]
+        known = set(names)
+        found = {}
+        for name in names:
+            field = self._tree[name]
+            kind = field.typename
+            inner = next((kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None)
+            dtype = _FLAT_TYPES.get(kind if inner is None else inner)
+            shape = "other" if dtype is None else "flat" if inner is None else "jagged"
+            collection = nanoaod.collection_of(name, None, known) if inner is not None else None
+            found[name] = Branch(name, dtype, shape, "", collection, kind)
+        return found
+
+    def __enter__(self) -> RootFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def name_of(self, name: str) -> str:
+        """The name under which this file has a branch (see `nanoaod.resolve`).
+
+        Raises
+        ------
+        NanoMLError
+            The file lacks it.
+        """
+        found = nanoaod.resolve(name, self.branches)
+        if found is None:
+            raise NanoMLError(f"{self.path}: has no branch {name}.{nanoaod.did_you_mean(name, self.branches)}")
+        return found
+
+    def branch(self, name: str) -> Branch:
+        """What is known of one branch; raises as `name_of` does."""
+        return self.branches[self.name_of(name)]
+
+    def read(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> dict[str, ak.Array]:
+        """Read branches.
+
+        Parameters
+        ----------
+        names
+            Names as asked for; each is looked up by `name_of`.
+        start, stop
+            Range of entries.
+
+        Returns
+        -------
+        dict from the names as asked for to arrays, in the file's own number types.
+
+        Raises
+        ------
+        NanoMLError
+            A branch is missing or not of numbers, or the file cannot be read.
+        """
+        asked = {name: self.branch(name) for name in names}
+        for name, branch in asked.items():
+            if branch.dtype is None:
+                raise NanoMLError(f"{self.path}: {name} is of type {branch.typename}, which is not supported: leave it out.")
+        stop = self.entries if stop is None else min(stop, self.entries)
+        actual = sorted({branch.name for branch in asked.values()})
+        if not actual:
+            return {}
+        with _reading(self.path):
+            arrays = self._arrays(actual, start, max(start, stop))
+        return {name: arrays[branch.name] for name, branch in asked.items()}
+
+    def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
+        if not self.is_rntuple:
+            found: dict[str, ak.Array] = self._tree.arrays(names, entry_start=start, entry_stop=stop, how=dict)
+            return found
+        whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
+        # a cardinality column comes out as a signed 64-bit integer
+        return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
+
+    @property
+    def size(self) -> int | None:
+        """Size in bytes; None for a remote file."""
+        return None if is_remote(self.path) else os.path.getsize(self.path)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Names and class names of all objects at the top of the file."""
+        with _reading(self.path):
+            return dict(self._file.classnames(recursive=False, cycle=False))
+
+    def string(self, key: str) -> str | None:
+        """Text of a TObjString, or None where there is none of that name."""
+        if self.keys.get(key) != "TObjString":
+            return None
+        with _reading(self.path):
+            return str(self._file[key])
+
+    def other_tree(self, name: str) -> dict[str, ak.Array] | None:
+        """All branches of another, small tree (Runs, LuminosityBlocks); None where the file has it not."""
+        if self.keys.get(name) != "TTree":
+            return None
+        with _reading(self.path):
+            tree = self._file[name]
+            if not tree.keys():
+                return {}
+            found: dict[str, ak.Array] = tree.arrays(how=dict)
+            return found
+
+
+def _describe(branch: Any, names: set[str]) -> Branch:
+    interpretation = branch.interpretation
+    title = branch.title or ""
+    counter = branch.count_branch.name if branch.count_branch is not None else None
+    if isinstance(interpretation, uproot.AsDtype):
+        inner = interpretation.inner_shape
+        dtype = str(interpretation.to_dtype.base.newbyteorder("="))
+        return Branch(branch.name, dtype, "fixed" if inner else "flat", title, None, branch.typename)
+    if isinstance(interpretation, uproot.AsJagged) and isinstance(interpretation.content, uproot.AsDtype):
+        inner = interpretation.content.inner_shape
+        dtype = str(interpretation.content.to_dtype.base.newbyteorder("="))
+        collection = nanoaod.collection_of(branch.name, counter, names)
+        return Branch(branch.name, dtype, "other" if inner else "jagged", title, collection, branch.typename)
+    return Branch(branch.name, None, "other", title, None, branch.typename)

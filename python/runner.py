@@ -1,0 +1,252 @@
+"""Runs the tasks that are missing or out of date, in order of their stages, and keeps the records."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.atomic import make_directory, remove_leftovers
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import progress, say, silence
+from MLTools.NanoML.task import Task, read_record, reason_to_run, stamps, write_record
+
+__all__ = ["RECORDS", "Planned", "Stage", "locked", "plan", "run", "usable_cores"]
+
+RECORDS = ".nanoml"
+"""Name of the directory of records, in the work directory."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All tasks of one stage.
+
+    Attributes
+    ----------
+    name
+        "skim", "train", ...
+    tasks
+        Independent of each other.
+    workers
+        How many tasks run at the same time; 1 runs them in this process.
+    summary
+        Says in lines what came out, given what each task's work returned, by the task's name.
+    """
+
+    name: str
+    tasks: Sequence[Task]
+    workers: int = 1
+    summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage, and why each of its tasks is to be run (those up to date are left out).
+
+    Attributes
+    ----------
+    stage
+        The stage.
+    reasons
+        Task name to reason.
+    """
+
+    stage: Stage
+    reasons: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """The plan in words, one line per reason."""
+        total = len(self.stage.tasks)
+        if not self.reasons:
+            return [f"{self.stage.name}: up to date ({total} of {total})"]
+        lines = [f"{self.stage.name}: {len(self.reasons)} of {total} to do"]
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.reasons.items():
+            by_reason.setdefault(reason, []).append(name)
+        for reason, names in by_reason.items():
+            lines.append(f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+        return lines
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the work directory: two runs must not write the same files.
+
+    The lock goes with the process, however it ends.
+
+    Raises
+    ------
+    NanoMLError
+        Another run holds it, or the directory cannot be written to.
+    """
+    path = make_directory(workdir / RECORDS) / "lock"
+    try:
+        file = open(path, "a+")  # noqa: SIM115
+    except OSError as problem:
+        raise NanoMLError(f"{path}: cannot be written ({problem.strerror}): choose another workdir.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno in (errno.EAGAIN, errno.EACCES):
+                file.seek(0)
+                raise NanoMLError(f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it.") from None
+            # some network file systems have no locks: better to run without than not at all
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield
+
+
+def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
+    """What must be run, and why.
+
+    Parameters
+    ----------
+    stages
+        In order.
+    workdir
+        The work directory.
+    force
+        Run all tasks, also those that are up to date.
+
+    Raises
+    ------
+    NanoMLError
+        Two tasks have the same name or make the same file.
+    """
+    renewed: set[str] = set()
+    made: dict[str, str] = {}
+    planned = []
+    for stage in stages:
+        reasons = {}
+        for task in stage.tasks:
+            for path in task.outputs:
+                other = made.setdefault(str(path), f"{stage.name} {task.name}")
+                if other != f"{stage.name} {task.name}":
+                    raise NanoMLError(f"{path}: is made both by {other} and by {stage.name} {task.name}.")
+            reason = reason_to_run(task, workdir / RECORDS, renewed) or ("you asked for it" if force else None)
+            if reason is not None:
+                reasons[task.name] = reason
+                renewed.update(str(path) for path in task.outputs)
+        planned.append(Planned(stage, reasons))
+    return planned
+
+
+def run(planned: Sequence[Planned], workdir: Path) -> None:
+    """Run what was planned. Hold the lock of `workdir` (see `locked`) while planning and running.
+
+    Each task's output is there before its record, and the record last: a run that is killed at any moment is
+    continued by the next one.
+
+    Raises
+    ------
+    NanoMLError
+        One or more tasks failed. The others of the same stage are done first; later stages are not begun.
+    """
+    remove_leftovers(workdir)
+    for each in planned:
+        for line in each.lines():
+            say(line)
+        todo = [task for task in each.stage.tasks if task.name in each.reasons]
+        if todo:
+            _run_stage(each.stage, todo, workdir / RECORDS)
+
+
+def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
+    workers = min(stage.workers, len(todo))
+    failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
+    if failures:
+        total = len(stage.tasks)
+        message = "\n".join(f"{stage.name} {name}: {problem}" for name, problem in failures.items())
+        if total > 1:
+            message += f"\n{len(failures)} of {total} failed, {total - len(failures)} are done. Mend this, then run the same command again."
+        raise NanoMLError(message)
+    records_of = {task.name: read_record(task, records) or {} for task in stage.tasks}
+    for line in stage.summary({name: record.get("summary", {}) for name, record in records_of.items()}):
+        say(f"  {line}")
+
+
+def _run_here(todo: Sequence[Task], records: Path) -> dict[str, str]:
+    failures = {}
+    for task in todo:
+        try:
+            summary, inputs, seconds = _work(task)
+            write_record(task, records, inputs, summary, seconds)
+        except NanoMLError as problem:
+            failures[task.name] = str(problem)
+    return failures
+
+
+def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float]:
+    begin = time.monotonic()
+    inputs = stamps(task)
+    summary = task.work()
+    return summary, inputs, time.monotonic() - begin
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    silence()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker must not go on writing when the run that holds the lock was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    # spawned, not forked: the libraries that read files have threads, which a fork would not survive
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    try:
+        with progress(name, len(todo), "files") as bar:
+            running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
+            pending = set(running)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    problem = _finish(future, running[future], records)
+                    if problem is not None:
+                        failures[running[future].name] = problem
+                    bar.advance()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in (getattr(pool, "_processes", None) or {}).values():
+            process.terminate()
+        raise
+    pool.shutdown()
+    return failures
+
+
+def _finish(future: Future[Any], task: Task, records: Path) -> Optional[str]:
+    try:
+        summary, inputs, seconds = future.result()
+        write_record(task, records, inputs, summary, seconds)
+    except NanoMLError as problem:
+        return str(problem)
+    except BrokenProcessPool:
+        return "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
+    return None

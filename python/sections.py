@@ -1,0 +1,237 @@
+"""The sections of an analysis's YAML file, with the defaults that a physicist would choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+__all__ = ["MODELS", "NAME", "Convert", "Dataset", "Export", "Objects", "Score", "Skim", "Train"]
+
+MODELS = ("mlp",)
+"""The models that `train.model` can name."""
+
+NAME = {
+    "pattern": "[A-Za-z0-9_-][A-Za-z0-9._-]*",
+    "form": 'letters, digits, "_", "-" and "." (not first), because files are named after it',
+}
+"""What the name of a dataset may be."""
+_BRANCH = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "the name of a branch or of a selection's column"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One sample of events: simulation of one process, or data."""
+
+    files: list[str] = field(
+        metadata={
+            "doc": "NanoAOD files: paths, patterns such as data/WZ/*.root, or root:// URLs.",
+            "minItems": 1,
+            "examples": ["data/WZ/*.root"],
+        }
+    )
+    class_: Optional[str] = field(
+        default=None,
+        metadata={
+            "doc": "The class of these events in training. Several datasets may share one; without one the dataset "
+            "is only scored.",
+            "examples": ["signal"],
+        },
+    )
+    cross_section: Optional[float] = field(
+        default=None, metadata={"doc": "Cross section of the process [pb].", "exclusiveMinimum": 0}
+    )
+    is_data: bool = field(
+        default=False, metadata={"doc": "True for data, false for simulation.", "key": "data"}
+    )
+
+
+@dataclass(frozen=True)
+class Skim:
+    """Which events and branches are kept."""
+
+    selection: str = field(
+        metadata={
+            "doc": "The class that selects events and computes columns, as module:Class or file.py:Class.",
+            "pattern": r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.+\.py):[A-Za-z_]\w*",
+            "form": "module:Class or file.py:Class",
+            "examples": ["MLTools.NanoML.trilepton:Trilepton", "my_selection.py:DiMuon"],
+        }
+    )
+    keep: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "Branches to keep, by name or pattern, beside the selection's columns and the event's identifiers.",
+            "examples": [["MET_*", "HLT_Mu50"]],
+        },
+    )
+    compression: str = field(
+        default="ZLIB:5",
+        metadata={
+            "doc": "Compression of the ROOT files: algorithm and level.",
+            "pattern": "(?:ZSTD|LZMA|ZLIB|LZ4):[1-9]",
+            "form": "ZSTD, LZMA, ZLIB or LZ4 and a level from 1 to 9, as in ZLIB:5",
+        },
+    )
+    chunk: int = field(default=200_000, metadata={"doc": "How many events are read at once.", "minimum": 1})
+    workers: int = field(
+        default=0,
+        metadata={
+            "doc": "How many files are read at the same time; 0: as many as there are usable cores.",
+            "minimum": 0,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one collection, such as the jets of an event."""
+
+    fields: list[str] = field(
+        metadata={
+            "doc": "Branches of the collection without its prefix: pt for Jet_pt.",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": _BRANCH,
+            "examples": [["pt", "eta", "phi", "mass"]],
+        }
+    )
+    max: int = field(
+        metadata={
+            "doc": "How many objects of an event are kept, the first in order.",
+            "minimum": 1,
+            "examples": [6],
+        }
+    )
+    order: Optional[str] = field(
+        default="-pt",
+        metadata={
+            "doc": "The field to sort by, with a minus for descending; null keeps the order of the file.",
+            "pattern": "-?[A-Za-z_][A-Za-z0-9_]*",
+            "form": 'the name of a field, or "-" and the name of a field',
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Convert:
+    """What the network gets to see: skims become HDF5 files."""
+
+    features: list[str] = field(
+        metadata={
+            "doc": "One number per event each: columns of the selection or branches of NanoAOD.",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": _BRANCH,
+            "examples": [["ZCand_mass", "MET_pt"]],
+        }
+    )
+    objects: dict[str, Objects] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "Collections of objects, such as Jet, by name.",
+            "names": {**_BRANCH, "form": "the name of a collection, as in Jet"},
+        },
+    )
+    compression: Optional[str] = field(
+        default="gzip:4",
+        metadata={
+            "doc": "Compression of the HDF5 files: gzip and a level; null for none.",
+            "pattern": "gzip:[1-9]",
+            "form": "gzip and a level from 1 to 9, as in gzip:4",
+        },
+    )
+    chunk: int = field(default=200_000, metadata={"doc": "How many events are read at once.", "minimum": 1})
+
+
+@dataclass(frozen=True)
+class Train:
+    """The network and its training."""
+
+    model: str = field(default=MODELS[0], metadata={"doc": "The kind of network.", "enum": MODELS})
+    files: Optional[list[str]] = field(
+        default=None,
+        metadata={
+            "doc": "HDF5 files to train on, instead of those that the analysis converts.",
+            "minItems": 1,
+        },
+    )
+    hidden: list[int] = field(
+        default_factory=lambda: [128, 128],
+        metadata={"doc": "The widths of the hidden layers.", "items": {"minimum": 1}},
+    )
+    dropout: float = field(
+        default=0.1,
+        metadata={
+            "doc": "Share of the hidden units that are left out at random.",
+            "minimum": 0,
+            "exclusiveMaximum": 1,
+        },
+    )
+    batch_size: int = field(default=512, metadata={"doc": "Events per step.", "minimum": 1})
+    epochs: int = field(
+        default=200, metadata={"doc": "Passes over the training events, at most.", "minimum": 1}
+    )
+    learning_rate: float = field(
+        default=1e-3, metadata={"doc": "Size of the steps at the beginning.", "exclusiveMinimum": 0}
+    )
+    weight_decay: float = field(
+        default=1e-4, metadata={"doc": "Strength of the pull of weights to zero.", "minimum": 0}
+    )
+    patience: int = field(
+        default=20, metadata={"doc": "Training stops after so many epochs without improvement.", "minimum": 1}
+    )
+    folds: int = field(
+        default=5,
+        metadata={
+            "doc": "Networks in cross-validation, each tested on events that it has not seen: at least 3. "
+            "1 trains a single one, on three fifths of the events.",
+            "minimum": 1,
+        },
+    )
+    seed: int = field(
+        default=1, metadata={"doc": "Seed of all random numbers.", "minimum": 0, "maximum": 2**32 - 1}
+    )
+    signal: Optional[str] = field(
+        default=None,
+        metadata={
+            "doc": "The class to call signal in plots; by default the class signal, or else the first one."
+        },
+    )
+    device: str = field(
+        default="auto",
+        metadata={
+            "doc": "Where to compute; auto takes a GPU if there is one.",
+            "enum": ("auto", "cpu", "cuda"),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Export:
+    """The trained network as an ONNX file."""
+
+    cmssw: Optional[str] = field(
+        default=None,
+        metadata={
+            "doc": "The CMSSW release that must be able to run the model.",
+            "pattern": "CMSSW_[0-9]+_[0-9]+_(?:X|[0-9]+)(?:_[A-Za-z0-9_-]+)?",
+            "form": "a release such as CMSSW_14_0_X or CMSSW_14_0_19_patch1",
+            "examples": ["CMSSW_14_0_X"],
+        },
+    )
+    name: Optional[str] = field(
+        default=None, metadata={"doc": "The name of the model; by default the workdir's.", **NAME}
+    )
+
+
+@dataclass(frozen=True)
+class Score:
+    """Events that get the network's output as new branches."""
+
+    files: Optional[list[str]] = field(
+        default=None,
+        metadata={"doc": "ROOT files to score; by default the skims of all datasets.", "minItems": 1},
+    )
+    model: Optional[str] = field(
+        default=None, metadata={"doc": "The ONNX file; by default the exported one."}
+    )

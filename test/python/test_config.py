@@ -1,0 +1,475 @@
+"""The configuration of an analysis: defaults, methods, and that nothing but ConfigError comes of a bad one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from MLTools.NanoML.config import (
+    MODELS,
+    Config,
+    Convert,
+    Dataset,
+    Export,
+    Objects,
+    Score,
+    Skim,
+    Train,
+    load,
+    schema,
+)
+from MLTools.NanoML.errors import ConfigError
+
+ANALYSIS = """\
+workdir: trilepton
+luminosity: 59.8                      # /fb
+
+datasets:
+  WprimeToWZToLNuLL_M600:
+    files: data/WprimeToWZToLNuLL_M600/*.root
+    class: signal
+    cross_section: 0.0921             # pb
+  WZTo3LNu:
+    files: [root://host//store/a.root, b.root]
+    class: WZ
+    cross_section: 5.05
+  SingleMuon:
+    files: [c.root]
+    data: true
+
+skim:
+  selection: MLTools.NanoML.trilepton:Trilepton
+  keep: [MET_*, HLT_Mu50, HLT_Ele32_WPTight_Gsf]
+
+convert:
+  features: [ZCand_mass, ZCand_dR, ThreeLep_sumPt, WLep_pt, MET_pt, WCand_mT, ThreeLep_mass]
+  objects:
+    Jet: {fields: [pt, eta, phi, mass, btagDeepFlavB], max: 6}
+
+train:
+  model: mlp
+
+export:
+  cmssw: CMSSW_14_0_X
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "analysis.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_analysis(write: Write) -> None:
+    path = write(ANALYSIS)
+    config = load(path)
+    assert config == Config(
+        workdir="trilepton",
+        luminosity=59.8,
+        datasets={
+            "WprimeToWZToLNuLL_M600": Dataset(["data/WprimeToWZToLNuLL_M600/*.root"], "signal", 0.0921),
+            "WZTo3LNu": Dataset(["root://host//store/a.root", "b.root"], "WZ", 5.05),
+            "SingleMuon": Dataset(["c.root"], is_data=True),
+        },
+        skim=Skim("MLTools.NanoML.trilepton:Trilepton", ["MET_*", "HLT_Mu50", "HLT_Ele32_WPTight_Gsf"]),
+        convert=Convert(
+            ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"],
+            {"Jet": Objects(["pt", "eta", "phi", "mass", "btagDeepFlavB"], 6)},
+        ),
+        train=Train(),
+        export=Export("CMSSW_14_0_X"),
+    )
+    assert config.classes == ("signal", "WZ")
+    assert config.base == path.parent
+    assert config.where("convert", "features", 3) == f"{path}:22"
+    assert config.where("datasets", "WZTo3LNu", "class") == f"{path}:11"
+
+
+def test_defaults(write: Write) -> None:
+    config = load(write("train: {files: a.h5}\nscore: {files: b.root}"))
+    assert config.workdir == "analysis"
+    assert config.train == Train(
+        model="mlp",
+        files=["a.h5"],
+        hidden=[128, 128],
+        dropout=0.1,
+        batch_size=512,
+        epochs=200,
+        learning_rate=1e-3,
+        weight_decay=1e-4,
+        patience=20,
+        folds=5,
+        seed=1,
+        signal=None,
+        device="auto",
+    )
+    assert config.skim is config.convert is config.export is None
+    assert config.classes == ()
+
+
+def test_words_that_are_booleans_elsewhere_stay_names(write: Write) -> None:
+    config = load(write("datasets:\n  no: {files: a, class: no}\n  off: {files: b, class: on}\n"))
+    assert list(config.datasets) == ["no", "off"]
+    assert config.classes == ("no", "on")
+
+
+def test_numbers_as_physicists_write_them(write: Write) -> None:
+    config = load(write("train: {files: a, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, dropout: 0}"))
+    assert (config.train.learning_rate, config.train.epochs, config.train.batch_size) == (1e-4, 1000, 1000)
+    assert isinstance(config.train.batch_size, int)
+    assert isinstance(config.train.dropout, float)
+
+
+def test_anchors_in_a_place_of_their_own(write: Write) -> None:
+    config = load(
+        write(
+            "luminosity: 1\n"
+            "x-common: &common {class: QCD, cross_section: 2}\n"
+            "datasets:\n"
+            "  a: {<<: *common, files: a.root}\n"
+            "  b: {<<: *common, files: b.root, cross_section: 3}\n"
+        )
+    )
+    assert config.datasets == {"a": Dataset(["a.root"], "QCD", 2.0), "b": Dataset(["b.root"], "QCD", 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("skim:\n  selection: a:B\n  keeep: x", '3: skim.keeep: unknown key. Did you mean "keep"?'),
+        ("lumi: 5", '1: lumi: unknown key. Did you mean "luminosity"?'),
+        ("train:\n  model: deepset", '2: train.model: "deepset" is not a model. Known: mlp.'),
+        ("train:\n  epochs: many", '2: train.epochs: expected a whole number, got "many".'),
+        ("train: {device: gpu}", '1: train.device: "gpu" is not a device. Known: auto, cpu, cuda.'),
+        ("train: {dropout: 1}", "1: train.dropout: expected a number below 1, got 1."),
+        ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
+        (
+            "skim: {}",
+            '1: skim.selection: missing. Add it, as in "selection: MLTools.NanoML.trilepton:Trilepton".',
+        ),
+        ("skim:", "1: skim.selection: missing."),
+        ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
+        (
+            "skim: {selection: a:B, compression: ZSTD}",
+            "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4",
+        ),
+        ("datasets: {a/b: {files: c}}", '1: datasets.a/b: "a/b" cannot be a name: expected letters, digits'),
+        ("datasets: {.a: {files: c}}", '1: datasets..a: ".a" cannot be a name: expected letters, digits'),
+        ("datasets: {a: b}", '1: datasets.a: expected lines of the form "key: value", got "b".'),
+        (
+            "datasets: {a: {is_data: true, files: b}}",
+            '1: datasets.a.is_data: unknown key. Did you mean "data"?',
+        ),
+        ("convert: {features: [a, a]}", '1: convert.features: "a" is listed twice.'),
+        ("convert: {features: [a b]}", "1: convert.features[0]: expected the name of a branch"),
+        (
+            "convert: {features: a, objects: {Jet: {fields: pt}}}",
+            '1: convert.objects.Jet.max: missing. Add it, as in "max: 6".',
+        ),
+        ("export: {cmssw: '14_0'}", "1: export.cmssw: expected a release such as CMSSW_14_0_X"),
+        ("luminosity: 0", "1: luminosity: expected a number above 0, got 0."),
+    ],
+)
+def test_mistakes(write: Write, text: str, expected: str) -> None:
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}:{expected}")
+
+
+@pytest.mark.parametrize(
+    "release", ["CMSSW_14_0_X", "CMSSW_14_0_19_patch1", "CMSSW_15_1_0_pre3", "CMSSW_16_0_X_2025-11-01-2300"]
+)
+def test_releases(write: Write, release: str) -> None:
+    assert load(write(f"export: {{cmssw: {release}}}")).export == Export(release)
+
+
+@pytest.mark.parametrize("selection", ["a:B", "a.b.c:D", "my_selection.py:DiMuon", "../x-y/s.py:D"])
+def test_selections(write: Write, selection: str) -> None:
+    assert (
+        load(write(f"datasets: {{a: {{files: b}}}}\nskim: {{selection: {selection}}}")).skim.selection
+        == selection
+    )
+
+
+def test_paths_are_relative_to_the_file(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ANALYSIS)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = load("../analysis.yaml")
+    assert config.base == tmp_path
+    assert config.path("data/*.root") == tmp_path / "data/*.root"
+    assert config.path("/data/a.root") == Path("/data/a.root")
+    assert config.path("~/a.root") == Path("/home/someone/a.root")
+    assert config.where("skim") == "../analysis.yaml:17"
+
+
+def test_errors_about_settings(write: Write) -> None:
+    path = write(ANALYSIS)
+    error = load(path).error("convert", "features", 0, message="no such branch")
+    assert isinstance(error, ConfigError)
+    assert str(error) == f"{path}:22: convert.features[0]: no such branch."
+    assert str(Config().error("train", message="why?")) == "configuration: train: why?"
+
+
+def test_signal(write: Write) -> None:
+    config = load(write(ANALYSIS))
+    assert config.signal() == "signal"
+    assert config.signal(["WZ", "ZG"]) == "WZ"
+    assert Config().signal() is None
+    config = dataclasses.replace(config, train=Train(signal="ZG"))
+    assert config.signal(["WZ", "ZG"]) == "ZG"
+    with pytest.raises(ConfigError, match=r'train.signal: "ZG" is no class. Known: signal, WZ\.'):
+        config.signal()
+
+
+def test_as_dict(write: Write) -> None:
+    config = load(write(ANALYSIS))
+    assert config.as_dict("export") == {"cmssw": "CMSSW_14_0_X"}
+    assert config.as_dict("score") == {}
+    assert config.as_dict("datasets")["SingleMuon"] == {"files": ["c.root"], "data": True}
+    assert config.as_dict("train")["hidden"] == [128, 128]
+    assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
+    with pytest.raises(AttributeError):
+        config.as_dict("trian")
+
+
+def test_travels_to_other_processes(write: Write) -> None:
+    config = load(write(ANALYSIS))
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config
+    assert again.where("skim") == config.where("skim")
+
+
+def test_schema_explains_every_setting() -> None:
+    jsonschema.Draft7Validator.check_schema(schema())
+    jsonschema.Draft7Validator(schema()).validate(yaml.safe_load(ANALYSIS))
+
+    def check(part: dict[str, Any], way: str) -> None:
+        for name, setting in part["properties"].items():
+            assert setting.get("description", "").endswith("."), f"{way}.{name}"
+            for inner in (setting, setting.get("additionalProperties")):
+                if isinstance(inner, dict) and "properties" in inner:
+                    check(inner, f"{way}.{name}")
+
+    check(schema(), "")
+    assert schema()["properties"]["train"]["properties"]["model"]["enum"] == list(MODELS)
+    assert json.loads(json.dumps(schema())) == schema()
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,8}", fullmatch=True)
+BRANCHES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+PRINTABLE = st.characters(categories=["L", "N", "P", "S"]) | st.just(" ")
+TEXT = st.text(PRINTABLE, min_size=1, max_size=8)
+TEXTS = st.lists(TEXT, min_size=1, max_size=3)
+POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+COUNTS = st.integers(1, 2**40)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+SKIMS = st.builds(
+    Skim,
+    st.sampled_from(["a.b:C", "s p/a.py:C"]),
+    st.lists(TEXT, max_size=3),
+    st.sampled_from(["ZSTD:5", "LZ4:1"]),
+    COUNTS,
+    st.integers(0, 99),
+)
+FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
+OBJECTS = st.builds(Objects, FEATURES, COUNTS, maybe(BRANCHES | BRANCHES.map("-{}".format)))
+CONVERTS = st.builds(
+    Convert,
+    FEATURES,
+    st.dictionaries(BRANCHES, OBJECTS, max_size=2),
+    maybe(st.just("gzip:9")),
+    COUNTS,
+)
+TRAINS = st.builds(
+    Train,
+    st.sampled_from(MODELS),
+    TEXTS,
+    st.lists(COUNTS, max_size=3),
+    st.floats(0, 1, exclude_max=True),
+    COUNTS,
+    COUNTS,
+    POSITIVE,
+    POSITIVE | st.just(0.0),
+    COUNTS,
+    st.sampled_from([1, 3, 10]),
+    st.integers(0, 2**32 - 1),
+    maybe(TEXT),
+    st.sampled_from(["auto", "cpu", "cuda"]),
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique_by=str.lower))
+    weighted = draw(st.booleans())
+    simulation = st.builds(Dataset, TEXTS, maybe(TEXT), POSITIVE if weighted else st.none())
+    dataset = simulation | st.builds(Dataset, TEXTS, is_data=st.just(True))
+    return Config(
+        workdir=draw(TEXT),
+        luminosity=draw(POSITIVE if weighted else maybe(POSITIVE)),
+        datasets={name: draw(dataset) for name in names},
+        skim=draw(maybe(SKIMS)),
+        convert=draw(maybe(CONVERTS)),
+        train=draw(maybe(TRAINS)),
+        export=draw(maybe(st.builds(Export, maybe(st.just("CMSSW_14_0_X")), maybe(NAMES)))),
+        score=draw(maybe(st.builds(Score, maybe(TEXTS), maybe(TEXT)))),
+    )
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config") / "analysis.yaml"
+
+
+quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@quick
+@given(config=configs())
+def test_what_is_dumped_loads_to_the_same(scratch: Path, config: Config) -> None:
+    scratch.write_text(json.dumps(config.as_dict(), ensure_ascii=False), encoding="utf-8")
+    assert load(scratch) == config
+
+
+def accepts_or_refuses(path: Path) -> None:
+    """Anything but a ConfigError that `load` raises fails the test."""
+    with contextlib.suppress(ConfigError):
+        assert isinstance(load(path), Config)
+
+
+@quick
+@given(
+    content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
+)
+def test_any_file_loads_or_is_refused(scratch: Path, content: bytes) -> None:
+    scratch.write_bytes(content)
+    accepts_or_refuses(scratch)
+
+
+PIECES = [
+    *(
+        "datasets: ",
+        "skim: ",
+        "train: ",
+        "files: ",
+        "class: ",
+        "epochs: ",
+        "selection: ",
+        "a: ",
+        "<<: ",
+        "x-a: ",
+    ),
+    *(
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n\t",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "? ",
+        ": ",
+        "|",
+        ">",
+        "#",
+        "---\n",
+        "...\n",
+        "%YAML 1.1\n",
+    ),
+    *(
+        "&a ",
+        "*a",
+        "!!str ",
+        "!!int ",
+        "!!float ",
+        "!!map ",
+        "!!seq ",
+        "!x ",
+        "'",
+        '"',
+        "\\u200b",
+        "\\U",
+        "\\x",
+    ),
+    *(
+        "1",
+        "1e3",
+        ".nan",
+        "-.inf",
+        "0x",
+        "1_0",
+        "2018-01-01",
+        "no",
+        "true",
+        "~",
+        "mlp",
+        "\u00a0",
+        "\ufeff",
+        "\x85",
+    ),
+]
+
+
+@quick
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=25))
+def test_any_yaml_loads_or_is_refused(scratch: Path, pieces: list[str]) -> None:
+    scratch.write_text("".join(pieces), encoding="utf-8")
+    accepts_or_refuses(scratch)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["yes", "1e3"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@quick
+@given(data=st.data())
+def test_any_values_load_or_are_refused(scratch: Path, data: st.DataObject) -> None:
+    config: dict[str, Any] = yaml.safe_load(ANALYSIS)
+    for _ in range(data.draw(st.integers(1, 3))):
+        part: Any = config
+        while isinstance(part, dict) and part:
+            key = data.draw(st.sampled_from(list(part)))
+            if not isinstance(part[key], dict) or data.draw(st.booleans()):
+                part[key] = data.draw(VALUES)
+                break
+            part = part[key]
+    scratch.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8", errors="replace")
+    accepts_or_refuses(scratch)

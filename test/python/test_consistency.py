@@ -1,0 +1,108 @@
+"""Settings that contradict each other are told with their place; what can work is left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import ConfigError
+
+TWO = "datasets:\n  a: {files: a.root, class: signal}\n  b: {files: b.root, class: WZ}\n"
+CONVERT = "convert: {features: MET_pt}\n"
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    """The lines of the error, without the directory; none if there is no error."""
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    try:
+        load(path)
+    except ConfigError as error:
+        return str(error).replace(f"{tmp_path}/", "").splitlines()
+    return []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        TWO,
+        TWO + CONVERT + "train:\n",
+        TWO + CONVERT + "train: {signal: WZ}\nexport:\nscore:\n",
+        TWO + CONVERT + "train: {folds: 1}\n",
+        TWO + "score: {model: m.onnx}\n",
+        "export: {cmssw: CMSSW_14_0_X}",
+        "score: {files: a.root}",
+        "train: {files: a.h5, signal: anything}",
+        "luminosity: 1\ndatasets: {a: {files: b, cross_section: 1}, c: {files: d}, e: {files: f, data: true}}",
+    ],
+)
+def test_consistent(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "datasets:\n  WZ: {files: a}\n  wz: {files: b}\n",
+            'a.yaml:3: datasets.wz: differs from "WZ" only in upper and lower case, which not every disk tells apart. '
+            "Rename one.",
+        ),
+        (
+            "datasets:\n  a:\n    files: b\n    data: true\n    class: c\n",
+            'a.yaml:5: datasets.a.class: data is not trained on. Remove this or "data: true".',
+        ),
+        (
+            "luminosity: 1\ndatasets:\n  a:\n    files: b\n    data: true\n    cross_section: 1\n",
+            'a.yaml:6: datasets.a.cross_section: data has no cross section. Remove this or "data: true".',
+        ),
+        (
+            "luminosity: 1\ndatasets:\n  a: {files: b, cross_section: 1}\n  c: {files: d, class: e}\n",
+            'a.yaml:4: datasets.c.cross_section: missing, while "a" has one. Give it for every dataset with a class, '
+            "or for none.",
+        ),
+        (
+            "datasets:\n  a: {files: b, cross_section: 1}\n  c: {files: d, cross_section: 1}\n",
+            "a.yaml:2: datasets.a.cross_section: is of no use without a luminosity. Add it, in /fb, as in "
+            '"luminosity: 59.8".',
+        ),
+        (
+            "skim: {selection: a:B}",
+            'a.yaml:1: skim: there are no datasets to read. Add some under "datasets:".',
+        ),
+        (CONVERT, 'a.yaml:1: convert: there are no datasets to read. Add some under "datasets:".'),
+        ("score:", 'a.yaml:1: score: there is nothing to score. Add datasets or "score.files".'),
+        (
+            TWO + "train:",
+            'a.yaml:4: train: there is nothing to train on. Add a "convert" section or "train.files".',
+        ),
+        (
+            "datasets:\n  a: {files: b, class: c}\n" + CONVERT + "train:",
+            'a.yaml:4: train: takes at least two classes, only "c" is given. Add "class: ..." to the datasets to '
+            "train on.",
+        ),
+        (
+            "datasets:\n  a: {files: b}\n" + CONVERT + "train:",
+            'a.yaml:4: train: takes at least two classes, none is given. Add "class: ..." to the datasets to train on.',
+        ),
+        (
+            TWO + CONVERT + "train:\n  signal: sginal",
+            'a.yaml:6: train.signal: "sginal" is no class. Did you mean "signal"?',
+        ),
+        (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is no class. Known: signal, WZ.'),
+        (
+            "train: {files: a.h5, folds: 2}",
+            "a.yaml:1: train.folds: 2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 "
+            "for a single network.",
+        ),
+    ],
+)
+def test_contradictions(tmp_path: Path, text: str, expected: str) -> None:
+    assert problems(tmp_path, text) == [expected]
+
+
+def test_all_are_told_at_once(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, "skim: {selection: a:B}\nscore:\ntrain: {folds: 2}")) == 5

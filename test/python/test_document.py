@@ -1,0 +1,210 @@
+"""YAML documents: what plain words mean, where values stand, and what is said about mistakes."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.document import Document, dotted
+from MLTools.NanoML.errors import ConfigError
+
+
+def data(text: str) -> object:
+    document = Document.parse(text, "a.yaml")
+    assert document.problems == ()
+    return document.data
+
+
+def message(text: str) -> str:
+    try:
+        document = Document.parse(text, "a.yaml")
+    except ConfigError as error:
+        return str(error)
+    return str(document.error(document.problems))
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("no", "no"),
+        ("Off", "Off"),
+        ("y", "y"),
+        ("yes", "yes"),
+        ("true", True),
+        ("False", False),
+        ("2018-01-01", "2018-01-01"),
+        ("12:30", "12:30"),
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-.5", -0.5),
+        ("1.", 1.0),
+        ("5", 5),
+        ("-5", -5),
+        ("017", 17),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("1_000", 1000),
+        ("1_000.5", 1000.5),
+        ("_1", "_1"),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("nan", "nan"),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("<<", "<<"),
+        ("1.2.3", "1.2.3"),
+        ("'5'", "5"),
+        ("!!str 5", "5"),
+        ("!!float 5", 5.0),
+        ("MET_*", "MET_*"),
+        ("-pt", "-pt"),
+        ("root://host//store/a.root", "root://host//store/a.root"),
+    ],
+)
+def test_words(word: str, value: object) -> None:
+    read = data(f"key: {word}")
+    assert read == {"key": value}
+    assert type(read["key"]) is type(value)
+
+
+def test_nan_is_read_as_such() -> None:
+    assert math.isnan(data("[.nan]")[0])
+
+
+def test_keys_are_text_as_written() -> None:
+    assert data("no: 1\n2018: 2\n1e3: 3\nnull: 4\n") == {"no": 1, "2018": 2, "1e3": 3, "null": 4}
+
+
+def test_anchors_and_merge_keys() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {<<: [*a, *b], w: 6}\ne: *a\n"
+    read = data(text)
+    assert read["c"] == {"x": 1, "y": 5}
+    assert read["d"] == {"x": 1, "y": 2, "z": 4, "w": 6}
+    assert read["e"] == read["a"]
+
+
+def test_lines_of_merged_values_are_those_where_they_were_written() -> None:
+    document = Document.parse("a: &a\n  x: 1\nb:\n  <<: *a\n  y: 2\n", "a.yaml")
+    assert document.where("b", "x") == "a.yaml:2"
+    assert document.where("b", "y") == "a.yaml:5"
+
+
+def test_where_falls_back_to_what_is_around() -> None:
+    document = Document.parse("# comment\na:\n  b:\n    - 1\n    - c: 2\n", "a.yaml")
+    assert document.where("a") == "a.yaml:2"
+    assert document.where("a", "b", 1, "c") == "a.yaml:5"
+    assert document.where("a", "b", 7) == "a.yaml:3"
+    assert document.where("z") == document.where() == "a.yaml:2"
+    assert Document("configuration").where("a") == "configuration"
+
+
+def test_errors_come_in_the_order_of_the_file_each_once() -> None:
+    document = Document.parse("a: 1\nb: 2\n", "a.yaml")
+    problems = [(("b",), "is wrong"), (("a",), "why?"), (("b",), "is wrong")]
+    assert str(document.error(problems)) == "a.yaml:1: a: why?\na.yaml:2: b: is wrong."
+
+
+def test_dotted() -> None:
+    assert dotted(("convert", "features", 3)) == "convert.features[3]"
+    assert dotted(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a.yaml: the file is empty."),
+        ("# nothing\n", "a.yaml: the file is empty."),
+        ("a:\n\tb: 1\n", "a.yaml:2: YAML does not allow tabs for indentation, use spaces."),
+        ("a:\n  b: 1\n  \tc: 1\n", "a.yaml:3: YAML does not allow tabs for indentation, use spaces."),
+        ("a:\tb\n", "a.yaml:1: YAML does not allow a tab here, use spaces."),
+        ("a:1\nb:\n  c: 1\n", 'a.yaml:1: write "key: value", with a space after the colon.'),
+        ("a: 1\nb\n", "a.yaml:2:1: not valid YAML: could not find expected ':'. Write \"key: value\""),
+        ("a: b: c\n", "a.yaml:1:5: not valid YAML: mapping values are not allowed here. Check the indent"),
+        ("a:\n   b: 1\n  c: 1\n", "a.yaml:3:3: not valid YAML: expected <block end>"),
+        ("a: *.root\n", "a.yaml:1:5: not valid YAML: expected alphabetic"),
+        ("a: [*_pt]\n", 'Text that begins with "*" must be in quotes.'),
+        ("a: [b, c\n", 'Is a "]" or a comma missing?'),
+        ("a: {b: c\n", 'Is a "}" or a comma missing?'),
+        ("a: 'b\n", "Is a closing quote missing?"),
+        ("a: @b\n", "Put this text in quotes."),
+        (
+            "a: 1\n---\nb: 1\n",
+            "a.yaml:2:1: not valid YAML: found another document. One file holds one configuration",
+        ),
+        ("a: &x 1\nb: &x 2\n", "This anchor's name is taken"),
+        ("a: 1\nb: 2\na: 3\n", "a.yaml:1: a: duplicate key, again on line 3. Remove one."),
+        ("a: !!python/object:os.system x\n", "python/object:os.system is no tag that fits here"),
+        ("a: !!set {b}\n", "a.yaml:1: a: tag:yaml.org,2002:set is no tag that fits here. Remove it."),
+        (
+            "a: !Jet_pt\n",
+            "a.yaml:1: a: !Jet_pt is no tag that fits here. Remove it, or put the text in quotes.",
+        ),
+        ("a: !!int b\n", "is no tag that fits here"),
+        ("a:\n  ? [b]\n  : c\n", "a.yaml:2: a.?: a list or mapping cannot be a key."),
+        ("a:\n  <<: 3\n", 'a.yaml:2: a.<<: takes the alias of a mapping, as in "<<: *name".'),
+        (
+            "a: |\n  b\n  c\n",
+            'a.yaml:1: a: expected one line of text. For a list, begin each item with "- ".',
+        ),
+        ('a: "b\\u200b"\n', "a.yaml:1: a: contains the invisible character U+200B. Remove it."),
+        ('a: "\\ud800"\n', "U+D800"),
+        ('a: "\\0"\n', "U+0000"),
+        ("b: 1\na: \x07\n", "a.yaml:2: contains the invisible character U+0007. Remove it."),
+        ('a: "\\UFFFFFFFF"\n', "escape is no character"),
+        (f"a: {10**20}\n", "a.yaml:1: a: this number is too large."),
+        (f"a: {'9' * 5000}\n", "a.yaml:1: a: this number is too large."),
+        ("a: &a [*a]\n", "a.yaml:1: an alias leads to the very thing that it is part of."),
+        ("a: &a {<<: *a}\n", "nested too deeply"),
+        pytest.param("- " * 1500, "nested too deeply", id="deep"),
+    ],
+)
+def test_mistakes(text: str, expected: str) -> None:
+    assert expected in message(text)
+    assert "\n" not in message(text)
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_cannot_fill_the_memory(form: str) -> None:
+    levels = ["a0: &a0 {x: 1}"]
+    levels += [f"a{n}: &a{n} " + form.format(", ".join([f"*a{n - 1}"] * 20)) for n in range(1, 9)]
+    assert "once all aliases are followed" in message("\n".join(levels))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def said(path: Path | str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            Document.read(path)
+        return str(caught.value)
+
+    assert said(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: no such file."
+    assert said(tmp_path) == f"{tmp_path}: is a directory. Give the YAML file in it."
+    assert "is no file name" in said("a\0b")
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("a: 1\nb: Müller".encode("latin-1"))
+    assert said(latin).startswith(f"{latin}:2: is not UTF-8 text.")
+    assert "cannot be read: not a directory." in said(latin / "below")
+    big = tmp_path / "big.yaml"
+    with big.open("wb") as file:
+        file.truncate(1 << 25)
+    assert "larger than 16 MiB" in said(big)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_without_permission(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    path.chmod(0)
+    with pytest.raises(ConfigError, match="cannot be read: permission denied"):
+        Document.read(path)
+
+
+def test_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
+    document = Document.read(path)
+    assert document.data == {"a": 1, "b": 2}
+    assert document.where("b") == f"{path}:2"

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from MLTools.NanoML import nanoaod
+
+
+def test_a_branch_is_found_under_its_name_in_another_version() -> None:
+    assert nanoaod.resolve("MET_pt", {"MET_pt", "PFMET_pt"}) == "MET_pt"
+    assert nanoaod.resolve("MET_pt", {"PFMET_pt", "PuppiMET_pt"}) == "PFMET_pt"
+    assert nanoaod.resolve("PFMET_phi", {"MET_phi"}) == "MET_phi"
+    assert nanoaod.resolve("MET_pt", {"PuppiMET_pt"}) is None
+
+
+def test_globs_keep_the_order_of_the_file_and_follow_renames() -> None:
+    assert nanoaod.expand("Muon_*", ["Muon_pt", "Electron_pt", "Muon_eta"]) == ["Muon_pt", "Muon_eta"]
+    assert nanoaod.expand("MET_*", ["PFMET_pt", "PFMET_phi"]) == ["PFMET_pt", "PFMET_phi"]
+    assert nanoaod.expand("Tau_*", ["Muon_pt"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "counter", "collection"),
+    [
+        ("Muon_pt", "nMuon", "Muon"),
+        ("Proton_multiRP_arm", "nProton_multiRP", "Proton_multiRP"),
+        ("LHEPdfWeight", "nLHEPdfWeight", "LHEPdfWeight"),
+        ("Muon_highPtId", "nMuon_highPtId", "Muon"),  # a counter of the branch's own says nothing
+        ("Muon_pt", None, "Muon"),
+        ("Odd_thing", None, "Odd"),
+    ],
+)
+def test_the_collection_of_a_branch(name: str, counter: str | None, collection: str) -> None:
+    available = {"nMuon", "nMuon_highPtId", "nProton_multiRP", "nLHEPdfWeight", name}
+    assert nanoaod.collection_of(name, counter, available) == collection

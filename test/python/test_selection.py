@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any, ClassVar
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.selection import Column, Selection, load_selection, source_files
+
+ARRAYS = {
+    "MET_pt": ak.Array(np.array([10, 20, 30, 40], np.float32)),
+    "Muon_pt": ak.Array([[30.0, 20.0], [], [40.0], [5.0]]),
+}
+COLLECTIONS = {"Muon_pt": "Muon"}
+
+
+class Base(Selection):
+    branches = ("MET_pt", "Muon_pt")
+    optional: ClassVar = {"HLT_IsoMu24": True}
+    columns: ClassVar = {"lead": Column("f4", "leading muon [GeV]"), "n": Column("u1", "number of muons")}
+
+    def select(self, events: Any, cutflow: Any) -> Any:
+        events = cutflow.cut("trigger", events.HLT.IsoMu24, events)
+        events = cutflow.cut("muon", ak.num(events.Muon.pt) > 0, events)
+        return events, self.result(events)
+
+    def result(self, events: Any) -> Any:
+        return {"lead": ak.max(events.Muon.pt, axis=1), "n": ak.num(events.Muon.pt)}
+
+
+def apply(selection: Selection) -> Any:
+    return selection.apply(ARRAYS, COLLECTIONS, np.ones(4))
+
+
+def test_columns_rows_and_cut_flow() -> None:
+    selected = apply(Base())
+    assert selected.rows.tolist() == [0, 2, 3]
+    assert selected.columns["lead"].tolist() == [30, 40, 5]
+    assert selected.columns["lead"].dtype == np.float32
+    assert selected.columns["n"].dtype == np.uint8
+    assert [(step.cut, step.events) for step in selected.cutflow.steps] == [("all", 4), ("trigger", 4), ("muon", 3)]
+
+
+def test_optional_branches_take_the_files_value_where_it_has_them() -> None:
+    arrays = {**ARRAYS, "HLT_IsoMu24": ak.Array([False, False, True, False])}
+    assert Base().apply(arrays, COLLECTIONS, np.ones(4)).rows.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda e: {"lead": e.MET.pt}, "did not return n"),
+        (lambda e: {"lead": e.MET.pt, "N": e.MET.pt}, "did not return n and returned N, which `columns` does not declare"),
+        (lambda e: {"lead": np.full(3, np.nan), "n": ak.num(e.Muon)}, "column lead is NaN or infinite in 3 of 3 events"),
+        (lambda e: {"lead": e.Muon.pt, "n": ak.num(e.Muon)}, "column lead has a list for each event"),
+        (lambda e: {"lead": np.ones(4), "n": ak.num(e.Muon)}, r"column lead has shape \(4,\), but 3 events are left"),
+        (lambda e: {"lead": ak.firsts(e.Muon.pt[:, 1:]), "n": ak.num(e.Muon)}, "column lead has missing values"),
+        (lambda e: {"lead": e.MET.pt, "n": np.full(3, 300)}, "values from 300 to 300, which do not fit into its type uint8"),
+        (lambda e: {"lead": np.array(["a", "b", "c"]), "n": ak.num(e.Muon)}, "not numbers"),
+    ],
+)
+def test_mistakes_in_the_columns_are_explained_with_file_line_and_name(result: Any, message: str) -> None:
+    class Mine(Base):
+        def result(self, events: Any) -> Any:
+            return result(events)
+
+    with pytest.raises(NanoMLError, match=message) as caught:
+        apply(Mine())
+    assert "test_selection.py:" in str(caught.value)
+    assert ": Mine: " in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "message"), [(None, "returned nothing"), ({}, "returned dict"), (5, "returned int")])
+def test_a_forgotten_return_is_explained(value: Any, message: str) -> None:
+    class Mine(Base):
+        def select(self, events: Any, cutflow: Any) -> Any:
+            return value
+
+    with pytest.raises(NanoMLError, match=message):
+        apply(Mine())
+
+
+def test_a_mistake_in_a_cut_names_the_selection() -> None:
+    class Mine(Base):
+        def select(self, events: Any, cutflow: Any) -> Any:
+            return cutflow.cut("muon", events.Muon.pt > 5, events), {}
+
+    with pytest.raises(NanoMLError, match='Mine: cut "muon": the mask has a list'):
+        apply(Mine())
+
+
+def test_branches_are_resolved_and_all_missing_ones_named() -> None:
+    assert Base().resolve(["PFMET_pt", "Muon_pt"], "a.root") == {"MET_pt": "PFMET_pt", "Muon_pt": "Muon_pt"}
+
+    class Glob(Base):
+        branches = ("Muon_*", "Tau_*", "MTE_pt")
+
+    with pytest.raises(NanoMLError, match=r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt Did you mean .MET_pt.\?\. If"):
+        Glob().resolve(["MET_pt", "Muon_pt", "Muon_eta"], "a.root")
+
+
+def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
+    assert type(load_selection("MLTools.NanoML.trilepton:Trilepton")).__name__ == "Trilepton"
+    (tmp_path / "helper_of_mine.py").write_text("CUT = 5\n")
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent("""
+        import helper_of_mine
+        from MLTools.NanoML.selection import Selection
+        class Mine(Selection):
+            cut = helper_of_mine.CUT
+        """)
+    )
+    mine = load_selection("mine.py:Mine", tmp_path)
+    assert mine.cut == 5  # type: ignore[attr-defined]
+    files = source_files(mine)
+    assert tmp_path / "mine.py" in files
+    assert tmp_path / "helper_of_mine.py" in files
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nowhere", "module:Class or file.py:Class"),
+        ("no.such.module:Thing", "ModuleNotFoundError"),
+        ("absent.py:Thing", "no such file"),
+        ("MLTools.NanoML.trilepton:Trilepto", 'Did you mean "Trilepton"'),
+        ("MLTools.NanoML.trilepton:good_leptons", "is not a class made from"),
+        ("broken.py:Thing", r"SyntaxError.*broken.py:2"),
+        ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1"),
+    ],
+)
+def test_a_selection_that_cannot_be_found_is_explained(tmp_path: Path, spec: str, message: str) -> None:
+    (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match=message):
+        load_selection(spec, tmp_path)
