@@ -12,6 +12,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import load_selection
 
+from data_processing.convert import RESERVED
 from data_processing.datasets import resolve_datasets
 from data_processing.skim import plan_branches
 
@@ -71,7 +72,10 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
     problems = []
     for number, feature in enumerate(config.convert.features):
         actual = nanoaod.resolve(feature, columns.branches)
-        if actual is None:
+        if feature in RESERVED:
+            message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"
+            problems.append(str(config.error("convert", "features", number, message=message)))
+        elif actual is None:
             problems.append(_absent(config, columns, ("convert", "features", number), feature, columns.branches))
         elif not columns.branches[actual].is_flat:
             message = f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"

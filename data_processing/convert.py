@@ -21,10 +21,13 @@ from MLTools.NanoML.hdf5 import EVENTS, METADATA, SCHEMA, new_hdf5
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
 
-__all__ = ["ConvertJob", "Objects", "Sample", "convert_files", "event_level_branches", "truncation_lines"]
+__all__ = ["RESERVED", "ConvertJob", "Objects", "Sample", "convert_files", "event_level_branches", "truncation_lines"]
 
+VALID = "valid"
+"""Field of a collection that tells real objects from padding."""
 _IDENTIFIER_TYPES = {"run": "u4", "luminosityBlock": "u4", "event": "u8"}
-_RESERVED = (*_IDENTIFIER_TYPES, "label", "weight", "genWeight")
+RESERVED = (*_IDENTIFIER_TYPES, "label", "weight", "genWeight")
+"""Fields of every file: a feature cannot have such a name."""
 _TRIGGER_BITS = ("HLT_*", "L1_*", "Flag_*", "DST_*")
 _HEADER_LIMIT = 60_000  # bytes; HDF5 cannot describe a compound type that takes more than 64 KiB
 _ROWS_PER_CHUNK = 4096
@@ -131,7 +134,7 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
     NanoMLError
         A pattern matches nothing, or a name is not an event-level number.
     """
-    flat = [branch.name for branch in file.branches.values() if branch.is_flat and branch.name not in _RESERVED]
+    flat = [branch.name for branch in file.branches.values() if branch.is_flat and branch.name not in RESERVED]
     if not patterns:
         counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
         counters |= {f"n{branch.name}" for branch in file.branches.values() if branch.is_jagged}
@@ -148,7 +151,7 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
         if not matches:
             raise NanoMLError(f'{file.path}: no event-level branch matches "{pattern}". `nanoml inspect {file.path}` lists the branches.')
         found.update(dict.fromkeys(matches))
-    return [name for name in found if name not in _RESERVED], 0
+    return [name for name in found if name not in RESERVED], 0
 
 
 def convert_files(job: ConvertJob) -> dict[str, Any]:
@@ -242,6 +245,8 @@ def _unskimmed(file: RootFile) -> Any:
 def _layout_of(file: RootFile, job: ConvertJob, provenance: Provenance | None) -> _Layout:
     features = {}
     for name in job.features:
+        if name in RESERVED:
+            raise NanoMLError(f"{job.output}: {name} cannot be a feature: every file has it anyway, and a network must not learn from it.")
         branch = file.branch(name)
         if not branch.is_flat:
             raise NanoMLError(
@@ -257,7 +262,9 @@ def _fields(file: RootFile, collection: str, wanted: Objects) -> dict[str, Branc
     if not members:
         known = {branch.collection for branch in file.branches.values() if branch.collection}
         raise NanoMLError(f"{file.path}: has no collection {collection}.{nanoaod.did_you_mean(collection, known)} Did skim.keep keep it?")
-    names = list(wanted.fields) or [name for name in members if name != "valid"]
+    names = list(wanted.fields) or [name for name in members if name != VALID]
+    if VALID in wanted.fields:
+        raise NanoMLError(f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects.")
     needed = [*names, wanted.order.lstrip("-")] if wanted.order else names
     for name in needed:
         if name not in members:
@@ -301,12 +308,12 @@ def _event_dtype(layout: _Layout, books: Books, weight: float | None) -> np.dtyp
         fields.append(("weight", "f4"))
     if not books.is_data:
         fields.append(("genWeight", "f4"))
-    fields += [(name, str(branch.dtype)) for name, branch in layout.features.items() if name not in _RESERVED]
+    fields += [(name, str(branch.dtype)) for name, branch in layout.features.items()]
     return _checked_dtype(EVENTS, fields)
 
 
 def _object_dtype(members: Mapping[str, Branch]) -> np.dtype[Any]:
-    return _checked_dtype(next(iter(members.values())).collection or "", [*((name, str(b.dtype)) for name, b in members.items()), ("valid", "?")])
+    return _checked_dtype(next(iter(members.values())).collection or "", [*((name, str(b.dtype)) for name, b in members.items()), (VALID, "?")])
 
 
 def _checked_dtype(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
@@ -362,9 +369,9 @@ def _object_rows(
     if objects.order:
         by = ak.argsort(values[objects.order.lstrip("-")], axis=1, ascending=not objects.order.startswith("-"), stable=True)
         values = {key: value[by] for key, value in values.items()}
-    rows["valid"] = np.arange(objects.max) < counts[:, np.newaxis]
+    rows[VALID] = np.arange(objects.max) < counts[:, np.newaxis]
     for key, value in values.items():
-        rows[key][rows["valid"]] = ak.to_numpy(ak.flatten(value[:, : objects.max]))
+        rows[key][rows[VALID]] = ak.to_numpy(ak.flatten(value[:, : objects.max]))
     return rows, int(counts.sum()), int(np.maximum(counts - objects.max, 0).sum())
 
 

@@ -73,22 +73,24 @@ def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _say(text: str, colour: str) -> None:
+    click.secho(text, fg=colour, err=True)
+
+
 def main() -> NoReturn:
     """Run the command line; end with 0 (well), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = nanoml.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other
+        _say("Interrupted. What was finished is kept: run the same command again to go on.", "yellow")
         sys.exit(130)
     except click.ClickException as problem:
         problem.show()
         sys.exit(problem.exit_code)
     except NanoMLError as problem:
-        click.secho(str(problem), fg="red", err=True)
+        _say(str(problem), "red")
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        click.secho("\nInterrupted. What was finished is kept: run the same command again to go on.", fg="yellow", err=True)
-        sys.exit(130)
     except BrokenPipeError:  # as in `nanoml inspect ... | head`
         sys.stderr.close()
         sys.exit(0)

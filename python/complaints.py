@@ -14,7 +14,7 @@ from jsonschema import validators
 
 from MLTools.NanoML.document import Problem
 
-__all__ = ["complaints", "did_you_mean"]
+__all__ = ["complaints", "suggestion"]
 
 _KINDS = {
     "string": "text",
@@ -50,7 +50,7 @@ def complaints(data: Any, schema: Mapping[str, Any]) -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """End a message about a word that is not `known`: with the one likely meant, or else with all."""
     names = list(known)
     folded = {name.lower(): name for name in reversed(names)}
@@ -81,7 +81,7 @@ def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
     elif error.validator == "enum":
         if not isinstance(value, str):
             return  # then its type is wrong, too
-        yield keys, f"{_shown(value)} is not a {keys[-1]}. {did_you_mean(str(value), schema['enum'])}"
+        yield keys, f"{_shown(value)} is not a {keys[-1]}. {suggestion(str(value), schema['enum'])}"
     elif error.validator == "uniqueItems":
         double = next(item for position, item in enumerate(value) if item in value[:position])
         yield keys, f"{_shown(double)} is listed twice"
@@ -117,7 +117,7 @@ def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str
     homes = [name for name, section in sections.items() if key in section.get("properties", {})]
     if len(homes) == 1:
         return f'unknown key here. It belongs in "{homes[0]}": check the indentation'
-    return f"unknown key. {did_you_mean(key, known)}"
+    return f"unknown key. {suggestion(key, known)}"
 
 
 def _missing(key: str, schema: Mapping[str, Any]) -> str:

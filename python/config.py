@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.complaints import did_you_mean
 from MLTools.NanoML.consistency import contradictions
 from MLTools.NanoML.document import Document, Key
 from MLTools.NanoML.errors import ConfigError
@@ -66,27 +64,6 @@ class Config:
         return tuple(
             dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
         )
-
-    def signal(self, classes: Optional[Sequence[str]] = None) -> Optional[str]:
-        """Choose the class to call signal.
-
-        Parameters
-        ----------
-        classes
-            Those of the training, if it reads files of its own; by default `self.classes`.
-
-        Raises
-        ------
-        ConfigError
-            `train.signal` is none of them.
-        """
-        known = self.classes if classes is None else tuple(classes)
-        wanted = self.train.signal if self.train else None
-        if wanted is not None and wanted not in known:
-            raise self.error(
-                "train", "signal", message=f'"{wanted}" is no class. {did_you_mean(wanted, known)}'
-            )
-        return wanted or ("signal" if "signal" in known else next(iter(known), None))
 
     def path(self, text: str) -> Path:
         """Make a path of its text in the configuration; "~" is the home directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from MLTools.NanoML.complaints import did_you_mean
+from MLTools.NanoML.complaints import suggestion
 from MLTools.NanoML.document import Problem
 
 if TYPE_CHECKING:
@@ -97,4 +97,4 @@ def _training(config: Config) -> Iterator[Problem]:
 def _signal(config: Config) -> Iterator[Problem]:
     train, classes = config.train, config.classes
     if train is not None and train.files is None and train.signal is not None and train.signal not in classes:
-        yield ("train", "signal"), f'"{train.signal}" is no class. {did_you_mean(train.signal, classes)}'
+        yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'

@@ -89,7 +89,7 @@ class Document:
                 raise ConfigError(f"{name}: the file is empty.")
             reader = _Reader(name)
             data = reader.value(root, ())
-        except yaml.YAMLError as error:
+        except (yaml.reader.ReaderError, yaml.MarkedYAMLError) as error:
             raise ConfigError(f"{name}:{_stop(explain(error, text))}") from None
         except RecursionError:
             raise ConfigError(f"{name}: lists and mappings are nested too deeply.") from None

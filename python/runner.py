@@ -21,7 +21,7 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import make_directory, remove_leftovers
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress, say, silence
-from MLTools.NanoML.task import Task, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.task import Task, forget, read_record, reason_to_run, stamps, write_record
 
 __all__ = ["RECORDS", "Planned", "Stage", "locked", "plan", "run", "usable_cores"]
 
@@ -166,6 +166,8 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
         for line in each.lines():
             say(line)
         todo = [task for task in each.stage.tasks if task.name in each.reasons]
+        for task in todo:
+            forget(task, workdir / RECORDS)
         if todo:
             _run_stage(each.stage, todo, workdir / RECORDS)
 
@@ -233,9 +235,10 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
                         failures[running[future].name] = problem
                     bar.advance()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in (getattr(pool, "_processes", None) or {}).values():
+        # the pool has no way to end work that has begun, and shutting it down forgets its processes
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.terminate()
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
     return failures

@@ -81,7 +81,7 @@ def build(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def plain(value: Any) -> Any:
-    """Undo `build`, to mappings, lists, text and numbers. What is None, as by default, is left out."""
+    """Undo `build`, to mappings, lists, text and numbers. A None that is the default is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         entries = (
             (key, getattr(value, field.name), field.default) for field, key, _ in _settings(type(value))

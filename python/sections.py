@@ -160,19 +160,19 @@ class Train:
         metadata={"doc": "The widths of the hidden layers.", "items": {"minimum": 1}},
     )
     dropout: float = field(
-        default=0.1,
+        default=0.2,
         metadata={
             "doc": "Share of the hidden units that are left out at random.",
             "minimum": 0,
             "exclusiveMaximum": 1,
         },
     )
-    batch_size: int = field(default=512, metadata={"doc": "Events per step.", "minimum": 1})
+    batch_size: int = field(default=256, metadata={"doc": "Events per step.", "minimum": 1})
     epochs: int = field(
         default=200, metadata={"doc": "Passes over the training events, at most.", "minimum": 1}
     )
     learning_rate: float = field(
-        default=1e-3, metadata={"doc": "Size of the steps at the beginning.", "exclusiveMinimum": 0}
+        default=2e-3, metadata={"doc": "Size of the steps at the beginning.", "exclusiveMinimum": 0}
     )
     weight_decay: float = field(
         default=1e-4, metadata={"doc": "Strength of the pull of weights to zero.", "minimum": 0}

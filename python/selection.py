@@ -117,6 +117,13 @@ class Selection:
         method = type(self).select
         return f"{inspect.getsourcefile(method)}:{inspect.getsourcelines(method)[1]}: {self.name}"
 
+    def _line_of(self, problem: BaseException) -> str:
+        """The innermost line of the selection's own files in a traceback."""
+        frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
+        own = {str(path) for path in source_files(self)}
+        found = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename in own and frame.function != "apply"]
+        return found[-1] if found else self.where().rpartition(":")[0]
+
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
         """Names asked for, to the names in a file, of all branches to be read from it.
 
@@ -172,6 +179,8 @@ class Selection:
             result = self.select(events, cutflow)
         except NanoMLError as problem:
             raise NanoMLError(str(problem) if str(problem).startswith(self.where()) else f"{self.where()}: {problem}") from None
+        except Exception as problem:  # whatever a user's code raises, its line is what helps
+            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {type(problem).__name__}: {_reason(problem)}") from problem
         left, columns = self._unpacked(result)
         return Selected(left.rows, self._checked(columns, len(left)), cutflow)
 
@@ -216,6 +225,13 @@ class Selection:
         if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
             raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
         return plain.astype(dtype)
+
+
+def _reason(problem: Exception) -> str:
+    """The line of an exception's text that says what is wrong: older awkward puts it last."""
+    lines = str(problem).strip().split("\n")
+    details = [line.partition("Error details: ")[2] for line in lines if "Error details: " in line]
+    return (details or lines)[0]
 
 
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:

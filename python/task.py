@@ -18,7 +18,7 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import is_remote
 
-__all__ = ["Task", "code_hash", "read_record", "reason_to_run", "source_of", "stamps", "write_record"]
+__all__ = ["Task", "code_hash", "forget", "read_record", "reason_to_run", "source_of", "stamps", "write_record"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Task:
         Source files that its result depends on.
     work
         Does it, and returns a summary for the record. It must be picklable.
+    memory
+        Files by which work that was interrupted goes on where it was. They are removed before work that was done is
+        done again.
     """
 
     stage: str
@@ -50,6 +53,7 @@ class Task:
     settings: Mapping[str, Any]
     code: tuple[Path, ...]
     work: Callable[[], Mapping[str, Any]] = field(compare=False)
+    memory: tuple[Path, ...] = ()
 
 
 def source_of(*modules: str) -> tuple[Path, ...]:
@@ -117,6 +121,15 @@ def write_record(task: Task, records: Path, inputs: list[dict[str, Any]], summar
         "host": platform.node(),
     }
     write_json(_record_path(task, records), content)
+
+
+def forget(task: Task, records: Path) -> None:
+    """Before a task is done again: it is not done any more, and must not go on from where it was."""
+    record = _record_path(task, records)
+    if record.exists():
+        for path in task.memory:
+            path.unlink(missing_ok=True)
+        record.unlink()
 
 
 def stamps(task: Task) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ _ADVICE = (
 )
 
 
-def explain(error: yaml.YAMLError, text: str) -> str:
+def explain(error: yaml.reader.ReaderError | yaml.MarkedYAMLError, text: str) -> str:
     """Say what is wrong and what to do, beginning with the line, to follow "analysis.yaml:".
 
     Parameters
@@ -40,8 +40,6 @@ def explain(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         line = len(_LINE_BREAK.findall(text, 0, error.position)) + 1
         return f"{line}: contains the invisible character U+{ord(text[error.position]):04X}. Remove it"
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return f" not valid YAML: {error}"
     problem = str(error.problem).removeprefix("but ")
     # PyYAML finds a missing colon only on the lines below; what lacks it is the context.
     late = "could not find expected ':'" in problem or error.problem_mark is None

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from MLTools.NanoML.folds import RULE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,3 +47,71 @@ def mc_files() -> dict[str, list[Path]]:
 def sample() -> Path:
     """The directory of the example's input files, one directory for each dataset."""
     return ROOT / "examples" / "data"
+
+
+@pytest.fixture(scope="session")
+def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a model of three folds: fold k gives the softmax of (x, k, 0) for the first column x.
+
+    Anybody can compute its scores by hand; it has the metadata of `nanoml export`.
+    """
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(columns: Sequence[str], selection_columns: Sequence[str] = (), **changes: Any) -> Path:
+        directory = tmp_path_factory.mktemp("model")
+        weight = np.zeros((len(columns), 9), np.float32)
+        weight[0, ::3] = 1
+        bias = np.zeros(9, np.float32)
+        bias[1::3] = np.arange(3)
+        nodes = [
+            helper.make_node("MatMul", ["features", "weight"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "bias"], ["flat"]),
+            helper.make_node("Reshape", ["flat", "shape"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["fold_probabilities"], axis=2),
+            helper.make_node("ReduceMean", ["fold_probabilities"], ["probabilities"], axes=[1], keepdims=0),
+        ]
+        shape = np.array([-1, 3, 3], np.int64)
+        constants = {"weight": weight, "bias": bias, "shape": shape}
+        graph = helper.make_graph(
+            nodes,
+            "linear",
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", len(columns)])],
+            [
+                helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
+                helper.make_tensor_value_info("fold_probabilities", TensorProto.FLOAT, ["N", 3, 3]),
+            ],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+        classes = ["signal", "WZ", "ZG"]
+        metadata = {
+            "schema": 1,
+            "name": "linear",
+            "level": "event",
+            "inputs": [
+                {
+                    "tensor": "features",
+                    "columns": list(columns),
+                    "dtypes": ["float32"] * len(columns),
+                    "selection": "MLTools.NanoML.trilepton:Trilepton" if selection_columns else None,
+                    "selection_columns": list(selection_columns),
+                }
+            ],
+            "outputs": [
+                {"tensor": "probabilities", "classes": classes},
+                {"tensor": "fold_probabilities", "classes": classes, "folds": 3},
+            ],
+            "target": {"cmssw": None, "opset": 15, "ir": 8},
+            "folds": {"k": 3, "hash": RULE},
+            "training": {},
+            "reference": {"events": [], "scores": []},
+            **changes,
+        }
+        helper.set_model_props(model, {"nanoml": json.dumps(metadata)})
+        path = directory / "linear.onnx"
+        onnx.save(model, path)
+        path.with_suffix(".json").write_text(json.dumps({**metadata, "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+        return path
+
+    return make

@@ -48,18 +48,18 @@ def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     return inspect_onnx(name)
 
 
-def show(content: dict[str, Any], console: Console, pattern: str | None = None) -> None:
+def show(content: dict[str, Any], pattern: str | None = None, console: Console | None = None) -> None:
     """Print what `inspect_file` found.
 
     Parameters
     ----------
     content
         As `inspect_file` returns it.
-    console
-        Where to.
     pattern
         For a ROOT file: print each branch that matches this glob (or that is of this collection), with its type
         and title, and nothing else.
+    console
+        Where to; None for standard output.
 
     Raises
     ------
@@ -68,9 +68,12 @@ def show(content: dict[str, Any], console: Console, pattern: str | None = None) 
     ConfigError
         There is a pattern, but the file is not a ROOT file.
     """
+    console = console or Console()
     if pattern is not None:
         if content["kind"] != "root":
-            raise ConfigError(f"{content['path']}: is not a ROOT file: it has no branches to be listed. Leave --branches out.")
+            raise ConfigError(
+                f"{content['path']}: is not a ROOT file: it has no branches to be listed. Leave --branches out."
+            )
         from MLTools.NanoML.inspection.show_root import show_branches
 
         show_branches(content, console, pattern)

@@ -33,7 +33,12 @@ def group_branches(names: Iterable[str], counters: Iterable[str]) -> dict[str, l
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(COUNTERS if name in known else name.split("_")[0], []).append(name)
-    alone = [name for group, members in groups.items() if len(members) == 1 and group != COUNTERS for name in members]
+    alone = [
+        name
+        for group, members in groups.items()
+        if len(members) == 1 and group != COUNTERS
+        for name in members
+    ]
     named = {group: members for group, members in groups.items() if len(members) > 1 and group != COUNTERS}
     first = {SINGLE: alone, COUNTERS: groups.get(COUNTERS, [])}
     return {**{group: members for group, members in first.items() if members}, **dict(sorted(named.items()))}

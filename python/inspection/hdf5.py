@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import h5py
@@ -12,7 +11,7 @@ import h5py
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, METADATA, open_hdf5, read_metadata
-from MLTools.NanoML.inspection.records import describe_books
+from MLTools.NanoML.inspection.records import describe_books, finite
 from MLTools.NanoML.inspection.summary import Counts, summarise
 
 __all__ = ["inspect_hdf5"]
@@ -35,15 +34,18 @@ def inspect_hdf5(path: str) -> dict[str, Any]:
         The file is damaged, of a newer schema, or its metadata do not describe it.
     """
     with open_hdf5(path) as file:
-        content = {"kind": "hdf5", "path": path, "size": os.path.getsize(path), "warnings": []}
+        warnings: list[str] = []
+        content = {"kind": "hdf5", "path": path, "size": os.path.getsize(path), "warnings": warnings}
         try:
             if not _is_own(file):
                 return {**content, "own": False, **_foreign(file)}
             metadata = _metadata(path)
-            return {**content, "own": True, **_own(file, metadata, content["warnings"])}
-        except OSError as problem:  # as h5py raises for damaged data
-            reason = str(problem).split("\n")[0]
-            raise NanoMLError(f"{path}: is damaged ({reason}). Make it again with `nanoml convert`.") from None
+            return {**content, "own": True, **_own(file, metadata, warnings)}
+        except (NanoMLError, MemoryError):
+            raise
+        except Exception as problem:  # what h5py raises for a damaged file depends on the damage
+            reason = str(problem).strip("'").split("\n")[0]
+            raise NanoMLError(f"{path}: is damaged ({reason}). Make or fetch it again.") from problem
 
 
 def _is_own(file: h5py.File) -> bool:
@@ -90,14 +92,20 @@ def _own(file: h5py.File, metadata: Mapping[str, Any], warnings: list[str]) -> d
     summaries, counts = summarise(events, [one["name"] for one in described["features"]], weight)
     for feature in described["features"]:
         feature.update(summaries[feature["name"]].as_dict())
+    if any(finite(one.weights) is None for one in counts.values()):
+        warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
     return {**described, "weight": weight, "classes": _classes(described["classes"], counts)}
 
 
 def _classes(names: Sequence[str], counts: Mapping[int, Counts]) -> list[dict[str, Any]]:
     """All classes, also those without events, then the events that belong to none."""
-    found = [{"name": name, "label": label, **asdict(counts.get(label, Counts()))} for label, name in enumerate(names)]
-    others = sorted(label for label in counts if not 0 <= label < len(names))
-    return found + [{"name": None, "label": label, **asdict(counts[label])} for label in others]
+    labels = [*range(len(names)), *sorted(label for label in counts if not 0 <= label < len(names))]
+    found = []
+    for label in labels:
+        many = counts.get(label, Counts())
+        name = names[label] if 0 <= label < len(names) else None
+        found.append({"name": name, "label": label, "events": many.events, "weights": finite(many.weights)})
+    return found
 
 
 def _column(column: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,17 +134,22 @@ def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
 def _check(file: h5py.File, described: Mapping[str, Any], warnings: list[str]) -> None:
     """Metadata and data must fit together: they may have been changed apart by another program."""
     columns = file[EVENTS].dtype.names
-    lacking = [one["name"] for one in described["features"] if one["name"] not in columns]
-    lacking += [one["name"] for one in described["objects"] if not isinstance(file.get(one["name"]), h5py.Dataset)]
+    lacking = [
+        name for name in ("label", *(one["name"] for one in described["features"])) if name not in columns
+    ]
+    lacking += [
+        one["name"] for one in described["objects"] if not isinstance(file.get(one["name"]), h5py.Dataset)
+    ]
     if lacking:
         raise NanoMLError(
-            f"{file.filename}: its `{METADATA}` names {', '.join(lacking)}, which the file lacks. Make it again with `nanoml convert`."
+            f"{file.filename}: lacks {', '.join(lacking)}, which it should have by its `{METADATA}`. "
+            "Make it again with `nanoml convert`."
         )
     selected = sum(one["books"]["selected"] for one in described["datasets"])
     if selected != described["events"]:
         warnings.append(
-            f"The file has {described['events']:,} events, but its books say {selected:,}: it was changed after the conversion. "
-            "Convert again."
+            f"The file has {described['events']:,} events, but its books say {selected:,}: "
+            "it was changed after the conversion. Convert again."
         )
 
 
@@ -145,19 +158,30 @@ def _foreign(file: h5py.File) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            names = item.dtype.names or ()
-            fields = {field: _type_name(item.dtype[field]) for field in names}
-            dtype = "compound" if names else _type_name(item.dtype)
-            found.append({"name": name, "shape": item.shape and list(item.shape), "dtype": dtype, "fields": fields})
+            fields = {field: _type_name(item.dtype[field]) for field in item.dtype.names or ()}
+            shape = None if item.shape is None else list(item.shape)
+            found.append(
+                {"name": _text(name), "shape": shape, "dtype": _type_name(item.dtype), "fields": fields}
+            )
 
     file.visititems(visit)
-    return {"datasets": found, "attributes": {name: str(file.attrs[name]) for name in file.attrs}}
+    return {"datasets": found, "attributes": {_text(name): str(file.attrs[name]) for name in file.attrs}}
+
+
+def _text(name: str | bytes) -> str:
+    """A name; h5py gives one that is not in UTF-8 as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
 
 
 def _type_name(dtype: Any) -> str:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return f"{_type_name(base)}[{', '.join(map(str, shape))}]"
     if h5py.check_string_dtype(dtype) is not None:
         return "string"
     content = h5py.check_vlen_dtype(dtype)
     if content is not None:
         return f"list of {_type_name(content)}"
-    return "reference" if h5py.check_ref_dtype(dtype) is not None else str(dtype)
+    if h5py.check_ref_dtype(dtype) is not None:
+        return "reference"
+    return "compound" if dtype.names else str(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from typing import BinaryIO
@@ -71,11 +72,15 @@ def _what_else(head: bytes) -> str:
         return "an HTML or XML file"
     if head.lstrip()[:1] == b"{":
         return "a JSON file"
+    return "a text file" if _is_text(head) else "a binary file of another kind"
+
+
+def _is_text(head: bytes) -> bool:
     try:
-        text = head[:252].decode("utf-8")  # 256 bytes may end in the middle of a character
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end within a character
     except UnicodeDecodeError:
-        return "a binary file of another kind"
-    return "a text file" if text.isprintable() or text.translate({9: 32, 10: 32, 13: 32}).isprintable() else "a binary file of another kind"
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
 
 
 def _is_lfs_pointer(head: bytes) -> bool:

@@ -37,6 +37,15 @@ def inspect_onnx(path: str) -> dict[str, Any]:
     """
     header = read_header(path)
     session = _load(path)
+    try:
+        inputs, outputs = (
+            [_tensor(one) for one in many] for many in (session.get_inputs(), session.get_outputs())
+        )
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    except UnicodeDecodeError as problem:
+        raise NanoMLError(
+            f"{path}: is damaged (a name in it is no text: {problem}). Export or fetch it again."
+        ) from None
     content: dict[str, Any] = {
         "kind": "onnx",
         "path": path,
@@ -47,20 +56,19 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         "opset": header.opset,
         "domains": header.domains,
         "onnxruntime": _version(),
-        "inputs": [_tensor(one) for one in session.get_inputs()],
-        "outputs": [_tensor(one) for one in session.get_outputs()],
-        "own": False,
+        "inputs": inputs,
+        "outputs": outputs,
+        "own": text is not None,
         "warnings": [],
     }
-    text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
-        return content
+        return {**content, "warnings": _stray_twin(path)}
     metadata = _metadata(path, text)
     try:
         described = _describe(metadata)
-    except (KeyError, TypeError, AttributeError, IndexError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
         raise _not_understood(path, problem) from None
-    content.update(own=True, **described)
+    content.update(described)
     content["twin"] = _twin(path, metadata, content["sha256"])
     content["reference"] = _reference(session, metadata)
     content["warnings"] += _complaints(content)
@@ -80,7 +88,8 @@ def _load(path: str) -> Any:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # without a second attempt, of which it would tell on standard output
+        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
     except Exception as problem:  # ONNX Runtime's exceptions have no common base class
         reason = str(problem).strip().split("\n")[0]
         raise NanoMLError(
@@ -108,7 +117,9 @@ def _metadata(path: str, text: str) -> dict[str, Any]:
     except (ValueError, AttributeError) as problem:
         raise _not_understood(path, problem) from None
     if schema != SCHEMA:
-        raise NanoMLError(f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again.")
+        raise NanoMLError(
+            f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
+        )
     return dict(content)
 
 
@@ -138,6 +149,20 @@ def _columns(tensor: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _stray_twin(path: str) -> list[str]:
+    """A file that was cut off between two fields is whole for ONNX Runtime: only its twin tells what is lost."""
+    twin = twin_of(path)
+    try:
+        described = "onnx_sha256" in json.loads(twin.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        described = False
+    return (
+        [f"{twin} describes a model of `nanoml export`, but this file is none: copy both again."]
+        if described
+        else []
+    )
+
+
 def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     """The JSON beside the model: whether it is of this file (by its hash), and says the same."""
     twin = twin_of(path)
@@ -150,7 +175,10 @@ def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> dict[str, Any]
     except (OSError, ValueError, AttributeError):
         return {"path": str(twin), "state": "unreadable"}
     # as text, since NaN is not equal to itself
-    same = all(key in said and json.dumps(said[key], sort_keys=True) == json.dumps(metadata[key], sort_keys=True) for key in metadata)
+    same = all(
+        key in said and json.dumps(said[key], sort_keys=True) == json.dumps(metadata[key], sort_keys=True)
+        for key in metadata
+    )
     return {"path": str(twin), "state": "matches" if same else "edited"}
 
 
@@ -167,7 +195,13 @@ def _reference(session: Any, metadata: Mapping[str, Any]) -> dict[str, Any] | No
             raise ValueError(f"scores of shape {found.shape}, not {expected.shape}")
     except Exception as problem:  # whatever ONNX Runtime raises: it is the finding
         reason = str(problem).strip().split("\n")[0] or type(problem).__name__
-        return {"events": None, "difference": None, "tolerance": TOLERANCE, "agrees": False, "problem": reason}
+        return {
+            "events": None,
+            "difference": None,
+            "tolerance": TOLERANCE,
+            "agrees": False,
+            "problem": reason,
+        }
     difference = float(np.abs(found - expected).max())
     return {
         "events": len(events),
@@ -178,12 +212,17 @@ def _reference(session: Any, metadata: Mapping[str, Any]) -> dict[str, Any] | No
     }
 
 
-def _feeds(events: NDArray[np.float32], inputs: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float32]]:
+def _feeds(
+    events: NDArray[np.float32], inputs: Sequence[Mapping[str, Any]]
+) -> dict[str, NDArray[np.float32]]:
     """Columns of the reference events, shape (events, columns), shared out to the tensors in their order."""
     ends = np.cumsum([len(tensor["columns"]) for tensor in inputs])
     if events.ndim != 2 or events.shape[1] != ends[-1]:
         raise ValueError(f"reference events of shape {events.shape} for {ends[-1]} columns")
-    return {tensor["tensor"]: np.ascontiguousarray(part) for tensor, part in zip(inputs, np.split(events, ends[:-1], axis=1))}
+    return {
+        tensor["tensor"]: np.ascontiguousarray(part)
+        for tensor, part in zip(inputs, np.split(events, ends[:-1], axis=1))
+    }
 
 
 def _complaints(content: Mapping[str, Any]) -> list[str]:
@@ -191,18 +230,26 @@ def _complaints(content: Mapping[str, Any]) -> list[str]:
     for key in ("opset", "ir"):
         told, found = content["target"][key], content[key]
         if told is not None and found is not None and told != found:
-            complaints.append(f"The metadata say {key} {told}, but the file has {found}: it was changed. Export it again.")
+            complaints.append(
+                f"The metadata say {key} {told}, but the file has {found}: it was changed. Export it again."
+            )
     state, twin = content["twin"]["state"], content["twin"]["path"]
     if state == "missing":
-        complaints.append(f"There is no {twin}: CMSSW's modules need it beside the model. Copy it there, or export again.")
+        complaints.append(
+            f"There is no {twin}: CMSSW's C++ modules read it beside the model. Copy it there, or export again."
+        )
     elif state != "matches":
         advice = "It is not of this model" if state == "of another file" else f"It is {state}"
         complaints.append(f"{twin}: {advice}. Export both again.")
     reference = content["reference"]
     if reference is None:
-        complaints.append("The model carries no reference events: it cannot be checked that it computes the same here.")
+        complaints.append(
+            "The model carries no reference events: it cannot be checked that it computes the same here."
+        )
     elif reference["problem"] is not None:
-        complaints.append(f"Its reference events cannot be scored: {reference['problem']}. Do not use the model: export it again.")
+        complaints.append(
+            f"Its reference events cannot be scored: {reference['problem']}. Do not use the model: export it again."
+        )
     elif not reference["agrees"]:
         complaints.append(
             f"It does not compute here what it did where it was made: reference scores differ by "

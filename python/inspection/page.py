@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Column", "Page", "amount", "count", "file_size", "number", "share"]
+__all__ = ["Column", "Page", "amount", "count", "file_size", "kinematics_first", "number", "plural", "share"]
 
+_KINEMATICS = ("pt", "eta", "phi", "mass")
+_UNITS = ("kB", "MB", "GB", "TB")
 _INDENT = (0, 0, 0, 2)
 
 
@@ -27,15 +28,12 @@ class Column:
     name
         Its heading.
     kind
-        "name" is never broken; "number" is set right; "rest" takes the width that is left, over several
-        lines; "cut" does so on one line and is cut off where it ends.
-    style
-        Of rich.
+        "name" is broken only beyond half of the width; "number" is set right; "rest" takes the width that is
+        left, over several lines; "cut" does so on one line and is cut off where it ends.
     """
 
     name: str
     kind: Literal["name", "number", "rest", "cut"] = "name"
-    style: str = ""
 
 
 class Page:
@@ -63,8 +61,16 @@ class Page:
                 grid.add_row(label, said if isinstance(said, Text) else Text(str(said)))
         self._console.print(Padding(grid, _INDENT))
 
+    def heading(self, text: str) -> None:
+        """What comes next."""
+        self._console.print()
+        self._console.print(Text(text, style="bold"))
+
     def table(self, title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-        """A table under a title of its own."""
+        """A table under a title of its own; nothing where there are no rows."""
+        rows = list(rows)
+        if not rows:
+            return
         expand = any(column.kind in ("rest", "cut") for column in columns)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=expand, header_style="dim")
         for column in columns:
@@ -72,20 +78,19 @@ class Page:
             table.add_column(
                 Text(column.name),
                 justify="right" if column.kind == "number" else "left",
-                no_wrap=column.kind != "rest",
+                no_wrap=column.kind in ("number", "cut"),
+                max_width=self.width // 2 if column.kind == "name" else None,
                 overflow="ellipsis" if column.kind == "cut" else "fold",
                 ratio=1 if wide else None,
-                style=column.style or None,
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-        self._console.print()
-        self._console.print(Text(title, style="bold"))
+        self.heading(title)
         self._console.print(Padding(table, _INDENT))
 
-    def text(self, text: str) -> None:
+    def line(self, text: Text) -> None:
         """A line under a table."""
-        self._console.print(Padding(Text(text, style="dim"), _INDENT))
+        self._console.print(Padding(text, _INDENT))
 
     def warnings(self, warnings: Iterable[str]) -> None:
         """What the reader must not miss."""
@@ -123,8 +128,18 @@ def file_size(value: int | None) -> str | None:
     """A size in powers of ten, or None."""
     if value is None:
         return None
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
+    if value < 1000:
+        return f"{value} bytes"
+    power = min((len(str(value)) - 1) // 3, len(_UNITS))
+    return f"{value / 1000**power:.3g} {_UNITS[power - 1]}"
+
+
+def plural(many: int, noun: str) -> str:
+    """How many of something: `1 file`, `2 files`."""
+    return f"{count(many)} {noun}{'' if many == 1 else 's'}"
+
+
+def kinematics_first(fields: Sequence[str]) -> list[str]:
+    """Fields of a collection, those first that are known to everybody."""
+    known = [name for name in _KINEMATICS if name in fields]
+    return known + [name for name in fields if name not in known]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.cutflow import Step
 
-__all__ = ["describe_books", "describe_cutflow"]
+__all__ = ["describe_books", "describe_cutflow", "finite"]
+
+
+def finite(value: float) -> float | None:
+    """The number, or None for NaN and infinity, which JSON has not."""
+    return value if math.isfinite(value) else None
 
 
 def describe_books(books: Books) -> dict[str, Any]:
@@ -17,7 +23,7 @@ def describe_books(books: Books) -> dict[str, Any]:
         "entries": books.entries,
         "selected": books.selected,
         "is_data": books.is_data,
-        "sum_of_weights": books.sum_of_weights,
+        "sum_of_weights": finite(books.sum_of_weights),
         "sum_of_weights_sources": sorted({file.sum_of_weights_source for file in books.files}),
         "cutflow": describe_cutflow(books.cutflow),
         "files": [
@@ -25,7 +31,7 @@ def describe_books(books: Books) -> dict[str, Any]:
                 "file": file.file,
                 "entries": file.entries,
                 "selected": file.selected,
-                "sum_of_weights": file.sum_of_weights,
+                "sum_of_weights": finite(file.sum_of_weights),
                 "sum_of_weights_source": file.sum_of_weights_source,
             }
             for file in books.files

@@ -7,7 +7,7 @@ from typing import Any
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.branches import group_branches
-from MLTools.NanoML.inspection.records import describe_books
+from MLTools.NanoML.inspection.records import describe_books, finite
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
 
 __all__ = ["inspect_root"]
@@ -35,6 +35,10 @@ def inspect_root(path: str) -> dict[str, Any]:
         made = provenance.columns if provenance else {}
         branches = [_describe(branch, made) for branch in file.branches.values()]
         _check_record(file, provenance, warnings)
+        if finite(books.sum_of_weights) is None:
+            warnings.append(
+                "The sum of weights is not a finite number: some events have bad generator weights."
+            )
         return {
             "kind": "root",
             "path": path,
@@ -42,7 +46,7 @@ def inspect_root(path: str) -> dict[str, Any]:
             "format": "RNTuple" if file.is_rntuple else "TTree",
             "events": file.entries,
             "is_data": books.is_data,
-            "sum_of_weights": books.sum_of_weights,
+            "sum_of_weights": finite(books.sum_of_weights),
             "sum_of_weights_sources": sorted({one.sum_of_weights_source for one in books.files}),
             "collections": _collections(file),
             "event_level": _event_level(file, made),
@@ -79,7 +83,9 @@ def _check_record(file: RootFile, provenance: Provenance | None, warnings: list[
         )
     lacking = [name for name in provenance.columns if name not in file.branches]
     if lacking:
-        warnings.append(f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again.")
+        warnings.append(
+            f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again."
+        )
 
 
 def _describe(branch: Branch, made: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -87,7 +93,7 @@ def _describe(branch: Branch, made: dict[str, dict[str, str]]) -> dict[str, Any]
         "name": branch.name,
         "dtype": branch.dtype,
         "shape": branch.shape,
-        "title": branch.title or made.get(branch.name, {}).get("title", ""),
+        "title": made[branch.name]["title"] if branch.name in made else branch.title,
         "collection": branch.collection,
         "typename": branch.typename,
     }
@@ -104,7 +110,11 @@ def _collections(file: RootFile) -> dict[str, list[str]]:
 def _event_level(file: RootFile, made: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     lists = [branch for branch in file.branches.values() if branch.collection is not None]
     counters = {f"n{branch.collection}" for branch in lists} | {f"n{branch.name}" for branch in lists}
-    names = [branch.name for branch in file.branches.values() if branch.collection is None and branch.name not in made]
+    names = [
+        branch.name
+        for branch in file.branches.values()
+        if branch.collection is None and branch.name not in made
+    ]
     return group_branches(names, counters)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from MLTools.NanoML.inspection.page import Column, Page, amount, count, share
 
-__all__ = ["kind_of_events", "show_cutflow", "show_files"]
+__all__ = ["kind_of_events", "only_file", "show_cutflow", "show_files", "sum_of_weights"]
 
 _FILES_SHOWN = 8
 
@@ -17,16 +17,26 @@ def kind_of_events(is_data: bool | None) -> str:
     return {True: "data", False: "simulation"}.get(is_data, "data and simulation, mixed")  # type: ignore[arg-type]
 
 
-def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]], title: str = "Cut flow") -> None:
+def sum_of_weights(content: Mapping[str, Any]) -> str:
+    """The sum, and where it comes from; `content` is of a ROOT file, or books."""
+    return f"{amount(content['sum_of_weights'])} by {', '.join(content['sum_of_weights_sources'])}"
+
+
+def only_file(books: Mapping[str, Any]) -> str | None:
+    """The file that events were read from, if it is one; `show_files` tells of more."""
+    return str(books["files"][0]["file"]) if len(books["files"]) == 1 else None
+
+
+def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]]) -> None:
     """A table of events, weights and efficiencies; nothing if there was no selection."""
     if not steps:
         return
     columns = [
         Column("cut", "rest"),
         Column("events", "number"),
-        Column("of previous", "number"),
+        Column("of\nprevious", "number"),
         Column("of all", "number"),
-        Column("sum of weights", "number"),
+        Column("sum of\nweights", "number"),
         Column("of all", "number"),
     ]
     rows = [
@@ -40,25 +50,30 @@ def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]], title: str = "C
         )
         for number, step in enumerate(steps)
     ]
-    page.table(title, columns, rows)
+    page.table("Cut flow", columns, rows)
 
 
-def show_files(page: Page, books: Mapping[str, Any], title: str = "Made from") -> None:
-    """A table of the files that events were read from, the first of them if there are many."""
+def show_files(page: Page, books: Mapping[str, Any]) -> None:
+    """A table of the files that events were read from if there are several; the first of them if there are many."""
     files = books["files"]
-    if not files:
+    if len(files) < 2:
         return
     directory = _common_directory([file["file"] for file in files])
-    columns = [Column("file", "rest"), Column("events", "number"), Column("kept", "number"), Column("sum of weights", "number")]
-    rows = [
-        (file["file"][len(directory) :], count(file["entries"]), count(file["selected"]), amount(file["sum_of_weights"]))
-        for file in files[:_FILES_SHOWN]
-    ]
+    rows = [(file["file"][len(directory) :], *_numbers(file)) for file in files[:_FILES_SHOWN]]
     if len(files) > _FILES_SHOWN:
         rows.append((f"... and {len(files) - _FILES_SHOWN:,} more", "", "", ""))
-    if len(files) > 1:
-        rows.append((f"all {len(files):,} files", count(books["entries"]), count(books["selected"]), amount(books["sum_of_weights"])))
-    page.table(f"{title}{f' {directory}' if directory else ''}", columns, rows)
+    rows.append((f"all {len(files):,} files", *_numbers(books)))
+    columns = [
+        Column("file", "rest"),
+        Column("events", "number"),
+        Column("kept", "number"),
+        Column("sum of\nweights", "number"),
+    ]
+    page.table(f"Made from {directory}".rstrip(), columns, rows)
+
+
+def _numbers(books: Mapping[str, Any]) -> tuple[str, str, str]:
+    return count(books["entries"]), count(books["selected"]), amount(books["sum_of_weights"])
 
 
 def _common_directory(files: Sequence[str]) -> str:

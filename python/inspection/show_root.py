@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from MLTools.NanoML.inspection.branches import COUNTERS, SINGLE, matching_branches
-from MLTools.NanoML.inspection.page import Column, Page, amount, count, file_size
-from MLTools.NanoML.inspection.show_records import kind_of_events, show_cutflow, show_files
+from MLTools.NanoML.inspection.page import Column, Page, count, file_size, kinematics_first, plural
+from MLTools.NanoML.inspection.show_records import (
+    kind_of_events,
+    only_file,
+    show_cutflow,
+    show_files,
+    sum_of_weights,
+)
 
 __all__ = ["show_branches", "show_root"]
 
-_FIRST = ("pt", "eta", "phi", "mass")
 _GROUPS = {
     "HLT": "trigger bits",
     "L1": "trigger bits of the first level",
     "DST": "scouting trigger bits",
     "Flag": "event filters",
-    COUNTERS: "",
-    SINGLE: "",
 }
 _SHAPES = {"flat": "number", "jagged": "list", "fixed": "array", "other": "other"}
 _TEXT_SHOWN = 60
@@ -34,14 +38,18 @@ def show_root(content: Mapping[str, Any], console: Console) -> None:
     page.facts(_facts(content))
     if record is not None:
         _show_record(page, record)
-    columns = [Column("name"), Column("fields", "number"), Column("", "cut", "dim")]
-    if content["collections"]:
-        rows = [(name, count(len(fields)), _some(fields)) for name, fields in content["collections"].items()]
-        page.table("Collections", columns, rows)
-    if content["event_level"]:
-        columns = [Column("prefix"), Column("branches", "number"), Column("", "cut", "dim")]
-        groups = [(_label(group), count(len(names)), _members(group, names)) for group, names in content["event_level"].items()]
-        page.table("One number per event", columns, groups)
+    columns = [Column("name"), Column("number", "number"), Column("fields", "cut")]
+    rows = [
+        (name, count(len(fields)), _fields(name, fields)) for name, fields in content["collections"].items()
+    ]
+    page.table("Collections: lists of numbers per event", columns, rows)
+    columns = [Column("prefix"), Column("number", "number"), Column("branches", "cut")]
+    groups = content["event_level"].items()
+    page.table(
+        "Numbers per event",
+        columns,
+        [(_label(group), count(len(names)), _members(group, names)) for group, names in groups],
+    )
     page.warnings(content["warnings"])
 
 
@@ -53,42 +61,65 @@ def show_branches(content: dict[str, Any], console: Console, pattern: str) -> No
     columns = [Column("branch"), Column("type"), Column("per event")]
     columns += [Column("title", "rest")] if titled else []
     rows = [
-        (branch["name"], branch["dtype"] or branch["typename"], _SHAPES[branch["shape"]], *([branch["title"]] if titled else []))
+        (
+            branch["name"],
+            branch["dtype"] or branch["typename"],
+            _SHAPES[branch["shape"]],
+            *([branch["title"]] if titled else []),
+        )
         for branch in found
     ]
-    many = "1 branch matches" if len(found) == 1 else f"{count(len(found))} of {count(len(content['branches']))} branches match"
+    many = (
+        "1 branch matches"
+        if len(found) == 1
+        else f"{count(len(found))} of {count(len(content['branches']))} branches match"
+    )
     page.title(content["path"])
     page.table(f"{many} {pattern}", columns, rows)
 
 
 def _facts(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
     record = content["record"]
-    kind = {"skim": "a skim", "scores": "scores of a model"}.get(record["kind"] if record else "", "")
-    what = f"{kind_of_events(content['is_data'])}, {content['format']}"
+    what = [record["kind"]] if record else []
+    what += [kind_of_events(content["is_data"]), content["format"]]
     return [
         ("events", count(content["events"])),
-        ("what", f"{kind} of {what}" if kind else what),
+        ("what", ", ".join(what)),
         ("size", file_size(content["size"])),
         ("sum of weights", _sum_of_weights(content)),
-        ("branches", count(len(content["branches"]))),
-        ("beside them", _objects(content["objects"])),
+        ("branches", _branches(content)),
+        ("other objects", _objects(content["objects"])),
         *(_record_facts(record) if record else []),
     ]
 
 
 def _sum_of_weights(content: Mapping[str, Any]) -> str:
-    sources = content["sum_of_weights_sources"]
-    text = f"{amount(content['sum_of_weights'])} ({', '.join(sources)})"
-    if any(source.startswith("genWeight") for source in sources):
-        text += ": right only if no events were cut away before, for there is no Runs tree to tell"
+    text = sum_of_weights(content)
+    if any(source.startswith("genWeight") for source in content["sum_of_weights_sources"]):
+        text += ". Right only if no events were cut away before: there is no Runs tree to tell"
     return text
+
+
+def _branches(content: Mapping[str, Any]) -> str:
+    bits = [f"{len(names):,} {group}" for group, names in content["event_level"].items() if group in _GROUPS]
+    collections = content["collections"]
+    lists = (
+        [f"{sum(map(len, collections.values())):,} in {plural(len(collections), 'collection')}"]
+        if collections
+        else []
+    )
+    return ", ".join([count(len(content["branches"])), *lists, *bits])
 
 
 def _objects(objects: Mapping[str, Mapping[str, Any]]) -> str | None:
     described = []
     for name, one in objects.items():
         text = one["text"]
-        said = f': "{text if len(text) <= _TEXT_SHOWN else text[:_TEXT_SHOWN] + "..."}"' if text is not None else ""
+        said = (
+            f': "{text if len(text) <= _TEXT_SHOWN else text[:_TEXT_SHOWN] + "..."}"'
+            if text is not None
+            else ""
+        )
         described.append(f"{name} ({one['class']}){said}")
     return ", ".join(described) or None
 
@@ -96,8 +127,10 @@ def _objects(objects: Mapping[str, Mapping[str, Any]]) -> str | None:
 def _record_facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     model = record["model"]
     return [
+        ("made from", only_file(record["books"])),
         ("selection", record["selection"]),
-        ("model", f"{model['name']}, SHA-256 {model['sha256']}" if model else None),
+        ("model", model["name"] if model else None),
+        ("SHA-256", model["sha256"] if model else None),
         ("not copied", ", ".join(record["not_copied"]) or None),
     ]
 
@@ -111,16 +144,17 @@ def _show_record(page: Page, record: Mapping[str, Any]) -> None:
     show_files(page, record["books"])
 
 
-def _some(fields: Sequence[str]) -> str:
-    kinematics = [name for name in _FIRST if name in fields]
-    return ", ".join([*kinematics, *(name for name in fields if name not in kinematics)])
+def _fields(collection: str, fields: Sequence[str]) -> Text:
+    if list(fields) == [collection]:
+        return Text("(a list by itself)", style="dim")
+    return Text(", ".join(kinematics_first(fields)))
 
 
 def _label(group: str) -> str:
-    return {COUNTERS: "n...", SINGLE: "-"}.get(group, f"{group}_")
+    return {COUNTERS: "(counters)", SINGLE: "(none)"}.get(group, f"{group}_")
 
 
 def _members(group: str, names: Sequence[str]) -> str:
-    lead = f"{_GROUPS[group]}: " if _GROUPS.get(group) else ""
+    lead = f"{_GROUPS[group]}: " if group in _GROUPS else ""
     short = names if group in (COUNTERS, SINGLE) else [name[len(group) + 1 :] or name for name in names]
     return lead + ", ".join(short)

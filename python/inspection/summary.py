@@ -54,7 +54,13 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain content."""
-        return {"min": self.min, "mean": self.mean, "max": self.max, "nan": self.nan, "infinite": self.infinite}
+        return {
+            "min": self.min,
+            "mean": self.mean,
+            "max": self.max,
+            "nan": self.nan,
+            "infinite": self.infinite,
+        }
 
 
 @dataclass
@@ -73,7 +79,9 @@ class Counts:
     weights: float = 0.0
 
 
-def summarise(events: Any, columns: Sequence[str], weight: str | None) -> tuple[dict[str, Summary], dict[int, Counts]]:
+def summarise(
+    events: Any, columns: Sequence[str], weight: str | None
+) -> tuple[dict[str, Summary], dict[int, Counts]]:
     """Read all events once.
 
     Parameters

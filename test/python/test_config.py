@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -109,10 +108,10 @@ def test_defaults(write: Write) -> None:
         model="mlp",
         files=["a.h5"],
         hidden=[128, 128],
-        dropout=0.1,
-        batch_size=512,
+        dropout=0.2,
+        batch_size=256,
         epochs=200,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         weight_decay=1e-4,
         patience=20,
         folds=5,
@@ -120,7 +119,7 @@ def test_defaults(write: Write) -> None:
         signal=None,
         device="auto",
     )
-    assert config.skim is config.convert is config.export is None
+    assert (config.skim, config.convert, config.export) == (None, None, None)
     assert config.classes == ()
 
 
@@ -132,9 +131,10 @@ def test_words_that_are_booleans_elsewhere_stay_names(write: Write) -> None:
 
 def test_numbers_as_physicists_write_them(write: Write) -> None:
     config = load(write("train: {files: a, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, dropout: 0}"))
-    assert (config.train.learning_rate, config.train.epochs, config.train.batch_size) == (1e-4, 1000, 1000)
-    assert isinstance(config.train.batch_size, int)
-    assert isinstance(config.train.dropout, float)
+    train = config.train
+    assert train == Train(files=["a"], learning_rate=1e-4, epochs=1000, batch_size=1000, dropout=0.0)
+    assert isinstance(train.batch_size, int)
+    assert isinstance(train.dropout, float)
 
 
 def test_anchors_in_a_place_of_their_own(write: Write) -> None:
@@ -203,10 +203,8 @@ def test_releases(write: Write, release: str) -> None:
 
 @pytest.mark.parametrize("selection", ["a:B", "a.b.c:D", "my_selection.py:DiMuon", "../x-y/s.py:D"])
 def test_selections(write: Write, selection: str) -> None:
-    assert (
-        load(write(f"datasets: {{a: {{files: b}}}}\nskim: {{selection: {selection}}}")).skim.selection
-        == selection
-    )
+    config = load(write(f"datasets: {{a: {{files: b}}}}\nskim: {{selection: {selection}}}"))
+    assert config.skim == Skim(selection)
 
 
 def test_paths_are_relative_to_the_file(
@@ -230,17 +228,6 @@ def test_errors_about_settings(write: Write) -> None:
     assert isinstance(error, ConfigError)
     assert str(error) == f"{path}:22: convert.features[0]: no such branch."
     assert str(Config().error("train", message="why?")) == "configuration: train: why?"
-
-
-def test_signal(write: Write) -> None:
-    config = load(write(ANALYSIS))
-    assert config.signal() == "signal"
-    assert config.signal(["WZ", "ZG"]) == "WZ"
-    assert Config().signal() is None
-    config = dataclasses.replace(config, train=Train(signal="ZG"))
-    assert config.signal(["WZ", "ZG"]) == "ZG"
-    with pytest.raises(ConfigError, match=r'train.signal: "ZG" is no class. Known: signal, WZ\.'):
-        config.signal()
 
 
 def test_as_dict(write: Write) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from MLTools.NanoML.document import Document, dotted
 from MLTools.NanoML.errors import ConfigError
 
 
-def data(text: str) -> object:
+def data(text: str) -> Any:
     document = Document.parse(text, "a.yaml")
     assert document.problems == ()
     return document.data

@@ -99,6 +99,7 @@ def test_values_become_what_the_hints_say() -> None:
     )
     assert built == Bicycle({"front": Wheel(66.0)}, Wheel(1.0, 3), "race", True, [7], None, 5.0)
     assert isinstance(built.wheels["front"].size, float)
+    assert built.spare is not None
     assert isinstance(built.spare.spokes, int)
     assert isinstance(built.load, float)
 

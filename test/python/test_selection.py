@@ -93,6 +93,17 @@ def test_a_mistake_in_a_cut_names_the_selection() -> None:
         apply(Mine())
 
 
+def test_any_error_in_a_selection_is_given_with_its_line() -> None:
+    class Mine(Base):
+        def result(self, events: Any) -> Any:
+            return {"lead": events.Muon.pt + ak.Array([[1.0]])}
+
+    with pytest.raises(NanoMLError, match=r"test_selection.py:\d+: Mine: ValueError: cannot broadcast") as caught:
+        apply(Mine())
+    line = int(str(caught.value).split(":")[1])
+    assert "ak.Array([[1.0]])" in Path(__file__).read_text().splitlines()[line - 1]
+
+
 def test_branches_are_resolved_and_all_missing_ones_named() -> None:
     assert Base().resolve(["PFMET_pt", "Muon_pt"], "a.root") == {"MET_pt": "PFMET_pt", "Muon_pt": "Muon_pt"}
 

@@ -1,0 +1,8 @@
+"""Training, evaluation and export of networks, from the HDF5 files of the conversion.
+
+It runs outside CMSSW, with Python 3.10 or newer and the newest packages, and builds on ``MLTools.NanoML`` alone.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

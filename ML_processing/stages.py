@@ -1,0 +1,148 @@
+"""The stages of this part, as tasks: train, evaluate, export."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.config import Config, Export, Train
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.runner import Stage
+from MLTools.NanoML.task import Task, source_of
+
+__all__ = ["stages"]
+
+for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
+    if importlib.util.find_spec(_package) is None:  # known now, not after the skims; and without the seconds of an import
+        raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
+
+_COMMON = ("MLTools.NanoML.folds", "MLTools.NanoML.hdf5")
+_NETWORKS = (*_COMMON, "ML_processing.data", "ML_processing.models", "ML_processing.run", "ML_processing.splits")
+_TRAIN = (*_NETWORKS, "ML_processing.description", "ML_processing.loop", "ML_processing.train")
+_EVALUATE = (
+    *_NETWORKS,
+    "ML_processing.baseline",
+    "ML_processing.evaluate",
+    "ML_processing.metrics",
+    "ML_processing.plots",
+    "ML_processing.report",
+    "ML_processing.scored",
+    "ML_processing.verdict",
+)
+_EXPORT = (*_NETWORKS, "MLTools.NanoML.model", "ML_processing.export", "ML_processing.parity", "ML_processing.releases")
+
+
+def stages(config: Config) -> dict[str, Stage]:
+    """The stages of this part that a configuration asks for.
+
+    Raises
+    ------
+    NanoMLError
+        `train.files` names files that are not there.
+    """
+    assert config.train is not None
+    files = _training_files(config)
+    layout = Layout.of(config)
+    run, inputs = layout.training, tuple(str(file) for file in files)
+    trained = run / "training.json"
+    settings = {
+        key: value for key, value in config.as_dict("train").items() if key not in ("files", "device")
+    }
+    train = Task(
+        "train",
+        "network",
+        inputs,
+        (trained,),
+        settings,
+        source_of(*_TRAIN),
+        functools.partial(_train, files, config.train, run),
+        memory=(trained,),
+    )
+    report = (run / "report.html", run / "metrics.json")
+    signal = {"signal": config.train.signal}
+    evaluate = Task(
+        "evaluate",
+        "report",
+        (str(trained), *inputs),
+        report,
+        signal,
+        source_of(*_EVALUATE),
+        functools.partial(_evaluate, run, files),
+    )
+    export_config = Export(config.export.cmssw if config.export else None, layout.name)
+    models = (layout.model, twin_of(layout.model))
+    named = {"cmssw": export_config.cmssw, "name": export_config.name}
+    export = Task(
+        "export",
+        "model",
+        (str(trained), *inputs),
+        models,
+        named,
+        (*source_of(*_EXPORT), Path(__file__).with_name("releases.json")),
+        functools.partial(_export, run, layout.model, export_config),
+    )
+    return {
+        "train": Stage("train", [train]),
+        "evaluate": Stage("evaluate", [evaluate]),
+        "export": Stage("export", [export], summary=_export_summary),
+    }
+
+
+def _training_files(config: Config) -> list[Path]:
+    assert config.train is not None
+    if config.train.files is None:
+        return [
+            Layout.of(config).hdf5(name)
+            for name, dataset in config.datasets.items()
+            if dataset.class_ is not None
+        ]
+    found: list[Path] = []
+    for number, pattern in enumerate(config.train.files):
+        matches = sorted(glob.glob(str(config.path(pattern)), recursive=True))
+        if not matches:
+            raise config.error("train", "files", number, message=f"{pattern}: no such file in {config.base}")
+        found += [Path(match) for match in matches]
+    if len(set(found)) < len(found):
+        raise NanoMLError(
+            f"{config.where('train', 'files')}: names a file twice, so its events would count twice."
+        )
+    return found
+
+
+# torch takes seconds to import: only where something is to be done
+
+
+def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]:
+    from ML_processing.train import train
+
+    train(files, config, run)
+    return {}
+
+
+def _evaluate(run: Path, files: Sequence[Path]) -> Mapping[str, Any]:
+    from ML_processing.evaluate import evaluate
+
+    return evaluate(run, files, run)
+
+
+def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
+    from ML_processing.export import export
+
+    return export(run, output, config)
+
+
+def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    target = done["model"].get("target", {})
+    return (
+        [
+            f"opset {target.get('opset')}, IR {target.get('ir')}, for {target.get('cmssw') or 'any release from CMSSW_12_4 on'}"
+        ]
+        if target
+        else []
+    )

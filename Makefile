@@ -1,0 +1,114 @@
+# The tasks of a developer; `make` alone lists them. Nothing is installed outside this directory, but for the
+# Debian packages of test/debian-packages.txt, which `make test` installs when it is run by root.
+
+PYTHON ?= python3
+# what runs in CMSSW is tested with CMSSW's versions, for which there are wheels up to Python 3.11
+CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9; do \
+	$$python -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))' 2>/dev/null \
+	&& echo $$python && break; done)
+PYTEST_ARGS ?=
+
+VENV := .venv
+VENV_CMSSW := .venv-cmssw
+CONSTRAINTS := test/cmssw_13_3_constraints.txt
+PACKAGING := pyproject.toml setup.py
+
+# each part can be deleted, and the others go on working
+DATA := $(wildcard data_processing)
+TRAINING := $(wildcard ML_processing)
+TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
+
+# stamps, renewed when the packaging changes
+ALL := $(VENV)/.installed-all
+TEST := $(VENV)/.installed-all,test
+DEV := $(VENV)/.installed-all,test,dev
+CMSSW := $(VENV_CMSSW)/.installed-data,test
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-newest test-cmssw debian lint style types versions format wheel clean
+
+help: ## list the targets
+	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k books']"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+demo: $(ALL) ## install NanoML into .venv and run the worked example, all of it
+	$(VENV)/bin/nanoml run examples/trilepton.yaml
+	@echo "The report: examples/trilepton/training/report.html"
+
+test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
+
+test-newest: $(TEST) debian ## run all tests with the newest packages
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-cmssw: $(CMSSW) debian ## run the tests of what runs in CMSSW with the versions of CMSSW_13_3
+	$(VENV_CMSSW)/bin/python -m pytest $(TESTS_CMSSW) $(PYTEST_ARGS)
+
+lint: style types versions ## check everything that can be checked without running it
+
+style: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(DEV) build/types/MLTools/NanoML
+	MYPYPATH=build/types $(VENV)/bin/mypy -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING))
+
+versions: $(DEV)
+	$(VENV)/bin/vermin python $(DATA)
+	$(if $(TRAINING),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING))
+
+format: $(DEV) ## put the code into its form, and mend what can be mended
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel: $(VENV)/.created ## build dist/nanoml-*.whl
+	rm -rf build/lib build/bdist.* dist
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean: ## remove the environments and all that was built; the results of the example stay
+	rm -rf $(VENV) $(VENV_CMSSW) build dist nanoml.egg-info .coverage htmlcov .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# mypy takes a package's name from the directories that it is in
+build/types/MLTools/NanoML:
+	mkdir -p $(@D)
+	ln -sfn ../../../python $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is missing or older than Python 3.10, which training needs. Name another: make $(MAKECMDGOALS) PYTHON=python3.11"; \
+		exit 1; }
+	$(call make_venv,$(PYTHON),$(@D))
+	@touch $@
+
+$(VENV_CMSSW)/.created:
+	@test -n "$(CMSSW_PYTHON)" || { \
+		echo "CMSSW's versions need a Python from 3.9 to 3.11, and there is none. Name one: make $(MAKECMDGOALS) CMSSW_PYTHON=python3.11"; \
+		exit 1; }
+	$(call make_venv,$(CMSSW_PYTHON),$(@D))
+	@touch $@
+
+define make_venv
+	@echo "Making $(2) with $(1)"
+	@$(1) -m venv $(2) || { echo "$(1) cannot make an environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+endef
+
+$(VENV)/.installed-%: $(PACKAGING) | $(VENV)/.created
+	@echo "Installing NanoML [$*] into $(VENV): a few minutes the first time"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV_CMSSW)/.created
+	@echo "Installing NanoML [$*] with CMSSW's versions into $(VENV_CMSSW): a minute or two the first time"
+	@$(VENV_CMSSW)/bin/python -m pip install --quiet --editable '.[$*]' --constraint $(CONSTRAINTS)
+	@touch $@
+
+debian: ## install the Debian packages that tests need, as root
+	@packages=$$(grep -v '^ *\(#\|$$\)' test/debian-packages.txt) || exit 0; \
+	command -v dpkg-query >/dev/null || { echo "Not Debian: tests that need these packages skip:" $$packages; exit 0; }; \
+	missing=$$(for package in $$packages; do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	test -n "$$missing" || exit 0; \
+	test "$$(id -u)" = 0 || { echo "Tests that need these Debian packages skip:" $$missing; exit 0; }; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null

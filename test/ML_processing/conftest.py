@@ -1,0 +1,170 @@
+"""HDF5 files for these tests: of the example's simulation, and of made-up events with known answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ML_processing.evaluate import evaluate
+from ML_processing.train import train
+from MLTools.NanoML.config import Train
+from MLTools.NanoML.hdf5 import EVENTS, METADATA
+from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.trilepton import Trilepton
+
+FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]
+CLASSES = ["signal", "WZ", "ZG"]
+PROCESSES = {
+    "WprimeToWZToLNuLL_M600": ("signal", 0.0921),
+    "WZTo3LNu_Pt100": ("WZ", 0.0546),
+    "ZGToLLG_PtG100": ("ZG", 0.0757),
+}
+
+Writer = Callable[..., Path]
+
+
+def events(
+    columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: NDArray[Any] | float
+) -> NDArray[Any]:
+    """Rows of the dataset `events`; identifiers count up unless `columns` has them."""
+    count = len(next(iter(columns.values())))
+    ids = {"run": np.ones(count), "luminosityBlock": np.arange(count) // 100, "event": np.arange(count)}
+    features = {name: values for name, values in columns.items() if name not in ids}
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+    rows = np.zeros(count, [*types, *((name, values.dtype) for name, values in features.items())])
+    for name, values in {**ids, **columns, "label": label, "weight": weight}.items():
+        rows[name] = values
+    return rows
+
+
+@pytest.fixture(scope="session")
+def write() -> Writer:
+    """Write an HDF5 file as the conversion does."""
+
+    def write(
+        path: Path,
+        rows: NDArray[Any],
+        classes: Sequence[str] = CLASSES,
+        class_: str | None = None,
+        selection: str | None = None,
+        **options: Any,
+    ) -> Path:
+        names = [
+            name
+            for name in rows.dtype.names or ()
+            if name not in ("run", "luminosityBlock", "event", "label", "weight")
+        ]
+        books = {
+            "files": [],
+            "entries": len(rows),
+            "selected": len(rows),
+            "sum_of_weights": 1.0,
+            "cutflow": [],
+        }
+        dataset = {"name": path.stem, "class": class_, "label": -1, "cross_section": None, "luminosity": None}
+        metadata = {
+            "schema": 1,
+            "creator": "NanoML",
+            "classes": list(classes),
+            "features": [
+                {
+                    "name": name,
+                    "dtype": rows.dtype[name].name,
+                    "title": name,
+                    "source": "selection" if selection and name in Trilepton.columns else "branch",
+                }
+                for name in names
+            ],
+            "objects": {},
+            "selection": selection,
+            "datasets": [{**dataset, "is_data": False, "books": books}],
+        }
+        with h5py.File(path, "w") as file:
+            file.create_dataset(EVENTS, data=rows, chunks=True, **options)
+            file[METADATA] = json.dumps(metadata)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def files(sample: Path, tmp_path_factory: pytest.TempPathFactory, write: Writer) -> list[Path]:
+    """The example's simulation after its selection: three classes, seven features, about 1500 events."""
+    directory = tmp_path_factory.mktemp("hdf5")
+    paths = []
+    for name, (class_, cross_section) in PROCESSES.items():
+        sources = sorted((sample / name).glob("*.root"))
+        if not sources:
+            pytest.skip(f"no simulation in {sample / name}")
+        columns, entries = _selected(sources)
+        weight = cross_section * 1000 * 59.8 / entries
+        rows = events(columns, CLASSES.index(class_), weight)
+        selection = "MLTools.NanoML.trilepton:Trilepton"
+        paths.append(write(directory / f"{name}.h5", rows, class_=class_, selection=selection))
+    return paths
+
+
+def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], int]:
+    """Features of the events that pass the example's selection, and how many events there were."""
+    selection, entries = Trilepton(), 0
+    ids = ["run", "luminosityBlock", "event"]
+    parts: list[dict[str, NDArray[Any]]] = []
+    for source in sources:
+        with RootFile(source) as file:
+            names = selection.resolve(list(file.branches), file.path)
+            arrays = file.read({**names, **{name: name for name in ids}})
+            collections = {
+                name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged
+            }
+            found = selection.apply(
+                {name: arrays[name] for name in names}, collections, np.ones(file.entries)
+            )
+            entries += file.entries
+        of_input = {name: np.asarray(arrays[name])[found.rows] for name in [*ids, "MET_pt"]}
+        parts.append({name: {**found.columns, **of_input}[name] for name in [*ids, *FEATURES]})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, entries
+
+
+@pytest.fixture(scope="session")
+def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of the example with the default settings."""
+    directory = tmp_path_factory.mktemp("training")
+    train(files, Train(device="cpu"), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def measured(run: Path, files: list[Path]) -> dict[str, Any]:
+    """Its evaluation, with the report in the directory of the training."""
+    return evaluate(run, files, run)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
+    """Write 600 events of two classes that a line tells apart well, but not perfectly."""
+
+    def toy(name: str = "toy.h5", count: int = 600, negative: float = 0.0, **changes: Any) -> Path:
+        random = np.random.default_rng(1)
+        label = np.arange(count) % 2
+        columns = {
+            "x": random.normal(label, 1.0).astype("f4"),
+            "y": random.normal(-label, 1.0).astype("f4"),
+        }
+        weight = np.where(random.random(count) < negative, -1.0, 1.0)
+        rows = events({**columns, **changes}, label, weight)
+        return write(tmp_path / name, rows, classes=["signal", "other"])
+
+    return toy
+
+
+@pytest.fixture
+def quick() -> Train:
+    """Settings for a training of a fraction of a second."""
+    return Train(hidden=[8], dropout=0.1, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+
+from ML_processing.metrics import auc, auc_difference, confusion, roc
+
+Arrays = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
+
+
+def events(count: int, seed: int = 1, negative: float = 0.0, ties: bool = False) -> Arrays:
+    random = np.random.default_rng(seed)
+    truth = random.random(count) < 0.3
+    score = random.normal(truth * 1.5, 1.0)
+    weight = random.exponential(1, count) * np.where(random.random(count) < negative, -1, 1)
+    return np.round(score) if ties else score, truth, weight
+
+
+def by_pairs(score: NDArray[np.float64], truth: NDArray[np.bool_], weight: NDArray[np.float64]) -> float:
+    """The definition of the area, pair by pair."""
+    signal, background = np.flatnonzero(truth), np.flatnonzero(~truth)
+    first, second = score[signal][:, None], score[background][None, :]
+    wins = (first > second) + 0.5 * (first == second)
+    pairs = weight[signal][:, None] * weight[background][None, :]
+    return float((wins * pairs).sum() / pairs.sum())
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_area_agrees_with_scikit_learn(ties: bool) -> None:
+    score, truth, weight = events(2000, ties=ties)
+    assert auc(score, truth, weight).value == pytest.approx(roc_auc_score(truth, score, sample_weight=weight))
+    assert auc(score, truth, np.ones(2000)).value == pytest.approx(roc_auc_score(truth, score))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_area_with_negative_weights_is_that_of_the_definition(ties: bool) -> None:
+    score, truth, weight = events(800, negative=0.3, ties=ties)
+    assert auc(score, truth, weight).value == pytest.approx(by_pairs(score, truth, weight))
+    curve = roc(score, truth, weight)
+    assert np.trapezoid(curve.signal, curve.background) == pytest.approx(by_pairs(score, truth, weight))
+
+
+def test_a_negative_event_takes_a_positive_one_away() -> None:
+    score, truth, weight = events(500)
+    twice = [np.concatenate([array, array[:100]]) for array in (score, truth)]
+    cancelled = np.concatenate([weight, -weight[:100]])
+    expected = auc(score[100:], truth[100:], weight[100:]).value
+    assert auc(*twice, cancelled).value == pytest.approx(expected)
+
+
+def test_curve_agrees_with_scikit_learn() -> None:
+    score, truth, weight = events(300, ties=True)
+    curve = roc(score, truth, weight)
+    background, signal, thresholds = roc_curve(truth, score, sample_weight=weight, drop_intermediate=False)
+    assert curve.signal == pytest.approx(signal)
+    assert curve.background == pytest.approx(background)
+    assert np.array_equal(curve.thresholds, thresholds)
+
+
+@pytest.mark.parametrize("negative", [0.0, 0.2])
+def test_error_is_the_spread_of_the_area(negative: float) -> None:
+    score, truth, weight = events(600, negative=negative)
+    random = np.random.default_rng(2)
+    repeats = []
+    for _ in range(400):
+        counts = random.poisson(1, 600)
+        repeats.append(auc(score, truth, weight * counts).value)
+    error = auc(score, truth, weight).error
+    assert error == pytest.approx(np.std(np.array(repeats, float)), rel=0.15)
+
+
+def test_difference_knows_that_the_events_are_the_same() -> None:
+    score, truth, weight = events(1000)
+    other = score + np.random.default_rng(3).normal(0, 0.05, 1000)
+    difference = auc_difference(score, other, truth, weight)
+    first, second = auc(score, truth, weight), auc(other, truth, weight)
+    assert first.value is not None
+    assert second.value is not None
+    assert first.error is not None
+    assert difference.value == pytest.approx(first.value - second.value)
+    assert difference.error is not None
+    assert difference.error < first.error / 5
+    assert auc_difference(score, score, truth, weight).error == 0
+
+
+def test_perfect_and_reversed() -> None:
+    truth = np.array([True, True, False, False])
+    assert auc([4, 3, 2, 1], truth, np.ones(4)).value == 1
+    assert auc([1, 2, 3, 4], truth, np.ones(4)).value == 0
+    assert auc([1, 1, 1, 1], truth, np.ones(4)).value == 0.5
+
+
+def test_not_defined() -> None:
+    assert auc([1, 2], [True, True], [1, 1]).value is None
+    assert auc([1, 2, 3], [True, False, False], [1, 1, -2]).error is None
+    assert auc_difference([1, 2], [1, 2], [True, True], [1, 1]).value is None
+
+
+def test_confusion() -> None:
+    random = np.random.default_rng(1)
+    truth, predicted, weight = random.choice(3, 100), random.choice(3, 100), random.normal(1, 2, 100)
+    expected = confusion_matrix(truth, predicted, sample_weight=weight)
+    assert confusion(truth, predicted, weight, 3) == pytest.approx(expected)
+    assert confusion([0], [0], [2.0], 2).tolist() == [[2, 0], [0, 0]]

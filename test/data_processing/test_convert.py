@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.rootfile import RootFile
+
+from data_processing.convert import ConvertJob, Objects, Sample, convert_files, event_level_branches, truncation_lines
+from data_processing.skim import SkimJob, skim_file
+
+REAL = [
+    "nano_v5_mc_ttbar_1000",
+    "nano_v6_data_dimuon_run315267",
+    "nano_v6_mc_dy",
+    "nano_v6_mc_dy_zero_events",
+    "nano_v6_mc_dy_rntuple",
+    "nano_v9_mc_2015_opendata_ttbar",
+    "nano_v9_mc_ul17_dy",
+    "nano_v13_data_egamma2022E_run359571",
+    "nano_v13_mc_ggh",
+    "nano_v15_mc_ttbar",
+]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_real_file_is_converted_value_for_value(tmp_path: Path, real_files: dict[str, Path], name: str) -> None:
+    try:
+        file = RootFile(real_files[name])
+    except NanoMLError as problem:
+        if "newer uproot" not in str(problem):
+            raise
+        pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
+    with file:
+        features, left_out = event_level_branches(file)
+        assert features
+        assert left_out > 100
+        objects = {"Muon": Objects((), 3), "Jet": Objects(("pt", "eta", "nElectrons"), 4, None)}
+        convert_files(ConvertJob([file.path], tmp_path / "a.h5", features, objects, chunk=33))
+        with h5py.File(tmp_path / "a.h5") as hdf5:
+            events = hdf5["events"][:]
+            for key, values in file.read([*features, "run", "event"]).items():
+                assert np.array_equal(events[key], np.asarray(values), equal_nan=values.ndim == 1 and events[key].dtype.kind == "f")
+                assert events[key].dtype == file.branch(key).dtype
+            assert ("genWeight" in events.dtype.names) == ("genWeight" in file.branches)
+            _check_objects(hdf5["Jet"][:], file.read(["Jet_pt", "Jet_eta", "Jet_nElectrons"]), "Jet", 4)
+            muons = hdf5["Muon"][:]
+            assert (muons["valid"].sum(axis=1) == np.minimum(np.asarray(ak.num(file.read(["Muon_pt"])["Muon_pt"])), 3)).all()
+            sorted_pt = ak.sort(file.read(["Muon_pt"])["Muon_pt"], ascending=False)[:, :3]
+            assert muons["pt"][muons["valid"]].tolist() == ak.to_list(ak.flatten(sorted_pt))
+
+
+def _check_objects(found: Any, arrays: dict[str, ak.Array], collection: str, most: int) -> None:
+    for key, values in arrays.items():
+        field = key[len(collection) + 1 :]
+        assert found[field][found["valid"]].tolist() == ak.to_list(ak.flatten(values[:, :most]))
+        assert not found[field][~found["valid"]].any()
+
+
+@pytest.fixture(scope="module")
+def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
+    directory = tmp_path_factory.mktemp("skims")
+    found = []
+    for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
+        skim_file(SkimJob(str(source), directory / source.name, "MLTools.NanoML.trilepton:Trilepton", keep=("MET_*", "Jet_*")))
+        found.append(str(directory / source.name))
+    return found
+
+
+def test_weights_labels_and_books_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
+    job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["signal", "WZ"], 59.8)
+    metadata = convert_files(job)
+    assert read_metadata(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
+    with h5py.File(tmp_path / "a.h5") as file:
+        events = file["events"][:]
+        assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
+    assert (events["label"] == 1).all()
+    assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
+    dataset = metadata["datasets"][0]
+    assert (dataset["books"]["entries"], dataset["books"]["selected"], dataset["books"]["sum_of_weights"]) == (4000, 596, 4000.0)
+    assert [step["events"] for step in dataset["books"]["cutflow"]][:2] == [4000, 1173]
+    assert metadata["features"][0] == {"name": "ZCand_mass", "dtype": "float32", "title": "mass of the Z candidate [GeV]", "source": "selection"}
+    assert metadata["features"][1]["source"] == "branch"
+    assert metadata["selection"] == "MLTools.NanoML.trilepton:Trilepton"
+
+
+def test_pandas_needs_no_manual(tmp_path: Path, skims: list[str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    convert_files(ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass"]))
+    with h5py.File(tmp_path / "a.h5") as file:
+        frame = pandas.DataFrame(file["events"][:])
+    assert len(frame) == 596
+    assert "ZCand_mass" in frame
+
+
+def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) -> None:
+    metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": Objects(("pt",), 1)}))
+    with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
+        numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
+    assert metadata["objects"]["Jet"]["truncated"] == {"objects": numbers.sum(), "lost": np.maximum(numbers - 1, 0).sum()}
+    (line,) = truncation_lines("a", metadata)
+    assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": ["ZCand_mas"]}, 'has no branch ZCand_mas. Did you mean "ZCand_mass"'),
+        ({"features": ["Jet_pt"]}, "Jet_pt is of type float.*not one number per event"),
+        ({"features": ["weight"]}, "weight cannot be a feature"),
+        ({"objects": {"Jets": Objects(("pt",), 2)}}, 'has no collection Jets. Did you mean "Jet"'),
+        ({"objects": {"Jet": Objects(("ptt",), 2)}}, 'collection Jet has no field ptt. Did you mean "pt"'),
+        ({"objects": {"Jet": Objects(("eta",), 2, "-px")}}, "collection Jet has no field px"),
+        ({"objects": {"Jet": Objects(("valid",), 2)}}, "Jet_valid cannot be stored"),
+        ({"sample": Sample("d", is_data=True)}, "`data: true`, but .* has generator weights"),
+        ({"sources": []}, "there are no files to convert"),
+    ],
+)
+def test_what_cannot_be_converted_is_explained_and_leaves_nothing(tmp_path: Path, skims: list[str], changes: dict[str, Any], message: str) -> None:
+    job = {"sources": skims, "output": tmp_path / "a.h5", "features": ["MET_pt"], **changes}
+    with pytest.raises(NanoMLError, match=message):
+        convert_files(ConvertJob(**job))
+    assert os.listdir(tmp_path) == []
+
+
+def _tree(path: Path, arrays: dict[str, Any]) -> str:
+    with uproot.recreate(path) as file:
+        identifiers = {"run": np.ones(2, np.uint32), "luminosityBlock": np.ones(2, np.uint32), "event": np.arange(2, dtype=np.uint64)}
+        arrays = {**identifiers, **arrays}
+        file.mktree("Events", {name: array.dtype for name, array in arrays.items()}).extend(arrays)
+    return str(path)
+
+
+def test_weights_that_cannot_be_normalised_stop(tmp_path: Path) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.array([1, -1], np.float32), "x": np.ones(2, np.float32)})
+    with pytest.raises(NanoMLError, match="sum of weights of its 1 files is 0"):
+        convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 1.0), ["a"], 1.0))
+
+
+def test_negative_weights_keep_their_sign(tmp_path: Path) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)})
+    convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["events"]["weight"].tolist() == [30_000.0, -10_000.0]
+
+
+def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:
+    weight = {"genWeight": np.ones(2, np.float32)}
+    a = _tree(tmp_path / "a.root", {**weight, "x": np.ones(2, np.float32)})
+    b = _tree(tmp_path / "b.root", {**weight, "x": np.ones(2, np.float64)})
+    data = _tree(tmp_path / "data.root", {"x": np.ones(2, np.float32)})
+    with pytest.raises(NanoMLError, match=r"b.root: x is float64, but float32 in .*a.root"):
+        convert_files(ConvertJob([a, b], tmp_path / "a.h5", ["x"]))
+    with pytest.raises(NanoMLError, match="mixes data .* and simulation"):
+        convert_files(ConvertJob([a, data], tmp_path / "a.h5", ["x"]))
+
+
+def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: list[str]) -> None:
+    with RootFile(skims[0]) as file:
+        record = file.string("nanoml")
+    with uproot.recreate(tmp_path / "cut.root") as file:
+        file.mktree("Events", {"x": "f4"}).extend({"x": np.ones(2, np.float32)})
+        file["nanoml"] = record
+    with pytest.raises(NanoMLError, match="has 2 events, but its books say .* Skim it again"):
+        convert_files(ConvertJob([str(tmp_path / "cut.root")], tmp_path / "a.h5", ["x"]))
+
+
+def test_more_columns_than_hdf5_can_describe_are_refused(tmp_path: Path, real_files: dict[str, Path]) -> None:
+    path = real_files["nano_v15_mc_ttbar"]
+    with RootFile(path) as file:
+        names, _ = event_level_branches(file, ["*"])
+        with pytest.raises(NanoMLError, match="columns are more than one HDF5 dataset can describe"):
+            convert_files(ConvertJob([str(path)], tmp_path / "a.h5", names))
+
+
+def test_patterns_choose_event_level_branches(real_files: dict[str, Path]) -> None:
+    with RootFile(real_files["nano_v15_mc_ttbar"]) as file:
+        assert event_level_branches(file, ["MET_pt", "PuppiMET_p[ht]i"])[0] == ["MET_pt", "PuppiMET_phi"]
+        with pytest.raises(NanoMLError, match='no event-level branch matches "Nope_'):
+            event_level_branches(file, ["Nope_*"])

@@ -1,0 +1,222 @@
+"""The whole pipeline on the sample data, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ["skim", "convert", "train", "evaluate", "export", "score"]
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("torch")
+
+
+def nanoml(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+    done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, as it is in the repository, after one run."""
+    directory = tmp_path_factory.mktemp("example")
+    copy_example(directory)
+    nanoml("run", "trilepton.yaml", cwd=directory)
+    return directory
+
+
+def copy_example(directory: Path) -> None:
+    shutil.copy(ROOT / "examples" / "trilepton.yaml", directory)
+    (directory / "data").symlink_to(ROOT / "examples" / "data")
+
+
+def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
+    plan = json.loads(nanoml("run", "trilepton.yaml", "--dry-run", "--json", *options, cwd=directory).stdout)
+    return {stage["stage"]: stage["to_do"] for stage in plan}
+
+
+def scored(directory: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Skim and scores of each file, as arrays."""
+    for path in sorted(directory.glob("trilepton/skims/*/*.root")):
+        with uproot.open(path) as skim, uproot.open(directory / "trilepton" / "scores" / path.parent.name / path.name) as scores:
+            yield skim["Events"].arrays(library="np"), scores["Events"].arrays(library="np")
+
+
+def test_the_network_is_as_good_as_it_should_be(example: Path) -> None:
+    metrics = json.loads((example / "trilepton/training/metrics.json").read_text())
+    assert metrics["auc"]["network"] >= 0.92
+    assert metrics["auc"]["network"] >= metrics["auc"]["baseline"] - 0.01
+
+
+def test_the_auc_follows_from_the_scores_in_the_root_files(example: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    score, truth, weight = [], [], []
+    for path in sorted(example.glob("trilepton/scores/*/*.root")):
+        values = uproot.open(path)["Events/trilepton_signal"].array(library="np")
+        is_signal = path.parent.name.startswith("Wprime")
+        weights = {"WZTo3LNu_Pt100": 0.0546 / 4000, "ZGToLLG_PtG100": 0.0757 / 4250}
+        score.append(values)
+        truth.append(np.full(len(values), is_signal))
+        weight.append(np.full(len(values), weights.get(path.parent.name, 1.0)))
+    found = roc_auc_score(np.concatenate(truth), np.concatenate(score), sample_weight=np.concatenate(weight))
+    metrics = json.loads((example / "trilepton/training/metrics.json").read_text())
+    assert found == pytest.approx(metrics["auc"]["network"], abs=1e-4)
+
+
+def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(example: Path) -> None:
+    import torch
+
+    from ML_processing.run import Run
+    from MLTools.NanoML.folds import fold_of
+
+    training = Run.load(example / "trilepton/training")
+    columns = json.loads((example / "trilepton/model.json").read_text())["inputs"][0]["columns"]
+    total = 0
+    for skim, scores in scored(example):
+        for name in ("run", "luminosityBlock", "event"):
+            assert (skim[name] == scores[name]).all()
+        fold = fold_of(skim["run"], skim["luminosityBlock"], skim["event"], 5)
+        assert (scores["trilepton_fold"] == fold).all()
+        features = torch.from_numpy(np.stack([skim[name].astype(np.float32) for name in columns], axis=1))
+        found = np.stack([scores[f"trilepton_{name}"] for name in ("signal", "WZ", "ZG")], axis=1)
+        for k, network in enumerate(training.networks):
+            with torch.no_grad():
+                expected = network.eval()(features).softmax(dim=1).numpy()
+            assert np.abs(found - expected)[fold == k].max(initial=0) < 1e-6
+        total += len(fold)
+    assert total == 799 + 596 + 94
+
+
+def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None:
+    import h5py
+
+    expected = {"WprimeToWZToLNuLL_M600": (0.0921, 3000, 799), "WZTo3LNu_Pt100": (0.0546, 4000, 596), "ZGToLLG_PtG100": (0.0757, 4250, 94)}
+    for name, (cross_section, total, selected) in expected.items():
+        with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
+            weights = file["events"]["weight"]
+            books = json.loads(file["metadata"].asstr()[()])["datasets"][0]["books"]
+        assert (books["entries"], books["sum_of_weights"], books["selected"]) == (total, total, selected)
+        assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
+    training = json.loads((example / "trilepton/training/training.json").read_text())
+    assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [3000, 4000, 4250]
+
+
+def test_there_is_something_to_show(example: Path) -> None:
+    training = example / "trilepton" / "training"
+    for name in ("roc", "confusion", "scores", "loss"):
+        for suffix in (".png", ".pdf"):
+            assert (training / (name + suffix)).stat().st_size > 5000
+    assert "<html" in (training / "report.html").read_text()
+
+
+def test_a_second_run_does_nothing_and_says_so(example: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in example.rglob("trilepton/**/*") if path.is_file()}
+    begin = time.monotonic()
+    done = nanoml("run", "trilepton.yaml", cwd=example)
+    assert time.monotonic() - begin < 20
+    assert done.stderr.splitlines()[-1] == "Everything is up to date."
+    after = {path: path.stat().st_mtime_ns for path in example.rglob("trilepton/**/*") if path.is_file()}
+    changed = [path for path in after if after[path] != before.get(path)]
+    assert [path.name for path in changed] in ([], ["lock"])
+
+
+def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
+    config = example / "trilepton.yaml"
+    text = config.read_text()
+    changes = [
+        ("  model: mlp", "  model: mlp\n  epochs: 7", ["train", "evaluate", "export", "score"], "epochs was changed from 200 to 7"),
+        ("CMSSW_14_0_X", "CMSSW_13_3_X", ["export", "score"], 'cmssw was changed from "CMSSW_14_0_X" to "CMSSW_13_3_X"'),
+        ("luminosity: 59.8", "luminosity: 10", ["convert", "train", "evaluate", "export", "score"], "luminosity was changed"),
+        ("keep: [MET_pt,", "keep: [MET_sumEt, MET_pt,", STAGES, "keep was changed"),
+        ("model: mlp", "model: mlp  # a comment", [], ""),
+    ]
+    try:
+        for old, new, stages, reason in changes:
+            config.write_text(text.replace(old, new))
+            plan = to_do(example)
+            assert [stage for stage, tasks in plan.items() if tasks] == stages
+            assert all(reason in why for why in plan[stages[0]].values()) if stages else True
+    finally:
+        config.write_text(text)
+    assert not any(to_do(example).values())
+    assert list(to_do(example, "--from", "train", "--to", "export")) == ["train", "evaluate", "export"]
+
+
+def test_what_was_lost_is_made_again(example: Path) -> None:
+    (example / "trilepton/scores/ZGToLLG_PtG100/ZGToLLG_PtG100_1.root").unlink()
+    assert {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks} == {"score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]}
+    done = nanoml("score", "trilepton.yaml", cwd=example)
+    assert "score: 1 of 9 to do" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(tmp_path: Path, example: Path, number: signal.Signals) -> None:
+    copy_example(tmp_path)
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
+    stops = 0
+    for wait in (2.5, 3.5, 4.5, 5.5, 7, 9, 11, 14, 60):
+        with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+            try:
+                _, said = run.communicate(timeout=wait)
+                assert run.returncode == 0, said
+                break
+            except subprocess.TimeoutExpired:
+                run.send_signal(number)
+                _, said = run.communicate()
+                stops += 1
+                if number == signal.SIGINT and "to do" in said:
+                    assert run.returncode == 130
+                    assert "run the same command again to go on" in said
+                    assert "Traceback" not in said
+    assert stops > 0
+    assert not any(to_do(tmp_path).values())
+    assert [path for path in tmp_path.rglob("*.part-*") if number != signal.SIGKILL] == []
+    for (skim, scores), (expected_skim, expected_scores) in zip(scored(tmp_path), scored(example)):
+        for found, expected in ((skim, expected_skim), (scores, expected_scores)):
+            assert list(found) == list(expected)
+            for name in expected:
+                assert all(np.array_equal(a, b) for a, b in zip(found[name], expected[name])), name
+
+
+def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(tmp_path: Path, example: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        copy_example(disk)
+        failures = 0
+        for kilobytes in (100, 250, 500, 700, 1000, 1300, 1600, 2000, 2500, 3000, 30_000):
+            subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
+            done = nanoml("run", "trilepton.yaml", cwd=disk, check=False)
+            if done.returncode == 0:
+                break
+            failures += 1
+            assert done.returncode == 1, done.stderr
+            assert "the disk is full: free some space, then run the same command again" in done.stderr
+            assert "Traceback" not in done.stderr, done.stderr
+            assert list(disk.rglob("*.part-*")) == []
+        assert done.returncode == 0
+        assert failures > 3
+        for (_, scores), (_, expected) in zip(scored(disk), scored(example)):
+            assert np.array_equal(scores["trilepton_signal"], expected["trilepton_signal"])
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
