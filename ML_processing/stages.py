@@ -19,11 +19,19 @@ from MLTools.NanoML.task import Task, source_of
 __all__ = ["stages"]
 
 for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
-    if importlib.util.find_spec(_package) is None:  # known now, not after the skims; and without the seconds of an import
+    if (
+        importlib.util.find_spec(_package) is None
+    ):  # known now, not after the skims; and without the seconds of an import
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
 _COMMON = ("MLTools.NanoML.folds", "MLTools.NanoML.hdf5")
-_NETWORKS = (*_COMMON, "ML_processing.data", "ML_processing.models", "ML_processing.run", "ML_processing.splits")
+_NETWORKS = (
+    *_COMMON,
+    "ML_processing.data",
+    "ML_processing.models",
+    "ML_processing.run",
+    "ML_processing.splits",
+)
 _TRAIN = (*_NETWORKS, "ML_processing.description", "ML_processing.loop", "ML_processing.train")
 _EVALUATE = (
     *_NETWORKS,
@@ -35,7 +43,13 @@ _EVALUATE = (
     "ML_processing.scored",
     "ML_processing.verdict",
 )
-_EXPORT = (*_NETWORKS, "MLTools.NanoML.model", "ML_processing.export", "ML_processing.parity", "ML_processing.releases")
+_EXPORT = (
+    *_NETWORKS,
+    "MLTools.NanoML.model",
+    "ML_processing.export",
+    "ML_processing.parity",
+    "ML_processing.releases",
+)
 
 
 def stages(config: Config) -> dict[str, Stage]:

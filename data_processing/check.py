@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from data_processing.convert import RESERVED
+from data_processing.datasets import resolve_datasets
+from data_processing.skim import plan_branches
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.document import Key
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import load_selection
-
-from data_processing.convert import RESERVED
-from data_processing.datasets import resolve_datasets
-from data_processing.skim import plan_branches
 
 __all__ = ["check"]
 
@@ -48,7 +47,9 @@ def check(config: Config) -> list[str]:
             try:
                 columns = _columns(config, name, file)
                 problems += _missing(config, columns)
-                done.append(f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches")
+                done.append(
+                    f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches"
+                )
             except ConfigError:
                 raise
             except NanoMLError as problem:
@@ -76,7 +77,9 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
             message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"
             problems.append(str(config.error("convert", "features", number, message=message)))
         elif actual is None:
-            problems.append(_absent(config, columns, ("convert", "features", number), feature, columns.branches))
+            problems.append(
+                _absent(config, columns, ("convert", "features", number), feature, columns.branches)
+            )
         elif not columns.branches[actual].is_flat:
             message = f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
             problems.append(str(config.error("convert", "features", number, message=message)))
@@ -87,13 +90,18 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
             problems.append(_absent(config, columns, ("convert", "objects", collection), collection, known))
             continue
         wanted = [*objects.fields, *([objects.order.lstrip("-")] if objects.order else [])]
-        for field in wanted:
-            if field not in members:
-                problems.append(_absent(config, columns, ("convert", "objects", collection), f"{collection}_{field}", columns.branches))
+        keys = ("convert", "objects", collection)
+        problems += [
+            _absent(config, columns, keys, f"{collection}_{field}", columns.branches)
+            for field in wanted
+            if field not in members
+        ]
     return problems
 
 
-def _absent(config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
+def _absent(
+    config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]
+) -> str:
     where = f"is in no {columns.place} of dataset {columns.dataset} (first file: {columns.file})."
     hint = nanoaod.did_you_mean(name, known)
     if not hint and columns.place == "skim":

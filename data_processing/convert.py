@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__, nanoaod
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Provenance, books_of
+from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, METADATA, SCHEMA, new_hdf5
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
 
-__all__ = ["RESERVED", "ConvertJob", "Objects", "Sample", "convert_files", "event_level_branches", "truncation_lines"]
+__all__ = [
+    "RESERVED",
+    "ConvertJob",
+    "Objects",
+    "Sample",
+    "convert_files",
+    "event_level_branches",
+    "truncation_lines",
+]
 
 VALID = "valid"
 """Field of a collection that tells real objects from padding."""
@@ -134,7 +142,9 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
     NanoMLError
         A pattern matches nothing, or a name is not an event-level number.
     """
-    flat = [branch.name for branch in file.branches.values() if branch.is_flat and branch.name not in RESERVED]
+    flat = [
+        branch.name for branch in file.branches.values() if branch.is_flat and branch.name not in RESERVED
+    ]
     if not patterns:
         counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
         counters |= {f"n{branch.name}" for branch in file.branches.values() if branch.is_jagged}
@@ -149,7 +159,9 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
             continue
         matches = nanoaod.expand(pattern, flat)
         if not matches:
-            raise NanoMLError(f'{file.path}: no event-level branch matches "{pattern}". `nanoml inspect {file.path}` lists the branches.')
+            raise NanoMLError(
+                f'{file.path}: no event-level branch matches "{pattern}". `nanoml inspect {file.path}` lists the branches.'
+            )
         found.update(dict.fromkeys(matches))
     return [name for name in found if name not in RESERVED], 0
 
@@ -177,7 +189,9 @@ def convert_files(job: ConvertJob) -> dict[str, Any]:
     with replacing(job.output) as aside, new_hdf5(aside) as file:
         events = _create(file, EVENTS, (entries,), _event_dtype(layout, books, weight), job.compression)
         collections = {
-            name: _create(file, name, (entries, objects.max), _object_dtype(layout.objects[name]), job.compression)
+            name: _create(
+                file, name, (entries, objects.max), _object_dtype(layout.objects[name]), job.compression
+            )
             for name, objects in job.objects.items()
         }
         row = 0
@@ -186,14 +200,18 @@ def convert_files(job: ConvertJob) -> dict[str, Any]:
                 block = slice(row, row + length)
                 events[block] = _event_rows(arrays, length, events.dtype, job, weight)
                 for name, dataset in collections.items():
-                    rows, seen, cut = _object_rows(arrays, length, job.objects[name], layout.objects[name], dataset.dtype)
+                    rows, seen, cut = _object_rows(
+                        arrays, length, job.objects[name], layout.objects[name], dataset.dtype
+                    )
                     dataset[block] = rows
                     lost[name][0] += seen
                     lost[name][1] += cut
                 row += length
                 bar.advance(length)
         if row != entries:
-            raise NanoMLError(f"{job.output}: {row} events were read of {entries}: nothing was written. Run it again.")
+            raise NanoMLError(
+                f"{job.output}: {row} events were read of {entries}: nothing was written. Run it again."
+            )
         metadata = _metadata(job, layout, books, lost)
         _describe(file, events, metadata)
     return metadata
@@ -207,7 +225,7 @@ def _survey(job: ConvertJob) -> tuple[_Layout, Books, int]:
     for source in job.sources:
         with RootFile(source) as file:
             provenance = Provenance.of(file)
-            books.files += provenance.books.files if provenance else [_unskimmed(file)]
+            books.files += provenance.books.files if provenance else [all_events_of(file)]
             entries += file.entries
             if provenance and provenance.books.selected != file.entries:
                 raise NanoMLError(
@@ -224,51 +242,69 @@ def _survey(job: ConvertJob) -> tuple[_Layout, Books, int]:
     if books.is_data is None:
         simulated = next(file.file for file in books.files if not file.is_data)
         data = next(file.file for file in books.files if file.is_data)
-        raise NanoMLError(f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart.")
+        raise NanoMLError(
+            f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
+        )
     _check_kind(job.sample, books)
     return layout, books, entries
 
 
 def _check_kind(sample: Sample, books: Books) -> None:
     if sample.is_data and not books.is_data:
-        raise NanoMLError(f"dataset {sample.name}: `data: true`, but {books.files[0].file} has generator weights: it is simulation.")
+        raise NanoMLError(
+            f"dataset {sample.name}: `data: true`, but {books.files[0].file} has generator weights: it is simulation."
+        )
     if sample.is_data is False and sample.cross_section is not None and books.is_data:
-        raise NanoMLError(f"dataset {sample.name}: has a cross section, but {books.files[0].file} has no generator weights: it is data.")
-
-
-def _unskimmed(file: RootFile) -> Any:
-    books = books_of(file)
-    books.selected = file.entries
-    return books
+        raise NanoMLError(
+            f"dataset {sample.name}: has a cross section, but {books.files[0].file} has no generator weights: it is data."
+        )
 
 
 def _layout_of(file: RootFile, job: ConvertJob, provenance: Provenance | None) -> _Layout:
     features = {}
     for name in job.features:
         if name in RESERVED:
-            raise NanoMLError(f"{job.output}: {name} cannot be a feature: every file has it anyway, and a network must not learn from it.")
+            raise NanoMLError(
+                f"{job.output}: {name} cannot be a feature: every file has it anyway, and a network must not learn from it."
+            )
         branch = file.branch(name)
         if not branch.is_flat:
             raise NanoMLError(
-                f"{file.path}: feature {name} is of type {branch.typename}, not one number per event. Objects of a collection go to convert.objects."
+                f"{file.path}: feature {name} is of type {branch.typename}, not one number per event. "
+                "Objects of a collection go to convert.objects."
             )
         features[name] = branch
     objects = {name: _fields(file, name, wanted) for name, wanted in job.objects.items()}
-    return _Layout(features, objects, provenance.selection if provenance else None, provenance.columns if provenance else {})
+    return _Layout(
+        features,
+        objects,
+        provenance.selection if provenance else None,
+        provenance.columns if provenance else {},
+    )
 
 
 def _fields(file: RootFile, collection: str, wanted: Objects) -> dict[str, Branch]:
-    members = {branch.field: branch for branch in file.branches.values() if branch.is_jagged and branch.collection == collection}
+    members = {
+        branch.field: branch
+        for branch in file.branches.values()
+        if branch.is_jagged and branch.collection == collection
+    }
     if not members:
         known = {branch.collection for branch in file.branches.values() if branch.collection}
-        raise NanoMLError(f"{file.path}: has no collection {collection}.{nanoaod.did_you_mean(collection, known)} Did skim.keep keep it?")
+        raise NanoMLError(
+            f"{file.path}: has no collection {collection}.{nanoaod.did_you_mean(collection, known)} Did skim.keep keep it?"
+        )
     names = list(wanted.fields) or [name for name in members if name != VALID]
     if VALID in wanted.fields:
-        raise NanoMLError(f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects.")
+        raise NanoMLError(
+            f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects."
+        )
     needed = [*names, wanted.order.lstrip("-")] if wanted.order else names
     for name in needed:
         if name not in members:
-            raise NanoMLError(f"{file.path}: collection {collection} has no field {name}.{nanoaod.did_you_mean(name, members)}")
+            raise NanoMLError(
+                f"{file.path}: collection {collection} has no field {name}.{nanoaod.did_you_mean(name, members)}"
+            )
     return {name: members[name] for name in dict.fromkeys(needed)}
 
 
@@ -282,9 +318,13 @@ def _same(first: _Layout, other: _Layout, path: str, other_path: str) -> None:
     for name, members in first.objects.items():
         for key, branch in members.items():
             if other.objects[name][key].dtype != branch.dtype:
-                raise NanoMLError(f"{other_path}: {name}_{key} is {other.objects[name][key].dtype}, but {branch.dtype} in {path}.")
+                raise NanoMLError(
+                    f"{other_path}: {name}_{key} is {other.objects[name][key].dtype}, but {branch.dtype} in {path}."
+                )
     if first.selection != other.selection:
-        raise NanoMLError(f"{other_path}: was skimmed by {other.selection}, but {path} by {first.selection}: convert them apart.")
+        raise NanoMLError(
+            f"{other_path}: was skimmed by {other.selection}, but {path} by {first.selection}: convert them apart."
+        )
 
 
 def _weight_per_genweight(job: ConvertJob, books: Books) -> float | None:
@@ -313,16 +353,23 @@ def _event_dtype(layout: _Layout, books: Books, weight: float | None) -> np.dtyp
 
 
 def _object_dtype(members: Mapping[str, Branch]) -> np.dtype[Any]:
-    return _checked_dtype(next(iter(members.values())).collection or "", [*((name, str(b.dtype)) for name, b in members.items()), (VALID, "?")])
+    return _checked_dtype(
+        next(iter(members.values())).collection or "",
+        [*((name, str(b.dtype)) for name, b in members.items()), (VALID, "?")],
+    )
 
 
 def _checked_dtype(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
     if sum(len(field_name) + 50 for field_name, _ in fields) > _HEADER_LIMIT:
-        raise NanoMLError(f"{name}: {len(fields)} columns are more than one HDF5 dataset can describe. Choose fewer by their names.")
+        raise NanoMLError(
+            f"{name}: {len(fields)} columns are more than one HDF5 dataset can describe. Choose fewer by their names."
+        )
     return np.dtype(fields)
 
 
-def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compression: str) -> h5py.Dataset:
+def _create(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compression: str
+) -> h5py.Dataset:
     codec, _, level = compression.partition(":")
     options: dict[str, Any] = {}
     if shape[0] and codec != "none":
@@ -355,19 +402,30 @@ def _event_rows(
             rows[name] = ak.to_numpy(arrays[name])
     rows["label"] = job.classes.index(job.sample.class_) if job.sample.class_ is not None else -1
     if weight is not None:
-        rows["weight"] = weight * (np.asarray(ak.to_numpy(arrays["genWeight"]), np.float64) if "genWeight" in arrays else 1.0)
+        rows["weight"] = weight * (
+            np.asarray(ak.to_numpy(arrays["genWeight"]), np.float64) if "genWeight" in arrays else 1.0
+        )
     return rows
 
 
 def _object_rows(
-    arrays: dict[str, ak.Array], length: int, objects: Objects, members: Mapping[str, Branch], dtype: np.dtype[Any]
+    arrays: dict[str, ak.Array],
+    length: int,
+    objects: Objects,
+    members: Mapping[str, Branch],
+    dtype: np.dtype[Any],
 ) -> tuple[NDArray[Any], int, int]:
     """Padded objects of a chunk; how many there were, and how many were cut off."""
     rows = np.zeros((length, objects.max), dtype)
     values = {field_name: arrays[branch.name] for field_name, branch in members.items()}
     counts = np.asarray(ak.num(next(iter(values.values()))))
     if objects.order:
-        by = ak.argsort(values[objects.order.lstrip("-")], axis=1, ascending=not objects.order.startswith("-"), stable=True)
+        by = ak.argsort(
+            values[objects.order.lstrip("-")],
+            axis=1,
+            ascending=not objects.order.startswith("-"),
+            stable=True,
+        )
         values = {key: value[by] for key, value in values.items()}
     rows[VALID] = np.arange(objects.max) < counts[:, np.newaxis]
     for key, value in values.items():
@@ -386,13 +444,18 @@ def _metadata(job: ConvertJob, layout: _Layout, books: Books, lost: dict[str, li
             name: {
                 "max": objects.max,
                 "order": objects.order,
-                "fields": [_column(branch, field_name, layout) for field_name, branch in layout.objects[name].items()],
+                "fields": [
+                    _column(branch, field_name, layout) for field_name, branch in layout.objects[name].items()
+                ],
                 "truncated": {"objects": lost[name][0], "lost": lost[name][1]},
             }
             for name, objects in job.objects.items()
         },
         "selection": layout.selection,
-        "settings": {"compression": job.compression, "objects": {name: asdict(o) for name, o in job.objects.items()}},
+        "settings": {
+            "compression": job.compression,
+            "objects": {name: asdict(o) for name, o in job.objects.items()},
+        },
         "datasets": [
             {
                 "name": sample.name,
@@ -426,5 +489,8 @@ def truncation_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
     for collection, stored in metadata["objects"].items():
         seen, lost = stored["truncated"]["objects"], stored["truncated"]["lost"]
         if lost:
-            lines.append(f"WARNING {name}: {lost / seen:.1%} of {collection} lost ({lost:,} of {seen:,}): more than {stored['max']} in an event. Raise its max.")
+            lines.append(
+                f"WARNING {name}: {lost / seen:.1%} of {collection} lost ({lost:,} of {seen:,}): "
+                f"more than {stored['max']} in an event. Raise its max."
+            )
     return lines

@@ -38,7 +38,13 @@ def find_files(patterns: Iterable[str], base: Path) -> list[str]:
         if not matches:
             raise NanoMLError(f"{pattern}: no such file{'' if os.path.isabs(path) else f' in {base}'}.")
         found += matches
-    twice = [file for file, times in Counter(os.path.realpath(file) if not is_remote(file) else file for file in found).items() if times > 1]
+    twice = [
+        file
+        for file, times in Counter(
+            os.path.realpath(file) if not is_remote(file) else file for file in found
+        ).items()
+        if times > 1
+    ]
     if twice:
         raise NanoMLError(f"{twice[0]}: is named twice, so its events would count twice. Name it once.")
     return found
@@ -62,7 +68,12 @@ def resolve_datasets(config: Config) -> dict[str, list[str]]:
         for file in found[name]:
             other = owner.setdefault(file, name)
             if other != name:
-                raise config.error("datasets", name, "files", message=f"{file} is also in dataset {other}: an event would count twice")
+                raise config.error(
+                    "datasets",
+                    name,
+                    "files",
+                    message=f"{file} is also in dataset {other}: an event would count twice",
+                )
     return found
 
 
@@ -71,6 +82,8 @@ def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
     stems = {file: Path(file.split("?")[0]).stem for file in files}
     shared = {stem for stem, times in Counter(stems.values()).items() if times > 1}
     return {
-        file: f"{stem}-{hashlib.sha256(file.encode()).hexdigest()[:8]}{suffix}" if stem in shared else stem + suffix
+        file: f"{stem}-{hashlib.sha256(file.encode()).hexdigest()[:8]}{suffix}"
+        if stem in shared
+        else stem + suffix
         for file, stem in stems.items()
     }

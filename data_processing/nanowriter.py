@@ -20,7 +20,7 @@ _ROWS_PER_BASKET = 50_000
 
 
 def compression_of(text: str) -> Any:
-    """uproot's compression for "ALGORITHM:LEVEL", as in ZLIB:5.
+    """Uproot's compression for "ALGORITHM:LEVEL", as in ZLIB:5.
 
     Raises
     ------
@@ -32,10 +32,14 @@ def compression_of(text: str) -> Any:
         found = _ALGORITHMS[algorithm.upper()](int(level))
         found.compress(b"try")
     except (KeyError, ValueError):
-        raise ConfigError(f'compression "{text}": write ALGORITHM:LEVEL, as in ZLIB:5. Known: {", ".join(_ALGORITHMS)}.') from None
+        raise ConfigError(
+            f'compression "{text}": write ALGORITHM:LEVEL, as in ZLIB:5. Known: {", ".join(_ALGORITHMS)}.'
+        ) from None
     except ImportError:
         needs = {"ZSTD": "zstandard", "LZ4": "lz4 and xxhash"}.get(algorithm.upper(), algorithm)
-        raise ConfigError(f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.') from None
+        raise ConfigError(
+            f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.'
+        ) from None
     return found
 
 
@@ -118,7 +122,9 @@ class NanoWriter:
         if not self._pending:
             return
         joined = {
-            name: ak.concatenate([part[name] for part in self._pending]) if len(self._pending) > 1 else self._pending[0][name]
+            name: ak.concatenate([part[name] for part in self._pending])
+            if len(self._pending) > 1
+            else self._pending[0][name]
             for name in self._branches
         }
         self._pending = []
@@ -128,7 +134,7 @@ class NanoWriter:
 
     def _zipped(self, arrays: dict[str, ak.Array]) -> dict[str, Any]:
         rows: dict[str, Any] = {}
-        grouped = set()
+        grouped: set[str] = set()
         for name, members in self._collections().items():
             rows[name] = ak.zip({branch.field: arrays[branch.name] for branch in members})
             grouped.update(branch.name for branch in members)
@@ -148,7 +154,7 @@ class NanoWriter:
                 kind = str(np.asarray(ak.to_numpy(ak.flatten(array) if key in jagged else array)).dtype)
             except (ValueError, TypeError):
                 return False
-            if not np.dtype(kind).kind in "biuf":
+            if np.dtype(kind).kind not in "biuf":
                 return False
             types[key] = _jagged(kind) if key in jagged else kind
         for key in jagged:  # its counter is written with it

@@ -9,16 +9,15 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from data_processing.nanowriter import NanoWriter
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Provenance, books_of
+from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
-
-from data_processing.nanowriter import NanoWriter
 
 __all__ = ["ScoreJob", "score_branches", "score_file"]
 
@@ -51,11 +50,25 @@ class ScoreJob:
 def score_branches(model: Model) -> dict[str, Branch]:
     """The branches that scoring makes: NAME_CLASS for each class, and NAME_fold."""
     made = {
-        f"{model.name}_{name}": Branch(f"{model.name}_{name}", "float32", "flat", f"probability of class {name} by {model.name}", None, "")
+        f"{model.name}_{name}": Branch(
+            f"{model.name}_{name}",
+            "float32",
+            "flat",
+            f"probability of class {name} by {model.name}",
+            None,
+            "",
+        )
         for name in model.classes
     }
     fold = f"{model.name}_fold"
-    made[fold] = Branch(fold, "int32", "flat", "fold of the event: the network that scored it has not seen this fold in training", None, "")
+    made[fold] = Branch(
+        fold,
+        "int32",
+        "flat",
+        "fold of the event: the network that scored it has not seen this fold in training",
+        None,
+        "",
+    )
     return made
 
 
@@ -80,7 +93,10 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
         provenance = Provenance.of(file)
         identifiers = {name: file.branches[file.name_of(name)] for name in nanoaod.IDENTIFIERS}
         made = score_branches(model)
-        with replacing(job.output) as aside, NanoWriter(aside, {**identifiers, **made}, job.compression) as writer:
+        with (
+            replacing(job.output) as aside,
+            NanoWriter(aside, {**identifiers, **made}, job.compression) as writer,
+        ):
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
                 for start in range(0, file.entries, job.chunk):
                     rows = _score_rows(file, model, list(made), start, min(start + job.chunk, file.entries))
@@ -88,14 +104,16 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
                     bar.advance(len(rows["run"]))
             record = Provenance(
                 "scores",
-                provenance.books if provenance else Books([books_of(file)]),
+                provenance.books if provenance else Books([all_events_of(file)]),
                 provenance.selection if provenance else None,
                 {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
                 {"name": model.name, "sha256": model.sha256},
             )
             writer.finish(record.to_json())
             if writer.entries != file.entries:
-                raise NanoMLError(f"{job.source}: {writer.entries} of {file.entries} events were scored: nothing was written. Run it again.")
+                raise NanoMLError(
+                    f"{job.source}: {writer.entries} of {file.entries} events were scored: nothing was written. Run it again."
+                )
     return {"entries": file.entries}
 
 
@@ -108,12 +126,17 @@ def _check_columns(file: RootFile, model: Model) -> None:
             )
         branch = file.branch(name)
         if not branch.is_flat:
-            raise NanoMLError(f"{file.path}: model {model.name} reads {name} as one number per event, but it is of type {branch.typename}.")
+            raise NanoMLError(
+                f"{file.path}: model {model.name} reads {name} as one number per event, but it is of type {branch.typename}."
+            )
 
 
 def _score_rows(file: RootFile, model: Model, names: list[str], start: int, stop: int) -> dict[str, Any]:
-    arrays = {name: np.asarray(ak.to_numpy(array)) for name, array in file.read([*nanoaod.IDENTIFIERS, *model.columns], start, stop).items()}
+    arrays = {
+        name: np.asarray(ak.to_numpy(array))
+        for name, array in file.read([*nanoaod.IDENTIFIERS, *model.columns], start, stop).items()
+    }
     identifiers = {name: arrays[name] for name in nanoaod.IDENTIFIERS}
-    fold = fold_of(*identifiers.values(), model.folds)
+    fold = fold_of(arrays["run"], arrays["luminosityBlock"], arrays["event"], model.folds)
     scores = model.scores(arrays, fold)
     return {**identifiers, **dict(zip(names, [*scores.T, fold.astype(np.int32)]))}

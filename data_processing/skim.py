@@ -10,6 +10,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from data_processing.nanowriter import NanoWriter
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights
@@ -17,8 +18,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
 from MLTools.NanoML.selection import Selection, load_selection
-
-from data_processing.nanowriter import NanoWriter
 
 __all__ = ["SkimJob", "plan_branches", "skim_file"]
 
@@ -66,7 +65,10 @@ class _Plan:
 
     @property
     def default_branches(self) -> dict[str, Branch]:
-        return {name: Branch(name, np.asarray(value).dtype.name, "flat", "", None, "") for name, value in self.defaults.items()}
+        return {
+            name: Branch(name, np.asarray(value).dtype.name, "flat", "", None, "")
+            for name, value in self.defaults.items()
+        }
 
     @property
     def written(self) -> dict[str, Branch]:
@@ -96,10 +98,15 @@ def plan_branches(file: RootFile, selection: Selection, keep: Sequence[str]) -> 
                 defaults[name] = selection.optional[name]
     _drop_counters(kept)
     _refuse_unsupported(file, kept, keep)
-    made = {name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype) for name, column in selection.columns.items()}
+    made = {
+        name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
+        for name, column in selection.columns.items()
+    }
     clash = sorted(set(made) & set(kept))
     if clash:
-        raise NanoMLError(f"{file.path}: selection {selection.name} makes {clash[0]}, but the file has a branch of that name, and it is kept.")
+        raise NanoMLError(
+            f"{file.path}: selection {selection.name} makes {clash[0]}, but the file has a branch of that name, and it is kept."
+        )
     return _Plan(read, kept, made, defaults)
 
 
@@ -169,21 +176,30 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
                 "skim",
                 Books([books]),
                 job.selection,
-                {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in plan.made.items()},
+                {
+                    name: {"dtype": branch.dtype or "", "title": branch.title}
+                    for name, branch in plan.made.items()
+                },
                 not_copied=not_copied,
             )
             _close_books(books, writer, record)
     return record.books.as_dict()
 
 
-def _chunk(file: RootFile, selection: Selection, plan: _Plan, writer: NanoWriter, start: int, stop: int) -> list[Any]:
+def _chunk(
+    file: RootFile, selection: Selection, plan: _Plan, writer: NanoWriter, start: int, stop: int
+) -> list[Any]:
     wanted = set(plan.read.values()) | ({"genWeight"} & set(file.branches))
     arrays = file.read(wanted, start, stop)
     collections = {
-        asked: file.branches[actual].collection or "" for asked, actual in plan.read.items() if file.branches[actual].is_jagged
+        asked: file.branches[actual].collection or ""
+        for asked, actual in plan.read.items()
+        if file.branches[actual].is_jagged
     }
     weights = event_weights(arrays, stop - start)
-    selected = selection.apply({asked: arrays[actual] for asked, actual in plan.read.items()}, collections, weights)
+    selected = selection.apply(
+        {asked: arrays[actual] for asked, actual in plan.read.items()}, collections, weights
+    )
     rows = selected.rows
     if len(rows):
         missing = [name for name in plan.kept if name not in arrays]
@@ -214,7 +230,9 @@ def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> No
     """Compare what the cut flow counted with what is in the output, then write the record."""
     books.selected = books.cutflow[-1].events
     if books.cutflow[0].events != books.entries:
-        raise NanoMLError(f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written.")
+        raise NanoMLError(
+            f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written."
+        )
     writer.finish(record.to_json())
     if writer.entries != books.selected:
         raise NanoMLError(

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_processing.convert import ConvertJob, Objects, Sample, convert_files, truncation_lines
+from data_processing.datasets import find_files, output_names, resolve_datasets
+from data_processing.score import ScoreJob, score_file
+from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.layout import Layout
@@ -14,19 +18,26 @@ from MLTools.NanoML.runner import Stage, usable_cores
 from MLTools.NanoML.selection import load_selection, source_files
 from MLTools.NanoML.task import Task, source_of
 
-from data_processing.convert import ConvertJob, Objects, Sample, convert_files, truncation_lines
-from data_processing.datasets import find_files, output_names, resolve_datasets
-from data_processing.score import ScoreJob, score_file
-from data_processing.skim import SkimJob, skim_file
-
 __all__ = ["convert_stage", "score_stage", "skim_stage", "skim_tasks", "stages"]
 
 
 _READING = ("MLTools.NanoML.nanoaod", "MLTools.NanoML.rootfile", "MLTools.NanoML.books")
-_SKIM = (*_READING, "MLTools.NanoML.events", "MLTools.NanoML.cutflow", "MLTools.NanoML.selection")
-_SKIM = (*_SKIM, "data_processing.nanowriter", "data_processing.skim")
+_SKIM = (
+    *_READING,
+    "MLTools.NanoML.events",
+    "MLTools.NanoML.cutflow",
+    "MLTools.NanoML.selection",
+    "data_processing.nanowriter",
+    "data_processing.skim",
+)
 _CONVERT = (*_READING, "data_processing.convert")
-_SCORE = (*_READING, "MLTools.NanoML.model", "MLTools.NanoML.folds", "data_processing.nanowriter", "data_processing.score")
+_SCORE = (
+    *_READING,
+    "MLTools.NanoML.model",
+    "MLTools.NanoML.folds",
+    "data_processing.nanowriter",
+    "data_processing.score",
+)
 
 
 def stages(config: Config) -> dict[str, Stage]:
@@ -48,7 +59,9 @@ def stages(config: Config) -> dict[str, Stage]:
     return found
 
 
-def skim_tasks(files: Sequence[str], directory: Path, settings: dict[str, Any], base: Path, chunk: int, prefix: str = "") -> list[Task]:
+def skim_tasks(
+    files: Sequence[str], directory: Path, settings: dict[str, Any], base: Path, chunk: int, prefix: str = ""
+) -> list[Task]:
     """One task for each file to be skimmed into a directory.
 
     Parameters
@@ -78,13 +91,15 @@ def skim_tasks(files: Sequence[str], directory: Path, settings: dict[str, Any], 
 def skim_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Events and weights, one line for each dataset; `done` are the books of each task."""
     groups: dict[str, Books] = {}
-    for name, books in done.items():
-        groups.setdefault(name.rpartition("/")[0], Books()).files.extend(Books.from_dict(dict(books)).files)
+    for task, content in done.items():
+        groups.setdefault(task.rpartition("/")[0], Books()).files += Books.from_dict(dict(content)).files
     lines = []
-    for name, books in groups.items():
+    for dataset, books in groups.items():
         steps = ", ".join(f"{step.cut} {step.events:,}" for step in books.cutflow)
-        head = f"{name}: " if name else ""
-        lines.append(f"{head}{books.selected:,} of {books.entries:,} events kept, sum of weights {books.sum_of_weights:.6g} ({steps})")
+        kept = f"{books.selected:,} of {books.entries:,} events kept"
+        lines.append(
+            f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {books.sum_of_weights:.6g} ({steps})"
+        )
     return lines
 
 
@@ -106,14 +121,19 @@ def _root_files(config: Config, files: dict[str, list[str]]) -> dict[str, list[s
     if config.skim is None:
         return files
     layout = Layout.of(config)
-    return {name: [str(layout.skims(name) / output) for output in output_names(paths).values()] for name, paths in files.items()}
+    return {
+        name: [str(layout.skims(name) / output) for output in output_names(paths).values()]
+        for name, paths in files.items()
+    }
 
 
 def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     """One HDF5 file for each dataset."""
     assert config.convert is not None
     convert, layout = config.convert, Layout.of(config)
-    objects = {name: Objects(wanted.fields, wanted.max, wanted.order) for name, wanted in convert.objects.items()}
+    objects = {
+        name: Objects(wanted.fields, wanted.max, wanted.order) for name, wanted in convert.objects.items()
+    }
     tasks = []
     for name, paths in _root_files(config, files).items():
         dataset = config.datasets[name]
@@ -132,7 +152,17 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
         settings.pop("chunk")
         settings["dataset"].pop("files")
-        tasks.append(Task("convert", name, tuple(paths), (job.output,), settings, source_of(*_CONVERT), functools.partial(convert_files, job)))
+        tasks.append(
+            Task(
+                "convert",
+                name,
+                tuple(paths),
+                (job.output,),
+                settings,
+                source_of(*_CONVERT),
+                functools.partial(convert_files, job),
+            )
+        )
     return Stage("convert", tasks, usable_cores(), convert_summary)
 
 
@@ -151,11 +181,13 @@ def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     """Scores of all datasets, or of the files that `score.files` names."""
     layout, score = Layout.of(config), config.score
     model = config.path(score.model) if score and score.model else layout.model
-    if score and score.files:
-        groups = {"": find_files(score.files, config.base)}
-    else:
-        groups = _root_files(config, files)
-    tasks = [task for name, paths in groups.items() for task in score_tasks(paths, layout.scores(name), model, f"{name}/" if name else "")]
+    named = score.files if score else None
+    groups = {"": find_files(named, config.base)} if named else _root_files(config, files)
+    tasks = [
+        task
+        for name, paths in groups.items()
+        for task in score_tasks(paths, layout.scores(name), model, f"{name}/" if name else "")
+    ]
     return Stage("score", tasks, usable_cores())
 
 
@@ -165,5 +197,15 @@ def score_tasks(files: Sequence[str], directory: Path, model: Path, prefix: str 
     for file, name in output_names(list(files)).items():
         job = ScoreJob(file, directory / name, model)
         work = functools.partial(score_file, job)
-        tasks.append(Task("score", prefix + Path(name).stem, (file, str(model)), (job.output,), {}, source_of(*_SCORE), work))
+        tasks.append(
+            Task(
+                "score",
+                prefix + Path(name).stem,
+                (file, str(model)),
+                (job.output,),
+                {},
+                source_of(*_SCORE),
+                work,
+            )
+        )
     return tasks

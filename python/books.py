@@ -17,7 +17,7 @@ from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
-__all__ = ["Books", "FileBooks", "Provenance", "add_steps", "books_of", "event_weights"]
+__all__ = ["Books", "FileBooks", "Provenance", "add_steps", "all_events_of", "books_of", "event_weights"]
 
 
 @dataclass
@@ -180,7 +180,9 @@ class Provenance:
                 content["not_copied"],
             )
         except (ValueError, KeyError, TypeError) as problem:
-            raise NanoMLError(f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again.") from None
+            raise NanoMLError(
+                f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again."
+            ) from None
 
 
 def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float64]:
@@ -188,6 +190,13 @@ def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float6
     if "genWeight" not in arrays:
         return np.ones(length)
     return np.asarray(ak.to_numpy(arrays["genWeight"]), dtype=np.float64)
+
+
+def all_events_of(file: RootFile) -> FileBooks:
+    """The books of a file of which every event is taken, without a selection."""
+    books = books_of(file)
+    books.selected = file.entries
+    return books
 
 
 def books_of(file: RootFile) -> FileBooks:
@@ -199,5 +208,12 @@ def books_of(file: RootFile) -> FileBooks:
         return FileBooks(file.path, file.entries, 0, total, f"Runs/{name}", False)
     if "genWeight" in file.branches:
         weights = file.read(["genWeight"])["genWeight"]
-        return FileBooks(file.path, file.entries, 0, math.fsum(ak.to_list(weights)), "genWeight of the file's events", False)
+        return FileBooks(
+            file.path,
+            file.entries,
+            0,
+            math.fsum(ak.to_list(weights)),
+            "genWeight of the file's events",
+            False,
+        )
     return FileBooks(file.path, file.entries, 0, float(file.entries), "number of events (data)", True)

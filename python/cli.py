@@ -56,9 +56,11 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
 def nanoml() -> None:
-    """From CMS NanoAOD to a trained network that runs inside CMSSW.
+    r"""From CMS NanoAOD to a trained network that runs inside CMSSW.
 
     \b
     The whole pipeline, by one file that describes the analysis:

@@ -49,7 +49,9 @@ class Cutflow:
 
     def _count(self, name: str) -> None:
         if any(step.cut == name for step in self.steps):
-            raise NanoMLError(f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.')
+            raise NanoMLError(
+                f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.'
+            )
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
@@ -94,10 +96,14 @@ class Cutflow:
             ) from None
         if np.ma.isMaskedArray(passed):
             if np.ma.getmaskarray(passed).any():
-                raise NanoMLError(f'cut "{name}": the mask has missing values (None). Use ak.fill_none(mask, False).')
+                raise NanoMLError(
+                    f'cut "{name}": the mask has missing values (None). Use ak.fill_none(mask, False).'
+                )
             passed = passed.data
         if passed.ndim != 1 or passed.dtype != np.bool_:
-            raise NanoMLError(f'cut "{name}": the mask is {passed.ndim}-dimensional of {passed.dtype}, not one boolean per event.')
+            raise NanoMLError(
+                f'cut "{name}": the mask is {passed.ndim}-dimensional of {passed.dtype}, not one boolean per event.'
+            )
         if len(passed) != len(self._weights):
             raise NanoMLError(
                 f'cut "{name}": the mask has {len(passed)} entries, but {len(self._weights)} events are left: '

@@ -43,7 +43,7 @@ _SCALARS = {
 class _Loader(yaml.SafeLoader):
     """Composes nodes; its plain scalars are those of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - what PyYAML calls it, and filled below
+    yaml_implicit_resolvers: dict[Any, Any] = {}
 
 
 for _name, _pattern in _SCALARS.items():

@@ -62,7 +62,9 @@ class Events:
         Whose branches these are, for messages: the name of a selection.
     """
 
-    def __init__(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = "") -> None:
+    def __init__(
+        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = ""
+    ) -> None:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._rows: NDArray[np.int64] | None = None
@@ -126,7 +128,11 @@ class Events:
         return ak.zip(fields, with_name="Momentum4D", behavior=_BEHAVIOR)
 
     def _unknown(self, name: str) -> Any:
-        known = {*self._arrays, *self._collections.values(), *(branch.split("_")[0] for branch in self._arrays)}
+        known = {
+            *self._arrays,
+            *self._collections.values(),
+            *(branch.split("_")[0] for branch in self._arrays),
+        }
         raise NanoMLError(
             f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
             f"(or to `optional`, if some files lack them).{nanoaod.did_you_mean(name, known)}"

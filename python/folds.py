@@ -37,6 +37,8 @@ def fold_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, k: in
     -------
     int64 array of the same shape.
     """
-    run64, block64, event64 = (np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event))
+    run64, block64, event64 = (
+        np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event)
+    )
     mixed = _mix64(_mix64(_mix64(run64) + block64) + event64)
     return (mixed % np.uint64(k)).astype(np.int64)

@@ -36,7 +36,9 @@ def open_hdf5(path: str | os.PathLike[str]) -> Any:
     try:
         return h5py.File(name, "r")
     except OSError as problem:
-        reason = "is no HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
+        reason = (
+            "is no HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
+        )
         raise NanoMLError(f"{name}: {reason}. Make it again with `nanoml convert`.") from None
 
 
@@ -59,6 +61,16 @@ class _Disk(io.FileIO):
 
     def truncate(self, size: int | None = None) -> int:
         return super().truncate(size) if self.failure is None else size or 0
+
+
+def _parsed(file: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(file[METADATA].asstr()[()])
+        return dict(content)
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise NanoMLError(
+            f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again."
+        ) from None
 
 
 @contextmanager
@@ -91,8 +103,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with open_hdf5(path) as file:
         if METADATA not in file or EVENTS not in file:
-            raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
-        content: dict[str, Any] = json.loads(file[METADATA].asstr()[()])
+            raise NanoMLError(
+                f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`."
+            )
+        content = _parsed(file, path)
     if content.get("schema") != SCHEMA:
         raise NanoMLError(
             f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."

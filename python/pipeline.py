@@ -41,8 +41,12 @@ def import_part(part: str, module: str) -> Any:
     except ModuleNotFoundError as problem:
         stages = ", ".join(_PARTS[part])
         if (problem.name or "").split(".")[0] == part:
-            raise NanoMLError(f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages.") from None
-        raise NanoMLError(f"{stages}: the Python package {problem.name} is missing. Install it: pip install 'nanoml[{_EXTRAS[part]}]'.") from problem
+            raise NanoMLError(
+                f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
+            ) from None
+        raise NanoMLError(
+            f"{stages}: the Python package {problem.name} is missing. Install it: pip install 'nanoml[{_EXTRAS[part]}]'."
+        ) from problem
 
 
 def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
@@ -72,7 +76,10 @@ def pipeline_stages(config: Config, names: Sequence[str]) -> list[Stage]:
 def _asks_for(config: Config, part: str) -> bool:
     if part == "ML_processing":
         return config.train is not None
-    return any(section is not None for section in (config.skim, config.convert, config.score)) or config.train is not None
+    return (
+        any(section is not None for section in (config.skim, config.convert, config.score))
+        or config.train is not None
+    )
 
 
 def planned(config: Config, names: Sequence[str], force: bool = False) -> list[Planned]:

@@ -65,7 +65,8 @@ class _RichBar:
 
 def say(text: str) -> None:
     """Print one line of information to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 @contextmanager

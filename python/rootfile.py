@@ -127,7 +127,9 @@ class RootFile:
             self._tree = self._find(tree)
             with _reading(self.path):
                 self.is_rntuple = "RNTuple" in type(self._tree).__name__
-                self.branches: dict[str, Branch] = self._ntuple_fields() if self.is_rntuple else self._tree_branches()
+                self.branches: dict[str, Branch] = (
+                    self._ntuple_fields() if self.is_rntuple else self._tree_branches()
+                )
                 self.entries = int(self._tree.num_entries)
         except BaseException:
             self.close()
@@ -140,10 +142,14 @@ class RootFile:
             if os.path.isdir(self.path):
                 raise NanoMLError(f"{self.path}: is a directory, not a ROOT file.")
             if os.path.getsize(self.path) == 0:
-                raise NanoMLError(f"{self.path}: is empty (0 bytes), not a ROOT file: fetch or make it again.")
+                raise NanoMLError(
+                    f"{self.path}: is empty (0 bytes), not a ROOT file: fetch or make it again."
+                )
             with _reading(self.path), open(self.path, "rb") as file:
                 if file.read(4) != b"root":
-                    raise NanoMLError(f"{self.path}: is not a ROOT file (it does not begin with the bytes `root`).")
+                    raise NanoMLError(
+                        f"{self.path}: is not a ROOT file (it does not begin with the bytes `root`)."
+                    )
         with _reading(self.path):
             return uproot.open(self.path)
 
@@ -156,8 +162,14 @@ class RootFile:
         with _reading(self.path):
             found = self._file[tree]
         if not hasattr(found, "num_entries"):
-            version = f" that uproot {uproot.__version__} can read; a newer uproot may" if "RNTuple" in classes[tree] else ""
-            raise NanoMLError(f"{self.path}: `{tree}` is a {classes[tree]}, not a TTree or an RNTuple{version}.")
+            version = (
+                f" that uproot {uproot.__version__} can read; a newer uproot may"
+                if "RNTuple" in classes[tree]
+                else ""
+            )
+            raise NanoMLError(
+                f"{self.path}: `{tree}` is a {classes[tree]}, not a TTree or an RNTuple{version}."
+            )
         return found
 
     def _tree_branches(self) -> dict[str, Branch]:
@@ -172,7 +184,9 @@ class RootFile:
         for name in names:
             field = self._tree[name]
             kind = field.typename
-            inner = next((kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None)
+            inner = next(
+                (kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None
+            )
             dtype = _FLAT_TYPES.get(kind if inner is None else inner)
             shape = "other" if dtype is None else "flat" if inner is None else "jagged"
             collection = nanoaod.collection_of(name, None, known) if inner is not None else None
@@ -182,7 +196,9 @@ class RootFile:
     def __enter__(self) -> RootFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -199,7 +215,9 @@ class RootFile:
         """
         found = nanoaod.resolve(name, self.branches)
         if found is None:
-            raise NanoMLError(f"{self.path}: has no branch {name}.{nanoaod.did_you_mean(name, self.branches)}")
+            raise NanoMLError(
+                f"{self.path}: has no branch {name}.{nanoaod.did_you_mean(name, self.branches)}"
+            )
         return found
 
     def branch(self, name: str) -> Branch:
@@ -228,7 +246,9 @@ class RootFile:
         asked = {name: self.branch(name) for name in names}
         for name, branch in asked.items():
             if branch.dtype is None:
-                raise NanoMLError(f"{self.path}: {name} is of type {branch.typename}, which is not supported: leave it out.")
+                raise NanoMLError(
+                    f"{self.path}: {name} is of type {branch.typename}, which is not supported: leave it out."
+                )
         stop = self.entries if stop is None else min(stop, self.entries)
         actual = sorted({branch.name for branch in asked.values()})
         if not actual:
@@ -239,7 +259,9 @@ class RootFile:
 
     def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
         if not self.is_rntuple:
-            found: dict[str, ak.Array] = self._tree.arrays(names, entry_start=start, entry_stop=stop, how=dict)
+            found: dict[str, ak.Array] = self._tree.arrays(
+                names, entry_start=start, entry_stop=stop, how=dict
+            )
             return found
         whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
         # a cardinality column comes out as a signed 64-bit integer
@@ -277,7 +299,8 @@ class RootFile:
 
 def _describe(branch: Any, names: set[str]) -> Branch:
     interpretation = branch.interpretation
-    title = branch.title or ""
+    # some writers put the type in the place of a title: "Muon_pt/F"
+    title = "" if not branch.title or branch.title.startswith(f"{branch.name}/") else branch.title
     counter = branch.count_branch.name if branch.count_branch is not None else None
     if isinstance(interpretation, uproot.AsDtype):
         inner = interpretation.inner_shape

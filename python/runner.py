@@ -76,7 +76,9 @@ class Planned:
         for name, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(name)
         for reason, names in by_reason.items():
-            lines.append(f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+            lines.append(
+                f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}"
+            )
         return lines
 
 
@@ -100,14 +102,18 @@ def locked(workdir: Path) -> Iterator[None]:
     try:
         file = open(path, "a+")  # noqa: SIM115
     except OSError as problem:
-        raise NanoMLError(f"{path}: cannot be written ({problem.strerror}): choose another workdir.") from None
+        raise NanoMLError(
+            f"{path}: cannot be written ({problem.strerror}): choose another workdir."
+        ) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
             if problem.errno in (errno.EAGAIN, errno.EACCES):
                 file.seek(0)
-                raise NanoMLError(f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it.") from None
+                raise NanoMLError(
+                    f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it."
+                ) from None
             # some network file systems have no locks: better to run without than not at all
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
@@ -142,7 +148,9 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
                 other = made.setdefault(str(path), f"{stage.name} {task.name}")
                 if other != f"{stage.name} {task.name}":
                     raise NanoMLError(f"{path}: is made both by {other} and by {stage.name} {task.name}.")
-            reason = reason_to_run(task, workdir / RECORDS, renewed) or ("you asked for it" if force else None)
+            reason = reason_to_run(task, workdir / RECORDS, renewed) or (
+                "you asked for it" if force else None
+            )
             if reason is not None:
                 reasons[task.name] = reason
                 renewed.update(str(path) for path in task.outputs)

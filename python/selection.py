@@ -121,7 +121,11 @@ class Selection:
         """The innermost line of the selection's own files in a traceback."""
         frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
         own = {str(path) for path in source_files(self)}
-        found = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename in own and frame.function != "apply"]
+        found = [
+            f"{frame.filename}:{frame.lineno}"
+            for frame in frames
+            if frame.filename in own and frame.function != "apply"
+        ]
         return found[-1] if found else self.where().rpartition(":")[0]
 
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
@@ -141,7 +145,8 @@ class Selection:
             else:
                 actual = nanoaod.resolve(wanted, available)
                 matches = [actual] if actual else []
-                found.update({wanted: name for name in matches})
+                if actual:
+                    found[wanted] = actual
             if not matches and wanted not in self.optional:
                 missing.append(wanted + nanoaod.did_you_mean(wanted, available))
         for wanted in self.optional:
@@ -155,7 +160,9 @@ class Selection:
             )
         return found
 
-    def apply(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]) -> Selected:
+    def apply(
+        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]
+    ) -> Selected:
         """Run `select` on a chunk and check what it returns.
 
         Parameters
@@ -173,21 +180,34 @@ class Selection:
             The selection made a mistake: it is explained, with file and line.
         """
         cutflow = Cutflow(weights)
-        defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
+        defaults = {
+            name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays
+        }
         events = Events({**arrays, **defaults}, collections, self.where())
         try:
             result = self.select(events, cutflow)
         except NanoMLError as problem:
-            raise NanoMLError(str(problem) if str(problem).startswith(self.where()) else f"{self.where()}: {problem}") from None
+            raise NanoMLError(
+                str(problem) if str(problem).startswith(self.where()) else f"{self.where()}: {problem}"
+            ) from None
         except Exception as problem:  # whatever a user's code raises, its line is what helps
-            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {type(problem).__name__}: {_reason(problem)}") from problem
+            raise NanoMLError(
+                f"{self._line_of(problem)}: {self.name}: {type(problem).__name__}: {_reason(problem)}"
+            ) from problem
         left, columns = self._unpacked(result)
         return Selected(left.rows, self._checked(columns, len(left)), cutflow)
 
     def _unpacked(self, result: Any) -> tuple[Events, Mapping[str, Any]]:
         if result is None:
-            raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Events) and isinstance(result[1], Mapping)):
+            raise NanoMLError(
+                f"{self.where()}: select returned nothing. End it with `return events, {{...}}`."
+            )
+        if not (
+            isinstance(result, tuple)
+            and len(result) == 2
+            and isinstance(result[0], Events)
+            and isinstance(result[1], Mapping)
+        ):
             raise NanoMLError(
                 f"{self.where()}: select returned {type(result).__name__}, not the events and a dictionary of columns: "
                 "end it with `return events, {...}`."
@@ -209,9 +229,13 @@ class Selection:
             return NanoMLError(f"{self.where()}: column {name} {what}")
 
         try:
-            array = np.ma.asarray(ak.to_numpy(values)) if isinstance(values, ak.Array) else np.ma.asarray(values)
+            array = (
+                np.ma.asarray(ak.to_numpy(values)) if isinstance(values, ak.Array) else np.ma.asarray(values)
+            )
         except (ValueError, TypeError):
-            raise wrong("has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0].") from None
+            raise wrong(
+                "has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]."
+            ) from None
         if array.shape != (length,):
             raise wrong(f"has shape {array.shape}, but {length} events are left: narrow it in every cut.")
         if np.ma.getmaskarray(array).any():
@@ -219,11 +243,15 @@ class Selection:
         plain = np.asarray(array.data)
         dtype = np.dtype(self.columns[name].dtype)
         if plain.dtype.kind == "f" and not np.isfinite(plain).all():
-            raise wrong(f"is NaN or infinite in {int((~np.isfinite(plain)).sum())} of {length} events. Give such events a value, or cut them away.")
+            raise wrong(
+                f"is NaN or infinite in {int((~np.isfinite(plain)).sum())} of {length} events. Give such events a value, or cut them away."
+            )
         if plain.dtype.kind not in "biuf":
             raise wrong(f"is of type {plain.dtype}, not numbers.")
         if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
-            raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
+            raise wrong(
+                f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
+            )
         return plain.astype(dtype)
 
 
@@ -259,14 +287,20 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
         raise ConfigError(f'selection "{spec}": write it as module:Class or file.py:Class.')
     module = _load_file(spec, Path(base, place)) if place.endswith(".py") else _load_module(spec, place, base)
     found = getattr(module, attribute, None)
-    known = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Selection) and value is not Selection]
+    known = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Selection) and value is not Selection
+    ]
     if found is None:
         raise ConfigError(
             f'selection "{spec}": {place} has no class {attribute}.{nanoaod.did_you_mean(attribute, known)} '
             f"It has: {', '.join(known) or 'no selection'}."
         )
     if not (inspect.isclass(found) and issubclass(found, Selection)):
-        raise ConfigError(f'selection "{spec}": {attribute} is not a class made from MLTools.NanoML.selection.Selection.')
+        raise ConfigError(
+            f'selection "{spec}": {attribute} is not a class made from MLTools.NanoML.selection.Selection.'
+        )
     return found()
 
 
@@ -277,11 +311,12 @@ def _load_file(spec: str, path: Path) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
-        with _importable(path.parent):
+        with _Importable(path.parent):
             module_spec.loader.exec_module(module)
     except Exception as problem:
         del sys.modules[name]
@@ -291,13 +326,13 @@ def _load_file(spec: str, path: Path) -> Any:
 
 def _load_module(spec: str, name: str, base: str | os.PathLike[str]) -> Any:
     try:
-        with _importable(Path(base)):
+        with _Importable(Path(base)):
             return importlib.import_module(name)
     except Exception as problem:
         raise _import_failed(spec, problem) from problem
 
 
-class _importable:
+class _Importable:
     """Puts a directory at the end of the import path: a selection's helpers may stand beside it."""
 
     def __init__(self, directory: Path) -> None:
@@ -325,7 +360,9 @@ def source_files(selection: Selection) -> list[Path]:
     files = {Path(source) for cls in type(selection).__mro__[:-1] if (source := inspect.getsourcefile(cls))}
     own = Path(inspect.getsourcefile(type(selection)) or "").parent
     for value in vars(sys.modules[type(selection).__module__]).values():
-        module = value if inspect.ismodule(value) else sys.modules.get(getattr(value, "__module__", None) or "")
+        module = (
+            value if inspect.ismodule(value) else sys.modules.get(getattr(value, "__module__", None) or "")
+        )
         source = getattr(module, "__file__", None)
         if source and Path(source).parent == own:
             files.add(Path(source))

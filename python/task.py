@@ -18,7 +18,16 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import is_remote
 
-__all__ = ["Task", "code_hash", "forget", "read_record", "reason_to_run", "source_of", "stamps", "write_record"]
+__all__ = [
+    "Task",
+    "code_hash",
+    "forget",
+    "read_record",
+    "reason_to_run",
+    "source_of",
+    "stamps",
+    "write_record",
+]
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,16 @@ def read_record(task: Task, records: Path) -> Optional[dict[str, Any]]:
         content = json.loads(_record_path(task, records).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and {"inputs", "outputs", "settings", "code", "version"} <= set(content) else None
+    return (
+        content
+        if isinstance(content, dict) and {"inputs", "outputs", "settings", "code", "version"} <= set(content)
+        else None
+    )
 
 
-def write_record(task: Task, records: Path, inputs: list[dict[str, Any]], summary: Mapping[str, Any], seconds: float) -> None:
+def write_record(
+    task: Task, records: Path, inputs: list[dict[str, Any]], summary: Mapping[str, Any], seconds: float
+) -> None:
     """Note that a task is done.
 
     Parameters
@@ -145,7 +160,9 @@ def stamps(task: Task) -> list[dict[str, Any]]:
         try:
             found.append(_stamp(path))
         except OSError:
-            raise NanoMLError(f"{path}: no such file; {task.stage} {task.name} needs it. Run the earlier stages first.") from None
+            raise NanoMLError(
+                f"{path}: no such file; {task.stage} {task.name} needs it. Run the earlier stages first."
+            ) from None
     return found
 
 

@@ -111,7 +111,9 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         helper.set_model_props(model, {"nanoml": json.dumps(metadata)})
         path = directory / "linear.onnx"
         onnx.save(model, path)
-        path.with_suffix(".json").write_text(json.dumps({**metadata, "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+        path.with_suffix(".json").write_text(
+            json.dumps({**metadata, "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        )
         return path
 
     return make

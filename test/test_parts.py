@@ -37,14 +37,18 @@ def without(part: str, directory: Path) -> dict[str, str]:
 
 
 def run(*arguments: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_without_training_the_data_side_works(tmp_path: Path) -> None:
     environment = without("ML_processing", tmp_path)
     checkout = tmp_path / "checkout"
     command = ("-m", "MLTools.NanoML.cli")
-    done = run(*command, "run", "examples/trilepton.yaml", "--to", "convert", cwd=checkout, environment=environment)
+    done = run(
+        *command, "run", "examples/trilepton.yaml", "--to", "convert", cwd=checkout, environment=environment
+    )
     assert done.returncode == 0, done.stderr
     done = run(*command, "run", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
@@ -61,6 +65,8 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     tests = ("-m", "pytest", "-q", "-m", "not slow", "test/python", "test/ML_processing")
     done = run(*tests, cwd=checkout, environment=environment)
     assert done.returncode == 0, done.stdout[-3000:]
-    done = run("-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment)
+    done = run(
+        "-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment
+    )
     assert done.returncode == 1
     assert "skim, convert, score: the directory data_processing/ is not here" in done.stderr

@@ -53,7 +53,10 @@ def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
 def scored(directory: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Skim and scores of each file, as arrays."""
     for path in sorted(directory.glob("trilepton/skims/*/*.root")):
-        with uproot.open(path) as skim, uproot.open(directory / "trilepton" / "scores" / path.parent.name / path.name) as scores:
+        with (
+            uproot.open(path) as skim,
+            uproot.open(directory / "trilepton" / "scores" / path.parent.name / path.name) as scores,
+        ):
             yield skim["Events"].arrays(library="np"), scores["Events"].arrays(library="np")
 
 
@@ -106,7 +109,11 @@ def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(exampl
 def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None:
     import h5py
 
-    expected = {"WprimeToWZToLNuLL_M600": (0.0921, 3000, 799), "WZTo3LNu_Pt100": (0.0546, 4000, 596), "ZGToLLG_PtG100": (0.0757, 4250, 94)}
+    expected = {
+        "WprimeToWZToLNuLL_M600": (0.0921, 3000, 799),
+        "WZTo3LNu_Pt100": (0.0546, 4000, 596),
+        "ZGToLLG_PtG100": (0.0757, 4250, 94),
+    }
     for name, (cross_section, total, selected) in expected.items():
         with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
             weights = file["events"]["weight"]
@@ -140,9 +147,24 @@ def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
     config = example / "trilepton.yaml"
     text = config.read_text()
     changes = [
-        ("  model: mlp", "  model: mlp\n  epochs: 7", ["train", "evaluate", "export", "score"], "epochs was changed from 200 to 7"),
-        ("CMSSW_14_0_X", "CMSSW_13_3_X", ["export", "score"], 'cmssw was changed from "CMSSW_14_0_X" to "CMSSW_13_3_X"'),
-        ("luminosity: 59.8", "luminosity: 10", ["convert", "train", "evaluate", "export", "score"], "luminosity was changed"),
+        (
+            "  model: mlp",
+            "  model: mlp\n  epochs: 7",
+            ["train", "evaluate", "export", "score"],
+            "epochs was changed from 200 to 7",
+        ),
+        (
+            "CMSSW_14_0_X",
+            "CMSSW_13_3_X",
+            ["export", "score"],
+            'cmssw was changed from "CMSSW_14_0_X" to "CMSSW_13_3_X"',
+        ),
+        (
+            "luminosity: 59.8",
+            "luminosity: 10",
+            ["convert", "train", "evaluate", "export", "score"],
+            "luminosity was changed",
+        ),
         ("keep: [MET_pt,", "keep: [MET_sumEt, MET_pt,", STAGES, "keep was changed"),
         ("model: mlp", "model: mlp  # a comment", [], ""),
     ]
@@ -160,13 +182,17 @@ def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
 
 def test_what_was_lost_is_made_again(example: Path) -> None:
     (example / "trilepton/scores/ZGToLLG_PtG100/ZGToLLG_PtG100_1.root").unlink()
-    assert {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks} == {"score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]}
+    assert {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks} == {
+        "score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]
+    }
     done = nanoml("score", "trilepton.yaml", cwd=example)
     assert "score: 1 of 9 to do" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(tmp_path: Path, example: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
+    tmp_path: Path, example: Path, number: signal.Signals
+) -> None:
     copy_example(tmp_path)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
     stops = 0
@@ -194,12 +220,16 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(tmp_pa
                 assert all(np.array_equal(a, b) for a, b in zip(found[name], expected[name])), name
 
 
-def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(tmp_path: Path, example: Path) -> None:
+def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(
+    tmp_path: Path, example: Path
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system takes root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         copy_example(disk)

@@ -28,7 +28,12 @@ def check(config: Path, as_json: bool) -> None:
     loaded = load(config)
     found = import_part("data_processing", "check").check(loaded) if loaded.datasets else []
     if as_json:
-        click.echo(json.dumps({"config": str(config), "valid": True, "datasets": found, "settings": loaded.as_dict()}, indent=1))
+        click.echo(
+            json.dumps(
+                {"config": str(config), "valid": True, "datasets": found, "settings": loaded.as_dict()},
+                indent=1,
+            )
+        )
         return
     for line in found:
         click.echo(line)
@@ -37,7 +42,7 @@ def check(config: Path, as_json: bool) -> None:
 
 @config.command(epilog=epilog("nanoml config schema > nanoml.schema.json"))
 def schema() -> None:
-    """Print the JSON Schema of a configuration, for editors that complete and check.
+    r"""Print the JSON Schema of a configuration, for editors that complete and check.
 
     \b
     In VS Code with its YAML extension, write as the first line of the YAML file:

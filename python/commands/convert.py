@@ -15,10 +15,12 @@ from MLTools.NanoML.progress import say
 __all__ = ["convert"]
 
 
-class _Collection(click.ParamType):
+class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     name = "NAME:MAX"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> tuple[str, int]:
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> tuple[str, int]:
         name, _, number = str(value).partition(":")
         if not name or not number.isdigit() or int(number) < 1:
             self.fail(f'"{value}": write a collection and how many objects to keep, as in Muon:4.')
@@ -32,11 +34,26 @@ class _Collection(click.ParamType):
     )
 )
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="OUT.h5", help="Convert FILEs to this one file, without a configuration.")
 @click.option(
-    "--branches", multiple=True, metavar="GLOB", help="Event-level branches; may be repeated. Default: all but trigger bits and counters."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT.h5",
+    help="Convert FILEs to this one file, without a configuration.",
 )
-@click.option("--objects", multiple=True, type=_Collection(), metavar="NAME:MAX", help="A collection, padded or cut to MAX objects of highest pt; may be repeated.")
+@click.option(
+    "--branches",
+    multiple=True,
+    metavar="GLOB",
+    help="Event-level branches; may be repeated. Default: all but trigger bits and counters.",
+)
+@click.option(
+    "--objects",
+    multiple=True,
+    type=_Collection(),
+    metavar="NAME:MAX",
+    help="A collection, padded or cut to MAX objects of highest pt; may be repeated.",
+)
 @click.option("--compression", default="gzip:4", show_default=True, metavar="gzip:LEVEL|none")
 @click.option("--force", is_flag=True, help="Convert again, also what is up to date (with CONFIG).")
 @json_option
@@ -62,16 +79,26 @@ def convert(
 
 
 def _convert_files(
-    files: tuple[str, ...], output: Path, branches: tuple[str, ...], objects: tuple[tuple[str, int], ...], compression: str
+    files: tuple[str, ...],
+    output: Path,
+    branches: tuple[str, ...],
+    objects: tuple[tuple[str, int], ...],
+    compression: str,
 ) -> dict[str, Any]:
     from MLTools.NanoML.pipeline import import_part
     from MLTools.NanoML.rootfile import RootFile
 
-    conversion, datasets = import_part("data_processing", "convert"), import_part("data_processing", "datasets")
+    conversion, datasets = (
+        import_part("data_processing", "convert"),
+        import_part("data_processing", "datasets"),
+    )
     sources = datasets.find_files(files, Path(os.getcwd()))
     with RootFile(sources[0]) as first:
         features, left_out = conversion.event_level_branches(first, branches)
-        wanted = {name: conversion.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None) for name, most in objects}
+        wanted = {
+            name: conversion.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None)
+            for name, most in objects
+        }
     job = conversion.ConvertJob(sources, output, features, wanted, compression=compression)
     metadata: dict[str, Any] = conversion.convert_files(job)
     if left_out:

@@ -12,9 +12,17 @@ from MLTools.NanoML.commands.options import epilog, json_option
 __all__ = ["inspect"]
 
 
-@click.command(epilog=epilog("nanoml inspect skims/WZ.root", "nanoml inspect skims/WZ.root --branches 'Muon_*'", "nanoml inspect model.onnx --json"))
+@click.command(
+    epilog=epilog(
+        "nanoml inspect skims/WZ.root",
+        "nanoml inspect skims/WZ.root --branches 'Muon_*'",
+        "nanoml inspect model.onnx --json",
+    )
+)
 @click.argument("file")
-@click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
+@click.option(
+    "--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles."
+)
 @json_option
 def inspect(file: str, branches: Optional[str], as_json: bool) -> None:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline."""

@@ -15,14 +15,18 @@ __all__ = ["run"]
 _STAGES = ("skim", "convert", "train", "evaluate", "export", "score")
 
 
-@click.command(epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"))
+@click.command(
+    epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run")
+)
 @config_argument
 @click.option("--from", "first", type=click.Choice(_STAGES), help="First stage; default: skim.")
 @click.option("--to", "last", type=click.Choice(_STAGES), help="Last stage; default: score.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--force", is_flag=True, help="Do all of it again, also what is up to date.")
 @json_option
-def run(config: Path, first: Optional[str], last: Optional[str], dry_run: bool, force: bool, as_json: bool) -> None:
+def run(
+    config: Path, first: Optional[str], last: Optional[str], dry_run: bool, force: bool, as_json: bool
+) -> None:
     """Run the stages skim, convert, train, evaluate, export, score of an analysis.
 
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
@@ -39,7 +43,15 @@ def run(config: Path, first: Optional[str], last: Optional[str], dry_run: bool, 
         return
     todo = planned(loaded, names, force)
     if as_json:
-        click.echo(json.dumps([{"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)} for each in todo], indent=1))
+        click.echo(
+            json.dumps(
+                [
+                    {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)}
+                    for each in todo
+                ],
+                indent=1,
+            )
+        )
         return
     for each in todo:
         click.echo("\n".join(each.lines()))

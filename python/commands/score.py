@@ -13,13 +13,26 @@ from MLTools.NanoML.commands.options import config_only, epilog, run_one
 __all__ = ["score"]
 
 
-@click.command(epilog=epilog("nanoml score examples/trilepton.yaml", "nanoml score --model model.onnx -o scored/ skims/*.root"))
+@click.command(
+    epilog=epilog(
+        "nanoml score examples/trilepton.yaml", "nanoml score --model model.onnx -o scored/ skims/*.root"
+    )
+)
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
-@click.option("--model", type=click.Path(path_type=Path), metavar="MODEL.onnx", help="Score FILEs by this model, without a configuration.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="MODEL.onnx",
+    help="Score FILEs by this model, without a configuration.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the scores go.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Files scored at once; default: one per core.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, help="Files scored at once; default: one per core."
+)
 @click.option("--force", is_flag=True, help="Score again, also what is up to date.")
-def score(files: tuple[str, ...], model: Optional[Path], output: Optional[Path], workers: int, force: bool) -> None:
+def score(
+    files: tuple[str, ...], model: Optional[Path], output: Optional[Path], workers: int, force: bool
+) -> None:
     """Write a model's class probabilities as branches, entry for entry with the input.
 
     The output has run, luminosityBlock, event and a branch for each class: make it a friend of the input.

@@ -20,11 +20,15 @@ __all__ = ["skim"]
     )
 )
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
-@click.option("--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration.")
+@click.option(
+    "--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the skims go.")
 @click.option("--keep", multiple=True, metavar="GLOB", help="Branches to keep; may be repeated.")
 @click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Files skimmed at once; default: one per core.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, help="Files skimmed at once; default: one per core."
+)
 @click.option("--force", is_flag=True, help="Skim again, also what is up to date.")
 def skim(
     files: tuple[str, ...],
@@ -52,4 +56,7 @@ def skim(
     sources = datasets.find_files(files, Path(os.getcwd()))
     with locked(output):
         tasks = stages.skim_tasks(sources, output.resolve(), settings, Path.cwd(), 200_000)
-        run(plan([Stage("skim", tasks, workers or usable_cores(), stages.skim_summary)], output, force), output)
+        run(
+            plan([Stage("skim", tasks, workers or usable_cores(), stages.skim_summary)], output, force),
+            output,
+        )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.protobuf import read_header
-from MLTools.NanoML.model import KEY, SCHEMA, file_hash, twin_of
+from MLTools.NanoML.model import KEY, file_hash, metadata_text, open_session, parse_metadata, twin_of
 
 __all__ = ["inspect_onnx"]
 
@@ -36,12 +36,12 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         The file is damaged, ONNX Runtime cannot load it, or its metadata are of a newer schema or do not describe it.
     """
     header = read_header(path)
-    session = _load(path)
+    session = open_session(path)
+    text = metadata_text(session, path)
     try:
         inputs, outputs = (
             [_tensor(one) for one in many] for many in (session.get_inputs(), session.get_outputs())
         )
-        text = session.get_modelmeta().custom_metadata_map.get(KEY)
     except UnicodeDecodeError as problem:
         raise NanoMLError(
             f"{path}: is damaged (a name in it is no text: {problem}). Export or fetch it again."
@@ -63,7 +63,7 @@ def inspect_onnx(path: str) -> dict[str, Any]:
     }
     if text is None:
         return {**content, "warnings": _stray_twin(path)}
-    metadata = _metadata(path, text)
+    metadata = parse_metadata(text, path)
     try:
         described = _describe(metadata)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
@@ -81,23 +81,6 @@ def _version() -> str:
     return str(onnxruntime.__version__)
 
 
-def _load(path: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        # without a second attempt, of which it would tell on standard output
-        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as problem:  # ONNX Runtime's exceptions have no common base class
-        reason = str(problem).strip().split("\n")[0]
-        raise NanoMLError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason} "
-            "It may be damaged: export or fetch it again; or it needs a newer ONNX Runtime."
-        ) from None
-
-
 def _tensor(tensor: Any) -> dict[str, Any]:
     # a dynamic axis has a name, or none at all
     shape = [axis if isinstance(axis, (int, str)) else None for axis in tensor.shape]
@@ -108,19 +91,6 @@ def _not_understood(path: str, problem: Exception) -> NanoMLError:
     return NanoMLError(
         f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
     )
-
-
-def _metadata(path: str, text: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-        schema = content.get("schema")
-    except (ValueError, AttributeError) as problem:
-        raise _not_understood(path, problem) from None
-    if schema != SCHEMA:
-        raise NanoMLError(
-            f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
-        )
-    return dict(content)
 
 
 def _describe(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from data_processing.check import check
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import ConfigError
-
-from data_processing.check import check
 
 ANALYSIS = """\
 datasets:
@@ -57,10 +56,12 @@ def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Pat
         ("[ZCand_mass, MET_pt]", "[Jet_pt]", "Jet_pt is a list of objects in each event"),
         ("fields: [pt, eta]", "fields: [pt, etta]", '"Jet_etta" is in no skim .* Did you mean "Jet_eta"'),
         ("Jet: {", "Jets: {", 'a.yaml:12: convert.objects.Jets: "Jets" is in no skim'),
-        ("MET_pt, \"Jet", "MTE_pt, \"Jet", r"skim.keep: has no branch MTE_pt"),
+        ('MET_pt, "Jet', 'MTE_pt, "Jet', r"skim.keep: has no branch MTE_pt"),
     ],
 )
-def test_every_kind_of_mistake_is_one_line_for_each_dataset(tmp_path: Path, sample: Path, old: str, new: str, message: str) -> None:
+def test_every_kind_of_mistake_is_one_line_for_each_dataset(
+    tmp_path: Path, sample: Path, old: str, new: str, message: str
+) -> None:
     import re
 
     lines = problems(tmp_path, sample, old, new)

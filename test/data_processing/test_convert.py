@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing.convert import (
+    ConvertJob,
+    Objects,
+    Sample,
+    convert_files,
+    event_level_branches,
+    truncation_lines,
+)
+from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.rootfile import RootFile
-
-from data_processing.convert import ConvertJob, Objects, Sample, convert_files, event_level_branches, truncation_lines
-from data_processing.skim import SkimJob, skim_file
 
 REAL = [
     "nano_v5_mc_ttbar_1000",
@@ -33,7 +39,9 @@ REAL = [
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_every_real_file_is_converted_value_for_value(tmp_path: Path, real_files: dict[str, Path], name: str) -> None:
+def test_every_real_file_is_converted_value_for_value(
+    tmp_path: Path, real_files: dict[str, Path], name: str
+) -> None:
     try:
         file = RootFile(real_files[name])
     except NanoMLError as problem:
@@ -49,12 +57,19 @@ def test_every_real_file_is_converted_value_for_value(tmp_path: Path, real_files
         with h5py.File(tmp_path / "a.h5") as hdf5:
             events = hdf5["events"][:]
             for key, values in file.read([*features, "run", "event"]).items():
-                assert np.array_equal(events[key], np.asarray(values), equal_nan=values.ndim == 1 and events[key].dtype.kind == "f")
+                assert np.array_equal(
+                    events[key],
+                    np.asarray(values),
+                    equal_nan=values.ndim == 1 and events[key].dtype.kind == "f",
+                )
                 assert events[key].dtype == file.branch(key).dtype
             assert ("genWeight" in events.dtype.names) == ("genWeight" in file.branches)
             _check_objects(hdf5["Jet"][:], file.read(["Jet_pt", "Jet_eta", "Jet_nElectrons"]), "Jet", 4)
             muons = hdf5["Muon"][:]
-            assert (muons["valid"].sum(axis=1) == np.minimum(np.asarray(ak.num(file.read(["Muon_pt"])["Muon_pt"])), 3)).all()
+            assert (
+                muons["valid"].sum(axis=1)
+                == np.minimum(np.asarray(ak.num(file.read(["Muon_pt"])["Muon_pt"])), 3)
+            ).all()
             sorted_pt = ak.sort(file.read(["Muon_pt"])["Muon_pt"], ascending=False)[:, :3]
             assert muons["pt"][muons["valid"]].tolist() == ak.to_list(ak.flatten(sorted_pt))
 
@@ -71,13 +86,28 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
     directory = tmp_path_factory.mktemp("skims")
     found = []
     for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
-        skim_file(SkimJob(str(source), directory / source.name, "MLTools.NanoML.trilepton:Trilepton", keep=("MET_*", "Jet_*")))
+        skim_file(
+            SkimJob(
+                str(source),
+                directory / source.name,
+                "MLTools.NanoML.trilepton:Trilepton",
+                keep=("MET_*", "Jet_*"),
+            )
+        )
         found.append(str(directory / source.name))
     return found
 
 
 def test_weights_labels_and_books_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
-    job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["signal", "WZ"], 59.8)
+    job = ConvertJob(
+        skims,
+        tmp_path / "a.h5",
+        ["ZCand_mass", "MET_pt"],
+        {},
+        Sample("WZ", "WZ", 0.0546),
+        ["signal", "WZ"],
+        59.8,
+    )
     metadata = convert_files(job)
     assert read_metadata(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
     with h5py.File(tmp_path / "a.h5") as file:
@@ -86,9 +116,18 @@ def test_weights_labels_and_books_of_a_dataset(tmp_path: Path, skims: list[str])
     assert (events["label"] == 1).all()
     assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
     dataset = metadata["datasets"][0]
-    assert (dataset["books"]["entries"], dataset["books"]["selected"], dataset["books"]["sum_of_weights"]) == (4000, 596, 4000.0)
+    assert (
+        dataset["books"]["entries"],
+        dataset["books"]["selected"],
+        dataset["books"]["sum_of_weights"],
+    ) == (4000, 596, 4000.0)
     assert [step["events"] for step in dataset["books"]["cutflow"]][:2] == [4000, 1173]
-    assert metadata["features"][0] == {"name": "ZCand_mass", "dtype": "float32", "title": "mass of the Z candidate [GeV]", "source": "selection"}
+    assert metadata["features"][0] == {
+        "name": "ZCand_mass",
+        "dtype": "float32",
+        "title": "mass of the Z candidate [GeV]",
+        "source": "selection",
+    }
     assert metadata["features"][1]["source"] == "branch"
     assert metadata["selection"] == "MLTools.NanoML.trilepton:Trilepton"
 
@@ -106,7 +145,10 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
     metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": Objects(("pt",), 1)}))
     with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
         numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
-    assert metadata["objects"]["Jet"]["truncated"] == {"objects": numbers.sum(), "lost": np.maximum(numbers - 1, 0).sum()}
+    assert metadata["objects"]["Jet"]["truncated"] == {
+        "objects": numbers.sum(),
+        "lost": np.maximum(numbers - 1, 0).sum(),
+    }
     (line,) = truncation_lines("a", metadata)
     assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
 
@@ -125,7 +167,9 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
         ({"sources": []}, "there are no files to convert"),
     ],
 )
-def test_what_cannot_be_converted_is_explained_and_leaves_nothing(tmp_path: Path, skims: list[str], changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_converted_is_explained_and_leaves_nothing(
+    tmp_path: Path, skims: list[str], changes: dict[str, Any], message: str
+) -> None:
     job = {"sources": skims, "output": tmp_path / "a.h5", "features": ["MET_pt"], **changes}
     with pytest.raises(NanoMLError, match=message):
         convert_files(ConvertJob(**job))
@@ -134,20 +178,28 @@ def test_what_cannot_be_converted_is_explained_and_leaves_nothing(tmp_path: Path
 
 def _tree(path: Path, arrays: dict[str, Any]) -> str:
     with uproot.recreate(path) as file:
-        identifiers = {"run": np.ones(2, np.uint32), "luminosityBlock": np.ones(2, np.uint32), "event": np.arange(2, dtype=np.uint64)}
+        identifiers = {
+            "run": np.ones(2, np.uint32),
+            "luminosityBlock": np.ones(2, np.uint32),
+            "event": np.arange(2, dtype=np.uint64),
+        }
         arrays = {**identifiers, **arrays}
         file.mktree("Events", {name: array.dtype for name, array in arrays.items()}).extend(arrays)
     return str(path)
 
 
 def test_weights_that_cannot_be_normalised_stop(tmp_path: Path) -> None:
-    path = _tree(tmp_path / "a.root", {"genWeight": np.array([1, -1], np.float32), "x": np.ones(2, np.float32)})
+    path = _tree(
+        tmp_path / "a.root", {"genWeight": np.array([1, -1], np.float32), "x": np.ones(2, np.float32)}
+    )
     with pytest.raises(NanoMLError, match="sum of weights of its 1 files is 0"):
         convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 1.0), ["a"], 1.0))
 
 
 def test_negative_weights_keep_their_sign(tmp_path: Path) -> None:
-    path = _tree(tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)})
+    path = _tree(
+        tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)}
+    )
     convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0))
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["events"]["weight"].tolist() == [30_000.0, -10_000.0]

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from data_processing.datasets import find_files, output_names, resolve_datasets
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-
-from data_processing.datasets import find_files, output_names, resolve_datasets
 
 
 @pytest.fixture
@@ -21,7 +20,12 @@ def files(tmp_path: Path) -> Path:
 
 def test_paths_globs_and_urls(files: Path) -> None:
     found = find_files(["a/*.root", str(files / "b" / "1.root"), "root://host//store/x.root"], files)
-    assert found == [str(files / "a/1.root"), str(files / "a/2.root"), str(files / "b/1.root"), "root://host//store/x.root"]
+    assert found == [
+        str(files / "a/1.root"),
+        str(files / "a/2.root"),
+        str(files / "b/1.root"),
+        "root://host//store/x.root",
+    ]
     assert find_files(["**/1.root"], files) == [str(files / "a/1.root"), str(files / "b/1.root")]
     assert find_files(["odd [x].root"], files) == [str(files / "odd [x].root")]
 
@@ -55,7 +59,9 @@ def test_outputs_have_the_inputs_names_unless_two_are_the_same() -> None:
 
 
 def test_problems_of_a_dataset_are_given_with_their_line(files: Path) -> None:
-    (files / "a.yaml").write_text("datasets:\n  one:\n    files: a/*.root\n  two:\n    files: [b/1.root, a/2.root]\n")
+    (files / "a.yaml").write_text(
+        "datasets:\n  one:\n    files: a/*.root\n  two:\n    files: [b/1.root, a/2.root]\n"
+    )
     with pytest.raises(ConfigError, match=r"a.yaml:5: datasets.two.files: .*a/2.root is also in dataset one"):
         resolve_datasets(load(files / "a.yaml"))
     (files / "a.yaml").write_text("datasets:\n  one:\n    files: none/*.root\n")

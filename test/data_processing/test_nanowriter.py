@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing.nanowriter import NanoWriter, compression_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootfile import Branch
-
-from data_processing.nanowriter import NanoWriter, compression_of
 
 BRANCHES = {
     "event": Branch("event", "uint64", "flat", "", None, ""),

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
-
-from data_processing.skim import SkimJob, skim_file
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 EVEN = """
@@ -65,14 +64,22 @@ def even(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_skim_has_the_events_the_columns_and_the_books(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
+def test_a_skim_has_the_events_the_columns_and_the_books(
+    tmp_path: Path, mc_files: dict[str, list[Path]]
+) -> None:
     source = mc_files["WprimeToWZToLNuLL_M1000"][0]
     # many chunks and one give the same
     for chunk, name in ((700, "a.root"), (200_000, "b.root")):
-        books = skim_file(SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk))
+        books = skim_file(
+            SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk)
+        )
         assert (books["entries"], books["selected"], books["sum_of_weights"]) == (3000, 982, 3000.0)
         assert [step["events"] for step in books["cutflow"]] == [3000, 1229, 1207, 982, 982]
-    with uproot.open(tmp_path / "a.root") as a, uproot.open(tmp_path / "b.root") as b, uproot.open(source) as original:
+    with (
+        uproot.open(tmp_path / "a.root") as a,
+        uproot.open(tmp_path / "b.root") as b,
+        uproot.open(source) as original,
+    ):
         picked = np.isin(np.asarray(original["Events/event"].array()), np.asarray(a["Events/event"].array()))
         assert picked.sum() == 982
         for name in a["Events"].keys():
@@ -80,7 +87,9 @@ def test_a_skim_has_the_events_the_columns_and_the_books(tmp_path: Path, mc_file
             assert ak.to_list(first) == ak.to_list(b["Events"][name].array())
             if name in original["Events"].keys():
                 assert ak.to_list(first) == ak.to_list(original["Events"][name].array()[picked])
-        assert {"channel", "ZCand_mass", "genWeight", "MET_pt", "Muon_highPtId", "nMuon"} <= set(a["Events"].keys())
+        assert {"channel", "ZCand_mass", "genWeight", "MET_pt", "Muon_highPtId", "nMuon"} <= set(
+            a["Events"].keys()
+        )
         assert "Electron_pt" not in a["Events"].keys()
         for tree in ("Runs", "LuminosityBlocks"):
             assert a[tree].arrays().tolist() == original[tree].arrays().tolist()
@@ -93,7 +102,14 @@ def test_a_skim_has_the_events_the_columns_and_the_books(tmp_path: Path, mc_file
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_real_file_is_skimmed(even: Path, real_files: dict[str, Path], name: str) -> None:
-    job = SkimJob(str(real_files[name]), even / "out.root", "selections.py:Even", str(even), ("MET_*", "Jet_*", "HLT_NeverWas"), chunk=33)
+    job = SkimJob(
+        str(real_files[name]),
+        even / "out.root",
+        "selections.py:Even",
+        str(even),
+        ("MET_*", "Jet_*", "HLT_NeverWas"),
+        chunk=33,
+    )
     try:
         books = skim_file(job)
     except NanoMLError as problem:
@@ -108,7 +124,9 @@ def test_every_real_file_is_skimmed(even: Path, real_files: dict[str, Path], nam
         for branch in ("event", "MET_pt", "Jet_pt"):
             assert ak.to_list(found[branch]) == ak.to_list(arrays[branch][picked])
         pt = arrays["Muon_pt"][picked]
-        expected = ak.sum(ak.values_astype(pt[pt > 3], np.float64), axis=1) + ak.values_astype(arrays["MET_pt"][picked], np.float64)
+        expected = ak.sum(ak.values_astype(pt[pt > 3], np.float64), axis=1) + ak.values_astype(
+            arrays["MET_pt"][picked], np.float64
+        )
         assert np.asarray(found["sum_pt"]) == pytest.approx(np.asarray(expected), rel=1e-6)
         assert not np.asarray(found["HLT_NeverWas"]).any()
         record = Provenance.of(skim)
@@ -134,7 +152,9 @@ def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: P
         (("HLT_IsoMu99",), "declare it in Even.optional"),
     ],
 )
-def test_a_branch_to_be_kept_that_is_not_there_is_named(even: Path, sample: Path, keep: tuple[str, ...], message: str) -> None:
+def test_a_branch_to_be_kept_that_is_not_there_is_named(
+    even: Path, sample: Path, keep: tuple[str, ...], message: str
+) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     with pytest.raises(NanoMLError, match=f"ZGToLLG_0.root: skim.keep: .*{message}"):
         skim_file(SkimJob(str(source), even / "out.root", "selections.py:Even", str(even), keep))
@@ -144,7 +164,9 @@ def test_a_branch_to_be_kept_that_is_not_there_is_named(even: Path, sample: Path
 def test_a_branch_that_the_selection_needs_is_named_with_the_file(even: Path, tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "poor.root") as file:
         file.mktree("Events", {"event": "u8"}).extend({"event": np.arange(3, dtype=np.uint64)})
-    with pytest.raises(NanoMLError, match=r"poor.root: selection Even reads branches that this file lacks: Muon_pt, MET_pt"):
+    with pytest.raises(
+        NanoMLError, match=r"poor.root: selection Even reads branches that this file lacks: Muon_pt, MET_pt"
+    ):
         skim_file(SkimJob(str(tmp_path / "poor.root"), even / "out.root", "selections.py:Even", str(even)))
 
 
@@ -158,7 +180,15 @@ def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample
 def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Path) -> None:
     (even / "clash.py").write_text(EVEN.replace('"nGood"', '"MET_pt"').replace("nGood", "MET_pt"))
     with pytest.raises(NanoMLError, match="makes MET_pt, but the file has a branch of that name"):
-        skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), even / "out.root", "clash.py:Even", str(even), ("MET_*",)))
+        skim_file(
+            SkimJob(
+                str(sample / "ZGToLLG" / "ZGToLLG_0.root"),
+                even / "out.root",
+                "clash.py:Even",
+                str(even),
+                ("MET_*",),
+            )
+        )
 
 
 LIMITED = """
@@ -176,7 +206,9 @@ except NanoMLError as problem:
 
 
 @pytest.mark.parametrize("limit", [0, 5_000, 60_000])
-def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(tmp_path: Path, sample: Path, limit: int) -> None:
+def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(
+    tmp_path: Path, sample: Path, limit: int
+) -> None:
     source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
     command = [sys.executable, "-c", LIMITED, str(source), str(tmp_path / "out.root"), str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -24,7 +24,9 @@ from MLTools.NanoML.rootfile import RootFile
         ("nano_v13_data_egamma2022E_run359571", "number of events (data)", True),
     ],
 )
-def test_sums_of_weights_of_real_files(real_files: dict[str, Path], name: str, source: str, is_data: bool) -> None:
+def test_sums_of_weights_of_real_files(
+    real_files: dict[str, Path], name: str, source: str, is_data: bool
+) -> None:
     with RootFile(real_files[name]) as file, uproot.open(real_files[name]) as plain:
         books = books_of(file)
         if source.startswith("Runs/"):
@@ -52,7 +54,10 @@ def test_books_add_up_and_survive_json() -> None:
 
 
 def test_cut_flows_of_other_cuts_are_joined_by_name() -> None:
-    assert add_steps([[Step("all", 2, 2.0)], [Step("all", 3, 3.0), Step("z", 1, 1.0)]]) == [Step("all", 5, 5.0), Step("z", 1, 1.0)]
+    assert add_steps([[Step("all", 2, 2.0)], [Step("all", 3, 3.0), Step("z", 1, 1.0)]]) == [
+        Step("all", 5, 5.0),
+        Step("z", 1, 1.0),
+    ]
 
 
 def test_event_weights_are_ones_in_data() -> None:
@@ -63,5 +68,8 @@ def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("Events", {"x": "f4"}).extend({"x": np.ones(2, "f4")})
         file["nanoml"] = '{"kind": "skim"}'
-    with RootFile(tmp_path / "a.root") as file, pytest.raises(NanoMLError, match="its record `nanoml` cannot be understood"):
+    with (
+        RootFile(tmp_path / "a.root") as file,
+        pytest.raises(NanoMLError, match="its record `nanoml` cannot be understood"),
+    ):
         Provenance.of(file)

@@ -39,9 +39,20 @@ def test_a_mistyped_command_is_guessed_and_usage_errors_end_with_2(tmp_path: Pat
     assert command("run", "a.yaml", "--from", "score", "--to", "skim", cwd=tmp_path).returncode != 0
 
 
-def test_skim_convert_and_score_without_a_configuration(tmp_path: Path, sample: Path, linear_model: Any) -> None:
+def test_skim_convert_and_score_without_a_configuration(
+    tmp_path: Path, sample: Path, linear_model: Any
+) -> None:
     sources = sorted((sample / "WprimeToWZToLNuLL_M600").glob("*.root"))
-    skim = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", "skims", "--keep", "MET_*", *sources)
+    skim = (
+        "skim",
+        "--selection",
+        "MLTools.NanoML.trilepton:Trilepton",
+        "-o",
+        "skims",
+        "--keep",
+        "MET_*",
+        *sources,
+    )
     done = command(*skim, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "799 of 3,000 events kept, sum of weights 3000" in done.stderr
@@ -54,9 +65,13 @@ def test_skim_convert_and_score_without_a_configuration(tmp_path: Path, sample: 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["datasets"][0]["books"]["selected"] == 799
 
-    done = command("score", "--model", linear_model(["ZCand_mass"], ["ZCand_mass"]), "-o", "scored", *skims, cwd=tmp_path)
+    done = command(
+        "score", "--model", linear_model(["ZCand_mass"], ["ZCand_mass"]), "-o", "scored", *skims, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    entries = [uproot.open(path)["Events"].num_entries for path in sorted((tmp_path / "scored").glob("*.root"))]
+    entries = [
+        uproot.open(path)["Events"].num_entries for path in sorted((tmp_path / "scored").glob("*.root"))
+    ]
     assert sum(entries) == 799
 
 
@@ -85,14 +100,28 @@ def test_errors_are_one_message_without_a_traceback(tmp_path: Path, sample: Path
         assert message in done.stderr, (arguments, done.stderr)
         assert done.returncode == code, (arguments, done.stderr)
         assert "Traceback" not in done.stderr, (arguments, done.stderr)
-    left = [path for path in tmp_path.rglob("*") if path.suffix in (".root", ".h5") and path.name not in ("text.root", "short.root")]
+    left = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".root", ".h5") and path.name not in ("text.root", "short.root")
+    ]
     assert left == []
 
 
-def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(tmp_path: Path, sample: Path) -> None:
+def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(
+    tmp_path: Path, sample: Path
+) -> None:
     good = sorted((sample / "ZGToLLG").glob("*.root"))
     (tmp_path / "bad.root").write_bytes(good[0].read_bytes()[:100_000])
-    arguments = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", "out", good[1], "bad.root")
+    arguments = (
+        "skim",
+        "--selection",
+        "MLTools.NanoML.trilepton:Trilepton",
+        "-o",
+        "out",
+        good[1],
+        "bad.root",
+    )
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "1 of 2 failed, 1 are done. Mend this, then run the same command again." in done.stderr
@@ -113,5 +142,11 @@ def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
     )
     done = command("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [{"stage": "skim", "tasks": 2, "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"}}]
+    assert json.loads(done.stdout) == [
+        {
+            "stage": "skim",
+            "tasks": 2,
+            "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"},
+        }
+    ]
     assert os.listdir(tmp_path) == ["a.yaml"]

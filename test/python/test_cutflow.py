@@ -19,7 +19,11 @@ def test_cuts_narrow_and_count() -> None:
     assert y.tolist() == [[1], [2, 3]]
     x = cutflow.cut("positive", ak.Array(x > 0), x)
     assert x.tolist() == [2]
-    assert [(step.cut, step.events, step.weights) for step in cutflow.steps] == [("all", 4, 3.5), ("even", 2, 3.0), ("positive", 1, 2.0)]
+    assert [(step.cut, step.events, step.weights) for step in cutflow.steps] == [
+        ("all", 4, 3.5),
+        ("even", 2, 3.0),
+        ("positive", 1, 2.0),
+    ]
 
 
 def test_a_cut_that_nothing_passes_counts_too() -> None:

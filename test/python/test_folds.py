@@ -8,7 +8,10 @@ from MLTools.NanoML.folds import fold_of
 def test_the_rule_is_fixed_for_all_time() -> None:
     # scores of models that exist depend on these numbers
     events = np.arange(8, dtype=np.uint64) * 1_000_003
-    assert fold_of(np.full(8, 1), np.arange(8), events, 5).tolist() == fold_of([1] * 8, list(range(8)), events.tolist(), 5).tolist()
+    assert (
+        fold_of(np.full(8, 1), np.arange(8), events, 5).tolist()
+        == fold_of([1] * 8, list(range(8)), events.tolist(), 5).tolist()
+    )
     assert fold_of(1, 11001, 2200003, 5).tolist() == [_by_hand(1, 11001, 2200003, 5)]
     assert fold_of(359571, 42, 2**63 + 5, 7).tolist() == [_by_hand(359571, 42, 2**63 + 5, 7)]
 

@@ -25,7 +25,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"text", "is no HDF5 file"), (b"", "is no HDF5 file"), (None, "no such file"), ("other", "was not written by"), ("newer", "schema 2")],
+    [
+        (b"text", "is no HDF5 file"),
+        (b"", "is no HDF5 file"),
+        (None, "no such file"),
+        ("other", "was not written by"),
+        ("newer", "schema 2"),
+    ],
 )
 def test_bad_files_are_explained(tmp_path: Path, content: object, message: str) -> None:
     path = tmp_path / "a.h5"
@@ -68,7 +74,12 @@ except OSError as problem:
 @pytest.mark.parametrize("limit", [0, 100, 3_000, 400_000, 799_000, 800_500])
 def test_a_file_that_cannot_grow_is_an_error_and_no_crash(tmp_path: Path, limit: int) -> None:
     # a limit on the file's size stands for the full disk: the same failure at the same place, without a mount
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "a.h5"), str(limit)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "a.h5"), str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "OSError 27\n"
     assert done.stderr == ""

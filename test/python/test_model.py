@@ -25,7 +25,9 @@ def test_a_model_says_what_it_needs_and_scores_by_name(linear_model: Callable[..
     fold = np.array([0, 1, 2, 2])
     expected = softmax(np.stack([columns["x"], fold, np.zeros(4)], axis=1))
     assert model.scores(columns, fold) == pytest.approx(expected, abs=1e-6)
-    mean = np.mean([softmax(np.stack([columns["x"], np.full(4, k), np.zeros(4)], axis=1)) for k in range(3)], axis=0)
+    mean = np.mean(
+        [softmax(np.stack([columns["x"], np.full(4, k), np.zeros(4)], axis=1)) for k in range(3)], axis=0
+    )
     assert model.scores(columns) == pytest.approx(mean, abs=1e-6)
     assert model.scores({"x": np.zeros(0), "MET_pt": np.zeros(0)}, np.zeros(0, np.int64)).shape == (0, 3)
 

@@ -31,7 +31,12 @@ def test_a_bar_on_a_terminal() -> None:
     import os
 
     master, slave = script.openpty()
-    done = subprocess.run([sys.executable, "-c", SHOW], stderr=slave, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW],
+        stderr=slave,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
     os.close(slave)
     shown = os.read(master, 100_000).decode()
     os.close(master)

@@ -64,7 +64,10 @@ def test_an_rntuple_reads_as_the_tree_of_the_same_events(real_files: dict[str, P
 
 def test_a_missing_branch_is_named_with_the_file_and_a_guess(sample: Path) -> None:
     path = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
-    with RootFile(path) as file, pytest.raises(NanoMLError, match=r'WZTo3LNu_0.root: has no branch Muon_ptt. Did you mean "Muon_pt"'):
+    with (
+        RootFile(path) as file,
+        pytest.raises(NanoMLError, match=r'WZTo3LNu_0.root: has no branch Muon_ptt. Did you mean "Muon_pt"'),
+    ):
         file.read(["Muon_ptt"])
 
 
@@ -114,14 +117,19 @@ def test_damage_in_the_middle_of_a_file_shows_when_it_is_read(tmp_path: Path, sa
         basket = file["Events"]["Muon_pt"].member("fBasketSeek")[0]
     content[basket + 100 : basket + 400] = bytes(300)
     (tmp_path / "damaged.root").write_bytes(content)
-    with RootFile(tmp_path / "damaged.root") as file, pytest.raises(NanoMLError, match="damaged.root: cannot be read"):
+    with (
+        RootFile(tmp_path / "damaged.root") as file,
+        pytest.raises(NanoMLError, match="damaged.root: cannot be read"),
+    ):
         file.read(["Muon_pt"])
 
 
 def test_an_unsupported_type_is_named(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         try:
-            file.mktree("Events", {"word": "string", "x": "f4"}).extend({"word": ["a", "b"], "x": np.ones(2, "f4")})
+            file.mktree("Events", {"word": "string", "x": "f4"}).extend(
+                {"word": ["a", "b"], "x": np.ones(2, "f4")}
+            )
         except NotImplementedError:
             pytest.skip(f"uproot {uproot.__version__} writes no strings")
     with RootFile(tmp_path / "a.root") as file:

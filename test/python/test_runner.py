@@ -15,7 +15,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.runner import Stage, locked, plan, run
 from MLTools.NanoML.task import Task
 
-
 # in a module of its own: worker processes import it
 COPY = """
 import os
@@ -54,10 +53,14 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_two_stages_run_once_and_only_what_changed_runs_again(inputs: Path, workers: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_stages_run_once_and_only_what_changed_runs_again(
+    inputs: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     stages = [stage(inputs, "a", "in", range(4), workers), stage(inputs, "b", "a", range(4), workers)]
     run(plan(stages, inputs), inputs)
-    assert [(inputs / f"b{number}").read_text() for number in range(4)] == [f"content {number}" for number in range(4)]
+    assert [(inputs / f"b{number}").read_text() for number in range(4)] == [
+        f"content {number}" for number in range(4)
+    ]
     assert "  36 bytes" in capsys.readouterr().err
     assert [dict(each.reasons) for each in plan(stages, inputs)] == [{}, {}]
     (inputs / "in2").write_text("changed!!")
@@ -121,7 +124,10 @@ def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> Non
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(NanoMLError, match=f"another run is at work here .process {holder.pid} on"), locked(tmp_path):
+        with (
+            pytest.raises(NanoMLError, match=f"another run is at work here .process {holder.pid} on"),
+            locked(tmp_path),
+        ):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -150,7 +156,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "pool.py").write_text(POOL)
-    with subprocess.Popen([sys.executable, str(tmp_path / "pool.py"), str(tmp_path)], stderr=subprocess.DEVNULL) as parent:
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)], stderr=subprocess.DEVNULL
+    ) as parent:
         workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
         parent.send_signal(number)
         parent.wait(timeout=20)

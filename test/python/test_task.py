@@ -70,7 +70,9 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     done(tmp_path, task)
     for text in ("{", "[]", "{}", ""):
         (tmp_path / "records" / "skim" / "WZ" / "0.json").write_text(text)
-        assert reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
+        assert (
+            reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
+        )
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.selection import Selected
-from MLTools.NanoML.trilepton import Trilepton, Z_MASS
+from MLTools.NanoML.trilepton import Z_MASS, Trilepton
 
 
 def select(path: Path) -> tuple[Selected, dict[str, Any]]:
@@ -16,21 +16,33 @@ def select(path: Path) -> tuple[Selected, dict[str, Any]]:
     with RootFile(path) as file:
         names = selection.resolve(list(file.branches), file.path)
         arrays = file.read(names)
-        collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
+        collections = {
+            name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged
+        }
         return selection.apply(arrays, collections, np.ones(file.entries)), arrays
 
 
 def test_counts_of_the_reference_analysis(mc_files: dict[str, list[Path]]) -> None:
     selected, _ = select(mc_files["WprimeToWZToLNuLL_M1000"][0])
     steps = {step.cut: step.events for step in selected.cutflow.steps}
-    assert steps == {"all": 3000, "three good leptons": 1229, "Z candidate": 1207, "W lepton": 982, "Z muon identification": 982}
+    assert steps == {
+        "all": 3000,
+        "three good leptons": 1229,
+        "Z candidate": 1207,
+        "W lepton": 982,
+        "Z muon identification": 982,
+    }
     assert np.bincount(selected.columns["channel"]).tolist() == [0, 227, 228, 249, 278]
 
 
 def test_columns_agree_with_an_event_loop(sample: Path) -> None:
     selected, arrays = select(sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root")
     plain = {name: array.tolist() for name, array in arrays.items()}
-    expected = {entry: row for entry in range(1000) if (row := by_hand({name: values[entry] for name, values in plain.items()}))}
+    expected = {
+        entry: row
+        for entry in range(1000)
+        if (row := by_hand({name: values[entry] for name, values in plain.items()}))
+    }
     assert selected.rows.tolist() == list(expected)
     for column, values in selected.columns.items():
         assert values == pytest.approx([row[column] for row in expected.values()], rel=2e-6, abs=2e-6), column
@@ -44,7 +56,12 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
             tight = event["Electron_cutBased"][i] == 4 and pt >= 50
             leptons.append(lepton(event, "Electron", i, 11, 0, tight))
     for i, pt in enumerate(event["Muon_pt"]):
-        if pt > 20 and abs(event["Muon_eta"][i]) < 2.4 and event["Muon_ip3d"][i] < 0.01 and event["Muon_highPtId"][i] >= 1:
+        if (
+            pt > 20
+            and abs(event["Muon_eta"][i]) < 2.4
+            and event["Muon_ip3d"][i] < 0.01
+            and event["Muon_highPtId"][i] >= 1
+        ):
             tight = event["Muon_highPtId"][i] == 2 and pt >= 70
             leptons.append(lepton(event, "Muon", i, 13, event["Muon_highPtId"][i], tight))
     pairs = [
@@ -82,7 +99,9 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
     return row
 
 
-def lepton(event: dict[str, Any], kind: str, i: int, flavour: int, identification: int, tight: bool) -> dict[str, Any]:
+def lepton(
+    event: dict[str, Any], kind: str, i: int, flavour: int, identification: int, tight: bool
+) -> dict[str, Any]:
     values = {name: event[f"{kind}_{name}"][i] for name in ("pt", "eta", "phi", "mass", "charge")}
     return {**values, "flavour": flavour, "id": identification, "tight": tight}
 
