@@ -66,8 +66,10 @@ class _Disk(io.FileIO):
 def _parsed(file: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(file[METADATA].asstr()[()])
-        return dict(content)
-    except (OSError, ValueError, TypeError, AttributeError):
+        if isinstance(content, dict):
+            return content
+        raise ValueError(content)
+    except (OSError, ValueError, TypeError):
         raise NanoMLError(
             f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again."
         ) from None

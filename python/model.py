@@ -64,7 +64,7 @@ def open_session(path: str) -> Any:
         reason = str(problem).strip().split("\n")[0]
         raise NanoMLError(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason} "
-            "It may be truncated: export it again; or it needs a newer ONNX Runtime: export it for an older release."
+            "It may be damaged or truncated: export it again; or it needs a newer ONNX Runtime: export it for an older release."
         ) from None
 
 

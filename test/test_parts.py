@@ -53,7 +53,7 @@ def test_without_training_the_data_side_works(tmp_path: Path) -> None:
     done = run(*command, "run", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
     assert "train, evaluate, export: the directory ML_processing/ is not here" in done.stderr
-    tests = ("-m", "pytest", "-q", "-m", "not slow", "test/python", "test/data_processing")
+    tests = ("-m", "pytest", "-q", "-m", "not slow", "test/python/test_cli.py", "test/data_processing")
     done = run(*tests, cwd=checkout, environment=environment)
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -62,7 +62,7 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     environment = without("data_processing", tmp_path)
     checkout = tmp_path / "checkout"
-    tests = ("-m", "pytest", "-q", "-m", "not slow", "test/python", "test/ML_processing")
+    tests = ("-m", "pytest", "-q", "-m", "not slow", "test/python/test_cli.py", "test/ML_processing")
     done = run(*tests, cwd=checkout, environment=environment)
     assert done.returncode == 0, done.stdout[-3000:]
     done = run(

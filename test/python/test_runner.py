@@ -157,7 +157,9 @@ if __name__ == "__main__":
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "pool.py").write_text(POOL)
     with subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)], stderr=subprocess.DEVNULL
+        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the background ignores it
     ) as parent:
         workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
         parent.send_signal(number)
