@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from data_processing.convert import RESERVED
+from data_processing.columns import RESERVED
 from data_processing.datasets import resolve_datasets
 from data_processing.skim import plan_branches
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.config import Config
-from MLTools.NanoML.document import Key
+from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import load_selection
 
 __all__ = ["check"]
 

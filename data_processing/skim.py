@@ -15,9 +15,10 @@ from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
-from MLTools.NanoML.selection import Selection, load_selection
+from MLTools.NanoML.selection import Selection
 
 __all__ = ["SkimJob", "plan_branches", "skim_file"]
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_processing.convert import ConvertJob, Objects, Sample, convert_files, truncation_lines
+from data_processing.columns import Objects
+from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.score import ScoreJob, score_file
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
-from MLTools.NanoML.selection import load_selection, source_files
+from MLTools.NanoML.selection import source_files
 from MLTools.NanoML.task import Task, source_of
 
 __all__ = ["convert_stage", "score_stage", "skim_stage", "skim_tasks", "stages"]
@@ -30,7 +32,7 @@ _SKIM = (
     "data_processing.nanowriter",
     "data_processing.skim",
 )
-_CONVERT = (*_READING, "data_processing.convert")
+_CONVERT = (*_READING, "data_processing.columns", "data_processing.rows", "data_processing.convert")
 _SCORE = (
     *_READING,
     "MLTools.NanoML.model",

@@ -92,11 +92,12 @@ def _convert_files(
         import_part("data_processing", "convert"),
         import_part("data_processing", "datasets"),
     )
+    columns = import_part("data_processing", "columns")
     sources = datasets.find_files(files, Path(os.getcwd()))
     with RootFile(sources[0]) as first:
-        features, left_out = conversion.event_level_branches(first, branches)
+        features, left_out = columns.event_level_branches(first, branches)
         wanted = {
-            name: conversion.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None)
+            name: columns.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None)
             for name, most in objects
         }
     job = conversion.ConvertJob(sources, output, features, wanted, compression=compression)

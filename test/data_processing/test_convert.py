@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.convert import (
-    ConvertJob,
-    Objects,
-    Sample,
-    convert_files,
-    event_level_branches,
-    truncation_lines,
-)
+from data_processing.columns import Objects, event_level_branches
+from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata

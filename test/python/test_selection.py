@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,8 +7,8 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.selection import Column, Selection, load_selection, source_files
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import Column, Selection
 
 ARRAYS = {
     "MET_pt": ak.Array(np.array([10, 20, 30, 40], np.float32)),
@@ -137,40 +136,3 @@ def test_branches_are_resolved_and_all_missing_ones_named() -> None:
         NanoMLError, match=r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt Did you mean .MET_pt.\?\. If"
     ):
         Glob().resolve(["MET_pt", "Muon_pt", "Muon_eta"], "a.root")
-
-
-def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
-    assert type(load_selection("MLTools.NanoML.trilepton:Trilepton")).__name__ == "Trilepton"
-    (tmp_path / "helper_of_mine.py").write_text("CUT = 5\n")
-    (tmp_path / "mine.py").write_text(
-        textwrap.dedent("""
-        import helper_of_mine
-        from MLTools.NanoML.selection import Selection
-        class Mine(Selection):
-            cut = helper_of_mine.CUT
-        """)
-    )
-    mine = load_selection("mine.py:Mine", tmp_path)
-    assert mine.cut == 5  # type: ignore[attr-defined]
-    files = source_files(mine)
-    assert tmp_path / "mine.py" in files
-    assert tmp_path / "helper_of_mine.py" in files
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("nowhere", "module:Class or file.py:Class"),
-        ("no.such.module:Thing", "ModuleNotFoundError"),
-        ("absent.py:Thing", "no such file"),
-        ("MLTools.NanoML.trilepton:Trilepto", 'Did you mean "Trilepton"'),
-        ("MLTools.NanoML.trilepton:good_leptons", "is not a class made from"),
-        ("broken.py:Thing", r"SyntaxError.*broken.py:2"),
-        ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1"),
-    ],
-)
-def test_a_selection_that_cannot_be_found_is_explained(tmp_path: Path, spec: str, message: str) -> None:
-    (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
-    (tmp_path / "raises.py").write_text("1 / 0\n")
-    with pytest.raises(ConfigError, match=message):
-        load_selection(spec, tmp_path)

@@ -18,8 +18,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from MLTools.NanoML.complaints import complaints
-from MLTools.NanoML.document import Document
+from MLTools.NanoML.config.complaints import complaints
+from MLTools.NanoML.config.document import Document
 
 __all__ = ["build", "json_schema", "parse", "plain"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 from jsonschema import validators
 
-from MLTools.NanoML.document import Problem
+from MLTools.NanoML.config.document import Problem
 
 __all__ = ["complaints", "suggestion"]
 

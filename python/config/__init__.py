@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.consistency import contradictions
-from MLTools.NanoML.document import Document, Key
+from MLTools.NanoML.config.consistency import contradictions
+from MLTools.NanoML.config.document import Document, Key
+from MLTools.NanoML.config.schema import json_schema, parse, plain
+from MLTools.NanoML.config.sections import MODELS, NAME, Convert, Dataset, Export, Objects, Score, Skim, Train
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.schema import json_schema, parse, plain
-from MLTools.NanoML.sections import MODELS, NAME, Convert, Dataset, Export, Objects, Score, Skim, Train
 
 __all__ = [
     "MODELS",

@@ -14,8 +14,8 @@ from typing import Any, Union
 
 import yaml
 
+from MLTools.NanoML.config.yaml_errors import explain
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.yaml_errors import explain
 
 __all__ = ["Document", "Key", "Keys", "Problem", "dotted"]
 

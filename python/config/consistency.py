@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from MLTools.NanoML.complaints import suggestion
-from MLTools.NanoML.document import Problem
+from MLTools.NanoML.config.complaints import suggestion
+from MLTools.NanoML.config.document import Problem
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Config

@@ -8,9 +8,9 @@ from typing import Any, Optional
 import jsonschema
 import pytest
 
-from MLTools.NanoML.document import Document
+from MLTools.NanoML.config.document import Document
+from MLTools.NanoML.config.schema import json_schema, parse, plain
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.schema import json_schema, parse, plain
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.document import Document, dotted
+from MLTools.NanoML.config.document import Document, dotted
 from MLTools.NanoML.errors import ConfigError
 
 

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import uproot
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments: object, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `nanoml` as its own process, as a user would."""
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, **options)
+
+
+def test_skim_convert_and_score_without_a_configuration(
+    tmp_path: Path, sample: Path, linear_model: Any
+) -> None:
+    sources = sorted((sample / "WprimeToWZToLNuLL_M600").glob("*.root"))
+    skim = (
+        "skim",
+        "--selection",
+        "MLTools.NanoML.trilepton:Trilepton",
+        "-o",
+        "skims",
+        "--keep",
+        "MET_*",
+        *sources,
+    )
+    done = command(*skim, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "799 of 3,000 events kept, sum of weights 3000" in done.stderr
+    again = command(*skim, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "skim: up to date (3 of 3)" in again.stderr
+
+    skims = sorted((tmp_path / "skims").glob("*.root"))
+    done = command("convert", "-o", "out.h5", "--branches", "ZCand_*", "--json", *skims, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["datasets"][0]["books"]["selected"] == 799
+
+    done = command(
+        "score", "--model", linear_model(["ZCand_mass"], ["ZCand_mass"]), "-o", "scored", *skims, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    entries = [
+        uproot.open(path)["Events"].num_entries for path in sorted((tmp_path / "scored").glob("*.root"))
+    ]
+    assert sum(entries) == 799
+
+
+def test_errors_are_one_message_without_a_traceback(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "text.root").write_text("no")
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "tab.yaml").write_text("skim:\n\tselection: a:B\n")
+    good = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    (tmp_path / "short.root").write_bytes(good.read_bytes()[:100_000])
+    (tmp_path / "file").write_text("")
+    selection = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o")
+    cases = [
+        (("run", "empty.yaml"), 2, "empty.yaml"),
+        (("run", "tab.yaml"), 2, "tab.yaml:2"),
+        (("run", "absent.yaml"), 2, "absent.yaml"),
+        ((*selection, "out", "text.root"), 1, "is not a ROOT file"),
+        ((*selection, "out", "short.root"), 1, "truncated or damaged"),
+        ((*selection, "out", "absent.root"), 1, "no such file"),
+        ((*selection, "file/out", good), 1, "is a file, not a directory"),
+        (("convert", "-o", "file/a.h5", good), 1, "file: cannot create this directory"),
+        (("convert", "-o", "a.h5", "text.root"), 1, "is not a ROOT file"),
+        (("score", "--model", "text.root", "-o", "out", good), 1, "cannot load it"),
+    ]
+    for arguments, code, message in cases:
+        done = command(*arguments, cwd=tmp_path)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr, (arguments, done.stderr)
+    left = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".root", ".h5") and path.name not in ("text.root", "short.root")
+    ]
+    assert left == []
+
+
+def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(
+    tmp_path: Path, sample: Path
+) -> None:
+    good = sorted((sample / "ZGToLLG").glob("*.root"))
+    (tmp_path / "bad.root").write_bytes(good[0].read_bytes()[:100_000])
+    arguments = (
+        "skim",
+        "--selection",
+        "MLTools.NanoML.trilepton:Trilepton",
+        "-o",
+        "out",
+        good[1],
+        "bad.root",
+    )
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of 2 failed, 1 are done. Mend this, then run the same command again." in done.stderr
+    (tmp_path / "bad.root").write_bytes(good[0].read_bytes())
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "skim: 1 of 2 to do" in done.stderr
+
+
+def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"datasets:\n  ZG:\n    files: {sample}/ZGToLLG/*.root\nskim:\n  selection: MLTools.NanoML.trilepton:Trilepton\n"
+    )
+    done = command("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        {
+            "stage": "skim",
+            "tasks": 2,
+            "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"},
+        }
+    ]
+    assert os.listdir(tmp_path) == ["a.yaml"]
