@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Optional
 
 import click
 
-from MLTools.NanoML import __version__
+from MLTools.NanoML import __version__, interrupt
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["main", "nanoml"]
@@ -82,6 +82,7 @@ def _say(text: str, colour: str) -> None:
 def main() -> NoReturn:
     """Run the command line; end with 0 (well), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     signal.signal(signal.SIGTERM, _terminated)
+    interrupt.heed()
     try:
         code = nanoml.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from MLTools.NanoML import interrupt
+
 __all__ = ["Bar", "progress", "say", "silence"]
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
@@ -42,6 +44,7 @@ class _PlainBar:
         self.note = ""
 
     def advance(self, amount: float = 1, note: str = "") -> None:
+        interrupt.check()
         self.done += amount
         self.note = note or self.note
         if time.monotonic() - self.shown >= _EVERY:
@@ -59,6 +62,7 @@ class _RichBar:
         self._progress, self._task = progress_, task
 
     def advance(self, amount: float = 1, note: str = "") -> None:
+        interrupt.check()
         fields = {"note": note} if note else {}
         self._progress.update(self._task, advance=amount, **fields)  # type: ignore[attr-defined]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML import interrupt
 from MLTools.NanoML.atomic import make_directory, remove_leftovers
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress, say, silence
@@ -171,6 +172,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
     """
     remove_leftovers(workdir)
     for each in planned:
+        interrupt.check()
         for line in each.lines():
             say(line)
         todo = [task for task in each.stage.tasks if task.name in each.reasons]
@@ -197,6 +199,7 @@ def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
 def _run_here(todo: Sequence[Task], records: Path) -> dict[str, str]:
     failures = {}
     for task in todo:
+        interrupt.check()
         try:
             summary, inputs, seconds = _work(task)
             write_record(task, records, inputs, summary, seconds)
