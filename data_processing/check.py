@@ -80,7 +80,7 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
             problems.append(
                 _absent(config, columns, ("convert", "features", number), feature, columns.branches)
             )
-        elif not columns.branches[actual].is_flat:
+        elif columns.branches[actual].shape not in ("flat", "fixed"):
             message = f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
             problems.append(str(config.error("convert", "features", number, message=message)))
     for collection, objects in config.convert.objects.items():

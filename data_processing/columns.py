@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.hdf5 import EVENTS, METADATA
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "RESERVED",
     "VALID",
     "Columns",
+    "Feature",
     "Objects",
     "check_same",
     "columns_of",
@@ -39,14 +42,33 @@ class Objects:
     fields
         Names without the prefix; empty for all.
     max
-        How many objects are stored per event.
+        How many objects are stored per event; None if `quantile` says it.
     order
         Field to sort by before truncation, "-pt" for descending; None for the file's order.
+    quantile
+        Share of the events of which all objects shall fit.
     """
 
     fields: Sequence[str]
-    max: int
+    max: int | None
     order: str | None = "-pt"
+    quantile: float | None = None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Where an event-level column comes from.
+
+    Attributes
+    ----------
+    branch
+        The branch.
+    component
+        Number of the element, of an array of fixed size.
+    """
+
+    branch: Branch
+    component: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,39 +81,59 @@ class Columns:
         Event-level columns by name.
     objects
         Fields of each collection.
+    max
+        How many objects of each collection are stored.
+    order
+        Field that each collection is sorted by, "-pt" for descending; None for the file's order.
+    float16
+        Globs of the columns that are stored in reduced precision.
     selection
         The selection that skimmed the file, or None.
     made
         {"dtype", "title"} of the columns that it made.
     """
 
-    features: dict[str, Branch]
+    features: dict[str, Feature]
     objects: dict[str, dict[str, Branch]]
+    max: dict[str, int]
+    order: dict[str, str | None]
+    float16: Sequence[str]
     selection: str | None
     made: dict[str, dict[str, str]]
 
-    @property
-    def branches(self) -> set[str]:
-        """Names of all branches to be read."""
-        return {
-            *self.features,
-            *(branch.name for members in self.objects.values() for branch in members.values()),
-        }
+    def dtype_of(self, name: str, branch: Branch) -> str:
+        """Type in which a column is stored: the branch's own, or float16."""
+        reduced = branch.dtype in ("float32", "float64") and any(
+            fnmatchcase(name, glob) for glob in self.float16
+        )
+        return "float16" if reduced else str(branch.dtype)
 
-    def describe(self, branch: Branch, name: str) -> dict[str, Any]:
-        """A column as the metadata describe it."""
+    def order_branch(self, collection: str) -> str:
+        """The branch that tells the number of objects, and by which they are sorted."""
+        order, members = self.order[collection], self.objects[collection]
+        return members[order.lstrip("-")].name if order else next(iter(members.values())).name
+
+    def describe(self, name: str, branch: Branch, column: str) -> dict[str, Any]:
+        """A column as the metadata describe it: `name` in its dataset, `column` in full."""
         made = self.made.get(branch.name)
         title = made["title"] if made else branch.title
-        return {
-            "name": name,
-            "dtype": branch.dtype,
-            "title": title,
-            "source": "selection" if made else "branch",
-        }
+        source = "selection" if made else "branch"
+        return {"name": name, "dtype": self.dtype_of(column, branch), "title": title, "source": source}
 
 
-def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[list[str], int]:
+def event_level_branches(
+    file: RootFile, patterns: Sequence[str] = (), drop: Sequence[str] = ()
+) -> tuple[list[str], int]:
     """The event-level numbers of a file that match globs; without globs all but trigger bits and counters.
+
+    Parameters
+    ----------
+    file
+        The file.
+    patterns
+        Names and globs.
+    drop
+        Globs of what is left out.
 
     Returns
     -------
@@ -100,24 +142,25 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
     Raises
     ------
     NanoMLError
-        A pattern matches nothing, or a name is not an event-level number.
+        A pattern matches nothing, or something that cannot be stored.
     """
-    flat = [
-        branch.name for branch in file.branches.values() if branch.is_flat and branch.name not in RESERVED
-    ]
+    names = [name for name in file.branches if not _matches(name, drop) and name not in RESERVED]
+    stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]
     if not patterns:
+        _refuse(file, [name for name in names if file.branches[name].shape == "other"])
         counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
         counters |= {f"n{branch.name}" for branch in file.branches.values() if branch.is_jagged}
-        bits = {name for pattern in _TRIGGER_BITS for name in nanoaod.expand(pattern, flat)}
-        kept = [name for name in flat if name not in counters and name not in bits]
-        return kept, len(flat) - len(kept)
+        kept = [name for name in stored if name not in counters and not _matches(name, _TRIGGER_BITS)]
+        return kept, len(stored) - len(kept)
     found: dict[str, None] = {}
     for pattern in patterns:
         if not nanoaod.is_glob(pattern):
             file.name_of(pattern)
             found[pattern] = None
             continue
-        matches = nanoaod.expand(pattern, flat)
+        matches = nanoaod.expand(pattern, names)
+        _refuse(file, [name for name in matches if file.branches[name].shape == "other"])
+        matches = [name for name in matches if name in stored]
         if not matches:
             raise NanoMLError(
                 f'{file.path}: no event-level branch matches "{pattern}". `nanoml inspect {file.path}` lists the branches.'
@@ -126,22 +169,38 @@ def event_level_branches(file: RootFile, patterns: Sequence[str] = ()) -> tuple[
     return [name for name in found if name not in RESERVED], 0
 
 
-def _fields(file: RootFile, collection: str, wanted: Objects) -> dict[str, Branch]:
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _refuse(file: RootFile, names: Sequence[str]) -> None:
+    if names:
+        told = ", ".join(f"{name} ({file.branches[name].typename})" for name in names[:5])
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise NanoMLError(
+            f"{file.path}: cannot store {told}{more}: no lists of numbers. Leave out: --drop '{names[0]}'."
+        )
+
+
+def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[str]) -> dict[str, Branch]:
+    if collection in (EVENTS, METADATA):
+        raise NanoMLError(
+            f"{file.path}: a collection cannot be called {collection}: every HDF5 file has a dataset of this name."
+        )
     members = {
         branch.field: branch
         for branch in file.branches.values()
-        if branch.is_jagged and branch.collection == collection
+        if branch.is_jagged and branch.collection == collection and not _matches(branch.name, drop)
     }
     if not members:
         known = {branch.collection for branch in file.branches.values() if branch.collection}
-        raise NanoMLError(
-            f"{file.path}: has no collection {collection}.{nanoaod.did_you_mean(collection, known)} Did skim.keep keep it?"
-        )
-    names = list(wanted.fields) or [name for name in members if name != VALID]
+        hint = nanoaod.did_you_mean(collection, known)
+        raise NanoMLError(f"{file.path}: has no collection {collection}.{hint} Did skim.keep keep it?")
     if VALID in wanted.fields:
         raise NanoMLError(
             f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects."
         )
+    names = list(wanted.fields) or [name for name in members if name != VALID]
     needed = [*names, wanted.order.lstrip("-")] if wanted.order else names
     for name in needed:
         if name not in members:
@@ -151,8 +210,33 @@ def _fields(file: RootFile, collection: str, wanted: Objects) -> dict[str, Branc
     return {name: members[name] for name in dict.fromkeys(needed)}
 
 
+def _features(file: RootFile, names: Sequence[str]) -> dict[str, Feature]:
+    found = {}
+    for name in names:
+        if name in RESERVED:
+            raise NanoMLError(
+                f"{name} cannot be a feature: every file has it anyway, and a network must not learn from it."
+            )
+        branch = file.branch(name)
+        if branch.shape == "fixed":
+            found.update({f"{name}_{number}": Feature(branch, number) for number in range(branch.size)})
+        elif branch.is_flat:
+            found[name] = Feature(branch)
+        else:
+            raise NanoMLError(
+                f"{file.path}: feature {name} is of type {branch.typename}, not one number per event. "
+                "Objects of a collection go to convert.objects."
+            )
+    return found
+
+
 def columns_of(
-    file: RootFile, features: Sequence[str], objects: Mapping[str, Objects], provenance: Provenance | None
+    file: RootFile,
+    features: Sequence[str],
+    objects: Mapping[str, Objects],
+    provenance: Provenance | None,
+    float16: Sequence[str] = (),
+    drop: Sequence[str] = (),
 ) -> Columns:
     """Find the columns in a file.
 
@@ -161,23 +245,12 @@ def columns_of(
     NanoMLError
         The file lacks one, or it is of a type that cannot be stored there.
     """
-    found = {}
-    for name in features:
-        if name in RESERVED:
-            raise NanoMLError(
-                f"{name} cannot be a feature: every file has it anyway, and a network must not learn from it."
-            )
-        branch = file.branch(name)
-        if not branch.is_flat:
-            raise NanoMLError(
-                f"{file.path}: feature {name} is of type {branch.typename}, not one number per event. "
-                "Objects of a collection go to convert.objects."
-            )
-        found[name] = branch
-    members = {name: _fields(file, name, wanted) for name, wanted in objects.items()}
     return Columns(
-        found,
-        members,
+        _features(file, features),
+        {name: _members(file, name, wanted, drop) for name, wanted in objects.items()},
+        {name: wanted.max or 0 for name, wanted in objects.items()},
+        {name: wanted.order for name, wanted in objects.items()},
+        float16,
         provenance.selection if provenance else None,
         provenance.columns if provenance else {},
     )
@@ -185,18 +258,32 @@ def columns_of(
 
 def check_same(first: Columns, other: Columns, path: str, other_path: str) -> None:
     """Refuse two files whose columns differ in type, or that different selections made."""
-    for name, branch in first.features.items():
-        if other.features[name].dtype != branch.dtype:
+    pairs = [
+        (name, feature.branch, other.features[name].branch)
+        for name, feature in first.features.items()
+        if name in other.features
+    ]
+    for name, members in first.objects.items():
+        pairs += [
+            (f"{name}_{key}", branch, other.objects[name][key])
+            for key, branch in members.items()
+            if key in other.objects[name]
+        ]
+    for name, branch, others in pairs:
+        if others.dtype != branch.dtype:
             raise NanoMLError(
-                f"{other_path}: {name} is {other.features[name].dtype}, but {branch.dtype} in {path}: "
+                f"{other_path}: {name} is {others.dtype}, but {branch.dtype} in {path}: "
                 "files of different NanoAOD versions do not go into one HDF5 file; make them datasets of their own."
             )
-    for name, members in first.objects.items():
-        for key, branch in members.items():
-            if other.objects[name][key].dtype != branch.dtype:
-                raise NanoMLError(
-                    f"{other_path}: {name}_{key} is {other.objects[name][key].dtype}, but {branch.dtype} in {path}."
-                )
+    one, two = (
+        {*each.features, *(f"{name}_{key}" for name, members in each.objects.items() for key in members)}
+        for each in (first, other)
+    )
+    if one != two:
+        odd = sorted(one ^ two)[0]
+        raise NanoMLError(
+            f"{other_path if odd in one else path}: has no {odd}, but {path if odd in one else other_path} has it."
+        )
     if first.selection != other.selection:
         raise NanoMLError(
             f"{other_path}: was skimmed by {other.selection}, but {path} by {first.selection}: convert them apart."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import awkward as ak
 import h5py
 import numpy as np
 
+from data_processing.blocks import BlockWriter
 from data_processing.columns import Columns, Objects, check_same, columns_of
-from data_processing.rows import event_dtype, event_rows, object_dtype, object_rows
-from MLTools.NanoML import __version__, nanoaod
+from data_processing.rows import RowReader
+from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, METADATA, SCHEMA, new_hdf5
-from MLTools.NanoML.progress import progress
+from MLTools.NanoML.progress import Bar, progress
 from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.runner import usable_cores
 
 __all__ = [
     "ConvertJob",
@@ -29,7 +32,8 @@ __all__ = [
     "truncation_lines",
 ]
 
-_ROWS_PER_CHUNK = 4096
+_COUNTED_AT_ONCE = 1_000_000  # events
+_MOST_OPEN = 8
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -76,9 +80,15 @@ class ConvertJob:
     luminosity
         In /fb, or None.
     compression
-        "gzip:LEVEL", "lzf" or "none".
-    chunk
-        Events read at once.
+        "gzip:LEVEL" or "none".
+    memory
+        How much the rows of a block of events may take, in MB.
+    float16
+        Globs of columns that are stored in reduced precision.
+    drop
+        Globs of branches that are left out of whole collections.
+    survey
+        Files over which quantiles of the numbers of objects are taken; empty for `sources`.
     """
 
     sources: Sequence[str]
@@ -88,8 +98,11 @@ class ConvertJob:
     sample: Sample = Sample("")
     classes: Sequence[str] = ()
     luminosity: float | None = None
-    compression: str = "gzip:4"
-    chunk: int = 200_000
+    compression: str = "gzip:1"
+    memory: int = 100
+    float16: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    survey: Sequence[str] = ()
 
     @property
     def label(self) -> int:
@@ -114,61 +127,95 @@ def convert_files(job: ConvertJob) -> dict[str, Any]:
     NanoMLError
         A file cannot be read or lacks a column, or the sum of weights is not positive; nothing is written then.
     """
-    columns, books, entries = _survey(job)
-    weight = _weight_per_genweight(job, books)
-    dtype = event_dtype(columns, bool(books.is_data), weight is not None)
-    lost = {name: [0, 0] for name in job.objects}
-    with replacing(job.output) as aside, new_hdf5(aside) as file:
-        events = _create(file, EVENTS, (entries,), dtype, job.compression)
-        collections = {
-            name: _create(
-                file, name, (entries, objects.max), object_dtype(columns.objects[name]), job.compression
-            )
-            for name, objects in job.objects.items()
+    with _Opened() as opened:
+        return _convert(job, opened)
+
+
+class _Opened:
+    """Files that are open: a file is looked into before it is read, and opening one takes long."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, RootFile] = {}
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def __call__(self, path: str) -> RootFile:
+        if path not in self._files:
+            if len(self._files) >= _MOST_OPEN:
+                self._files.pop(next(iter(self._files))).close()
+            self._files[path] = RootFile(path)
+        return self._files[path]
+
+
+def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
+    columns, books, entries = _survey(job, opened)
+    reader = RowReader(columns, bool(books.is_data), job.label, _weight_per_genweight(job, books))
+    with (
+        replacing(job.output) as aside,
+        new_hdf5(aside) as file,
+        ThreadPoolExecutor(usable_cores()) as threads,
+        progress(f"convert {job.output.name}", entries) as bar,
+    ):
+        shapes = {EVENTS: (entries,), **{name: (entries, most) for name, most in columns.max.items()}}
+        writers = {
+            name: BlockWriter(file, name, shapes[name], dtype, job.compression, threads)
+            for name, dtype in reader.dtypes.items()
         }
-        row = 0
-        with progress(f"convert {job.output.name}", entries) as bar:
-            for arrays, length in _chunks(job, columns, books):
-                block = slice(row, row + length)
-                events[block] = event_rows(arrays, length, dtype, job.label, weight)
-                for name, dataset in collections.items():
-                    rows, seen, cut = object_rows(
-                        arrays, length, job.objects[name], columns.objects[name], dataset.dtype
-                    )
-                    dataset[block] = rows
-                    lost[name][0] += seen
-                    lost[name][1] += cut
-                row += length
-                bar.advance(length)
-        if row != entries:
+        lost = _write(job, opened, reader, writers, bar)
+        written = {name: writer.finish() for name, writer in writers.items()}
+        if set(written.values()) != {entries}:
             raise NanoMLError(
-                f"{job.output}: {row} events were read of {entries}: nothing was written. Run it again."
+                f"{job.output}: {written} events were written of {entries}. Nothing is kept: run it again."
             )
         metadata = _metadata(job, columns, books, lost)
-        _describe(file, events, metadata)
+        _describe(file, writers[EVENTS].dataset, metadata)
     return metadata
 
 
-def _survey(job: ConvertJob) -> tuple[Columns, Books, int]:
+def _write(
+    job: ConvertJob, opened: _Opened, reader: RowReader, writers: Mapping[str, BlockWriter], bar: Bar
+) -> dict[str, tuple[int, int]]:
+    """Write all rows; return how many objects of each collection there were, and how many were cut off."""
+    most = max(1, job.memory * 1_000_000 // reader.bytes_per_event)
+    lost = dict.fromkeys(reader.columns.objects, (0, 0))
+    for source in job.sources:
+        file = opened(source)
+        for start, stop in file.ranges(reader.branches, most):
+            rows, counts = reader.read(file, start, stop)
+            for name, writer in writers.items():
+                writer.write(rows[name])
+            lost = {
+                name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()
+            }
+            bar.advance(stop - start)
+    return lost
+
+
+def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
     """Look into every file before anything is written: columns, types, books."""
     columns: Columns | None = None
     books = Books()
     entries = 0
     for source in job.sources:
-        with RootFile(source) as file:
-            provenance = Provenance.of(file)
-            books.files += provenance.books.files if provenance else [all_events_of(file)]
-            entries += file.entries
-            if provenance and provenance.books.selected != file.entries:
-                raise NanoMLError(
-                    f"{source}: has {file.entries} events, but its books say {provenance.books.selected}: it was changed after the skim. "
-                    "Skim it again."
-                )
-            found = columns_of(file, job.features, job.objects, provenance)
-            if columns is None:
-                columns = found
-            else:
-                check_same(columns, found, job.sources[0], source)
+        file = opened(source)
+        provenance = Provenance.of(file)
+        books.files += provenance.books.files if provenance else [all_events_of(file)]
+        entries += file.entries
+        if provenance and provenance.books.selected != file.entries:
+            raise NanoMLError(
+                f"{source}: has {file.entries} events, but its books say {provenance.books.selected}: it was changed after the skim. "
+                "Skim it again."
+            )
+        found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
+        if columns is None:
+            columns = found
+        else:
+            check_same(columns, found, job.sources[0], source)
     if columns is None:
         raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
     if books.is_data is None:
@@ -178,7 +225,7 @@ def _survey(job: ConvertJob) -> tuple[Columns, Books, int]:
             f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
         )
     _check_kind(job.sample, books)
-    return columns, books, entries
+    return replace(columns, max=_largest(job, opened, columns)), books, entries
 
 
 def _check_kind(sample: Sample, books: Books) -> None:
@@ -207,43 +254,44 @@ def _weight_per_genweight(job: ConvertJob, books: Books) -> float | None:
     return job.sample.cross_section * 1000 * job.luminosity / total  # 1 pb = 1000 fb
 
 
-def _create(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compression: str
-) -> h5py.Dataset:
-    codec, _, level = compression.partition(":")
-    options: dict[str, Any] = {}
-    if shape[0] and codec != "none":
-        options = {"compression": codec, "shuffle": True}
-        if level:
-            options["compression_opts"] = int(level)
-    chunks = (min(_ROWS_PER_CHUNK, shape[0]), *shape[1:]) if shape[0] else None
-    return file.create_dataset(name, shape, dtype, chunks=chunks, **options)
+def _largest(job: ConvertJob, opened: _Opened, columns: Columns) -> dict[str, int]:
+    """How many objects of each collection are stored: as asked for, or by the quantile of their numbers."""
+    found = dict(columns.max)
+    wanted = {name: objects.quantile for name, objects in job.objects.items() if objects.quantile is not None}
+    histograms = {name: np.zeros(1, np.int64) for name in wanted}
+    for source in (job.survey or job.sources) if wanted else ():
+        file = opened(source)
+        for name in wanted:
+            branch = columns.order_branch(name)
+            for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
+                counts = np.bincount(np.asarray(ak.num(file.read([branch], start, stop)[branch])))
+                size = max(len(counts), len(histograms[name]))
+                padded = (np.pad(each, (0, size - len(each))) for each in (counts, histograms[name]))
+                histograms[name] = sum(padded, np.zeros(size, np.int64))
+    for name, share in wanted.items():
+        below = np.cumsum(histograms[name])
+        found[name] = max(1, int(np.searchsorted(below, share * below[-1])))
+    return found
 
 
-def _chunks(job: ConvertJob, columns: Columns, books: Books) -> Iterator[tuple[dict[str, ak.Array], int]]:
-    names = {*nanoaod.IDENTIFIERS, *columns.branches}
-    if not books.is_data:
-        names.add("genWeight")
-    for source in job.sources:
-        with RootFile(source) as file:
-            for start in range(0, file.entries, job.chunk):
-                stop = min(start + job.chunk, file.entries)
-                yield file.read(names, start, stop), stop - start
-
-
-def _metadata(job: ConvertJob, columns: Columns, books: Books, lost: dict[str, list[int]]) -> dict[str, Any]:
+def _metadata(
+    job: ConvertJob, columns: Columns, books: Books, lost: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
     sample = job.sample
     return {
         "schema": SCHEMA,
         "creator": f"NanoML {__version__}",
         "classes": list(job.classes),
-        "features": [columns.describe(branch, name) for name, branch in columns.features.items()],
+        "features": [
+            columns.describe(name, feature.branch, name) for name, feature in columns.features.items()
+        ],
         "objects": {
             name: {
-                "max": objects.max,
+                "max": columns.max[name],
                 "order": objects.order,
+                "quantile": objects.quantile,
                 "fields": [
-                    columns.describe(branch, field_name)
+                    columns.describe(field_name, branch, f"{name}_{field_name}")
                     for field_name, branch in columns.objects[name].items()
                 ],
                 "truncated": {"objects": lost[name][0], "lost": lost[name][1]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ _SKIM = (
     "data_processing.nanowriter",
     "data_processing.skim",
 )
-_CONVERT = (*_READING, "data_processing.columns", "data_processing.rows", "data_processing.convert")
+_CONVERT = (
+    *_READING,
+    "data_processing.blocks",
+    "data_processing.columns",
+    "data_processing.rows",
+    "data_processing.convert",
+)
 _SCORE = (
     *_READING,
     "MLTools.NanoML.model",
@@ -134,10 +141,15 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     assert config.convert is not None
     convert, layout = config.convert, Layout.of(config)
     objects = {
-        name: Objects(wanted.fields, wanted.max, wanted.order) for name, wanted in convert.objects.items()
+        name: Objects(wanted.fields, wanted.max, wanted.order, wanted.quantile)
+        for name, wanted in convert.objects.items()
     }
+    groups = _root_files(config, files)
+    # every file has as many objects as the others, so a quantile is taken over all of them
+    quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
+    survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
     tasks = []
-    for name, paths in _root_files(config, files).items():
+    for name, paths in groups.items():
         dataset = config.datasets[name]
         job = ConvertJob(
             paths,
@@ -148,17 +160,19 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             config.classes,
             config.luminosity,
             convert.compression or "none",
-            convert.chunk,
+            convert.memory,
+            convert.float16,
+            survey=survey,
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
-        settings.pop("chunk")
+        settings.pop("memory")
         settings["dataset"].pop("files")
         tasks.append(
             Task(
                 "convert",
                 name,
-                tuple(paths),
+                survey or tuple(paths),
                 (job.output,),
                 settings,
                 source_of(*_CONVERT),
@@ -166,6 +180,33 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             )
         )
     return Stage("convert", tasks, usable_cores(), convert_summary)
+
+
+def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:
+    """One task for each file to be converted into a directory.
+
+    Parameters
+    ----------
+    files
+        Paths and URLs.
+    directory
+        Of the HDF5 files.
+    job
+        All else; its own sources and output do not matter.
+    """
+    settings = {"compression": job.compression, "features": list(job.features), "float16": list(job.float16)}
+    settings.update(
+        drop=list(job.drop), objects={name: asdict(wanted) for name, wanted in job.objects.items()}
+    )
+    tasks = []
+    for file, name in output_names(list(files), ".h5").items():
+        one = replace(job, sources=(file,), output=directory / name, survey=tuple(files))
+        inputs = tuple(files) if any(wanted.quantile for wanted in job.objects.values()) else (file,)
+        work = functools.partial(convert_files, one)
+        tasks.append(
+            Task("convert", Path(name).stem, inputs, (one.output,), settings, source_of(*_CONVERT), work)
+        )
+    return tasks
 
 
 def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

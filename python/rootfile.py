@@ -58,6 +58,8 @@ class Branch:
         For a jagged branch, the collection that it belongs to, else None.
     typename
         The type as ROOT calls it.
+    size
+        Numbers per event, of an array of fixed size.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Branch:
     title: str
     collection: str | None
     typename: str
+    size: int = 1
 
     @property
     def is_flat(self) -> bool:
@@ -151,7 +154,8 @@ class RootFile:
                         f"{self.path}: is not a ROOT file (it does not begin with the bytes `root`)."
                     )
         with _reading(self.path):
-            return uproot.open(self.path)
+            # nothing is read twice here, so a cache would only fill the memory
+            return uproot.open(self.path, array_cache=None)
 
     def _find(self, tree: str) -> Any:
         with _reading(self.path):
@@ -267,6 +271,33 @@ class RootFile:
         # a cardinality column comes out as a signed 64-bit integer
         return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
 
+    def ranges(self, names: Iterable[str], most: int) -> Iterator[tuple[int, int]]:
+        """Ranges of entries to read one after the other, in which no basket is read twice if that can be.
+
+        Parameters
+        ----------
+        names
+            The branches to be read.
+        most
+            Largest number of entries of a range.
+
+        Yields
+        ------
+        Beginning and end of each.
+        """
+        ends = {0, self.entries}
+        if not self.is_rntuple and self.entries:
+            offsets = [set(self._tree[self.name_of(name)].entry_offsets) for name in names]
+            ends |= set.intersection(*offsets) if offsets else set()
+        boundaries = sorted(ends)
+        start = 0
+        while start < self.entries:
+            limit = start + most
+            within = [end for end in boundaries if start < end <= limit]
+            stop = within[-1] if within else min(limit, next(end for end in boundaries if end > start))
+            yield start, stop
+            start = stop
+
     @property
     def size(self) -> int | None:
         """Size in bytes; None for a remote file."""
@@ -305,7 +336,8 @@ def _describe(branch: Any, names: set[str]) -> Branch:
     if isinstance(interpretation, uproot.AsDtype):
         inner = interpretation.inner_shape
         dtype = str(interpretation.to_dtype.base.newbyteorder("="))
-        return Branch(branch.name, dtype, "fixed" if inner else "flat", title, None, branch.typename)
+        shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
+        return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
     if isinstance(interpretation, uproot.AsJagged) and isinstance(interpretation.content, uproot.AsDtype):
         inner = interpretation.content.inner_shape
         dtype = str(interpretation.content.to_dtype.base.newbyteorder("="))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -16,15 +17,20 @@ __all__ = ["convert"]
 
 
 class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    name = "NAME:MAX"
+    name = "NAME:MAX|NAME:SHARE%"
 
     def convert(
         self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> tuple[str, int]:
+    ) -> tuple[str, Optional[int], Optional[float]]:
         name, _, number = str(value).partition(":")
-        if not name or not number.isdigit() or int(number) < 1:
-            self.fail(f'"{value}": write a collection and how many objects to keep, as in Muon:4.')
-        return name, int(number)
+        if name and number.isdigit() and int(number) >= 1:
+            return name, int(number), None
+        with contextlib.suppress(ValueError):
+            if name and number.endswith("%") and 0 < float(number[:-1]) <= 100:
+                return name, None, float(number[:-1]) / 100
+        return self.fail(
+            f'"{value}": write a collection and how many objects to keep, as in Muon:4, or Muon:99%.'
+        )
 
 
 @click.command(
@@ -38,8 +44,8 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    metavar="OUT.h5",
-    help="Convert FILEs to this one file, without a configuration.",
+    metavar="OUT.h5 | DIR",
+    help="Convert FILEs, without a configuration, to this one file, or each to one of its own in this directory.",
 )
 @click.option(
     "--branches",
@@ -52,17 +58,26 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     multiple=True,
     type=_Collection(),
     metavar="NAME:MAX",
-    help="A collection, padded or cut to MAX objects of highest pt; may be repeated.",
+    help="A collection, padded or cut to MAX objects of highest pt; may be repeated. Muon:99% takes as many as "
+    "99 % of the events need.",
 )
-@click.option("--compression", default="gzip:4", show_default=True, metavar="gzip:LEVEL|none")
+@click.option("--drop", multiple=True, metavar="GLOB", help="Branches to leave out; may be repeated.")
+@click.option("--float16", multiple=True, metavar="GLOB", help="Columns to store with half precision.")
+@click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
+@click.option(
+    "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
+)
 @click.option("--force", is_flag=True, help="Convert again, also what is up to date (with CONFIG).")
 @json_option
 def convert(
     files: tuple[str, ...],
     output: Optional[Path],
     branches: tuple[str, ...],
-    objects: tuple[tuple[str, int], ...],
+    objects: tuple[tuple[str, Optional[int], Optional[float]], ...],
+    drop: tuple[str, ...],
+    float16: tuple[str, ...],
     compression: str,
+    memory: int,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -73,37 +88,38 @@ def convert(
     if output is None:
         run_one(config_only(files, "-o OUT.h5"), "convert", force)
         return
-    metadata = _convert_files(files, output, branches, objects, compression)
+    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.rootfile import RootFile
+
+    columns, conversion = (import_part("data_processing", name) for name in ("columns", "convert"))
+    sources = import_part("data_processing", "datasets").find_files(files, Path(os.getcwd()))
+    with RootFile(sources[0]) as first:
+        features, left_out = columns.event_level_branches(first, branches, drop)
+        wanted = {
+            name: columns.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None, share)
+            for name, most, share in objects
+        }
+    job = conversion.ConvertJob(
+        sources, output, features, wanted, compression=compression, memory=memory, float16=float16, drop=drop
+    )
+    if left_out:
+        say(f"{left_out} trigger bits and counters are left out; name them by --branches to have them.")
+    if output.suffix not in (".h5", ".hdf5"):
+        _convert_each(job, force)
+        return
+    metadata: dict[str, Any] = conversion.convert_files(job)
+    for line in conversion.truncation_lines(output.name, metadata):
+        say(line)
     if as_json:
         click.echo(json.dumps(metadata, indent=1))
 
 
-def _convert_files(
-    files: tuple[str, ...],
-    output: Path,
-    branches: tuple[str, ...],
-    objects: tuple[tuple[str, int], ...],
-    compression: str,
-) -> dict[str, Any]:
+def _convert_each(job: Any, force: bool) -> None:
     from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.rootfile import RootFile
+    from MLTools.NanoML.runner import Stage, locked, plan, run, usable_cores
 
-    conversion, datasets = (
-        import_part("data_processing", "convert"),
-        import_part("data_processing", "datasets"),
-    )
-    columns = import_part("data_processing", "columns")
-    sources = datasets.find_files(files, Path(os.getcwd()))
-    with RootFile(sources[0]) as first:
-        features, left_out = columns.event_level_branches(first, branches)
-        wanted = {
-            name: columns.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None)
-            for name, most in objects
-        }
-    job = conversion.ConvertJob(sources, output, features, wanted, compression=compression)
-    metadata: dict[str, Any] = conversion.convert_files(job)
-    if left_out:
-        say(f"{left_out} trigger bits and counters were left out; name them by --branches to have them.")
-    for line in conversion.truncation_lines(output.name, metadata):
-        say(line)
-    return metadata
+    stages = import_part("data_processing", "stages")
+    with locked(job.output):
+        tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
+        stage = Stage("convert", tasks, usable_cores(), stages.convert_summary)
+        run(plan([stage], job.output, force), job.output)

@@ -16,7 +16,7 @@ __all__ = ["contradictions"]
 
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are each right."""
-    checks = (_names, _data, _cross_sections, _luminosity, _sections, _training, _signal)
+    checks = (_names, _objects, _data, _cross_sections, _luminosity, _sections, _training, _signal)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -29,6 +29,13 @@ def _names(config: Config) -> Iterator[Problem]:
                 ("datasets", name),
                 f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one',
             )
+
+
+def _objects(config: Config) -> Iterator[Problem]:
+    for name, objects in config.convert.objects.items() if config.convert else ():
+        if (objects.max is None) == (objects.quantile is None):
+            problem = 'takes "max" or "quantile", one of them, as in "max: 6"'
+            yield ("convert", "objects", name), problem
 
 
 def _data(config: Config) -> Iterator[Problem]:

@@ -95,12 +95,22 @@ class Objects:
             "examples": [["pt", "eta", "phi", "mass"]],
         }
     )
-    max: int = field(
+    max: Optional[int] = field(
+        default=None,
         metadata={
-            "doc": "How many objects of an event are kept, the first in order.",
+            "doc": "How many objects of an event are kept, the first in order. Give this or a quantile.",
             "minimum": 1,
             "examples": [6],
-        }
+        },
+    )
+    quantile: Optional[float] = field(
+        default=None,
+        metadata={
+            "doc": "Instead of max: keep as many objects that this share of all events loses none.",
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "examples": [0.99],
+        },
     )
     order: Optional[str] = field(
         default="-pt",
@@ -132,15 +142,24 @@ class Convert:
             "names": {**_BRANCH, "form": "the name of a collection, as in Jet"},
         },
     )
+    float16: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "Columns to store with half precision (3 digits, up to 65504), by name or pattern, as in Jet_*.",
+            "examples": [["Jet_*"]],
+        },
+    )
     compression: Optional[str] = field(
-        default="gzip:4",
+        default="gzip:1",
         metadata={
             "doc": "Compression of the HDF5 files: gzip and a level; null for none.",
             "pattern": "gzip:[1-9]",
             "form": "gzip and a level from 1 to 9, as in gzip:4",
         },
     )
-    chunk: int = field(default=200_000, metadata={"doc": "How many events are read at once.", "minimum": 1})
+    memory: int = field(
+        default=100, metadata={"doc": "How much the events at work may take [MB].", "minimum": 1}
+    )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.columns import Objects, event_level_branches
+from data_processing.columns import Objects, columns_of, event_level_branches
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
+from data_processing.rows import RowReader
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
@@ -47,7 +48,7 @@ def test_every_real_file_is_converted_value_for_value(
         assert features
         assert left_out > 100
         objects = {"Muon": Objects((), 3), "Jet": Objects(("pt", "eta", "nElectrons"), 4, None)}
-        convert_files(ConvertJob([file.path], tmp_path / "a.h5", features, objects, chunk=33))
+        convert_files(ConvertJob([file.path], tmp_path / "a.h5", features, objects, memory=1))
         with h5py.File(tmp_path / "a.h5") as hdf5:
             events = hdf5["events"][:]
             for key, values in file.read([*features, "run", "event"]).items():
@@ -233,3 +234,70 @@ def test_patterns_choose_event_level_branches(real_files: dict[str, Path]) -> No
         assert event_level_branches(file, ["MET_pt", "PuppiMET_p[ht]i"])[0] == ["MET_pt", "PuppiMET_phi"]
         with pytest.raises(NanoMLError, match='no event-level branch matches "Nope_'):
             event_level_branches(file, ["Nope_*"])
+
+
+def test_arrays_of_fixed_size_become_columns(tmp_path: Path) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.ones(2, np.float32), "x": np.ones(2, np.float32)})
+    with uproot.update(path) as file:
+        file.mktree("Fixed", {"event": "u8", "run": "u4", "luminosityBlock": "u4", "v": ("f4", (3,))}).extend(
+            {"event": np.arange(2, dtype="u8"), "run": np.ones(2, "u4"), "luminosityBlock": np.ones(2, "u4")}
+            | {"v": np.arange(6, dtype="f4").reshape(2, 3)}
+        )
+    with RootFile(path, "Fixed") as file:
+        assert event_level_branches(file)[0] == ["v"]
+        found = columns_of(file, ["v"], {}, None)
+        rows, _ = RowReader(found, True, -1, 1.0).read(file, 0, 2)
+    assert list(found.features) == ["v_0", "v_1", "v_2"]
+    assert rows["events"]["v_1"].tolist() == [1, 4]
+
+
+def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: list[str]) -> None:
+    jets = {"Jet": Objects(("pt", "eta", "nElectrons"), 2)}
+    job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], jets, float16=["Jet_*", "ZCand_*"])
+    metadata = convert_files(job)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["events"].dtype["ZCand_mass"] == np.float16
+        assert file["events"].dtype["MET_pt"] == np.float32
+        assert file["Jet"].dtype["pt"] == np.float16
+        assert file["Jet"].dtype["nElectrons"] == np.int32
+    assert metadata["features"][0]["dtype"] == "float16"
+    path = _tree(
+        tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)}
+    )
+    with pytest.raises(NanoMLError, match="x: 1 values are beyond 65504"):
+        convert_files(ConvertJob([path], tmp_path / "b.h5", ["x"], float16=["x"]))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_the_maximum_follows_from_a_quantile(tmp_path: Path, skims: list[str], share: float) -> None:
+    objects = {"Jet": Objects(("pt",), None, quantile=share)}
+    metadata = convert_files(ConvertJob(skims[:1], tmp_path / "a.h5", ["MET_pt"], objects, survey=skims))
+    counts = np.concatenate([uproot.open(path)["Events/nJet"].array(library="np") for path in skims])
+    most = metadata["objects"]["Jet"]["max"]
+    assert (counts <= most).mean() >= share
+    assert most == 1 or (counts <= most - 1).mean() < share
+
+
+def test_what_cannot_be_stored_is_named_and_can_be_dropped(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        try:
+            file.mktree("Events", {"event": "u8", "word": "string", "x": "f4"}).extend(
+                {"event": np.arange(2, dtype="u8"), "word": ["a", "b"], "x": np.ones(2, "f4")}
+            )
+        except NotImplementedError:
+            pytest.skip(f"uproot {uproot.__version__} writes no strings")
+    with RootFile(tmp_path / "a.root") as file:
+        with pytest.raises(NanoMLError, match=r"cannot store word .*Leave out: --drop 'word'"):
+            event_level_branches(file, ["*"])
+        assert event_level_branches(file, ["*"], ["wo*"])[0] == ["x"]
+
+
+def test_blocks_may_be_as_small_as_the_memory(tmp_path: Path, skims: list[str]) -> None:
+    for memory in (1, 100):
+        job = ConvertJob(
+            skims, tmp_path / f"{memory}.h5", ["MET_pt"], {"Jet": Objects((), 400)}, memory=memory
+        )
+        convert_files(job)
+    with h5py.File(tmp_path / "1.h5") as small, h5py.File(tmp_path / "100.h5") as large:
+        for name in ("events", "Jet"):
+            assert (small[name][:] == large[name][:]).all()

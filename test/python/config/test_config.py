@@ -179,10 +179,6 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ),
         ("convert: {features: [a, a]}", '1: convert.features: "a" is listed twice.'),
         ("convert: {features: [a b]}", "1: convert.features[0]: expected the name of a branch"),
-        (
-            "convert: {features: a, objects: {Jet: {fields: pt}}}",
-            '1: convert.objects.Jet.max: missing. Add it, as in "max: 6".',
-        ),
         ("export: {cmssw: '14_0'}", "1: export.cmssw: expected a release such as CMSSW_14_0_X"),
         ("luminosity: 0", "1: luminosity: expected a number above 0, got 0."),
     ],
@@ -286,11 +282,16 @@ SKIMS = st.builds(
     st.integers(0, 99),
 )
 FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
-OBJECTS = st.builds(Objects, FEATURES, COUNTS, maybe(BRANCHES | BRANCHES.map("-{}".format)))
+ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
+SHARES = st.floats(0, 1, exclude_min=True)
+OBJECTS = st.builds(Objects, FEATURES, max=COUNTS, order=ORDERS) | st.builds(
+    Objects, FEATURES, quantile=SHARES, order=ORDERS
+)
 CONVERTS = st.builds(
     Convert,
     FEATURES,
     st.dictionaries(BRANCHES, OBJECTS, max_size=2),
+    st.lists(TEXT, max_size=2),
     maybe(st.just("gzip:9")),
     COUNTS,
 )

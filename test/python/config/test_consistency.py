@@ -46,6 +46,13 @@ def test_consistent(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        *(
+            (
+                f"{TWO}convert: {{features: a, objects: {{Jet: {{fields: pt{most}}}}}}}\n",
+                'a.yaml:4: convert.objects.Jet: takes "max" or "quantile", one of them, as in "max: 6".',
+            )
+            for most in ("", ", max: 2, quantile: 0.9")
+        ),
         (
             "datasets:\n  WZ: {files: a}\n  wz: {files: b}\n",
             'a.yaml:3: datasets.wz: differs from "WZ" only in upper and lower case, which not every disk tells apart. '
