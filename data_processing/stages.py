@@ -194,7 +194,11 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
     job
         All else; its own sources and output do not matter.
     """
-    settings = {"compression": job.compression, "features": list(job.features), "float16": list(job.float16)}
+    settings: dict[str, Any] = {
+        "compression": job.compression,
+        "features": list(job.features),
+        "float16": list(job.float16),
+    }
     settings.update(
         drop=list(job.drop), objects={name: asdict(wanted) for name, wanted in job.objects.items()}
     )

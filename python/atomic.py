@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from MLTools.NanoML.errors import explain_os_error, is_os_error
 
-__all__ = ["make_directory", "remove_leftovers", "replacing", "write_json", "write_text"]
+__all__ = ["aside_of", "make_directory", "remove_leftovers", "replacing", "write_json", "write_text"]
 
 _MARK = ".part-"
 
@@ -23,6 +25,12 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     except OSError as problem:
         raise explain_os_error(problem, path, "create this directory") from None
     return Path(path)
+
+
+def aside_of(path: str | os.PathLike[str], tag: str) -> Path:
+    """A hidden path beside `path`, for what is not finished; `remove_leftovers` knows it by its name."""
+    final = Path(path)
+    return final.with_name(f".{final.stem}{_MARK}{tag}{final.suffix}")
 
 
 @contextmanager
@@ -39,7 +47,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     make_directory(final.parent)
-    aside = final.with_name(f".{final.stem}{_MARK}{os.getpid()}{final.suffix}")
+    aside = aside_of(final, str(os.getpid()))
     try:
         yield aside
         with open(aside, "rb") as written:
@@ -50,17 +58,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         raise explain_os_error(problem, path, "write") from problem
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong before says more
+            aside.unlink(missing_ok=True)
 
 
 def remove_leftovers(directory: str | os.PathLike[str]) -> int:
-    """Remove what killed processes left behind in `directory`; return how many files.
+    """Remove what killed processes left behind in `directory`; return how many files and directories.
 
     Call it only while holding the lock of the work directory: nobody else may be writing there.
     """
-    leftovers = [path for path in Path(directory).glob(f"**/.*{_MARK}*") if path.is_file()]
+    leftovers = list(Path(directory).glob(f"**/.*{_MARK}*"))
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(leftovers)
 
 

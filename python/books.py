@@ -123,7 +123,7 @@ class Provenance:
     Attributes
     ----------
     kind
-        "skim" or "scores".
+        "skim", "scores" or "attached".
     books
         Of the files that it was made from.
     selection

@@ -24,6 +24,7 @@ _COMMANDS = {
     "evaluate": "MLTools.NanoML.commands.stages",
     "export": "MLTools.NanoML.commands.stages",
     "score": "MLTools.NanoML.commands.score",
+    "attach": "MLTools.NanoML.commands.attach",
     "inspect": "MLTools.NanoML.commands.inspect",
     "config": "MLTools.NanoML.commands.config",
 }
@@ -60,14 +61,14 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
 )
 def nanoml() -> None:
-    r"""From CMS NanoAOD to a trained network that runs inside CMSSW.
+    """From CMS NanoAOD to a trained network that runs inside CMSSW.
 
     \b
     The whole pipeline, by one file that describes the analysis:
         nanoml run examples/trilepton.yaml
     What is in a file:
         nanoml inspect skim.root
-    """
+    """  # noqa: D301
 
 
 def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RULE", "fold_of"]
+__all__ = ["RULE", "fold_of", "mixed"]
 
 RULE = "mix64(mix64(mix64(run) + luminosityBlock) + event) % k, mix64 of SplitMix64, all in uint64"
 """The rule in words, as it stands in a model's metadata."""
@@ -21,6 +21,14 @@ def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def mixed(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike) -> NDArray[np.uint64]:
+    """A hash of each event, uint64 of the arrays' shape; parameters as in `fold_of`."""
+    run64, block64, event64 = (
+        np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event)
+    )
+    return _mix64(_mix64(_mix64(run64) + block64) + event64)
 
 
 def fold_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, k: int) -> NDArray[np.int64]:
@@ -37,8 +45,4 @@ def fold_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, k: in
     -------
     int64 array of the same shape.
     """
-    run64, block64, event64 = (
-        np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event)
-    )
-    mixed = _mix64(_mix64(_mix64(run64) + block64) + event64)
-    return (mixed % np.uint64(k)).astype(np.int64)
+    return (mixed(run, luminosity_block, event) % np.uint64(k)).astype(np.int64)

@@ -11,7 +11,16 @@ from typing import Any
 
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["EVENTS", "IDENTIFIERS", "METADATA", "SCHEMA", "new_hdf5", "open_hdf5", "read_metadata"]
+__all__ = [
+    "EVENTS",
+    "IDENTIFIERS",
+    "METADATA",
+    "SCHEMA",
+    "new_hdf5",
+    "open_hdf5",
+    "read_metadata",
+    "write_metadata",
+]
 
 SCHEMA = 1
 EVENTS = "events"
@@ -114,3 +123,22 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."
         )
     return content
+
+
+def write_metadata(file: Any, content: dict[str, Any]) -> None:
+    """Let a file say of itself what it holds (see doc/hdf5.md); `events` must be there already.
+
+    Parameters
+    ----------
+    file
+        A `h5py.File` open for writing.
+    content
+        As `read_metadata` gives it.
+    """
+    import h5py
+
+    text = h5py.string_dtype("utf-8")
+    file.create_dataset(METADATA, data=json.dumps(content), dtype=text)
+    file.attrs["schema"] = SCHEMA
+    file.attrs["creator"] = content["creator"]
+    file[EVENTS].attrs.create("classes", content["classes"] or [""], dtype=text)

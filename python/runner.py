@@ -139,6 +139,7 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
     NanoMLError
         Two tasks have the same name or make the same file.
     """
+    _spare_sources([task for stage in stages for task in stage.tasks])
     renewed: set[str] = set()
     made: dict[str, str] = {}
     planned = []
@@ -157,6 +158,19 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
                 renewed.update(str(path) for path in task.outputs)
         planned.append(Planned(stage, reasons))
     return planned
+
+
+def _spare_sources(tasks: Sequence[Task]) -> None:
+    """Refuse to overwrite a file that is read, unless it is what an earlier task made."""
+    outputs = {str(path) for task in tasks for path in task.outputs}
+    made = {os.path.realpath(path) for path in outputs}
+    for task in tasks:
+        own = {str(path) for path in task.outputs}
+        for path in task.inputs:
+            if (path in own or path not in outputs) and os.path.realpath(path) in made:
+                raise NanoMLError(
+                    f"{path}: would be overwritten by {task.stage}. Choose another directory for the output."
+                )
 
 
 def run(planned: Sequence[Planned], workdir: Path) -> None:

@@ -42,12 +42,12 @@ def check(config: Path, as_json: bool) -> None:
 
 @config.command(epilog=epilog("nanoml config schema > nanoml.schema.json"))
 def schema() -> None:
-    r"""Print the JSON Schema of a configuration, for editors that complete and check.
+    """Print the JSON Schema of a configuration, for editors that complete and check.
 
     \b
     In VS Code with its YAML extension, write as the first line of the YAML file:
         # yaml-language-server: $schema=nanoml.schema.json
-    """
+    """  # noqa: D301
     from MLTools.NanoML.config import schema as json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))

@@ -16,7 +16,8 @@ _STAGES = ("skim", "convert", "train", "evaluate", "export", "score")
 
 
 @click.command(
-    epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run")
+    short_help="Run all stages of an analysis that are out of date.",
+    epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
 )
 @config_argument
 @click.option("--from", "first", type=click.Choice(_STAGES), help="First stage; default: skim.")

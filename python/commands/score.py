@@ -14,9 +14,10 @@ __all__ = ["score"]
 
 
 @click.command(
+    short_help="Write a model's scores as branches.",
     epilog=epilog(
         "nanoml score examples/trilepton.yaml", "nanoml score --model model.onnx -o scored/ skims/*.root"
-    )
+    ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
 @click.option(

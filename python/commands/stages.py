@@ -13,7 +13,7 @@ __all__ = ["evaluate", "export", "train"]
 _force = click.option("--force", is_flag=True, help="Do it again, also if it is up to date.")
 
 
-@click.command(epilog=epilog("nanoml train examples/trilepton.yaml"))
+@click.command(short_help="Train the networks.", epilog=epilog("nanoml train examples/trilepton.yaml"))
 @config_argument
 @_force
 def train(config: Path, force: bool) -> None:
@@ -21,7 +21,9 @@ def train(config: Path, force: bool) -> None:
     run_one(config, "train", force)
 
 
-@click.command(epilog=epilog("nanoml evaluate examples/trilepton.yaml"))
+@click.command(
+    short_help="Make the report of a training.", epilog=epilog("nanoml evaluate examples/trilepton.yaml")
+)
 @config_argument
 @_force
 def evaluate(config: Path, force: bool) -> None:
@@ -29,7 +31,9 @@ def evaluate(config: Path, force: bool) -> None:
     run_one(config, "evaluate", force)
 
 
-@click.command(epilog=epilog("nanoml export examples/trilepton.yaml"))
+@click.command(
+    short_help="Write the networks as one ONNX file.", epilog=epilog("nanoml export examples/trilepton.yaml")
+)
 @config_argument
 @_force
 def export(config: Path, force: bool) -> None:

@@ -181,3 +181,13 @@ def _alive(pid: int) -> bool:
             return file.read().split(")")[-1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_source_is_never_overwritten(inputs: Path) -> None:
+    task = Task("skim", "0", (str(inputs / "in0"),), (inputs / "in0",), {}, (), dict)
+    with pytest.raises(NanoMLError, match="in0: would be overwritten by skim"):
+        plan([Stage("skim", [task])], inputs)
+    (inputs / "link").symlink_to(inputs)
+    task = Task("skim", "0", (str(inputs / "in1"),), (inputs / "link" / "in1",), {}, (), dict)
+    with pytest.raises(NanoMLError, match="in1: would be overwritten"):
+        plan([Stage("skim", [task])], inputs)
