@@ -25,6 +25,7 @@ _COMMANDS = {
     "export": "MLTools.NanoML.commands.stages",
     "score": "MLTools.NanoML.commands.score",
     "attach": "MLTools.NanoML.commands.attach",
+    "validate": "MLTools.NanoML.commands.validate",
     "inspect": "MLTools.NanoML.commands.inspect",
     "config": "MLTools.NanoML.commands.config",
 }

@@ -1,0 +1,122 @@
+"""`nanoml validate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from MLTools.NanoML.commands.options import epilog, json_option
+
+__all__ = ["validate"]
+
+_TITLES = {
+    "file": "the file can be read",
+    "metadata": "the metadata are complete and agree with themselves",
+    "columns": "events have the fields and types of the metadata",
+    "collections": "collections have the fields, types and shapes of the metadata",
+    "padding": "objects come first, and padding is zero",
+    "order": "objects are sorted",
+    "truncated": "as many objects are stored as were counted",
+    "labels": "labels are those of the datasets",
+    "finite": "numbers are finite",
+    "unique": "no event is there twice",
+    "events": "there are as many events as the books say",
+    "weights": "weights are those of cross section and luminosity",
+    "sums": "weights add up to what the last cut left",
+    "cutflow": "cut flows fall from all events to those kept",
+    "books": "the books of the files add up",
+}
+_ADVICE = {
+    "finite": "Mend what makes it and convert again, or accept NaN by --allow-nan.",
+    "unique": "Look for a file that was given twice, and convert again.",
+    "cutflow": "Skim and convert again.",
+    "books": "Skim and convert again.",
+}
+_MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "skipped": ("-", "-", "dim")}
+
+
+@click.command(
+    epilog=epilog(
+        "nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5"
+    )
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--allow-nan", is_flag=True, help="Accept NaN, but nothing infinite, in features and fields of objects."
+)
+@json_option
+@click.pass_context
+def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as_json: bool) -> None:
+    """Check HDF5 files of `nanoml convert`: the events against the metadata and the books.
+
+    All checks are made, whatever fails. The exit code is 0 if all files are valid, and 1 if not.
+    """
+    from MLTools.NanoML.pipeline import import_part
+
+    validation = import_part("data_processing", "validate")
+    found = []
+    for file in files:
+        found.append(_content(validation.validate_file(file, allow_nan)))
+        if not as_json:
+            _show(found[-1])
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    if not all(content["valid"] for content in found):
+        context.exit(1)
+
+
+def _content(found: Any) -> dict[str, Any]:
+    """Findings as plain content, with every check."""
+    checks = []
+    for check, title in _TITLES.items():
+        faults = list(_faults(found, check))
+        note = found.skipped.get(check)
+        if not found.complete and check != "file":
+            note = "not reached"
+        status = "failed" if faults else "passed" if note is None else "skipped"
+        checks.append({"check": check, "title": title, "status": status, "note": note, "faults": faults})
+    return {"path": found.path, "valid": not found.faults, "events": found.events, "checks": checks}
+
+
+def _faults(found: Any, check: str) -> Iterator[dict[str, Any]]:
+    for (name, where, what), (row, times) in found.faults.items():
+        if name != check:
+            continue
+        if not where:  # said in full
+            yield {"where": None, "row": None, "times": None, "message": what}
+        elif not times:
+            message = f"{found.path}: {where}: {what}. {_ADVICE.get(check, 'Convert again.')}"
+            yield {"where": where, "row": None, "times": None, "message": message}
+        else:
+            rows = f"in row {row}" if times == 1 else f"{times:,} times, first in row {row}"
+            message = f"{found.path}: {where}: {what} ({rows}). {_ADVICE.get(check, 'Convert again.')}"
+            yield {"where": where, "row": row, "times": times, "message": message}
+
+
+def _show(content: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from MLTools.NanoML.inspection.page import Column, Page, count
+
+    console = Console()
+    page = Page(console)
+    faults = [fault["message"] for check in content["checks"] for fault in check["faults"]]
+    if content["events"] is not None:
+        page.title(content["path"])
+        page.facts([("events", count(content["events"])), ("valid", "no" if faults else "yes")])
+        pretty = 0 if console.encoding.startswith("utf") else 1
+        rows = []
+        for check in content["checks"]:
+            mark = _MARKS[check["status"]]
+            note = f" ({check['note']})" if check["status"] == "skipped" else ""
+            rows.append((Text(mark[pretty], style=mark[2]), check["check"], check["title"] + note))
+        page.table("Checks", [Column(""), Column("check"), Column("what", "rest")], rows)
+        console.print()
+    for fault in faults:
+        console.print(Text(fault, style="red"), soft_wrap=True)
+    if faults and content["events"] is not None:
+        console.print()
