@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, read_metadata
+from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, check_events_differ, open_hdf5, read_metadata
 
 __all__ = ["Table", "read"]
 
@@ -87,20 +87,21 @@ class Table:
 
 
 def read(files: Sequence[Path]) -> Table:
-    """Read the labelled events of HDF5 files into one table.
+    """Read the labelled events of HDF5 files, of one dataset each or of several, into one table.
 
     Events without a class (label -1: real data, for instance) are left out.
 
     Raises
     ------
     NanoMLError
-        The files disagree on features, classes or selection, or their events cannot be trained on.
+        The files disagree on features, classes or selection, have the same events, or cannot be trained on.
     """
     if not files:
         raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
     metadata = [read_metadata(file) for file in files]
     for file, content in zip(files[1:], metadata[1:], strict=True):
         _check_agreement(files[0], metadata[0], file, content)
+    check_events_differ(files, metadata)
     first = metadata[0]
     names = [column["name"] for column in first["features"]]
     if not names:

@@ -111,6 +111,8 @@ def stages(config: Config) -> dict[str, Stage]:
 def _training_files(config: Config) -> list[Path]:
     assert config.train is not None
     if config.train.files is None:
+        if config.convert is not None and config.convert.shuffle is not None:
+            return [Layout.of(config).hdf5_all]
         return [
             Layout.of(config).hdf5(name)
             for name, dataset in config.datasets.items()

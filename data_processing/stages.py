@@ -1,4 +1,4 @@
-"""The stages of this part, as tasks: skim, convert, score."""
+"""The stages of this part, as tasks: skim, convert, shuffle, score."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.score import ScoreJob, score_file
+from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config
@@ -21,7 +22,7 @@ from MLTools.NanoML.runner import Stage, usable_cores
 from MLTools.NanoML.selection import source_files
 from MLTools.NanoML.task import Task, source_of
 
-__all__ = ["convert_stage", "score_stage", "skim_stage", "skim_tasks", "stages"]
+__all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_tasks", "stages"]
 
 
 _READING = ("MLTools.NanoML.nanoaod", "MLTools.NanoML.rootfile", "MLTools.NanoML.books")
@@ -39,6 +40,15 @@ _CONVERT = (
     "data_processing.columns",
     "data_processing.rows",
     "data_processing.convert",
+)
+_SHUFFLE = (
+    "MLTools.NanoML.folds",
+    "MLTools.NanoML.hdf5",
+    "data_processing.alike",
+    "data_processing.blocks",
+    "data_processing.buckets",
+    "data_processing.joined",
+    "data_processing.shuffle",
 )
 _SCORE = (
     *_READING,
@@ -63,6 +73,8 @@ def stages(config: Config) -> dict[str, Stage]:
         found["skim"] = skim_stage(config, files)
     if config.convert:
         found["convert"] = convert_stage(config, files)
+        if config.convert.shuffle is not None:
+            found["shuffle"] = shuffle_stage(config)
     if config.score or (config.train and files):
         found["score"] = score_stage(config, files)
     return found
@@ -166,7 +178,8 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
-        settings.pop("memory")
+        for key in ("memory", "shuffle"):
+            settings.pop(key, None)
         settings["dataset"].pop("files")
         tasks.append(
             Task(
@@ -221,6 +234,35 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         label = f"class {sample['class']}" if sample["class"] else "data" if sample["is_data"] else "no class"
         lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
         lines += truncation_lines(name, metadata)
+    return lines
+
+
+def shuffle_stage(config: Config) -> Stage:
+    """One HDF5 file of all datasets that have a class."""
+    assert config.convert is not None
+    assert config.convert.shuffle is not None
+    layout, seed = Layout.of(config), config.convert.shuffle
+    sources = [layout.hdf5(name) for name, dataset in config.datasets.items() if dataset.class_ is not None]
+    compression = config.convert.compression or "none"
+    job = ShuffleJob(sources, layout.hdf5_all, seed, compression=compression)
+    task = Task(
+        "shuffle",
+        "all",
+        tuple(str(path) for path in sources),
+        (job.output,),
+        {"shuffle": seed, "compression": compression},
+        source_of(*_SHUFFLE),
+        functools.partial(shuffle_files, job),
+    )
+    return Stage("shuffle", [task], summary=shuffle_summary)
+
+
+def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events of the file; `done` is its metadata."""
+    lines = []
+    for name, metadata in done.items():
+        events = sum(dataset["books"]["selected"] for dataset in metadata["datasets"])
+        lines.append(f"{name}: {events:,} events of {len(metadata['datasets'])} datasets")
     return lines
 
 

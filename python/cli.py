@@ -20,6 +20,7 @@ _COMMANDS = {
     "run": "MLTools.NanoML.commands.run",
     "skim": "MLTools.NanoML.commands.skim",
     "convert": "MLTools.NanoML.commands.convert",
+    "shuffle": "MLTools.NanoML.commands.shuffle",
     "train": "MLTools.NanoML.commands.stages",
     "evaluate": "MLTools.NanoML.commands.stages",
     "export": "MLTools.NanoML.commands.stages",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "IDENTIFIERS",
     "METADATA",
     "SCHEMA",
+    "check_events_differ",
     "new_hdf5",
     "open_hdf5",
     "read_metadata",
@@ -96,11 +97,14 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     import h5py
 
     with _Disk(path, "w+") as disk:
-        with h5py.File(disk, "w") as hdf5:
-            yield hdf5
-            if disk.failure:
-                raise disk.failure
-        if disk.failure:
+        try:
+            with h5py.File(disk, "w") as hdf5:
+                yield hdf5
+        except (OSError, RuntimeError):
+            if disk.failure is None:
+                raise
+        # what HDF5 says of a file that lost a part of itself only hides the reason
+        if disk.failure is not None:
             raise disk.failure
 
 
@@ -142,3 +146,32 @@ def write_metadata(file: Any, content: dict[str, Any]) -> None:
     file.attrs["schema"] = SCHEMA
     file.attrs["creator"] = content["creator"]
     file[EVENTS].attrs.create("classes", content["classes"] or [""], dtype=text)
+
+
+def check_events_differ(
+    paths: Sequence[str | os.PathLike[str]], contents: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse files made from the same ROOT file, as are a shuffled file and one of those that it was made of.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    contents
+        What they say of themselves.
+
+    Raises
+    ------
+    NanoMLError
+        Two have events of the same ROOT file.
+    """
+    owner: dict[str, int] = {}
+    for number, content in enumerate(contents):
+        for dataset in content["datasets"]:
+            for file in dataset["books"]["files"]:
+                other = owner.setdefault(file["file"], number)
+                if other != number:
+                    raise NanoMLError(
+                        f"{os.fspath(paths[number])}: has events of {file['file']}, which {os.fspath(paths[other])} has, "
+                        "too: they would count twice. Leave one of the two out."
+                    )

@@ -41,6 +41,11 @@ class Layout:
         return self.workdir / "hdf5" / f"{dataset}.h5"
 
     @property
+    def hdf5_all(self) -> Path:
+        """The HDF5 file of all datasets with a class, where they are shuffled."""
+        return self.hdf5("all")
+
+    @property
     def training(self) -> Path:
         """Directory of the training, with its report."""
         return self.workdir / "training"

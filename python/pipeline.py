@@ -13,19 +13,16 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.progress import say
 from MLTools.NanoML.runner import Planned, Stage, locked, plan, run
+from MLTools.NanoML.stages import PARTS, STAGES
 
-__all__ = ["STAGES", "between", "execute", "import_part", "pipeline_stages", "planned"]
+__all__ = ["between", "execute", "import_part", "pipeline_stages", "planned"]
 
-_PARTS = {"data_processing": ("skim", "convert", "score"), "ML_processing": ("train", "evaluate", "export")}
 _EXTRAS = {"data_processing": "data", "ML_processing": "train"}
-
-STAGES = ("skim", "convert", "train", "evaluate", "export", "score")
-"""All stages, in order."""
 
 
 def part_of(stage: str) -> str:
     """The part of NanoML that has a stage."""
-    return next(part for part, names in _PARTS.items() if stage in names)
+    return next(part for part, names in PARTS.items() if stage in names)
 
 
 def import_part(part: str, module: str) -> Any:
@@ -39,7 +36,7 @@ def import_part(part: str, module: str) -> Any:
     try:
         return importlib.import_module(f"{part}.{module}")
     except ModuleNotFoundError as problem:
-        stages = ", ".join(_PARTS[part])
+        stages = ", ".join(PARTS[part])
         if (problem.name or "").split(".")[0] == part:
             raise NanoMLError(
                 f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."

@@ -28,7 +28,7 @@ def json_option(function: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
 
 
-def config_only(files: tuple[str, ...], needs: str) -> Path:
+def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
     """The configuration, where a command was given no option to work without one.
 
     Raises
@@ -37,7 +37,7 @@ def config_only(files: tuple[str, ...], needs: str) -> Path:
         The argument is not one YAML file.
     """
     if len(files) != 1 or Path(files[0]).suffix not in (".yaml", ".yml"):
-        raise click.UsageError(f"Give one configuration (a .yaml file), or ROOT files with {needs}.")
+        raise click.UsageError(f"Give one configuration (a .yaml file), or {kind} files with {needs}.")
     return Path(files[0])
 
 

@@ -9,10 +9,9 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog, json_option
+from MLTools.NanoML.stages import STAGES
 
 __all__ = ["run"]
-
-_STAGES = ("skim", "convert", "train", "evaluate", "export", "score")
 
 
 @click.command(
@@ -20,15 +19,15 @@ _STAGES = ("skim", "convert", "train", "evaluate", "export", "score")
     epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
 )
 @config_argument
-@click.option("--from", "first", type=click.Choice(_STAGES), help="First stage; default: skim.")
-@click.option("--to", "last", type=click.Choice(_STAGES), help="Last stage; default: score.")
+@click.option("--from", "first", type=click.Choice(STAGES), help="First stage; default: skim.")
+@click.option("--to", "last", type=click.Choice(STAGES), help="Last stage; default: score.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--force", is_flag=True, help="Do all of it again, also what is up to date.")
 @json_option
 def run(
     config: Path, first: Optional[str], last: Optional[str], dry_run: bool, force: bool, as_json: bool
 ) -> None:
-    """Run the stages skim, convert, train, evaluate, export, score of an analysis.
+    """Run the stages skim, convert, shuffle, train, evaluate, export, score of an analysis.
 
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
     configuration, or of the code. It may be interrupted at any moment; the same command goes on.

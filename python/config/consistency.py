@@ -16,7 +16,7 @@ __all__ = ["contradictions"]
 
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are each right."""
-    checks = (_names, _objects, _data, _cross_sections, _luminosity, _sections, _training, _signal)
+    checks = (_names, _objects, _data, _cross_sections, _luminosity, _sections, _shuffle, _training, _signal)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -81,6 +81,22 @@ def _sections(config: Config) -> Iterator[Problem]:
             yield (section,), 'there are no datasets to read. Add some under "datasets:"'
     if config.score is not None and config.score.files is None:
         yield ("score",), 'there is nothing to score. Add datasets or "score.files"'
+
+
+def _shuffle(config: Config) -> Iterator[Problem]:
+    if config.convert is None or config.convert.shuffle is None or not config.datasets:
+        return
+    if not config.classes:
+        yield (
+            ("convert", "shuffle"),
+            'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them',
+        )
+    for name in config.datasets:
+        if name.lower() == "all":
+            yield (
+                ("datasets", name),
+                "the file of all datasets, which convert.shuffle makes, has this name. Rename it",
+            )
 
 
 def _training(config: Config) -> Iterator[Problem]:

@@ -160,6 +160,15 @@ class Convert:
     memory: int = field(
         default=100, metadata={"doc": "How much the events at work may take [MB].", "minimum": 1}
     )
+    shuffle: Optional[int] = field(
+        default=None,
+        metadata={
+            "doc": "Seed: all datasets go into one file, in random order, which training reads at one go; "
+            "without it each dataset has a file of its own.",
+            "minimum": 0,
+            "maximum": 2**32 - 1,
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ML_processing import data
 from ML_processing.data import read
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.hdf5 import read_metadata
 
 Toy = Callable[..., Path]
 
@@ -43,6 +45,36 @@ def test_joins_files(files: list[Path]) -> None:
     expected = fold_of(table.identifiers[0], table.identifiers[1], joined, 5)
     assert np.array_equal(table.folds(5), expected)
     assert [dataset["name"] for dataset in table.datasets] == [file.stem for file in files]
+
+
+def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_path: Path) -> None:
+    rows = np.concatenate([rows_of(file) for file in files])
+    order = np.random.default_rng(3).permutation(len(rows))
+    metadata = [read_metadata(file) for file in files]
+    datasets = [dataset for content in metadata for dataset in content["datasets"]]
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["events"] = rows[order]
+        file["metadata"] = json.dumps({**metadata[0], "datasets": datasets, "shuffled": {"seed": 3}})
+    together, apart = read([tmp_path / "all.h5"]), read(files)
+    assert np.array_equal(together.features, apart.features[order], equal_nan=True)
+    assert np.array_equal(together.labels, apart.labels[order])
+    assert np.array_equal(together.weights, apart.weights[order])
+    assert np.array_equal(together.folds(5), apart.folds(5)[order])
+    assert together.datasets == apart.datasets
+    assert together.notes == apart.notes
+
+
+def test_refuses_files_that_have_the_same_events(toy: Toy) -> None:
+    paths = [toy(), toy("again.h5")]
+    for path in paths:
+        with h5py.File(path, "r+") as file:
+            content = json.loads(file["metadata"].asstr()[()])
+            content["datasets"][0]["books"]["files"] = [{"file": "/skims/0.root"}]
+            del file["metadata"]
+            file["metadata"] = json.dumps(content)
+    assert len(read(paths[:1])) == 600
+    with pytest.raises(NanoMLError, match=r"again.h5: has events of /skims/0.root, which .*toy.h5 has, too"):
+        read(paths)
 
 
 def test_reads_in_pieces(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.atomic import make_directory, remove_leftovers, replacing, write_json
+from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, replacing, write_json
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -33,7 +33,9 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / ".0.part-4711.root").write_text("half")
     (tmp_path / "sub" / "0.root").write_text("whole")
-    assert remove_leftovers(tmp_path) == 1
+    aside_of(tmp_path / "sub" / "0.root", "scratch").mkdir()
+    (aside_of(tmp_path / "sub" / "0.root", "scratch") / "file").write_text("half")
+    assert remove_leftovers(tmp_path) == 2
     assert os.listdir(tmp_path / "sub") == ["0.root"]
 
 

@@ -32,6 +32,8 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         TWO + CONVERT + "train:\n",
         TWO + CONVERT + "train: {signal: WZ}\nexport:\nscore:\n",
         TWO + CONVERT + "train: {folds: 1}\n",
+        TWO + "  all: {files: c}\n" + CONVERT,
+        TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n",
         TWO + "score: {model: m.onnx}\n",
         "export: {cmssw: CMSSW_14_0_X}",
         "score: {files: a.root}",
@@ -52,6 +54,15 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                 'a.yaml:4: convert.objects.Jet: takes "max" or "quantile", one of them, as in "max: 6".',
             )
             for most in ("", ", max: 2, quantile: 0.9")
+        ),
+        (
+            TWO + "  All: {files: c}\nconvert: {features: a, shuffle: 1}\n",
+            "a.yaml:4: datasets.All: the file of all datasets, which convert.shuffle makes, has this name. Rename it.",
+        ),
+        (
+            "datasets:\n  a: {files: b}\nconvert:\n  features: a\n  shuffle: 1\n",
+            "a.yaml:5: convert.shuffle: takes the datasets with a class, and none has one. Remove this, or add "
+            '"class: ..." to them.',
         ),
         (
             "datasets:\n  WZ: {files: a}\n  wz: {files: b}\n",
