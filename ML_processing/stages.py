@@ -14,7 +14,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.runner import Stage
-from MLTools.NanoML.task import Task, source_of
+from MLTools.NanoML.task import Task, code_hash, source_of
 
 __all__ = ["stages"]
 
@@ -74,7 +74,7 @@ def stages(config: Config) -> dict[str, Stage]:
         inputs,
         (trained,),
         settings,
-        source_of(*_TRAIN),
+        code_hash(source_of(*_TRAIN)),
         functools.partial(_train, files, config.train, run),
         memory=(trained,),
     )
@@ -86,7 +86,7 @@ def stages(config: Config) -> dict[str, Stage]:
         (str(trained), *inputs),
         report,
         signal,
-        source_of(*_EVALUATE),
+        code_hash(source_of(*_EVALUATE)),
         functools.partial(_evaluate, run, files),
     )
     export_config = Export(config.export.cmssw if config.export else None, layout.name)
@@ -98,7 +98,7 @@ def stages(config: Config) -> dict[str, Stage]:
         (str(trained), *inputs),
         models,
         named,
-        (*source_of(*_EXPORT), Path(__file__).with_name("releases.json")),
+        code_hash((*source_of(*_EXPORT), Path(__file__).with_name("releases.json"))),
         functools.partial(_export, run, layout.model, export_config),
     )
     return {

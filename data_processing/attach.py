@@ -26,7 +26,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.runner import RECORDS, Stage
-from MLTools.NanoML.task import Task, source_of
+from MLTools.NanoML.task import Task, code_hash, source_of
 
 __all__ = ["AttachJob", "attach_file", "attach_stages"]
 
@@ -119,6 +119,8 @@ def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
     allowed = {"missing": job.missing is not None, "partial": job.partial}
     value = {"missing": None if job.missing is None else str(job.missing), "compression": job.compression}
 
+    code = code_hash(source_of(*_CODE))
+
     def task(
         stage: str,
         of: str,
@@ -129,7 +131,7 @@ def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
         *given: Any,
     ) -> Task:
         does = functools.partial(work, *given, output)
-        return Task(stage, of, tuple(map(str, inputs)), (output,), settings, source_of(*_CODE), does)
+        return Task(stage, of, tuple(map(str, inputs)), (output,), settings, code, does)
 
     indexing = task(
         "index",

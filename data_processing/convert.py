@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import h5py
 import numpy as np
 
 from data_processing.blocks import BlockWriter
@@ -20,7 +18,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import EVENTS, METADATA, SCHEMA, new_hdf5
+from MLTools.NanoML.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
 from MLTools.NanoML.progress import Bar, progress
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.runner import usable_cores
@@ -34,7 +32,6 @@ __all__ = [
 
 _COUNTED_AT_ONCE = 1_000_000  # events
 _MOST_OPEN = 8
-_TEXT = h5py.string_dtype("utf-8")
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
                 f"{job.output}: {written} events were written of {entries}. Nothing is kept: run it again."
             )
         metadata = _metadata(job, columns, books, lost)
-        _describe(file, writers[EVENTS].dataset, metadata)
+        write_metadata(file, metadata)
     return metadata
 
 
@@ -315,13 +312,6 @@ def _metadata(
             }
         ],
     }
-
-
-def _describe(file: h5py.File, events: h5py.Dataset, metadata: dict[str, Any]) -> None:
-    file.create_dataset(METADATA, data=json.dumps(metadata), dtype=_TEXT)
-    file.attrs["schema"] = SCHEMA
-    file.attrs["creator"] = metadata["creator"]
-    events.attrs.create("classes", metadata["classes"] or [""], dtype=_TEXT)
 
 
 def truncation_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
 from MLTools.NanoML.selection import source_files
-from MLTools.NanoML.task import Task, source_of
+from MLTools.NanoML.task import Task, code_hash, source_of
 
 __all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_tasks", "stages"]
 
@@ -100,12 +100,12 @@ def skim_tasks(
     prefix
         Of the tasks' names: the dataset.
     """
-    sources = (*source_of(*_SKIM), *source_files(load_selection(settings["selection"], base)))
+    code = code_hash((*source_of(*_SKIM), *source_files(load_selection(settings["selection"], base))))
     tasks = []
     for file, name in output_names(list(files)).items():
         job = SkimJob(file, directory / name, base=str(base), chunk=chunk, **settings)
         work = functools.partial(skim_file, job)
-        tasks.append(Task("skim", prefix + Path(name).stem, (file,), (job.output,), settings, sources, work))
+        tasks.append(Task("skim", prefix + Path(name).stem, (file,), (job.output,), settings, code, work))
     return tasks
 
 
@@ -161,6 +161,7 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
     survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
     tasks = []
+    code = code_hash(source_of(*_CONVERT))
     for name, paths in groups.items():
         dataset = config.datasets[name]
         job = ConvertJob(
@@ -188,7 +189,7 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
                 survey or tuple(paths),
                 (job.output,),
                 settings,
-                source_of(*_CONVERT),
+                code,
                 functools.partial(convert_files, job),
             )
         )
@@ -216,13 +217,12 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
         drop=list(job.drop), objects={name: asdict(wanted) for name, wanted in job.objects.items()}
     )
     tasks = []
+    code = code_hash(source_of(*_CONVERT))
     for file, name in output_names(list(files), ".h5").items():
         one = replace(job, sources=(file,), output=directory / name, survey=tuple(files))
         inputs = tuple(files) if any(wanted.quantile for wanted in job.objects.values()) else (file,)
         work = functools.partial(convert_files, one)
-        tasks.append(
-            Task("convert", Path(name).stem, inputs, (one.output,), settings, source_of(*_CONVERT), work)
-        )
+        tasks.append(Task("convert", Path(name).stem, inputs, (one.output,), settings, code, work))
     return tasks
 
 
@@ -251,7 +251,7 @@ def shuffle_stage(config: Config) -> Stage:
         tuple(str(path) for path in sources),
         (job.output,),
         {"shuffle": seed, "compression": compression},
-        source_of(*_SHUFFLE),
+        code_hash(source_of(*_SHUFFLE)),
         functools.partial(shuffle_files, job),
     )
     return Stage("shuffle", [task], summary=shuffle_summary)
@@ -283,6 +283,7 @@ def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
 def score_tasks(files: Sequence[str], directory: Path, model: Path, prefix: str = "") -> list[Task]:
     """One task for each file to be scored; parameters as in `skim_tasks`."""
     tasks = []
+    code = code_hash(source_of(*_SCORE))
     for file, name in output_names(list(files)).items():
         job = ScoreJob(file, directory / name, model)
         work = functools.partial(score_file, job)
@@ -293,7 +294,7 @@ def score_tasks(files: Sequence[str], directory: Path, model: Path, prefix: str 
                 (file, str(model)),
                 (job.output,),
                 {},
-                source_of(*_SCORE),
+                code,
                 work,
             )
         )

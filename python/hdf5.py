@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import IDENTIFIERS
 
 __all__ = [
     "EVENTS",
@@ -26,8 +27,6 @@ __all__ = [
 SCHEMA = 1
 EVENTS = "events"
 METADATA = "metadata"
-IDENTIFIERS = ("run", "luminosityBlock", "event")
-"""What identifies an event; the first fields of `events`."""
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> Any:

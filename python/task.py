@@ -47,7 +47,7 @@ class Task:
     settings
         All settings that its result depends on, as JSON could hold them.
     code
-        Source files that its result depends on.
+        `code_hash` of the source files that its result depends on; the tasks of a stage share it.
     work
         Does it, and returns a summary for the record. It must be picklable.
     memory
@@ -60,7 +60,7 @@ class Task:
     inputs: tuple[str, ...]
     outputs: tuple[Path, ...]
     settings: Mapping[str, Any]
-    code: tuple[Path, ...]
+    code: str
     work: Callable[[], Mapping[str, Any]] = field(compare=False)
     memory: tuple[Path, ...] = ()
 
@@ -128,7 +128,7 @@ def write_record(
         "inputs": inputs,
         "outputs": [_stamp(str(path)) for path in task.outputs],
         "settings": dict(task.settings),
-        "code": code_hash(task.code),
+        "code": task.code,
         "version": __version__,
         "summary": dict(summary),
         "seconds": round(seconds, 3),
@@ -222,7 +222,7 @@ def _short(value: Any) -> str:
 
 
 def _changed_code(task: Task, record: Mapping[str, Any]) -> Optional[str]:
-    if record["code"] == code_hash(task.code):
+    if record["code"] == task.code:
         return None
     if record["version"] != __version__:
         return f"NanoML {__version__} does it differently from {record['version']}, which did it before"

@@ -38,7 +38,7 @@ def stage(directory: Path, name: str, before: str, numbers: range, workers: int 
     for number in numbers:
         source, output = directory / f"{before}{number}", directory / f"{name}{number}"
         work = functools.partial(copy, source, output)
-        tasks.append(Task(name, str(number), (str(source),), (output,), {}, (Path(__file__),), work))
+        tasks.append(Task(name, str(number), (str(source),), (output,), {}, "a1b2", work))
     return Stage(name, tasks, workers, lambda done: [f"{sum(each['size'] for each in done.values())} bytes"])
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_dies_is_reported(inputs: Path) -> None:
 def test_two_tasks_of_one_output_are_refused(inputs: Path) -> None:
     with pytest.raises(NanoMLError, match="is made both by a 0 and by a 0|is made both by a 0 and by c 0"):
         first = stage(inputs, "a", "in", range(1))
-        second = Stage("c", [Task("c", "0", (), first.tasks[0].outputs, {}, (), dict)])
+        second = Stage("c", [Task("c", "0", (), first.tasks[0].outputs, {}, "", dict)])
         plan([first, second], inputs)
 
 
@@ -148,7 +148,7 @@ def work(number):
 
 if __name__ == "__main__":
     base = Path(sys.argv[1])
-    tasks = [Task("a", str(n), (), (base / f"out{n}",), {}, (), functools.partial(work, n)) for n in range(2)]
+    tasks = [Task("a", str(n), (), (base / f"out{n}",), {}, "", functools.partial(work, n)) for n in range(2)]
     run(plan([Stage("a", tasks, 2)], base), base)
 """
 
@@ -184,10 +184,10 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_source_is_never_overwritten(inputs: Path) -> None:
-    task = Task("skim", "0", (str(inputs / "in0"),), (inputs / "in0",), {}, (), dict)
+    task = Task("skim", "0", (str(inputs / "in0"),), (inputs / "in0",), {}, "", dict)
     with pytest.raises(NanoMLError, match="in0: would be overwritten by skim"):
         plan([Stage("skim", [task])], inputs)
     (inputs / "link").symlink_to(inputs)
-    task = Task("skim", "0", (str(inputs / "in1"),), (inputs / "link" / "in1",), {}, (), dict)
+    task = Task("skim", "0", (str(inputs / "in1"),), (inputs / "link" / "in1",), {}, "", dict)
     with pytest.raises(NanoMLError, match="in1: would be overwritten"):
         plan([Stage("skim", [task])], inputs)

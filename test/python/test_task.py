@@ -8,7 +8,7 @@ import pytest
 
 from MLTools.NanoML import task as task_module
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.task import Task, code_hash, read_record, reason_to_run, stamps, write_record
 
 
 def make(directory: Path, **changes: Any) -> Task:
@@ -19,7 +19,7 @@ def make(directory: Path, **changes: Any) -> Task:
         "inputs": (str(directory / "in.root"),),
         "outputs": (directory / "out.root",),
         "settings": {"keep": ["MET_*"]},
-        "code": (directory / "code.py",),
+        "code": code_hash([directory / "code.py"]),
         "work": dict,
     }
     return Task(**{**settings, **changes})
@@ -60,6 +60,7 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     assert reason_to_run(task, records, ()) == f"{task.outputs[0]} is missing"
     done(tmp_path, task)
     (tmp_path / "code.py").write_text("new = True\n")
+    task = make(tmp_path)
     assert reason_to_run(task, records, ()) == "the code that does it was changed"
     monkeypatch.setattr(task_module, "__version__", "9.0")
     assert "NanoML 9.0 does it differently from" in str(reason_to_run(task, records, ()))
