@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["BlockWriter", "gzip_level"]
+__all__ = ["BlockWriter", "Rows", "gzip_level"]
+
+Rows = Mapping[str, NDArray[Any]]  # a column for each field
 
 _BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for a reader that takes blocks at random
 _BLOCK_ROWS = 4096
@@ -79,35 +82,37 @@ class BlockWriter:
         self.dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
         self._threads, self._ahead = threads, ahead
         self._waiting: deque[tuple[int, Future[bytes]]] = deque()
-        self._pending: list[NDArray[Any]] = []
+        self._pending: list[Rows] = []
         self._pending_rows = 0
         self._row = 0
 
-    def write(self, rows: NDArray[Any]) -> None:
-        """Add rows, shape (any, ...); they must not be changed afterwards."""
-        size = self._rows_of_block
-        if self._pending_rows:
-            missing = size - self._pending_rows
-            self._pend(rows[:missing])
-            rows = rows[missing:]
-            if self._pending_rows == size:
-                self._submit(np.concatenate(self._pending))
-                self._pending, self._pending_rows = [], 0
-        whole = len(rows) // size * size
-        for start in range(0, whole, size):
-            self._submit(rows[start : start + size])
-        self._pend(rows[whole:])
+    def write(self, rows: Union[Rows, NDArray[Any]]) -> None:
+        """Add rows.
 
-    def _pend(self, rows: NDArray[Any]) -> None:
-        if len(rows):
-            self._pending.append(rows.copy())  # a view would keep all rows that it was cut from
-            self._pending_rows += len(rows)
+        Parameters
+        ----------
+        rows
+            A column for each field, shape (any, ...), or one array with these fields; they must not be changed
+            afterwards.
+        """
+        columns = {name: rows[name] for name in self.dataset.dtype.names}
+        size, stop = self._rows_of_block, len(next(iter(columns.values())))
+        start = 0
+        while stop - start >= size - self._pending_rows:
+            end = start + size - self._pending_rows
+            self._pending.append(_cut(columns, start, end))
+            self._submit(size)
+            start = end
+        if start < stop:  # a view would keep all rows that it was cut from
+            self._pending.append({name: column[start:stop].copy() for name, column in columns.items()})
+            self._pending_rows += stop - start
 
-    def _submit(self, block: NDArray[Any]) -> None:
-        self._waiting.append(
-            (self._row, self._threads.submit(_encode, block, self._rows_of_block, self._level))
-        )
-        self._row += len(block)
+    def _submit(self, length: int) -> None:
+        shape = (self._rows_of_block, *self.dataset.shape[1:])
+        encoded = self._threads.submit(_encode, self._pending, self.dataset.dtype, shape, self._level)
+        self._waiting.append((self._row, encoded))
+        self._pending, self._pending_rows = [], 0
+        self._row += length
         while len(self._waiting) > self._ahead:
             self._write_first()
 
@@ -119,11 +124,14 @@ class BlockWriter:
     def finish(self) -> int:
         """Write what is left; return the number of rows written."""
         if self._pending:
-            self._submit(np.concatenate(self._pending))
-            self._pending, self._pending_rows = [], 0
+            self._submit(self._pending_rows)
         while self._waiting:
             self._write_first()
         return self._row
+
+
+def _cut(columns: Rows, start: int, stop: int) -> Rows:
+    return {name: column[start:stop] for name, column in columns.items()}
 
 
 def _rows_of_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -131,12 +139,18 @@ def _rows_of_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(bytes_of_row, 1), max(shape[0], 1)))
 
 
-def _encode(block: NDArray[Any], rows: int, level: int | None) -> bytes:
+def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
     """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
-    if len(block) < rows:  # HDF5 has only whole blocks
-        block = np.concatenate([block, np.zeros((rows - len(block), *block.shape[1:]), block.dtype)])
-    raw = np.ascontiguousarray(block)
+    planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)  # HDF5 has only whole blocks
+    for name, (kind, start, *_) in (dtype.fields or {}).items():
+        position = 0
+        for part in parts:
+            raw = np.ascontiguousarray(part[name]).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize)
+            planes[start : start + kind.itemsize, position : position + len(raw)] = raw.T
+            position += len(raw)
     if level is None:
-        return raw.tobytes()
-    shuffled = raw.reshape(-1).view(np.uint8).reshape(-1, raw.dtype.itemsize).T.tobytes()
-    return zlib.compress(shuffled, level)
+        return planes.T.tobytes()
+    # bytes of equal significance repeat, or do not: to look for longer patterns takes longer and finds nothing
+    strategy = zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY
+    deflate = zlib.compressobj(level, strategy=strategy)
+    return deflate.compress(planes) + deflate.flush()

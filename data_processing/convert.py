@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -182,15 +182,30 @@ def _write(
     lost = dict.fromkeys(reader.columns.objects, (0, 0))
     for source in job.sources:
         file = opened(source)
-        for start, stop in file.ranges(reader.branches, most):
-            rows, counts = reader.read(file, start, stop)
+        for length, arrays in _read_ahead(file, reader.branches, most):
+            rows, counts = reader.rows(arrays, length, source)
             for name, writer in writers.items():
                 writer.write(rows[name])
             lost = {
                 name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()
             }
-            bar.advance(stop - start)
+            bar.advance(length)
     return lost
+
+
+def _read_ahead(
+    file: RootFile, branches: Sequence[str], most: int
+) -> Iterator[tuple[int, dict[str, ak.Array]]]:
+    """Ranges of events, by their lengths and arrays; the next is read while this one is written."""
+    # all branches at once: what uproot does for each call takes longer than reading a branch
+    with ThreadPoolExecutor(1) as thread:
+        following = None
+        for start, stop in file.ranges(branches, most):
+            current, following = following, (stop - start, thread.submit(file.read, branches, start, stop))
+            if current:
+                yield current[0], current[1].result()
+        if following:
+            yield following[0], following[1].result()
 
 
 def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,10 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.blocks import Rows
 from data_processing.columns import IDENTIFIER_TYPES, VALID, Columns
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS
-from MLTools.NanoML.rootfile import RootFile
 
 __all__ = ["RowReader"]
 
@@ -21,7 +22,7 @@ _HEADER_LIMIT = 60_000  # bytes; HDF5 cannot describe a compound type that takes
 
 @dataclass(frozen=True)
 class RowReader:
-    """Makes rows of all datasets from a range of a file's events.
+    """Makes rows of all datasets from arrays of a range of events.
 
     Attributes
     ----------
@@ -73,30 +74,36 @@ class RowReader:
         objects = sum(dtypes[name].itemsize * most for name, most in self.columns.max.items())
         return dtypes[EVENTS].itemsize + objects
 
-    def read(
-        self, file: RootFile, start: int, stop: int
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[int, int]]]:
+    def rows(
+        self, arrays: Mapping[str, ak.Array], length: int, path: str
+    ) -> tuple[dict[str, Rows], dict[str, tuple[int, int]]]:
         """Rows of a range of events.
+
+        Parameters
+        ----------
+        arrays
+            All `branches` of these events, by their names.
+        length
+            Number of events.
+        path
+            The file that they are from, for messages.
 
         Returns
         -------
-        For each dataset its rows, shape (events,) or (events, max); and for each collection how many objects there
+        For each dataset its columns, shape (events,) or (events, max); and for each collection how many objects there
         were, and how many were cut off.
 
         Raises
         ------
         NanoMLError
-            The file cannot be read, or a value does not fit into the reduced precision that was asked for.
+            A value does not fit into the reduced precision that was asked for, or branches of one collection have
+            different lengths.
         """
-        dtypes, length = self.dtypes, stop - start
-        # all at once: what uproot does for each call takes longer than reading a branch
-        arrays = file.read(self.branches, start, stop)
-        rows = {EVENTS: np.zeros(length, dtypes[EVENTS])}
-        self._fill_events(rows[EVENTS], arrays, file)
+        dtypes = self.dtypes
+        rows: dict[str, Rows] = {EVENTS: self._events(dtypes[EVENTS], arrays, length, path)}
         counts = {}
-        for name, most in self.columns.max.items():
-            rows[name] = np.zeros((length, most), dtypes[name])
-            counts[name] = self._fill_objects(rows[name].reshape(-1), name, arrays, file)
+        for name in self.columns.max:
+            rows[name], counts[name] = self._objects(dtypes[name], name, arrays, path)
         return rows, counts
 
     @property
@@ -107,34 +114,40 @@ class RowReader:
         names += [branch.name for members in self.columns.objects.values() for branch in members.values()]
         return list(dict.fromkeys(names))
 
-    def _fill_events(self, rows: NDArray[Any], arrays: dict[str, ak.Array], file: RootFile) -> None:
+    def _events(self, dtype: np.dtype[Any], arrays: Mapping[str, ak.Array], length: int, path: str) -> Rows:
+        columns: dict[str, NDArray[Any]] = {}
         for name in (*IDENTIFIER_TYPES, "genWeight"):
             if name in arrays:
-                rows[name] = ak.to_numpy(arrays[name])
+                columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
         for name, feature in self.columns.features.items():
             values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
-            _assign(rows, name, values if feature.component is None else values[:, feature.component], file)
-        rows["label"] = self.label
+            values = values if feature.component is None else values[:, feature.component]
+            columns[name] = _stored(values, dtype[name], name, path)
+        columns["label"] = np.full(length, self.label, dtype["label"])
         if self.weight is not None:
-            rows["weight"] = self.weight * (1.0 if self.is_data else rows["genWeight"].astype(np.float64))
+            per_event = 1.0 if self.is_data else columns["genWeight"].astype(np.float64)
+            columns["weight"] = np.full(length, self.weight * per_event, dtype["weight"])
+        return columns
 
-    def _fill_objects(
-        self, rows: NDArray[Any], name: str, arrays: dict[str, ak.Array], file: RootFile
-    ) -> tuple[int, int]:
+    def _objects(
+        self, dtype: np.dtype[Any], name: str, arrays: Mapping[str, ak.Array], path: str
+    ) -> tuple[Rows, tuple[int, int]]:
         most, order = self.columns.max[name], self.columns.order[name]
         by = self.columns.order_branch(name)
         counts = _counts(arrays[by])
         key = _flat(arrays[by]) if order else None
         source, target = _places(counts, key, most, bool(order and order.startswith("-")))
-        rows[VALID][target] = True
+        shape, total = (len(counts), most), int(counts.sum())
+        columns = {VALID: _padded(np.ones(len(target), bool), target, shape)}
         for field, branch in self.columns.objects[name].items():
             values = _flat(arrays[branch.name])
-            if len(values) != counts.sum():
+            if len(values) != total:
                 raise NanoMLError(
-                    f"{file.path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
+                    f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
                 )
-            _assign(rows, field, values[source], file, target)
-        return int(counts.sum()), int(counts.sum()) - len(target)
+            picked = values if source is None else values[source]
+            columns[field] = _padded(_stored(picked, dtype[field], field, path), target, shape)
+        return columns, (total, total - len(target))
 
 
 def _flat(array: ak.Array) -> NDArray[Any]:
@@ -155,41 +168,43 @@ def _counts(array: ak.Array) -> NDArray[np.int64]:
 
 def _places(
     counts: NDArray[np.int64], key: NDArray[Any] | None, most: int, descending: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the objects that are kept come from (in the flat input) and go to (in the flat, padded rows)."""
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Where the objects that are kept come from (in the flat input; None: all, in order) and go to (in the padded rows)."""
     event = np.repeat(np.arange(len(counts)), counts)
     source = np.arange(len(event))
-    rank = source - np.repeat(np.cumsum(counts) - counts, counts)
+    shift = np.arange(len(counts)) * most - (np.cumsum(counts) - counts)
+    target = source + np.repeat(shift, counts)
+    in_order = True
     if key is not None and len(key):
         value = -key.astype(np.float64) if descending else key
         # NanoAOD is mostly sorted already
-        if not np.all((np.diff(value) >= 0) | (np.diff(event) > 0)):
+        in_order = bool(np.all((np.diff(value) >= 0) | (np.diff(event) > 0)))
+        if not in_order:
             source = np.lexsort((value, event))
-    kept = rank < most
-    return source[kept], event[kept] * most + rank[kept]
+    if len(counts) and counts.max() > most:
+        kept = target < (event + 1) * most
+        return source[kept], target[kept]
+    return None if in_order else source, target
 
 
-def _assign(
-    rows: NDArray[Any],
-    field: str,
-    values: NDArray[Any],
-    file: RootFile,
-    target: NDArray[np.int64] | None = None,
-) -> None:
-    wanted = rows.dtype[field]
-    if wanted == np.float16 and values.dtype != np.float16:
+def _padded(values: NDArray[Any], target: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[Any]:
+    padded = np.zeros(shape, values.dtype)
+    padded.reshape(-1)[target] = values
+    return padded
+
+
+def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -> NDArray[Any]:
+    """Values in the type that they are stored in."""
+    if dtype == np.float16 and values.dtype != np.float16:
         with np.errstate(over="ignore"):
             halved = values.astype(np.float16)
         lost = int((np.isinf(halved) & np.isfinite(values)).sum())
         if lost:
             raise NanoMLError(
-                f"{file.path}: {field}: {lost} values are beyond 65504, the largest of float16. Take it out of float16."
+                f"{path}: {field}: {lost} values are beyond 65504, the largest of float16. Take it out of float16."
             )
-        values = halved
-    if target is None:
-        rows[field] = values
-    else:
-        rows[field][target] = values
+        return halved
+    return values.astype(dtype, copy=False)
 
 
 def _checked_dtype(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
