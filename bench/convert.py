@@ -1,8 +1,10 @@
-"""Conversion of many padded branches, against reading the same branches with uproot.
+"""Conversion, against reading the same branches with uproot.
 
-    python bench/convert.py [--events 50000] [--compression gzip:1]
+    python bench/convert.py [--events 50000] [--files 1] [--compression gzip:1]
 
-Each side is a process of its own, so that memory is its own.
+Two inputs: a file of 720 branches, all converted, collections padded; and a skim by the trilepton selection with ten
+times the events, of which the selection's columns, electrons and muons are converted. With more files, the same one is
+read again, to see that memory stays flat. Each side is a process of its own, so that memory is its own.
 """
 
 from __future__ import annotations
@@ -14,14 +16,37 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import awkward as ak
+import h5py
 import numpy as np
 import uproot
 
+from data_processing.columns import Objects, event_level_branches
+from data_processing.convert import ConvertJob, convert_files
+from data_processing.nanowriter import NanoWriter
+from data_processing.skim import SkimJob, skim_file
+from MLTools.NanoML.progress import silence
+from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.trilepton import Trilepton
+
 SAMPLES = Path(__file__).resolve().parents[1] / "examples" / "data"
 COPIES = 4
+SKIM_BRANCHES = [
+    "run",
+    "luminosityBlock",
+    "event",
+    "genWeight",
+    "Electron_*",
+    "Muon_*",
+    "Z*",
+    "W*",
+    "ThreeLep*",
+    "channel",
+    "nGood*",
+]
 MAXIMA = {"GenPart": 24, "GenJet": 10, "Jet": 8}
 
 
@@ -61,75 +86,119 @@ def make_input(path: Path, events: int) -> None:
             tree.extend(rows)
 
 
-def read(path: Path) -> None:
+def read(case: str, paths: Sequence[str]) -> None:
     """The peer: uproot alone."""
-    tree = uproot.open(path)["Events"]
-    names = tree.keys()
-    for start in range(0, tree.num_entries, 5000):
-        tree.arrays(names, entry_start=start, entry_stop=start + 5000, how=dict)
+    for path in paths:
+        tree = uproot.open(path)["Events"]
+        names = tree.keys() if case == "wide" else tree.keys(filter_name=SKIM_BRANCHES)
+        step = 5000 if case == "wide" else 50_000
+        for start in range(0, tree.num_entries, step):
+            tree.arrays(names, entry_start=start, entry_stop=start + step, how=dict)
 
 
-def convert(path: Path, output: Path, compression: str) -> None:
+def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> None:
     """NanoML."""
-    from data_processing.columns import Objects, event_level_branches
-    from data_processing.convert import ConvertJob, convert_files
-    from MLTools.NanoML.progress import silence
-    from MLTools.NanoML.rootfile import RootFile
-
-    silence()
-    with RootFile(path) as file:
-        collections = sorted(
-            {branch.collection or "" for branch in file.branches.values() if branch.is_jagged}
-        )
-        names = [name for name in event_level_branches(file, ["*"])[0] if name[1:] not in collections]
-    objects = {name: Objects((), MAXIMA.get(name.rstrip("123"), 4)) for name in collections}
-    convert_files(ConvertJob([str(path)], output, names, objects, compression=compression))
-
-
-def measured(what: str, *arguments: object) -> dict[str, float]:
-    """Run one side as a process; its seconds and its largest memory in MB."""
-    line = [sys.executable, __file__, "--only", what, *map(str, arguments)]
-    return dict(json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout))
-
-
-def only(what: str, arguments: list[str]) -> None:
-    """One side, in this process."""
-    begin = time.perf_counter()
-    if what == "read":
-        read(Path(arguments[0]))
+    if case == "skim":
+        names = list(Trilepton.columns)
+        objects = {name: Objects((), 4) for name in ("Electron", "Muon")}
     else:
-        convert(Path(arguments[0]), Path(arguments[1]), arguments[2])
+        with RootFile(paths[0]) as file:
+            collections = sorted(
+                {branch.collection or "" for branch in file.branches.values() if branch.is_jagged}
+            )
+            names = [name for name in event_level_branches(file, ["*"])[0] if name[1:] not in collections]
+        objects = {name: Objects((), MAXIMA.get(name.rstrip("123"), 4)) for name in collections}
+    convert_files(ConvertJob(paths, output, names, objects, compression=compression))
+
+
+def make_skim(path: Path, events: int) -> None:
+    """Skims of the samples by the trilepton selection, joined, with `events` events drawn from them."""
+    keep = ["Electron_*", "Muon_*", "MET_*"]
+    with tempfile.TemporaryDirectory() as directory:
+        parts = []
+        for number, source in enumerate(sorted(SAMPLES.glob("*/*.root"))):
+            part = Path(directory, f"{number}.root")
+            skim_file(SkimJob(str(source), part, "MLTools.NanoML.trilepton:Trilepton", keep=keep))
+            parts.append(part)
+        with RootFile(parts[0]) as file:
+            branches = {
+                name: branch for name, branch in file.branches.items() if name not in ("nElectron", "nMuon")
+            }
+        skims = ak.concatenate([uproot.open(part)["Events"].arrays(list(branches)) for part in parts])
+    random = np.random.default_rng(1)
+    with NanoWriter(path, branches, "ZLIB:5") as writer:
+        for start in range(0, events, 50_000):
+            picked = skims[random.integers(0, len(skims), min(50_000, events - start))]
+            writer.extend({name: picked[name] for name in branches})
+        writer.finish()
+
+
+def measured(side: str, case: str, *arguments: object) -> dict[str, float]:
+    """Run one side as a process, three times; the fastest's seconds and largest memory in MB."""
+    line = [sys.executable, __file__, "--only", side, case, *map(str, arguments)]
+    runs = [
+        json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout) for _ in range(3)
+    ]
+    return dict(min(runs, key=lambda run: float(run["seconds"])))
+
+
+def only(side: str, case: str, arguments: Sequence[str]) -> None:
+    """One side, in this process."""
+    silence()
+    begin = time.perf_counter()
+    if side == "read":
+        read(case, arguments)
+    else:
+        convert(case, Path(arguments[0]), arguments[1], arguments[2:])
     seconds = time.perf_counter() - begin
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     sys.stdout.write(json.dumps({"seconds": seconds, "megabytes": memory}))
 
 
+def float64_megabytes(path: Path) -> float:
+    """Size of an HDF5 file's values as float64 without compression."""
+    with h5py.File(path) as file:
+        tables = [table for table in file.values() if isinstance(table, h5py.Dataset) and table.dtype.names]
+        return sum(table.size * len(table.dtype.names) * 8 for table in tables) / 1e6
+
+
+def compare(case: str, source: Path, output: Path, options: argparse.Namespace) -> None:
+    """Measure both sides and print them."""
+    paths = [source.with_suffix(f".{number}.root") for number in range(options.files)]
+    for path in paths:
+        path.hardlink_to(source)
+    peer = measured("read", case, *paths)
+    ours = measured("convert", case, output, options.compression, *paths)
+    size, full = output.stat().st_size / 1e6, float64_megabytes(output)
+    sys.stdout.write(
+        f"{case}: {source.stat().st_size / 1e6:.0f} MB of ROOT, {options.files} times\n"
+        f"  uproot read  {peer['seconds']:6.2f} s  {peer['megabytes']:6.0f} MB\n"
+        f"  convert      {ours['seconds']:6.2f} s  {ours['megabytes']:6.0f} MB\n"
+        f"  ratio        {ours['seconds'] / peer['seconds']:6.2f}\n"
+        f"  written      {size:6.0f} MB, {size / full:.2f} of float64 without compression ({full:.0f} MB)\n"
+    )
+
+
 def main() -> None:
-    """Measure both, three times, and print the best of each."""
+    """Measure both cases."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--events", type=int, default=50_000, help="in a file")
+    parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--compression", default="gzip:1")
     parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        only(options.only[0], options.only[1:])
+        only(options.only[0], options.only[1], options.only[2:])
         return
+    silence()
     with tempfile.TemporaryDirectory() as directory:
-        source, output = Path(directory) / "in.root", Path(directory) / "out.h5"
-        make_input(source, options.events)
-        peer = min((measured("read", source) for _ in range(3)), key=lambda run: run["seconds"])
-        ours = min(
-            (measured("convert", source, output, options.compression) for _ in range(3)),
-            key=lambda run: run["seconds"],
-        )
-        size = output.stat().st_size / 1e6
-    sys.stdout.write(
-        f"uproot read  {peer['seconds']:6.2f} s  {peer['megabytes']:6.0f} MB\n"
-        f"convert      {ours['seconds']:6.2f} s  {ours['megabytes']:6.0f} MB  ({size:.0f} MB written)\n"
-        f"ratio        {ours['seconds'] / peer['seconds']:6.2f}\n"
-    )
+        wide, skim, output = (Path(directory, name) for name in ("wide.root", "skim.root", "out.h5"))
+        make_input(wide, options.events)
+        make_skim(skim, 10 * options.events)
+        compare("wide", wide, output, options)
+        compare("skim", skim, output, options)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError
 
+try:
+    from isal import isal_zlib
+except ImportError:  # CMSSW has it not
+    isal_zlib = None
+
 __all__ = ["BlockWriter", "Rows", "gzip_level"]
 
 Rows = Mapping[str, NDArray[Any]]  # a column for each field
@@ -79,8 +84,9 @@ class BlockWriter:
         if self._level is not None and shape[0]:
             options = {"compression": "gzip", "compression_opts": self._level, "shuffle": True}
         chunks = (self._rows_of_block, *shape[1:]) if shape[0] else None
-        self.dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
+        self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
         self._threads, self._ahead = threads, ahead
+        self._dtype, self._shape_of_row = dtype, shape[1:]  # h5py reads them from the file each time
         self._waiting: deque[tuple[int, Future[bytes]]] = deque()
         self._pending: list[Rows] = []
         self._pending_rows = 0
@@ -95,7 +101,7 @@ class BlockWriter:
             A column for each field, shape (any, ...), or one array with these fields; they must not be changed
             afterwards.
         """
-        columns = {name: rows[name] for name in self.dataset.dtype.names}
+        columns = {name: rows[name] for name in self._dtype.names or ()}
         size, stop = self._rows_of_block, len(next(iter(columns.values())))
         start = 0
         while stop - start >= size - self._pending_rows:
@@ -108,8 +114,8 @@ class BlockWriter:
             self._pending_rows += stop - start
 
     def _submit(self, length: int) -> None:
-        shape = (self._rows_of_block, *self.dataset.shape[1:])
-        encoded = self._threads.submit(_encode, self._pending, self.dataset.dtype, shape, self._level)
+        shape = (self._rows_of_block, *self._shape_of_row)
+        encoded = self._threads.submit(_encode, self._pending, self._dtype, shape, self._level)
         self._waiting.append((self._row, encoded))
         self._pending, self._pending_rows = [], 0
         self._row += length
@@ -118,8 +124,8 @@ class BlockWriter:
 
     def _write_first(self) -> None:
         row, encoded = self._waiting.popleft()
-        offset = (row, *(0 for _ in self.dataset.shape[1:]))
-        self.dataset.id.write_direct_chunk(offset, encoded.result())
+        offset = (row, *(0 for _ in self._shape_of_row))
+        self._dataset.id.write_direct_chunk(offset, encoded.result())
 
     def finish(self) -> int:
         """Write what is left; return the number of rows written."""
@@ -150,7 +156,12 @@ def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...],
             position += len(raw)
     if level is None:
         return planes.T.tobytes()
+    return _deflate(planes, level)
+
+
+def _deflate(planes: NDArray[np.uint8], level: int) -> bytes:
+    if level == 1 and isal_zlib is not None:
+        return bytes(isal_zlib.compress(planes, 1))
     # bytes of equal significance repeat, or do not: to look for longer patterns takes longer and finds nothing
-    strategy = zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY
-    deflate = zlib.compressobj(level, strategy=strategy)
+    deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
     return deflate.compress(planes) + deflate.flush()

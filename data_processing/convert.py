@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 _COUNTED_AT_ONCE = 1_000_000  # events
-_MOST_OPEN = 8
+_MOST_OPEN = 200  # files
+_MOST_BRANCHES = 10_000  # of all open files, for each takes some kilobytes of memory
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,14 @@ class _Opened:
 
     def __call__(self, path: str) -> RootFile:
         if path not in self._files:
-            if len(self._files) >= _MOST_OPEN:
-                self._files.pop(next(iter(self._files))).close()
             self._files[path] = RootFile(path)
+            while len(self._files) > 2 and self._too_many():
+                self._files.pop(next(iter(self._files))).close()
         return self._files[path]
+
+    def _too_many(self) -> bool:
+        branches = sum(len(file.branches) for file in self._files.values())
+        return len(self._files) > _MOST_OPEN or branches > _MOST_BRANCHES
 
 
 def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
@@ -180,32 +185,36 @@ def _write(
     """Write all rows; return how many objects of each collection there were, and how many were cut off."""
     most = max(1, job.memory * 1_000_000 // reader.bytes_per_event)
     lost = dict.fromkeys(reader.columns.objects, (0, 0))
-    for source in job.sources:
-        file = opened(source)
-        for length, arrays in _read_ahead(file, reader.branches, most):
-            rows, counts = reader.rows(arrays, length, source)
-            for name, writer in writers.items():
-                writer.write(rows[name])
-            lost = {
-                name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()
-            }
-            bar.advance(length)
+    ranges = (
+        (opened(source), start, stop)
+        for source in job.sources
+        for start, stop in opened(source).ranges(reader.branches, most)
+    )
+    for file, length, arrays in _read_ahead(ranges, reader.branches):
+        rows, counts = reader.rows(arrays, length, file.path)
+        for name, writer in writers.items():
+            writer.write(rows[name])
+        lost = {name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()}
+        bar.advance(length)
     return lost
 
 
 def _read_ahead(
-    file: RootFile, branches: Sequence[str], most: int
-) -> Iterator[tuple[int, dict[str, ak.Array]]]:
-    """Ranges of events, by their lengths and arrays; the next is read while this one is written."""
+    ranges: Iterable[tuple[RootFile, int, int]], branches: Sequence[str]
+) -> Iterator[tuple[RootFile, int, dict[str, ak.Array]]]:
+    """Files, numbers of events and arrays of ranges; the next range is read while this one is written."""
     # all branches at once: what uproot does for each call takes longer than reading a branch
     with ThreadPoolExecutor(1) as thread:
-        following = None
-        for start, stop in file.ranges(branches, most):
-            current, following = following, (stop - start, thread.submit(file.read, branches, start, stop))
+        following: tuple[RootFile, int, Future[dict[str, ak.Array]]] | None = None
+        for file, start, stop in ranges:
+            current, following = (
+                following,
+                (file, stop - start, thread.submit(file.read, branches, start, stop)),
+            )
             if current:
-                yield current[0], current[1].result()
+                yield current[0], current[1], current[2].result()
         if following:
-            yield following[0], following[1].result()
+            yield following[0], following[1], following[2].result()
 
 
 def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:

@@ -169,7 +169,8 @@ class NanoWriter:
         """Write a TObjString."""
         self._file[key] = text
 
-    def finish(self, provenance: str) -> None:
+    def finish(self, provenance: str | None = None) -> None:
         """Write what is pending, and the record of where the file comes from."""
         self._flush()
-        self.write_string(PROVENANCE, provenance)
+        if provenance is not None:
+            self.write_string(PROVENANCE, provenance)

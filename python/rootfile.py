@@ -332,15 +332,16 @@ def _describe(branch: Any, names: set[str]) -> Branch:
     interpretation = branch.interpretation
     # some writers put the type in the place of a title: "Muon_pt/F"
     title = "" if not branch.title or branch.title.startswith(f"{branch.name}/") else branch.title
-    counter = branch.count_branch.name if branch.count_branch is not None else None
-    if isinstance(interpretation, uproot.AsDtype):
-        inner = interpretation.inner_shape
-        dtype = str(interpretation.to_dtype.base.newbyteorder("="))
-        shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
-        return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
-    if isinstance(interpretation, uproot.AsJagged) and isinstance(interpretation.content, uproot.AsDtype):
-        inner = interpretation.content.inner_shape
-        dtype = str(interpretation.content.to_dtype.base.newbyteorder("="))
+    counted_by = branch.count_branch  # uproot looks for it each time
+    counter = counted_by.name if counted_by is not None else None
+    jagged = isinstance(interpretation, uproot.AsJagged)
+    numbers = interpretation.content if jagged else interpretation
+    # several numbers under one name, as of a TLorentzVector or a leaf list, have a type with names
+    if not isinstance(numbers, uproot.AsDtype) or numbers.to_dtype.base.names is not None:
+        return Branch(branch.name, None, "other", title, None, branch.typename)
+    inner, dtype = numbers.inner_shape, str(numbers.to_dtype.base.newbyteorder("="))
+    if jagged:
         collection = nanoaod.collection_of(branch.name, counter, names)
         return Branch(branch.name, dtype, "other" if inner else "jagged", title, collection, branch.typename)
-    return Branch(branch.name, None, "other", title, None, branch.typename)
+    shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
+    return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
