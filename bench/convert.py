@@ -129,7 +129,7 @@ def make_skim(path: Path, events: int) -> None:
     with NanoWriter(path, branches, "ZLIB:5") as writer:
         for start in range(0, events, 50_000):
             picked = skims[random.integers(0, len(skims), min(50_000, events - start))]
-            writer.extend({name: picked[name] for name in branches})
+            writer.events.extend({name: picked[name] for name in branches})
         writer.finish()
 
 

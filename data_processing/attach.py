@@ -35,6 +35,7 @@ _CODE = (
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
     "MLTools.NanoML.hdf5",
+    "data_processing.nanotree",
     "data_processing.nanowriter",
     "data_processing.table",
     "data_processing.matching",
@@ -79,7 +80,7 @@ def attach_file(
             for start in range(0, file.entries, ENTRIES):
                 part = rows[start : start + ENTRIES]
                 arrays: dict[str, Any] = file.read(nanoaod.IDENTIFIERS, start, start + ENTRIES)
-                writer.extend({**arrays, **table.take(columns, part, job.missing or 0)})
+                writer.events.extend({**arrays, **table.take(columns, part, job.missing or 0)})
                 bar.advance(len(part))
             record = Provenance(
                 "attached",

@@ -13,11 +13,6 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError
 
-try:
-    from isal import isal_zlib
-except ImportError:  # CMSSW has it not
-    isal_zlib = None
-
 __all__ = ["BlockWriter", "Rows", "gzip_level"]
 
 Rows = Mapping[str, NDArray[Any]]  # a column for each field
@@ -156,12 +151,6 @@ def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...],
             position += len(raw)
     if level is None:
         return planes.T.tobytes()
-    return _deflate(planes, level)
-
-
-def _deflate(planes: NDArray[np.uint8], level: int) -> bytes:
-    if level == 1 and isal_zlib is not None:
-        return bytes(isal_zlib.compress(planes, 1))
     # bytes of equal significance repeat, or do not: to look for longer patterns takes longer and finds nothing
     deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
-    return deflate.compress(planes) + deflate.flush()
+    return deflate.compress(planes.data) + deflate.flush()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from data_processing.columns import RESERVED
 from data_processing.datasets import resolve_datasets
-from data_processing.skim import plan_branches
+from data_processing.skim import SkimJob, plan_file
+from data_processing.stages import skim_settings
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = ["check"]
@@ -62,9 +63,8 @@ def check(config: Config) -> list[str]:
 def _columns(config: Config, dataset: str, file: RootFile) -> _Columns:
     if config.skim is None:
         return _Columns(dataset, file.path, "file", file.branches)
-    selection = load_selection(config.skim.selection, config.base)
-    plan = plan_branches(file, selection, config.skim.keep)
-    return _Columns(dataset, file.path, "skim", plan.written)
+    job = SkimJob(file.path, Path(), base=str(config.base), **skim_settings(config.skim))
+    return _Columns(dataset, file.path, "skim", plan_file(job, file).written)
 
 
 def _missing(config: Config, columns: _Columns) -> list[str]:

@@ -28,7 +28,8 @@ __all__ = [
 VALID = "valid"
 """Field of a collection that tells real objects from padding."""
 IDENTIFIER_TYPES = {"run": "u4", "luminosityBlock": "u4", "event": "u8"}
-RESERVED = (*IDENTIFIER_TYPES, "label", "weight", "genWeight")
+_COPIED = (*IDENTIFIER_TYPES, "genWeight")
+RESERVED = (*_COPIED, "label", "weight")
 """Fields of every file: a feature cannot have such a name."""
 _TRIGGER_BITS = ("HLT_*", "L1_*", "Flag_*", "DST_*")
 
@@ -144,10 +145,10 @@ def event_level_branches(
     NanoMLError
         A pattern matches nothing, or something that cannot be stored.
     """
-    names = [name for name in file.branches if not _matches(name, drop) and name not in RESERVED]
+    names = [name for name in file.branches if not _matches(name, drop) and name not in _COPIED]
     stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]
     if not patterns:
-        _refuse(file, [name for name in names if file.branches[name].shape == "other"])
+        _refuse(file, names)
         counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
         counters |= {f"n{branch.name}" for branch in file.branches.values() if branch.is_jagged}
         kept = [name for name in stored if name not in counters and not _matches(name, _TRIGGER_BITS)]
@@ -155,31 +156,39 @@ def event_level_branches(
     found: dict[str, None] = {}
     for pattern in patterns:
         if not nanoaod.is_glob(pattern):
-            file.name_of(pattern)
+            _refuse(file, [file.name_of(pattern)])
             found[pattern] = None
             continue
         matches = nanoaod.expand(pattern, names)
-        _refuse(file, [name for name in matches if file.branches[name].shape == "other"])
+        _refuse(file, matches)
         matches = [name for name in matches if name in stored]
         if not matches:
             raise NanoMLError(
                 f'{file.path}: no event-level branch matches "{pattern}". `nanoml inspect {file.path}` lists the branches.'
             )
         found.update(dict.fromkeys(matches))
-    return [name for name in found if name not in RESERVED], 0
+    return [name for name in found if name not in _COPIED], 0
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
 
 
-def _refuse(file: RootFile, names: Sequence[str]) -> None:
-    if names:
-        told = ", ".join(f"{name} ({file.branches[name].typename})" for name in names[:5])
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
+    """Refuse branches that would be lost."""
+    odd = [name for name in names if file.branches[name].shape == "other"]
+    if odd:
+        told = ", ".join(f"{name} ({file.branches[name].typename})" for name in odd[:5])
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise NanoMLError(
-            f"{file.path}: cannot store {told}{more}: no lists of numbers. Leave out: --drop '{names[0]}'."
+            f"{file.path}: cannot store {told}{more}: no lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
         )
+    for name in names:
+        if name in RESERVED and name not in _COPIED and file.branches[name].is_flat:
+            raise NanoMLError(
+                f"{file.path}: cannot store {name}: the schema has a column of this name, with a meaning of its own. "
+                f"Leave out: --drop '{name}'."
+            )
 
 
 def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[str]) -> dict[str, Branch]:
@@ -196,12 +205,16 @@ def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[st
         known = {branch.collection for branch in file.branches.values() if branch.collection}
         hint = nanoaod.did_you_mean(collection, known)
         raise NanoMLError(f"{file.path}: has no collection {collection}.{hint} Did skim.keep keep it?")
-    if VALID in wanted.fields:
-        raise NanoMLError(
-            f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects."
-        )
-    names = list(wanted.fields) or [name for name in members if name != VALID]
+    advice = f", or name the fields of {collection}"
+    if not wanted.fields:
+        _refuse(file, _odd_members(file, collection, drop), advice)
+    names = list(wanted.fields) or list(members)
     needed = [*names, wanted.order.lstrip("-")] if wanted.order else names
+    if VALID in needed:
+        raise NanoMLError(
+            f"{file.path}: {collection}_{VALID} cannot be stored: the schema has a field of this name, which marks real objects. "
+            f"Leave out: --drop '{collection}_{VALID}'{advice}."
+        )
     for name in needed:
         if name not in members:
             raise NanoMLError(
@@ -210,8 +223,19 @@ def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[st
     return {name: members[name] for name in dict.fromkeys(needed)}
 
 
+def _odd_members(file: RootFile, collection: str, drop: Sequence[str]) -> list[str]:
+    """What belongs to a collection, by its name, but is no list of numbers."""
+    return [
+        name
+        for name, branch in file.branches.items()
+        if branch.shape == "other"
+        and (branch.collection or nanoaod.collection_of(name, None, file.branches)) == collection
+        and not _matches(name, drop)
+    ]
+
+
 def _features(file: RootFile, names: Sequence[str]) -> dict[str, Feature]:
-    found = {}
+    found: dict[str, Feature] = {}
     for name in names:
         if name in RESERVED:
             raise NanoMLError(
@@ -219,14 +243,20 @@ def _features(file: RootFile, names: Sequence[str]) -> dict[str, Feature]:
             )
         branch = file.branch(name)
         if branch.shape == "fixed":
-            found.update({f"{name}_{number}": Feature(branch, number) for number in range(branch.size)})
+            columns = {f"{name}_{number}": Feature(branch, number) for number in range(branch.size)}
         elif branch.is_flat:
-            found[name] = Feature(branch)
+            columns = {name: Feature(branch)}
         else:
             raise NanoMLError(
                 f"{file.path}: feature {name} is of type {branch.typename}, not one number per event. "
                 "Objects of a collection go to convert.objects."
             )
+        for column, feature in columns.items():
+            if found.setdefault(column, feature) != feature:
+                raise NanoMLError(
+                    f"{file.path}: {found[column].branch.name} and {branch.name} would both be column {column}: "
+                    "leave one of them out."
+                )
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from data_processing.alike import Source, check_alike
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import METADATA, check_events_differ, open_hdf5
+from MLTools.NanoML.hdf5 import METADATA, check_events_differ, open_hdf5, reading
 
 __all__ = ["JoinedFiles"]
 
@@ -96,20 +95,10 @@ class _Block:
         NanoMLError
             The file is damaged.
         """
-        with _reading(self.path):
+        with reading(self.path):
             rows: NDArray[Any] = self.file[table][self.start : self.stop]
         # where fields lie within a row may differ: HDF5 allows gaps
         return rows.astype(self.tables[table].base, copy=False)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as problem:
-        raise NanoMLError(
-            f"{path}: cannot be read: {problem}. It may be damaged: convert again."
-        ) from problem
 
 
 def _joined_metadata(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

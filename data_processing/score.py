@@ -100,7 +100,7 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
                 for start in range(0, file.entries, job.chunk):
                     rows = _score_rows(file, model, list(made), start, min(start + job.chunk, file.entries))
-                    writer.extend(rows)
+                    writer.events.extend(rows)
                     bar.advance(len(rows["run"]))
             record = Provenance(
                 "scores",
@@ -110,9 +110,9 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
                 {"name": model.name, "sha256": model.sha256},
             )
             writer.finish(record.to_json())
-            if writer.entries != file.entries:
+            if writer.events.entries != file.entries:
                 raise NanoMLError(
-                    f"{job.source}: {writer.entries} of {file.entries} events were scored: nothing was written. Run it again."
+                    f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
     return {"entries": file.entries}
 

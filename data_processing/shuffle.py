@@ -34,6 +34,7 @@ from MLTools.NanoML.runner import usable_cores
 __all__ = ["ShuffleJob", "shuffle_files"]
 
 _KEY = ""  # no dataset has this name
+_KEY_BYTES = 24  # the number, its place in the order, and a copy
 _PIECE = 4_000_000  # bytes of rows that are put in order at once
 
 
@@ -50,7 +51,7 @@ class ShuffleJob:
     seed
         Of the random order; not negative.
     memory
-        How much rows may take at once, in bytes. The result does not depend on it.
+        How much rows may take at once, in MB. The result does not depend on it.
     compression
         "gzip:LEVEL" or "none".
     """
@@ -58,7 +59,7 @@ class ShuffleJob:
     sources: Sequence[Path]
     output: Path
     seed: int = 1
-    memory: int = 256_000_000
+    memory: float = 100
     compression: str = "gzip:1"
 
 
@@ -104,10 +105,9 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
         progress(f"shuffle {job.output.name}", files.rows) as bar,
     ):
         buckets = Buckets(directory, {_KEY: np.dtype("u8"), **files.tables})
-        bytes_per_event = (
-            sum(kind.itemsize for kind in files.tables.values()) + 24
-        )  # key, and two of its like
-        most = max(1, job.memory // 2 // bytes_per_event)
+        bytes_per_event = sum(kind.itemsize for kind in files.tables.values()) + _KEY_BYTES
+        # half of the memory, for rows are copied when they are put in order
+        most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
         counts, dealt = _deal(files, buckets, job.seed, most, bar)
         with new_hdf5(aside) as file, ThreadPoolExecutor(usable_cores()) as threads:
             writers = {

@@ -1,29 +1,29 @@
-"""Skims: NanoAOD in, the events that a selection keeps out, as NanoAOD with the selection's columns."""
+"""Skims: NanoAOD in, the events that are selected out, as NanoAOD with the columns that were made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
+from data_processing.filters import Filter, Filters
 from data_processing.nanowriter import NanoWriter
-from MLTools.NanoML import nanoaod
+from data_processing.others import copy_others
+from data_processing.skimplan import SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights
+from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.loading import load_selection
+from MLTools.NanoML.lumimask import LumiMask, sections_of
+from MLTools.NanoML.picking import Picker
 from MLTools.NanoML.progress import progress
-from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.rootfile import RootFile
 
-__all__ = ["SkimJob", "plan_branches", "skim_file"]
-
-_ALWAYS_KEPT = (*nanoaod.IDENTIFIERS, "genWeight")
-_TREES = ("Runs", "LuminosityBlocks")
+__all__ = ["SkimJob", "plan_file", "skim_file"]
 
 
 @dataclass(frozen=True)
@@ -37,109 +37,39 @@ class SkimJob:
     output
         Path of the skim.
     selection
-        "module:Class" or "file.py:Class".
+        "module:Class" or "file.py:Class"; empty without one.
     base
-        Directory that a selection's file is relative to.
+        Directory that files are relative to.
     keep
-        Names and globs of input branches to keep beside the selection's columns.
+        Rules for the input's branches, after those of `branches`.
     compression
         "ALGORITHM:LEVEL".
     chunk
-        Events read at once.
+        Most events read at once.
+    memory
+        How much the branches of a chunk may take, in MB.
+    modules
+        Modules of nanoAOD-tools, in the same form as a selection, that are run event by event after it.
+    cut
+        A cut in the language of ROOT's TTree::Draw, before the selection; empty without one.
+    certified
+        Path of a JSON file of certified luminosity sections, of which data are kept; empty without one.
+    branches
+        Path of a branch selection file of nanoAOD-tools; empty without one.
     """
 
     source: str
     output: Path
-    selection: str
+    selection: str = ""
     base: str = "."
     keep: Sequence[str] = ()
     compression: str = "ZLIB:5"
     chunk: int = 200_000
-
-
-@dataclass(frozen=True)
-class _Plan:
-    read: dict[str, str]  # what the selection reads: its name to the file's
-    kept: dict[str, Branch]  # branches of the input that are written
-    made: dict[str, Branch]  # the selection's columns
-    defaults: dict[str, Any]  # optional branches that are kept but that the file lacks
-
-    @property
-    def default_branches(self) -> dict[str, Branch]:
-        return {
-            name: Branch(name, np.asarray(value).dtype.name, "flat", "", None, "")
-            for name, value in self.defaults.items()
-        }
-
-    @property
-    def written(self) -> dict[str, Branch]:
-        """All branches of the skim."""
-        return {**self.kept, **self.default_branches, **self.made}
-
-
-def plan_branches(file: RootFile, selection: Selection, keep: Sequence[str]) -> _Plan:
-    """What is read from a file and what is written.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks a branch that the selection needs or that is to be kept, or a column has a branch's name.
-    """
-    read = selection.resolve(list(file.branches), file.path)
-    kept: dict[str, Branch] = {}
-    defaults: dict[str, Any] = {}
-    for name in _ALWAYS_KEPT:
-        if name in file.branches:
-            kept[name] = file.branches[name]
-    for pattern in keep:
-        for name in _kept_names(file, selection, pattern):
-            if name in file.branches:
-                kept[name] = file.branches[name]
-            else:
-                defaults[name] = selection.optional[name]
-    _drop_counters(kept)
-    _refuse_unsupported(file, kept, keep)
-    made = {
-        name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
-        for name, column in selection.columns.items()
-    }
-    clash = sorted(set(made) & set(kept))
-    if clash:
-        raise NanoMLError(
-            f"{file.path}: selection {selection.name} makes {clash[0]}, but the file has a branch of that name, and it is kept."
-        )
-    return _Plan(read, kept, made, defaults)
-
-
-def _kept_names(file: RootFile, selection: Selection, pattern: str) -> list[str]:
-    if nanoaod.is_glob(pattern):
-        return nanoaod.expand(pattern, list(file.branches))
-    actual = nanoaod.resolve(pattern, file.branches)
-    if actual is not None:
-        return [actual]
-    if pattern in selection.optional:
-        return [pattern]
-    raise NanoMLError(
-        f"{file.path}: skim.keep: has no branch {pattern}.{nanoaod.did_you_mean(pattern, file.branches)} "
-        f"If only some files lack it, declare it in {selection.name}.optional with a default."
-    )
-
-
-def _drop_counters(kept: dict[str, Branch]) -> None:
-    """A kept collection is written with its counter: the input's own counters would be written twice."""
-    for branch in list(kept.values()):
-        if branch.is_jagged:
-            kept.pop(f"n{branch.collection}", None)
-            kept.pop(f"n{branch.name}", None)
-
-
-def _refuse_unsupported(file: RootFile, kept: dict[str, Branch], keep: Sequence[str]) -> None:
-    for branch in kept.values():
-        if not (branch.is_flat or branch.is_jagged):
-            raise NanoMLError(
-                f"{file.path}: skim.keep: {branch.name} is of type {branch.typename}, which a skim cannot hold. "
-                f"Take it out of skim.keep ({', '.join(keep)})."
-            )
+    memory: int = 100
+    modules: Sequence[str] = ()
+    cut: str = ""
+    certified: str = ""
+    branches: str = ""
 
 
 def skim_file(job: SkimJob) -> dict[str, Any]:
@@ -159,24 +89,21 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
     NanoMLError
         The input cannot be read, lacks branches, or the selection made a mistake; nothing is written then.
     """
-    selection = load_selection(job.selection, job.base)
+    filters = Filters.of(job)
     with RootFile(job.source) as file:
-        plan = plan_branches(file, selection, job.keep)
         books = books_of(file)
+        stages = filters.open(file, str(job.output), books.is_data)
+        plan = plan_skim(file, stages, job)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
-            flows = []
-            with progress(f"skim {Path(job.source).name}", file.entries) as bar:
-                # one pass also over a file without events: its cut flow has zeros, not nothing
-                for start in range(0, max(file.entries, 1), job.chunk):
-                    stop = min(start + job.chunk, file.entries)
-                    flows.append(_chunk(file, selection, plan, writer, start, stop))
-                    bar.advance(stop - start)
-            books.cutflow = add_steps(flows)
-            not_copied = _copy_others(file, writer)
+            books.cutflow = _skim_events(job, file, stages, plan, writer)
+            certified = filters.certified if books.is_data else None
+            not_copied = copy_others(file, writer, certified)
+            if books.is_data:
+                books.luminosity_sections = _sections(file, certified)
             record = Provenance(
                 "skim",
                 Books([books]),
-                job.selection,
+                job.selection or None,
                 {
                     name: {"dtype": branch.dtype or "", "title": branch.title}
                     for name, branch in plan.made.items()
@@ -184,47 +111,100 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
                 not_copied=not_copied,
             )
             _close_books(books, writer, record)
+            for stage in stages:
+                stage.close()
     return record.books.as_dict()
 
 
-def _chunk(
-    file: RootFile, selection: Selection, plan: _Plan, writer: NanoWriter, start: int, stop: int
-) -> list[Any]:
-    wanted = set(plan.read.values()) | ({"genWeight"} & set(file.branches))
-    arrays = file.read(wanted, start, stop)
-    collections = {
-        asked: file.branches[actual].collection or ""
-        for asked, actual in plan.read.items()
-        if file.branches[actual].is_jagged
-    }
-    weights = event_weights(arrays, stop - start)
-    selected = selection.apply(
-        {asked: arrays[actual] for asked, actual in plan.read.items()}, collections, weights
-    )
-    rows = selected.rows
-    if len(rows):
-        missing = [name for name in plan.kept if name not in arrays]
-        arrays.update(file.read(missing, start, stop))
-        kept = {name: ak.to_packed(arrays[name][rows]) for name in plan.kept}
-        defaults = {name: np.full(len(rows), value) for name, value in plan.defaults.items()}
-        writer.extend({**kept, **defaults, **selected.columns})
-    return selected.cutflow.steps
+def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
+    """What a job would read and write, of a file that is open."""
+    stages = Filters.of(job).open(file, str(job.output), "genWeight" not in file.branches)
+    return plan_skim(file, stages, job)
 
 
-def _copy_others(file: RootFile, writer: NanoWriter) -> list[str]:
-    """Copy the trees and strings beside the events; return what could not be copied."""
-    left_out = []
-    for name, kind in file.keys.items():
-        if name == "Events" or name == PROVENANCE or kind == "TDirectory":
-            continue
-        tree = file.other_tree(name) if name in _TREES else None
-        if tree is not None and writer.copy_tree(name, tree):
-            continue
-        if kind == "TObjString":
-            writer.write_string(name, file.string(name) or "")
-        else:
-            left_out.append(f"{name} ({kind})")
-    return left_out
+def _sections(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
+    sections, _ = sections_of(file)
+    return (sections if certified is None else sections & certified).as_dict()
+
+
+def _skim_events(
+    job: SkimJob, file: RootFile, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
+) -> list[Step]:
+    """Skim all events; return the cut flow."""
+    flows = []
+    with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+        for start, stop in _chunks(job, file, plan):
+            chunk = _Chunk(file, plan, start, stop)
+            for stage in stages:
+                chunk.narrow(stage)
+            for arrays in chunk.output(plan, writer.events.columns):
+                writer.events.extend(arrays)
+            flows.append(chunk.steps)
+            bar.advance(stop - start)
+    return add_steps(flows)
+
+
+def _chunks(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
+    """Ranges of events; one, also of a file without events: its cut flow has zeros, not nothing."""
+    size = file.bytes_per_event({*plan.read, *plan.kept})
+    most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
+    yield from file.ranges(plan.read, most) if file.entries else [(0, 0)]
+
+
+class _Chunk:
+    """A range of a file's events while it is being narrowed."""
+
+    def __init__(self, file: RootFile, plan: SkimPlan, start: int, stop: int) -> None:
+        self._file, self._start, self._stop = file, start, stop
+        self._arrays = file.read(plan.read, start, stop)
+        self._weights = event_weights(self._arrays, stop - start)
+        self._rows = np.arange(stop - start)
+        self._columns: dict[str, Any] = {}
+        self.steps = [Step("all", stop - start, float(self._weights.sum()))]
+
+    def narrow(self, stage: Filter) -> None:
+        """Apply a filter to the events that are left."""
+        everything = len(self._rows) == self._stop - self._start
+        pick = Picker(self._rows)
+        arrays = {
+            name: self._arrays[name] if everything else pick(self._arrays[name]) for name in stage.branches
+        }
+        selected = stage.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
+        if len(selected.rows) < len(self._rows):
+            again = Picker(selected.rows)
+            self._columns = {name: again(column) for name, column in self._columns.items()}
+        self._columns.update(selected.columns)
+        self._rows = self._rows[selected.rows]
+        self.steps += selected.cutflow.steps[1:]
+
+    def output(self, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """The rows to be written, in parts; branches are read only where there are events to be kept."""
+        missing = [name for name in names if name in plan.kept and name not in self._arrays]
+        for start, stop in self._file.ranges(missing, self._stop - self._start, self._start, self._stop):
+            first, last = self._rows.searchsorted([start - self._start, stop - self._start])
+            if first < last:
+                yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
+
+    def _part(
+        self,
+        plan: SkimPlan,
+        names: Sequence[str],
+        missing: Sequence[str],
+        entries: tuple[int, int],
+        rows: tuple[int, int],
+    ) -> Mapping[str, Any]:
+        kept: NDArray[np.int64] = self._rows[slice(*rows)]
+        have, fresh = Picker(kept), Picker(kept + self._start - entries[0])
+        arrays = self._file.read(missing, *entries)
+        part: dict[str, Any] = {}
+        for name in names:
+            if name in self._columns:
+                part[name] = self._columns[name][slice(*rows)]
+            elif name in plan.defaults:
+                part[name] = np.full(len(kept), plan.defaults[name])
+            else:
+                part[name] = fresh(arrays[name]) if name in arrays else have(self._arrays[name])
+        return part
 
 
 def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> None:
@@ -235,8 +215,8 @@ def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> No
             f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written."
         )
     writer.finish(record.to_json())
-    if writer.entries != books.selected:
+    if writer.events.entries != books.selected:
         raise NanoMLError(
-            f"{books.file}: {books.selected} events passed the last cut, but {writer.entries} were kept. "
+            f"{books.file}: {books.selected} events passed the last cut, but {writer.events.entries} were kept. "
             "Narrow the events by cutflow.cut only, so that the cut flow counts all."
         )

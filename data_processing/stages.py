@@ -11,11 +11,13 @@ from typing import Any
 from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
+from data_processing.modules import load_module
 from data_processing.score import ScoreJob, score_file
 from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
@@ -31,8 +33,16 @@ _SKIM = (
     "MLTools.NanoML.events",
     "MLTools.NanoML.cutflow",
     "MLTools.NanoML.selection",
+    "MLTools.NanoML.formula",
+    "MLTools.NanoML.lumimask",
+    "MLTools.NanoML.picking",
+    "data_processing.branchrules",
+    "data_processing.filters",
+    "data_processing.nanotree",
     "data_processing.nanowriter",
+    "data_processing.others",
     "data_processing.skim",
+    "data_processing.skimplan",
 )
 _CONVERT = (
     *_READING,
@@ -54,6 +64,7 @@ _SCORE = (
     *_READING,
     "MLTools.NanoML.model",
     "MLTools.NanoML.folds",
+    "data_processing.nanotree",
     "data_processing.nanowriter",
     "data_processing.score",
 )
@@ -80,8 +91,26 @@ def stages(config: Config) -> dict[str, Stage]:
     return found
 
 
+def skim_settings(skim: Skim) -> dict[str, Any]:
+    """What of the configuration a skim's content depends on, as in `SkimJob`."""
+    return {
+        "selection": skim.selection or "",
+        "modules": list(skim.modules),
+        "cut": skim.cut or "",
+        "certified": skim.certified or "",
+        "branches": skim.branches or "",
+        "keep": list(skim.keep),
+        "compression": skim.compression,
+    }
+
+
 def skim_tasks(
-    files: Sequence[str], directory: Path, settings: dict[str, Any], base: Path, chunk: int, prefix: str = ""
+    files: Sequence[str],
+    directory: Path,
+    settings: dict[str, Any],
+    base: Path,
+    memory: Mapping[str, Any],
+    prefix: str = "",
 ) -> list[Task]:
     """One task for each file to be skimmed into a directory.
 
@@ -92,25 +121,45 @@ def skim_tasks(
     directory
         Of the skims.
     settings
-        selection, keep and compression, as in `SkimJob`.
+        Those of `SkimJob` that say what is in the skim.
     base
         Directory that a selection's file is relative to.
-    chunk
-        Events read at once.
+    memory
+        chunk and memory, as in `SkimJob`.
     prefix
         Of the tasks' names: the dataset.
     """
-    code = code_hash((*source_of(*_SKIM), *source_files(load_selection(settings["selection"], base))))
+    code = code_hash((*source_of(*_SKIM), *_sources(settings, base)))
+    settings_files = [str(Path(base, settings[name])) for name in ("certified", "branches") if settings[name]]
     tasks = []
     for file, name in output_names(list(files)).items():
-        job = SkimJob(file, directory / name, base=str(base), chunk=chunk, **settings)
+        job = SkimJob(file, directory / name, base=str(base), **memory, **settings)
         work = functools.partial(skim_file, job)
-        tasks.append(Task("skim", prefix + Path(name).stem, (file,), (job.output,), settings, code, work))
+        tasks.append(
+            Task(
+                "skim", prefix + Path(name).stem, (file, *settings_files), (job.output,), settings, code, work
+            )
+        )
     return tasks
 
 
-def skim_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events and weights, one line for each dataset; `done` are the books of each task."""
+def _sources(settings: Mapping[str, Any], base: Path) -> list[Path]:
+    """The users' files that a skim depends on."""
+    found = source_files(load_selection(settings["selection"], base)) if settings["selection"] else []
+    modules = [module for spec in settings["modules"] for module in load_module(spec, base)]
+    return [*found, *(path for module in modules for path in source_files(module))]
+
+
+def skim_tasks_stage(tasks: Sequence[Task], directories: Mapping[str, Path], workers: int) -> Stage:
+    """The stage of skim tasks, with each dataset's directory of skims."""
+    return Stage("skim", tasks, workers, functools.partial(skim_summary, directories))
+
+
+def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events and weights, one line for each dataset; `done` are the books of each task.
+
+    The luminosity sections of data are written beside the skims, as a JSON file that brilcalc takes.
+    """
     groups: dict[str, Books] = {}
     for task, content in done.items():
         groups.setdefault(task.rpartition("/")[0], Books()).files += Books.from_dict(dict(content)).files
@@ -121,6 +170,11 @@ def skim_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(
             f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {books.sum_of_weights:.6g} ({steps})"
         )
+        if any(file.is_data for file in books.files):
+            path = directories[dataset] / "luminosity.json"
+            sections = books.luminosity_sections
+            sections.write(path)
+            lines.append(f"{len(sections):,} luminosity sections of data, for brilcalc: {path}")
     return lines
 
 
@@ -128,13 +182,14 @@ def skim_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     """Skims of all datasets."""
     assert config.skim is not None
     skim, layout = config.skim, Layout.of(config)
-    settings = {"selection": skim.selection, "keep": list(skim.keep), "compression": skim.compression}
+    settings, memory = skim_settings(skim), {"chunk": skim.chunk, "memory": skim.memory}
     tasks = [
         task
         for name, paths in files.items()
-        for task in skim_tasks(paths, layout.skims(name), settings, config.base, skim.chunk, name + "/")
+        for task in skim_tasks(paths, layout.skims(name), settings, config.base, memory, name + "/")
     ]
-    return Stage("skim", tasks, skim.workers or usable_cores(), skim_summary)
+    directories = {name: layout.skims(name) for name in files}
+    return skim_tasks_stage(tasks, directories, skim.workers or usable_cores())
 
 
 def _root_files(config: Config, files: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -241,10 +296,10 @@ def shuffle_stage(config: Config) -> Stage:
     """One HDF5 file of all datasets that have a class."""
     assert config.convert is not None
     assert config.convert.shuffle is not None
-    layout, seed = Layout.of(config), config.convert.shuffle
+    layout, convert, seed = Layout.of(config), config.convert, config.convert.shuffle
     sources = [layout.hdf5(name) for name, dataset in config.datasets.items() if dataset.class_ is not None]
-    compression = config.convert.compression or "none"
-    job = ShuffleJob(sources, layout.hdf5_all, seed, compression=compression)
+    compression = convert.compression or "none"
+    job = ShuffleJob(sources, layout.hdf5_all, seed, convert.memory, compression)
     task = Task(
         "shuffle",
         "all",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, open_hdf5
+from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, reading
 
 __all__ = ["Column", "Table", "identify"]
 
@@ -97,17 +96,8 @@ class Table:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError, KeyError) as problem:
-            raise NanoMLError(
-                f"{self.path}: cannot be read ({problem}). It may be damaged: make it again."
-            ) from problem
-
     def _find(self) -> Any:
-        with self._reading():
+        with reading(self.path):
             found = self._file.get(self.name)
             if not isinstance(found, h5py.Dataset):
                 known: list[str] = []
@@ -139,7 +129,7 @@ class Table:
             base, inner = dtype.subdtype or (dtype, ())
             if name not in IDENTIFIERS:
                 found.append(_Source(name, True, base, (self.events, *inner)))
-        with self._reading():
+        with reading(self.path):
             for name in self._events.parent:
                 item = self._events.parent.get(name)
                 if isinstance(item, h5py.Dataset) and item != self._events:
@@ -214,7 +204,7 @@ class Table:
 
     def identifiers(self, start: int, stop: int) -> NDArray[Any]:
         """Identifiers of a range of rows, in the form of `_identify`."""
-        with self._reading():
+        with reading(self.path):
             rows = self._events.fields(list(IDENTIFIERS))[start:stop]
         return identify(str(self.path), rows)
 
@@ -252,7 +242,7 @@ class Table:
     def _read(self, columns: Sequence[Column], start: int, stop: int) -> dict[str, NDArray[Any]]:
         fields = list(dict.fromkeys(column.source for column in columns if column.is_field))
         others = dict.fromkeys(column.source for column in columns if not column.is_field)
-        with self._reading():
+        with reading(self.path):
             rows: Any = self._events.fields(fields)[start:stop] if fields else None
             beside = {name: self._events.parent[name][start:stop] for name in others}
         found = {}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML import __version__, nanoaod
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
 __all__ = ["Books", "FileBooks", "Provenance", "add_steps", "all_events_of", "books_of", "event_weights"]
@@ -41,6 +42,8 @@ class FileBooks:
         Whether it is collision data: it has no generator weights.
     cutflow
         What was left after each cut; empty if there was no selection.
+    luminosity_sections
+        Of data that were skimmed: the sections that were read, as in a luminosity JSON; else empty.
     """
 
     file: str
@@ -50,6 +53,7 @@ class FileBooks:
     sum_of_weights_source: str
     is_data: bool
     cutflow: list[Step] = field(default_factory=list)
+    luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> FileBooks:
@@ -88,6 +92,14 @@ class Books:
     def cutflow(self) -> list[Step]:
         """Sum of the files' cut flows."""
         return add_steps(file.cutflow for file in self.files)
+
+    @property
+    def luminosity_sections(self) -> LumiMask:
+        """The luminosity sections of data that were read."""
+        found = LumiMask()
+        for file in self.files:
+            found |= LumiMask.from_dict(file.luminosity_sections, file.file)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain content, for JSON, with the sums."""

@@ -19,6 +19,7 @@ __all__ = ["main", "nanoml"]
 _COMMANDS = {
     "run": "MLTools.NanoML.commands.run",
     "skim": "MLTools.NanoML.commands.skim",
+    "merge": "MLTools.NanoML.commands.merge",
     "convert": "MLTools.NanoML.commands.convert",
     "shuffle": "MLTools.NanoML.commands.shuffle",
     "train": "MLTools.NanoML.commands.stages",

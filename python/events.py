@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.picking import Picker
 
 __all__ = ["Events", "Group"]
 
@@ -47,10 +48,11 @@ class Events:
     """Events under NanoAOD's own branch names.
 
     A jagged collection is one record array: `events.Muon.pt` is a list of muons' pt for each event, and
-    `events.Muon` has the methods of a four-vector (package `vector`) if pt, eta, phi and mass were read. These
-    four are float64, so that masses are as exact as the file allows; all else has the file's own type.
-    Event-level branches are `events.MET.pt` (all that begin with `MET_`) or `events.run`; any branch is also
-    `events["MET_pt"]`. `events[mask]` are the events that pass.
+    `events.Muon` has the methods of a four-vector (package `vector`) if pt, eta, phi and mass were read. All
+    floating-point numbers are float64, as in an event loop: masses are as exact as the file allows, and a cut does not
+    depend on how its limit is rounded. Integers have the file's own types. Event-level branches are `events.MET.pt`
+    (all that begin with `MET_`) or `events.run`; any branch is also `events["MET_pt"]`. `events[mask]` are the events
+    that pass.
 
     Parameters
     ----------
@@ -68,7 +70,9 @@ class Events:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._rows: NDArray[np.int64] | None = None
+        self._pick = Picker(np.arange(0))
         self._made: dict[str, Any] = {}
+        self._exact: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self._length
@@ -89,7 +93,9 @@ class Events:
             return self._branch(what)
         picked = Events(self._arrays, self._collections, self._owner)
         picked._rows = self.rows[np.asarray(what)]
+        picked._pick = Picker(picked._rows)
         picked._length = len(picked._rows)
+        picked._exact = self._exact
         return picked
 
     def __getattr__(self, name: str) -> Any:
@@ -106,8 +112,10 @@ class Events:
     def _branch(self, name: str) -> ak.Array:
         if name not in self._arrays:
             self._unknown(name)
-        array = self._arrays[name]
-        return array if self._rows is None else array[self._rows]
+        if name not in self._exact:
+            self._exact[name] = _exact(self._arrays[name])
+        array = self._exact[name]
+        return array if self._rows is None else self._pick(array)
 
     def _make(self, name: str) -> Any:
         members = [branch for branch, collection in self._collections.items() if collection == name]
@@ -121,11 +129,8 @@ class Events:
 
     def _collection(self, name: str, members: list[str]) -> ak.Array:
         fields = {branch[len(name) + 1 :]: self._branch(branch) for branch in members}
-        if not all(coordinate in fields for coordinate in _COORDINATES):
-            return ak.zip(fields)
-        for coordinate in _COORDINATES:
-            fields[coordinate] = ak.values_astype(fields[coordinate], np.float64)
-        return ak.zip(fields, with_name="Momentum4D", behavior=_BEHAVIOR)
+        is_vector = all(coordinate in fields for coordinate in _COORDINATES)
+        return _zipped(fields, "Momentum4D" if is_vector else None)
 
     def _unknown(self, name: str) -> Any:
         known = {
@@ -137,3 +142,33 @@ class Events:
             f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
             f"(or to `optional`, if some files lack them).{nanoaod.did_you_mean(name, known)}"
         )
+
+
+def _exact(array: Any) -> Any:
+    """Floating-point numbers in double precision."""
+    if isinstance(array, np.ndarray):
+        return array.astype(np.float64) if array.dtype.kind == "f" else array
+    layout = array.layout
+    content = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
+    if not isinstance(content, ak.contents.NumpyArray):
+        return array
+    numbers = np.asarray(content.data)
+    if numbers.dtype.kind != "f" or numbers.dtype == np.float64:
+        return array
+    doubled = ak.contents.NumpyArray(numbers.astype(np.float64))
+    return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
+
+
+def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
+    """One array of records, as `ak.zip` makes it; that takes longer, because it allows for all kinds of arrays."""
+    layouts = [array.layout for array in fields.values()]
+    behavior = _BEHAVIOR if name else None
+    plain = all(
+        isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
+        for layout in layouts
+    )
+    if not plain or not all(np.array_equal(layout.offsets, layouts[0].offsets) for layout in layouts[1:]):
+        return ak.zip(dict(fields), with_name=name, behavior=behavior)
+    parameters = {"__record__": name} if name else None
+    records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
+    return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)

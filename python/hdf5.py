@@ -21,6 +21,7 @@ __all__ = [
     "new_hdf5",
     "open_hdf5",
     "read_metadata",
+    "reading",
     "write_metadata",
 ]
 
@@ -49,6 +50,23 @@ def open_hdf5(path: str | os.PathLike[str]) -> Any:
             "is no HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
         )
         raise NanoMLError(f"{name}: {reason}. Make it again with `nanoml convert`.") from None
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Explain what goes wrong while an open HDF5 file is being read.
+
+    Raises
+    ------
+    NanoMLError
+        Something of the file is damaged, or not there.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as problem:
+        raise NanoMLError(
+            f"{os.fspath(path)}: cannot be read: {problem}. It may be damaged: copy it again, or convert again."
+        ) from problem
 
 
 class _Disk(io.FileIO):

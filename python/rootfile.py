@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class RootFile:
             with _reading(self.path):
                 self.is_rntuple = "RNTuple" in type(self._tree).__name__
                 self.branches: dict[str, Branch] = (
-                    self._ntuple_fields() if self.is_rntuple else self._tree_branches()
+                    self._ntuple_fields() if self.is_rntuple else self._tree_branches(self._tree)
                 )
                 self.entries = int(self._tree.num_entries)
         except BaseException:
@@ -176,9 +177,9 @@ class RootFile:
             )
         return found
 
-    def _tree_branches(self) -> dict[str, Branch]:
-        names = set(self._tree.keys(recursive=False))
-        return {branch.name: _describe(branch, names) for branch in self._tree.branches}
+    def _tree_branches(self, tree: Any) -> dict[str, Branch]:
+        names = set(tree.keys(recursive=False))
+        return {branch.name: _describe(branch, names) for branch in tree.branches}
 
     def _ntuple_fields(self) -> dict[str, Branch]:
         # uproot lists each collection a second time, under "_collectionN"
@@ -271,7 +272,9 @@ class RootFile:
         # a cardinality column comes out as a signed 64-bit integer
         return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
 
-    def ranges(self, names: Iterable[str], most: int) -> Iterator[tuple[int, int]]:
+    def ranges(
+        self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, int]]:
         """Ranges of entries to read one after the other, in which no basket is read twice if that can be.
 
         Parameters
@@ -280,23 +283,38 @@ class RootFile:
             The branches to be read.
         most
             Largest number of entries of a range.
+        start, stop
+            Where the first begins and the last ends.
 
         Yields
         ------
         Beginning and end of each.
         """
-        ends = {0, self.entries}
+        end = self.entries if stop is None else stop
+        ends = {end}
         if not self.is_rntuple and self.entries:
             offsets = [set(self._tree[self.name_of(name)].entry_offsets) for name in names]
-            ends |= set.intersection(*offsets) if offsets else set()
+            ends |= (
+                {offset for offset in set.intersection(*offsets) if start < offset < end}
+                if offsets
+                else set()
+            )
         boundaries = sorted(ends)
-        start = 0
-        while start < self.entries:
-            limit = start + most
-            within = [end for end in boundaries if start < end <= limit]
-            stop = within[-1] if within else min(limit, next(end for end in boundaries if end > start))
-            yield start, stop
-            start = stop
+        while start < end:
+            reached = bisect_right(boundaries, start + most)
+            reach = boundaries[reached - 1] if reached else start
+            if reach <= start:  # the next basket ends beyond
+                reach = min(start + most, boundaries[reached])
+            yield start, reach
+            start = reach
+
+    def bytes_per_event(self, names: Iterable[str]) -> float:
+        """How much memory the branches take, on average, for each event."""
+        if not self.entries:
+            return 0.0
+        if self.is_rntuple:  # it does not say
+            return float(sum(8 if self.branch(name).is_jagged else 4 for name in names))
+        return float(sum(self._tree[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
 
     @property
     def size(self) -> int | None:
@@ -316,15 +334,24 @@ class RootFile:
         with _reading(self.path):
             return str(self._file[key])
 
-    def other_tree(self, name: str) -> dict[str, ak.Array] | None:
-        """All branches of another, small tree (Runs, LuminosityBlocks); None where the file has it not."""
+    def object(self, key: str) -> Any:
+        """An object at the top of the file, as uproot reads it."""
+        with _reading(self.path):
+            return self._file[key]
+
+    def branches_of(self, name: str) -> dict[str, Branch]:
+        """The branches of another tree."""
+        with _reading(self.path):
+            return self._tree_branches(self._file[name])
+
+    def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
+        """Branches of another, small tree (Runs, LuminosityBlocks), or all; None where the file has it not."""
         if self.keys.get(name) != "TTree":
             return None
         with _reading(self.path):
             tree = self._file[name]
-            if not tree.keys():
-                return {}
-            found: dict[str, ak.Array] = tree.arrays(how=dict)
+            wanted = tree.keys(recursive=False) if branches is None else list(branches)
+            found: dict[str, ak.Array] = tree.arrays(wanted, how=dict) if wanted else {}
             return found
 
 

@@ -264,7 +264,7 @@ def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     return bool(values.min() >= limits.min and values.max() <= limits.max)
 
 
-def source_files(selection: Selection) -> list[Path]:
+def source_files(selection: object) -> list[Path]:
     """The files that a selection's result depends on: its class's, its bases' and what stands beside them."""
     files = {Path(source) for cls in type(selection).__mro__[:-1] if (source := inspect.getsourcefile(cls))}
     own = Path(inspect.getsourcefile(type(selection)) or "").parent

@@ -9,9 +9,10 @@ import numpy as np
 
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.events import Events
+from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.selection import Column, Selection
 
-__all__ = ["Trilepton"]
+__all__ = ["Trilepton", "trilepton"]
 
 Z_MASS = 91.1876  # GeV, Particle Data Group
 ELECTRON, MUON = 11, 13
@@ -68,8 +69,9 @@ class Trilepton(Selection):
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         """See the class."""
-        leptons = good_leptons(events)
-        events, leptons = cutflow.cut("three good leptons", ak.num(leptons) >= 3, events, leptons)
+        number = ak.sum(is_good_electron(events), axis=1) + ak.sum(is_good_muon(events), axis=1)
+        events = cutflow.cut("three good leptons", number >= 3, events)
+        leptons = good_leptons(events)  # of the few events that have enough of them
 
         pairs = z_pairs(leptons)
         events, leptons, pairs = cutflow.cut("Z candidate", ak.num(pairs) >= 1, events, leptons, pairs)
@@ -86,6 +88,18 @@ class Trilepton(Selection):
         return events, {"nGoodLepton": ak.num(leptons), **describe(z, w, events)}
 
 
+def is_good_electron(events: Events) -> ak.Array:
+    """Which electrons are good."""
+    electron = events.Electron
+    return (electron.pt > 10) & (abs(electron.eta) < 2.5) & (electron.cutBased >= 2)
+
+
+def is_good_muon(events: Events) -> ak.Array:
+    """Which muons are good."""
+    muon = events.Muon
+    return (muon.pt > 20) & (abs(muon.eta) < 2.4) & (muon.ip3d < 0.01) & (muon.highPtId >= 1)
+
+
 def good_leptons(events: Events) -> ak.Array:
     """Good electrons, then good muons, of each event.
 
@@ -94,9 +108,7 @@ def good_leptons(events: Events) -> ak.Array:
     Four-vectors with `charge`, `flavour` (11 or 13), `high_pt_id` (0 for electrons), `is_tight` (may be the W's)
     and `index` (number in this list).
     """
-    electron, muon = events.Electron, events.Muon
-    electron = electron[(electron.pt > 10) & (abs(electron.eta) < 2.5) & (electron.cutBased >= 2)]
-    muon = muon[(muon.pt > 20) & (abs(muon.eta) < 2.4) & (muon.ip3d < 0.01) & (muon.highPtId >= 1)]
+    electron, muon = events.Electron[is_good_electron(events)], events.Muon[is_good_muon(events)]
     leptons = ak.concatenate(
         [
             _lepton(electron, ELECTRON, 0 * electron.charge, (electron.cutBased == 4) & (electron.pt >= 50)),
@@ -165,3 +177,6 @@ def transverse_mass(lepton: ak.Array, missing: Any) -> Any:
     pt = ak.values_astype(missing.pt, np.float64)
     phi = ak.values_astype(missing.phi, np.float64)
     return np.sqrt(2 * lepton.pt * pt * (1 - np.cos(lepton.phi - phi)))
+
+
+trilepton = postproc_module(Trilepton)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uproot
 
 from MLTools.NanoML.folds import RULE
 
@@ -19,12 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # a part that has been taken out takes its tests with it
 collect_ignore = [part for part in ("data_processing", "ML_processing") if not (ROOT / part).is_dir()]
 
+DATA = Path(os.environ.get("NANOML_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+def _found(kind: str) -> list[Path]:
+    return sorted((DATA / kind).rglob("*.root"))
+
 
 def _input_files(kind: str) -> list[Path]:
-    directory = Path(os.environ.get("NANOML_TEST_DATA") or ROOT.parent / "shared" / "data")
-    files = sorted((directory / kind).rglob("*.root"))
+    files = _found(kind)
     if not files:
-        pytest.skip(f"no NanoAOD files in {directory / kind}: name their directory by NANOML_TEST_DATA")
+        pytest.skip(f"no NanoAOD files in {DATA / kind}: name their directory by NANOML_TEST_DATA")
     return files
 
 
@@ -32,6 +38,16 @@ def _input_files(kind: str) -> list[Path]:
 def real_files() -> dict[str, Path]:
     """NanoAOD of CMS of several versions, by its name without ".root"."""
     return {path.stem: path for path in _input_files("real")}
+
+
+@pytest.fixture(params=[path.stem for path in _found("real")] or ["absent"])
+def real_file(request: pytest.FixtureRequest, real_files: dict[str, Path]) -> Path:
+    """Each of the real files, but for those that this uproot cannot read."""
+    path = real_files[request.param]
+    with uproot.open(path) as file:
+        if "RNTuple" in file.classnames(cycle=False)["Events"] and not hasattr(file["Events"], "num_entries"):
+            pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
+    return path
 
 
 @pytest.fixture(scope="session")

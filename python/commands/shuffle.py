@@ -31,7 +31,7 @@ __all__ = ["shuffle"]
     "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the random order."
 )
 @click.option(
-    "--memory", default=256, show_default=True, type=click.IntRange(1), help="MB for the events at work."
+    "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
 )
 @click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
 @click.option("--force", is_flag=True, help="Shuffle again, also what is up to date (with CONFIG).")
@@ -51,4 +51,4 @@ def shuffle(
 
     shuffling, datasets = (import_part("data_processing", name) for name in ("shuffle", "datasets"))
     sources = [Path(path) for path in datasets.find_files(files, Path(os.getcwd()))]
-    shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory * 1_000_000, compression))
+    shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory, compression))

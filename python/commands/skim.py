@@ -17,14 +17,33 @@ __all__ = ["skim"]
     epilog=epilog(
         "nanoml skim examples/trilepton.yaml",
         "nanoml skim --selection my_selection.py:DiMuon -o skims/ --keep 'MET_*' data/*.root",
+        "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
     )
 )
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
 @click.option(
     "--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration."
 )
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="Run this module of nanoAOD-tools, event by event; may be repeated.",
+)
+@click.option(
+    "--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c."
+)
+@click.option(
+    "--json", "certified", default="", metavar="FILE", help="Of data, keep the certified luminosity sections."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the skims go.")
-@click.option("--keep", multiple=True, metavar="GLOB", help="Branches to keep; may be repeated.")
+@click.option(
+    "--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated."
+)
+@click.option(
+    "--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep."
+)
 @click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
 @click.option(
     "--workers", type=click.IntRange(0), default=0, help="Files skimmed at once; default: one per core."
@@ -33,30 +52,29 @@ __all__ = ["skim"]
 def skim(
     files: tuple[str, ...],
     selection: Optional[str],
+    modules: tuple[str, ...],
     output: Optional[Path],
     keep: tuple[str, ...],
-    compression: str,
     workers: int,
     force: bool,
+    **settings: str,
 ) -> None:
     """Keep the events that a selection selects, and add its columns.
 
     FILEs may be paths or root:// URLs. The output is NanoAOD again.
     """
-    if selection is None:
+    if not (selection or modules or settings["cut"] or settings["certified"]):
         run_one(config_only(files, "--selection"), "skim", force)
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
     from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import Stage, locked, plan, run, usable_cores
+    from MLTools.NanoML.runner import locked, plan, run, usable_cores
 
     stages, datasets = import_part("data_processing", "stages"), import_part("data_processing", "datasets")
-    settings = {"selection": selection, "keep": list(keep), "compression": compression}
+    asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
     sources = datasets.find_files(files, Path(os.getcwd()))
     with locked(output):
-        tasks = stages.skim_tasks(sources, output.resolve(), settings, Path.cwd(), 200_000)
-        run(
-            plan([Stage("skim", tasks, workers or usable_cores(), stages.skim_summary)], output, force),
-            output,
-        )
+        tasks = stages.skim_tasks(sources, output.resolve(), asked, Path.cwd(), {})
+        stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
+        run(plan([stage], output, force), output)

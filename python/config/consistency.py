@@ -16,7 +16,7 @@ __all__ = ["contradictions"]
 
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are each right."""
-    checks = (_names, _objects, _data, _cross_sections, _luminosity, _sections, _shuffle, _training, _signal)
+    checks = (_names, _skim, _objects, _data, _cross_sections, _luminosity, _sections, _shuffle, _training, _signal)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -29,6 +29,11 @@ def _names(config: Config) -> Iterator[Problem]:
                 ("datasets", name),
                 f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one',
             )
+
+
+def _skim(config: Config) -> Iterator[Problem]:
+    if config.skim and not (config.skim.selection or config.skim.modules or config.skim.cut):
+        yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
 
 
 def _objects(config: Config) -> Iterator[Problem]:

@@ -400,7 +400,7 @@ def test_a_damaged_file_is_explained(tmp_path: Path, rows: Any, make_job: Callab
         raw.seek(offset)
         raw.write(b"\xff" * 40)
     job = make_job(tmp_path / "a.h5")
-    with pytest.raises(NanoMLError, match=r"a.h5: cannot be read \(.*It may be damaged"):
+    with pytest.raises(NanoMLError, match=r"a.h5: cannot be read: .*It may be damaged"):
         do(job)
     assert not job.directory.exists()
 

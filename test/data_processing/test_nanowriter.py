@@ -8,7 +8,7 @@ import pytest
 import uproot
 
 from data_processing.nanowriter import NanoWriter, compression_of
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch
 
 BRANCHES = {
@@ -17,8 +17,10 @@ BRANCHES = {
     "Muon_pt": Branch("Muon_pt", "float32", "jagged", "", "Muon", ""),
     "Muon_id": Branch("Muon_id", "uint8", "jagged", "", "Muon", ""),
     "LHEPdfWeight": Branch("LHEPdfWeight", "float32", "jagged", "", "LHEPdfWeight", ""),
-    "Jet_idx": Branch("Jet_idx", "int16", "jagged", "", "Jet", ""),
+    "Jet_idx": Branch("Jet_idx", "int16", "jagged", "index in a list", "Jet", ""),
+    "nMuon": Branch("nMuon", "uint32", "flat", "number of muons", None, ""),
 }
+COLUMNS = [name for name in BRANCHES if name != "nMuon"]
 
 
 def rows(first: int, count: int) -> dict[str, ak.Array]:
@@ -39,21 +41,33 @@ def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
     parts = [rows(0, 7), rows(7, 0), rows(7, 5)]
     with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
         for part in parts:
-            writer.extend(part)
+            writer.events.extend(part)
         writer.finish('{"x": 1}')
-        assert writer.entries == 12
+        assert writer.events.entries == 12
     with uproot.open(tmp_path / "a.root") as file:
         tree = file["Events"]
         assert str(file["nanoml"]) == '{"x": 1}'
-        for name, branch in BRANCHES.items():
+        for name in COLUMNS:
             array = tree[name].array()
             assert ak.to_list(array) == [value for part in parts for value in ak.to_list(part[name])]
-            assert str(branch.dtype) in str(array.type)
+            assert str(BRANCHES[name].dtype) in str(array.type)
+            assert tree[name].title == BRANCHES[name].title
         # collections share one counter, as nanoAOD-tools and coffea expect
         assert tree["Muon_pt"].count_branch.name == "nMuon"
         assert tree["Muon_id"].count_branch.name == "nMuon"
         assert tree["LHEPdfWeight"].count_branch.name == "nLHEPdfWeight"
         assert tree["nMuon"].array().tolist() == [0, 1, 2] * 4
+        # counters are of the type that was asked for, or of NanoAOD's newest
+        assert tree["nMuon"].typename == "uint32_t"
+        assert tree["nMuon"].title == "number of muons"
+        assert tree["nJet"].typename == "int32_t"
+
+
+def test_collections_whose_branches_disagree_are_refused(tmp_path: Path) -> None:
+    with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
+        writer.events.extend({**rows(0, 3), "Muon_id": rows(1, 3)["Muon_id"]})
+        with pytest.raises(NanoMLError, match="Muon_id has other numbers of objects"):
+            writer.finish()
 
 
 def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
@@ -64,17 +78,19 @@ def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
         assert set(BRANCHES) <= set(file["Events"].keys())
 
 
-def test_other_trees_are_copied_if_they_are_of_numbers(tmp_path: Path) -> None:
+def test_other_trees_can_be_written(tmp_path: Path) -> None:
     with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
-        sums = {"run": ak.Array([1, 2]), "nPdf": ak.Array([2, 1]), "Pdf": ak.Array([[0.5, 1.5], [2.0]])}
-        assert writer.copy_tree("Runs", sums)
-        assert not writer.copy_tree("Words", {"word": ak.Array(["a", "b"])})
-        assert not writer.copy_tree("Deep", {"deep": ak.Array([[[1]], []])})
-        assert not writer.copy_tree("Nothing", {})
+        sums = {"run": np.array([1, 2]), "Pdf": ak.Array([[0.5, 1.5], [2.0]])}
+        branches = {
+            "run": Branch("run", "int64", "flat", "run number", None, ""),
+            "Pdf": Branch("Pdf", "float64", "jagged", "weights", "Pdf", ""),
+        }
+        writer.write_tree("Runs", branches, sums)
         writer.finish("{}")
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Runs/Pdf"].array().tolist() == [[0.5, 1.5], [2.0]]
         assert file["Runs/nPdf"].array().tolist() == [2, 1]
+        assert file["Runs/Pdf"].title == "weights"
 
 
 @pytest.mark.parametrize("text", ["ZIP:5", "ZLIB", "ZLIB:five", "ZLIB:50", ""])

@@ -42,7 +42,7 @@ def test_collections_with_kinematics_are_four_vectors_in_double_precision(events
     pair = muons[:1, 0] + muons[:1, 1]
     expected = np.sqrt(2 * 30 * 20 * (np.cosh(0.1) - np.cos(3.0)))  # for massless particles
     assert pair.mass[0] == pytest.approx(expected, rel=1e-4)
-    assert str(events.Jet.pt.type) == "3 * var * float32"
+    assert str(events.Jet.pt.type) == "3 * var * float64"
 
 
 def test_a_mask_narrows_everything_and_remembers_the_rows(events: Events) -> None:

@@ -10,25 +10,13 @@ import uproot
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
 
-FILES = [
-    "nano_v5_mc_ttbar_1000",
-    "nano_v6_data_dimuon_run315267",
-    "nano_v6_mc_dy",
-    "nano_v6_mc_dy_zero_events",
-    "nano_v9_mc_2015_opendata_ttbar",
-    "nano_v9_mc_ul17_dy",
-    "nano_v13_data_egamma2022E_run359571",
-    "nano_v13_mc_ggh",
-    "nano_v15_mc_ttbar",
-]
 
-
-@pytest.mark.parametrize("name", FILES)
-def test_real_files_are_described_and_read_as_uproot_does(real_files: dict[str, Path], name: str) -> None:
-    with RootFile(real_files[name]) as file, uproot.open(real_files[name]) as plain:
+def test_real_files_are_described_and_read_as_uproot_does(real_file: Path) -> None:
+    with RootFile(real_file) as file, uproot.open(real_file) as plain:
         tree = plain["Events"]
         assert file.entries == tree.num_entries
-        assert list(file.branches) == tree.keys()
+        # of an RNTuple uproot also lists each collection, under a name of its own
+        assert list(file.branches) == [name for name in tree.keys(recursive=False) if name[0] != "_"]
         assert {branch.shape for branch in file.branches.values()} <= {"flat", "jagged"}
         assert file.branch("Muon_pt").collection == "Muon"
         assert file.branch("Electron_charge").field == "charge"
@@ -36,7 +24,8 @@ def test_real_files_are_described_and_read_as_uproot_does(real_files: dict[str, 
         for key, array in file.read(names, 3, 17).items():
             expected = tree[key].array(entry_start=3, entry_stop=17)
             assert ak.to_list(array) == ak.to_list(expected)
-            assert str(ak.type(array)) == str(ak.type(expected))
+            if not (file.is_rntuple and key == "nJet"):  # uproot reads all counters as int64
+                assert str(ak.type(array)) == str(ak.type(expected))
 
 
 def test_missing_momentum_is_found_in_every_version(real_files: dict[str, Path]) -> None:

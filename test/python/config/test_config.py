@@ -162,9 +162,9 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
         (
             "skim: {}",
-            '1: skim.selection: missing. Add it, as in "selection: MLTools.NanoML.trilepton:Trilepton".',
+            '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".',
         ),
-        ("skim:", "1: skim.selection: missing."),
+        ("skim:", "1: skim: selects nothing."),
         ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
         (
             "skim: {selection: a:B, compression: ZSTD}",
@@ -277,7 +277,12 @@ SKIMS = st.builds(
     Skim,
     st.sampled_from(["a.b:C", "s p/a.py:C"]),
     st.lists(TEXT, max_size=3),
+    maybe(TEXT),
+    st.lists(TEXT, max_size=2),
+    maybe(TEXT),
+    maybe(TEXT),
     st.sampled_from(["ZSTD:5", "LZ4:1"]),
+    COUNTS,
     COUNTS,
     st.integers(0, 99),
 )

@@ -1,0 +1,92 @@
+"""Sums of histograms, as uproot reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["add_histogram", "bins_of", "is_histogram"]
+
+_CLASSES = re.compile("TH[123][CSIFD]|TProfile([23]D)?")
+_AXES = ("fXaxis", "fYaxis", "fZaxis")
+_CONTENTS = ""
+# squares of weights, which ROOT leaves out while all weights are 1, and what they equal then
+_SQUARES = {"fSumw2": _CONTENTS, "fBinSumw2": "fBinEntries"}
+_ARRAYS = (_CONTENTS, "fBinEntries", *_SQUARES)
+
+
+def is_histogram(kind: str) -> bool:
+    """Whether objects of a class can be added."""
+    return _CLASSES.fullmatch(kind) is not None
+
+
+def add_histogram(total: Any, other: Any) -> Optional[str]:
+    """Add a histogram to another one, as `hadd` does: contents, errors, entries, and what means are made of.
+
+    Parameters
+    ----------
+    total
+        The histogram that is added to; it stays as it was where they cannot be added.
+    other
+        What is added.
+
+    Returns
+    -------
+    Why they cannot be added, in words, or None.
+    """
+    if total.classname != other.classname:
+        return f"is a {total.classname} and a {other.classname}"
+    if not all(_is_same(total.member(axis), other.member(axis)) for axis in _AXES):
+        return "has different axes"
+    mine, theirs = _arrays(total), _arrays(other)
+    sums = {name: _sum(name, mine, theirs) for name in mine}
+    if any(values is None for values in sums.values()):
+        return "has contents that are too large for its type"
+    for part, added in zip(_parts(total), _parts(other)):
+        for name in part.members:
+            if name == "fEntries" or name.startswith("fTsum"):
+                part.members[name] += added.members[name]
+    for name, array in mine.items():
+        array._data = sums[name]  # there is no other way to change an array that uproot has read
+        array.members["fN"] = len(array._data)
+    return None
+
+
+def bins_of(histogram: Any) -> list[NDArray[Any]]:
+    """All numbers in the bins of a histogram, also beyond its axes: contents, and what errors are made of."""
+    return [np.asarray(array) for array in _arrays(histogram).values()]
+
+
+def _is_same(axis: Any, other: Any) -> bool:
+    return axis.labels() == other.labels() and np.array_equal(axis.edges(), other.edges())
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """A histogram and the objects of the classes that it inherits from, which are the same for all of its class."""
+    yield model
+    for base in model.bases:
+        yield from _parts(base)
+
+
+def _arrays(histogram: Any) -> dict[str, Any]:
+    found = {name: histogram.member(name) for name in _ARRAYS if name and histogram.has_member(name)}
+    contents = next(part for part in _parts(histogram) if part.classname.startswith("TArray"))
+    return {_CONTENTS: contents, **found}
+
+
+def _sum(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> Optional[NDArray[Any]]:
+    """The sum of an array of two histograms; None if it is too large for its type."""
+    pair = [np.asarray(arrays[name]) for arrays in (mine, theirs)]
+    if name in _SQUARES and len(pair[0]) != len(pair[1]):
+        pair = [
+            values if len(values) else np.abs(np.asarray(arrays[_SQUARES[name]]))
+            for values, arrays in zip(pair, (mine, theirs))
+        ]
+    kind = mine[name].dtype
+    exact = pair[0].astype(np.int64) + pair[1] if kind.kind == "i" else pair[0] + pair[1]
+    found = exact.astype(kind)
+    return found if kind.kind == "f" or np.array_equal(found, exact) else None

@@ -1,0 +1,282 @@
+"""Merging: many NanoAOD files in one, with all that they hold. What was written is read again and compared."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+
+from data_processing.checksums import Checksums
+from data_processing.content import Content, rows_at_once
+from data_processing.histograms import bins_of
+from data_processing.mergeinputs import Inputs, is_same_sum
+from data_processing.mergeplan import TreePlan, listed, plan_tree
+from data_processing.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.atomic import aside_of, replacing
+from MLTools.NanoML.books import Provenance, books_of
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import progress
+from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.runner import RECORDS, Stage
+from MLTools.NanoML.task import Task, code_hash, source_of
+
+__all__ = ["MergeJob", "merge_files", "merge_stage", "plan_lines", "workdir_of"]
+
+_CODE = (
+    "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.rootfile",
+    "MLTools.NanoML.books",
+    "MLTools.NanoML.lumimask",
+    "data_processing.nanotree",
+    "data_processing.nanowriter",
+    "data_processing.checksums",
+    "data_processing.content",
+    "data_processing.histograms",
+    "data_processing.mergeinputs",
+    "data_processing.mergeplan",
+    "data_processing.merge",
+)
+
+
+@dataclass(frozen=True)
+class MergeJob:
+    """One file to be made of others.
+
+    Attributes
+    ----------
+    sources
+        Paths and URLs of NanoAOD files, each of them once.
+    output
+        Path of the merged file.
+    fill
+        Whether branches that a file lacks are filled with zeros, false or empty lists there.
+    common
+        Whether branches that are not the same in all files are left out.
+    compression
+        "ALGORITHM:LEVEL".
+    memory
+        How much the events at work may take, in MB.
+    """
+
+    sources: Sequence[str]
+    output: Path
+    fill: bool = False
+    common: bool = False
+    compression: str = "ZLIB:5"
+    memory: float = 100
+
+
+def merge_files(job: MergeJob) -> dict[str, Any]:
+    """Merge files.
+
+    The rows of `Events`, `Runs` and `LuminosityBlocks` come one after the other, in the order of the files;
+    histograms are summed; strings are kept if they are the same; the records are joined.
+
+    Parameters
+    ----------
+    job
+        What to do.
+
+    Returns
+    -------
+    What was written: numbers of `files`, `entries` and `branches`, `sum_of_weights`, `filled` (branch to the files that
+    lack it) and `not_merged` (what is left out, to the reason).
+
+    Raises
+    ------
+    NanoMLError
+        A file cannot be read, the files do not belong together or differ in their branches, or what was written is not
+        what was read; nothing is written then.
+    """
+    inputs, plans = _look_into(job)
+    record = _record(inputs, plans)
+    _remove_leftovers(job.output)
+    with replacing(job.output) as aside:
+        with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
+            expected = _write(job, inputs, plans, writer)
+            writer.finish(record.to_json())
+        expected.books = record.books
+        _check(job, aside, expected, inputs)
+    return _summary(inputs, plans, record)
+
+
+def plan_lines(job: MergeJob) -> list[str]:
+    """What would be merged, in words; raises as `merge_files` does, as far as that can be told beforehand."""
+    inputs, plans = _look_into(job)
+    return merge_summary({job.output.name: _summary(inputs, plans, _record(inputs, plans))})
+
+
+def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
+    compression_of(job.compression)  # a mistake is told before the files are read
+    inputs = Inputs.of(job.sources)
+    plans = {}
+    for name, sources in inputs.trees.items():
+        lacking = inputs.without(name)
+        if lacking:
+            _check_lacking(job, inputs, name, lacking)
+        if not (lacking and job.common):
+            plans[name] = plan_tree(name, sources, job.fill, job.common)
+    return inputs, plans
+
+
+def _check_lacking(job: MergeJob, inputs: Inputs, name: str, lacking: Sequence[str]) -> None:
+    """Refuse files that lack a tree which others have, unless nothing is lost."""
+    what = f"{listed(lacking, 3)}: has no tree {name}, but {inputs.trees[name][0].path} has it"
+    if name == "Runs" and not inputs.books.is_data:
+        raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
+    if not (job.fill or job.common):
+        raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
+
+
+def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
+    branches = plans["Events"].branches
+    columns: dict[str, dict[str, str]] = {}
+    not_copied: list[str] = []
+    for record in inputs.records:
+        not_copied += record.not_copied
+        for name, made in record.columns.items():
+            if name in branches:
+                columns.setdefault(name, {**made, "dtype": branches[name].dtype or ""})
+    not_copied += [f"{name} ({reason})" for name, reason in _not_merged(inputs, plans).items()]
+    first = inputs.records[0]
+    return Provenance(
+        first.kind, inputs.books, first.selection, columns, first.model, list(dict.fromkeys(not_copied))
+    )
+
+
+def _not_merged(inputs: Inputs, plans: Mapping[str, TreePlan]) -> dict[str, str]:
+    """What is left out, with the reason."""
+    found = dict(inputs.not_merged)
+    for tree in inputs.trees:
+        if tree not in plans:
+            found[tree] = "is not in all files"
+        else:
+            names = (f"{tree}/{name}" for name in plans[tree].dropped)
+            found.update(dict.fromkeys(names, "is not the same in all files"))
+    return found
+
+
+def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer: NanoWriter) -> Content:
+    """Write all but the record; return what is to be found in the file."""
+    written = Content({"Events": _write_events(job, inputs, plans["Events"], writer)})
+    for name, plan in plans.items():
+        if name != "Events" and plan.branches:
+            arrays = _joined_rows(inputs, name, plan)
+            writer.write_tree(name, plan.branches, arrays)
+            written.trees[name] = Checksums()
+            written.trees[name].add(arrays, len(next(iter(arrays.values()))))
+    for name, text in inputs.strings.items():
+        writer.write_object(name, text)
+        written.strings[name] = text
+    for name, histogram in inputs.histograms.items():
+        writer.write_object(name, histogram)
+        written.histograms[name] = bins_of(histogram)
+    return written
+
+
+def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
+    sums, pending = Checksums(), 0.0
+    with progress(f"merge {job.output.name}", inputs.entries) as bar:
+        for source in inputs.trees["Events"]:
+            if not source.rows:
+                continue
+            names = plan.reads(source.branches)
+            with RootFile(source.path) as file:
+                if file.entries != source.rows:
+                    raise NanoMLError(
+                        f"{source.path}: was changed meanwhile: nothing was written. Run it again."
+                    )
+                size = file.bytes_per_event(names)
+                most = rows_at_once(size, job.memory)
+                for start, stop in file.ranges(names, most):
+                    arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
+                    writer.events.extend(arrays)
+                    sums.add(arrays, stop - start)
+                    pending += (stop - start) / most
+                    if pending >= 1:  # as much as may be in the memory
+                        writer.events.flush()
+                        pending = 0
+                    bar.advance(stop - start)
+    return sums
+
+
+def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
+    parts = [
+        plan.fit(source.branches, {key: arrays[key] for key in plan.reads(source.branches)}, source.rows)
+        for source, arrays in zip(inputs.trees[name], inputs.rows[name])
+    ]
+    return {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
+
+
+def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> None:
+    """Read what was written, and compare it."""
+    with RootFile(written) as file:
+        problems = expected.differing(Content.of(file, job.memory))
+        total = books_of(file).sum_of_weights
+    scale = math.fsum(abs(weights) for weights in inputs.weights)
+    if not is_same_sum(total, math.fsum(inputs.weights), scale):
+        problems.append(f"sum of weights ({total:.9g} for {math.fsum(inputs.weights):.9g})")
+    if problems:
+        raise NanoMLError(
+            f"{job.output}: what was written is not what was read: {listed(problems)}. Nothing is kept: run it again."
+        )
+
+
+def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) -> dict[str, Any]:
+    return {
+        "files": len(inputs.paths),
+        "entries": inputs.entries,
+        "sum_of_weights": record.books.sum_of_weights,
+        "branches": len(plans["Events"].branches),
+        "filled": {
+            f"{tree}/{name}": list(plan.filled[name]) for tree, plan in plans.items() for name in plan.filled
+        },
+        "not_merged": _not_merged(inputs, plans),
+    }
+
+
+def merge_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was merged, and what was not, in lines; `done` is what `merge_files` returned, by the file's name."""
+    lines = []
+    for name, found in done.items():
+        lines.append(
+            f"{name}: {found['files']:,} files, {found['entries']:,} events, sum of weights "
+            f"{found['sum_of_weights']:.9g}, {found['branches']:,} branches"
+        )
+        filled = [f"{branch} ({len(files)} files)" for branch, files in found["filled"].items()]
+        if filled:
+            lines.append(f"filled where it is lacking: {listed(filled)}")
+        lines += [f"WARNING {what} is left out: {reason}" for what, reason in found["not_merged"].items()]
+    return lines
+
+
+def merge_stage(job: MergeJob) -> Stage:
+    """The stage that merges; its record belongs in `workdir_of` the output."""
+    settings = {"fill": job.fill, "common": job.common, "compression": job.compression}
+    task = Task(
+        "merge",
+        job.output.name,
+        tuple(job.sources),
+        (job.output,),
+        settings,
+        code_hash(source_of(*_CODE)),
+        functools.partial(merge_files, job),
+    )
+    return Stage("merge", [task], summary=merge_summary)
+
+
+def workdir_of(output: Path) -> Path:
+    """Where the record of a merged file is: a place of its own, so that others may be at work beside it."""
+    return output.parent / RECORDS / output.name
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove what a run that was killed left behind; the lock of `workdir_of` is held."""
+    for path in output.parent.glob(glob.escape(aside_of(output, "").stem) + "*" + glob.escape(output.suffix)):
+        path.unlink(missing_ok=True)

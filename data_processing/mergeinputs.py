@@ -1,0 +1,199 @@
+"""The files that are merged: all that they hold but for the values of their events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_processing.content import TREES
+from data_processing.histograms import add_histogram, is_histogram
+from data_processing.mergeplan import SourceTree
+from MLTools.NanoML.books import Books, FileBooks, Provenance, all_events_of
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import progress
+from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
+
+__all__ = ["Inputs", "is_same_sum"]
+
+
+@dataclass
+class Inputs:
+    """What is in the files.
+
+    Attributes
+    ----------
+    trees
+        `Events`, and those of `TREES` that a file has: what they are in each file.
+    rows
+        The values of the trees beside the events, of the files in `trees`.
+    strings
+        Texts, by name.
+    histograms
+        Sums of histograms, by name.
+    not_merged
+        What is left out, with the reason.
+    weights
+        Sum of weights of each file, of its Runs tree or, without it, of its events.
+    records
+        The record of each file.
+    """
+
+    trees: dict[str, list[SourceTree]] = field(default_factory=dict)
+    rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    strings: dict[str, str] = field(default_factory=dict)
+    histograms: dict[str, Any] = field(default_factory=dict)
+    not_merged: dict[str, str] = field(default_factory=dict)
+    weights: list[float] = field(default_factory=list)
+    records: list[Provenance] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Inputs:
+        """Look into files.
+
+        Raises
+        ------
+        NanoMLError
+            One cannot be read, or was changed after it was made, or they do not belong together: data and simulation,
+            different selections, the same events twice.
+        """
+        found = cls()
+        with progress("look into", len(paths), "files") as bar:
+            for path in paths:
+                with RootFile(path) as file:
+                    found._add(file)
+                bar.advance()
+        for name in found.not_merged:
+            found.strings.pop(name, None)
+            found.histograms.pop(name, None)
+        found._check_alike()
+        return found
+
+    @property
+    def paths(self) -> list[str]:
+        """The files."""
+        return [events.path for events in self.trees["Events"]]
+
+    @property
+    def entries(self) -> int:
+        """Number of events."""
+        return sum(events.rows for events in self.trees["Events"])
+
+    @property
+    def books(self) -> Books:
+        """The books of all files."""
+        return Books([file for record in self.records for file in record.books.files])
+
+    def without(self, tree: str) -> list[str]:
+        """Files with events or weights that lack a tree."""
+        having = {source.path for source in self.trees[tree]}
+        return [
+            events.path
+            for events, record in zip(self.trees["Events"], self.records)
+            if events.path not in having and (events.rows or record.books.sum_of_weights)
+        ]
+
+    def _add(self, file: RootFile) -> None:
+        own = all_events_of(file)
+        if not math.isfinite(own.sum_of_weights):
+            raise NanoMLError(
+                f"{file.path}: the sum of its weights ({own.sum_of_weights_source}) is not a finite number: make it again."
+            )
+        record = Provenance.of(file) or Provenance("skim", Books([own]))
+        _check_record(file, record, own)
+        self.records.append(record)
+        self.weights.append(own.sum_of_weights)
+        self._add_tree("Events", file, file.entries, file.branches)
+        for name, kind in file.keys.items():
+            if name in TREES:
+                self._add_rows(name, kind, file)
+            elif is_histogram(kind):
+                self._add_histogram(name, file.object(name))
+            elif kind == "TObjString" and name != PROVENANCE:
+                text = file.string(name) or ""
+                if self.strings.setdefault(name, text) != text:
+                    self.not_merged[name] = "differs from file to file"
+            elif name not in ("Events", PROVENANCE):
+                self.not_merged[name] = kind
+
+    def _add_tree(self, name: str, file: RootFile, rows: int, branches: Mapping[str, Branch]) -> None:
+        self.trees.setdefault(name, []).append(SourceTree(file.path, rows, branches))
+
+    def _add_rows(self, name: str, kind: str, file: RootFile) -> None:
+        if kind != "TTree":
+            raise NanoMLError(f"{file.path}: {name} is a {kind}, which cannot be merged, only a TTree.")
+        branches = {}
+        for key, branch in file.branches_of(name).items():
+            if branch.is_flat or branch.is_jagged:
+                branches[key] = branch
+            else:
+                self.not_merged[f"{name}/{key}"] = branch.typename
+        arrays = file.other_tree(name, list(branches)) or {}
+        self._add_tree(name, file, len(next(iter(arrays.values()), ())), branches)
+        self.rows.setdefault(name, []).append(arrays)
+
+    def _add_histogram(self, name: str, histogram: Any) -> None:
+        if name not in self.histograms:
+            self.histograms[name] = histogram
+            return
+        problem = add_histogram(self.histograms[name], histogram)
+        if problem is not None:
+            self.not_merged[name] = problem
+
+    def _check_alike(self) -> None:
+        first, first_path = self.records[0], self.paths[0]
+        for path, record in zip(self.paths, self.records):
+            if record.kind != first.kind:
+                raise _apart(path, f"has {record.kind} in it", first_path, first.kind)
+            if record.selection != first.selection:
+                by = record.selection or "nothing"
+                raise _apart(path, f"was selected by {by}", first_path, f"by {first.selection or 'nothing'}")
+            if record.model != first.model:
+                raise _apart(path, "has the scores of a model", first_path, "those of another")
+            if record.books.is_data != first.books.is_data:
+                kinds = ["data" if each.books.is_data else "simulation" for each in (record, first)]
+                raise _apart(path, f"is {kinds[0]}", first_path, f"is {kinds[1]}")
+        self._check_read_once()
+
+    def _check_read_once(self) -> None:
+        # by name and numbers: jobs on a grid may call all of their inputs by one name
+        read: dict[tuple[str, int, float], int] = {}
+        for at, record in enumerate(self.records):
+            for file in record.books.files:
+                other = read.setdefault((file.file, file.entries, file.sum_of_weights), at)
+                if other != at:
+                    raise NanoMLError(
+                        f"{self.paths[at]}: was made from {file.file}, as {self.paths[other]} was: its events and weights "
+                        "would count twice. Take one of them."
+                    )
+
+
+def is_same_sum(one: float, other: float, scale: float) -> bool:
+    """Whether two sums of weights agree but for rounding; `scale` is the sum of their absolute values."""
+    return abs(one - other) <= 1e-12 * scale
+
+
+def _check_record(file: RootFile, record: Provenance, own: FileBooks) -> None:
+    """Refuse a skim that was changed behind its record, as by `hadd`, which keeps the record of its first file."""
+    if record.kind != "skim":
+        return
+    books = record.books
+    if books.selected != file.entries:
+        raise NanoMLError(
+            f"{file.path}: has {file.entries} events, but its record says {books.selected}: it was changed after the skim. "
+            "Skim it again."
+        )
+    sources = [own.sum_of_weights_source, *(each.sum_of_weights_source for each in books.files)]
+    scale = math.fsum(abs(each.sum_of_weights) for each in books.files)
+    if all(source.startswith("Runs/") for source in sources) and not is_same_sum(
+        own.sum_of_weights, books.sum_of_weights, scale
+    ):
+        raise NanoMLError(
+            f"{file.path}: its Runs tree has a sum of weights of {own.sum_of_weights:.9g}, but its record says "
+            f"{books.sum_of_weights:.9g}: it was changed after the skim. Skim it again."
+        )
+
+
+def _apart(path: str, what: str, first_path: str, but: str) -> NanoMLError:
+    return NanoMLError(f"{path}: {what}, but {first_path} {but}. Merge them apart.")

@@ -1,0 +1,169 @@
+"""Angles between objects, and matching of collections by them."""
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Optional
+
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = [
+    "closest",
+    "deltaPhi",
+    "deltaR",
+    "ensureTFile",
+    "extractTH1",
+    "hasbit",
+    "matchObjectCollection",
+    "matchObjectCollectionMultiple",
+]
+
+Condition = Callable[[Any, Any], bool]
+
+
+def _any(first: Any, second: Any) -> bool:
+    return True
+
+
+def deltaPhi(phi1: Any, phi2: Any) -> float:
+    """Azimuth of the first relative to the second, from -pi to pi; of numbers or of objects with `phi`."""
+    first = phi1 if isinstance(phi1, (float, int)) else phi1.phi
+    second = phi2 if isinstance(phi2, (float, int)) else phi2.phi
+    difference: float = first - second
+    while difference > math.pi:
+        difference -= 2 * math.pi
+    while difference < -math.pi:
+        difference += 2 * math.pi
+    return difference
+
+
+def deltaR(eta1: Any, phi1: Any, eta2: Optional[float] = None, phi2: Optional[float] = None) -> float:
+    """Distance in pseudorapidity and azimuth; of two objects, or of eta1, phi1, eta2, phi2."""
+    if eta2 is None:
+        return math.hypot(eta1.eta - phi1.eta, deltaPhi(eta1.phi, phi1.phi))
+    return math.hypot(eta1 - eta2, deltaPhi(phi1, phi2))
+
+
+def closest(obj: Any, collection: Iterable[Any], presel: Condition = _any) -> tuple[Any, float]:
+    """The nearest of some objects that fulfil a condition.
+
+    Parameters
+    ----------
+    obj
+        What it is to be near to.
+    collection
+        The candidates.
+    presel
+        The condition, of `obj` and a candidate.
+
+    Returns
+    -------
+    The object and its distance; None and 999 where there is none within 999.
+    """
+    found, least = None, 999.0
+    for candidate in collection:
+        if presel(obj, candidate):
+            distance = deltaR(obj, candidate)
+            if distance < least:
+                found, least = candidate, distance
+    return found, least
+
+
+def matchObjectCollection(
+    objs: Sequence[Any], collection: Sequence[Any], dRmax: float = 0.4, presel: Condition = _any
+) -> dict[Any, Any]:
+    """For each object the nearest of the others that fulfil a condition, or None beyond a distance.
+
+    Parameters
+    ----------
+    objs
+        Objects.
+    collection
+        What they are matched to; one may match several.
+    dRmax
+        Largest distance.
+    presel
+        The condition, of an object and a candidate.
+    """
+    pairs = {}
+    for obj in objs:
+        match, distance = closest(obj, collection, presel)
+        pairs[obj] = match if distance < dRmax else None
+    return pairs
+
+
+def matchObjectCollectionMultiple(
+    objs: Sequence[Any], collection: Sequence[Any], dRmax: float = 0.4, presel: Condition = _any
+) -> dict[Any, Any]:
+    """For each object all of the others within a distance that fulfil a condition; None if there are no others.
+
+    Parameters
+    ----------
+    objs
+        Objects.
+    collection
+        What they are matched to.
+    dRmax
+        Largest distance.
+    presel
+        The condition, of an object and a candidate.
+    """
+    if len(collection) == 0:
+        return dict.fromkeys(objs)
+    return {obj: [x for x in collection if presel(obj, x) and deltaR(obj, x) < dRmax] for obj in objs}
+
+
+def hasbit(value: int, bit: int) -> bool:
+    """Whether a bit is set; the lowest is bit 0."""
+    return bool(value >> bit & 1)
+
+
+def ensureTFile(filename: str, option: str = "READ", verbose: bool = False) -> Any:
+    """Open a file by ROOT, which must be installed.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, or ROOT cannot open it.
+    """
+    import ROOT
+
+    if not os.path.isfile(filename):
+        raise NanoMLError(f"{filename}: no such file.")
+    file = ROOT.TFile.Open(filename, option)
+    if not file or file.IsZombie():
+        raise NanoMLError(f"{filename}: ROOT cannot open it.")
+    return file
+
+
+def extractTH1(file: Any, histname: str, setdir: bool = True) -> Any:
+    """Read a histogram by ROOT, which must be installed.
+
+    Parameters
+    ----------
+    file
+        An open file, or its path.
+    histname
+        The histogram.
+    setdir
+        Whether it shall outlive the file.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file or histogram.
+    """
+    import ROOT
+
+    opened = ensureTFile(file) if isinstance(file, str) else file
+    histogram = opened.Get(histname)
+    if not histogram:
+        raise NanoMLError(f"{opened.GetName()}: has no histogram {histname}.")
+    if setdir and isinstance(histogram, ROOT.TH1):
+        histogram.SetDirectory(0)
+        if isinstance(file, str):
+            opened.Close()
+    return histogram

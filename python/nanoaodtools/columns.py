@@ -1,0 +1,114 @@
+"""Columns as branches of nanoAOD-tools' output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import Selection
+
+__all__ = ["Made", "declare", "declared", "filler"]
+
+# numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
+_TYPES = (
+    ("bool", "O", "Bool_t"),
+    ("int8", "B", "Char_t"),
+    ("uint8", "b", "UChar_t"),
+    ("int16", "S", "Short_t"),
+    ("uint16", "s", "UShort_t"),
+    ("int32", "I", "Int_t"),
+    ("uint32", "i", "UInt_t"),
+    ("int64", "L", "Long64_t"),
+    ("uint64", "l", "ULong64_t"),
+    ("float32", "F", "Float_t"),
+    ("float64", "D", "Double_t"),
+)
+_LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
+_DTYPES = {root: dtype for dtype, _, root in _TYPES}
+_WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
+"""Types that ROOT, or an older nanoAOD-tools, has not, with the next one that holds all their values."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A branch that a module makes.
+
+    Attributes
+    ----------
+    dtype
+        numpy name of the type of its numbers, as the output has them.
+    counter
+        Its counter, if it is a list for each event.
+    branch
+        nanoAOD-tools' object for it; None without output.
+    """
+
+    dtype: str
+    counter: Optional[str]
+    branch: Any
+
+
+def declared(output_tree: Any) -> dict[str, Made]:
+    """The branches that modules have declared so far; none without output."""
+    if output_tree is None:
+        return {}
+    return {
+        name: Made(_DTYPES[branch.branch.FindLeaf(name).GetTypeName()], branch.lenVar, branch)
+        for name, branch in output_tree._branches.items()
+    }
+
+
+def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
+    """Declare the columns of a selection, in their own types or the next wider ones that there are.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such type, or there is a branch of that name and another type.
+    """
+    made = {}
+    for name, column in selection.columns.items():
+        dtype = np.dtype(column.dtype).name
+        if output_tree is None:
+            made[name] = Made(dtype, None, None)
+            continue
+        found = _branch(selection, output_tree, name, dtype) or _branch(
+            selection, output_tree, name, _WIDER.get(dtype, "")
+        )
+        if found is None:
+            raise NanoMLError(
+                f"{selection.where()}: column {name} is of type {dtype}, which nanoAOD-tools cannot write."
+            )
+        made[name] = found
+    return made
+
+
+def _branch(selection: Selection, output_tree: Any, name: str, dtype: str) -> Optional[Made]:
+    """Declare a column in one type; None if there is no such type."""
+    if dtype not in _LETTERS:
+        return None
+    letter, root = _LETTERS[dtype]
+    existing = output_tree.tree().GetBranch(name)
+    leaf = existing.FindLeaf(name) if existing else None
+    if leaf and (leaf.GetTypeName() != root or leaf.GetLeafCount() or leaf.GetLen() != 1):
+        raise NanoMLError(
+            f"{selection.where()}: column {name} is of type {dtype}, but there is a branch of this name already, "
+            f"{leaf.GetTitle()} of type {leaf.GetTypeName()}. Give the column another name, or the same type."
+        )
+    try:
+        return Made(dtype, None, output_tree.branch(name, letter, title=selection.columns[name].title))
+    except KeyError:  # an older nanoAOD-tools does not know the letter
+        return None
+
+
+def filler(input_tree: Any, output_tree: Any) -> Callable[[str, Any], None]:
+    """What sets the value of a branch for an event, so that it is written and later modules see it."""
+    if output_tree is not None:
+        fill: Callable[[str, Any], None] = output_tree.fillBranch
+        return fill
+    # without output there is no fillBranch: set what it sets for later modules
+    return lambda name, value: input_tree._extrabranches.__setitem__(name, value)

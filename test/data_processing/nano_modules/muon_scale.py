@@ -1,0 +1,40 @@
+"""New columns of a collection that the file has, one of them of limited precision, and one that replaces a column."""
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import Collection
+from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
+
+
+class MuonScale(Module):
+    def __init__(self, factor=1.003, bits=10):
+        super().__init__()
+        self.factor, self.bits = factor, bits
+
+    def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
+        self.out = wrappedOutputTree
+        options = {"limitedPrecision": self.bits} if self.bits else {}
+        self.out.branch("Muon_corrPt", "F", lenVar="nMuon", title="scaled pt", **options)
+        self.out.branch("Muon_rank", "I", lenVar="nMuon")
+        self.out.branch("Muon_central", "O", lenVar="nMuon")
+        self.out.branch("Muon_sector", "b", lenVar="nMuon")
+        self.out.branch("Muon_dxy", "F", lenVar="nMuon")
+        self.out.branch("leadingPt", "F", **options)
+
+    def analyze(self, event):
+        muons = Collection(event, "Muon")
+        corrected = [muon.pt * (self.factor + 1e-4 * muon.charge) for muon in muons]
+        order = sorted(range(len(muons)), key=lambda number: -corrected[number])
+        self.out.fillBranch("Muon_corrPt", corrected)
+        self.out.fillBranch("Muon_rank", [order.index(number) for number in range(len(muons))])
+        self.out.fillBranch("Muon_central", [abs(muon.eta) < 1.2 for muon in muons])
+        self.out.fillBranch("Muon_sector", tuple(int((muon.phi + 4) * 2) for muon in muons))
+        self.out.fillBranch("Muon_dxy", [abs(dxy) for dxy in event.Muon_dxy])
+        self.out.fillBranch("leadingPt", max(corrected, default=0.0))
+        return True
+
+
+exact = lambda: MuonScale(bits=0)  # noqa: E731
+rough = lambda: MuonScale(bits=6)  # noqa: E731
+both = [exact, lambda: MuonScale(1.01)]
