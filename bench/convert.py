@@ -26,7 +26,7 @@ import uproot
 
 from data_processing.columns import Objects, event_level_branches
 from data_processing.convert import ConvertJob, convert_files
-from data_processing.nanowriter import NanoWriter
+from data_processing.nanowriter import NanoWriter, compression_of
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.rootfile import RootFile
@@ -50,7 +50,7 @@ SKIM_BRANCHES = [
 MAXIMA = {"GenPart": 24, "GenJet": 10, "Jet": 8}
 
 
-def make_input(path: Path, events: int) -> None:
+def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
     """NanoAOD of `events` events with the sample's branches four times, each time in another order."""
     trees = [uproot.open(file)["Events"] for file in sorted(SAMPLES.glob("*/*.root"))]
     sample = ak.concatenate([tree.arrays() for tree in trees])
@@ -63,7 +63,7 @@ def make_input(path: Path, events: int) -> None:
     flat = [b.name for b in trees[0].branches if b.count_branch is None and b.name not in counters]
     random = np.random.default_rng(1)
     tree = None
-    with uproot.recreate(path, compression=uproot.ZSTD(5)) as file:
+    with uproot.recreate(path, compression=compression_of(compression)) as file:
         for start in range(0, events, 5000):
             count = min(5000, events - start)
             rows = {}
@@ -111,7 +111,7 @@ def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> 
     convert_files(ConvertJob(paths, output, names, objects, compression=compression))
 
 
-def make_skim(path: Path, events: int) -> None:
+def make_skim(path: Path, events: int, compression: str) -> None:
     """Skims of the samples by the trilepton selection, joined, with `events` events drawn from them."""
     keep = ["Electron_*", "Muon_*", "MET_*"]
     with tempfile.TemporaryDirectory() as directory:
@@ -126,7 +126,7 @@ def make_skim(path: Path, events: int) -> None:
             }
         skims = ak.concatenate([uproot.open(part)["Events"].arrays(list(branches)) for part in parts])
     random = np.random.default_rng(1)
-    with NanoWriter(path, branches, "ZLIB:5") as writer:
+    with NanoWriter(path, branches, compression) as writer:
         for start in range(0, events, 50_000):
             picked = skims[random.integers(0, len(skims), min(50_000, events - start))]
             writer.events.extend({name: picked[name] for name in branches})
@@ -162,16 +162,19 @@ def float64_megabytes(path: Path) -> float:
         return sum(table.size * len(table.dtype.names) * 8 for table in tables) / 1e6
 
 
-def compare(case: str, source: Path, output: Path, options: argparse.Namespace) -> None:
+def compare(
+    case: str, source: Path, output: Path, options: argparse.Namespace, codec: str = "ZSTD:5"
+) -> None:
     """Measure both sides and print them."""
     paths = [source.with_suffix(f".{number}.root") for number in range(options.files)]
     for path in paths:
+        path.unlink(missing_ok=True)
         path.hardlink_to(source)
     peer = measured("read", case, *paths)
     ours = measured("convert", case, output, options.compression, *paths)
     size, full = output.stat().st_size / 1e6, float64_megabytes(output)
     sys.stdout.write(
-        f"{case}: {source.stat().st_size / 1e6:.0f} MB of ROOT, {options.files} times\n"
+        f"{case}: {source.stat().st_size / 1e6:.0f} MB of ROOT in {codec}, {options.files} times\n"
         f"  uproot read  {peer['seconds']:6.2f} s  {peer['megabytes']:6.0f} MB\n"
         f"  convert      {ours['seconds']:6.2f} s  {ours['megabytes']:6.0f} MB\n"
         f"  ratio        {ours['seconds'] / peer['seconds']:6.2f}\n"
@@ -196,9 +199,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         wide, skim, output = (Path(directory, name) for name in ("wide.root", "skim.root", "out.h5"))
         make_input(wide, options.events)
-        make_skim(skim, 10 * options.events)
         compare("wide", wide, output, options)
-        compare("skim", skim, output, options)
+        for codec in ("ZLIB:5", "LZMA:9"):  # of our skims, and of those of nanoAOD-tools
+            make_skim(skim, 10 * options.events, codec)
+            compare("skim", skim, output, options, codec)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from MLTools.NanoML.hdf5 import EVENTS
 
 __all__ = ["RowReader"]
 
-_HEADER_LIMIT = 60_000  # bytes; HDF5 cannot describe a compound type that takes more than 64 KiB
+_HEADER_LIMIT = 65_000  # bytes; HDF5 cannot describe a compound type that takes more than 64 KiB
+_HEADER_BYTES = {"b": 70, "f": 52, "i": 44, "u": 44}  # of a column, beside its name
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class RowReader:
         columns = {VALID: _padded(np.ones(len(target), bool), target, shape)}
         for field, branch in self.columns.objects[name].items():
             values = _flat(arrays[branch.name])
-            if len(values) != total:
+            if not np.array_equal(_counts(arrays[branch.name]), counts):
                 raise NanoMLError(
                     f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
                 )
@@ -176,9 +177,10 @@ def _places(
     target = source + np.repeat(shift, counts)
     in_order = True
     if key is not None and len(key):
-        value = -key.astype(np.float64) if descending else key
+        # of whole numbers (and of bool) ~ turns the order around, without rounding and without overflow
+        value = key if not descending else -key if key.dtype.kind == "f" else ~key
         # NanoAOD is mostly sorted already
-        in_order = bool(np.all((np.diff(value) >= 0) | (np.diff(event) > 0)))
+        in_order = bool(np.all((value[1:] >= value[:-1]) | (event[1:] > event[:-1])))
         if not in_order:
             source = np.lexsort((value, event))
     if len(counts) and counts.max() > most:
@@ -208,8 +210,11 @@ def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -
 
 
 def _checked_dtype(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
-    if sum(len(field_name) + 50 for field_name, _ in fields) > _HEADER_LIMIT:
+    dtype = np.dtype(fields)
+    # a name ends with a zero byte and takes multiples of eight bytes
+    sizes = (len(field) // 8 * 8 + 8 + _HEADER_BYTES[dtype[field].kind] for field, _ in fields)
+    if sum(sizes) > _HEADER_LIMIT:
         raise NanoMLError(
             f"{name}: {len(fields)} columns are more than one HDF5 dataset can describe. Choose fewer by their names."
         )
-    return np.dtype(fields)
+    return dtype

@@ -27,7 +27,12 @@ from MLTools.NanoML.task import Task, code_hash, source_of
 __all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_tasks", "stages"]
 
 
-_READING = ("MLTools.NanoML.nanoaod", "MLTools.NanoML.rootfile", "MLTools.NanoML.books")
+_READING = (
+    "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.baskets",
+    "MLTools.NanoML.rootfile",
+    "MLTools.NanoML.books",
+)
 _SKIM = (
     *_READING,
     "MLTools.NanoML.events",

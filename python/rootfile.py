@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +15,7 @@ import numpy as np
 import uproot
 
 from MLTools.NanoML import nanoaod
+from MLTools.NanoML.baskets import PlainBranch
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["Branch", "RootFile", "is_remote"]
@@ -127,14 +128,19 @@ class RootFile:
     def __init__(self, path: str | os.PathLike[str], tree: str = "Events") -> None:
         self.path = os.fspath(path)
         self._file = self._open()
+        self._descriptor: int | None = None
+        self._plain: dict[str, PlainBranch | None] = {}
         try:
             self._tree = self._find(tree)
             with _reading(self.path):
                 self.is_rntuple = "RNTuple" in type(self._tree).__name__
-                self.branches: dict[str, Branch] = (
-                    self._ntuple_fields() if self.is_rntuple else self._tree_branches(self._tree)
+                self._objects = {} if self.is_rntuple else {each.name: each for each in self._tree.branches}
+                self.branches: Mapping[str, Branch] = (
+                    self._ntuple_fields() if self.is_rntuple else _Described(self._objects)
                 )
                 self.entries = int(self._tree.num_entries)
+                if not self.is_rntuple and not is_remote(self.path):
+                    self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             self.close()
             raise
@@ -177,10 +183,6 @@ class RootFile:
             )
         return found
 
-    def _tree_branches(self, tree: Any) -> dict[str, Branch]:
-        names = set(tree.keys(recursive=False))
-        return {branch.name: _describe(branch, names) for branch in tree.branches}
-
     def _ntuple_fields(self) -> dict[str, Branch]:
         # uproot lists each collection a second time, under "_collectionN"
         names = [name for name in self._tree.keys(recursive=False) if not name.startswith("_")]
@@ -209,6 +211,9 @@ class RootFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def name_of(self, name: str) -> str:
         """The name under which this file has a branch (see `nanoaod.resolve`).
@@ -264,13 +269,26 @@ class RootFile:
 
     def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
         if not self.is_rntuple:
-            found: dict[str, ak.Array] = self._tree.arrays(
-                names, entry_start=start, entry_stop=stop, how=dict
-            )
+            found = self._plain_arrays(names, start, stop) if start < stop else {}
+            rest = [name for name in names if name not in found]
+            if rest:
+                found.update(self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict))
             return found
         whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
         # a cardinality column comes out as a signed 64-bit integer
         return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
+
+    def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
+        """Those of the branches that are plain and local."""
+        found: dict[str, ak.Array] = {}
+        for name in names if self._descriptor is not None else ():
+            if name not in self._plain:
+                self._plain[name] = PlainBranch.of(self._objects[name])
+            plain = self._plain[name]
+            array = plain.read(self._descriptor, start, stop) if plain else None
+            if array is not None:
+                found[name] = array
+        return found
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -293,7 +311,7 @@ class RootFile:
         end = self.entries if stop is None else stop
         ends = {end}
         if not self.is_rntuple and self.entries:
-            offsets = [set(self._tree[self.name_of(name)].entry_offsets) for name in names]
+            offsets = [set(self._objects[self.name_of(name)].entry_offsets) for name in names]
             ends |= (
                 {offset for offset in set.intersection(*offsets) if start < offset < end}
                 if offsets
@@ -314,7 +332,9 @@ class RootFile:
             return 0.0
         if self.is_rntuple:  # it does not say
             return float(sum(8 if self.branch(name).is_jagged else 4 for name in names))
-        return float(sum(self._tree[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
+        return (
+            float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
+        )
 
     @property
     def size(self) -> int | None:
@@ -342,7 +362,7 @@ class RootFile:
     def branches_of(self, name: str) -> dict[str, Branch]:
         """The branches of another tree."""
         with _reading(self.path):
-            return self._tree_branches(self._file[name])
+            return dict(_Described({each.name: each for each in self._file[name].branches}))
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
         """Branches of another, small tree (Runs, LuminosityBlocks), or all; None where the file has it not."""
@@ -353,6 +373,28 @@ class RootFile:
             wanted = tree.keys(recursive=False) if branches is None else list(branches)
             found: dict[str, ak.Array] = tree.arrays(wanted, how=dict) if wanted else {}
             return found
+
+
+class _Described(Mapping[str, Branch]):
+    """The branches of a tree; each is described when it is asked for, because most never are."""
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self._objects, self._names = objects, set(objects)
+        self._known: dict[str, Branch] = {}
+
+    def __getitem__(self, name: str) -> Branch:
+        if name not in self._known:
+            self._known[name] = _describe(self._objects[name], self._names)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._objects
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
 
 
 def _describe(branch: Any, names: set[str]) -> Branch:

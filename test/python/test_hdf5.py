@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import new_hdf5, open_hdf5, read_metadata
+from MLTools.NanoML.hdf5 import new_hdf5, open_hdf5, read_metadata, reading
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -53,6 +53,23 @@ def test_a_truncated_file_is_explained(tmp_path: Path) -> None:
     os.truncate(tmp_path / "a.h5", 50_000)
     with pytest.raises(NanoMLError, match="cannot be read|truncated"):
         open_hdf5(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("name", ["events", "absent"])
+def test_what_is_damaged_or_missing_within_a_file_is_explained(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.h5"
+    with new_hdf5(path) as file:
+        dataset = file.create_dataset("events", data=np.arange(1000), chunks=(1000,), compression="gzip")
+        offset = dataset.id.get_chunk_info(0).byte_offset
+    with open(path, "r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"\xff" * 40)
+    with (
+        open_hdf5(path) as file,
+        pytest.raises(NanoMLError, match=r"a.h5: cannot be read: .* It may be damaged"),
+        reading(path),
+    ):
+        file[name][:]
 
 
 FULL = """
