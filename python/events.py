@@ -151,7 +151,7 @@ def _exact(array: Any) -> Any:
     layout = array.layout
     content = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
     if not isinstance(content, ak.contents.NumpyArray):
-        return array
+        return ak.values_astype(array, np.float64) if "float" in str(array.type) else array
     numbers = np.asarray(content.data)
     if numbers.dtype.kind != "f" or numbers.dtype == np.float64:
         return array

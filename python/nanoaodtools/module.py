@@ -75,6 +75,7 @@ class PostprocModule:
             write_record(evaluations, output_file, output_tree)
             self._evaluation.source.close()
             delattr(input_tree, _SHARED)
+        del self._evaluation  # ROOT's objects in it must not outlive the file
 
     def _note(self, why: str) -> None:
         if why not in self._noted:

@@ -45,6 +45,13 @@ def test_collections_with_kinematics_are_four_vectors_in_double_precision(events
     assert str(events.Jet.pt.type) == "3 * var * float64"
 
 
+def test_what_was_picked_by_awkward_is_in_double_precision_too() -> None:
+    jets = ak.values_astype(ak.Array([[0.1], [], [0.2, 0.3]]), np.float32)
+    picked = Events({"Jet_pt": jets[np.array([2, 0])]}, {"Jet_pt": "Jet"}).Jet
+    assert str(picked.pt.type) == "2 * var * float64"
+    assert picked.pt.tolist() == ak.to_list(jets[np.array([2, 0])])
+
+
 def test_a_mask_narrows_everything_and_remembers_the_rows(events: Events) -> None:
     left = events[ak.Array([True, False, True])]
     assert len(left) == 2

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from MLTools.NanoML.baskets import PlainBranch
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootfile import RootFile
+
+CODECS = {
+    "none": None,
+    "zlib": uproot.ZLIB(1),
+    "lzma": uproot.LZMA(1),
+    "lz4": uproot.LZ4(1),
+    "zstd": uproot.ZSTD(1),
+}
+
+
+@contextmanager
+def descriptor(path: Path) -> Iterator[int]:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def assert_same(found: ak.Array, wanted: ak.Array) -> None:
+    assert found.type == wanted.type
+    if wanted.ndim > 1:
+        assert ak.num(found).tolist() == ak.num(wanted).tolist()
+        found, wanted = ak.flatten(found), ak.flatten(wanted)
+    assert ak.to_numpy(found).tobytes() == ak.to_numpy(wanted).tobytes()
+
+
+def made(path: Path, codec: str, sizes: list[int]) -> Path:
+    """A tree of several baskets, one for each of `sizes`."""
+    random = np.random.default_rng(1)
+    with uproot.recreate(path, compression=CODECS[codec]) as file:
+        tree = file.mktree(
+            "Events", {"x": "f4", "on": "?", "n": "u8", "jet": "var * float32", "id": "var * uint8"}
+        )
+        for size in sizes:
+            counts = random.integers(0, 4, size)
+            total = int(counts.sum())
+            tree.extend(
+                {
+                    "x": random.normal(size=size).astype("f4"),
+                    "on": random.random(size) < 0.5,
+                    "n": random.integers(0, 2**63, size, dtype="u8"),
+                    "jet": ak.unflatten(random.normal(size=total).astype("f4"), counts),
+                    "id": ak.unflatten(random.integers(0, 255, total).astype("u1"), counts),
+                }
+            )
+    return path
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
+    if codec in ("lz4", "zstd"):
+        pytest.importorskip({"lz4": "lz4", "zstd": "zstandard"}[codec])
+    path = made(tmp_path / "a.root", codec, [5, 1, 7, 30])
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 43), st.integers(0, 43))
+    def check(one: int, other: int) -> None:
+        start, stop = sorted((one, other))
+        with uproot.open(path) as file, descriptor(path) as number:
+            for branch in file["Events"].branches:
+                plain = PlainBranch.of(branch)
+                assert plain is not None
+                found = plain.read(number, start, stop)
+                assert found is not None
+                if start < stop:
+                    assert_same(found, branch.array(entry_start=start, entry_stop=stop))
+                assert len(found) == stop - start
+
+    check()
+
+
+def test_every_branch_of_every_real_file(real_file: Path) -> None:
+    with uproot.open(real_file) as file, descriptor(real_file) as number:
+        tree = file["Events"]
+        plain = {branch.name: PlainBranch.of(branch) for branch in getattr(tree, "branches", ())}
+        names = [name for name, found in plain.items() if found is not None]
+        arrays = tree.arrays(names, how=dict) if names else {}
+        for name in names:
+            known = plain[name]
+            assert known is not None
+            found = known.read(number, 0, tree.num_entries)
+            assert found is not None
+            assert_same(found, arrays[name])
+
+
+def test_what_is_not_plain_is_left_to_uproot(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        tree = file.mktree("Events", {"fixed": ("f4", (3,)), "plain": "i4"})
+        tree.extend({"fixed": np.ones((2, 3), "f4"), "plain": np.arange(2, dtype="i4")})
+    with uproot.open(tmp_path / "a.root") as file:
+        assert [PlainBranch.of(branch) is None for branch in file["Events"].branches] == [True, False]
+
+
+def test_a_file_that_ends_too_early_is_named(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.root", "zlib", [1000, 1000])
+    with RootFile(path) as file:
+        os.truncate(path, 3000)
+        with pytest.raises(NanoMLError, match=r"a.root: cannot be read \(ValueError: the file ends at byte"):
+            file.read(["jet"])
+
+
+def test_damage_is_explained_or_does_no_harm(tmp_path: Path) -> None:
+    good = made(tmp_path / "a.root", "zlib", [100, 100]).read_bytes()
+    with uproot.open(tmp_path / "a.root") as file:
+        branch = file["Events"]["jet"]
+        seek, size = int(branch.member("fBasketSeek")[0]), int(branch.member("fBasketBytes")[0])
+        plain = PlainBranch.of(branch)
+    assert plain is not None
+    bad, failed = tmp_path / "bad.root", 0
+    for place in range(seek, seek + size):
+        bad.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
+        with descriptor(bad) as number:
+            try:
+                found = plain.read(number, 0, 200)
+            except Exception:  # whatever a codec raises, RootFile explains it
+                failed += 1
+            else:
+                assert found is None or len(found) == 200
+    assert failed > size / 2
