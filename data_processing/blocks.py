@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["BlockWriter", "Rows", "gzip_level"]
+__all__ = ["BlockQueue", "BlockWriter", "Rows", "gzip_level"]
 
 Rows = Mapping[str, NDArray[Any]]  # a column for each field
 
@@ -39,6 +39,36 @@ def gzip_level(compression: str) -> int | None:
     )
 
 
+class BlockQueue:
+    """Blocks of all datasets of a file that are being compressed, and are to be written in turn.
+
+    Parameters
+    ----------
+    threads
+        Where blocks are compressed.
+    ahead
+        How many blocks may wait for being written: they take memory.
+    """
+
+    def __init__(self, threads: Executor, ahead: int = 16) -> None:
+        self._threads, self._ahead = threads, ahead
+        self._waiting: deque[tuple[Any, tuple[int, ...], Future[bytes]]] = deque()
+
+    def put(self, dataset: Any, offset: tuple[int, ...], *block: Any) -> None:
+        """Add the block at an offset of a dataset, as `_encode` takes it."""
+        self._waiting.append((dataset, offset, self._threads.submit(_encode, *block)))
+        self._write_until(self._ahead)
+
+    def drain(self) -> None:
+        """Write all that waits."""
+        self._write_until(0)
+
+    def _write_until(self, left: int) -> None:
+        while len(self._waiting) > left:
+            dataset, offset, encoded = self._waiting.popleft()
+            dataset.id.write_direct_chunk(offset, encoded.result())
+
+
 class BlockWriter:
     """Writes the rows of one compound dataset, in order.
 
@@ -57,10 +87,8 @@ class BlockWriter:
         Of a row.
     compression
         As in `gzip_level`.
-    threads
-        Where blocks are compressed.
-    ahead
-        How many blocks may wait for being written.
+    queue
+        Takes the blocks; one for all datasets of a file.
     """
 
     def __init__(
@@ -70,8 +98,7 @@ class BlockWriter:
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         compression: str,
-        threads: Executor,
-        ahead: int = 8,
+        queue: BlockQueue,
     ) -> None:
         self._level = gzip_level(compression)
         self._rows_of_block = _rows_of_block(shape, dtype)
@@ -80,9 +107,8 @@ class BlockWriter:
             options = {"compression": "gzip", "compression_opts": self._level, "shuffle": True}
         chunks = (self._rows_of_block, *shape[1:]) if shape[0] else None
         self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
-        self._threads, self._ahead = threads, ahead
+        self._queue = queue
         self._dtype, self._shape_of_row = dtype, shape[1:]  # h5py reads them from the file each time
-        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
         self._pending: list[Rows] = []
         self._pending_rows = 0
         self._row = 0
@@ -110,24 +136,16 @@ class BlockWriter:
 
     def _submit(self, length: int) -> None:
         shape = (self._rows_of_block, *self._shape_of_row)
-        encoded = self._threads.submit(_encode, self._pending, self._dtype, shape, self._level)
-        self._waiting.append((self._row, encoded))
+        offset = (self._row, *(0 for _ in self._shape_of_row))
+        self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
         self._pending, self._pending_rows = [], 0
         self._row += length
-        while len(self._waiting) > self._ahead:
-            self._write_first()
-
-    def _write_first(self) -> None:
-        row, encoded = self._waiting.popleft()
-        offset = (row, *(0 for _ in self._shape_of_row))
-        self._dataset.id.write_direct_chunk(offset, encoded.result())
 
     def finish(self) -> int:
         """Write what is left; return the number of rows written."""
         if self._pending:
             self._submit(self._pending_rows)
-        while self._waiting:
-            self._write_first()
+        self._queue.drain()
         return self._row
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from data_processing.blocks import BlockWriter
+from data_processing.blocks import BlockQueue, BlockWriter
 from data_processing.columns import Columns, Objects, check_same, columns_of
 from data_processing.rows import RowReader
 from MLTools.NanoML import __version__
@@ -34,7 +34,7 @@ __all__ = [
 
 _COUNTED_AT_ONCE = 1_000_000  # events
 _MOST_OPEN = 40  # files; older uproot maps them into memory
-_MOST_BRANCHES = 10_000  # of all open files, for each takes some kilobytes of memory
+_MOST_BRANCHES = 3000  # of all open files, for each takes some kilobytes of memory
 _SWITCH = 0.0002  # seconds
 
 
@@ -166,9 +166,10 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
         ThreadPoolExecutor(usable_cores()) as threads,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
+        queue = BlockQueue(threads)
         shapes = {EVENTS: (entries,), **{name: (entries, most) for name, most in columns.max.items()}}
         writers = {
-            name: BlockWriter(file, name, shapes[name], dtype, job.compression, threads)
+            name: BlockWriter(file, name, shapes[name], dtype, job.compression, queue)
             for name, dtype in reader.dtypes.items()
         }
         lost = _write(job, opened, reader, writers, bar)

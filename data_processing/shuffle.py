@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.blocks import BlockWriter, gzip_level
+from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from data_processing.buckets import Buckets, scratch
 from data_processing.joined import JoinedFiles
 from MLTools.NanoML.atomic import replacing
@@ -110,8 +110,9 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
         most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
         counts, dealt = _deal(files, buckets, job.seed, most, bar)
         with new_hdf5(aside) as file, ThreadPoolExecutor(usable_cores()) as threads:
+            queue = BlockQueue(threads)
             writers = {
-                name: BlockWriter(file, name, (files.rows, *kind.shape), kind.base, job.compression, threads)
+                name: BlockWriter(file, name, (files.rows, *kind.shape), kind.base, job.compression, queue)
                 for name, kind in files.tables.items()
             }
             written = _gather(buckets, counts, writers, bar)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_processing.blocks import BlockWriter, gzip_level
+from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.hdf5 import new_hdf5
 
@@ -24,7 +24,7 @@ def test_hdf5_reads_back_what_was_written_in_pieces(
     for name in DTYPE.names or ():
         rows[name] = random.integers(0, 2 if name == "c" else 200, shape)
     with ThreadPoolExecutor(2) as threads, new_hdf5(tmp_path / "a.h5") as file:
-        writer = BlockWriter(file, "events", shape, DTYPE, compression, threads)
+        writer = BlockWriter(file, "events", shape, DTYPE, compression, BlockQueue(threads, ahead=3))
         start = 0
         while start < len(rows):
             size = int(random.integers(0, 5000))
