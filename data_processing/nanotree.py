@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import awkward as ak
@@ -106,7 +107,8 @@ class NanoTree:
             rows["n" + name] = _counts(name, arrays)
             single = members[0].collection == members[0].name
             rows[name] = arrays[members[0].field] if single else arrays
-        self._tree.extend(rows)
+        # of a dict, uproot takes a flat Muon_sumPt beside the collection Muon for one field too many
+        self._tree.extend(MappingProxyType(rows))
         self.entries += self._rows
         self._rows = 0
 

@@ -69,7 +69,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPl
     clash = sorted(set(made) & set(names))
     if clash:
         raise NanoMLError(
-            f"{file.path}: {clash[0]} is made by the selection, but the file has a branch of that name, and it is kept. "
+            f"{file.path}: {clash[0]} is made by the selection or a module, but the file has a branch of that name, and it is kept. "
             f"Add `drop {clash[0]}` to what is kept."
         )
     kept = _with_counters(file, [name for name in names if name not in made])

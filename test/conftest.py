@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +67,37 @@ def mc_files() -> dict[str, list[Path]]:
 def sample() -> Path:
     """The directory of the example's input files, one directory for each dataset."""
     return ROOT / "examples" / "data"
+
+
+@pytest.fixture(scope="session")
+def follow() -> Callable[..., None]:
+    """Does in a directory what a page of doc/ says, in a copy of the example.
+
+    In the page, "```python dimuon.py" begins the content of a file, of any language, and "```bash" commands. Of other
+    blocks nothing is done.
+    """
+
+    def do(page: str, directory: Path, hidden: Sequence[str] = ()) -> None:
+        results = shutil.ignore_patterns("trilepton")
+        shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        text = (ROOT / "doc" / page).read_text()
+        for name, code in re.findall(r"^```(?:\w+ (\w+[.]\w+)|bash)\n(.*?)^```", text, re.M | re.S):
+            if name:
+                (directory / name).write_text(code)
+                continue
+            done = subprocess.run(
+                ["bash", "-e", "-c", code],
+                cwd=directory,
+                env={**environment, "PATH": path},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, code + done.stdout + done.stderr
+
+    return do
 
 
 @pytest.fixture(scope="session")

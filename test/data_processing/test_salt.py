@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,39 +10,17 @@ import pytest
 import uproot
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("salt") is None, reason="salt is not in the PATH: pip install salt-ml"),
 ]
 
 
-def blocks(language: str) -> list[str]:
-    """The code of one language in the how-to."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "doc" / "salt.md").read_text(), re.M | re.S)
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """A directory in which the how-to was followed to its end."""
     directory = tmp_path_factory.mktemp("salt")
-    (directory / "examples").symlink_to(ROOT / "examples")
-    (events,), (dicts,) = blocks("yaml"), blocks("python")
-    (directory / "events.yaml").write_text(events)
-    (directory / "dicts.py").write_text(dicts)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
-    environment = {**os.environ, "PATH": path}
-    environment.pop("PYTHONPATH", None)  # salt has packages of its own
-    done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(blocks("bash"))],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    follow("salt.md", directory, hidden=["PYTHONPATH"])  # salt has packages of its own
     return directory
 
 
