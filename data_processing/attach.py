@@ -32,6 +32,7 @@ __all__ = ["AttachJob", "attach_file", "attach_stages"]
 
 _CODE = (
     "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.baskets",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
     "MLTools.NanoML.hdf5",

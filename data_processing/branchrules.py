@@ -83,11 +83,18 @@ def read_rules(path: Path) -> list[Rule]:
         There is no such file, or a line is no rule.
     """
     try:
-        lines = path.read_text().replace("\\\n", " ").split("\n")
+        lines = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path}: cannot be read as a branch selection file: {problem}.") from None
-    bare = ((number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1))
-    return [parse_rule(line, f"{path}:{number}") for number, line in bare if line]
+    rules, begun = [], ""
+    for number, line in enumerate(lines, 1):
+        begun += line.partition("#")[0].strip()
+        if begun.endswith("\\"):  # it goes on in the next line
+            begun = begun[:-1].strip() + " "
+        elif begun:
+            rules.append(parse_rule(begun, f"{path}:{number}"))
+            begun = ""
+    return rules
 
 
 def apply_rules(rules: Sequence[Rule], names: Iterable[str], start: Iterable[str] = ()) -> list[str]:

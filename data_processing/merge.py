@@ -29,6 +29,7 @@ from MLTools.NanoML.task import Task, code_hash, source_of
 __all__ = ["MergeJob", "merge_files", "merge_stage", "plan_lines", "workdir_of"]
 
 _CODE = (
+    "MLTools.NanoML.baskets",
     "MLTools.NanoML.nanoaod",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
@@ -249,9 +250,11 @@ def merge_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"{name}: {found['files']:,} files, {found['entries']:,} events, sum of weights "
             f"{found['sum_of_weights']:.9g}, {found['branches']:,} branches"
         )
-        filled = [f"{branch} ({len(files)} files)" for branch, files in found["filled"].items()]
+        filled = [
+            f"{branch} ({len(files)} of {found['files']} files)" for branch, files in found["filled"].items()
+        ]
         if filled:
-            lines.append(f"filled where it is lacking: {listed(filled)}")
+            lines.append(f"filled where a file lacks it: {listed(filled)}")
         lines += [f"WARNING {what} is left out: {reason}" for what, reason in found["not_merged"].items()]
     return lines
 

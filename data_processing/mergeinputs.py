@@ -47,6 +47,7 @@ class Inputs:
     not_merged: dict[str, str] = field(default_factory=dict)
     weights: list[float] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)
+    _described: list[dict[str, Branch]] = field(default_factory=list)
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> Inputs:
@@ -118,7 +119,13 @@ class Inputs:
                 self.not_merged[name] = kind
 
     def _add_tree(self, name: str, file: RootFile, rows: int, branches: Mapping[str, Branch]) -> None:
-        self.trees.setdefault(name, []).append(SourceTree(file.path, rows, branches))
+        # most files have the same: it is held once, as there may be thousands of files
+        described = dict(branches)
+        same = next((known for known in self._described if known == described), None)
+        if same is None:
+            self._described.append(described)
+        source = SourceTree(file.path, rows, described if same is None else same)
+        self.trees.setdefault(name, []).append(source)
 
     def _add_rows(self, name: str, kind: str, file: RootFile) -> None:
         if kind != "TTree":

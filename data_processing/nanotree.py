@@ -17,6 +17,7 @@ from MLTools.NanoML.rootfile import Branch
 __all__ = ["NanoTree"]
 
 _ROWS_PER_BASKET = 50_000
+_BYTES_PENDING = 50_000_000
 _COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
 
 
@@ -44,7 +45,7 @@ class NanoTree:
             if branch.is_flat and name[1:] not in self._collections
         }
         self._pending: list[dict[str, Any]] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self.entries = 0
         cascading = directory._cascading
         cascading.add_tree = _adding(cascading, branches)
@@ -92,7 +93,8 @@ class NanoTree:
             return
         self._pending.append({name: arrays[name] for name in self.columns})
         self._rows += length
-        if self._rows >= _ROWS_PER_BASKET:
+        self._bytes += sum(array.nbytes for array in self._pending[-1].values())
+        if self._rows >= _ROWS_PER_BASKET or self._bytes > _BYTES_PENDING:
             self.flush()
 
     def flush(self) -> None:
@@ -110,7 +112,7 @@ class NanoTree:
         # of a dict, uproot takes a flat Muon_sumPt beside the collection Muon for one field too many
         self._tree.extend(MappingProxyType(rows))
         self.entries += self._rows
-        self._rows = 0
+        self._rows = self._bytes = 0
 
 
 def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.histograms import is_histogram
 from data_processing.nanowriter import NanoWriter
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.picking import Picker
@@ -15,7 +16,6 @@ from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 __all__ = ["copy_others"]
 
 _TREES = ("Runs", "LuminosityBlocks")
-_HISTOGRAMS = ("TH1", "TH2", "TH3", "TProfile")
 
 
 def copy_others(file: RootFile, writer: NanoWriter, certified: LumiMask | None) -> list[str]:
@@ -29,13 +29,13 @@ def copy_others(file: RootFile, writer: NanoWriter, certified: LumiMask | None) 
     """
     left_out = []
     for name, kind in file.keys.items():
-        if name == "Events" or name == PROVENANCE or kind == "TDirectory":
+        if name in ("Events", PROVENANCE):
             continue
         if name in _TREES and kind == "TTree":
             left_out += _copy_tree(file, writer, name, certified)
         elif kind == "TObjString":
             writer.write_object(name, file.string(name) or "")
-        elif kind.startswith(_HISTOGRAMS):
+        elif is_histogram(kind):
             writer.write_object(name, file.object(name))
         else:
             left_out.append(f"{name} ({kind})")
@@ -46,7 +46,7 @@ def _copy_tree(file: RootFile, writer: NanoWriter, name: str, certified: LumiMas
     branches = file.branches_of(name)
     copied = {key: branch for key, branch in branches.items() if branch.is_flat or branch.is_jagged}
     arrays: dict[str, Any] = file.other_tree(name, list(copied)) or {}
-    if certified is not None:
+    if certified is not None and "run" in arrays:
         pick = Picker(np.flatnonzero(_certified(arrays, certified)))
         arrays = {key: pick(array) for key, array in arrays.items()}
     if copied:

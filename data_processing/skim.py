@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from MLTools.NanoML.picking import Picker
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import RootFile
 
-__all__ = ["SkimJob", "plan_file", "skim_file"]
+__all__ = ["SkimJob", "plan_file", "sections_read", "skim_file"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class SkimJob:
         Path of a JSON file of certified luminosity sections, of which data are kept; empty without one.
     branches
         Path of a branch selection file of nanoAOD-tools; empty without one.
+    engine
+        "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`.
     """
 
     source: str
@@ -70,6 +72,7 @@ class SkimJob:
     cut: str = ""
     certified: str = ""
     branches: str = ""
+    engine: str = "columnar"
 
 
 def skim_file(job: SkimJob) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
             certified = filters.certified if books.is_data else None
             not_copied = copy_others(file, writer, certified)
             if books.is_data:
-                books.luminosity_sections = _sections(file, certified)
+                books.luminosity_sections = sections_read(file, certified)
             record = Provenance(
                 "skim",
                 Books([books]),
@@ -118,11 +121,14 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
 
 def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
     """What a job would read and write, of a file that is open."""
+    if job.engine == "nanoaodtools":
+        job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
     stages = Filters.of(job).open(file, str(job.output), "genWeight" not in file.branches)
     return plan_skim(file, stages, job)
 
 
-def _sections(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
+def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
+    """The luminosity sections of a file of data that a skim read, as in a luminosity JSON."""
     sections, _ = sections_of(file)
     return (sections if certified is None else sections & certified).as_dict()
 
@@ -158,6 +164,12 @@ class _Chunk:
         self._file, self._start, self._stop = file, start, stop
         self._arrays = file.read(plan.read, start, stop)
         self._weights = event_weights(self._arrays, stop - start)
+        wrong = np.flatnonzero(~np.isfinite(self._weights))
+        if len(wrong):
+            raise NanoMLError(
+                f"{file.path}: genWeight is NaN or infinite in entry {start + wrong[0]} (and in {len(wrong) - 1} more nearby): "
+                "the file is damaged. Fetch it again or leave it out."
+            )
         self._rows = np.arange(stop - start)
         self._columns: dict[str, Any] = {}
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
@@ -173,6 +185,12 @@ class _Chunk:
         if len(selected.rows) < len(self._rows):
             again = Picker(selected.rows)
             self._columns = {name: again(column) for name, column in self._columns.items()}
+        known = {step.cut for step in self.steps}
+        twice = [step.cut for step in selected.cutflow.steps[1:] if step.cut in known]
+        if twice:
+            raise NanoMLError(
+                f'{self._file.path}: there are two cuts named "{twice[0]}". Give the one of the selection another name.'
+            )
         self._columns.update(selected.columns)
         self._rows = self._rows[selected.rows]
         self.steps += selected.cutflow.steps[1:]
@@ -180,10 +198,23 @@ class _Chunk:
     def output(self, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The rows to be written, in parts; branches are read only where there are events to be kept."""
         missing = [name for name in names if name in plan.kept and name not in self._arrays]
-        for start, stop in self._file.ranges(missing, self._stop - self._start, self._start, self._stop):
+        for start, stop in self._clusters(missing):
             first, last = self._rows.searchsorted([start - self._start, stop - self._start])
-            if first < last:
-                yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
+            yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
+
+    def _clusters(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """The ranges between ends of baskets that have events to be kept, neighbours joined."""
+        found: list[tuple[int, int]] = []
+        ends = self._file.basket_ends(names, self._start, self._stop)
+        places = self._rows.searchsorted(np.asarray(ends) - self._start)
+        for start, stop, first, last in zip(ends, ends[1:], places, places[1:]):
+            if first == last:
+                continue
+            if found and found[-1][1] == start:
+                found[-1] = (found[-1][0], stop)
+            else:
+                found.append((start, stop))
+        return found
 
     def _part(
         self,

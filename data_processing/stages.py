@@ -12,6 +12,7 @@ from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.modules import load_module
+from data_processing.nanoaodtools_engine import postprocess_file
 from data_processing.score import ScoreJob, score_file
 from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.skim import SkimJob, skim_file
@@ -43,11 +44,23 @@ _SKIM = (
     "MLTools.NanoML.picking",
     "data_processing.branchrules",
     "data_processing.filters",
+    "data_processing.modules",
     "data_processing.nanotree",
     "data_processing.nanowriter",
     "data_processing.others",
     "data_processing.skim",
     "data_processing.skimplan",
+)
+_ENGINES = {"columnar": skim_file, "nanoaodtools": postprocess_file}
+_POSTPROCESSING = (
+    "MLTools.NanoML.nanoaodtools.columns",
+    "MLTools.NanoML.nanoaodtools.evaluation",
+    "MLTools.NanoML.nanoaodtools.module",
+    "MLTools.NanoML.nanoaodtools.reads",
+    "MLTools.NanoML.nanoaodtools.record",
+    "MLTools.NanoML.nanoaodtools.source",
+    "data_processing.nanoaodtools_engine",
+    "data_processing.nanoaodtools_process",
 )
 _CONVERT = (
     *_READING,
@@ -106,6 +119,7 @@ def skim_settings(skim: Skim) -> dict[str, Any]:
         "branches": skim.branches or "",
         "keep": list(skim.keep),
         "compression": skim.compression,
+        "engine": skim.engine,
     }
 
 
@@ -134,12 +148,13 @@ def skim_tasks(
     prefix
         Of the tasks' names: the dataset.
     """
-    code = code_hash((*source_of(*_SKIM), *_sources(settings, base)))
+    engine = _POSTPROCESSING if settings["engine"] == "nanoaodtools" else ()
+    code = code_hash((*source_of(*_SKIM, *engine), *_sources(settings, base)))
     settings_files = [str(Path(base, settings[name])) for name in ("certified", "branches") if settings[name]]
     tasks = []
     for file, name in output_names(list(files)).items():
         job = SkimJob(file, directory / name, base=str(base), **memory, **settings)
-        work = functools.partial(skim_file, job)
+        work = functools.partial(_ENGINES[job.engine], job)
         tasks.append(
             Task(
                 "skim", prefix + Path(name).stem, (file, *settings_files), (job.output,), settings, code, work

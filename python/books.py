@@ -224,7 +224,7 @@ def books_of(file: RootFile) -> FileBooks:
             file.path,
             file.entries,
             0,
-            math.fsum(ak.to_list(weights)),
+            math.fsum(np.asarray(weights, dtype=np.float64)),
             "genWeight of the file's events",
             False,
         )

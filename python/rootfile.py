@@ -309,15 +309,7 @@ class RootFile:
         Beginning and end of each.
         """
         end = self.entries if stop is None else stop
-        ends = {end}
-        if not self.is_rntuple and self.entries:
-            offsets = [set(self._objects[self.name_of(name)].entry_offsets) for name in names]
-            ends |= (
-                {offset for offset in set.intersection(*offsets) if start < offset < end}
-                if offsets
-                else set()
-            )
-        boundaries = sorted(ends)
+        boundaries = self.basket_ends(names, start, end)
         while start < end:
             reached = bisect_right(boundaries, start + most)
             reach = boundaries[reached - 1] if reached else start
@@ -325,6 +317,14 @@ class RootFile:
                 reach = min(start + most, boundaries[reached])
             yield start, reach
             start = reach
+
+    def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
+        """`start`, the entries in between at which baskets of all the branches end, and `stop`."""
+        ends: set[int] = set()
+        if not self.is_rntuple:
+            offsets = [set(self._objects[self.name_of(name)].entry_offsets) for name in names]
+            ends = set.intersection(*offsets) if offsets else set()
+        return sorted({start, stop, *(end for end in ends if start < end < stop)})
 
     def bytes_per_event(self, names: Iterable[str]) -> float:
         """How much memory the branches take, on average, for each event."""

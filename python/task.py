@@ -66,9 +66,15 @@ class Task:
 
 
 def source_of(*modules: str) -> tuple[Path, ...]:
-    """Source files of modules, which are not imported for it (but the packages that they are in are)."""
-    specs = [importlib.util.find_spec(name) for name in modules]
-    return tuple(Path(spec.origin) for spec in specs if spec is not None and spec.origin)
+    """Source files of modules and packages, which are not imported for it (but the packages that they are in are)."""
+    found: list[Path] = []
+    for name in modules:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            found += sorted(Path(spec.submodule_search_locations[0]).rglob("*.py"))
+        elif spec is not None and spec.origin:
+            found.append(Path(spec.origin))
+    return tuple(found)
 
 
 def code_hash(files: Iterable[Path]) -> str:

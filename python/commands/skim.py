@@ -46,6 +46,13 @@ __all__ = ["skim"]
 )
 @click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
 @click.option(
+    "--engine",
+    type=click.Choice(["columnar", "nanoaodtools"]),
+    default="columnar",
+    show_default=True,
+    help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT).",
+)
+@click.option(
     "--workers", type=click.IntRange(0), default=0, help="Files skimmed at once; default: one per core."
 )
 @click.option("--force", is_flag=True, help="Skim again, also what is up to date.")
@@ -64,7 +71,10 @@ def skim(
     FILEs may be paths or root:// URLs. The output is NanoAOD again.
     """
     if not (selection or modules or settings["cut"] or settings["certified"]):
-        run_one(config_only(files, "--selection"), "skim", force)
+        config = config_only(files, "--selection, --module, --cut or --json")
+        if settings["engine"] != "columnar":
+            raise click.UsageError("The engine of a configuration is written there: skim.engine.")
+        run_one(config, "skim", force)
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")

@@ -11,10 +11,22 @@ from typing import Any, Optional
 from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.document import Document, Key
 from MLTools.NanoML.config.schema import json_schema, parse, plain
-from MLTools.NanoML.config.sections import MODELS, NAME, Convert, Dataset, Export, Objects, Score, Skim, Train
+from MLTools.NanoML.config.sections import (
+    ENGINES,
+    MODELS,
+    NAME,
+    Convert,
+    Dataset,
+    Export,
+    Objects,
+    Score,
+    Skim,
+    Train,
+)
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = [
+    "ENGINES",
     "MODELS",
     "Config",
     "Convert",

@@ -16,7 +16,18 @@ __all__ = ["contradictions"]
 
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are each right."""
-    checks = (_names, _skim, _objects, _data, _cross_sections, _luminosity, _sections, _shuffle, _training, _signal)
+    checks = (
+        _names,
+        _skim,
+        _objects,
+        _data,
+        _cross_sections,
+        _luminosity,
+        _sections,
+        _shuffle,
+        _training,
+        _signal,
+    )
     return [problem for check in checks for problem in check(config)]
 
 
@@ -32,7 +43,8 @@ def _names(config: Config) -> Iterator[Problem]:
 
 
 def _skim(config: Config) -> Iterator[Problem]:
-    if config.skim and not (config.skim.selection or config.skim.modules or config.skim.cut):
+    skim = config.skim
+    if skim and not (skim.selection or skim.modules or skim.cut or skim.certified):
         yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-__all__ = ["MODELS", "NAME", "Convert", "Dataset", "Export", "Objects", "Score", "Skim", "Train"]
+__all__ = ["ENGINES", "MODELS", "NAME", "Convert", "Dataset", "Export", "Objects", "Score", "Skim", "Train"]
 
 MODELS = ("mlp",)
 """The models that `train.model` can name."""
+
+ENGINES = ("columnar", "nanoaodtools")
+"""What `skim.engine` can name."""
 
 NAME = {
     "pattern": "[A-Za-z0-9_-][A-Za-z0-9._-]*",
@@ -116,6 +119,14 @@ class Skim:
         metadata={
             "doc": "How many files are read at the same time; 0: as many as there are usable cores.",
             "minimum": 0,
+        },
+    )
+    engine: str = field(
+        default=ENGINES[0],
+        metadata={
+            "doc": "What runs the skim: NanoML's own, columnar, or the PostProcessor of PhysicsTools/NanoAODTools, "
+            "event by event, where that and ROOT are installed.",
+            "enum": ENGINES,
         },
     )
 

@@ -4,17 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
+from data_processing import skim as skim_module
+from data_processing.nanowriter import NanoWriter
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books, Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.rootfile import Branch, RootFile
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 EVEN = """
@@ -161,7 +166,10 @@ def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample
 
 def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Path) -> None:
     (even / "clash.py").write_text(EVEN.replace('"nGood"', '"MET_pt"').replace("nGood", "MET_pt"))
-    with pytest.raises(NanoMLError, match="MET_pt is made by the selection, but the file has a branch of that name"):
+    with pytest.raises(
+        NanoMLError,
+        match="MET_pt is made by the selection or a module, but the file has a branch of that name",
+    ):
         skim_file(
             SkimJob(
                 str(sample / "ZGToLLG" / "ZGToLLG_0.root"),
@@ -202,3 +210,278 @@ def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(
 def test_books_are_json(tmp_path: Path, sample: Path) -> None:
     books = skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON))
     assert json.loads(json.dumps(books)) == books
+
+
+GOLDEN = {"1": [[1, 13001], [13003, 13003]], "2": [[1, 5]]}
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """Certified sections: half of those of the example's first file."""
+    path = tmp_path / "golden.json"
+    path.write_text(json.dumps(GOLDEN))
+    return path
+
+
+@pytest.fixture
+def data(sample: Path, tmp_path: Path) -> Path:
+    """Events of the example as if they were data: without weights, with runs and sections of which some have none."""
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    names = [
+        "run",
+        "luminosityBlock",
+        "event",
+        "nMuon",
+        "MET_pt",
+        "Muon_pt",
+        "Muon_eta",
+        "Jet_pt",
+        "HLT_IsoMu24",
+    ]
+    sections = {name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock")}
+    with (
+        RootFile(source) as file,
+        NanoWriter(tmp_path / "data.root", {name: file.branches[name] for name in names}, "ZLIB:1") as writer,
+    ):
+        writer.events.extend(file.read([name for name in names if name != "nMuon"]))
+        writer.write_tree("Runs", {"run": sections["run"]}, {"run": np.uint32([1, 2, 3])})
+        blocks = np.uint32([13001, 13002, 13003, 13004, 1, 9])
+        writer.write_tree(
+            "LuminosityBlocks", sections, {"run": np.uint32([1, 1, 1, 1, 2, 2]), "luminosityBlock": blocks}
+        )
+        writer.write_object("h", np.histogram([0.5, 1.5, 1.6], [0.0, 1, 2]))
+        writer.finish()
+    return tmp_path / "data.root"
+
+
+def values(path: Path, tree: str = "Events") -> dict[str, list[Any]]:
+    with uproot.open(path) as file:
+        return {key: array.tolist() for key, array in file[tree].arrays(how=dict).items()}
+
+
+def test_certified_sections_a_cut_and_rules_for_branches_go_together(
+    data: Path, golden: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "branches.txt").write_text(
+        "drop *\nkeep Muon_*  # all of them\nkeep Jet_*\nkeep HLT_IsoMu24\n"
+    )
+    output = tmp_path / "skim.root"
+    books = skim_file(
+        SkimJob(
+            str(data),
+            output,
+            base=str(tmp_path),
+            cut="nMuon >= 1 && MET_pt > 20",
+            certified="golden.json",
+            branches="branches.txt",
+            keep=("drop Muon_eta", "dropmatch Je.*"),
+        )
+    )
+    before, after = values(data), values(output)
+    certified = np.isin(before["luminosityBlock"], [13001, 13003])
+    passed = certified & (np.array(before["nMuon"]) >= 1) & (np.array(before["MET_pt"]) > 20)
+    assert 0 < passed.sum() < certified.sum() < len(passed)
+    assert set(after) == {"run", "luminosityBlock", "event", "nMuon", "Muon_pt", "HLT_IsoMu24"}
+    for name, array in after.items():
+        assert array == [value for value, kept in zip(before[name], passed) if kept], name
+    assert books["cutflow"] == [
+        {"cut": "all", "events": 800, "weights": 800.0},
+        {
+            "cut": "certified luminosity sections",
+            "events": certified.sum(),
+            "weights": float(certified.sum()),
+        },
+        {"cut": "cut", "events": passed.sum(), "weights": float(passed.sum())},
+    ]
+    assert values(output, "Runs") == {"run": [1, 2]}
+    assert values(output, "LuminosityBlocks") == {"run": [1, 1, 2], "luminosityBlock": [13001, 13003, 1]}
+    sections = LumiMask.of([1, 1, 2], [13001, 13003, 1])
+    assert Books.from_dict(books).luminosity_sections == sections
+    with uproot.open(output) as file:
+        assert file["h"].values().tolist() == [1, 2]
+
+
+def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tmp_path: Path) -> None:
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    for settings, output in (({}, "plain.root"), ({"certified": str(golden)}, "certified.root")):
+        books = skim_file(
+            SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings)
+        )
+        assert [step["cut"] for step in books["cutflow"]] == ["all", "cut"]
+        assert books["files"][0]["luminosity_sections"] == {}
+    for tree in ("Events", "Runs", "LuminosityBlocks"):
+        assert values(tmp_path / "plain.root", tree) == values(tmp_path / "certified.root", tree)
+    for tree in ("Runs", "LuminosityBlocks"):
+        assert values(tmp_path / "certified.root", tree) == values(source, tree)
+
+
+def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"9": [[1, 5]]}')
+    output = tmp_path / "skim.root"
+    books = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
+    assert (books["entries"], books["selected"]) == (800, 0)
+    assert set(values(output)) == set(values(data))
+    assert values(output, "LuminosityBlocks") == {"run": [], "luminosityBlock": []}
+    assert books["files"][0]["luminosity_sections"] == {}
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        ("Muon_*", "Jet_*", "Electron_*", "*MET_*", "PV_*", "LHE*", "HLT_IsoMu*", "n*"),
+        pytest.param(("*",), marks=pytest.mark.slow),
+    ],
+)
+def test_types_titles_and_counters_are_those_of_the_input(
+    real_file: Path, tmp_path: Path, keep: tuple[str, ...]
+) -> None:
+    skim_file(SkimJob(str(real_file), tmp_path / "skim.root", cut="event % 2 == 0", keep=keep))
+    with RootFile(real_file) as before, RootFile(tmp_path / "skim.root") as after:
+        picked = np.asarray(before.read(["event"])["event"]) % 2 == 0
+        # counters of single lists are not there any more: collections have theirs
+        lists = [branch for branch in after.branches.values() if branch.is_jagged]
+        assert not {f"n{branch.name}" for branch in lists if branch.collection != branch.name} & set(
+            after.branches
+        )
+        assert {f"n{branch.collection}" for branch in lists} <= set(after.branches)
+        arrays, expected = after.read(after.branches), before.read(set(after.branches) & set(before.branches))
+        for name, branch in after.branches.items():
+            if name not in before.branches:
+                assert name in {f"n{each.collection}" for each in lists}  # of a collection that had none
+                continue
+            original = before.branches[name]
+            assert (branch.dtype, branch.shape, branch.collection) == (
+                original.dtype, original.shape, original.collection
+            ), name  # fmt: skip
+            assert branch.title == original.title, name
+            one, two = arrays[name], expected[name][picked]
+            if branch.is_jagged:
+                assert np.array_equal(ak.num(one), ak.num(two)), name
+                one, two = ak.flatten(one), ak.flatten(two)
+            assert np.array_equal(one, two, equal_nan=True), name
+        assert len(after.branches) > 100
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_writes_the_luminosity_of_data(
+    data: Path, golden: Path, real_files: dict[str, Path], tmp_path: Path, workers: int
+) -> None:
+    real = real_files["nano_v13_data_egamma2022E_run359571"]
+    (tmp_path / "both.json").write_text(json.dumps({**GOLDEN, "359571": [[1, 500]], "359595": [[19, 20]]}))
+    options = ("--json", "both.json", "--cut", "event % 2 == 0", "--workers", str(workers), "-o", "skims")
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *options, str(data), str(real)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = LumiMask.read(tmp_path / "skims" / "luminosity.json")
+    with RootFile(data) as one, RootFile(real) as two:
+        blocks = [file.other_tree("LuminosityBlocks") or {} for file in (one, two)]
+    sections = LumiMask()
+    for tree in blocks:
+        sections |= LumiMask.of(tree["run"], tree["luminosityBlock"])
+    assert written == sections & LumiMask.read(tmp_path / "both.json")
+    assert written.runs == [1, 2, 359571, 359595]
+    # also those of which no event was kept
+    assert written.as_dict()["359595"] == [[19, 19]]
+    assert f"{len(written)} luminosity sections of data, for brilcalc" in done.stderr
+
+
+class Watched(RootFile):
+    """Notes what is read."""
+
+    reads: list[tuple[tuple[str, ...], int, int]] = []
+
+    def read(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> dict[str, ak.Array]:
+        asked = tuple(names)
+        if asked:
+            Watched.reads.append((asked, start, self.entries if stop is None else stop))
+        return super().read(asked, start, stop)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], int, int]]:
+    """What a skim reads of its file: names, first entry, and the one behind the last."""
+    monkeypatch.setattr(Watched, "reads", [])
+    monkeypatch.setattr(skim_module, "RootFile", Watched)
+    return Watched.reads
+
+
+@pytest.fixture
+def baskets(sample: Path, tmp_path: Path) -> Path:
+    """The events of the example in baskets of 100."""
+    names = ["event", "luminosityBlock", "run", "genWeight", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt"]
+    with RootFile(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        branches = {name: file.branches[name] for name in names}
+        with NanoWriter(tmp_path / "baskets.root", branches, "ZLIB:1") as writer:
+            for start in range(0, 800, 100):
+                writer.events.extend(file.read(names, start, start + 100))
+                writer.events.flush()
+            runs = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "")}
+            writer.write_tree("Runs", runs, {"genEventSumw": np.array([800.0])})
+            writer.finish()
+    return tmp_path / "baskets.root"
+
+
+@pytest.mark.parametrize("chunk", [100, 800])
+def test_a_tight_cut_reads_the_other_branches_only_where_events_are_kept(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]], chunk: int
+) -> None:
+    events = values(baskets)["event"]
+    cut = f"event == {events[250]} || event == {events[299]} || event == {events[700]}"
+    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut=cut, keep=("*",), chunk=chunk))
+    assert values(tmp_path / "skim.root")["event"] == [events[250], events[299], events[700]]
+    of_cut = [each for each in reads if "event" in each[0]]
+    others = [each for each in reads if each not in of_cut]
+    assert [each[1:] for each in of_cut] == [(start, start + chunk) for start in range(0, 800, chunk)]
+    assert all(set(names) == {"event", "genWeight"} for names, _, _ in of_cut)
+    assert [each[1:] for each in others] == [(200, 300), (700, 800)]
+    for names, _, _ in others:
+        assert {"Muon_pt", "Jet_pt", "MET_pt", "run"} <= set(names)
+        assert not set(names) & {"event", "genWeight"}  # nothing is read twice
+
+
+def test_of_a_file_of_which_nothing_is_kept_only_the_cut_is_read(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]]
+) -> None:
+    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut="MET_pt < 0", keep=("*",)))
+    assert [(set(names), start, stop) for names, start, stop in reads] == [({"MET_pt", "genWeight"}, 0, 800)]
+
+
+@pytest.mark.parametrize(("memory", "most"), [(100, 800), (0.05, 600), (0.01, 100), (0.001, 13)])
+def test_less_memory_makes_smaller_chunks_of_the_same_events(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]], memory: Any, most: int
+) -> None:
+    skim_file(
+        SkimJob(str(baskets), tmp_path / "skim.root", cut="Muon_pt[0] > 20", keep=("*",), memory=memory)
+    )
+    with RootFile(baskets) as file:
+        allowed = memory * 1e6 / file.bytes_per_event(file.branches)
+    lengths = [stop - start for _, start, stop in reads]
+    # whole baskets of 100 events, as long as one fits
+    assert max(lengths) == most <= allowed
+    before = values(baskets)
+    passed = [bool(pt) and pt[0] > 20 for pt in before["Muon_pt"]]
+    assert values(tmp_path / "skim.root") == {
+        name: [value for value, kept in zip(array, passed) if kept] for name, array in before.items()
+    }
+
+
+def test_two_cuts_of_one_name_are_refused(even: Path, sample: Path) -> None:
+    (even / "selections.py").write_text(EVEN.replace('cut("even"', 'cut("cut"'))
+    source = str(sample / "ZGToLLG" / "ZGToLLG_0.root")
+    with pytest.raises(NanoMLError, match='ZGToLLG_0.root: there are two cuts named "cut"'):
+        skim_file(SkimJob(source, even / "out.root", "selections.py:Even", str(even), cut="nMuon >= 0"))
+    assert not (even / "out.root").exists()
+
+
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
+    branches = {"genWeight": Branch("genWeight", "float32", "flat", "", None, "")}
+    with NanoWriter(tmp_path / "a.root", branches, "ZLIB:1") as writer:
+        writer.events.extend({"genWeight": np.array([1, 1, np.nan], np.float32)})
+        writer.write_tree(
+            "Runs",
+            {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "")},
+            {"genEventSumw": np.array([3.0])},
+        )
+        writer.finish()
+    with pytest.raises(NanoMLError, match="a.root: genWeight is NaN or infinite in entry 2"):
+        skim_file(SkimJob(str(tmp_path / "a.root"), tmp_path / "b.root", cut="genWeight > 0"))

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.config import (
+    ENGINES,
     MODELS,
     Config,
     Convert,
@@ -285,6 +286,7 @@ SKIMS = st.builds(
     COUNTS,
     COUNTS,
     st.integers(0, 99),
+    st.sampled_from(ENGINES),
 )
 FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
 ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
