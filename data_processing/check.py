@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class _Columns:
     dataset: str
     file: str
     place: str
-    branches: dict[str, Branch]
+    branches: Mapping[str, Branch]
 
 
 def check(config: Config) -> list[str]:

@@ -281,7 +281,9 @@ class RootFile:
     def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
         """Those of the branches that are plain and local."""
         found: dict[str, ak.Array] = {}
-        for name in names if self._descriptor is not None else ():
+        if self._descriptor is None:
+            return found
+        for name in names:
             if name not in self._plain:
                 self._plain[name] = PlainBranch.of(self._objects[name])
             plain = self._plain[name]
