@@ -39,10 +39,13 @@ class NanoTree:
 
     def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch]) -> None:
         self._collections = _collections(branches)
+        for branch in branches.values():
+            if not (branch.is_flat or branch.is_fixed or branch.is_jagged):
+                raise NanoMLError(f"{branch.name} is of type {branch.typename}, which cannot be written.")
         self._flat = {
             name: branch
             for name, branch in branches.items()
-            if branch.is_flat and name[1:] not in self._collections
+            if not branch.is_jagged and name[1:] not in self._collections
         }
         self._pending: list[dict[str, Any]] = []
         self._rows = self._bytes = 0
@@ -67,7 +70,10 @@ class NanoTree:
         return [*self._flat, *members]
 
     def _types(self) -> dict[str, Any]:
-        types: dict[str, Any] = {name: branch.dtype for name, branch in self._flat.items()}
+        types: dict[str, Any] = {
+            name: np.dtype((branch.dtype, (branch.size,))) if branch.is_fixed else branch.dtype
+            for name, branch in self._flat.items()
+        }
         for name, members in self._collections.items():
             numbers = [ak.types.NumpyType(str(branch.dtype)) for branch in members]
             single = members[0].collection == members[0].name

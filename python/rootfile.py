@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,11 @@ class Branch:
     def is_flat(self) -> bool:
         """One number per event."""
         return self.shape == "flat" and self.dtype is not None
+
+    @property
+    def is_fixed(self) -> bool:
+        """An array of fixed size per event."""
+        return self.shape == "fixed" and self.dtype is not None
 
     @property
     def is_jagged(self) -> bool:
@@ -402,7 +408,11 @@ class _Described(Mapping[str, Branch]):
 def _describe(branch: Any, names: set[str]) -> Branch:
     interpretation = branch.interpretation
     # some writers put the type in the place of a title: "Muon_pt/F"
-    title = "" if not branch.title or branch.title.startswith(f"{branch.name}/") else branch.title
+    title = (
+        ""
+        if re.fullmatch(re.escape(branch.name) + r"(\[\w+\])*/\w", branch.title or "")
+        else branch.title or ""
+    )
     counted_by = branch.count_branch  # uproot looks for it each time
     counter = counted_by.name if counted_by is not None else None
     jagged = isinstance(interpretation, uproot.AsJagged)

@@ -183,11 +183,12 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
     theirs = postprocess_file(replace(job, output=outputs["nanoaodtools"], engine="nanoaodtools"))
     kinds, arrays = events_of(outputs["columnar"])
     their_kinds, their_arrays = events_of(outputs["nanoaodtools"])
-    # some writers make a counter for each list
+    # some writers make a counter for each list, and so does the columnar engine where it has another name
     own_counters = {f"n{name}" for name, (shape, *_) in kinds.items() if shape == "jagged"}
-    assert their_kinds.keys() - own_counters == kinds.keys() - own_counters
-    assert [name for name in kinds if kinds[name] != their_kinds[name]] == []
-    assert [name for name in kinds if not same(arrays[name], their_arrays[name])] == []
+    names = kinds.keys() - own_counters
+    assert their_kinds.keys() - own_counters == names
+    assert [name for name in names if kinds[name] != their_kinds[name]] == []
+    assert [name for name in names if not same(arrays[name], their_arrays[name])] == []
     with uproot.open(outputs["columnar"]) as ours, uproot.open(outputs["nanoaodtools"]) as other:
         for tree in {"Runs", "LuminosityBlocks"} & set(ours.keys(cycle=False)):
             names = sorted(set(ours[tree].keys()) & set(other[tree].keys()))
@@ -248,8 +249,12 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
             ],
         ),
         (
-            {"modules": ("jet_sums.py:jet_sums", "muon_scale.py:exact"), "keep": ("*", "drop Muon_dxy")},
-            474,
+            {
+                "modules": ("jet_sums.py:jet_sums", "muon_scale.py:exact"),
+                "keep": ("*", "drop Muon_dxy"),
+                "cut": "nMuon > 1",
+            },
+            386,
             ["all", "nanoAOD-tools"],
         ),
         (

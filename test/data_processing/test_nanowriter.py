@@ -19,6 +19,7 @@ BRANCHES = {
     "LHEPdfWeight": Branch("LHEPdfWeight", "float32", "jagged", "", "LHEPdfWeight", ""),
     "Jet_idx": Branch("Jet_idx", "int16", "jagged", "index in a list", "Jet", ""),
     "Muon_sumPt": Branch("Muon_sumPt", "float64", "flat", "one number, not a list", None, ""),
+    "legs": Branch("legs", "int16", "fixed", "two numbers", None, "", 2),
     "nMuon": Branch("nMuon", "uint32", "flat", "number of muons", None, ""),
 }
 COLUMNS = [name for name in BRANCHES if name != "nMuon"]
@@ -32,6 +33,7 @@ def rows(first: int, count: int) -> dict[str, ak.Array]:
         "HLT_X": ak.Array(events % 2 == 0),
         "Muon_pt": ak.unflatten(np.arange(numbers.sum(), dtype=np.float32), numbers),
         "Muon_sumPt": events / 3,
+        "legs": np.stack([events, -events], axis=1).astype(np.int16),
         "Muon_id": ak.unflatten(np.arange(numbers.sum()).astype(np.uint8), numbers),
         "LHEPdfWeight": ak.unflatten(np.ones(2 * count, np.float32), np.full(count, 2)),
         "Jet_idx": ak.unflatten(np.zeros(numbers.sum(), np.int16), numbers[::-1]),

@@ -94,10 +94,10 @@ def test_nothing_may_be_certified(source: Path, tmp_path: Path) -> None:
 def test_a_branch_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("Events", {"run": "u4"}).extend({"run": np.uint32([1])})
-        file.mktree("Runs", {"run": "u4", "x": np.dtype(("f4", (3,)))}).extend(
-            {"run": np.uint32([1]), "x": np.ones((1, 3), "f4")}
+        file.mktree("Runs", {"run": "u4", "x": np.dtype(("f4", (2, 3)))}).extend(
+            {"run": np.uint32([1]), "x": np.ones((1, 2, 3), "f4")}
         )
-    assert copied(tmp_path / "a.root", tmp_path / "copy.root") == ["Runs/x (float[3])"]
+    assert copied(tmp_path / "a.root", tmp_path / "copy.root") == ["Runs/x (float[2][3])"]
     assert rows(tmp_path / "copy.root", "Runs") == {"run": [1]}
 
 

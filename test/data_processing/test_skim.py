@@ -14,6 +14,7 @@ import pytest
 import uproot
 
 from data_processing import skim as skim_module
+from data_processing.modules import ModuleChain, load_module
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books, Provenance
@@ -485,3 +486,19 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
         writer.finish()
     with pytest.raises(NanoMLError, match="a.root: genWeight is NaN or infinite in entry 2"):
         skim_file(SkimJob(str(tmp_path / "a.root"), tmp_path / "b.root", cut="genWeight > 0"))
+
+
+def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:
+    source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+    module = str(Path(__file__).parent / "nano_modules" / "z_candidate.py") + ":ZCandidate"
+    books = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
+    chain = ModuleChain(load_module(module))
+    with RootFile(source) as file:
+        made = chain.branches_made(file)
+        expected = chain.run(file, 0, file.entries)
+        chain.end(file)
+    assert any(branch.is_fixed for branch in made.values())
+    found = values(tmp_path / "skim.root")
+    assert books["selected"] == len(expected.rows) > 100
+    for name in made:
+        assert found[name] == ak.to_list(expected.columns[name])
