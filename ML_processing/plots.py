@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ def number(measured: Measured, digits: int = 3) -> str:
 @_in_style
 def save(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.pdf."""
-    for suffix, options in ((".png", {"dpi": 100}), (".pdf", {"metadata": {"CreationDate": None}})):
-        with replacing(stem.with_name(stem.name + suffix)) as aside:
-            figure.savefig(aside, bbox_inches="tight", **options)
+    for kind, options in (("png", {"dpi": 100}), ("pdf", {"metadata": {"CreationDate": None}})):
+        drawn = io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
+        figure.savefig(drawn, format=kind, bbox_inches="tight", **options)
+        with replacing(stem.with_name(f"{stem.name}.{kind}")) as aside:
+            aside.write_bytes(drawn.getvalue())
 
 
 @_in_style

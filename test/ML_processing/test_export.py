@@ -120,7 +120,7 @@ def test_a_wrong_export_leaves_the_earlier_model(
             ensemble.networks[2].layers[0].bias[0] -= 0.01
 
     monkeypatch.setattr(exporting, "_convert", wrong)
-    message = r'differs from the network on "real events", 1 events: probabilities, event 0, is \[.*\] instead of \['
+    message = r'differs from the network on "real events", 1 events: (fold_)?probabilities, event 0, is \[.*\] instead of \['
     with pytest.raises(NanoMLError, match=message):
         export(run, model, Export())
     assert {path: path.read_bytes() for path in model.parent.iterdir()} == before
