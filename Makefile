@@ -41,8 +41,8 @@ test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW a
 test-newest: $(TEST) debian ## run all tests with the newest packages
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-test-cmssw: $(CMSSW) debian ## run the tests of what runs in CMSSW with the versions of CMSSW_13_3
-	$(VENV_CMSSW)/bin/python -m pytest $(TESTS_CMSSW) $(PYTEST_ARGS)
+test-cmssw: $(CMSSW) debian ## run the tests of what runs in CMSSW, but for the slow ones, with the versions of CMSSW_13_3
+	$(VENV_CMSSW)/bin/python -m pytest -m "not slow" $(TESTS_CMSSW) $(PYTEST_ARGS)
 
 lint: style types versions ## check everything that can be checked without running it
 
