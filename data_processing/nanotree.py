@@ -40,7 +40,7 @@ class NanoTree:
     def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch]) -> None:
         self._collections = _collections(branches)
         for branch in branches.values():
-            if not (branch.is_flat or branch.is_fixed or branch.is_jagged):
+            if not branch.is_numeric:
                 raise NanoMLError(f"{branch.name} is of type {branch.typename}, which cannot be written.")
         self._flat = {
             name: branch

@@ -44,11 +44,7 @@ def copy_others(file: RootFile, writer: NanoWriter, certified: LumiMask | None) 
 
 def _copy_tree(file: RootFile, writer: NanoWriter, name: str, certified: LumiMask | None) -> list[str]:
     branches = file.branches_of(name)
-    copied = {
-        key: branch
-        for key, branch in branches.items()
-        if branch.is_flat or branch.is_fixed or branch.is_jagged
-    }
+    copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
     arrays: dict[str, Any] = file.other_tree(name, list(copied)) or {}
     if certified is not None and "run" in arrays:
         pick = Picker(np.flatnonzero(_certified(arrays, certified)))

@@ -119,7 +119,7 @@ def _with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
 def _refuse_unsupported(file: RootFile, names: Sequence[str]) -> None:
     for name in names:
         branch = file.branches[name]
-        if not (branch.is_flat or branch.is_fixed or branch.is_jagged):
+        if not branch.is_numeric:
             raise NanoMLError(
                 f"{file.path}: {name} is of type {branch.typename}, which a skim cannot hold. "
                 f"Add `drop {name}` to what is kept."

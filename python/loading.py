@@ -1,4 +1,4 @@
-"""Finds a user's selection by its name."""
+"""Finds a user's selection by its name, and imports users' files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import importlib.util
 import inspect
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Selection
 
-__all__ = ["load_selection"]
+__all__ = ["import_file", "importable", "load_selection"]
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
@@ -54,45 +56,59 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
     return found()
 
 
-def _load_file(spec: str, path: Path) -> Any:
+def _load_file(spec: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f'selection "{spec}": {path}: no such file.')
-    name = "nanoml_selection_" + "_".join(path.resolve().with_suffix("").parts[1:])
-    if name in sys.modules:
-        return sys.modules[name]
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module
     try:
-        with _Importable(path.parent):
-            module_spec.loader.exec_module(module)
+        return import_file(path, "nanoml_selection")
     except Exception as problem:
-        del sys.modules[name]
         raise _import_failed(spec, problem) from problem
-    return module
 
 
-def _load_module(spec: str, name: str, base: str | os.PathLike[str]) -> Any:
+def _load_module(spec: str, name: str, base: str | os.PathLike[str]) -> ModuleType:
     try:
-        with _Importable(Path(base)):
+        with importable(Path(base)):
             return importlib.import_module(name)
     except Exception as problem:
         raise _import_failed(spec, problem) from problem
 
 
-class _Importable:
-    """Puts a directory at the end of the import path: a selection's helpers may stand beside it."""
+def import_file(path: Path, prefix: str) -> ModuleType:
+    """Import a Python file that is on no import path, once.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = str(directory.resolve())
+    Parameters
+    ----------
+    path
+        The file; its helpers may stand beside it.
+    prefix
+        Of the name under which it is known, which goes on with its path.
+    """
+    name = "_".join((prefix, *path.resolve().with_suffix("").parts[1:]))
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with importable(path.parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
-    def __enter__(self) -> None:
-        sys.path.append(self.directory)
 
-    def __exit__(self, *_: object) -> None:
-        sys.path.remove(self.directory)
+@contextmanager
+def importable(directory: Path) -> Iterator[None]:
+    """Put a directory at the end of the import path: a user's helpers may stand beside the file."""
+    path = str(directory.resolve())
+    sys.path.append(path)
+    try:
+        yield
+    finally:
+        sys.path.remove(path)
 
 
 def _import_failed(spec: str, problem: Exception) -> ConfigError:

@@ -89,6 +89,11 @@ class Branch:
         return self.shape == "jagged" and self.dtype is not None
 
     @property
+    def is_numeric(self) -> bool:
+        """Numbers in one of these three shapes, which is what can be written again."""
+        return self.is_flat or self.is_fixed or self.is_jagged
+
+    @property
     def field(self) -> str:
         """Name within its collection: `pt` for `Muon_pt`."""
         if self.collection is None or self.collection == self.name:

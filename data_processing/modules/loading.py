@@ -6,9 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +15,7 @@ from data_processing.modules.blame import line_of
 from data_processing.modules.imports import standing_in
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.loading import import_file, importable
 
 __all__ = ["load_module"]
 
@@ -81,40 +80,11 @@ def _imported(spec: str, place: str, base: Path, always: bool) -> ModuleType:
         raise ConfigError(f'module "{spec}": {path}: no such file.')
     try:
         if place.endswith(".py"):
-            return _from_file(path, "nanoml_own" if always else "nanoml_user")
-        with _importable(base):
+            return import_file(path, "nanoml_own" if always else "nanoml_user")
+        with importable(base):
             return importlib.import_module(place)
     except Exception as problem:
         told = f"{type(problem).__name__}: {problem}"
         if isinstance(problem, ImportError) and problem.name == "ROOT":
             told += ": install ROOT (pip install root) or run under --engine nanoaodtools"
         raise ConfigError(f'module "{spec}": {line_of(problem)}cannot be imported: {told}') from problem
-
-
-def _from_file(path: Path, prefix: str) -> ModuleType:
-    name = "_".join((prefix, *path.resolve().with_suffix("").parts[1:]))
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with _importable(path.parent):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-@contextmanager
-def _importable(directory: Path) -> Iterator[None]:
-    """Put a directory at the end of the import path: a user's helpers may stand beside the file."""
-    path = str(directory.resolve())
-    sys.path.append(path)
-    try:
-        yield
-    finally:
-        sys.path.remove(path)
