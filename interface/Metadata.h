@@ -1,0 +1,54 @@
+#ifndef MLTools_NanoML_interface_Metadata_h
+#define MLTools_NanoML_interface_Metadata_h
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nanoml {
+
+  /// One input tensor of a network, with its mask if it is a collection.
+  struct InputTensor {
+    std::string tensor;
+    std::vector<std::string> columns;  ///< full names, in the order of the last axis
+    std::string mask;                  ///< name of the mask's tensor; empty: not a padded collection
+    std::string collection;            ///< of the padded objects; empty: not a padded collection
+    std::size_t max = 0;               ///< objects at most
+    std::string order;                 ///< full name of the column that they are sorted by; empty: the file's order
+    bool descending = false;
+    std::string selection;                      ///< the selection that makes columns; empty if none does
+    std::vector<std::string> selectionColumns;  ///< those columns
+  };
+
+  /// A column that is no branch: the consumer chooses its value, such as the mass of a hypothesis.
+  struct Parameter {
+    std::string column;         ///< the last one of the tensor `features`
+    std::vector<float> values;  ///< those of the training
+  };
+
+  /// What a model says of itself, in the JSON file beside it: the twin of the metadata inside the ONNX file.
+  ///
+  /// Immutable after `parse`, so it can be read by any number of threads.
+  struct Metadata {
+    std::string name;
+    std::string collection;  ///< whose objects are scored; empty: events are
+    std::vector<InputTensor> inputs;
+    std::string output;               ///< the output tensor that is the mean of all folds
+    std::vector<std::string> labels;  ///< of its last axis: classes, or targets of a regression
+    bool regression = false;
+    std::optional<Parameter> parameter;
+    std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
+
+    /// Understands JSON text. `path` is for messages.
+    ///
+    /// Throws Error if it is no JSON, of another schema, or does not describe a model wholly and consistently.
+    static Metadata parse(const std::string& text, const std::string& path);
+
+    /// The same of a file. Throws Error, also if it cannot be read.
+    static Metadata load(const std::string& path);
+  };
+
+}  // namespace nanoml
+
+#endif

@@ -1,0 +1,88 @@
+#ifndef MLTools_NanoML_interface_Scorer_h
+#define MLTools_NanoML_interface_Scorer_h
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "MLTools/NanoML/interface/Column.h"
+#include "MLTools/NanoML/interface/Model.h"
+
+namespace nanoml {
+
+  /// Scores of one event: for each parameter, each row (object, or the event), each label.
+  ///
+  /// Points into its Scorer, until that scores the next event.
+  class Scores {
+  public:
+    Scores(const float* values, std::size_t parameters, std::size_t rows, std::size_t labels)
+        : values_(values), parameters_(parameters), rows_(rows), labels_(labels) {}
+
+    std::size_t parameters() const { return parameters_; }  ///< 1 if the model has no parameter
+    std::size_t rows() const { return rows_; }              ///< number of objects; 1 for events
+    std::size_t labels() const { return labels_; }          ///< number of classes or targets
+
+    float at(std::size_t parameter, std::size_t row, std::size_t label) const {
+      return values_[(parameter * rows_ + row) * labels_ + label];
+    }
+
+  private:
+    const float* values_;
+    std::size_t parameters_, rows_, labels_;
+  };
+
+  /// Turns the columns of an event into the tensors of a network, and runs it: once for an event.
+  ///
+  /// One Scorer belongs to one thread at a time, and its model must outlive it. Its arrays are reused: apart from
+  /// what ONNX Runtime and its wrapper do, no memory is allocated once it has seen the largest event.
+  class Scorer {
+  public:
+    /// `parameters`: values of the model's parameter, for each of which there is a score; empty: those of the training.
+    ///
+    /// Throws Error if the model has no parameter, or a value is not finite.
+    explicit Scorer(const Model& model, std::vector<float> parameters = {});
+
+    const std::vector<float>& parameters() const { return parameters_; }
+
+    /// Scores of one event, by the mean of all folds.
+    ///
+    /// `columns` are those of `model.columns()`, in that order: of a collection one value per object, in the
+    /// file's order; others one value. The network reads the first `max` objects in its order of each padded
+    /// collection, which may have none. A model of objects scores all of them, in the file's order.
+    ///
+    /// Throws Error that names tensor, column and both sizes if there are other numbers of columns or values,
+    /// if the network fails, or if a score is not finite.
+    Scores score(const std::vector<Column>& columns);
+
+  private:
+    /// Where the columns of a tensor are among those of the model.
+    struct Plan {
+      const InputTensor* input;
+      std::vector<std::size_t> columns;  // without the parameter
+      std::size_t order;                 // kNone: the file's order
+      std::size_t values, mask;          // numbers of the tensors; no mask: kNone
+    };
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+    std::size_t addTensor(const std::string& name, std::size_t rank);
+    std::size_t countObjects(const std::vector<Column>& columns) const;
+    void fillFeatures(const Plan& plan, const std::vector<Column>& columns, std::size_t rows);
+    void fillObjects(const Plan& plan, const std::vector<Column>& columns);
+    void repeat(std::size_t tensor);
+    void checkSize(
+        const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const;
+    void run(std::size_t batch);
+
+    const Model* model_;
+    std::vector<float> parameters_;  // empty if the model has none
+    std::vector<Plan> plans_;
+    std::vector<std::string> inputNames_, outputNames_;
+    std::vector<std::vector<float>> inputs_, outputs_;
+    std::vector<std::vector<std::int64_t>> inputShapes_, outputShapes_;
+    std::vector<std::uint32_t> rows_;
+  };
+
+}  // namespace nanoml
+
+#endif

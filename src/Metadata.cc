@@ -1,0 +1,209 @@
+#include "MLTools/NanoML/interface/Metadata.h"
+
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "MLTools/NanoML/interface/Error.h"
+
+namespace nanoml {
+
+  namespace {
+    using nlohmann::json;
+
+    constexpr int kSchema = 1;
+
+    bool startsWith(const std::string& text, const std::string& beginning) {
+      return text.compare(0, beginning.size(), beginning) == 0;
+    }
+
+    /// An object of the JSON text that knows where it stands, for messages.
+    class Entry {
+    public:
+      Entry(const json& content, std::string where) : content_(content), where_(std::move(where)) {
+        if (!content_.is_object())
+          fail("is no object");
+      }
+
+      [[noreturn]] void fail(const std::string& problem) const {
+        throw Error(where_ + ": " + problem + ". Export the model again.");
+      }
+
+      bool has(const char* key) const {
+        const auto found = content_.find(key);
+        return found != content_.end() && !found->is_null();
+      }
+
+      const json& at(const char* key) const {
+        const auto found = content_.find(key);
+        if (found == content_.end())
+          fail(std::string("has no `") + key + "`");
+        return *found;
+      }
+
+      std::string text(const char* key) const {
+        if (!at(key).is_string() || at(key).get_ref<const std::string&>().empty())
+          fail(std::string("`") + key + "` is no text");
+        return at(key).get<std::string>();
+      }
+
+      std::string optionalText(const char* key) const { return has(key) ? text(key) : std::string(); }
+
+      std::vector<std::string> texts(const char* key) const {
+        std::vector<std::string> found;
+        for (const json& item : list(key)) {
+          if (!item.is_string() || item.get_ref<const std::string&>().empty())
+            fail(std::string("`") + key + "` is no list of names");
+          found.push_back(item.get<std::string>());
+        }
+        if (std::set<std::string>(found.begin(), found.end()).size() != found.size())
+          fail(std::string("`") + key + "` has a name twice");
+        return found;
+      }
+
+      const json& list(const char* key) const {
+        if (!at(key).is_array())
+          fail(std::string("`") + key + "` is no list");
+        return at(key);
+      }
+
+      Entry child(const char* key) const { return Entry(at(key), where_ + ": " + key); }
+
+      std::vector<Entry> children(const char* key) const {
+        std::vector<Entry> found;
+        for (const json& item : list(key))
+          found.emplace_back(item, where_ + ": " + key + "[" + std::to_string(found.size()) + "]");
+        return found;
+      }
+
+    private:
+      const json& content_;
+      std::string where_;
+    };
+
+    void parseCollection(const Entry& entry, InputTensor& input) {
+      input.mask = entry.text("mask");
+      input.collection = entry.text("collection");
+      const json& max = entry.at("max");
+      if (!max.is_number_unsigned() || max.get<std::size_t>() == 0)
+        entry.fail("`max` is no positive whole number");
+      input.max = max.get<std::size_t>();
+      std::string order = entry.optionalText("order");
+      if (!order.empty()) {
+        input.descending = order.front() == '-';
+        if (input.descending)
+          order.erase(0, 1);
+        input.order = input.collection + "_" + order;
+      }
+      for (const std::string& column : input.columns) {
+        if (!startsWith(column, input.collection + "_"))
+          entry.fail("column " + column + " is not of collection " + input.collection);
+      }
+    }
+
+    InputTensor parseInput(const Entry& entry) {
+      InputTensor input;
+      input.tensor = entry.text("tensor");
+      input.columns = entry.texts("columns");
+      if (input.columns.empty())
+        entry.fail("`columns` is empty");
+      if (entry.has("mask"))
+        parseCollection(entry, input);
+      input.selection = entry.optionalText("selection");
+      if (entry.has("selection_columns"))
+        input.selectionColumns = entry.texts("selection_columns");
+      return input;
+    }
+
+    Parameter parseParameter(const Entry& entry, const std::vector<InputTensor>& inputs) {
+      Parameter parameter;
+      parameter.column = entry.text("column");
+      for (const json& value : entry.list("values")) {
+        if (!value.is_number() || !std::isfinite(value.get<float>()))
+          entry.fail("`values` is no list of numbers");
+        parameter.values.push_back(value.get<float>());
+      }
+      if (parameter.values.empty())
+        entry.fail("`values` is empty");
+      for (const InputTensor& input : inputs) {
+        if (input.mask.empty() && input.columns.back() == parameter.column)
+          return parameter;
+      }
+      entry.fail("`column` " + parameter.column + " is not the last one of the features");
+    }
+
+    void parseOutput(const Entry& root, Metadata& metadata) {
+      const std::vector<Entry> outputs = root.children("outputs");
+      if (outputs.empty())
+        root.fail("`outputs` is empty");
+      const Entry& mean = outputs.front();
+      metadata.output = mean.text("tensor");
+      metadata.regression = mean.has("targets");
+      metadata.labels = mean.texts(metadata.regression ? "targets" : "classes");
+      if (metadata.labels.empty())
+        mean.fail(metadata.regression ? "`targets` is empty" : "`classes` is empty");
+    }
+
+    void parseInputs(const Entry& root, Metadata& metadata) {
+      std::set<std::string> tensors;
+      std::size_t plain = 0;
+      for (const Entry& entry : root.children("inputs")) {
+        const InputTensor input = parseInput(entry);
+        plain += input.mask.empty();
+        if (!tensors.insert(input.tensor).second || (!input.mask.empty() && !tensors.insert(input.mask).second))
+          entry.fail("tensor " + input.tensor + " or its mask is there twice");
+        if (!metadata.collection.empty() && !input.mask.empty())
+          entry.fail("a model that scores objects reads no padded collection");
+        metadata.inputs.push_back(input);
+      }
+      if (metadata.inputs.empty())
+        root.fail("`inputs` is empty");
+      if (plain > 1)
+        root.fail("`inputs` has more than one tensor without a mask");
+    }
+
+    Metadata parseRoot(const Entry& root) {
+      const json& schema = root.at("schema");
+      if (!schema.is_number_integer())
+        root.fail("`schema` is no whole number");
+      if (schema != kSchema)
+        root.fail("is of schema " + schema.dump() + ", this NanoML reads " + std::to_string(kSchema) +
+                  ": update NanoML, or");
+      Metadata metadata;
+      metadata.name = root.text("name");
+      const std::string level = root.text("level");
+      if (level == "object")
+        metadata.collection = root.text("collection");
+      else if (level != "event")
+        root.fail("`level` is neither event nor object");
+      parseInputs(root, metadata);
+      parseOutput(root, metadata);
+      if (root.has("parameter"))
+        metadata.parameter = parseParameter(root.child("parameter"), metadata.inputs);
+      metadata.onnxHash = root.text("onnx_sha256");
+      return metadata;
+    }
+  }  // namespace
+
+  Metadata Metadata::parse(const std::string& text, const std::string& path) {
+    try {
+      const json content = json::parse(text);
+      return parseRoot(Entry(content, path));
+    } catch (const json::exception& problem) {
+      throw Error(path + ": is not the JSON that `nanoml export` writes (" + problem.what() +
+                  "). Export the model again.");
+    }
+  }
+
+  Metadata Metadata::load(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+      throw Error(path + ": cannot be opened. `nanoml export` writes it beside the ONNX file: copy both.");
+    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    return parse(text, path);
+  }
+
+}  // namespace nanoml

@@ -1,0 +1,196 @@
+#include "MLTools/NanoML/interface/Scorer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+#include "MLTools/NanoML/interface/Error.h"
+#include "MLTools/NanoML/interface/Objects.h"
+#include "PhysicsTools/ONNXRuntime/interface/ONNXRuntime.h"
+
+namespace nanoml {
+
+  namespace {
+    /// Newer releases write into arrays that are there already.
+    template <typename Session, typename = void>
+    struct HasRunInto : std::false_type {};
+    template <typename Session>
+    struct HasRunInto<Session, std::void_t<decltype(&Session::runInto)>> : std::true_type {};
+
+    using Shapes = std::vector<std::vector<std::int64_t>>;
+
+    template <typename Session>
+    void runSession(const Session& session,
+                    const std::vector<std::string>& inputNames,
+                    cms::Ort::FloatArrays& inputs,
+                    const Shapes& inputShapes,
+                    const std::vector<std::string>& outputNames,
+                    cms::Ort::FloatArrays& outputs,
+                    const Shapes& outputShapes) {
+      const std::int64_t batch = outputShapes.front().front();
+      if constexpr (HasRunInto<Session>::value)
+        session.runInto(inputNames, inputs, inputShapes, outputNames, outputs, outputShapes, batch);
+      else
+        outputs = session.run(inputNames, inputs, inputShapes, outputNames, batch);
+    }
+
+    std::vector<float> parametersOf(const Model& model, std::vector<float> chosen) {
+      const auto& parameter = model.metadata().parameter;
+      if (!parameter && !chosen.empty())
+        throw Error("model " + model.metadata().name + " has no parameter: leave out its values.");
+      if (!std::all_of(chosen.begin(), chosen.end(), [](float value) { return std::isfinite(value); }))
+        throw Error("a value of parameter " + parameter->column + " of model " + model.metadata().name +
+                    " is not finite.");
+      return parameter && chosen.empty() ? parameter->values : std::move(chosen);
+    }
+  }  // namespace
+
+  Scorer::Scorer(const Model& model, std::vector<float> parameters)
+      : model_(&model), parameters_(parametersOf(model, std::move(parameters))) {
+    const Metadata& metadata = model.metadata();
+    const auto place = [&](const std::string& name) -> std::size_t {
+      const auto same = [&](const Request& request) { return request.name == name; };
+      return std::find_if(model.columns().begin(), model.columns().end(), same) - model.columns().begin();
+    };
+    for (const InputTensor& input : metadata.inputs) {
+      Plan plan{&input, {}, kNone, kNone, kNone};
+      for (const std::string& column : input.columns) {
+        const std::size_t found = place(column);
+        if (found < model.columns().size())  // else it is the parameter
+          plan.columns.push_back(found);
+      }
+      if (!input.order.empty())
+        plan.order = place(input.order);
+      plan.values = addTensor(input.tensor, input.mask.empty() ? 2 : 3);
+      inputShapes_[plan.values].back() = input.columns.size();
+      if (!input.mask.empty())
+        plan.mask = addTensor(input.mask, 2);
+      plans_.push_back(std::move(plan));
+    }
+    outputNames_ = {metadata.output};
+    outputShapes_ = {{0, static_cast<std::int64_t>(metadata.labels.size())}};
+    outputs_.resize(1);
+  }
+
+  std::size_t Scorer::addTensor(const std::string& name, std::size_t rank) {
+    inputNames_.push_back(name);
+    inputs_.emplace_back();
+    inputShapes_.emplace_back(rank, 0);
+    return inputNames_.size() - 1;
+  }
+
+  Scores Scorer::score(const std::vector<Column>& columns) {
+    if (columns.size() != model_->columns().size())
+      throw Error("model " + model_->metadata().name + " reads " + std::to_string(model_->columns().size()) +
+                  " columns, but there are " + std::to_string(columns.size()) + ".");
+    const std::size_t repeats = std::max<std::size_t>(parameters_.size(), 1);
+    const std::size_t rows = countObjects(columns);
+    for (const Plan& plan : plans_) {
+      if (plan.mask == kNone)
+        fillFeatures(plan, columns, rows);
+      else
+        fillObjects(plan, columns);
+    }
+    if (rows > 0)
+      run(repeats * rows);
+    return Scores(outputs_.front().data(), repeats, rows, model_->metadata().labels.size());
+  }
+
+  /// Number of rows to be scored.
+  std::size_t Scorer::countObjects(const std::vector<Column>& columns) const {
+    if (model_->metadata().collection.empty())
+      return 1;
+    const auto first = std::find_if(model_->columns().begin(), model_->columns().end(), [](const Request& request) {
+      return !request.collection.empty();
+    });
+    return columns[first - model_->columns().begin()].size();
+  }
+
+  void Scorer::fillFeatures(const Plan& plan, const std::vector<Column>& columns, std::size_t rows) {
+    const std::size_t width = plan.input->columns.size();
+    std::vector<float>& values = inputs_[plan.values];
+    inputShapes_[plan.values][0] = rows;
+    values.resize(rows * width);
+    firstObjects(rows, rows, rows_);
+    for (std::size_t i = 0; i < plan.columns.size(); ++i) {
+      const Request& request = model_->columns()[plan.columns[i]];
+      const Column& column = columns[plan.columns[i]];
+      if (!request.collection.empty()) {
+        checkSize(plan, plan.columns[i], column.size(), rows, request.collection.c_str());
+        copyObjects(column, rows_, values.data() + i, width);
+        continue;
+      }
+      checkSize(plan, plan.columns[i], column.size(), 1, "an event");
+      column.visit([&](const auto* value) {
+        for (std::size_t row = 0; row < rows; ++row)
+          values[row * width + i] = static_cast<float>(*value);
+      });
+    }
+    repeat(plan.values);
+    for (std::size_t i = 0; i < parameters_.size() * rows; ++i)
+      values[i * width + width - 1] = parameters_[i / rows];
+  }
+
+  void Scorer::fillObjects(const Plan& plan, const std::vector<Column>& columns) {
+    const std::size_t width = plan.input->columns.size();
+    const std::size_t first = plan.order == kNone ? plan.columns.front() : plan.order;
+    const Column& leading = columns[first];
+    if (plan.order == kNone)
+      firstObjects(leading.size(), plan.input->max, rows_);
+    else
+      sortObjects(leading, plan.input->descending, plan.input->max, rows_);
+    const std::size_t length = std::max<std::size_t>(rows_.size(), 1);  // an event without objects has one row of padding
+    std::vector<float>&values = inputs_[plan.values], &mask = inputs_[plan.mask];
+    values.resize(length * width);
+    mask.assign(length, rows_.empty() ? 0.f : 1.f);
+    if (rows_.empty())
+      std::fill(values.begin(), values.end(), 0.f);
+    for (std::size_t i = 0; i < plan.columns.size(); ++i) {
+      const Column& column = columns[plan.columns[i]];
+      checkSize(plan, plan.columns[i], column.size(), leading.size(), model_->columns()[first].name.c_str());
+      copyObjects(column, rows_, values.data() + i, width);
+    }
+    inputShapes_[plan.values][0] = inputShapes_[plan.mask][0] = 1;
+    inputShapes_[plan.values][1] = inputShapes_[plan.mask][1] = length;
+    repeat(plan.values);
+    repeat(plan.mask);
+  }
+
+  /// Copies of a tensor behind it, one for each further parameter.
+  void Scorer::repeat(std::size_t tensor) {
+    if (parameters_.size() < 2)
+      return;
+    std::vector<float>& values = inputs_[tensor];
+    const std::size_t size = values.size();
+    values.resize(size * parameters_.size());
+    for (std::size_t i = 1; i < parameters_.size(); ++i)
+      std::copy_n(values.begin(), size, values.begin() + i * size);
+    inputShapes_[tensor][0] *= parameters_.size();
+  }
+
+  void Scorer::checkSize(
+      const Plan& plan, std::size_t column, std::size_t size, std::size_t expected, const char* like) const {
+    if (size != expected)
+      throw Error("model " + model_->metadata().name + ", tensor " + plan.input->tensor + ": column " +
+                  model_->columns()[column].name + " has " + std::to_string(size) + " values, but " + like + " has " +
+                  std::to_string(expected) + ".");
+  }
+
+  void Scorer::run(std::size_t batch) {
+    outputShapes_.front().front() = batch;
+    try {
+      runSession(model_->session(), inputNames_, inputs_, inputShapes_, outputNames_, outputs_, outputShapes_);
+    } catch (const std::exception& problem) {
+      throw Error(model_->path() + ": the network cannot be run: " + problem.what());
+    }
+    const std::vector<float>& scores = outputs_.front();
+    const std::size_t expected = batch * model_->metadata().labels.size();
+    if (scores.size() != expected)
+      throw Error(model_->path() + ": output " + outputNames_.front() + " has " + std::to_string(scores.size()) +
+                  " values, expected are " + std::to_string(expected) + ". Export the model again.");
+    if (!std::all_of(scores.begin(), scores.end(), [](float score) { return std::isfinite(score); }))
+      throw Error(model_->path() + ": a score is NaN or infinite.");
+  }
+
+}  // namespace nanoml

@@ -1,0 +1,79 @@
+// Scores events that Python has scored, and compares: testScores EVENTS.json [THREADS]
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "Check.h"
+#include "Events.h"
+#include "MLTools/NanoML/interface/Model.h"
+#include "MLTools/NanoML/interface/Scorer.h"
+
+namespace {
+  /// Largest difference over all events, relative for numbers above 1.
+  double compare(const Events& given, const nanoml::Model& model) {
+    nanoml::Scorer scorer(model, given.parameters);
+    std::vector<nanoml::Column> columns;
+    double largest = 0;
+    for (const Event& event : given.events) {
+      columnsOf(event, model, columns);
+      const nanoml::Scores scores = scorer.score(columns);
+      CHECK(scores.parameters() * scores.rows() * scores.labels() == event.scores.size());
+      auto expected = event.scores.begin();
+      for (std::size_t parameter = 0; parameter < scores.parameters(); ++parameter) {
+        for (std::size_t row = 0; row < scores.rows(); ++row) {
+          for (std::size_t label = 0; label < scores.labels(); ++label, ++expected) {
+            const double difference = std::abs(scores.at(parameter, row, label) - *expected);
+            largest = std::max(largest, difference / std::max(1.f, std::abs(*expected)));
+          }
+        }
+      }
+    }
+    return largest;
+  }
+
+  void testSizes(const Events& given, const nanoml::Model& model) {
+    if (model.columns().empty())  // it reads nothing but its parameter
+      return;
+    nanoml::Scorer scorer(model, given.parameters);
+    std::vector<nanoml::Column> columns;
+    columnsOf(given.events.front(), model, columns);
+    columns.pop_back();
+    checkThrows([&] { scorer.score(columns); }, std::to_string(columns.size()), std::to_string(columns.size() + 1));
+    const std::vector<float> values(1000);
+    std::map<std::string, std::size_t> sizes;  // of the columns of a tensor
+    for (const auto& request : model.columns())
+      ++sizes[request.collection];
+    for (std::size_t i = 0; i < model.columns().size(); ++i) {
+      const nanoml::Request& request = model.columns()[i];
+      if (!request.collection.empty() && sizes[request.collection] < 2)
+        continue;
+      columnsOf(given.events.front(), model, columns);
+      columns[i] = nanoml::Column(values.data(), values.size());
+      // all but the first of the columns of a collection are compared with it
+      const std::string other = request.collection.empty() ? request.name : request.collection + "_";
+      checkThrows([&] { scorer.score(columns); }, "tensor ", other, "1000", "values");
+    }
+    columnsOf(given.events.front(), model, columns);
+    scorer.score(columns);  // a Scorer can be used after an error
+  }
+}  // namespace
+
+int main(int argc, char** argv) {
+  CHECK(argc > 1);
+  const Events given = readEvents(argv[1]);
+  const nanoml::Model model(given.model);
+  std::vector<double> largest(argc > 2 ? std::atoi(argv[2]) : 1);
+  std::vector<std::thread> threads;
+  for (double& found : largest)
+    threads.emplace_back([&] { found = compare(given, model); });
+  for (std::thread& thread : threads)
+    thread.join();
+  testSizes(given, model);
+  std::cout << *std::max_element(largest.begin(), largest.end()) << std::endl;
+  return 0;
+}

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nano_cff import addScore
+
+METADATA: dict[str, Any] = {
+    "name": "my_model",
+    "inputs": [
+        {"tensor": "features", "columns": ["MET_pt", "nMuon", "mass"]},
+        {"tensor": "Jet", "collection": "Jet", "columns": ["Jet_pt"], "order": "-btag"},
+    ],
+    "parameter": {"column": "mass", "values": [600.0]},
+}
+MODEL = "MLTools/NanoML/data/model.onnx"
+
+
+@pytest.fixture
+def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The JSON file of a model where `edm::FileInPath` looks."""
+    path = (tmp_path / MODEL).with_suffix(".json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(METADATA))
+    monkeypatch.setenv("CMSSW_SEARCH_PATH", f"/nowhere:{tmp_path}")
+    return path
+
+
+def test_it_is_imported_without_cmssw() -> None:
+    code = "import sys, MLTools.NanoML.nano_cff; sys.exit('FWCore' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_that_is_nowhere(twin: Path) -> None:
+    with pytest.raises(NanoMLError, match=r"other/model.json: not found in /nowhere, .*Copy both files"):
+        addScore(None, "other/model.onnx")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"name": "x", "inputs": [{}]}', '{"inputs": []}', '{"name": 5, "inputs": []}']
+)
+def test_a_damaged_twin(text: str, twin: Path) -> None:
+    twin.write_text(text)
+    with pytest.raises(NanoMLError, match=r"model.json: is not the JSON that `nanoml export` writes"):
+        addScore(None, MODEL)
+
+
+def process_of(schedule: bool) -> Any:
+    cms = pytest.importorskip("FWCore.ParameterSet.Config", reason="this is not CMSSW")
+    process = cms.Process("NANO")
+    names = {
+        "jetTable": "Jet",
+        "jetMCTable": "Jet",
+        "metTable": "MET",
+        "muonTable": "Muon",
+        "fatJetTable": "FatJet",
+    }
+    for label, name in names.items():
+        setattr(process, label, cms.EDProducer("SimpleCandidateFlatTableProducer", name=cms.string(name)))
+    process.tables = cms.Task(process.jetTable, process.metTable, process.muonTable, process.fatJetTable)
+    process.nanoAOD_step = cms.Path(process.tables)
+    process.output = cms.OutputModule("NanoAODOutputModule")
+    process.output_step = cms.EndPath(process.output)
+    if schedule:
+        process.schedule = cms.Schedule(process.nanoAOD_step, process.output_step)
+    return process
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+def test_the_tables_that_run_are_found_and_the_scores_are_made(schedule: bool, twin: Path) -> None:
+    process = process_of(schedule)
+    assert addScore(process, MODEL) is process
+    module = process.mymodelScoreTable
+    assert {tag.getModuleLabel() for tag in module.tables} == {"metTable", "muonTable", "jetTable"}
+    assert module.model.value() == MODEL
+    assert not hasattr(module, "parameter")
+    parts = [process.schedule] if schedule else [process.nanoAOD_step]
+    assert all("mymodelScoreTable" in part.moduleNames() for part in parts)
+
+
+def test_tables_and_parameter_as_they_are_given(twin: Path) -> None:
+    process = addScore(process_of(True), MODEL, tables=["here", "there:instance"], parameter=[600, 650.5])
+    module = process.mymodelScoreTable
+    assert [tag.value() for tag in module.tables] == ["here", "there:instance"]
+    assert list(module.parameter) == [600, 650.5]
+    assert list(addScore(process_of(True), MODEL, parameter=700).mymodelScoreTable.parameter) == [700]
+
+
+def test_what_cannot_be_added(twin: Path) -> None:
+    process = addScore(process_of(True), MODEL)
+    with pytest.raises(NanoMLError, match="has a module mymodelScoreTable already"):
+        addScore(process, MODEL)
+    twin.write_text(
+        json.dumps({**METADATA, "inputs": [{"tensor": "features", "columns": ["Tau_pt", "mass"]}]})
+    )
+    with pytest.raises(NanoMLError, match=r"no table of the process has Tau_pt\. Name all tables"):
+        addScore(process_of(True), MODEL)
