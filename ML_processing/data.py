@@ -1,234 +1,190 @@
-"""Events for the training: HDF5 files of the conversion, read into arrays and checked."""
+"""Events for the training: HDF5 files of the conversion, read block by block and checked."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ML_processing.columns import Columns, agreed_columns
+from ML_processing.survey import Survey
+from ML_processing.table import Table
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, check_events_differ, open_hdf5, read_metadata
+from MLTools.NanoML.folds import mixed
+from MLTools.NanoML.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
+from MLTools.NanoML.progress import progress
 
-__all__ = ["Table", "read"]
+if TYPE_CHECKING:
+    from MLTools.NanoML.config import Train
 
-_ROWS = 1 << 18  # rows read at once: bounds the memory beyond the arrays themselves
+__all__ = ["Data", "read"]
+
+_BLOCK_BYTES = 64e6  # of the rows as they are in the files: bounds the memory of a block
+_BLOCK_EVENTS = 1 << 17  # so that a block of few columns is shuffled within the processor's caches
 
 
 @dataclass(frozen=True)
-class Table:
-    """Labelled events with their event-level features.
+class Data:
+    """The labelled events of HDF5 files.
+
+    Each block takes the same share of every file, one after the other, so that blocks resemble each other
+    whatever the files are.
 
     Attributes
     ----------
-    features
-        float32, shape (N, F).
-    labels
-        int64, shape (N,): index into `classes`.
-    weights
-        float32, shape (N,): physical weights, possibly negative.
-    identifiers
-        run, luminosityBlock and event, three arrays of shape (N,).
+    files
+        The HDF5 files.
     columns
-        Of each feature its name, dtype, title and source, as in the files' metadata.
-    classes
-        Names of the classes.
-    selection
-        The selection that computed the features, as "module:Class", or None.
-    datasets
-        The datasets with their books, as in the files' metadata.
-    notes
-        What a user should know about these events, one sentence each.
+        Which of their columns are read.
+    rows
+        Number of events in each file, also of those without a class.
+    blocks
+        Number of blocks.
     """
 
-    features: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-    columns: list[dict[str, Any]]
-    classes: list[str]
-    selection: str | None
-    datasets: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
+    files: tuple[Path, ...]
+    columns: Columns
+    rows: tuple[int, ...]
+    blocks: int
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @classmethod
+    def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> Data:
+        """Look at what the files say of themselves.
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the features."""
-        return [column["name"] for column in self.columns]
+        Parameters
+        ----------
+        files
+            HDF5 files of the conversion.
+        config
+            The section `train`, for the choice of columns.
+        everything
+            Read all event-level columns, also those that are neither inputs nor needed for the training.
 
-    def folds(self, k: int) -> NDArray[np.int64]:
-        """Fold of each event among `k`, int64 of shape (N,)."""
-        return fold_of(*self.identifiers, k)
+        Raises
+        ------
+        NanoMLError
+            The files disagree on columns, classes or selection, have the same events, or lack a column.
+        """
+        if not files:
+            raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
+        metadata = [read_metadata(file) for file in files]
+        columns = agreed_columns(files, metadata, config, everything)
+        check_events_differ(files, metadata)
+        rows, size = [], 0
+        for file in files:
+            with open_hdf5(file) as h5, reading(file):
+                columns.check(file, h5)
+                rows.append(len(h5[EVENTS]))
+                size = max(
+                    size,
+                    sum(
+                        h5[name].dtype.itemsize * int(np.prod(h5[name].shape[1:]))
+                        for name in columns.datasets_read
+                    ),
+                )
+        events = int(max(min(_BLOCK_BYTES // size, _BLOCK_EVENTS), 1))
+        return cls(tuple(files), columns, tuple(rows), max(-(-sum(rows) // events), 1))
 
-    def sha256(self) -> str:
-        """Hash of the events' content, whatever files and compression they came in."""
-        digest = hashlib.sha256(repr((self.names, self.classes)).encode())
-        for array in (self.features, self.labels, self.weights, *self.identifiers):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+    def block(self, number: int) -> Table:
+        """The labelled events of a block.
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Events and sum of weights of each class."""
-        return {
-            name: {
-                "events": int((self.labels == i).sum()),
-                "sum_of_weights": float(self.weights[self.labels == i].sum(dtype=np.float64)),
-            }
-            for i, name in enumerate(self.classes)
-        }
+        Raises
+        ------
+        NanoMLError
+            A label, a weight or the file itself is damaged.
+        """
+        edges = [
+            (file, rows * number // self.blocks, rows * (number + 1) // self.blocks)
+            for file, rows in zip(self.files, self.rows, strict=True)
+        ]
+        # a block of no event is a table, too
+        wanted = [edge for edge in edges if edge[2] > edge[1]] or edges[:1]
+        return Table.join([self._rows(*edge) for edge in wanted])
+
+    def _rows(self, file: Path, start: int, stop: int) -> Table:
+        with open_hdf5(file) as h5, reading(file):
+            raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
+        return Table.of_rows(file, raw, self.columns)
+
+    def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
+        """Read all events once: keep those that fit, and count all.
+
+        Parameters
+        ----------
+        memory
+            How much the events that are kept may take [MB].
+        folds
+            Number of folds, by which the events are counted.
+
+        Returns
+        -------
+        table
+            All events, block after block; or if they are too many those of the smallest hashes of run,
+            luminosityBlock and event, the same in every reading.
+        survey
+            What all events are like.
+
+        Raises
+        ------
+        NanoMLError
+            As for `block`, or there are events that a training cannot use.
+        """
+        survey, kept = Survey.empty(self.columns, folds), _Sample(memory * 1e6)
+        with progress("read the events", sum(self.rows)) as bar:
+            for table in self.tables():
+                survey.add(table)
+                kept.add(table)
+                bar.advance(len(table))
+        table = kept.table()
+        survey.check(self.files)
+        return table, survey
+
+    def tables(self) -> Iterator[Table]:
+        """All blocks in order."""
+        for number in range(self.blocks):
+            yield self.block(number)
 
 
-def read(files: Sequence[Path]) -> Table:
-    """Read the labelled events of HDF5 files, of one dataset each or of several, into one table.
+def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table:
+    """Read the labelled events of HDF5 files into one table: all, or as many as `config.memory` allows.
 
     Events without a class (label -1: real data, for instance) are left out.
 
     Raises
     ------
     NanoMLError
-        The files disagree on features, classes or selection, have the same events, or cannot be trained on.
+        As for `Data.open` and `Data.sample`.
     """
-    if not files:
-        raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
-    metadata = [read_metadata(file) for file in files]
-    for file, content in zip(files[1:], metadata[1:], strict=True):
-        _check_agreement(files[0], metadata[0], file, content)
-    check_events_differ(files, metadata)
-    first = metadata[0]
-    names = [column["name"] for column in first["features"]]
-    if not names:
-        raise NanoMLError(
-            f"{files[0]}: has no event-level feature. Name some in `convert.features`, and convert again."
-        )
-    parts = [_read_file(file, names, len(first["classes"])) for file in files]
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    table = Table(
-        features=joined["features"],
-        labels=joined["label"],
-        weights=joined["weight"],
-        identifiers=(joined["run"], joined["luminosityBlock"], joined["event"]),
-        columns=first["features"],
-        classes=first["classes"],
-        selection=first["selection"],
-        datasets=[dataset for content in metadata for dataset in content["datasets"]],
-    )
-    _check_classes(table, files)
-    table.notes.extend(_inspect_features(table))
+    table, _ = Data.open(files, config, everything).sample(config.memory, max(config.folds, 1))
     return table
 
 
-def _check_agreement(file_a: Path, a: dict[str, Any], file_b: Path, b: dict[str, Any]) -> None:
-    """Events of different files may only be joined if their columns mean the same."""
-    views: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-        "features": lambda content: [column["name"] for column in content["features"]],
-        "classes": lambda content: content["classes"],
-        "selection": lambda content: [content["selection"] or "none"],
-    }
-    for what, view in views.items():
-        in_a, in_b = view(a), view(b)
-        if in_a != in_b:
-            raise NanoMLError(
-                f"{file_b}: its {what} are not those of {file_a}: {_difference(in_a, in_b)}. "
-                "Convert all datasets with the same configuration."
-            )
+class _Sample:
+    """Events of the smallest hashes, as many as fit into `limit` bytes."""
 
+    def __init__(self, limit: float) -> None:
+        self.limit, self.size = limit, 0.0
+        self.threshold = np.uint64(2**64 - 1)
+        self.parts: list[Table] = []
 
-def _difference(in_a: list[str], in_b: list[str]) -> str:
-    missing = [name for name in in_a if name not in in_b]
-    extra = [name for name in in_b if name not in in_a]
-    texts = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", extra)) if names]
-    return " and ".join(texts) or f"another order ({', '.join(in_b)})"
+    def add(self, table: Table) -> None:
+        part = table[self._hash(table) <= self.threshold]
+        self.parts.append(part)
+        self.size += part.nbytes
+        while self.size > self.limit:
+            self.threshold = self.threshold >> np.uint64(1)
+            self.parts = [it[self._hash(it) <= self.threshold] for it in self.parts]
+            self.size = sum(it.nbytes for it in self.parts)
 
+    def table(self) -> Table:
+        return Table.join(self.parts)
 
-def _read_file(file: Path, names: list[str], classes: int) -> dict[str, NDArray[Any]]:
-    """Columns of one file's labelled events."""
-    with open_hdf5(file) as h5:
-        events = h5[EVENTS]
-        wanted = [*IDENTIFIERS, "label", "weight", *names]
-        missing = [name for name in wanted if name not in events.dtype.names]
-        if missing:
-            raise NanoMLError(
-                f"{file}: `{EVENTS}` has no field {missing[0]}. Make the file again with `nanoml convert`."
-            )
-        columns = events.fields(wanted)
-        chunks = [
-            _labelled(file, columns[start : start + _ROWS], names, classes)
-            for start in range(0, max(len(events), 1), _ROWS)
-        ]
-    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-
-
-def _labelled(file: Path, rows: NDArray[Any], names: list[str], classes: int) -> dict[str, NDArray[Any]]:
-    label = rows["label"]
-    bad = (label < -1) | (label >= classes)
-    if bad.any():
-        raise NanoMLError(
-            f"{file}: event {rows['event'][bad][0]} has label {label[bad][0]}, but the labels of {classes} classes "
-            f"are 0 to {classes - 1}, or -1 for none. Make the file again with `nanoml convert`."
-        )
-    rows = rows[label >= 0]
-    bad = ~np.isfinite(rows["weight"])
-    if bad.any():
-        raise NanoMLError(
-            f"{file}: event {rows['event'][bad][0]} has weight {rows['weight'][bad][0]}: a weight must be a number. "
-            "Check genWeight and the sum of weights of this dataset."
-        )
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
-        features = np.stack([rows[name].astype(np.float32) for name in names], axis=1)
-    content: dict[str, NDArray[Any]] = {
-        "features": features,
-        "label": rows["label"].astype(np.int64),
-        "weight": rows["weight"].astype(np.float32),
-    }
-    return {**content, **{name: rows[name] for name in IDENTIFIERS}}
-
-
-def _check_classes(table: Table, files: Sequence[Path]) -> None:
-    if len(table.classes) < 2:
-        raise NanoMLError(
-            f"{files[0]}: a training needs two classes or more; these files have {table.classes}."
-        )
-    counts = np.bincount(table.labels, minlength=len(table.classes))
-    for name, count in zip(table.classes, counts, strict=True):
-        if not count:
-            datasets = [dataset["name"] for dataset in table.datasets if dataset["class"] == name]
-            where = (
-                f"its datasets here: {', '.join(datasets)}"
-                if datasets
-                else "no file here is of a dataset of this class"
-            )
-            raise NanoMLError(
-                f'class "{name}" has no event ({where}). Give its files too, check its selection, '
-                "or take the class out of the configuration."
-            )
-
-
-def _inspect_features(table: Table) -> list[str]:
-    """Sentences about features that are worth a look; an unusable one is an error."""
-    notes = []
-    for name, column in zip(table.names, table.features.T, strict=True):
-        finite = np.isfinite(column)
-        missing = len(column) - int(finite.sum())
-        if missing == len(column):
-            raise NanoMLError(
-                f'feature "{name}" is not a finite number in any event. Take it out of `convert.features`, '
-                "or correct how it is computed."
-            )
-        if missing:
-            notes.append(
-                f"Feature {name} is not a finite number in {missing:,} of {len(column):,} events "
-                f"({100 * missing / len(column):.2g} %): these count as missing and take the median."
-            )
-        if column[finite].min() == column[finite].max():
-            notes.append(
-                f"Feature {name} has the same value, {column[finite][0]:g}, in every event: it cannot help."
-            )
-    return notes
+    @staticmethod
+    def _hash(table: Table) -> NDArray[np.uint64]:
+        # not the low bits, which decide the fold
+        run, block, event = table.identifiers
+        return mixed(event, run, block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ML_processing.data import Table
+from ML_processing.own_model import source_of_model
+from ML_processing.parameter import Parameter
 from ML_processing.provenance import git_state, now, versions
 from ML_processing.splits import signal_index, split_count
+from ML_processing.survey import Survey
+from ML_processing.table import Table
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.task import code_hash, source_of
 
@@ -27,56 +30,90 @@ __all__ = ["describe"]
 _SAMPLE = 64  # real events kept with the networks, to check an export against
 _CODE = (
     "MLTools.NanoML.folds",
-    *(f"ML_processing.{name}" for name in ("data", "loop", "models", "splits", "train")),
-)
+    *(
+        f"ML_processing.{name}"
+        for name in (
+            "batches", "columns", "course", "data", "losses", "loop", "models", "models.deepsets", "models.layers",
+            "models.mlp", "models.network", "models.pairs", "models.particlenet", "models.scaling",
+            "models.transformer", "parameter", "splits", "survey", "table", "train",
+        )
+    ),
+)  # fmt: skip
 
 
-def describe(table: Table, files: Sequence[Path], config: Train, device: torch.device) -> dict[str, Any]:
+def describe(
+    table: Table, survey: Survey, files: Sequence[Path], config: Train, device: torch.device
+) -> dict[str, Any]:
     """All that is needed to rebuild a training and to explain it, as JSON could hold it.
 
     `fingerprint` is the same for trainings that give the same networks; `complete` is False.
     """
     k, networks = split_count(config.folds)
-    settings, sha256 = asdict(config), table.sha256()
+    about, settings, sha256 = table.about, asdict(config), table.sha256()
+    parameter = Parameter.of(survey)
+    notes = survey.notes()
+    if len(table) < survey.counts.sum():
+        notes.append(
+            f"The events do not fit into train.memory ({config.memory} MB): scaling, validation and report use "
+            f"{len(table):,} of {int(survey.counts.sum()):,}; the networks are trained on all."
+        )
     return {
         "schema": 1,
         "complete": False,
-        "fingerprint": _fingerprint(settings, sha256),
+        "fingerprint": _fingerprint(settings, [sha256, survey.summary()]),
         "created": now(),
         "versions": versions(),
         "git": git_state(),
         "device": str(device),
         "config": settings,
-        "features": table.columns,
-        "classes": table.classes,
-        "signal": table.classes[signal_index(table.classes, config.signal)],
-        "selection": table.selection,
+        "features": about.features,
+        "collections": [
+            {**asdict(it), "fields": list(it.fields), "columns": about.fields[it.name]}
+            for it in about.collections
+        ],
+        "targets": list(about.targets),
+        "parameter": asdict(parameter) if parameter else None,
+        "classes": about.classes,
+        "signal": about.classes[signal_index(about.classes, config.signal)],
+        "selection": about.selection,
         "folds": {"k": k, "networks": networks, "hash": RULE},
-        "data": {"sha256": sha256, "files": [str(file) for file in files], "classes": table.summary()},
-        "datasets": table.datasets,
-        "notes": table.notes,
-        "sample": _sample(table, config.seed),
+        "data": {"sha256": sha256, "files": [str(file) for file in files], "classes": survey.summary()},
+        "datasets": about.datasets,
+        "notes": notes,
+        "sample": _sample(table, parameter, config.seed),
     }
 
 
-def _fingerprint(settings: dict[str, Any], data: str) -> str:
-    """Hash of all that decides what a training gives. The device and the files' names do not."""
-    decisive = {key: value for key, value in settings.items() if key not in ("device", "files")}
+def _fingerprint(settings: dict[str, Any], data: list[Any]) -> str:
+    """Hash of all that decides what a training gives. Where it runs, and the files' names, do not."""
+    without = ("device", "files", "workers", "memory", "tracking")
+    decisive = {key: value for key, value in settings.items() if key not in without}
+    place, _, name = settings["model"].rpartition(":")
+    if place:  # a user's: its code counts, wherever it is
+        decisive["model"] = [name, code_hash(source_of_model(settings["model"]))]
     return hashlib.sha256(
         json.dumps([decisive, data, code_hash(source_of(*_CODE))], sort_keys=True).encode()
     ).hexdigest()
 
 
-def _sample(table: Table, seed: int) -> list[list[float]]:
-    """Features of a few real events, of all classes in turn.
+def _sample(table: Table, parameter: Parameter | None, seed: int) -> dict[str, list[Any]]:
+    """A few real events, of all classes in turn, by the names of the tensors that hold them.
 
     Events without a missing value come first; where there are too few, a missing one is given as 0.
     """
-    shuffled = np.random.default_rng(seed).permutation(len(table))
+    if parameter is not None:
+        table = replace(table, features=parameter.filled(table))
+    shuffled = np.random.default_rng(seed).permutation(len(table))[: 100 * _SAMPLE * len(table.classes)]
     missing = ~np.isfinite(table.features[shuffled]).all(axis=1)
+    for values, _ in table.objects.values():
+        missing |= ~np.isfinite(values[shuffled]).all(axis=(1, 2))
     shuffled = shuffled[np.argsort(missing, kind="stable")]
     of_class = [shuffled[table.labels[shuffled] == i][:_SAMPLE] for i in range(len(table.classes))]
     rows = [row for turn in zip_longest(*of_class) for row in turn if row is not None][:_SAMPLE]
-    events = table.features[rows]
-    sample: list[list[float]] = np.where(np.isfinite(events), events, np.float32(0)).tolist()
-    return sample
+    tensors = {"features": table.features} if table.names else {}
+    for name, (values, mask) in table.objects.items():
+        tensors |= {name: values, f"{name}_mask": mask.astype(np.float32)}
+    return {
+        name: np.where(np.isfinite(values[rows]), values[rows], np.float32(0)).tolist()
+        for name, values in tensors.items()
+    }

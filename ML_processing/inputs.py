@@ -126,7 +126,7 @@ class Inputs(NamedTuple):
             (N, max, fields) and mask (N, max).
         """
         rest = list(tensors)
-        features = rest.pop(0) if shape.features else rest[0].new_zeros((len(rest[0]), 0))
+        features = rest.pop(0) if shape.features else rest[0].new_zeros((rest[0].shape[0], 0))
         pairs = zip(rest[::2], rest[1::2], strict=True)
         objects = {
             it.name: Objects(values, mask > 0.5)

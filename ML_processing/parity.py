@@ -2,113 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from ML_processing.models import Ensemble
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Description
+from MLTools.NanoML.model.runtimes import Outcomes
+from MLTools.NanoML.model.trials import SIZES, Trial
+from MLTools.NanoML.model.verification import where
 
-__all__ = ["SIZES", "TOLERANCE", "check_parity", "trial_inputs"]
+__all__ = ["TOLERANCE", "check_parity"]
 
 TOLERANCE = 1e-6
-"""How much a probability may differ, unless float32 itself rounds by more (see `check_parity`)."""
-
-SIZES = (1, 7, 1000, 0)
-"""Numbers of events: an export may have the size that it was traced with baked in."""
-
-Floats = NDArray[np.float32]
+"""How much a probability may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
 
 
-def trial_inputs(sample: Floats) -> dict[str, Floats]:
-    """Inputs to compare on, each of 1000 events, float32 of shape (1000, features).
-
-    Parameters
-    ----------
-    sample
-        Real events, shape (events, features), all finite.
-    """
-    largest = np.finfo(np.float32).max
-    random = np.random.default_rng(0)
-    events = np.resize(sample, (max(SIZES), sample.shape[1])).astype(np.float32)
-    spread = (events * random.uniform(0.5, 2.0, events.shape)).astype(np.float32)
-    holes = np.where(random.random(events.shape) < 0.3, np.float32(np.nan), events)
-    return {
-        "real events": events,
-        "varied events": spread,
-        "events with NaN": holes,
-        "only NaN": np.full_like(events, np.nan),
-        "infinity": np.where(random.random(events.shape) < 0.5, np.inf, -np.inf).astype(np.float32),
-        "zeros": np.zeros_like(events),
-        "the largest numbers": np.where(random.random(events.shape) < 0.5, largest, -largest).astype(
-            np.float32
-        ),
-        "the smallest numbers": np.full_like(events, np.finfo(np.float32).smallest_subnormal),
-    }
-
-
-def check_parity(ensemble: Ensemble, onnx_file: Path, inputs: dict[str, Floats]) -> float:
-    """Compare PyTorch with ONNX Runtime on every input and size.
+def check_parity(
+    ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcomes, description: Description
+) -> float:
+    """Compare what ONNX Runtime gave with PyTorch, for every trial and size.
 
     Far outside the training events probabilities can react so strongly that float32 itself rounds by more than
     `TOLERANCE`. How much it does is measured with PyTorch in float64, and ten times that is allowed.
 
+    Parameters
+    ----------
+    ensemble
+        The networks: takes the tensors in order, returns the mean output and each network's.
+    trials, outcomes
+        What was given to ONNX Runtime, and what came.
+    description
+        Of the model.
+
     Returns
     -------
-    The largest difference of a probability.
+    The largest difference.
 
     Raises
     ------
     NanoMLError
-        They differ by more than is allowed, in shape, or in being finite; or ONNX Runtime fails.
+        They differ by more than is allowed, in shape, or in being finite; or ONNX Runtime failed.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
     exact = deepcopy(ensemble).double()
     largest = 0.0
-    for name, values in inputs.items():
-        expected, precise = _torch(ensemble, values), _torch(exact, values.astype(np.float64))
-        rounding = max(np.abs(a - b).max() for a, b in zip(expected, precise, strict=True))
-        for size in SIZES:
-            where = f'the exported model differs from the network on "{name}", {size} events'
-            found = _onnx(session, values[:size], where)
-            allowed = max(TOLERANCE, 10 * float(rounding))
-            for output, ours, theirs in zip(session.get_outputs(), expected, found, strict=True):
-                largest = max(largest, _difference(ours[:size], theirs, allowed, f"{where}: {output.name}"))
+    for trial in trials:
+        expected = _torch(ensemble, trial, description, np.float32)
+        precise = _torch(exact, trial, description, np.float64)
+        for number, name in enumerate(description.output_tensors):
+            ours = expected[number]
+            rounding = float(np.abs(ours - precise[number]).max(initial=0.0))
+            size_of = max(1.0, float(np.abs(ours).max(initial=0.0)))
+            allowed = max(TOLERANCE * size_of, 10 * rounding)
+            for size in SIZES:
+                told = (
+                    f"the exported model differs from the network on {where(trial, size, description.level)}"
+                )
+                outcome = outcomes[trial.name, size]
+                if isinstance(outcome, str):
+                    raise NanoMLError(f"{told}: ONNX Runtime fails: {outcome}")
+                difference = _difference(ours[:size], outcome[number], allowed, told, name, description.level)
+                largest = max(largest, difference)
     return largest
 
 
-def _torch(ensemble: Ensemble, values: NDArray[Any]) -> list[NDArray[Any]]:
-    with torch.no_grad():
-        return [output.numpy() for output in ensemble(torch.from_numpy(values))]
-
-
-def _onnx(session: onnxruntime.InferenceSession, values: Floats, where: str) -> list[Floats]:
+def _torch(module: nn.Module, trial: Trial, description: Description, dtype: type[Any]) -> list[NDArray[Any]]:
+    tensors = [torch.from_numpy(trial.feeds[name].astype(dtype)) for name in description.input_tensors]
     try:
-        found: list[Floats] = session.run(None, {"features": values})
-    except Exception as problem:  # ONNX Runtime's exceptions have no common base class
-        raise NanoMLError(f"{where}: ONNX Runtime fails: {str(problem).splitlines()[0]}") from None
-    return found
+        with torch.no_grad():
+            return [output.numpy() for output in module(*tensors)]
+    except Exception as problem:  # a network may be a user's own
+        raise NanoMLError(
+            f'the network fails on "{trial.name}", {max(SIZES)} {description.level}s: {str(problem).splitlines()[0]}'
+        ) from problem
 
 
-def _difference(ours: Floats, theirs: Floats, allowed: float, where: str) -> float:
+def _difference(
+    ours: NDArray[Any], theirs: NDArray[Any], allowed: float, told: str, name: str, level: str
+) -> float:
     """The largest difference of one output."""
     if ours.shape != theirs.shape:
-        raise NanoMLError(f"{where} has the shape {theirs.shape} instead of {ours.shape}.")
+        raise NanoMLError(f"{told}: {name} has the shape {theirs.shape} instead of {ours.shape}.")
     if not ours.size:
         return 0.0
     distance = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1)
-    event = int(np.argmax(np.where(np.isfinite(distance), distance, np.inf)))
-    if not distance[event] <= allowed:
+    row = int(np.argmax(np.where(np.isfinite(distance), distance, np.inf)))
+    if not distance[row] <= allowed:
         raise NanoMLError(
-            f"{where}, event {event}, is {theirs[event].ravel().tolist()} instead of {ours[event].ravel().tolist()}; "
+            f"{told}: {name} of {level} {row} is {theirs[row].ravel().tolist()} instead of {ours[row].ravel().tolist()}; "
             f"a difference of {allowed:.1g} is allowed."
         )
-    return float(distance[event])
+    return float(distance[row])

@@ -12,13 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ML_processing.data import Table
-from ML_processing.loop import probabilities
-from ML_processing.models import Network, model_class
+from ML_processing.course import inputs_of
+from ML_processing.inputs import Collection, Inputs, Shape
+from ML_processing.models import Network, make_network
+from ML_processing.parameter import Parameter
+from ML_processing.table import Table
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["Run", "build", "checkpoint_file", "history_file", "network_file", "one_thread", "training_file"]
+__all__ = [
+    "Run",
+    "build",
+    "checkpoint_file",
+    "history_file",
+    "network_file",
+    "one_thread",
+    "predict",
+    "shape_of",
+    "training_file",
+]
+
+_AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
 
 
 def training_file(directory: Path) -> Path:
@@ -41,13 +56,40 @@ def checkpoint_file(directory: Path, fold: int) -> Path:
     return directory / f"checkpoint_{fold}.pt"
 
 
-def build(description: dict[str, Any]) -> Network:
-    """A fresh network as a training's description (training.json) has it."""
-    config = description["config"]
-    model = model_class(config["model"])
-    return model(
-        len(description["features"]), len(description["classes"]), config["hidden"], config["dropout"]
+def shape_of(description: dict[str, Any]) -> Shape:
+    """What the networks of a training read and give, by its description (training.json)."""
+    return Shape(
+        tuple(column["name"] for column in description["features"]),
+        tuple(
+            Collection(it["name"], tuple(it["fields"]), it["max"], it["order"])
+            for it in description["collections"]
+        ),
+        len(description["targets"]) or len(description["classes"]),
     )
+
+
+def build(description: dict[str, Any]) -> Network:
+    """A fresh network as a training's description has it.
+
+    Raises
+    ------
+    ConfigError
+        The model or an option of it is unknown, or does not fit the inputs.
+    """
+    config = description["config"]
+    return make_network(config["model"], config["options"], shape_of(description))
+
+
+@torch.no_grad()
+def predict(network: Network, inputs: Inputs, regression: bool) -> Tensor:
+    """Class probabilities, or estimates of the targets, float32 of shape (N, outputs), of inputs on the CPU."""
+    network.eval()
+    parts = []
+    for start in range(0, max(len(inputs.features), 1), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        outputs = network.outputs(inputs.map(lambda tensor, rows=rows: tensor[rows]))  # type: ignore[misc]
+        parts.append(outputs if regression else torch.softmax(outputs, dim=1))
+    return torch.cat(parts)
 
 
 @contextmanager
@@ -118,6 +160,21 @@ class Run:
         return [column["name"] for column in self.description["features"]]
 
     @property
+    def shape(self) -> Shape:
+        """What the networks read and give."""
+        return shape_of(self.description)
+
+    @property
+    def targets(self) -> list[str]:
+        """What is estimated by regression; empty where classes are told apart."""
+        return list(self.description["targets"])
+
+    @property
+    def parameter(self) -> Parameter | None:
+        """The parameter of the networks, if they have one."""
+        return Parameter.from_json(self.description["parameter"])
+
+    @property
     def signal(self) -> int:
         """Index of the signal among the classes."""
         return self.classes.index(self.description["signal"])
@@ -130,8 +187,11 @@ class Run:
         NanoMLError
             The events have other features or classes than those of the training.
         """
+        mine_, theirs_ = self.shape, table.shape
         for what, mine, theirs in (
             ("features", self.names, table.names),
+            ("collections", [str(it) for it in mine_.collections], [str(it) for it in theirs_.collections]),
+            ("targets", self.targets, list(table.about.targets)),
             ("classes", self.classes, table.classes),
         ):
             if mine != theirs:
@@ -139,6 +199,14 @@ class Run:
                     f"the training has the {what} {', '.join(mine)}, but these events have {', '.join(theirs)}. "
                     "Train again, or give the files of the training."
                 )
+
+    def scores(self, network: Network, table: Table) -> NDArray[np.float32]:
+        """What a network says of events: class probabilities or estimates, float32 of shape (N, outputs).
+
+        Without a value of the parameter an event gets one of the training's.
+        """
+        features = self.parameter.filled(table) if self.parameter else None
+        return predict(network, inputs_of(table, features), bool(self.targets)).numpy()
 
     def out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score each event by the network that has not seen its fold.
@@ -148,14 +216,14 @@ class Run:
         rows
             int64, shape (M,): rows of `table` that a network tests on; all, unless only one network was trained.
         scores
-            float32, shape (M, classes): their class probabilities.
+            float32, shape (M, outputs): their class probabilities, or estimates of the targets.
         """
         fold = table.folds(self.description["folds"]["k"])
         rows = np.flatnonzero(fold < len(self.networks))
-        scores = np.empty((len(rows), len(self.classes)), np.float32)
+        scores = np.empty((len(rows), self.shape.outputs), np.float32)
         for i, network in enumerate(self.networks):
             mine = fold[rows] == i
-            scores[mine] = probabilities(network, torch.from_numpy(table.features[rows[mine]])).numpy()
+            scores[mine] = self.scores(network, table[rows[mine]])
         return rows, scores
 
 

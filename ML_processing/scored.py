@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ML_processing import metrics
 from ML_processing.metrics import Measured, Roc
 
-__all__ = ["Scored", "histogram"]
+__all__ = ["EFFICIENCIES", "Scored", "sampled"]
 
-_EFFICIENCIES = (0.5, 0.7, 0.9)  # of the signal, for the table of cuts
+EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
+"""Of the signal, for the table of working points."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,25 @@ class Scored:
         """Indices of the other classes."""
         return [i for i in range(self.classes) if i != self.signal]
 
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Which events are signal, shape (N,)."""
+        return self.labels == self.signal
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """Signal probability of the network, shape (N,)."""
+        return self.network[:, self.signal]
+
+    def select(self, rows: NDArray[Any]) -> Scored:
+        """Some of the events: an index or a mask."""
+        return Scored(
+            self.labels[rows], self.weights[rows], self.network[rows], self.baseline[rows], self.signal
+        )
+
     def against(self, background: int) -> Scored:
         """The events of the signal and of one other class alone."""
-        use = (self.labels == self.signal) | (self.labels == background)
-        return Scored(self.labels[use], self.weights[use], self.network[use], self.baseline[use], self.signal)
+        return self.select(self.truth | (self.labels == background))
 
     @classmethod
     def join(cls, parts: Sequence[Scored]) -> Scored:
@@ -70,10 +86,14 @@ class Scored:
         """The same with every weight 1."""
         return Scored(self.labels, np.ones_like(self.weights), self.network, self.baseline, self.signal)
 
+    def balanced(self) -> NDArray[np.float64] | None:
+        """Weights with which every class has the same sum, as in the training; None if a class has no positive one."""
+        sums = np.bincount(self.labels, self.weights.astype(np.float64), self.classes)
+        return self.weights / sums[self.labels] if (sums > 0).all() else None
+
     def auc(self) -> dict[str, float | None]:
         """AUC of the signal probability against all others, of network and baseline, their difference, and errors."""
-        truth = self.labels == self.signal
-        ours, theirs = self.network[:, self.signal], self.baseline[:, self.signal]
+        truth, ours, theirs = self.truth, self.score, self.baseline[:, self.signal]
         found = {
             "network": metrics.auc(ours, truth, self.weights),
             "baseline": metrics.auc(theirs, truth, self.weights),
@@ -86,44 +106,43 @@ class Scored:
 
     def roc(self, of: str) -> tuple[Roc, Measured] | None:
         """ROC curve of "network" or "baseline" with its AUC; None where it is not defined."""
-        truth = self.labels == self.signal
         score = getattr(self, of)[:, self.signal]
-        area = metrics.auc(score, truth, self.weights)
-        return None if area.value is None else (metrics.roc(score, truth, self.weights), area)
+        area = metrics.auc(score, self.truth, self.weights)
+        return None if area.value is None else (metrics.roc(score, self.truth, self.weights), area)
 
-    def cuts(self) -> list[dict[str, float]]:
-        """Cuts on the signal probability of the network, for some efficiencies of the signal."""
+    def cut_at(self, background: float) -> float | None:
+        """The loosest cut on the signal probability that keeps at most this share of the background."""
         found = self.roc("network")
         if found is None:
-            return []
+            return None
         curve = found[0]
-        first = [int(np.argmax(curve.signal >= wanted)) for wanted in _EFFICIENCIES]
-        return [
-            {
-                "score_at_least": float(curve.thresholds[i]),
-                "signal_efficiency": float(curve.signal[i]),
-                "background_efficiency": float(curve.background[i]),
-            }
-            for i in first
-        ]
+        return float(curve.thresholds[max(1, int(np.argmax(curve.background > background)) - 1)])
 
     def confusion(self) -> NDArray[np.float64]:
         """Sum of weights by true class (row) and class of the highest probability (column)."""
         return metrics.confusion(self.labels, self.network.argmax(axis=1), self.weights, self.classes)
 
-    def histograms(self, edges: NDArray[np.float64]) -> list[metrics.Histogram]:
-        """Of each class the distribution of the network's signal probability."""
-        score = self.network[:, self.signal]
-        return [
-            histogram(score[self.labels == i], self.weights[self.labels == i], edges)
-            for i in range(self.classes)
-        ]
 
+def sampled(
+    labels: NDArray[np.int64], limit: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """A random choice of at most about `limit` events, as many of each class as there are or its equal share.
 
-def histogram(score: NDArray[Any], weights: NDArray[Any], edges: NDArray[np.float64]) -> metrics.Histogram:
-    """Sums of weights per bin and their errors, scaled to a total of 1."""
-    weights = weights.astype(np.float64)
-    values = np.histogram(score, edges, weights=weights)[0]
-    errors = np.sqrt(np.histogram(score, edges, weights=weights**2)[0])
-    scale = 1 / values.sum() if values.sum() > 0 else 0.0
-    return values * scale, errors * scale
+    Returns
+    -------
+    rows
+        int64, rising: all of them if there are no more than `limit`.
+    factors
+        float32: what makes up for those of its class that are left out, for each chosen event.
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels)), np.ones(len(labels), np.float32)
+    random, counts = np.random.default_rng(seed), np.bincount(labels)
+    share = limit // int((counts > 0).sum())
+    rows = np.sort(
+        np.concatenate(
+            [random.permutation(np.flatnonzero(labels == i))[:share] for i in np.flatnonzero(counts)]
+        )
+    )
+    factors = counts / np.clip(np.minimum(counts, share), 1, None)
+    return rows, factors[labels[rows]].astype(np.float32)

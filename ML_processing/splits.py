@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.data import Table
+from ML_processing.survey import Survey
+from ML_processing.table import Table
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-__all__ = ["Split", "class_factors", "make_splits", "signal_index", "split_count"]
+__all__ = ["Split", "class_factors", "factors_of_split", "make_splits", "signal_index", "split_count"]
 
 _SINGLE = 5  # `folds: 1` trains one network only, of this many folds
 
@@ -53,30 +54,15 @@ def make_splits(table: Table, folds: int) -> list[Split]:
         The events.
     folds
         `train.folds`.
-
-    Raises
-    ------
-    NanoMLError
-        A network would train without events of some class, or have nothing to validate with.
     """
     k, networks = split_count(folds)
     fold = table.folds(k)
     splits = []
     for i in range(networks):
         held_out = (fold == i) | (fold == (i + 1) % k)
-        split = Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i)))
-        counts = np.bincount(table.labels[split.training], minlength=len(table.classes))
-        if not counts.all():
-            name = table.classes[int(np.argmin(counts))]
-            raise NanoMLError(
-                f'class "{name}" has no event in the training part of fold {i}: {len(table)} events are too few for '
-                f"{k} folds. Use more events, or fewer folds."
-            )
-        if not split.validation.size:
-            raise NanoMLError(
-                f"fold {(i + 1) % k} has no event to validate with: {len(table)} events are too few."
-            )
-        splits.append(split)
+        splits.append(
+            Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i)))
+        )
     return splits
 
 
@@ -99,7 +85,50 @@ def class_factors(
     NanoMLError
         The weights of a class do not sum to something positive.
     """
-    sums = np.bincount(labels, weights.astype(np.float64), minlength=len(classes))
+    weights = weights.astype(np.float64)
+    counts, sums, absolute = (
+        np.bincount(labels, of, len(classes)) for of in (None, weights, np.abs(weights))
+    )
+    return _factors(counts, sums, absolute, classes)
+
+
+def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
+    """The same from the counts of all events, for the network that tests on `fold`.
+
+    Raises
+    ------
+    NanoMLError
+        A class has no training event, or the weights of one do not sum to something positive; there is nothing to
+        validate with.
+    """
+    k, classes = survey.counts.shape[1], survey.about.classes
+    training = [i for i in range(k) if i not in (fold, (fold + 1) % k)]
+    counts = survey.counts[:, training].sum(axis=1)
+    total = int(survey.counts.sum())
+    for name, count in zip(classes, counts, strict=True):
+        if not count:
+            raise NanoMLError(
+                f'class "{name}" has no event in the training part of fold {fold}: {total} events are too few for '
+                f"{k} folds. Use more events, or fewer folds."
+            )
+    validation = survey.counts[:, (fold + 1) % k].sum()
+    if not validation:
+        raise NanoMLError(f"fold {(fold + 1) % k} has no event to validate with: {total} events are too few.")
+    factors = _factors(
+        counts, survey.sums[:, training].sum(axis=1), survey.absolute[:, training].sum(axis=1), classes
+    )
+    stop = float((survey.sums[:, (fold + 1) % k] * factors).sum())
+    if stop <= 0:
+        raise NanoMLError(
+            f"training of network {fold}: the weights of the {int(validation)} events that decide when to stop sum to "
+            f"{stop:.3g}, so their loss has no meaning. Use more events, or fewer folds."
+        )
+    return factors
+
+
+def _factors(
+    counts: NDArray[Any], sums: NDArray[Any], absolute: NDArray[Any], classes: list[str]
+) -> NDArray[np.float64]:
     for name, total in zip(classes, sums, strict=True):
         if total <= 0:
             raise NanoMLError(
@@ -107,7 +136,7 @@ def class_factors(
                 "scaled to the total of the other classes. Use more events, or check its cross section and genWeight."
             )
     factors: NDArray[np.float64] = 1 / sums
-    return factors / np.abs(weights * factors[labels]).mean()
+    return factors / ((absolute * factors).sum() / counts.sum())
 
 
 def signal_index(classes: list[str], signal: str | None) -> int:

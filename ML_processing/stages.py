@@ -6,11 +6,13 @@ import functools
 import glob
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ML_processing.own_model import resolve_model, source_of_model
 from MLTools.NanoML.config import Config, Export, Train
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.runner import Stage
@@ -24,15 +26,31 @@ for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "o
     ):  # known now, not after the skims; and without the seconds of an import
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
-_COMMON = ("MLTools.NanoML.folds", "MLTools.NanoML.hdf5")
 _NETWORKS = (
-    *_COMMON,
+    "MLTools.NanoML.folds",
+    "MLTools.NanoML.hdf5",
+    "ML_processing.columns",
     "ML_processing.data",
+    "ML_processing.inputs",
     "ML_processing.models",
+    "ML_processing.parameter",
     "ML_processing.run",
     "ML_processing.splits",
+    "ML_processing.survey",
+    "ML_processing.table",
 )
-_TRAIN = (*_NETWORKS, "ML_processing.description", "ML_processing.loop", "ML_processing.train")
+_TRAIN = (
+    *_NETWORKS,
+    "ML_processing.batches",
+    "ML_processing.course",
+    "ML_processing.description",
+    "ML_processing.distributed",
+    "ML_processing.loop",
+    "ML_processing.losses",
+    "ML_processing.teams",
+    "ML_processing.train",
+)
+_ELSEWHERE = ("files", "device", "workers", "tracking")  # settings on which the networks do not depend
 _EVALUATE = (
     *_NETWORKS,
     "ML_processing.baseline",
@@ -48,6 +66,7 @@ _EXPORT = (
     "MLTools.NanoML.model",
     "ML_processing.export",
     "ML_processing.parity",
+    "ML_processing.preprocess",
     "ML_processing.releases",
 )
 
@@ -62,32 +81,36 @@ def stages(config: Config) -> dict[str, Stage]:
     """
     assert config.train is not None
     files = _training_files(config)
+    try:
+        settings = replace(config.train, model=resolve_model(config.train.model, config.base))
+        own = source_of_model(settings.model)
+    except ConfigError as problem:
+        raise config.error("train", "model", message=str(problem).removeprefix("train.model: ")) from None
     layout = Layout.of(config)
     run, inputs = layout.training, tuple(str(file) for file in files)
     trained = run / "training.json"
-    settings = {
-        key: value for key, value in config.as_dict("train").items() if key not in ("files", "device")
-    }
+    decisive = {key: value for key, value in config.as_dict("train").items() if key not in _ELSEWHERE}
     train = Task(
         "train",
         "network",
         inputs,
         (trained,),
-        settings,
+        {**decisive, **({"model_source": code_hash(own)} if own else {})},
         code_hash(source_of(*_TRAIN)),
-        functools.partial(_train, files, config.train, run),
+        functools.partial(_train, files, settings, run),
         memory=(trained,),
     )
     report = (run / "report.html", run / "metrics.json")
-    signal = {"signal": config.train.signal}
+    compare = _files(config, config.evaluate.compare, "evaluate", "compare") if config.evaluate else []
+    shown = {"signal": config.train.signal, "compare": [str(file) for file in compare]}
     evaluate = Task(
         "evaluate",
         "report",
-        (str(trained), *inputs),
+        (str(trained), *inputs, *(str(file) for file in compare)),
         report,
-        signal,
+        shown,
         code_hash(source_of(*_EVALUATE)),
-        functools.partial(_evaluate, run, files),
+        functools.partial(_evaluate, run, files, compare),
     )
     export_config = Export(config.export.cmssw if config.export else None, layout.name)
     models = (layout.model, twin_of(layout.model))
@@ -118,16 +141,19 @@ def _training_files(config: Config) -> list[Path]:
             for name, dataset in config.datasets.items()
             if dataset.class_ is not None
         ]
+    return _files(config, config.train.files, "train", "files")
+
+
+def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
+    """The files that patterns of the configuration name."""
     found: list[Path] = []
-    for number, pattern in enumerate(config.train.files):
+    for number, pattern in enumerate(patterns):
         matches = sorted(glob.glob(str(config.path(pattern)), recursive=True))
         if not matches:
-            raise config.error("train", "files", number, message=f"{pattern}: no such file in {config.base}")
+            raise config.error(*keys, number, message=f"{pattern}: no such file in {config.base}")
         found += [Path(match) for match in matches]
     if len(set(found)) < len(found):
-        raise NanoMLError(
-            f"{config.where('train', 'files')}: names a file twice, so its events would count twice."
-        )
+        raise NanoMLError(f"{config.where(*keys)}: names a file twice, so its events would count twice.")
     return found
 
 
@@ -135,22 +161,30 @@ def _training_files(config: Config) -> list[Path]:
 
 
 def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]:
+    from ML_processing.tracking import ending
     from ML_processing.train import train
 
-    train(files, config, run)
+    with ending(config.tracking, run):
+        train(files, config, run)
     return {}
 
 
-def _evaluate(run: Path, files: Sequence[Path]) -> Mapping[str, Any]:
+def _evaluate(run: Path, files: Sequence[Path], compare: Sequence[Path]) -> Mapping[str, Any]:
     from ML_processing.evaluate import evaluate
+    from ML_processing.tracking import add
 
-    return evaluate(run, files, run)
+    evaluate(run, files, run, compare)
+    add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
+    return {}
 
 
 def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
     from ML_processing.export import export
+    from ML_processing.tracking import add
 
-    return export(run, output, config)
+    described = export(run, output, config)
+    add(run, [output, twin_of(output)])
+    return described
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,26 +11,56 @@ __all__ = ["verdict"]
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _GAP = 0.01  # the same, for training events against others
+_CHANCE = 0.01  # what is less probable is no accident
+_DEVIATION = 0.05  # of probabilities from observed fractions
+_FEW = 100  # effective events of a class
+_SHAPE = 0.02  # a Jensen-Shannon divergence that can be seen by eye, in bits
+_EXCESS = 5  # standard deviations beyond chance
+_SHIFT = (0.1, 0.25)  # of the population stability index, by custom
+
+Sentence = dict[str, str]
+"""`question`, `state` ("good", "look" or "bad") and `text`."""
 
 
-def verdict(content: dict[str, Any]) -> list[str]:
-    """Sentences on whether the network learned, and whether it learned by heart.
+def verdict(content: dict[str, Any]) -> list[Sentence]:
+    """Answers to what one wants to know of a training.
 
     Parameters
     ----------
     content
         Content of metrics.json.
+
+    Returns
+    -------
+    Sentences with their `question` and `state`: "good", "look" (at the plots) or "bad".
     """
-    found = content["auc"]
-    if found["network"] is None:
-        return ["No AUC is defined: the weights of the signal or of the background have no positive sum."]
-    return [_comparison(found), _overtraining(content["auc_on_training_events"], found)]
+    sound, plots = _sound(content["events"]["classes"]), content["plots"]
+    if content["task"] == "regression":
+        found = [_targets(content["targets"]), sound]
+    elif content["auc"]["network"] is None:
+        text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
+        found = [_sentence("Better than trees?", "bad", text), sound]
+    else:
+        found = [
+            _comparison(content["auc"]),
+            _overtraining(content["overtraining"], content["auc"]),
+            _calibration(plots.get("calibration")),
+            _sculpting(plots.get("sculpting")),
+            sound,
+        ]
+    return found + ([_drift(plots["drift"])] if plots.get("drift") else [])
 
 
-def _comparison(found: dict[str, float]) -> str:
+def _sentence(question: str, state: str, text: str) -> Sentence:
+    return {"question": question, "state": state, "text": text}
+
+
+def _comparison(found: dict[str, float]) -> Sentence:
     ours, theirs = (number(Measured(found[of], found[f"{of}_error"])) for of in ("network", "baseline"))
     threshold = max(2 * found["difference_error"], _MATTERS)
+    state = "good"
     if found["difference"] < -threshold:
+        state = "bad"
         text = (
             "The network is worse: it has not learned all there is to learn. Look at the loss below; try another "
             "train.learning_rate, a smaller train.batch_size or more train.epochs."
@@ -38,19 +68,129 @@ def _comparison(found: dict[str, float]) -> str:
     elif found["difference"] > threshold:
         text = "The network is better."
     else:
-        text = "They agree: the network has learned what trees can learn from these features."
-    return f"AUC of the network {ours}, of boosted decision trees {theirs}. {text}"
+        text = "They agree: the network has learned what trees can learn from these inputs."
+    sentence = f"AUC of the network {ours}, of boosted decision trees {theirs}. {text}"
+    return _sentence("Better than trees?", state, sentence)
 
 
-def _overtraining(on_training: float | None, found: dict[str, float]) -> str:
-    if on_training is None:
-        return "No AUC is defined for the events of the training."
-    gap = on_training - found["network"]
+def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
+    question, fitted = "Overtrained?", checked["auc_on_training_events"]
+    if fitted is None:
+        return _sentence(question, "look", "No AUC is defined for the events of the training.")
+    gap = fitted - found["network"]
+    differing = [
+        name
+        for name, entry in checked["kolmogorov_smirnov"].items()
+        if entry["probability"] is not None and entry["probability"] < _CHANCE
+    ]
+    start = f"On the events that it was trained on the network's AUC is {fitted:.3f}, "
     if gap > max(3 * found["network_error"], _GAP):
         text = (
             f"{gap:.3f} more than on the others: it has learned some events by heart. More events would help, or a "
-            "larger train.dropout, or smaller train.hidden. The numbers here remain right: they are of other events."
+            "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain right: they are "
+            "of other events."
         )
-    else:
-        text = "close to that on the others: overtraining is small, if there is any."
-    return f"On the events that it was trained on the network's AUC is {on_training:.3f}, {text}"
+        return _sentence(question, "bad", start + text)
+    text = "close to that on the others: overtraining is small, if there is any."
+    if differing:
+        text += (
+            f" But the scores of {', '.join(differing)} differ between the two by more than chance (Kolmogorov-Smirnov "
+            "probability below 1 %)."
+        )
+        return _sentence(question, "look", start + text)
+    return _sentence(question, "good", start + text)
+
+
+def _calibration(content: dict[str, Any] | None) -> Sentence:
+    question = "Calibrated?"
+    if not content:
+        return _sentence(
+            question, "look", "Calibration is not defined: a class has no positive sum of weights."
+        )
+    worst = max(content["classes"], key=lambda it: it["expected_calibration_error"] - it["by_chance"])
+    deviation, chance = worst["expected_calibration_error"], worst["by_chance"]
+    numbers = f"{deviation:.3f} off in the mean for {worst['name']}, where chance alone gives {chance:.3f}"
+    if deviation < max(2 * chance, _DEVIATION / 5):
+        return _sentence(question, "good", f"Probabilities can be taken at their word: {numbers}.")
+    state = "look" if deviation < _DEVIATION else "bad"
+    return _sentence(
+        question,
+        state,
+        f"Probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event.",
+    )
+
+
+def _sculpting(content: dict[str, Any] | None) -> Sentence:
+    question = "Does a cut sculpt the mass?"
+    if not content:
+        return _sentence(question, "good", "No input is a mass by its name, so nothing was tested.")
+    worst = {"jensen_shannon": -1.0}
+    where = ""
+    for panel in content["panels"]:
+        for it in panel["after"]:
+            known = it["jensen_shannon"] is not None and it["standard_deviations"] is not None
+            if (
+                known
+                and it["standard_deviations"] > _EXCESS
+                and it["jensen_shannon"] > worst["jensen_shannon"]
+            ):
+                worst, where = it, f"{panel['feature']} of {panel['background']}"
+    if not where:
+        return _sentence(
+            question, "good", "Cuts on the score leave the shapes of the masses as chance would."
+        )
+    text = (
+        f"Most of all {where}: Jensen-Shannon divergence {worst['jensen_shannon']:.3f} between events that pass and "
+        f"those that fail, where chance gives {worst['by_chance']:.3f}."
+    )
+    if worst["jensen_shannon"] < _SHAPE:
+        return _sentence(question, "good", f"Hardly. {text}")
+    return _sentence(
+        question,
+        "look",
+        f"{text} That matters if the background is taken from that mass's sidebands: then leave the mass out, or "
+        "name it in train.decorrelate.",
+    )
+
+
+def _sound(classes: dict[str, dict[str, float]]) -> Sentence:
+    question = "Enough events?"
+    few = {name: entry["effective"] for name, entry in classes.items() if entry["effective"] < _FEW}
+    listed = ", ".join(f"{name} {entry['effective']:,.0f}" for name, entry in classes.items())
+    text = f"Effective numbers of events, (sum of w)² / sum of w²: {listed}."
+    if few:
+        return _sentence(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
+    return _sentence(question, "good", text)
+
+
+def _drift(content: dict[str, Any]) -> Sentence:
+    question, panels = "Like the compared files?", content["panels"]
+    known = [it for it in panels if it["stability_index"] is not None]
+    if not known:
+        return _sentence(question, "look", "No feature could be compared.")
+    worst = known[0]
+    shifted = [it["name"] for it in known if it["stability_index"] > _SHIFT[0]]
+    text = (
+        f"Largest difference: {worst['name']}, population stability index {worst['stability_index']:.3f}, "
+        f"Kolmogorov-Smirnov distance {worst['distance']:.3f}."
+    )
+    if not shifted:
+        return _sentence(question, "good", f"{text} That is small.")
+    state = "bad" if worst["stability_index"] > _SHIFT[1] else "look"
+    return _sentence(
+        question,
+        state,
+        f"{text} Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events.",
+    )
+
+
+def _targets(targets: dict[str, Any]) -> Sentence:
+    texts, state = [], "good"
+    for name, entry in targets.items():
+        ours, theirs = (number(Measured(**entry[of]["resolution"]), 3) for of in ("network", "baseline"))
+        texts.append(f"{name}: resolution of the network {ours}, of boosted decision trees {theirs}")
+        gain = entry["gain_in_rmse"]
+        if gain["value"] is not None and gain["value"] < -2 * gain["error"]:
+            state = "bad"
+            texts[-1] += "; its RMSE is worse than that of the trees"
+    return _sentence("Better than trees?", state, "; ".join(texts) + ".")

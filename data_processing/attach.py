@@ -21,7 +21,7 @@ from data_processing.nanowriter import NanoWriter
 from data_processing.table import Column, Table
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Provenance, all_events_of
+from MLTools.NanoML.books import Books, Criteria, Provenance, all_events_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
@@ -88,6 +88,7 @@ def attach_file(
                 provenance.books if provenance else Books([all_events_of(file)]),
                 provenance.selection if provenance else None,
                 {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
+                criteria=provenance.criteria if provenance else Criteria(),
             )
             writer.finish(record.to_json())
     return {"entries": len(rows)}

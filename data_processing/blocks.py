@@ -160,15 +160,37 @@ def _rows_of_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 
 def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
     """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
-    planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)  # HDF5 has only whole blocks
+    return (
+        _block(parts, dtype, shape).tobytes()
+        if level is None
+        else _deflated(_planes(parts, dtype, shape), level)
+    )
+
+
+def _block(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    block = np.zeros(shape, dtype)  # HDF5 has only whole blocks
+    position = 0
+    for part in parts:
+        length = len(next(iter(part.values())))
+        for name, column in part.items():
+            block[name][position : position + length] = column
+        position += length
+    return block
+
+
+def _planes(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The bytes of a block by their place within the row, shape (bytes of a row, rows)."""
+    planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)
     for name, (kind, start, *_) in (dtype.fields or {}).items():
         position = 0
         for part in parts:
             raw = np.ascontiguousarray(part[name]).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize)
             planes[start : start + kind.itemsize, position : position + len(raw)] = raw.T
             position += len(raw)
-    if level is None:
-        return planes.T.tobytes()
+    return planes
+
+
+def _deflated(planes: NDArray[np.uint8], level: int) -> bytes:
     # bytes of equal significance repeat, or do not: to look for longer patterns takes longer and finds nothing
     deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
     return deflate.compress(planes.data) + deflate.flush()

@@ -9,8 +9,8 @@ from typing import Any
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.books import Provenance
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import EVENTS, METADATA
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "Columns",
     "Feature",
     "Objects",
+    "Parameter",
+    "check_parameters",
     "check_same",
     "columns_of",
     "event_level_branches",
@@ -29,8 +31,6 @@ VALID = "valid"
 """Field of a collection that tells real objects from padding."""
 IDENTIFIER_TYPES = {"run": "u4", "luminosityBlock": "u4", "event": "u8"}
 _COPIED = (*IDENTIFIER_TYPES, "genWeight")
-RESERVED = (*_COPIED, "label", "weight")
-"""Fields of every file: a feature cannot have such a name."""
 _TRIGGER_BITS = ("HLT_*", "L1_*", "Flag_*", "DST_*")
 
 
@@ -73,6 +73,29 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A number that is the same for all events of a dataset, such as the mass of a hypothesis.
+
+    Attributes
+    ----------
+    name
+        Of its column.
+    value
+        NaN if the dataset does not define it.
+    where
+        Its place in the configuration, for messages.
+    """
+
+    name: str
+    value: float
+    where: str
+
+    def describe(self) -> dict[str, str]:
+        """Its column as the metadata describe it."""
+        return {"name": self.name, "dtype": "float32", "title": "", "source": PARAMETER}
+
+
+@dataclass(frozen=True)
 class Columns:
     """The columns as a file has them.
 
@@ -92,6 +115,8 @@ class Columns:
         The selection that skimmed the file, or None.
     made
         {"dtype", "title"} of the columns that it made.
+    skimmed
+        How the file was skimmed, or None.
     """
 
     features: dict[str, Feature]
@@ -101,6 +126,7 @@ class Columns:
     float16: Sequence[str]
     selection: str | None
     made: dict[str, dict[str, str]]
+    skimmed: Provenance | None = None
 
     def dtype_of(self, name: str, branch: Branch) -> str:
         """Type in which a column is stored: the branch's own, or float16."""
@@ -283,7 +309,23 @@ def columns_of(
         float16,
         provenance.selection if provenance else None,
         provenance.columns if provenance else {},
+        provenance,
     )
+
+
+def check_parameters(file: RootFile, columns: Columns, parameters: Sequence[Parameter]) -> None:
+    """Refuse parameters that are also something in a file.
+
+    Raises
+    ------
+    ConfigError
+        A branch or a feature has the same name.
+    """
+    for parameter in parameters:
+        if parameter.name in file.branches or parameter.name in columns.features:
+            raise ConfigError(
+                f"{parameter.where}: {file.path} has a column of this name, with a meaning of its own. Rename the parameter."
+            )
 
 
 def check_same(first: Columns, other: Columns, path: str, other_path: str) -> None:
@@ -314,7 +356,11 @@ def check_same(first: Columns, other: Columns, path: str, other_path: str) -> No
         raise NanoMLError(
             f"{other_path if odd in one else path}: has no {odd}, but {path if odd in one else other_path} has it."
         )
-    if first.selection != other.selection:
+    if (first.skimmed is None) != (other.skimmed is None):
+        skim, original = (other_path, path) if other.skimmed else (path, other_path)
+        raise NanoMLError(f"{skim}: is a skim, but {original} is none: convert them apart.")
+    different = first.skimmed.difference(other.skimmed) if first.skimmed and other.skimmed else None
+    if different is not None:
         raise NanoMLError(
-            f"{other_path}: was skimmed by {other.selection}, but {path} by {first.selection}: convert them apart."
+            f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them apart."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import awkward as ak
 import numpy as np
 
 from data_processing.blocks import BlockQueue, BlockWriter
-from data_processing.columns import Columns, Objects, check_same, columns_of
+from data_processing.columns import Columns, Objects, Parameter, check_parameters, check_same, columns_of
 from data_processing.rows import RowReader
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -90,6 +91,8 @@ class ConvertJob:
         Globs of branches that are left out of whole collections.
     survey
         Files over which quantiles of the numbers of objects are taken; empty for `sources`.
+    parameters
+        Those of all datasets of the analysis, with their values for this one.
     """
 
     sources: Sequence[str]
@@ -104,6 +107,7 @@ class ConvertJob:
     float16: Sequence[str] = ()
     drop: Sequence[str] = ()
     survey: Sequence[str] = ()
+    parameters: Sequence[Parameter] = ()
 
     @property
     def label(self) -> int:
@@ -159,7 +163,8 @@ class _Opened:
 
 def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
     columns, books, entries = _survey(job, opened)
-    reader = RowReader(columns, bool(books.is_data), job.label, _weight_per_genweight(job, books))
+    weight = _weight_per_genweight(job, books)
+    reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -248,6 +253,7 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
                 "Skim it again."
             )
         found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
+        check_parameters(file, found, job.parameters)
         if columns is None:
             columns = found
         else:
@@ -319,7 +325,8 @@ def _metadata(
         "creator": f"NanoML {__version__}",
         "classes": list(job.classes),
         "features": [
-            columns.describe(name, feature.branch, name) for name, feature in columns.features.items()
+            *(columns.describe(name, feature.branch, name) for name, feature in columns.features.items()),
+            *(parameter.describe() for parameter in job.parameters),
         ],
         "objects": {
             name: {
@@ -346,6 +353,7 @@ def _metadata(
                 "label": job.label,
                 "cross_section": sample.cross_section,
                 "luminosity": job.luminosity,
+                "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
                 "is_data": bool(books.is_data),
                 "books": books.as_dict(),
             }

@@ -10,10 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from data_processing.columns import IDENTIFIER_TYPES, RESERVED, VALID
+from data_processing.columns import IDENTIFIER_TYPES, VALID
 from data_processing.findings import Findings
 from MLTools.NanoML.books import Books
-from MLTools.NanoML.hdf5 import EVENTS, METADATA, SCHEMA
+from MLTools.NanoML.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA
 
 __all__ = [
     "CONTENT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.branchrules import parse_rule, read_rules
 from data_processing.modules import ModuleChain, load_module
+from MLTools.NanoML.books import Criteria
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.formula import Formula
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import Selected, Selection
+from MLTools.NanoML.selection import Selected, Selection, source_files
+from MLTools.NanoML.task import code_hash
 
 if TYPE_CHECKING:
     from data_processing.skim import SkimJob
@@ -114,6 +118,35 @@ class Filters:
         if self.modules:
             found.append(_Modules(ModuleChain(self.modules), file, output))
         return found
+
+    def criteria(self, job: SkimJob, is_data: bool) -> Criteria:
+        """What is to be said of them in a skim of data or of simulation.
+
+        Raises
+        ------
+        NanoMLError
+            The branch selection file cannot be read, or a rule in it or in `job.keep` is none.
+        """
+        users = [each for each in (self.selection, *self.modules) if each is not None]
+        sources = {path for each in users for path in source_files(each)}
+        rules = read_rules(Path(job.base, job.branches)) if job.branches else []
+        rules += [parse_rule(text, "skim.keep") for text in job.keep]
+        return Criteria(
+            self._certified_by(job) if is_data else None,
+            job.cut,
+            tuple(job.modules),
+            code_hash(sources) if sources else "",
+            tuple(
+                f"{'keep' if rule.keep else 'drop'}{'match' if rule.is_regex else ''} {rule.pattern}"
+                for rule in rules
+            ),
+        )
+
+    def _certified_by(self, job: SkimJob) -> dict[str, str] | None:
+        if self.certified is None:
+            return None
+        digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()
+        return {"file": Path(job.certified).name, "sha256": digest}
 
 
 def _one_cut(name: str, mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> Selected:

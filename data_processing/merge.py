@@ -31,6 +31,7 @@ __all__ = ["MergeJob", "merge_files", "merge_stage", "plan_lines", "workdir_of"]
 _CODE = (
     "MLTools.NanoML.baskets",
     "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.ttree",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
     "MLTools.NanoML.lumimask",
@@ -147,7 +148,13 @@ def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
     not_copied += [f"{name} ({reason})" for name, reason in _not_merged(inputs, plans).items()]
     first = inputs.records[0]
     return Provenance(
-        first.kind, inputs.books, first.selection, columns, first.model, list(dict.fromkeys(not_copied))
+        first.kind,
+        inputs.books,
+        first.selection,
+        columns,
+        first.model,
+        list(dict.fromkeys(not_copied)),
+        first.criteria,
     )
 
 

@@ -153,9 +153,9 @@ class Inputs:
         for path, record in zip(self.paths, self.records):
             if record.kind != first.kind:
                 raise _apart(path, f"has {record.kind} in it", first_path, first.kind)
-            if record.selection != first.selection:
-                by = record.selection or "nothing"
-                raise _apart(path, f"was selected by {by}", first_path, f"by {first.selection or 'nothing'}")
+            difference = record.difference(first)
+            if difference is not None:
+                raise _apart(path, f"was {difference[0]}", first_path, f"was {difference[1]}")
             if record.model != first.model:
                 raise _apart(path, "has the scores of a model", first_path, "those of another")
             if record.books.is_data != first.books.is_data:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data_processing.filters import Filters
 from data_processing.modules import load_module
 from data_processing.skim import SkimJob, plan_file, sections_read
 from data_processing.skimplan import SkimPlan
@@ -256,7 +257,10 @@ def _record(
             for name, kind in file.keys.items()
             if name not in {*result.keys, PROVENANCE} and kind != "TDirectory"
         ]
-    return Provenance("skim", Books([books]), job.selection or None, columns, not_copied=left_out)
+    criteria = Filters.of(replace(job, cut="")).criteria(job, books.is_data)
+    return Provenance(
+        "skim", Books([books]), job.selection or None, columns, not_copied=left_out, criteria=criteria
+    )
 
 
 def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.blocks import Rows
-from data_processing.columns import IDENTIFIER_TYPES, VALID, Columns
+from data_processing.columns import IDENTIFIER_TYPES, VALID, Columns, Parameter
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS
+from MLTools.NanoML.padding import Jagged, Places
 
 __all__ = ["RowReader"]
 
@@ -35,12 +36,15 @@ class RowReader:
         Number of the class, or -1.
     weight
         Number of events expected per generator weight, or None if that cannot be known.
+    parameters
+        Columns after the features.
     """
 
     columns: Columns
     is_data: bool
     label: int
     weight: float | None
+    parameters: Sequence[Parameter] = ()
 
     @property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
@@ -60,6 +64,7 @@ class RowReader:
             (name, self.columns.dtype_of(name, feature.branch))
             for name, feature in self.columns.features.items()
         ]
+        events += [(parameter.name, "f4") for parameter in self.parameters]
         found = {EVENTS: _checked_dtype(EVENTS, events)}
         for name, members in self.columns.objects.items():
             fields = [
@@ -124,6 +129,8 @@ class RowReader:
             values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
             values = values if feature.component is None else values[:, feature.component]
             columns[name] = _stored(values, dtype[name], name, path)
+        for parameter in self.parameters:
+            columns[parameter.name] = np.full(length, parameter.value, np.float32)
         columns["label"] = np.full(length, self.label, dtype["label"])
         if self.weight is not None:
             per_event = 1.0 if self.is_data else columns["genWeight"].astype(np.float64)
@@ -135,64 +142,19 @@ class RowReader:
     ) -> tuple[Rows, tuple[int, int]]:
         most, order = self.columns.max[name], self.columns.order[name]
         by = self.columns.order_branch(name)
-        counts = _counts(arrays[by])
-        key = _flat(arrays[by]) if order else None
-        source, target = _places(counts, key, most, bool(order and order.startswith("-")))
-        shape, total = (len(counts), most), int(counts.sum())
-        columns = {VALID: _padded(np.ones(len(target), bool), target, shape)}
+        first = Jagged.of(arrays[by])
+        key = first.values if order else None
+        places = Places.of(first.counts, most, key, bool(order and order.startswith("-")))
+        total, kept = int(first.counts.sum()), len(places.target)
+        columns = {VALID: places.spread(np.ones(kept, bool))}
         for field, branch in self.columns.objects[name].items():
-            values = _flat(arrays[branch.name])
-            if not np.array_equal(_counts(arrays[branch.name]), counts):
+            found = Jagged.of(arrays[branch.name])
+            if not np.array_equal(found.counts, first.counts):
                 raise NanoMLError(
                     f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
                 )
-            picked = values if source is None else values[source]
-            columns[field] = _padded(_stored(picked, dtype[field], field, path), target, shape)
-        return columns, (total, total - len(target))
-
-
-def _flat(array: ak.Array) -> NDArray[Any]:
-    """All objects of all events, one after the other."""
-    layout = array.layout
-    if isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray):
-        offsets = np.asarray(layout.offsets)  # ak.flatten would do the same, in ten times the time
-        return np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
-    return np.asarray(ak.to_numpy(ak.flatten(array)))
-
-
-def _counts(array: ak.Array) -> NDArray[np.int64]:
-    layout = array.layout
-    if isinstance(layout, ak.contents.ListOffsetArray):
-        return np.diff(np.asarray(layout.offsets))
-    return np.asarray(ak.num(array))
-
-
-def _places(
-    counts: NDArray[np.int64], key: NDArray[Any] | None, most: int, descending: bool
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Where the objects that are kept come from (in the flat input; None: all, in order) and go to (in the padded rows)."""
-    event = np.repeat(np.arange(len(counts)), counts)
-    source = np.arange(len(event))
-    shift = np.arange(len(counts)) * most - (np.cumsum(counts) - counts)
-    target = source + np.repeat(shift, counts)
-    in_order = True
-    if key is not None and len(key):
-        # of whole numbers (and of bool) ~ turns the order around, without rounding and without overflow
-        value = key if not descending else -key if key.dtype.kind == "f" else ~key
-        # NanoAOD is mostly sorted already
-        in_order = bool(np.all((value[1:] >= value[:-1]) | (event[1:] > event[:-1])))
-        if not in_order:
-            source = np.lexsort((value, event))
-    if len(counts) and counts.max() > most:
-        kept = target < (event + 1) * most
-        return source[kept], target[kept]
-    return None if in_order else source, target
-
-
-def _padded(values: NDArray[Any], target: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[Any]:
-    padded = np.zeros(shape, values.dtype)
-    padded.reshape(-1)[target] = values
-    return padded
+            columns[field] = places.spread(_stored(places.picked(found.values), dtype[field], field, path))
+        return columns, (total, total - kept)
 
 
 def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -> NDArray[Any]:

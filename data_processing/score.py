@@ -1,25 +1,49 @@
-"""Scoring: a model's class probabilities as branches of a ROOT file, entry for entry with the input."""
+"""Scoring: what models give, as branches of a ROOT file, entry for entry with the input."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
-import numpy as np
-
+from data_processing.datasets import output_names
 from data_processing.nanowriter import NanoWriter
+from data_processing.others import copy_others
+from data_processing.scores import Scores
+from data_processing.skim import SkimJob
+from data_processing.skimplan import plan_skim
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, Provenance, all_events_of
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import source_files
+from MLTools.NanoML.task import Task, code_hash, source_of
 
-__all__ = ["ScoreJob", "score_branches", "score_file"]
+__all__ = ["ScoreJob", "load_models", "score_file", "score_tasks"]
+
+_CODE = (
+    "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.baskets",
+    "MLTools.NanoML.rootfile",
+    "MLTools.NanoML.books",
+    "MLTools.NanoML.model",
+    "MLTools.NanoML.padding",
+    "MLTools.NanoML.folds",
+    "MLTools.NanoML.events",
+    "MLTools.NanoML.selection",
+    "data_processing.nanotree",
+    "data_processing.nanowriter",
+    "data_processing.others",
+    "data_processing.score",
+    "data_processing.scores",
+)
 
 
 @dataclass(frozen=True)
@@ -29,54 +53,73 @@ class ScoreJob:
     Attributes
     ----------
     source
-        Path or URL of the input: a skim, or any NanoAOD file if the model reads branches only.
+        Path or URL of the input: a skim, or any NanoAOD file.
     output
         Path of the file of scores.
-    model
-        Path of the ONNX file.
+    models
+        Paths of the ONNX files.
+    parameters
+        Values of the models' parameters, by their names.
+    copy
+        Write a full copy of the input with the scores, not the scores alone.
     compression
         "ALGORITHM:LEVEL".
     chunk
-        Events read at once.
+        Most events read at once.
+    memory
+        How much the branches of a chunk may take, in MB.
+    base
+        Directory that a selection's file is relative to.
     """
 
     source: str
     output: Path
-    model: Path
+    models: Sequence[Path]
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    copy: bool = False
     compression: str = "ZLIB:5"
     chunk: int = 200_000
+    memory: int = 100
+    base: str = "."
 
 
-def score_branches(model: Model) -> dict[str, Branch]:
-    """The branches that scoring makes: NAME_CLASS for each class, and NAME_fold."""
-    made = {
-        f"{model.name}_{name}": Branch(
-            f"{model.name}_{name}",
-            "float32",
-            "flat",
-            f"probability of class {name} by {model.name}",
-            None,
-            "",
-        )
-        for name in model.classes
-    }
-    fold = f"{model.name}_fold"
-    made[fold] = Branch(
-        fold,
-        "int32",
-        "flat",
-        "fold of the event: the network that scored it has not seen this fold in training",
-        None,
-        "",
-    )
-    return made
+def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[Model]:
+    """Load models that are to score the same files.
+
+    Raises
+    ------
+    NanoMLError
+        One cannot be loaded, two have the same name, or a parameter is missing or belongs to none of them.
+    """
+    models = [Model(path) for path in paths]
+    for number, model in enumerate(models):
+        twin = next((other for other in models[:number] if other.name == model.name), None)
+        if twin is not None:
+            raise NanoMLError(
+                f"{model.path}: has the name {model.name}, as {twin.path} has: export one of them under another name."
+            )
+        model.check_parameter(_parameter(model, parameters))
+    known = {model.description.parameter.column for model in models if model.description.parameter}
+    for name in parameters:
+        if name not in known:
+            has = f"their parameters: {', '.join(sorted(known))}" if known else "they have none"
+            raise ConfigError(
+                f"parameter {name}: none of the models has it ({has}).{nanoaod.did_you_mean(name, known)}"
+            )
+    return models
+
+
+def _parameter(model: Model, parameters: Mapping[str, float]) -> float | None:
+    parameter = model.description.parameter
+    return parameters.get(parameter.column) if parameter else None
 
 
 def score_file(job: ScoreJob) -> dict[str, Any]:
     """Score one file.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
-    input, so that it can be its friend. Each event is scored by the network of its fold, which has not seen it.
+    input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
+    its fold, which has not seen it.
 
     Returns
     -------
@@ -85,58 +128,117 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
     Raises
     ------
     NanoMLError
-        The file lacks a column of the model, or a score is not finite; nothing is written then.
+        The file lacks a column of a model, or a score is not finite; nothing is written then.
     """
-    model = Model(job.model)
+    models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
-        _check_columns(file, model)
-        provenance = Provenance.of(file)
-        identifiers = {name: file.branches[file.name_of(name)] for name in nanoaod.IDENTIFIERS}
-        made = score_branches(model)
-        with (
-            replacing(job.output) as aside,
-            NanoWriter(aside, {**identifiers, **made}, job.compression) as writer,
-        ):
+        scores = [Scores(model, file, _parameter(model, job.parameters), job.base) for model in models]
+        kept = _copied(file) if job.copy else _identifiers(file, scores)
+        made = {name: branch for each in scores for name, branch in each.made.items()}
+        with _writing(job, {**kept, **made}) as writer:
+            names = [name for name in writer.events.columns if name not in made]
+            reads = list(dict.fromkeys([*names, *(name for each in scores for name in each.reads)]))
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
-                for start in range(0, file.entries, job.chunk):
-                    rows = _score_rows(file, model, list(made), start, min(start + job.chunk, file.entries))
+                for start, stop in _ranges(file, job, reads, scores):
+                    arrays = file.read(reads, start, stop)
+                    rows = {name: arrays[name] for name in names}
+                    for each in scores:
+                        rows.update(each.of(arrays))
                     writer.events.extend(rows)
-                    bar.advance(len(rows["run"]))
-            record = Provenance(
-                "scores",
-                provenance.books if provenance else Books([all_events_of(file)]),
-                provenance.selection if provenance else None,
-                {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
-                {"name": model.name, "sha256": model.sha256},
-            )
-            writer.finish(record.to_json())
+                    bar.advance(stop - start)
+            left_out = copy_others(file, writer, None) if job.copy else []
+            writer.finish(_record(file, job, models, made, left_out).to_json())
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
-    return {"entries": file.entries}
+        return {"entries": file.entries}
 
 
-def _check_columns(file: RootFile, model: Model) -> None:
-    for name in model.columns:
-        if nanoaod.resolve(name, file.branches) is None and name in model.selection_columns:
-            raise NanoMLError(
-                f"{file.path}: model {model.name} reads {name}, a column of selection {model.selection_columns[name]}: "
-                f"skim the file with it first (nanoml skim --selection {model.selection_columns[name]} ...), then score the skim."
-            )
-        branch = file.branch(name)
-        if not branch.is_flat:
-            raise NanoMLError(
-                f"{file.path}: model {model.name} reads {name} as one number per event, but it is of type {branch.typename}."
-            )
+@contextmanager
+def _writing(job: ScoreJob, branches: Mapping[str, Branch]) -> Iterator[NanoWriter]:
+    with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression) as writer:
+        yield writer
 
 
-def _score_rows(file: RootFile, model: Model, names: list[str], start: int, stop: int) -> dict[str, Any]:
-    arrays = {
-        name: np.asarray(ak.to_numpy(array))
-        for name, array in file.read([*nanoaod.IDENTIFIERS, *model.columns], start, stop).items()
+def _identifiers(file: RootFile, scores: Sequence[Scores]) -> dict[str, Branch]:
+    """What a friend has beside the scores: the identifiers, and counters of the file's own type."""
+    found = {name: file.branches[file.name_of(name)] for name in nanoaod.IDENTIFIERS}
+    for each in scores:
+        counter = f"n{each.model.description.collection}"
+        if counter in file.branches:
+            found[counter] = file.branches[counter]
+    return found
+
+
+def _copied(file: RootFile) -> dict[str, Branch]:
+    """All branches of the file that can be written."""
+    odd = [f"drop {name}" for name, branch in file.branches.items() if not branch.is_numeric]
+    return plan_skim(file, (), SkimJob(file.path, Path(), keep=("*", *odd))).kept
+
+
+def _ranges(
+    file: RootFile, job: ScoreJob, reads: Sequence[str], scores: Sequence[Scores]
+) -> Iterator[tuple[int, int]]:
+    size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scores)
+    most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
+    yield from file.ranges(reads, most) if file.entries else [(0, 0)]
+
+
+def _record(
+    file: RootFile, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], left_out: list[str]
+) -> Provenance:
+    """What the output says of itself; a copy of a skim is a skim still."""
+    before = Provenance.of(file) or Provenance("scores", Books([all_events_of(file)]))
+    columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
+    odd = [name for name, branch in file.branches.items() if not branch.is_numeric]
+    used: dict[str, Any] = {
+        "name": ", ".join(model.name for model in models),
+        "sha256": ", ".join(model.sha256 for model in models),
     }
-    identifiers = {name: arrays[name] for name in nanoaod.IDENTIFIERS}
-    fold = fold_of(arrays["run"], arrays["luminosityBlock"], arrays["event"], model.folds)
-    scores = model.scores(arrays, fold)
-    return {**identifiers, **dict(zip(names, [*scores.T, fold.astype(np.int32)]))}
+    if job.parameters:
+        used["parameters"] = dict(job.parameters)
+    return replace(
+        before,
+        kind=before.kind if job.copy else "scores",
+        columns=before.columns if job.copy else columns,
+        model=used,
+        not_copied=[*odd, *left_out] if job.copy else [],
+    )
+
+
+def score_tasks(files: Sequence[str], directory: Path, job: ScoreJob, prefix: str = "") -> list[Task]:
+    """One task for each file to be scored into a directory.
+
+    Parameters
+    ----------
+    files
+        Paths and URLs.
+    directory
+        Of the scores.
+    job
+        All else; its own source and output do not matter.
+    prefix
+        Of the tasks' names: the dataset.
+    """
+    settings = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
+    code = code_hash((*source_of(*_CODE), *_selection_sources(job)))
+    tasks = []
+    for file, name in output_names(list(files)).items():
+        one = replace(job, source=file, output=directory / name)
+        inputs = (file, *map(str, job.models))
+        work = functools.partial(score_file, one)
+        tasks.append(Task("score", prefix + Path(name).stem, inputs, (one.output,), settings, code, work))
+    return tasks
+
+
+def _selection_sources(job: ScoreJob) -> list[Path]:
+    """The files of the selections that may be run; a model that is not there yet will name them later."""
+    found: list[Path] = []
+    for path in job.models:
+        try:
+            specs = set(Model(path).selection_columns.values())
+            found += [source for spec in specs for source in source_files(load_selection(spec, job.base))]
+        except NanoMLError:
+            continue
+    return found

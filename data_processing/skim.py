@@ -112,6 +112,7 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
                     for name, branch in plan.made.items()
                 },
                 not_copied=not_copied,
+                criteria=filters.criteria(job, books.is_data),
             )
             _close_books(books, writer, record)
             for stage in stages:
@@ -140,21 +141,31 @@ def _skim_events(
     flows = []
     with progress(f"skim {Path(job.source).name}", file.entries) as bar:
         for start, stop in _chunks(job, file, plan):
-            chunk = _Chunk(file, plan, start, stop)
-            for stage in stages:
-                chunk.narrow(stage)
-            for arrays in chunk.output(plan, writer.events.columns):
-                writer.events.extend(arrays)
-            flows.append(chunk.steps)
+            flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), stages, plan, writer))
             bar.advance(stop - start)
     return add_steps(flows)
 
 
+def _skim_chunk(
+    job: SkimJob, chunk: _Chunk, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
+) -> list[Step]:
+    """Skim a range of events; return the cut flow. Nothing is left of it when the next range is read."""
+    for stage in stages:
+        chunk.narrow(stage)
+    for arrays in chunk.output(job, plan, writer.events.columns):
+        writer.events.extend(arrays)
+    return chunk.steps
+
+
 def _chunks(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
     """Ranges of events; one, also of a file without events: its cut flow has zeros, not nothing."""
-    size = file.bytes_per_event({*plan.read, *plan.kept})
-    most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
-    yield from file.ranges(plan.read, most) if file.entries else [(0, 0)]
+    yield from file.ranges(plan.read, _most(job, file, plan.read)) if file.entries else [(0, 0)]
+
+
+def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
+    """How many events of these branches, that filters read or that are kept, may be in the memory at once."""
+    half = job.memory * 1_000_000 / 2
+    return max(1, min(job.chunk, int(half / max(file.bytes_per_event(names), 1))))
 
 
 class _Chunk:
@@ -195,14 +206,14 @@ class _Chunk:
         self._rows = self._rows[selected.rows]
         self.steps += selected.cutflow.steps[1:]
 
-    def output(self, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The rows to be written, in parts; branches are read only where there are events to be kept."""
         missing = [name for name in names if name in plan.kept and name not in self._arrays]
-        for start, stop in self._clusters(missing):
+        for start, stop in self._clusters(missing, _most(job, self._file, missing)):
             first, last = self._rows.searchsorted([start - self._start, stop - self._start])
             yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
 
-    def _clusters(self, names: Sequence[str]) -> list[tuple[int, int]]:
+    def _clusters(self, names: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
         """The ranges between ends of baskets that have events to be kept, neighbours joined."""
         found: list[tuple[int, int]] = []
         ends = self._file.basket_ends(names, self._start, self._stop)
@@ -214,7 +225,8 @@ class _Chunk:
                 found[-1] = (found[-1][0], stop)
             else:
                 found.append((start, stop))
-        return found
+        for start, stop in found:
+            yield from self._file.ranges(names, most, start, stop)
 
     def _part(
         self,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from data_processing.columns import Objects
+from data_processing.columns import Objects, Parameter
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.modules import load_module
 from data_processing.nanoaodtools_engine import postprocess_file
-from data_processing.score import ScoreJob, score_file
+from data_processing.score import ScoreJob, score_tasks
 from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
@@ -32,6 +34,7 @@ _READING = (
     "MLTools.NanoML.nanoaod",
     "MLTools.NanoML.baskets",
     "MLTools.NanoML.rootfile",
+    "MLTools.NanoML.ttree",
     "MLTools.NanoML.books",
 )
 _SKIM = (
@@ -64,6 +67,7 @@ _POSTPROCESSING = (
 )
 _CONVERT = (
     *_READING,
+    "MLTools.NanoML.hdf5",
     "data_processing.blocks",
     "data_processing.columns",
     "data_processing.rows",
@@ -77,14 +81,6 @@ _SHUFFLE = (
     "data_processing.buckets",
     "data_processing.joined",
     "data_processing.shuffle",
-)
-_SCORE = (
-    *_READING,
-    "MLTools.NanoML.model",
-    "MLTools.NanoML.folds",
-    "data_processing.nanotree",
-    "data_processing.nanowriter",
-    "data_processing.score",
 )
 
 
@@ -237,6 +233,7 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
     tasks = []
     code = code_hash(source_of(*_CONVERT))
+    parameters = _parameters(config)
     for name, paths in groups.items():
         dataset = config.datasets[name]
         job = ConvertJob(
@@ -251,9 +248,11 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             convert.memory,
             convert.float16,
             survey=survey,
+            parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
+        settings.update(parameters=[one.name for one in parameters])
         for key in ("memory", "shuffle"):
             settings.pop(key, None)
         settings["dataset"].pop("files")
@@ -269,6 +268,16 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             )
         )
     return Stage("convert", tasks, usable_cores(), convert_summary)
+
+
+def _parameters(config: Config) -> list[Parameter]:
+    """The parameters of all datasets, each with the first place that it is at; every file has all of them."""
+    found: dict[str, Parameter] = {}
+    for name, dataset in config.datasets.items():
+        for key in dataset.parameters:
+            place = ("datasets", name, "parameters", key)
+            found.setdefault(key, Parameter(key, math.nan, f"{config.where(*place)}: {dotted(place)}"))
+    return list(found.values())
 
 
 def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:
@@ -347,30 +356,10 @@ def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     model = config.path(score.model) if score and score.model else layout.model
     named = score.files if score else None
     groups = {"": find_files(named, config.base)} if named else _root_files(config, files)
+    job = ScoreJob("", Path(), (model,), base=str(config.base))
     tasks = [
         task
         for name, paths in groups.items()
-        for task in score_tasks(paths, layout.scores(name), model, f"{name}/" if name else "")
+        for task in score_tasks(paths, layout.scores(name), job, f"{name}/" if name else "")
     ]
     return Stage("score", tasks, usable_cores())
-
-
-def score_tasks(files: Sequence[str], directory: Path, model: Path, prefix: str = "") -> list[Task]:
-    """One task for each file to be scored; parameters as in `skim_tasks`."""
-    tasks = []
-    code = code_hash(source_of(*_SCORE))
-    for file, name in output_names(list(files)).items():
-        job = ScoreJob(file, directory / name, model)
-        work = functools.partial(score_file, job)
-        tasks.append(
-            Task(
-                "score",
-                prefix + Path(name).stem,
-                (file, str(model)),
-                (job.output,),
-                {},
-                code,
-                work,
-            )
-        )
-    return tasks

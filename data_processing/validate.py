@@ -28,14 +28,14 @@ from data_processing.described import (
 from data_processing.findings import Findings
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, METADATA, open_hdf5, read_metadata
+from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, METADATA, PARAMETER, open_hdf5, read_metadata
 
 __all__ = ["validate_file"]
 
 _AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events
 _KEYS = 1 << 62
-_WEIGHTS = (f"{EVENTS}/weight", f"{EVENTS}/genWeight")
+_WEIGHTS = ("weight", "genWeight")
 _ROUNDING = 3e-7  # relative, of a product in float32
 _SMALLEST = 2e-45  # no float32 is nearer to zero
 
@@ -48,7 +48,8 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
     path
         The file.
     allow_nan
-        Accept NaN in features and in fields of objects. Infinite numbers, and weights that are NaN, are faults.
+        Accept NaN in features and in fields of objects, as in parameters in any case. Infinite numbers, and weights that are
+        NaN, are faults.
     """
     found = Findings(os.fspath(path), allow_nan)
     try:
@@ -84,7 +85,8 @@ def _check(found: Findings, file: h5py.File, metadata: dict[str, Any]) -> None:
     for name, described in metadata["objects"].items():
         _check_collection(found, file.get(name), name, described)
     _check_types(found, "columns", events, event_types(metadata, events.dtype.names))
-    _check_events(found, events, metadata["datasets"])
+    parameters = [one["name"] for one in metadata["features"] if one["source"] == PARAMETER]
+    _check_events(found, events, metadata["datasets"], parameters)
     if not metadata["objects"]:
         found.skip("there are no collections", "collections", "padding", "order", "truncated")
     elif not any(one["order"] for one in metadata["objects"].values()):
@@ -119,11 +121,13 @@ def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, 
         yield start, source[start : start + rows]
 
 
-def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, start: int) -> None:
+def _check_finite(
+    found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool
+) -> None:
     """`use` is true where values count."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         found.add_rows("finite", where, "is infinite", np.isinf(values) & use, start)
-        if not found.allow_nan or where in _WEIGHTS:
+        if not allow_nan:
             found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
 
 
@@ -148,7 +152,7 @@ def _check_collection(found: Findings, dataset: Any, name: str, described: Mappi
         for key in names:
             where, filled = f"{name}/{key}", (block[key] != 0) & ~valid
             found.add_rows("padding", where, "is not zero in padding", filled, start)
-            _check_finite(found, where, block[key], valid, start)
+            _check_finite(found, where, block[key], valid, start, found.allow_nan)
         if key_of_order in names:
             first, second = block[key_of_order][:, :-1], block[key_of_order][:, 1:]
             wrong = (
@@ -161,14 +165,17 @@ def _check_collection(found: Findings, dataset: Any, name: str, described: Mappi
         found.add("truncated", name, what)
 
 
-def _check_events(found: Findings, events: h5py.Dataset, datasets: Sequence[Mapping[str, Any]]) -> None:
+def _check_events(
+    found: Findings, events: h5py.Dataset, datasets: Sequence[Mapping[str, Any]], parameters: Sequence[str]
+) -> None:
     names = _numbers(events)
     labels = sorted({one["label"] for one in datasets})
     groups = [_Group(label, [one for one in datasets if one["label"] == label], names) for label in labels]
     labelled = "label" in names
     for start, block in _blocks(events, names):
         for name in names:
-            _check_finite(found, f"{EVENTS}/{name}", block[name], True, start)
+            may_be_nan = name in parameters or (found.allow_nan and name not in _WEIGHTS)
+            _check_finite(found, f"{EVENTS}/{name}", block[name], True, start, may_be_nan)
         if labelled:
             foreign = ~np.isin(block["label"], labels)
             what = f"is not the label of the datasets, {' or '.join(map(str, labels))}"

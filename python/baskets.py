@@ -16,6 +16,8 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
+from MLTools.NanoML.ttree import StoredBranch
+
 __all__ = ["PlainBranch"]
 
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
@@ -51,7 +53,13 @@ class PlainBranch:
 
     @classmethod
     def of(cls, branch: Any) -> PlainBranch | None:
-        """What is known of an `uproot.TBranch`; None if it is not plain."""
+        """What is known of a `StoredBranch` or an `uproot.TBranch`; None if it is not plain."""
+        if isinstance(branch, StoredBranch):
+            if branch.dimensions:
+                return None
+            is_jagged = branch.counter is not None
+            places = (each.astype(np.int64) for each in (branch.seek, branch.size, branch.entries))
+            return cls(branch.dtype, is_jagged, *places)
         interpretation, is_jagged = branch.interpretation, False
         if isinstance(interpretation, uproot.AsJagged) and interpretation.header_bytes == 0:
             interpretation, is_jagged = interpretation.content, True
@@ -89,6 +97,10 @@ class PlainBranch:
         ValueError
             A basket is damaged.
         """
+        if start >= stop:
+            nothing = ak.contents.NumpyArray(np.empty(0, self.dtype.newbyteorder("=")))
+            lists = ak.contents.ListOffsetArray(ak.index.Index64(np.zeros(1, np.int64)), nothing)
+            return ak.Array(lists if self.is_jagged else nothing)
         first = int(self.entries.searchsorted(start, "right")) - 1
         last = max(int(self.entries.searchsorted(stop)), first)
         baskets = [_Basket.read(descriptor, int(self.seek[n]), int(self.size[n])) for n in range(first, last)]
@@ -99,7 +111,7 @@ class PlainBranch:
             if len(values) != sum(lengths):
                 raise ValueError(f"{len(values)} numbers for {sum(lengths)} entries")
             return ak.Array(values[start - offset : stop - offset])
-        if any(basket.ends is None for basket in baskets):
+        if any(basket.starts is None for basket in baskets):
             return None
         values = self._numbers([basket.data for basket in baskets])
         offsets = self._offsets(baskets, lengths)[start - offset : stop - offset + 1]
@@ -118,22 +130,26 @@ class PlainBranch:
 
     def _offsets(self, baskets: list[_Basket], lengths: list[int]) -> NDArray[np.int64]:
         """Where the list of each entry begins among the numbers, and the last ends."""
+        size = self.dtype.itemsize
         offsets = np.zeros(sum(lengths) + 1, np.int64)
         entry, position = 0, 0
         for basket, length in zip(baskets, lengths):
-            assert basket.ends is not None
-            if len(basket.ends) != length:
-                raise ValueError(f"{len(basket.ends)} lists for {length} entries")
-            ends = basket.ends // self.dtype.itemsize
-            offsets[entry + 1 : entry + length + 1] = ends + position
-            entry, position = entry + length, position + len(basket.data) // self.dtype.itemsize
+            assert basket.starts is not None
+            if len(basket.starts) != length:
+                raise ValueError(f"{len(basket.starts)} lists for {length} entries")
+            ends = offsets[entry + 1 : entry + length + 1]
+            np.add(basket.starts[1:], position - basket.key, out=ends[:-1])
+            entry, position = entry + length, position + len(basket.data) // size * size
+            ends[-1:] = position
+        offsets >>= size.bit_length() - 1  # bytes to numbers; a size is a power of two
         return offsets
 
 
 @dataclass(frozen=True)
 class _Basket:
     data: memoryview
-    ends: NDArray[np.int64] | None  # bytes of the data before the end of each entry's list
+    starts: NDArray[np.int32] | None  # where each entry's list begins, `key` bytes too far
+    key: int
 
     @classmethod
     def read(cls, descriptor: int, seek: int, size: int) -> _Basket:
@@ -153,13 +169,9 @@ class _Basket:
         if not 0 <= border <= full:
             raise ValueError(f"no basket at byte {seek}")
         if border == full:
-            return cls(content, None)
+            return cls(content, None, key)
         stored = np.frombuffer(content, ">i4", offset=border, count=(full - border) // 4)
-        ends = (
-            stored[1:].astype(np.int64) - key
-        )  # the first says how many there are, then each entry's beginning
-        beginnings = ends[:-1]
-        return cls(content[:border], np.append(beginnings[1:], border) if len(beginnings) else beginnings)
+        return cls(content[:border], stored[1:-1], key)  # the first says how many there are
 
 
 def _decompressed(content: memoryview, full: int) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,16 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
-__all__ = ["Books", "FileBooks", "Provenance", "add_steps", "all_events_of", "books_of", "event_weights"]
+__all__ = [
+    "Books",
+    "Criteria",
+    "FileBooks",
+    "Provenance",
+    "add_steps",
+    "all_events_of",
+    "books_of",
+    "event_weights",
+]
 
 
 @dataclass
@@ -128,6 +137,37 @@ def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
     return list(total.values())
 
 
+@dataclass(frozen=True)
+class Criteria:
+    """What decided, beside a selection, which events and branches a skim has.
+
+    Attributes
+    ----------
+    certified
+        Of data that were skimmed by a luminosity JSON: its `file` and the `sha256` of its sections, however they are
+        written; else None.
+    cut
+        The cut in the language of TTree::Draw; empty without one.
+    modules
+        Modules of nanoAOD-tools, in their order.
+    code
+        Hash of the source files of selection and modules; empty without any.
+    keep
+        Rules for the input's branches, those of a branch selection file first.
+    """
+
+    certified: dict[str, str] | None = None
+    cut: str = ""
+    modules: tuple[str, ...] = ()
+    code: str = ""
+    keep: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Criteria:
+        """Undo `dataclasses.asdict`."""
+        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in ("modules", "keep")}})
+
+
 @dataclass
 class Provenance:
     """What a ROOT file of the pipeline says of itself, in its TObjString `nanoml`.
@@ -146,6 +186,8 @@ class Provenance:
         For scores: name and hash of the model.
     not_copied
         Objects of the input that could not be copied.
+    criteria
+        What else decided, in a skim or in what was made from one.
     """
 
     kind: str
@@ -154,6 +196,7 @@ class Provenance:
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     not_copied: list[str] = field(default_factory=list)
+    criteria: Criteria = field(default_factory=Criteria)
 
     def to_json(self) -> str:
         """Text for the file."""
@@ -162,12 +205,49 @@ class Provenance:
             "creator": f"NanoML {__version__}",
             "kind": self.kind,
             "selection": self.selection,
+            "criteria": asdict(self.criteria),
             "columns": self.columns,
             "model": self.model,
             "not_copied": self.not_copied,
             "books": self.books.as_dict(),
         }
         return json.dumps(content, allow_nan=False)
+
+    def difference(self, other: Provenance) -> tuple[str, str] | None:
+        """How the events of this file were selected, and how those of another one; None if in the same way.
+
+        A class or function is the same by any name of its file, if the code is the same. Which branches were kept does
+        not matter.
+        """
+        is_same_code = bool(self.criteria.code) and self.criteria.code == other.criteria.code
+        mine, others = (record._compared(is_same_code) for record in (self, other))
+        for (what, key), (but, other_key) in zip(mine, others):
+            if key != other_key:
+                return what, but
+        return None
+
+    def _compared(self, is_same_code: bool) -> list[tuple[str, Any]]:
+        """What is compared: in words, and in the form in which it is compared."""
+
+        def known_as(specs: Sequence[str]) -> list[str]:
+            return [spec.rpartition(":")[2] if is_same_code else spec for spec in specs]
+
+        criteria = self.criteria
+        certified = criteria.certified or {"file": "", "sha256": ""}
+        modules = ", ".join(criteria.modules)
+        by = f"{certified['file']} {certified['sha256'][:8]}"
+        return [
+            (f"selected by {self.selection or 'nothing'}", known_as((self.selection or "").split(","))),
+            (
+                f"selected by the modules {modules}" if modules else "selected without modules",
+                known_as(criteria.modules),
+            ),
+            (
+                f"selected by the cut {criteria.cut}" if criteria.cut else "selected without a cut",
+                "".join(criteria.cut.split()),
+            ),
+            (f"certified by {by}" if criteria.certified else "not certified", certified["sha256"]),
+        ]
 
     @classmethod
     def of(cls, file: RootFile) -> Provenance | None:
@@ -190,6 +270,7 @@ class Provenance:
                 content["columns"],
                 content["model"],
                 content["not_copied"],
+                Criteria.from_dict(content.get("criteria", {})),
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise NanoMLError(

@@ -16,6 +16,8 @@ __all__ = [
     "EVENTS",
     "IDENTIFIERS",
     "METADATA",
+    "PARAMETER",
+    "RESERVED",
     "SCHEMA",
     "check_events_differ",
     "new_hdf5",
@@ -28,6 +30,10 @@ __all__ = [
 SCHEMA = 1
 EVENTS = "events"
 METADATA = "metadata"
+RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight")
+"""Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
+PARAMETER = "parameter"
+"""The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> Any:

@@ -18,6 +18,7 @@ import uproot
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.baskets import PlainBranch
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.ttree import StoredBranch, stored_branches
 
 __all__ = ["Branch", "RootFile", "is_remote"]
 
@@ -39,6 +40,8 @@ _FLAT_TYPES = {
     "ROOT::RNTupleCardinality<std::uint32_t>": "uint32",
     "ROOT::RNTupleCardinality<std::uint64_t>": "uint64",
 }
+_C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
+_LEAF_LIST = re.compile(r"(\[\w+\])*/\w")
 _JAGGED_TYPES = ("ROOT::VecOps::RVec<", "std::vector<")
 
 
@@ -141,15 +144,17 @@ class RootFile:
         self._file = self._open()
         self._descriptor: int | None = None
         self._plain: dict[str, PlainBranch | None] = {}
+        self._name, self._opened = tree, None
         try:
-            self._tree = self._find(tree)
             with _reading(self.path):
-                self.is_rntuple = "RNTuple" in type(self._tree).__name__
-                self._objects = {} if self.is_rntuple else {each.name: each for each in self._tree.branches}
-                self.branches: Mapping[str, Branch] = (
-                    self._ntuple_fields() if self.is_rntuple else _Described(self._objects)
-                )
-                self.entries = int(self._tree.num_entries)
+                self.is_rntuple = "RNTuple" in self._class_of(tree)
+                self._objects: Mapping[str, Any] = {}
+                if self.is_rntuple:
+                    self.branches: Mapping[str, Branch] = self._ntuple_fields()
+                    self.entries = int(self._tree.num_entries)
+                else:
+                    self.entries, self._objects = self._objects_of(tree)
+                    self.branches = _Described(self._objects)
                 if not self.is_rntuple and not is_remote(self.path):
                     self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
@@ -175,24 +180,42 @@ class RootFile:
             # nothing is read twice here, so a cache would only fill the memory
             return uproot.open(self.path, array_cache=None)
 
-    def _find(self, tree: str) -> Any:
-        with _reading(self.path):
-            classes = self._file.classnames(recursive=False, cycle=False)
+    def _class_of(self, tree: str) -> str:
+        classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
         if tree not in classes:
             have = ", ".join(f"{name} ({kind})" for name, kind in sorted(classes.items())) or "nothing"
             raise NanoMLError(f"{self.path}: has no tree `{tree}`. It has: {have}.")
-        with _reading(self.path):
-            found = self._file[tree]
-        if not hasattr(found, "num_entries"):
-            version = (
-                f" that uproot {uproot.__version__} can read; a newer uproot may"
-                if "RNTuple" in classes[tree]
-                else ""
-            )
-            raise NanoMLError(
-                f"{self.path}: `{tree}` is a {classes[tree]}, not a TTree or an RNTuple{version}."
-            )
-        return found
+        return classes[tree]
+
+    def _objects_of(self, tree: str) -> tuple[int, Mapping[str, Any]]:
+        """The number of entries of a TTree, and its branches as they are in the file: `StoredBranch` or uproot's."""
+        if self._class_of(tree) == "TTree":
+            key = self._file.key(tree)
+            chunk, cursor = key.get_uncompressed_chunk_cursor()
+            content = bytes(chunk.get(0, key.data_uncompressed_bytes, cursor, {}))
+            stored = stored_branches(content, key.fKeylen)
+            if stored is not None:
+                return stored
+        found = self._tree if tree == self._name else self._file[tree]
+        return int(found.num_entries), {each.name: each for each in found.branches}
+
+    @property
+    def _tree(self) -> Any:
+        """The tree of events as uproot has it; that takes long, and seldom is it needed."""
+        if self._opened is None:
+            found = self._file[self._name]
+            if not hasattr(found, "num_entries"):
+                kind = self._class_of(self._name)
+                version = (
+                    f" that uproot {uproot.__version__} can read; a newer uproot may"
+                    if "RNTuple" in kind
+                    else ""
+                )
+                raise NanoMLError(
+                    f"{self.path}: `{self._name}` is a {kind}, not a TTree or an RNTuple{version}."
+                )
+            self._opened = found
+        return self._opened
 
     def _ntuple_fields(self) -> dict[str, Branch]:
         # uproot lists each collection a second time, under "_collectionN"
@@ -280,7 +303,7 @@ class RootFile:
 
     def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
         if not self.is_rntuple:
-            found = self._plain_arrays(names, start, stop) if start < stop else {}
+            found = self._plain_arrays(names, start, stop)
             rest = [name for name in names if name not in found]
             if rest:
                 found.update(self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict))
@@ -375,7 +398,7 @@ class RootFile:
     def branches_of(self, name: str) -> dict[str, Branch]:
         """The branches of another tree."""
         with _reading(self.path):
-            return dict(_Described({each.name: each for each in self._file[name].branches}))
+            return dict(_Described(self._objects_of(name)[1]))
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
         """Branches of another, small tree (Runs, LuminosityBlocks), or all; None where the file has it not."""
@@ -411,13 +434,13 @@ class _Described(Mapping[str, Branch]):
 
 
 def _describe(branch: Any, names: set[str]) -> Branch:
-    interpretation = branch.interpretation
     # some writers put the type in the place of a title: "Muon_pt/F"
-    title = (
-        ""
-        if re.fullmatch(re.escape(branch.name) + r"(\[\w+\])*/\w", branch.title or "")
-        else branch.title or ""
-    )
+    title = branch.title or ""
+    if title.startswith(branch.name) and _LEAF_LIST.fullmatch(title, len(branch.name)):
+        title = ""
+    if isinstance(branch, StoredBranch):
+        return _describe_stored(branch, title, names)
+    interpretation = branch.interpretation
     counted_by = branch.count_branch  # uproot looks for it each time
     counter = counted_by.name if counted_by is not None else None
     jagged = isinstance(interpretation, uproot.AsJagged)
@@ -431,3 +454,17 @@ def _describe(branch: Any, names: set[str]) -> Branch:
         return Branch(branch.name, dtype, "other" if inner else "jagged", title, collection, branch.typename)
     shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
     return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
+
+
+def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branch:
+    dtype = str(branch.dtype.newbyteorder("="))
+    kind = _C_TYPES.get(dtype, f"{dtype}_t")
+    dimensions = branch.dimensions
+    arrays = "".join(f"[{length}]" for length in dimensions)
+    if branch.counter is not None:
+        collection = nanoaod.collection_of(branch.name, branch.counter, names)
+        shape = "other" if dimensions else "jagged"
+        return Branch(branch.name, dtype, shape, title, collection, f"{kind}[]{arrays}")
+    shape = ("flat", "fixed", "other")[min(len(dimensions), 2)]
+    size = dimensions[0] if dimensions else 1
+    return Branch(branch.name, dtype, shape, title, None, kind + arrays, size)

@@ -24,7 +24,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress, say, silence
 from MLTools.NanoML.task import Task, forget, read_record, reason_to_run, stamps, write_record
 
-__all__ = ["RECORDS", "Planned", "Stage", "locked", "plan", "run", "usable_cores"]
+__all__ = ["RECORDS", "Planned", "Stage", "begin_worker", "locked", "plan", "run", "usable_cores"]
 
 RECORDS = ".nanoml"
 """Name of the directory of records, in the work directory."""
@@ -194,6 +194,11 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
             forget(task, workdir / RECORDS)
         if todo:
             _run_stage(each.stage, todo, workdir / RECORDS)
+        for line in _summary(
+            each.stage, workdir / RECORDS
+        ):  # may write a file, which a run before was too late for
+            if todo:
+                say(f"  {line}")
 
 
 def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
@@ -205,9 +210,11 @@ def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
         if total > 1:
             message += f"\n{len(failures)} of {total} failed, {total - len(failures)} are done. Mend this, then run the same command again."
         raise NanoMLError(message)
+
+
+def _summary(stage: Stage, records: Path) -> Sequence[str]:
     records_of = {task.name: read_record(task, records) or {} for task in stage.tasks}
-    for line in stage.summary({name: record.get("summary", {}) for name, record in records_of.items()}):
-        say(f"  {line}")
+    return stage.summary({name: record.get("summary", {}) for name, record in records_of.items()})
 
 
 def _run_here(todo: Sequence[Task], records: Path) -> dict[str, str]:
@@ -229,7 +236,8 @@ def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float]:
     return summary, inputs, time.monotonic() - begin
 
 
-def _begin_worker() -> None:
+def begin_worker() -> None:
+    """Make this process a quiet worker, which ends with its parent: an initializer for pools of processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     silence()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -247,7 +255,7 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
     failures: dict[str, str] = {}
     # spawned, not forked: the libraries that read files have threads, which a fork would not survive
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     try:
         with progress(name, len(todo), "files") as bar:
             running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}

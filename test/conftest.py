@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,65 +102,116 @@ def follow() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a model of three folds: fold k gives the softmax of (x, k, 0) for the first column x.
+    """Makes a model of three folds: fold k gives the softmax of (x, k, 0), or with targets (x, k, 0) itself.
 
-    Anybody can compute its scores by hand; it has the metadata of `nanoml export`.
+    x is the first column, plus the sum of the first field over the objects of each collection, which `objects` has as
+    {"Jet": (["pt", "eta"], max, order)}. Anybody can compute its scores by hand; it has the metadata of
+    `nanoml export`.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
-    def make(columns: Sequence[str], selection_columns: Sequence[str] = (), **changes: Any) -> Path:
-        directory = tmp_path_factory.mktemp("model")
-        weight = np.zeros((len(columns), 9), np.float32)
-        weight[0, ::3] = 1
+    def make(
+        columns: Sequence[str],
+        selection_columns: Sequence[str] = (),
+        objects: Mapping[str, tuple[Sequence[str], int, str | None]] | None = None,
+        targets: Sequence[str] = (),
+        **changes: Any,
+    ) -> Path:
+        objects = objects or {}
+        path = tmp_path_factory.mktemp("model") / "linear.onnx"
+        selection = "MLTools.NanoML.trilepton:Trilepton"
+        inputs: list[dict[str, Any]] = []
+        shapes: dict[str, list[Any]] = {}
+        nodes, parts, ones = [], [], []
+        if columns:
+            inputs.append({"tensor": "features", "columns": list(columns)})
+            shapes["features"] = ["N", len(columns)]
+            parts.append("features")
+            ones.append(0)
+        size = len(columns)
+        for name, (fields, most, order) in objects.items():
+            described = {
+                "tensor": name,
+                "mask": f"{name}_mask",
+                "collection": name,
+                "max": most,
+                "order": order,
+            }
+            inputs.append({**described, "columns": [f"{name}_{field}" for field in fields]})
+            shapes[name], shapes[f"{name}_mask"] = ["N", f"{name}s", len(fields)], ["N", f"{name}s"]
+            nodes += [
+                helper.make_node("Unsqueeze", [f"{name}_mask", "two"], [f"{name}_weight"]),
+                helper.make_node("Mul", [name, f"{name}_weight"], [f"{name}_real"]),
+                helper.make_node("ReduceSum", [f"{name}_real", "one"], [f"{name}_sum"], keepdims=0),
+            ]
+            parts.append(f"{name}_sum")
+            ones.append(size)
+            size += len(fields)
+        weight = np.zeros((size, 9), np.float32)
+        weight[ones, ::3] = 1
         bias = np.zeros(9, np.float32)
         bias[1::3] = np.arange(3)
-        nodes = [
-            helper.make_node("MatMul", ["features", "weight"], ["scaled"]),
+        mean, each = ("values", "fold_values") if targets else ("probabilities", "fold_probabilities")
+        last = helper.make_node("Identity", ["logits"], [each])
+        nodes += [
+            helper.make_node("Concat", parts, ["row"], axis=1),
+            helper.make_node("MatMul", ["row", "weight"], ["scaled"]),
             helper.make_node("Add", ["scaled", "bias"], ["flat"]),
             helper.make_node("Reshape", ["flat", "shape"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["fold_probabilities"], axis=2),
-            helper.make_node("ReduceMean", ["fold_probabilities"], ["probabilities"], axes=[1], keepdims=0),
+            last if targets else helper.make_node("Softmax", ["logits"], [each], axis=2),
+            helper.make_node("ReduceMean", [each], [mean], axes=[1], keepdims=0),
         ]
-        shape = np.array([-1, 3, 3], np.int64)
-        constants = {"weight": weight, "bias": bias, "shape": shape}
+        constants = {
+            "weight": weight,
+            "bias": bias,
+            "shape": np.array([-1, 3, 3], np.int64),
+            **({"one": np.array([1]), "two": np.array([2])} if objects else {}),
+        }
+
+        def tensor(name: str, shape: Sequence[Any]) -> Any:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
         graph = helper.make_graph(
             nodes,
             "linear",
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", len(columns)])],
-            [
-                helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
-                helper.make_tensor_value_info("fold_probabilities", TensorProto.FLOAT, ["N", 3, 3]),
-            ],
+            [tensor(name, shape) for name, shape in shapes.items()],
+            [tensor(mean, ["N", 3]), tensor(each, ["N", 3, 3])],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-        classes = ["signal", "WZ", "ZG"]
+        names = {"targets": list(targets)} if targets else {"classes": ["signal", "WZ", "ZG"]}
+        made = set(selection_columns)
+        for each_input in inputs:
+            own = [name for name in each_input["columns"] if name in made]
+            each_input["dtypes"] = ["float32"] * len(each_input["columns"])
+            each_input.update(selection=selection if own else None, selection_columns=own)
+        reference = {
+            name: np.ones([2 if axis == "N" else axis if isinstance(axis, int) else 1 for axis in shape])
+            for name, shape in shapes.items()
+        }
+        x = float(bool(columns)) + len(objects)
+        logits = np.array([[x, fold, 0.0] for fold in range(3)])
+        odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        outputs = (logits if targets else odds).mean(axis=0)
         metadata = {
             "schema": 1,
             "name": "linear",
             "level": "event",
-            "inputs": [
-                {
-                    "tensor": "features",
-                    "columns": list(columns),
-                    "dtypes": ["float32"] * len(columns),
-                    "selection": "MLTools.NanoML.trilepton:Trilepton" if selection_columns else None,
-                    "selection_columns": list(selection_columns),
-                }
-            ],
-            "outputs": [
-                {"tensor": "probabilities", "classes": classes},
-                {"tensor": "fold_probabilities", "classes": classes, "folds": 3},
-            ],
-            "target": {"cmssw": None, "opset": 15, "ir": 8},
+            "collection": None,
+            "inputs": inputs,
+            "outputs": [{"tensor": mean, **names}, {"tensor": each, **names, "folds": 3}],
+            "parameter": None,
+            "target": {"cmssw": None, "onnxruntime": None, "opset": 15, "ir": 8},
             "folds": {"k": 3, "hash": RULE},
             "training": {},
-            "reference": {"events": [], "scores": []},
+            "reference": {
+                "inputs": {name: values.tolist() for name, values in reference.items()},
+                "outputs": [outputs.tolist()] * 2,
+            },
             **changes,
         }
         helper.set_model_props(model, {"nanoml": json.dumps(metadata)})
-        path = directory / "linear.onnx"
         onnx.save(model, path)
         path.with_suffix(".json").write_text(
             json.dumps({**metadata, "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()})

@@ -16,40 +16,77 @@ __all__ = ["score"]
 @click.command(
     short_help="Write a model's scores as branches.",
     epilog=epilog(
-        "nanoml score examples/trilepton.yaml", "nanoml score --model model.onnx -o scored/ skims/*.root"
+        "nanoml score examples/trilepton.yaml",
+        "nanoml score --model model.onnx -o scored/ skims/*.root",
+        "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
 @click.option(
     "--model",
+    "models",
+    multiple=True,
     type=click.Path(path_type=Path),
     metavar="MODEL.onnx",
-    help="Score FILEs by this model, without a configuration.",
+    help="Score FILEs by this model, without a configuration; may be repeated.",
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Value of a model's parameter; may be repeated.",
+)
+@click.option(
+    "--copy", is_flag=True, help="Write full copies of FILEs with the scores, not the scores alone."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the scores go.")
+@click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
 @click.option(
     "--workers", type=click.IntRange(0), default=0, help="Files scored at once; default: one per core."
 )
 @click.option("--force", is_flag=True, help="Score again, also what is up to date.")
 def score(
-    files: tuple[str, ...], model: Optional[Path], output: Optional[Path], workers: int, force: bool
+    files: tuple[str, ...],
+    models: tuple[Path, ...],
+    parameters: tuple[str, ...],
+    copy: bool,
+    output: Optional[Path],
+    compression: str,
+    workers: int,
+    force: bool,
 ) -> None:
-    """Write a model's class probabilities as branches, entry for entry with the input.
+    """Write models' class probabilities or estimates as branches, entry for entry with the input.
 
-    The output has run, luminosityBlock, event and a branch for each class: make it a friend of the input.
+    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class: make it a friend of the input.
+    If a model reads columns of a selection that FILEs lack, the selection is run; events that do not pass get NaN.
     """
-    if model is None:
+    if not models:
+        if parameters or copy or output:
+            raise click.UsageError("--parameter, --copy and --output are for FILEs, with --model.")
         run_one(config_only(files, "--model"), "score", force)
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
-    from MLTools.NanoML.model import Model
     from MLTools.NanoML.pipeline import import_part
     from MLTools.NanoML.runner import Stage, locked, plan, run, usable_cores
 
-    Model(model)  # a bad model is one message, not one for each file
-    stages, datasets = import_part("data_processing", "stages"), import_part("data_processing", "datasets")
+    scoring, datasets = import_part("data_processing", "score"), import_part("data_processing", "datasets")
+    values = dict(_parameter(text) for text in parameters)
+    paths = tuple(model.resolve() for model in models)
+    scoring.load_models(paths, values)  # a bad model is one message, not one for each file
     sources = datasets.find_files(files, Path(os.getcwd()))
+    job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
     with locked(output):
-        tasks = stages.score_tasks(sources, output.resolve(), model.resolve())
+        tasks = scoring.score_tasks(sources, output.resolve(), job)
         run(plan([Stage("score", tasks, workers or usable_cores())], output, force), output)
+
+
+def _parameter(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise click.BadParameter(f"{text}: write NAME=NUMBER, as in mass=600.", param_hint="--parameter")

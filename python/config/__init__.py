@@ -15,27 +15,35 @@ from MLTools.NanoML.config.sections import (
     ENGINES,
     MODELS,
     NAME,
+    Axis,
     Convert,
     Dataset,
+    Decorrelation,
+    Evaluate,
     Export,
     Objects,
     Score,
     Skim,
     Train,
+    Tune,
 )
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = [
     "ENGINES",
     "MODELS",
+    "Axis",
     "Config",
     "Convert",
     "Dataset",
+    "Decorrelation",
+    "Evaluate",
     "Export",
     "Objects",
     "Score",
     "Skim",
     "Train",
+    "Tune",
     "load",
     "schema",
 ]
@@ -61,6 +69,8 @@ class Config:
     skim: Optional[Skim] = field(default=None, metadata={"doc": Skim.__doc__})
     convert: Optional[Convert] = field(default=None, metadata={"doc": Convert.__doc__})
     train: Optional[Train] = field(default=None, metadata={"doc": Train.__doc__})
+    tune: Optional[Tune] = field(default=None, metadata={"doc": Tune.__doc__})
+    evaluate: Optional[Evaluate] = field(default=None, metadata={"doc": Evaluate.__doc__})
     export: Optional[Export] = field(default=None, metadata={"doc": Export.__doc__})
     score: Optional[Score] = field(default=None, metadata={"doc": Score.__doc__})
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})

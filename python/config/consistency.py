@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from MLTools.NanoML.config.complaints import suggestion
+from MLTools.NanoML.config.complaints import complaints, suggestion
 from MLTools.NanoML.config.document import Problem
+from MLTools.NanoML.config.schema import json_schema
+from MLTools.NanoML.config.sections import MODELS, TUNABLE, Axis, Train
+from MLTools.NanoML.hdf5 import RESERVED
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Config
 
 __all__ = ["contradictions"]
+
+_LARGEST = 3.4028235e38  # of float32
 
 
 def contradictions(config: Config) -> list[Problem]:
@@ -22,11 +27,14 @@ def contradictions(config: Config) -> list[Problem]:
         _objects,
         _data,
         _cross_sections,
+        _parameters,
         _luminosity,
         _sections,
         _shuffle,
         _training,
+        _columns,
         _signal,
+        _tune,
     )
     return [problem for check in checks for problem in check(config)]
 
@@ -64,6 +72,19 @@ def _data(config: Config) -> Iterator[Problem]:
             )
         if dataset.is_data and dataset.class_ is not None:
             yield ("datasets", name, "class"), 'data is not trained on. Remove this or "data: true"'
+
+
+def _parameters(config: Config) -> Iterator[Problem]:
+    features = config.convert.features if config.convert else []
+    for name, dataset in config.datasets.items():
+        for key, value in dataset.parameters.items():
+            place = ("datasets", name, "parameters", key)
+            if key in RESERVED:
+                yield place, "every HDF5 file has a column of this name, with a meaning of its own. Rename it"
+            elif key in features:
+                yield place, "a feature has this name, too. Rename it, or take it out of convert.features"
+            if not abs(value) <= _LARGEST:
+                yield place, f"{value} is not a number that float32 can hold, as in 600"
 
 
 def _cross_sections(config: Config) -> Iterator[Problem]:
@@ -120,6 +141,11 @@ def _training(config: Config) -> Iterator[Problem]:
     train = config.train
     if train is None:
         return
+    if train.model not in MODELS and ":" not in train.model:
+        yield (
+            ("train", "model"),
+            f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours',
+        )
     if train.folds == 2:
         yield (
             ("train", "folds"),
@@ -129,12 +155,100 @@ def _training(config: Config) -> Iterator[Problem]:
         return
     if config.convert is None:
         yield ("train",), 'there is nothing to train on. Add a "convert" section or "train.files"'
-    if len(config.classes) < 2:
+    if len(config.classes) < (1 if train.targets else 2):
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
-        yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
+        needed = "a class" if train.targets else "at least two classes"
+        yield ("train",), f'takes {needed}, {has}. Add "class: ..." to the datasets to train on'
+
+
+def _columns(config: Config) -> Iterator[Problem]:
+    """What training names must be converted; files that are there already are looked at by the training itself."""
+    train = config.train
+    if train is None or train.files is not None or config.convert is None:
+        return
+    columns, parameters = (
+        config.convert.features,
+        {name for dataset in config.datasets.values() for name in dataset.parameters},
+    )
+    named: list[tuple[tuple[str, ...], str, Iterable[str], str]] = [
+        *(
+            (("train", "features"), name, [*columns, *parameters], "convert.features")
+            for name in train.features or ()
+        ),
+        *(
+            (("train", "objects"), name, config.convert.objects, "convert.objects")
+            for name in train.objects or ()
+        ),
+        *((("train", "targets"), name, columns, "convert.features") for name in train.targets),
+    ]
+    if train.decorrelate is not None:
+        named.append(
+            (("train", "decorrelate", "column"), train.decorrelate.column, columns, "convert.features")
+        )
+    if train.parameter is not None:
+        named.append((("train", "parameter"), train.parameter, parameters, "the parameters of a dataset"))
+    for keys, name, known, place in named:
+        if name not in known:
+            yield keys, f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
 
 
 def _signal(config: Config) -> Iterator[Problem]:
     train, classes = config.train, config.classes
     if train is not None and train.files is None and train.signal is not None and train.signal not in classes:
         yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
+
+
+def _tune(config: Config) -> Iterator[Problem]:
+    tune, train = config.tune, config.train
+    if tune is None:
+        return
+    if train is None:
+        yield ("tune",), 'there is no training whose settings could be searched. Add a "train" section'
+    elif train.targets and tune.metric == "validation_auc":
+        yield ("tune", "metric"), "a regression has no AUC. Use validation_loss"
+    for name, axis in tune.space.items():
+        where = ("tune", "space", name)
+        if name not in TUNABLE and not name.startswith("options."):
+            yield where, f"is no setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
+            continue
+        problems = list(_range(axis) if axis.choices is None else _choices(axis))
+        yield from ((where, problem) for problem in problems)
+        if not problems and not name.startswith("options."):
+            yield from _values(name, axis)
+
+
+def _range(axis: Axis) -> Iterator[str]:
+    low, high = axis.low, axis.high
+    if low is None or high is None:
+        yield 'takes "low" and "high", as in "{low: 0.0001, high: 0.01, log: true}", or "choices"'
+        return
+    if low >= high:
+        yield f"low, {low:g}, is not below high, {high:g}"
+    elif axis.step is not None and axis.step > high - low:
+        yield f"step, {axis.step:g}, is larger than the range"
+    if axis.log and low <= 0:
+        yield f"low, {low:g}, has no logarithm. Give one above 0, or remove log"
+    if axis.log and axis.step is not None:
+        yield "takes log or step, not both"
+
+
+def _choices(axis: Axis) -> Iterator[str]:
+    if axis.low is not None or axis.high is not None or axis.step is not None or axis.log:
+        yield "takes a range (low and high) or choices, not both"
+    if not isinstance(axis.choices, list) or not axis.choices:
+        yield 'choices: expected a list of values, as in "choices: [64, 128]"'
+        return
+    for position, choice in enumerate(axis.choices):
+        if choice in axis.choices[:position]:
+            yield f"choices: {choice} is listed twice"
+
+
+def _values(name: str, axis: Axis) -> Iterator[Problem]:
+    """What `train` would not take."""
+    schema = json_schema(Train)
+    given = [("low", axis.low), ("high", axis.high)]
+    if axis.choices is not None:
+        given = [("choices", choice) for choice in axis.choices]
+    for key, value in given:
+        for _, problem in complaints({name: value}, schema):
+            yield ("tune", "space", name, key), problem

@@ -129,6 +129,8 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
         names = {"propertyNames": _details(metadata["names"])} if "names" in metadata else {}
         entry = _of_hint(get_args(hint)[1], {})
         return {"type": ["object", "null"], "additionalProperties": entry, **names, **_details(metadata)}
+    if hint is Any:
+        return _details(metadata)
     filled = {"minLength": 1} if hint is str else {}
     return {"type": _TYPES[hint], **filled, **_details(metadata)}
 

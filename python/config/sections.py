@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
-__all__ = ["ENGINES", "MODELS", "NAME", "Convert", "Dataset", "Export", "Objects", "Score", "Skim", "Train"]
+__all__ = [
+    "ENGINES",
+    "METRICS",
+    "MODELS",
+    "NAME",
+    "PRECISIONS",
+    "PRUNERS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "TRACKERS",
+    "TUNABLE",
+    "Axis",
+    "Convert",
+    "Dataset",
+    "Decorrelation",
+    "Evaluate",
+    "Export",
+    "Objects",
+    "Score",
+    "Skim",
+    "Train",
+    "Tune",
+]
 
-MODELS = ("mlp",)
+MODELS = ("mlp", "deepsets", "particlenet", "transformer")
 """The models that `train.model` can name."""
+
+SCHEDULES = ("plateau", "cosine", "constant")
+"""What `train.schedule` can name."""
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What `train.precision` can name."""
+
+TRACKERS = ("mlflow", "tensorboard")
+"""What `train.tracking` can name."""
+
+TUNABLE = (
+    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
+)  # fmt: skip
+"""Settings of `train` that `tune.space` can name, beside options.NAME."""
+
+METRICS = ("validation_loss", "validation_auc")
+"""What `tune.metric` can name."""
+
+SAMPLERS = ("tpe", "random")
+"""What `tune.sampler` can name."""
+
+PRUNERS = ("median", "hyperband", "none")
+"""What `tune.pruner` can name."""
 
 ENGINES = ("columnar", "nanoaodtools")
 """What `skim.engine` can name."""
@@ -45,6 +90,15 @@ class Dataset:
     )
     is_data: bool = field(
         default=False, metadata={"doc": "True for data, false for simulation.", "key": "data"}
+    )
+    parameters: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "Numbers that are the same for all its events, such as the mass of a hypothesis: columns of the "
+            "HDF5 files, for networks that depend on them. They are NaN for datasets that do not have them.",
+            "names": {**_BRANCH, "form": "the name of a column, as in mass"},
+            "examples": [{"mass": 600}],
+        },
     )
 
 
@@ -221,10 +275,41 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Decorrelation:
+    """A column that the network's output must not depend on, for the background."""
+
+    column: str = field(
+        metadata={
+            "doc": "Event-level column of the HDF5 files, which need not be a feature.",
+            **_BRANCH,
+            "examples": ["WCand_mT"],
+        }
+    )
+    strength: float = field(
+        default=1.0,
+        metadata={"doc": "Weight of the distance correlation in the loss.", "exclusiveMinimum": 0},
+    )
+
+
+@dataclass(frozen=True)
 class Train:
     """The network and its training."""
 
-    model: str = field(default=MODELS[0], metadata={"doc": "The kind of network.", "enum": MODELS})
+    model: str = field(
+        default=MODELS[0],
+        metadata={
+            "doc": f"The kind of network: {', '.join(MODELS)}, or a PyTorch module of yours as module:Class or file.py:Class.",
+            "examples": list(MODELS),
+        },
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "Settings of the network, by name: hidden and dropout of an mlp, for instance. "
+            "Those that are not given have the defaults of doc/training.md.",
+            "examples": [{"hidden": [128, 128], "dropout": 0.2}],
+        },
+    )
     files: Optional[list[str]] = field(
         default=None,
         metadata={
@@ -232,18 +317,39 @@ class Train:
             "minItems": 1,
         },
     )
-    hidden: list[int] = field(
-        default_factory=lambda: [128, 128],
-        metadata={"doc": "The widths of the hidden layers.", "items": {"minimum": 1}},
-    )
-    dropout: float = field(
-        default=0.2,
+    features: Optional[list[str]] = field(
+        default=None,
         metadata={
-            "doc": "Share of the hidden units that are left out at random.",
-            "minimum": 0,
-            "exclusiveMaximum": 1,
+            "doc": "Event-level columns that the network reads; by default all of the HDF5 files.",
+            "uniqueItems": True,
+            "items": _BRANCH,
         },
     )
+    objects: Optional[list[str]] = field(
+        default=None,
+        metadata={
+            "doc": "Collections that the network reads; by default all of the HDF5 files.",
+            "uniqueItems": True,
+            "items": _BRANCH,
+        },
+    )
+    targets: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "Event-level columns to be estimated by regression, instead of telling classes apart.",
+            "uniqueItems": True,
+            "items": _BRANCH,
+        },
+    )
+    parameter: Optional[str] = field(
+        default=None,
+        metadata={
+            "doc": "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to tell "
+            "the classes apart at any of its values. Events of datasets without it get one at random.",
+            **_BRANCH,
+        },
+    )
+    decorrelate: Optional[Decorrelation] = field(default=None, metadata={"doc": Decorrelation.__doc__})
     batch_size: int = field(default=256, metadata={"doc": "Events per step.", "minimum": 1})
     epochs: int = field(
         default=200, metadata={"doc": "Passes over the training events, at most.", "minimum": 1}
@@ -251,8 +357,30 @@ class Train:
     learning_rate: float = field(
         default=2e-3, metadata={"doc": "Size of the steps at the beginning.", "exclusiveMinimum": 0}
     )
+    schedule: str = field(
+        default=SCHEDULES[0],
+        metadata={
+            "doc": "How the steps become smaller: plateau halves them where the validation loss stands still, "
+            "cosine takes them to zero over all epochs, constant does not.",
+            "enum": SCHEDULES,
+        },
+    )
+    warmup: float = field(
+        default=0.0,
+        metadata={
+            "doc": "Epochs over which the steps grow to their full size at the beginning.",
+            "minimum": 0,
+        },
+    )
     weight_decay: float = field(
         default=1e-4, metadata={"doc": "Strength of the pull of weights to zero.", "minimum": 0}
+    )
+    clip: Optional[float] = field(
+        default=1.0,
+        metadata={
+            "doc": "Largest norm of a gradient, so that one odd event cannot throw the network far; null for none.",
+            "exclusiveMinimum": 0,
+        },
     )
     patience: int = field(
         default=20, metadata={"doc": "Training stops after so many epochs without improvement.", "minimum": 1}
@@ -279,6 +407,116 @@ class Train:
         metadata={
             "doc": "Where to compute; auto takes a GPU if there is one.",
             "enum": ("auto", "cpu", "cuda"),
+        },
+    )
+    precision: str = field(
+        default=PRECISIONS[0],
+        metadata={
+            "doc": "Number type of the bulk of the computation in training; bfloat16 and float16 are faster on a GPU.",
+            "enum": PRECISIONS,
+        },
+    )
+    workers: int = field(
+        default=0,
+        metadata={
+            "doc": "How many networks are trained at the same time, each on one core of the CPU; "
+            "0: as many as there are usable cores. On a GPU they are trained one after the other.",
+            "minimum": 0,
+        },
+    )
+    processes: int = field(
+        default=1,
+        metadata={
+            "doc": "How many processes share each network's batches, one per GPU (torchrun).",
+            "minimum": 1,
+        },
+    )
+    memory: int = field(
+        default=1000,
+        metadata={
+            "doc": "How much the events may take in memory [MB]; what is beyond is read from the files again in "
+            "every epoch.",
+            "minimum": 1,
+        },
+    )
+    tracking: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "Where the training is recorded beside its own files: mlflow, tensorboard.",
+            "uniqueItems": True,
+            "items": {"enum": TRACKERS},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a setting may be in the search: a range, or one of some choices."""
+
+    low: Optional[float] = field(default=None, metadata={"doc": "Lower end of a range.", "examples": [1e-4]})
+    high: Optional[float] = field(default=None, metadata={"doc": "Upper end of a range.", "examples": [1e-2]})
+    log: bool = field(
+        default=False,
+        metadata={"doc": "True to search the logarithm: as many trials from 1 to 10 as from 10 to 100."},
+    )
+    step: Optional[float] = field(
+        default=None, metadata={"doc": "Distance between values of a range.", "exclusiveMinimum": 0}
+    )
+    choices: Any = field(
+        default=None,
+        metadata={"doc": "A list of values, instead of a range.", "examples": [[64, 128, 256]]},
+    )
+
+
+@dataclass(frozen=True)
+class Tune:
+    """The search for good settings of the training."""
+
+    trials: int = field(default=50, metadata={"doc": "How many settings are tried.", "minimum": 1})
+    metric: str = field(
+        default=METRICS[0],
+        metadata={"doc": "What is to be as small (the loss) or large (the AUC) as can be.", "enum": METRICS},
+    )
+    space: dict[str, Axis] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "What is varied: a setting of `train`, or options.NAME, and what it may be. "
+            "By default the learning rate, the weight decay, the batch size and the size of the network.",
+            "examples": [{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
+        },
+    )
+    sampler: str = field(
+        default=SAMPLERS[0],
+        metadata={
+            "doc": "How settings are chosen: tpe learns from the trials before, random does not.",
+            "enum": SAMPLERS,
+        },
+    )
+    pruner: str = field(
+        default=PRUNERS[0],
+        metadata={
+            "doc": "Which trials are ended early: median those that are worse than half of the others at the same "
+            "epoch, hyperband all but the best of growing groups, none none.",
+            "enum": PRUNERS,
+        },
+    )
+    seed: int = field(
+        default=1, metadata={"doc": "Seed of the choice of settings.", "minimum": 0, "maximum": 2**32 - 1}
+    )
+    tracking: bool = field(
+        default=False, metadata={"doc": "True to record each trial, too, where `train.tracking` says."}
+    )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The report of a training."""
+
+    compare: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "HDF5 files of other events, of real data say, whose features are compared with those of the training.",
+            "examples": [["hdf5/SingleMuon.h5"]],
         },
     )
 

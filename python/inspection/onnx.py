@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.protobuf import read_header
-from MLTools.NanoML.model import KEY, file_hash, metadata_text, open_session, parse_metadata, twin_of
+from MLTools.NanoML.model import (
+    KEY,
+    Description,
+    Input,
+    Objects,
+    file_hash,
+    metadata_text,
+    open_session,
+    parse_metadata,
+    twin_of,
+)
+from MLTools.NanoML.model.runtimes import Outcome
+from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
 
 __all__ = ["inspect_onnx"]
-
-TOLERANCE = 1e-5
-"""Largest difference between a probability computed here and where the model was made, for rounding."""
 
 
 def inspect_onnx(path: str) -> dict[str, Any]:
@@ -27,8 +33,9 @@ def inspect_onnx(path: str) -> dict[str, Any]:
     -------
     Beside what `inspect_file` promises: `sha256`, `producer`, `ir`, `opset`, `domains`, `onnxruntime` (the
     version that loaded it), `inputs` and `outputs` (each with tensor, dtype, shape), `own`. For a model of
-    `nanoml export` (`own` is true) also `name`, `level`, `columns` (what the inputs read), `classes`, `folds`,
-    `target`, `training`, `twin` (path and state) and `reference` (the recomputed events).
+    `nanoml export` (`own` is true) also `name`, `level`, `collection` (of a model of objects), `columns` (what the
+    inputs read), `collections` (which objects), `classes` or `targets`, `parameter`, `folds`, `target`, `training`,
+    `twin` (path and state) and `reference` (the recomputed events).
 
     Raises
     ------
@@ -64,14 +71,16 @@ def inspect_onnx(path: str) -> dict[str, Any]:
     if text is None:
         return {**content, "warnings": _stray_twin(path)}
     metadata = parse_metadata(text, path)
+    description = Description.of(metadata, path)
     try:
-        described = _describe(metadata)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
-        raise _not_understood(path, problem) from None
-    content.update(described)
+        content.update(_describe(metadata, description))
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise NanoMLError(
+            f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
+        ) from None
     content["twin"] = _twin(path, metadata, content["sha256"])
     content["reference"] = _reference(session, metadata)
-    content["warnings"] += _complaints(content)
+    content["warnings"] += [*_tensors_complaint(session, description), *_complaints(content)]
     return content
 
 
@@ -87,35 +96,45 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     return {"tensor": tensor.name, "dtype": tensor.type, "shape": shape}
 
 
-def _not_understood(path: str, problem: Exception) -> NanoMLError:
-    return NanoMLError(
-        f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
-    )
-
-
-def _describe(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(metadata: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    parameter = description.parameter
+    names = {"classes": None, "targets": None, description.kind: list(description.outputs)}
     return {
-        "name": metadata["name"],
-        "level": metadata["level"],
-        "columns": [column for tensor in metadata["inputs"] for column in _columns(tensor)],
-        "classes": list(metadata["outputs"][0]["classes"]),
-        "folds": {"k": metadata["folds"]["k"], "hash": metadata["folds"]["hash"]},
+        "name": description.name,
+        "level": description.level,
+        "collection": description.collection,
+        "columns": [column for tensor in description.inputs for column in _columns(tensor, description)],
+        "collections": [
+            {"name": it.collection, "max": it.max, "order": it.order, "tensor": it.tensor, "mask": it.mask}
+            for it in description.objects
+        ],
+        **names,
+        "parameter": parameter and {"column": parameter.column, "values": list(parameter.values)},
+        "folds": {"k": description.folds, "hash": metadata["folds"]["hash"]},
         "target": {key: metadata["target"].get(key) for key in ("cmssw", "onnxruntime", "opset", "ir")},
         "training": dict(metadata["training"]),
     }
 
 
-def _columns(tensor: Mapping[str, Any]) -> list[dict[str, Any]]:
-    made = set(tensor["selection_columns"])
+def _columns(tensor: Input, description: Description) -> list[dict[str, Any]]:
+    made, given = set(tensor.selection_columns), description.parameter and description.parameter.column
+    collection = tensor.collection if isinstance(tensor, Objects) else None
+
+    def source(name: str) -> str:
+        if name in made:
+            return "selection"
+        return "parameter" if name == given and collection is None else "branch"
+
     return [
         {
-            "tensor": tensor["tensor"],
+            "tensor": tensor.tensor,
             "name": name,
             "dtype": dtype,
-            "source": "selection" if name in made else "branch",
-            "selection": tensor["selection"] if name in made else None,
+            "collection": collection,
+            "source": source(name),
+            "selection": tensor.selection if name in made else None,
         }
-        for name, dtype in zip(tensor["columns"], tensor["dtypes"])
+        for name, dtype in zip(tensor.columns, tensor.dtypes)
     ]
 
 
@@ -153,46 +172,26 @@ def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> dict[str, Any]
 
 
 def _reference(session: Any, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Score the events that the model carries, and compare with the scores that it carries."""
+    """Compute the events that the model carries, and compare with the outputs that it carries."""
+    found: dict[str, Any] = {"events": None, "difference": None, "tolerance": TOLERANCE, "agrees": False}
     try:
-        events = np.asarray(metadata["reference"]["events"], np.float32)
-        expected = np.asarray(metadata["reference"]["scores"], np.float64)
-        if not len(events):
+        reference = reference_of(metadata)
+        if reference is None:
             return None
-        output = metadata["outputs"][0]["tensor"]
-        found = session.run([output], _feeds(events, metadata["inputs"]))[0].astype(np.float64)
-        if found.shape != expected.shape:
-            raise ValueError(f"scores of shape {found.shape}, not {expected.shape}")
-    except Exception as problem:  # whatever ONNX Runtime raises: it is the finding
-        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
-        return {
-            "events": None,
-            "difference": None,
-            "tolerance": TOLERANCE,
-            "agrees": False,
-            "problem": reason,
-        }
-    difference = float(np.abs(found - expected).max())
-    return {
-        "events": len(events),
-        "difference": difference if np.isfinite(difference) else None,
-        "tolerance": TOLERANCE,
-        "agrees": bool(difference <= TOLERANCE),
-        "problem": None,
-    }
+        outcome: Outcome = session.run(None, reference.feeds)
+        found["events"] = len(outcome[0])
+        difference = check_reference(outcome, metadata)
+    except Exception as problem:  # whatever is raised for whatever stands there: it is the finding
+        return {**found, "problem": str(problem).strip().split("\n")[0] or type(problem).__name__}
+    return {**found, "difference": difference, "agrees": True, "problem": None}
 
 
-def _feeds(
-    events: NDArray[np.float32], inputs: Sequence[Mapping[str, Any]]
-) -> dict[str, NDArray[np.float32]]:
-    """Columns of the reference events, shape (events, columns), shared out to the tensors in their order."""
-    ends = np.cumsum([len(tensor["columns"]) for tensor in inputs])
-    if events.ndim != 2 or events.shape[1] != ends[-1]:
-        raise ValueError(f"reference events of shape {events.shape} for {ends[-1]} columns")
-    return {
-        tensor["tensor"]: np.ascontiguousarray(part)
-        for tensor, part in zip(inputs, np.split(events, ends[:-1], axis=1))
-    }
+def _tensors_complaint(session: Any, description: Description) -> list[str]:
+    try:
+        check_tensors(session, description)
+    except NanoMLError as problem:
+        return [f"The metadata are not of this model: {problem} Export it again."]
+    return []
 
 
 def _complaints(content: Mapping[str, Any]) -> list[str]:
@@ -216,17 +215,13 @@ def _complaints(content: Mapping[str, Any]) -> list[str]:
         complaints.append(
             "The model carries no reference events: it cannot be checked that it computes the same here."
         )
-    elif reference["problem"] is not None:
+    elif reference["events"] is None:
         complaints.append(
-            f"Its reference events cannot be scored: {reference['problem']}. Do not use the model: export it again."
+            f"Its reference events cannot be computed: {reference['problem']} Do not use the model: export it again."
         )
     elif not reference["agrees"]:
         complaints.append(
-            f"It does not compute here what it did where it was made: reference scores differ by "
-            f"{_number(reference['difference'])}. Do not use it with ONNX Runtime {content['onnxruntime']}."
+            f"It does not compute here what it did where it was made: {reference['problem']} "
+            f"Do not use it with ONNX Runtime {content['onnxruntime']}."
         )
     return complaints
-
-
-def _number(value: float | None) -> str:
-    return "NaN" if value is None else f"{value:.2g}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from MLTools.NanoML.books import Books
+from MLTools.NanoML.books import Books, Criteria
 from MLTools.NanoML.cutflow import Step
 
-__all__ = ["describe_books", "describe_cutflow", "finite"]
+__all__ = ["describe_books", "describe_criteria", "describe_cutflow", "finite"]
 
 
 def finite(value: float) -> float | None:
@@ -37,6 +38,11 @@ def describe_books(books: Books) -> dict[str, Any]:
             for file in books.files
         ],
     }
+
+
+def describe_criteria(criteria: Criteria) -> dict[str, Any]:
+    """What decided beside the selection, as in the record."""
+    return asdict(criteria)
 
 
 def describe_cutflow(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.branches import group_branches
-from MLTools.NanoML.inspection.records import describe_books, finite
+from MLTools.NanoML.inspection.records import describe_books, describe_criteria, finite
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
 
 __all__ = ["inspect_root"]
@@ -133,6 +133,7 @@ def _record(provenance: Provenance | None) -> dict[str, Any] | None:
     return {
         "kind": provenance.kind,
         "selection": provenance.selection,
+        "criteria": describe_criteria(provenance.criteria),
         "columns": provenance.columns,
         "model": provenance.model,
         "not_copied": provenance.not_copied,

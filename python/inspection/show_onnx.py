@@ -49,8 +49,11 @@ def _show_own(page: Page, content: Mapping[str, Any]) -> None:
     page.facts(
         [
             ("model", content["name"]),
-            ("classes", ", ".join(content["classes"])),
-            ("networks", _networks(content["folds"])),
+            ("scores", _scored(content)),
+            ("classes", content["classes"] and ", ".join(content["classes"])),
+            ("targets", content["targets"] and ", ".join(content["targets"])),
+            ("parameter", _parameter(content["parameter"])),
+            ("networks", _networks(content)),
             ("for", _target(content["target"])),
             ("format", _format(content)),
             ("size", file_size(content["size"])),
@@ -59,15 +62,30 @@ def _show_own(page: Page, content: Mapping[str, Any]) -> None:
             ("check", _check(content)),
         ]
     )
-    _show_columns(page, content["columns"])
+    _show_columns(page, content)
     _show_tensors(page, content)
     _show_training(page, content["training"])
 
 
-def _networks(folds: Mapping[str, Any]) -> str:
-    if folds["k"] == 1:
+def _scored(content: Mapping[str, Any]) -> str:
+    names = content["classes"] or content["targets"]
+    prefix = f"{content['collection']}_" if content["collection"] else ""
+    what = f"every object of {content['collection']}" if content["collection"] else "every event"
+    return f"{what}, as branches {prefix}{content['name']}_{names[0]} and so on"
+
+
+def _parameter(parameter: Mapping[str, Any] | None) -> str | None:
+    if parameter is None:
+        return None
+    return f"{parameter['column']}, trained at {', '.join(f'{value:g}' for value in parameter['values'])}"
+
+
+def _networks(content: Mapping[str, Any]) -> str:
+    number = content["folds"]["k"]
+    if number == 1:
         return "1"
-    return f"{folds['k']}, one per fold: probabilities is their mean, fold_probabilities has each"
+    mean, each = (tensor["tensor"] for tensor in content["outputs"])
+    return f"{number}, one per fold: {mean} is their mean, {each} has each"
 
 
 def _target(target: Mapping[str, Any]) -> str:
@@ -90,21 +108,44 @@ def _check(content: Mapping[str, Any]) -> Text:
     if reference is None:
         return Text("impossible: there are no reference events", style="yellow")
     runtime = f"ONNX Runtime {content['onnxruntime']}"
-    if reference["problem"] is not None:
+    if reference["events"] is None:
         return Text(f"failed with {runtime}", style="bold red")
     events = f"{reference['events']} reference events"
-    difference = "NaN" if reference["difference"] is None else f"{reference['difference']:.1g}"
     if reference["agrees"]:
-        return Text(f"{runtime} gives the scores of all {events} again, to {difference}", style="green")
-    return Text(f"{runtime} gives other scores for {events}: they differ by {difference}", style="bold red")
+        return Text(
+            f"{runtime} gives the scores of all {events} again, to {reference['difference']:.1g}",
+            style="green",
+        )
+    return Text(f"{runtime} gives other scores for {events}", style="bold red")
 
 
-def _show_columns(page: Page, columns: Sequence[Mapping[str, Any]]) -> None:
-    rows = [
-        (one["name"], one["dtype"], f"selection {one['selection']}" if one["selection"] else "NanoAOD branch")
-        for one in columns
-    ]
-    page.table("What it reads", [Column("column"), Column("type"), Column("from", "rest")], rows)
+def _show_columns(page: Page, content: Mapping[str, Any]) -> None:
+    columns = [Column("column"), Column("type"), Column("from", "rest")]
+    level = "object" if content["level"] == "object" else "event"
+    groups = [(None, f"What it reads of each {level}")]
+    groups += [(it["name"], f"What it reads of {_objects(it)}") for it in content["collections"]]
+    for collection, title in groups:
+        rows = [
+            (one["name"], one["dtype"], _source(one))
+            for one in content["columns"]
+            if one["collection"] == collection
+        ]
+        if rows:
+            page.table(title, columns, rows)
+
+
+def _objects(collection: Mapping[str, Any]) -> str:
+    order = collection["order"]
+    name, field = collection["name"], (order or "").lstrip("-")
+    way = "largest" if (order or "").startswith("-") else "smallest"
+    of = f"the {way} {name}_{field} first" if order else "in the file's order"
+    return f"up to {collection['max']} objects of {name}, {of}"
+
+
+def _source(column: Mapping[str, Any]) -> str:
+    if column["source"] == "selection":
+        return f"selection {column['selection']}"
+    return "parameter: you give it" if column["source"] == "parameter" else "NanoAOD branch"
 
 
 def _show_tensors(page: Page, content: Mapping[str, Any]) -> None:

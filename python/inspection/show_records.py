@@ -7,7 +7,7 @@ from typing import Any
 
 from MLTools.NanoML.inspection.page import Column, Page, amount, count, share
 
-__all__ = ["kind_of_events", "only_file", "show_cutflow", "show_files", "sum_of_weights"]
+__all__ = ["criteria_facts", "kind_of_events", "only_file", "show_cutflow", "show_files", "sum_of_weights"]
 
 _FILES_SHOWN = 8
 
@@ -20,6 +20,18 @@ def kind_of_events(is_data: bool | None) -> str:
 def sum_of_weights(content: Mapping[str, Any]) -> str:
     """The sum, and where it comes from; `content` is of a ROOT file, or books."""
     return f"{amount(content['sum_of_weights'])} by {', '.join(content['sum_of_weights_sources'])}"
+
+
+def criteria_facts(criteria: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What decided beside the selection which events and branches a skim has; a fact is None where nothing did."""
+    certified = criteria["certified"]
+    return [
+        ("certified by", certified and f"{certified['file']} (SHA-256 {certified['sha256'][:8]})"),
+        ("cut", criteria["cut"] or None),
+        ("modules", ", ".join(criteria["modules"]) or None),
+        ("code", criteria["code"] or None),
+        ("branches kept", ", ".join(criteria["keep"]) or None),
+    ]
 
 
 def only_file(books: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from MLTools.NanoML.inspection.branches import COUNTERS, SINGLE, matching_branches
 from MLTools.NanoML.inspection.page import Column, Page, count, file_size, kinematics_first, plural
 from MLTools.NanoML.inspection.show_records import (
+    criteria_facts,
     kind_of_events,
     only_file,
     show_cutflow,
@@ -129,6 +130,7 @@ def _record_facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("made from", only_file(record["books"])),
         ("selection", record["selection"]),
+        *criteria_facts(record["criteria"]),
         ("model", model["name"] if model else None),
         ("SHA-256", model["sha256"] if model else None),
         ("not copied", ", ".join(record["not_copied"]) or None),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from MLTools.NanoML.books import Books, FileBooks, Provenance, books_of
+from MLTools.NanoML.books import Books, Criteria, FileBooks, Provenance, books_of
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.progress import say
 from MLTools.NanoML.rootfile import PROVENANCE
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.selection import Selection, source_files
+from MLTools.NanoML.task import code_hash
 
 __all__ = ["write_record"]
 
@@ -38,6 +39,9 @@ def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tre
             for evaluation in evaluations
             for name, made in evaluation.made.items()
         },
+        criteria=Criteria(
+            code=code_hash({path for selection in selections for path in source_files(selection)})
+        ),
     )
     import ROOT
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import Any
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, cast
 
 import awkward as ak
 import numpy as np
@@ -49,9 +50,9 @@ class Source:
             file.close()
 
     @property
-    def branches(self) -> dict[str, Branch]:
+    def branches(self) -> Mapping[str, Branch]:
         """The branches of the file and its friends; of a name that several have, the file's."""
-        return {name: file.branches[name] for name, file in self._owner.items()}
+        return ChainMap(*(cast("MutableMapping[str, Branch]", file.branches) for file in self._files))
 
     def entry(self, event: Any) -> int:
         """Number of an event in the file. nanoAOD-tools counts along the entry list, where there is one."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from ML_processing.evaluate import evaluate
 from ML_processing.train import train
 from MLTools.NanoML.config import Train
 from MLTools.NanoML.hdf5 import EVENTS, METADATA
+from MLTools.NanoML.padding import Jagged, Places
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton
 
 FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+FIELDS = ["pt", "eta", "phi", "mass", "charge"]
+MOST = 3  # leptons of a kind in an event
 CLASSES = ["signal", "WZ", "ZG"]
 PROCESSES = {
     "WprimeToWZToLNuLL_M600": ("signal", 0.0921),
@@ -44,9 +48,15 @@ def events(
     return rows
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> None:
+    """These networks are too small to gain from more."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def write() -> Writer:
-    """Write an HDF5 file as the conversion does."""
+    """Write an HDF5 file as the conversion does; collections are rows with the field `valid`, sorted by pt."""
 
     def write(
         path: Path,
@@ -54,8 +64,11 @@ def write() -> Writer:
         classes: Sequence[str] = CLASSES,
         class_: str | None = None,
         selection: str | None = None,
+        objects: dict[str, NDArray[Any]] | None = None,
+        parameter: str | None = None,
         **options: Any,
     ) -> Path:
+        objects = objects or {}
         names = [
             name
             for name in rows.dtype.names or ()
@@ -78,16 +91,32 @@ def write() -> Writer:
                     "name": name,
                     "dtype": rows.dtype[name].name,
                     "title": name,
-                    "source": "selection" if selection and name in Trilepton.columns else "branch",
+                    "source": "parameter"
+                    if name == parameter
+                    else "selection"
+                    if selection and name in Trilepton.columns
+                    else "branch",
                 }
                 for name in names
             ],
-            "objects": {},
+            "objects": {
+                name: {
+                    "max": members.shape[1],
+                    "order": "-pt",
+                    "fields": [
+                        {"name": it, "dtype": members.dtype[it].name, "title": it, "source": "branch"}
+                        for it in members.dtype.names or ()
+                        if it != "valid"
+                    ],
+                }
+                for name, members in objects.items()
+            },
             "selection": selection,
             "datasets": [{**dataset, "is_data": False, "books": books}],
         }
         with h5py.File(path, "w") as file:
-            file.create_dataset(EVENTS, data=rows, chunks=True, **options)
+            for name, content in {EVENTS: rows, **objects}.items():
+                file.create_dataset(name, data=content, chunks=True, **options)
             file[METADATA] = json.dumps(metadata)
         return path
 
@@ -98,24 +127,40 @@ def write() -> Writer:
 def files(sample: Path, tmp_path_factory: pytest.TempPathFactory, write: Writer) -> list[Path]:
     """The example's simulation after its selection: three classes, seven features, about 1500 events."""
     directory = tmp_path_factory.mktemp("hdf5")
-    paths = []
+    return [
+        write(directory / f"{name}.h5", rows, class_=class_, selection=SELECTION)
+        for name, class_, rows, _ in _selected_processes(sample)
+    ]
+
+
+@pytest.fixture(scope="session")
+def object_files(sample: Path, tmp_path_factory: pytest.TempPathFactory, write: Writer) -> list[Path]:
+    """The same with the electrons and muons of each event."""
+    directory = tmp_path_factory.mktemp("objects")
+    return [
+        write(directory / f"{name}.h5", rows, class_=class_, selection=SELECTION, objects=objects)
+        for name, class_, rows, objects in _selected_processes(sample)
+    ]
+
+
+def _selected_processes(sample: Path) -> Iterator[tuple[str, str, NDArray[Any], dict[str, NDArray[Any]]]]:
     for name, (class_, cross_section) in PROCESSES.items():
         sources = sorted((sample / name).glob("*.root"))
         if not sources:
             pytest.skip(f"no simulation in {sample / name}")
-        columns, entries = _selected(sources)
+        columns, objects, entries = _selected(sources)
         weight = cross_section * 1000 * 59.8 / entries
-        rows = events(columns, CLASSES.index(class_), weight)
-        selection = "MLTools.NanoML.trilepton:Trilepton"
-        paths.append(write(directory / f"{name}.h5", rows, class_=class_, selection=selection))
-    return paths
+        yield name, class_, events(columns, CLASSES.index(class_), weight), objects
 
 
-def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], int]:
-    """Features of the events that pass the example's selection, and how many events there were."""
+def _selected(
+    sources: Sequence[Path],
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], int]:
+    """Features and leptons of the events that pass the example's selection, and how many events there were."""
     selection, entries = Trilepton(), 0
     ids = ["run", "luminosityBlock", "event"]
     parts: list[dict[str, NDArray[Any]]] = []
+    leptons: dict[str, list[NDArray[Any]]] = {"Electron": [], "Muon": []}
     for source in sources:
         with RootFile(source) as file:
             names = selection.resolve(list(file.branches), file.path)
@@ -127,9 +172,27 @@ def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], int]:
                 {name: arrays[name] for name in names}, collections, np.ones(file.entries)
             )
             entries += file.entries
+            for name, members in leptons.items():
+                found_here = file.read([f"{name}_{field}" for field in FIELDS])
+                flat = {field: found_here[f"{name}_{field}"] for field in FIELDS}
+                members.append(_padded(flat, found.rows))
         of_input = {name: np.asarray(arrays[name])[found.rows] for name in [*ids, "MET_pt"]}
         parts.append({name: {**found.columns, **of_input}[name] for name in [*ids, *FEATURES]})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, entries
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return columns, {name: np.concatenate(members) for name, members in leptons.items()}, entries
+
+
+def _padded(fields: dict[str, Any], rows: NDArray[Any]) -> NDArray[Any]:
+    lists = {name: Jagged.of(values[rows]) for name, values in fields.items()}
+    key = lists["pt"]
+    places = Places.of(key.counts, MOST, key.values, descending=True)
+    members = np.zeros(
+        places.shape, [("valid", "?"), *((name, it.values.dtype) for name, it in lists.items())]
+    )
+    members["valid"] = places.spread(np.ones(len(places.target), bool))
+    for name, it in lists.items():
+        members[name] = places.spread(places.picked(it.values))
+    return members
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +206,8 @@ def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     """Its evaluation, with the report in the directory of the training."""
+    from ML_processing.evaluate import evaluate
+
     return evaluate(run, files, run)
 
 
@@ -150,7 +215,14 @@ def measured(run: Path, files: list[Path]) -> dict[str, Any]:
 def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
     """Write 600 events of two classes that a line tells apart well, but not perfectly."""
 
-    def toy(name: str = "toy.h5", count: int = 600, negative: float = 0.0, **changes: Any) -> Path:
+    def toy(
+        name: str = "toy.h5",
+        count: int = 600,
+        negative: float = 0.0,
+        objects: dict[str, NDArray[Any]] | None = None,
+        parameter: str | None = None,
+        **changes: Any,
+    ) -> Path:
         random = np.random.default_rng(1)
         label = np.arange(count) % 2
         columns = {
@@ -159,7 +231,7 @@ def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
         }
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
         rows = events({**columns, **changes}, label, weight)
-        return write(tmp_path / name, rows, classes=["signal", "other"])
+        return write(tmp_path / name, rows, classes=["signal", "other"], objects=objects, parameter=parameter)
 
     return toy
 
@@ -167,4 +239,5 @@ def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
 @pytest.fixture
 def quick() -> Train:
     """Settings for a training of a fraction of a second."""
-    return Train(hidden=[8], dropout=0.1, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu")
+    options = {"hidden": [8], "dropout": 0.1}
+    return Train(options=options, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu")

@@ -11,12 +11,24 @@ import pytest
 from numpy.typing import NDArray
 
 from ML_processing import data
-from ML_processing.data import read
+from ML_processing.data import Data
+from ML_processing.data import read as read_with
+from ML_processing.survey import Survey
+from ML_processing.table import Table
+from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.hdf5 import read_metadata
 
 Toy = Callable[..., Path]
+
+
+def read(files: list[Path], **settings: Any) -> Table:
+    return read_with(files, Train(**settings))
+
+
+def survey_of(files: list[Path], **settings: Any) -> Survey:
+    return Data.open(files, Train(**settings)).sample(100, 5)[1]
 
 
 def rows_of(path: Path) -> NDArray[Any]:
@@ -61,7 +73,7 @@ def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_
     assert np.array_equal(together.weights, apart.weights[order])
     assert np.array_equal(together.folds(5), apart.folds(5)[order])
     assert together.datasets == apart.datasets
-    assert together.notes == apart.notes
+    assert survey_of([tmp_path / "all.h5"]).notes() == survey_of(files).notes()
 
 
 def test_refuses_files_that_have_the_same_events(toy: Toy) -> None:
@@ -78,9 +90,12 @@ def test_refuses_files_that_have_the_same_events(toy: Toy) -> None:
 
 
 def test_reads_in_pieces(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = read(files).sha256()
-    monkeypatch.setattr(data, "_ROWS", 100)
-    assert read(files).sha256() == whole
+    whole = read(files)
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 100)
+    assert Data.open(files, Train()).blocks == 15
+    pieces = read(files)
+    order = np.lexsort(pieces.identifiers), np.lexsort(whole.identifiers)
+    assert pieces[order[0]].sha256() == whole[order[1]].sha256()
 
 
 def test_hash_is_of_the_content(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
@@ -98,7 +113,7 @@ def test_other_types_of_numbers(toy: Toy) -> None:
     path = toy(
         count=600, flag=np.arange(600) % 3 == 0, big=np.full(600, 1e300), byte=np.arange(600, dtype="u1")
     )
-    with pytest.raises(NanoMLError, match=r'feature "big" is not a finite number in any event'):
+    with pytest.raises(NanoMLError, match=r'"big" is not a finite number in any event'):
         read([path])
     table = read([toy(flag=np.arange(600) % 3 == 0, byte=(np.arange(600) % 256).astype("u1"))])
     assert table.features[:4, 2].tolist() == [1, 0, 0, 1]
@@ -116,10 +131,9 @@ def test_leaves_out_events_without_a_class_and_empty_files(toy: Toy) -> None:
 
 def test_notes_on_features(toy: Toy) -> None:
     gap = np.where(np.arange(600) < 3, np.nan, np.arange(600)).astype("f4")
-    table = read([toy(gap=gap, fixed=np.full(600, 4, "i4"))])
-    assert table.notes == [
+    assert survey_of([toy(gap=gap, fixed=np.full(600, 4, "i4"))]).notes() == [
         "Feature gap is not a finite number in 3 of 600 events (0.5 %): these count as missing and take the median.",
-        "Feature fixed has the same value, 4, in every event: it cannot help.",
+        "Feature fixed has the same value, 4, everywhere: it cannot help.",
     ]
 
 
@@ -157,9 +171,121 @@ def test_one_class(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None
 def test_no_feature(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
     rows = rows_of(toy())[["run", "luminosityBlock", "event", "label", "weight"]]
     with pytest.raises(
-        NanoMLError, match=r"bare.h5: has no event-level feature. Name some in `convert.features`"
+        NanoMLError,
+        match=r"bare.h5: has no event-level feature and no collection to train on. Name some in `convert.features`",
     ):
         read([write(tmp_path / "bare.h5", rows, classes=["signal", "other"])])
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch, files: list[Path], events: int) -> list[Table]:
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", events)
+    return list(Data.open(files, Train()).tables())
+
+
+def test_blocks_take_their_share_of_every_file(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [toy(f"{i}.h5", count=count, run=np.full(count, i)) for i, count in enumerate((1000, 0, 300, 7))]
+    blocks = in_blocks(monkeypatch, files, 100)
+    assert len(blocks) == 14
+    for block in blocks:
+        found = np.bincount(block.identifiers[0], minlength=4)
+        assert found[0] in (71, 72)
+        assert found[2] in (21, 22)
+        assert found[3] in (0, 1)
+    rows = Table.join(blocks)
+    for i, count in enumerate((1000, 0, 300, 7)):
+        assert rows.identifiers[2][rows.identifiers[0] == i].tolist() == list(range(count))
+
+
+def test_many_files_of_few_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [toy(f"{i}.h5", count=1, run=np.full(1, i)) for i in range(10)]
+    blocks = in_blocks(monkeypatch, files, 2)
+    assert len(blocks) == 5  # of which some have no event
+    assert sorted(Table.join(blocks).identifiers[0].tolist()) == list(range(10))
+
+
+def test_large_rows_make_small_blocks(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_BLOCK_BYTES", 1000)
+    members = np.zeros((600, 10), [("valid", "?"), ("pt", "f4")])
+    assert (
+        Data.open([toy(objects={"Jet": members})], Train()).blocks == 50
+    )  # 50 bytes of 10 jets and 32 of the rest
+
+
+def test_events_that_do_not_fit_into_memory(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 20_000)
+    path = toy(count=60_000)
+    whole, _ = Data.open([path], Train()).sample(1000, 5)
+    some, survey = Data.open([path], Train()).sample(1, 5)
+    assert len(whole) == survey.counts.sum() == 60_000
+    assert 0.4e6 < some.nbytes <= 1e6 < whole.nbytes
+    assert np.bincount(some.folds(5)) / len(some) == pytest.approx([0.2] * 5, abs=0.02)
+    assert np.bincount(some.labels) / len(some) == pytest.approx([0.5] * 2, abs=0.02)
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 1000)
+    again, _ = Data.open([path], Train(features=["y"]), everything=True).sample(1, 5)
+    assert np.isin(some.identifiers[2], again.identifiers[2]).all()  # which are smaller, but no others
+    assert np.array_equal(whole.features[some.identifiers[2]], some.features)
+
+
+def test_all_columns_take_no_events_away(toy: Toy) -> None:
+    path = toy(count=60_000)
+    few, _ = Data.open([path], Train(features=["y"])).sample(1, 5)
+    same, _ = Data.open([path], Train(features=["y"]), everything=True).sample(1, 5)
+    assert list(few.extras) == []
+    assert list(same.extras) == ["x"]
+    assert np.array_equal(few.identifiers[2], same.identifiers[2])
+
+
+def test_damaged_file(toy: Toy) -> None:
+    path = toy(count=20_000)
+    opened = Data.open([path], Train())
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.truncate(size // 2)
+    with pytest.raises(NanoMLError, match=r"toy.h5: .*(truncated|cannot be read)"):
+        opened.block(0)
+
+
+def test_collections(object_files: list[Path]) -> None:
+    table = read(object_files)
+    assert table.shape.tensors == ["features", "Electron", "Electron_mask", "Muon", "Muon_mask"]
+    values, mask = table.objects["Electron"]
+    with h5py.File(object_files[0]) as file:
+        members = file["Electron"][:]
+    assert np.array_equal(values[: len(members), :, 0], members["pt"])
+    assert np.array_equal(mask[: len(members)], members["valid"])
+    assert values.dtype == np.float32
+    assert not values[~mask].any()
+    assert (mask.sum(axis=1) + table.objects["Muon"][1].sum(axis=1) >= 3).all()
+
+
+def test_padding_is_zero_whatever_the_file_has(toy: Toy) -> None:
+    members = np.zeros((600, 2), [("valid", "?"), ("pt", "f4")])
+    members["pt"] = np.nan
+    members["valid"][:, 0] = True
+    members["pt"][:, 0] = 5
+    values, _ = read([toy(objects={"Jet": members})]).objects["Jet"]
+    assert values[0].tolist() == [[5], [0]]
+
+
+def test_collection_without_a_value(toy: Toy) -> None:
+    members = np.zeros((600, 2), [("valid", "?"), ("pt", "f4"), ("mass", "f4")])
+    members["mass"] = np.nan
+    members["valid"][:, 0] = True
+    with pytest.raises(NanoMLError, match=r'"Jet_mass" is not a finite number in any event'):
+        read([toy(objects={"Jet": members})])
+
+
+def test_collection_without_an_object(toy: Toy) -> None:
+    members = np.zeros((600, 2), [("valid", "?"), ("pt", "f4")])
+    assert not read([toy(objects={"Jet": members})]).objects["Jet"][1].any()
+
+
+def test_collection_with_other_rows(toy: Toy) -> None:
+    members = np.zeros((599, 2), [("valid", "?"), ("pt", "f4")])
+    with pytest.raises(NanoMLError, match=r"toy.h5: `Jet` has 599 rows for 600 events"):
+        read([toy(objects={"Jet": members})])
 
 
 def test_files_that_disagree(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:

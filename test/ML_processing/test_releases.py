@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from ML_processing.releases import IR, OPSET, Target, _known, target
+from ML_processing.releases import IR, OPSET, Target, target
 from MLTools.NanoML.errors import ConfigError
 
 
 @pytest.mark.parametrize(
     ("cmssw", "onnxruntime", "opset", "ir"),
     [
+        ("CMSSW_10_6_30", "1.3.0", 12, 7),
+        ("CMSSW_11_0_X", "1.0.0", 11, 6),
+        ("CMSSW_11_2_5", "1.3.0", 12, 7),
+        ("CMSSW_12_3_0", "1.7.2", 13, 7),
         ("CMSSW_12_4_0", "1.10.0", 15, 8),
         ("CMSSW_13_0_X", "1.10.0", 15, 8),
         ("CMSSW_13_3_0", "1.14.1", 18, 8),
@@ -23,18 +27,37 @@ from MLTools.NanoML.errors import ConfigError
 )
 def test_table(cmssw: str, onnxruntime: str | None, opset: int, ir: int) -> None:
     assert target(cmssw) == Target(cmssw, onnxruntime, opset, ir)
+    assert target(cmssw).name == (f"{cmssw} (ONNX Runtime {onnxruntime})" if onnxruntime else cmssw)
 
 
-def test_what_is_written_loads_everywhere() -> None:
-    assert all(entry["opset"] >= OPSET and entry["ir"] >= IR for entry in _known())
-    assert target(None) == Target(None, None, OPSET, IR)
+def test_what_is_usual_loads_from_12_4_on() -> None:
+    assert target() == Target(None, None, OPSET, IR)
+    for cmssw in ("CMSSW_12_4_X", "CMSSW_13_3_X", "CMSSW_16_0_X", "CMSSW_20_1_X"):
+        assert target(cmssw).opset >= OPSET
+        assert target(cmssw).ir >= IR
 
 
 @pytest.mark.parametrize(
-    "cmssw", ["CMSSW_10_6_X", "CMSSW_12_3_0", "CMSSW_17_0_X", "CMSSW_21_0_X", "CMSSW_new"]
+    ("version", "opset", "ir"), [("1.17.1", 20, 9), ("1.16.3", 19, 9), ("1.3", 12, 7), ("1.99.0", 26, 13)]
 )
+def test_a_runtime(version: str, opset: int, ir: int) -> None:
+    assert target(onnxruntime=version) == Target(None, version, opset, ir)
+
+
+@pytest.mark.parametrize("cmssw", ["CMSSW_10_2_X", "CMSSW_17_0_X", "CMSSW_21_0_X", "CMSSW_new"])
 def test_not_known(cmssw: str) -> None:
     with pytest.raises(
         ConfigError, match=f"export.cmssw: which ONNX Runtime {cmssw} has is not known here. Known are"
     ):
         target(cmssw)
+
+
+@pytest.mark.parametrize("version", ["0.5.0", "new", "1"])
+def test_a_runtime_that_is_not_known(version: str) -> None:
+    with pytest.raises(ConfigError, match=f"ONNX Runtime {version}: is no version that is known here"):
+        target(onnxruntime=version)
+
+
+def test_one_target() -> None:
+    with pytest.raises(ConfigError, match="name one of them"):
+        target("CMSSW_14_0_X", "1.17.1")

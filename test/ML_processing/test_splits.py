@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ML_processing.data import read
-from ML_processing.splits import class_factors, make_splits, signal_index, split_count
+from ML_processing.data import Data, read
+from ML_processing.splits import class_factors, factors_of_split, make_splits, signal_index, split_count
+from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 
 @pytest.mark.parametrize("folds", [3, 5, 8])
 def test_no_event_is_used_twice(files: list[Path], folds: int) -> None:
-    table = read(files)
+    table = read(files, Train())
     splits = make_splits(table, folds)
     assert [split.fold for split in splits] == list(range(folds))
     fold = table.folds(folds)
@@ -27,7 +28,7 @@ def test_no_event_is_used_twice(files: list[Path], folds: int) -> None:
 
 
 def test_single_network(files: list[Path]) -> None:
-    table = read(files)
+    table = read(files, Train())
     (only,) = make_splits(table, 1)
     assert np.array_equal(only.test, make_splits(table, 5)[0].test)
     assert split_count(1) == (5, 1)
@@ -39,12 +40,23 @@ def test_two_folds_leave_nothing_to_train_on() -> None:
 
 
 def test_too_few_events(toy: Callable[..., Path]) -> None:
+    def factors(path: Path, folds: int) -> None:
+        factors_of_split(Data.open([path], Train()).sample(100, folds)[1], 0)
+
     with pytest.raises(
         NanoMLError, match=r'class "signal" has no event in the training part of fold 0: 4 events are'
     ):
-        make_splits(read([toy(count=4, event=np.array([9, 2, 1, 3]))]), 3)
+        factors(toy(count=4, event=np.array([9, 2, 1, 3])), 3)
     with pytest.raises(NanoMLError, match="has no event to validate with"):
-        make_splits(read([toy(count=4)]), 100)
+        factors(toy(count=4), 100)
+
+
+def test_factors_of_counts_are_those_of_events(toy: Callable[..., Path]) -> None:
+    data = Data.open([toy(negative=0.2)], Train())
+    table, survey = data.sample(100, 5)
+    training = make_splits(table, 5)[2].training
+    expected = class_factors(table.labels[training], table.weights[training], table.classes)
+    assert factors_of_split(survey, 2) == pytest.approx(expected)
 
 
 def test_classes_weigh_the_same() -> None:

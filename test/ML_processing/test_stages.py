@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from ML_processing.stages import stages
 from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.task import Task
 
 CONFIG = """
 datasets:
@@ -32,3 +35,45 @@ def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
     assert list(found["train"].tasks[0].inputs) == expected
     for name in ("evaluate", "export"):
         assert list(found[name].tasks[0].inputs[1:]) == expected
+
+
+def changed(tmp_path: Path, train: str) -> Task:
+    (tmp_path / "a.yaml").write_text(CONFIG.replace("SHUFFLE", "").replace("train:", f"train: {{{train}}}"))
+    return stages(load(tmp_path / "a.yaml"))["train"].tasks[0]
+
+
+@pytest.mark.parametrize("model", ["net.py:Net", "net:Net", "~/net.py:Net"])
+def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "net.py").write_text("class Net: ...")
+    task = changed(tmp_path, f"model: '{model}'")
+    assert isinstance(task.work, functools.partial)
+    assert task.work.args[1].model == f"{tmp_path}/net.py:Net"
+    assert task.settings["model"] == model
+    (tmp_path / "net.py").write_text("class Net: pass")
+    assert changed(tmp_path, f"model: '{model}'").settings["model_source"] != task.settings["model_source"]
+
+
+def test_a_model_of_a_package_on_the_import_path(tmp_path: Path) -> None:
+    task = changed(tmp_path, "model: ML_processing.inputs:Inputs")
+    assert isinstance(task.work, functools.partial)
+    assert task.work.args[1].model == "ML_processing.inputs:Inputs"
+    assert "model_source" in task.settings
+    assert "model_source" not in changed(tmp_path, "model: mlp").settings
+
+
+@pytest.mark.parametrize("model", ["net.py:Net", "no_such_module:Net", "no.such.module:Net"])
+def test_a_model_that_is_not_there(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ConfigError, match=r"a.yaml:9: train.model: .*: there is no .*"):
+        changed(tmp_path, f"model: '{model}'")
+
+
+def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
+    here = changed(tmp_path, "epochs: 3")
+    assert (
+        changed(tmp_path, "epochs: 3, device: cpu, workers: 2, tracking: tensorboard").settings
+        == here.settings
+    )
+    assert changed(tmp_path, "epochs: 3, precision: bfloat16").settings != here.settings

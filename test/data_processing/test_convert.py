@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import h5py
 import numpy as np
 import pytest
@@ -255,3 +256,41 @@ def test_blocks_may_be_as_small_as_the_memory(tmp_path: Path, skims: list[str]) 
     with h5py.File(tmp_path / "1.h5") as small, h5py.File(tmp_path / "100.h5") as large:
         for name in ("events", "Jet"):
             assert (small[name][:] == large[name][:]).all()
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("order", ["x", "-x"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1, NAN, -np.inf, 3, 1, np.inf, NAN, -0.0, 0.0, 3], np.float32),
+        np.array([1, 2**64 - 1, 0, 2**63, 1, 0, 2**64 - 2], np.uint64),
+        np.array([1, -(2**63), 2**63 - 1, 0, -1, 1, -(2**63) + 1], np.int64),
+        np.array([2, 255, 0, 2, 255], np.uint8),
+        np.array([False, True, True, False]),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_objects_are_sorted_as_documented(tmp_path: Path, values: Any, order: str) -> None:
+    both, numbers = np.concatenate([values, values[::-1]]), np.arange(len(values), dtype=np.int32)
+    fields = {"x": both, "at": np.concatenate([numbers, numbers])}
+    objects = ak.zip({name: ak.unflatten(field, [len(values)] * 2) for name, field in fields.items()})
+    with uproot.recreate(tmp_path / "a.root") as file:
+        tree = {"run": "u4", "luminosityBlock": "u4", "event": "u8", "genWeight": "f4"}
+        file.mktree(
+            "Events",
+            {**tree, "Thing": ak.type(objects).content},
+            field_name=lambda outer, inner: f"{outer}_{inner}",
+        ).extend({**{name: np.ones(2, kind) for name, kind in tree.items()}, "Thing": objects})
+    job = ConvertJob(
+        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Thing": Objects((), len(values), order)}
+    )
+    convert_files(job)
+    with h5py.File(tmp_path / "a.h5") as file:
+        found = file["Thing"]["at"]
+    for event, keys in enumerate((values.tolist(), values[::-1].tolist())):
+        numbers = [at for at, key in enumerate(keys) if key == key]
+        expected = sorted(numbers, key=lambda at: -keys[at] if order == "-x" else keys[at])
+        assert found[event].tolist() == expected + [at for at, key in enumerate(keys) if key != key]

@@ -40,6 +40,7 @@ READ = (
     "HLT_Mu50",
     "HLT_IsoMu24",
 )
+NEW = "event < 1000000000000"  # passed by all events of the example, and by none of `empty`
 COLLECTIONS = {"Muon_pt": "Muon", "Muon_charge": "Muon", "Muon_highPtId": "Muon", "Jet_pt": "Jet"}
 Arrays = dict[str, Any]
 
@@ -107,9 +108,9 @@ def empty(parts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("empty")
     with uproot.open(parts[0]) as file:
         events = file["Events"].arrays([*READ, "genWeight"], how=dict)
-    events["event"] = events["event"] + 1_000_000
+    events["event"] = events["event"] + 1_000_000_000_000
     source = write(directory / "source.root", events)
-    skim_file(SkimJob(str(source), directory / "empty.root", cut="0", keep=("*",)))
+    skim_file(SkimJob(str(source), directory / "empty.root", cut=NEW, keep=("*",)))
     return directory / "empty.root"
 
 
@@ -143,9 +144,10 @@ def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
     parts: list[Path], tmp_path: Path
 ) -> None:
     skims, books = [], []
-    for n, part in enumerate(parts):
+    dropped = [event for n in (0, 7, 8, 23) for event in values(parts[n])["event"]]
+    cut = " && ".join(["nMuon >= 1 && MET_pt > 20", *(f"event != {event}" for event in dropped)])
+    for part in parts:
         output = tmp_path / "skims" / part.name
-        cut = "0" if n in (0, 7, 8, 23) else "nMuon >= 1 && MET_pt > 20"
         books += Books.from_dict(skim_file(SkimJob(str(part), output, cut=cut, keep=("*",)))).files
         skims.append(output)
     expected = Books(books)
@@ -173,9 +175,11 @@ def test_a_file_without_events_counts_wherever_it_stands(
 ) -> None:
     second = tmp_path / "second.root"
     shutil.copy(empty.with_name("source.root"), tmp_path / "source.root")
-    skim_file(SkimJob(str(tmp_path / "source.root"), second, cut="0", keep=("*",)))
+    whole = [tmp_path / "0.root", tmp_path / "1.root"]
+    for source, output in ((tmp_path / "source.root", second), *zip(parts, whole)):
+        skim_file(SkimJob(str(source), output, cut=NEW, keep=("*",)))
     taken = iter([empty, second])
-    paths = [next(taken) if each == "E" else parts[int(each)] for each in order]
+    paths = [next(taken) if each == "E" else whole[int(each)] for each in order]
     found = merged(paths, tmp_path / "all.root")
     assert found["entries"] == 25 * (len(order) - order.count("E"))
     assert found["sum_of_weights"] == pytest.approx(sum(sum_of_weights(path) for path in paths), rel=1e-14)
@@ -405,12 +409,12 @@ def test_versions_of_nanoaod_are_merged_in_what_they_have_in_common(
 def test_the_same_events_never_count_twice(parts: list[Path], tmp_path: Path) -> None:
     with pytest.raises(NanoMLError, match="would count twice"):
         merged([parts[0], parts[0]], tmp_path / "all.root")
-    skims = [tmp_path / "one.root", tmp_path / "two.root"]
-    for skim, cut in zip(skims, ("MET_pt > 20", "MET_pt <= 20")):
-        skim_file(SkimJob(str(parts[0]), skim, cut=cut, keep=("*",)))
+    skims = [tmp_path / "one.root", tmp_path / "two.root", tmp_path / "three.root"]
+    for source, skim in zip((parts[0], parts[0], parts[1]), skims):
+        skim_file(SkimJob(str(source), skim, cut="MET_pt > 20", keep=("*",)))
     with pytest.raises(NanoMLError, match=rf"two.root: was made from {parts[0]}, as .*one.root was"):
         merged(skims, tmp_path / "all.root")
-    merged([skims[0], parts[1]], tmp_path / "some.root")
+    merged([skims[0], skims[2]], tmp_path / "some.root")
     with pytest.raises(NanoMLError, match=r"some.root: was made from .*00.root"):
         merged([skims[1], tmp_path / "some.root"], tmp_path / "all.root")
     assert not (tmp_path / "all.root").exists()
@@ -428,7 +432,7 @@ def test_files_that_do_not_belong_together_are_refused(
     )
     cases = [
         ([parts[0], data], r"data.root: is data, but .*00.root is simulation. Merge them apart."),
-        ([parts[0], trilepton], r"trilepton.root: was selected by .*Trilepton, but .*00.root by nothing"),
+        ([parts[0], trilepton], r"trilepton.root: was selected by .*Trilepton, but .*00.root was selected by nothing"),
         ([parts[0], write(tmp_path / "x.root", sample_events(sample, 0, 5), runs={})],
          "x.root: has no tree Runs, but .*00.root has it: weights would be lost"),
     ]  # fmt: skip
@@ -436,6 +440,80 @@ def test_files_that_do_not_belong_together_are_refused(
         for settings in ({}, {"fill": True}, {"common": True}):
             with pytest.raises(NanoMLError, match=message):
                 merged(paths, tmp_path / "all.root", **settings)
+
+
+@pytest.fixture
+def data(sample: Path, tmp_path: Path) -> list[Path]:
+    """Two files of events of the example as if they were data."""
+    paths = []
+    for n in range(2):
+        events = sample_events(sample, n * 40, n * 40 + 40)
+        del events["genWeight"]
+        paths.append(write(tmp_path / f"data{n}.root", events, runs={"run": [1]}))
+    return paths
+
+
+EVEN = """
+import awkward as ak
+from MLTools.NanoML.selection import Selection
+
+class Even(Selection):
+    branches = ("event",)
+
+    def select(self, events, cutflow):
+        return cutflow.cut("even", events.event % 2 == 0, events), {}
+
+class Odd(Even):
+    pass
+
+class Module:
+    def beginJob(self): pass
+    def endJob(self): pass
+    def beginFile(self, *_): pass
+    def endFile(self, *_): pass
+    def analyze(self, event): return event.nMuon >= 1
+
+module = lambda: Module()
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "message"),
+    [
+        ({"cut": "nMuon >= 1"}, {"cut": "nMuon>=2"}, "selected by the cut nMuon>=2, but .*0.root was selected by the cut nMuon >= 1"),
+        ({"cut": "nMuon >= 1"}, {"cut": "nMuon>=1"}, None),
+        ({"selection": "even.py:Even"}, {"selection": "even.py:Even", "cut": "1"}, "selected by the cut 1, but .*0.root was selected without a cut"),
+        ({"selection": "even.py:Even"}, {"selection": "even.py:Odd"}, "selected by even.py:Odd, but .* was selected by even.py:Even"),
+        ({"selection": "even.py:Even"}, {"selection": "./copy/even.py:Even"}, None),
+        ({"selection": "even.py:Even"}, {"selection": "changed/even.py:Even"}, "selected by changed/even.py:Even"),
+        ({"modules": ("even.py:module",)}, {"cut": "1"}, "selected without modules, but .* was selected by the modules even.py:module"),
+        ({"modules": ("even.py:module",)}, {"modules": ("copy/even.py:module",)}, None),
+        ({"certified": "a.json"}, {"certified": "b.json"}, "certified by b.json [0-9a-f]{8}, but .*0.root was certified by a.json"),
+        ({"certified": "a.json"}, {"certified": "same.json"}, None),
+        ({"cut": "1", "keep": ("nMuon", "*")}, {"cut": "1"}, None),
+    ],
+)  # fmt: skip
+def test_skims_that_something_else_selected_are_refused(
+    data: list[Path], tmp_path: Path, one: dict[str, Any], two: dict[str, Any], message: str | None
+) -> None:
+    for name, code in (("even", EVEN), ("copy/even", EVEN), ("changed/even", EVEN.replace("== 0", "== 1"))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(code)
+    for name, text in (
+        ("a", '{"1": [[1, 99999]]}'),
+        ("b", '{"1": [[1, 9]]}'),
+        ("same", '{"1":[[1,5],[6,99999]]}'),
+    ):
+        (tmp_path / f"{name}.json").write_text(text)
+    skims = [tmp_path / "skims" / path.name for path in data]
+    for source, skim, settings in zip(data, skims, (one, two)):
+        skim_file(SkimJob(str(source), skim, base=str(tmp_path), **{"keep": ("*",), **settings}))
+    if message is None:
+        merged(skims, tmp_path / "all.root")
+        assert record_of(tmp_path / "all.root").criteria == record_of(skims[0]).criteria
+        return
+    with pytest.raises(NanoMLError, match=rf"data1.root: was {message}.*Merge them apart"):
+        merged(skims, tmp_path / "all.root")
 
 
 def test_a_skim_that_was_changed_behind_its_record_is_refused(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def metadata() -> dict[str, Any]:
             "notes": ["3 events [have] NaN"],
             "metrics": {"auc": 0.91234567},
         },
-        "reference": {"events": EVENTS.tolist(), "scores": scores()},
+        "collection": None,
+        "parameter": None,
+        "reference": {"inputs": {"features": EVENTS.tolist()}, "outputs": scores()},
     }
 
 
@@ -146,6 +149,8 @@ def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
         "opset 15, IR 8, ai.onnx.ml 2, written by test 1",
         file_hash(path),
         "belongs to this file",
+        "every event, as branches trilepton_signal and so on",
+        "What it reads of each event",
         "gives the scores of all 2 reference events",
         f"selection {SELECTION}",
         "NanoAOD branch",
@@ -171,6 +176,52 @@ def test_a_model_of_one_network_for_every_release(tmp_path: Path) -> None:
     text = printed(inspect_file(write(tmp_path / "model.onnx", described)))
     assert "any CMSSW release" in text
     assert "one per fold" not in text
+
+
+def test_metadata_of_another_model(tmp_path: Path) -> None:
+    described = metadata()
+    described["inputs"][0]["columns"].append("MET_phi")
+    described["inputs"][0]["dtypes"].append("float32")
+    content = inspect_file(write(tmp_path / "model.onnx", described))
+    warning = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
+    assert content["warnings"][0].startswith(warning)
+
+
+def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
+    objects = {"Jet": (["eta"], 4, "-btag"), "Muon": (["pt", "eta"], 2, None)}
+    mass = {"column": "mass", "values": [600.0, 1000.0]}
+    content = inspect_file(linear_model(["MET_pt", "mass"], objects=objects, parameter=mass))
+    assert content["warnings"] == []
+    assert [(one["name"], one["collection"], one["source"]) for one in content["columns"]] == [
+        ("MET_pt", None, "branch"),
+        ("mass", None, "parameter"),
+        ("Jet_eta", "Jet", "branch"),
+        ("Muon_pt", "Muon", "branch"),
+        ("Muon_eta", "Muon", "branch"),
+    ]
+    text = printed(content)
+    for said in (
+        "What it reads of each event",
+        "up to 4 objects of Jet, the largest Jet_btag first",
+        "up to 2 objects of Muon, in the file's order",
+        "mass, trained at 600, 1000",
+        "parameter: you give it",
+        "N, Jets, 1",
+        "gives the scores of all 2 reference events",
+    ):
+        assert said in text
+
+
+def test_a_regression_of_objects(linear_model: Callable[..., Path]) -> None:
+    path = linear_model(["Jet_pt"], targets=["a", "b", "c"], level="object", collection="Jet")
+    text = printed(inspect_file(path))
+    for said in (
+        "every object of Jet, as branches Jet_linear_a and so on",
+        "targets a, b, c",
+        "What it reads of each object",
+        "values is their mean, fold_values has each",
+    ):
+        assert said in text
 
 
 @pytest.mark.parametrize(
@@ -200,12 +251,20 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, warning:
 @pytest.mark.parametrize(
     ("change", "said", "warning"),
     [
-        ({"scores": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "Do not use it with ONNX Runtime"),
-        ({"events": [[float("nan")] * 3] * 2}, "differ by NaN", "differ by NaN"),
-        ({"scores": [[0.5], [0.5]]}, "failed with", r"shape \(2, 2\), not \(2, 1\)"),
-        ({"events": [[1.0, 2.0]] * 2}, "failed with", r"shape \(2, 2\) for 3 columns"),
-        ({"events": ["x"]}, "failed with", "cannot be scored"),
-        ({"events": [], "scores": []}, "there are no reference events", "carries no reference events"),
+        ({"outputs": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "Do not use it with ONNX Runtime"),
+        ({"inputs": {"features": [[float("nan")] * 3] * 2}}, "gives other scores", "number 0 is .nan"),
+        ({"outputs": [[0.5], [0.5]]}, "gives other scores", r"shape \(2, 2\), but \(2, 1\) is expected"),
+        (
+            {"inputs": {"features": [[1.0, 2.0]] * 2}},
+            "failed with",
+            "cannot be computed: .*invalid dimensions",
+        ),
+        ({"inputs": {"features": ["x"]}}, "failed with", "cannot be computed: could not convert"),
+        (
+            {"inputs": {"features": []}, "outputs": []},
+            "there are no reference events",
+            "carries no reference events",
+        ),
     ],
 )
 def test_the_reference_events_are_scored(
@@ -247,7 +306,8 @@ def without(*keys: str) -> dict[str, Any]:
         ({**metadata(), "schema": 2}, "schema 2, this NanoML reads 1. Update NanoML"),
         (without("name"), "cannot be understood .KeyError: 'name'"),
         (without("folds", "k"), "cannot be understood .KeyError: 'k'"),
-        ({**metadata(), "outputs": []}, "cannot be understood .IndexError"),
+        (without("folds", "hash"), "cannot be understood .KeyError: 'hash'"),
+        ({**metadata(), "outputs": []}, "cannot be understood .ValueError"),
         ({**metadata(), "training": "none"}, "cannot be understood"),
     ],
 )

@@ -21,6 +21,7 @@ from MLTools.NanoML.config import (
     Config,
     Convert,
     Dataset,
+    Decorrelation,
     Export,
     Objects,
     Score,
@@ -29,6 +30,7 @@ from MLTools.NanoML.config import (
     load,
     schema,
 )
+from MLTools.NanoML.config.sections import PRECISIONS, SCHEDULES, TRACKERS
 from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """\
@@ -108,17 +110,23 @@ def test_defaults(write: Write) -> None:
     assert config.train == Train(
         model="mlp",
         files=["a.h5"],
-        hidden=[128, 128],
-        dropout=0.2,
+        options={},
         batch_size=256,
         epochs=200,
         learning_rate=2e-3,
+        schedule="plateau",
+        warmup=0.0,
         weight_decay=1e-4,
+        clip=1.0,
         patience=20,
         folds=5,
         seed=1,
         signal=None,
         device="auto",
+        precision="float32",
+        workers=0,
+        processes=1,
+        memory=1000,
     )
     assert (config.skim, config.convert, config.export) == (None, None, None)
     assert config.classes == ()
@@ -131,11 +139,25 @@ def test_words_that_are_booleans_elsewhere_stay_names(write: Write) -> None:
 
 
 def test_numbers_as_physicists_write_them(write: Write) -> None:
-    config = load(write("train: {files: a, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, dropout: 0}"))
+    config = load(write("train: {files: a, learning_rate: 1e-4, epochs: 1_000, batch_size: 1e3, warmup: 2}"))
     train = config.train
-    assert train == Train(files=["a"], learning_rate=1e-4, epochs=1000, batch_size=1000, dropout=0.0)
+    assert train == Train(files=["a"], learning_rate=1e-4, epochs=1000, batch_size=1000, warmup=2.0)
     assert isinstance(train.batch_size, int)
-    assert isinstance(train.dropout, float)
+    assert isinstance(train.warmup, float)
+
+
+def test_options_of_a_network_are_whatever_it_takes(write: Write) -> None:
+    config = load(
+        write("train:\n  files: a\n  options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}\n")
+    )
+    assert config.train.options == {"hidden": [8, 8], "dropout": 0.1, "name": "x", "deep": {"a": None}}
+    assert load(write("train: {files: a, clip: null}")).train.clip is None
+
+
+def test_decorrelation(write: Write) -> None:
+    assert load(write("train: {files: a, decorrelate: {column: m}}")).train.decorrelate == Decorrelation(
+        "m", 1.0
+    )
 
 
 def test_anchors_in_a_place_of_their_own(write: Write) -> None:
@@ -156,10 +178,21 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
     [
         ("skim:\n  selection: a:B\n  keeep: x", '3: skim.keeep: unknown key. Did you mean "keep"?'),
         ("lumi: 5", '1: lumi: unknown key. Did you mean "luminosity"?'),
-        ("train:\n  model: deepset", '2: train.model: "deepset" is not a model. Known: mlp.'),
+        (
+            "train:\n  files: a\n  model: deepset",
+            '3: train.model: "deepset" is not a model. Did you mean "deepsets"?',
+        ),
         ("train:\n  epochs: many", '2: train.epochs: expected a whole number, got "many".'),
         ("train: {device: gpu}", '1: train.device: "gpu" is not a device. Known: auto, cpu, cuda.'),
-        ("train: {dropout: 1}", "1: train.dropout: expected a number below 1, got 1."),
+        ("train: {hidden: [8]}", "1: train.hidden: unknown key."),
+        ("train: {clip: 0}", "1: train.clip: expected a number above 0, got 0."),
+        ("train: {schedule: cosin}", '1: train.schedule: "cosin" is not a schedule. Did you mean "cosine"?'),
+        ("train: {tracking: mlfow}", '1: train.tracking: "mlfow" is not a tracking. Did you mean "mlflow"?'),
+        ("train: {decorrelate: {strength: 2}}", "1: train.decorrelate.column: missing. Add it, as in"),
+        (
+            "train: {decorrelate: {column: m, strength: 0}}",
+            "1: train.decorrelate.strength: expected a number above 0",
+        ),
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
         (
             "skim: {}",
@@ -231,8 +264,8 @@ def test_as_dict(write: Write) -> None:
     config = load(write(ANALYSIS))
     assert config.as_dict("export") == {"cmssw": "CMSSW_14_0_X"}
     assert config.as_dict("score") == {}
-    assert config.as_dict("datasets")["SingleMuon"] == {"files": ["c.root"], "data": True}
-    assert config.as_dict("train")["hidden"] == [128, 128]
+    assert config.as_dict("datasets")["SingleMuon"] == {"files": ["c.root"], "data": True, "parameters": {}}
+    assert config.as_dict("train")["clip"] == 1.0
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
     with pytest.raises(AttributeError):
         config.as_dict("trian")
@@ -257,7 +290,7 @@ def test_schema_explains_every_setting() -> None:
                     check(inner, f"{way}.{name}")
 
     check(schema(), "")
-    assert schema()["properties"]["train"]["properties"]["model"]["enum"] == list(MODELS)
+    assert schema()["properties"]["train"]["properties"]["model"]["examples"] == list(MODELS)
     assert json.loads(json.dumps(schema())) == schema()
 
 
@@ -304,19 +337,27 @@ CONVERTS = st.builds(
 )
 TRAINS = st.builds(
     Train,
-    st.sampled_from(MODELS),
-    TEXTS,
-    st.lists(COUNTS, max_size=3),
-    st.floats(0, 1, exclude_max=True),
-    COUNTS,
-    COUNTS,
-    POSITIVE,
-    POSITIVE | st.just(0.0),
-    COUNTS,
-    st.sampled_from([1, 3, 10]),
-    st.integers(0, 2**32 - 1),
-    maybe(TEXT),
-    st.sampled_from(["auto", "cpu", "cuda"]),
+    model=st.sampled_from([*MODELS, "my_module:Net", "my_file.py:Net"]),
+    options=st.dictionaries(TEXT, COUNTS | TEXT | st.booleans() | st.lists(COUNTS, max_size=2), max_size=2),
+    files=TEXTS,
+    decorrelate=maybe(st.builds(Decorrelation, BRANCHES, POSITIVE)),
+    batch_size=COUNTS,
+    epochs=COUNTS,
+    learning_rate=POSITIVE,
+    schedule=st.sampled_from(SCHEDULES),
+    warmup=POSITIVE | st.just(0.0),
+    weight_decay=POSITIVE | st.just(0.0),
+    clip=maybe(POSITIVE),
+    patience=COUNTS,
+    folds=st.sampled_from([1, 3, 10]),
+    seed=st.integers(0, 2**32 - 1),
+    signal=maybe(TEXT),
+    device=st.sampled_from(["auto", "cpu", "cuda"]),
+    precision=st.sampled_from(PRECISIONS),
+    workers=COUNTS | st.just(0),
+    processes=COUNTS,
+    memory=COUNTS,
+    tracking=st.lists(st.sampled_from(TRACKERS), unique=True),
 )
 
 

@@ -35,9 +35,19 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         TWO + "  all: {files: c}\n" + CONVERT,
         TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n",
         TWO + "score: {model: m.onnx}\n",
+        "datasets:\n  a: {files: a, parameters: {mass: 600, width: -1e-3}}\n  b: {files: b, parameters:}\n"
+        + CONVERT,
         "export: {cmssw: CMSSW_14_0_X}",
         "score: {files: a.root}",
         "train: {files: a.h5, signal: anything}",
+        "train: {files: a.h5, model: my_net.py:Net, features: anything, objects: any, parameter: some}",
+        TWO + CONVERT + "train: {model: 'my_net:Net', features: MET_pt, decorrelate: {column: MET_pt}}\n",
+        "datasets: {a: {files: a.root, class: signal}}\n"
+        + CONVERT
+        + "train: {features: [], targets: MET_pt}\n",
+        "datasets:\n  a: {files: a.root, class: signal, parameters: {mass: 600}}\n  b: {files: b.root, class: WZ}\n"
+        + CONVERT
+        + "train: {parameter: mass}\n",
         "luminosity: 1\ndatasets: {a: {files: b, cross_section: 1}, c: {files: d}, e: {files: f, data: true}}",
     ],
 )
@@ -48,6 +58,21 @@ def test_consistent(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        *(
+            (
+                f"datasets:\n  a:\n    files: a\n    parameters: {{{setting}}}\n{CONVERT}",
+                f"a.yaml:4: datasets.a.parameters.{setting.partition(':')[0]}: {message}.",
+            )
+            for setting, message in (
+                (
+                    "weight: 1",
+                    "every HDF5 file has a column of this name, with a meaning of its own. Rename it",
+                ),
+                ("run: 1", "every HDF5 file has a column of this name, with a meaning of its own. Rename it"),
+                ("MET_pt: 1", "a feature has this name, too. Rename it, or take it out of convert.features"),
+                ("mass: 1e39", "1e+39 is not a number that float32 can hold, as in 600"),
+            )
+        ),
         *(
             (
                 f"{TWO}convert: {{features: a, objects: {{Jet: {{fields: pt{most}}}}}}}\n",
@@ -111,6 +136,35 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             'a.yaml:6: train.signal: "sginal" is no class. Did you mean "signal"?',
         ),
         (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is no class. Known: signal, WZ.'),
+        (
+            TWO + CONVERT + "train:\n  model: tranformer",
+            'a.yaml:6: train.model: "tranformer" is not a model. Did you mean "transformer"? Or give a module:Class of '
+            "yours.",
+        ),
+        (
+            "datasets:\n  a: {files: b}\n" + CONVERT + "train: {targets: MET_pt}",
+            'a.yaml:4: train: takes a class, none is given. Add "class: ..." to the datasets to train on.',
+        ),
+        *(
+            (
+                TWO + CONVERT + f"train:\n  {key}: {value}",
+                f'a.yaml:6: train.{where or key}: "{name}" is not in {place}. {hint}',
+            )
+            for key, value, where, name, place, hint in (
+                ("features", "MET_p", "", "MET_p", "convert.features", 'Did you mean "MET_pt"?'),
+                ("targets", "x", "", "x", "convert.features", "Known: MET_pt."),
+                ("objects", "Jet", "", "Jet", "convert.objects", "There is none."),
+                ("parameter", "mass", "", "mass", "the parameters of a dataset", "There is none."),
+                (
+                    "decorrelate",
+                    "{column: m}",
+                    "decorrelate.column",
+                    "m",
+                    "convert.features",
+                    "Known: MET_pt.",
+                ),
+            )
+        ),
         (
             "train: {files: a.h5, folds: 2}",
             "a.yaml:1: train.folds: 2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 "

@@ -11,24 +11,14 @@ over to weights: the sum of the squares of what each event contributes (see `auc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Histogram", "Measured", "Roc", "auc", "auc_difference", "auc_influence", "confusion", "roc"]
+from ML_processing.metrics.measured import Floats, Measured
 
-Floats = NDArray[np.float64]
-
-Histogram = tuple[Floats, Floats]
-"""Sums of weights per bin, and their errors."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with its statistical error; both None where the events do not allow one."""
-
-    value: float | None
-    error: float | None
+__all__ = ["Roc", "auc", "auc_difference", "auc_influence", "auc_matrix", "roc"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +90,26 @@ def auc_difference(score: ArrayLike, other: ArrayLike, is_signal: ArrayLike, wei
     return Measured(first[0] - second[0], float(np.sqrt(((first[1] - second[1]) ** 2).sum())))
 
 
-def confusion(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, classes: int) -> Floats:
-    """Sum of weights by true class (row) and predicted class (column), float64 of shape (classes, classes)."""
-    cell = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
-    sums = np.bincount(cell, np.asarray(weight, np.float64), classes * classes).astype(np.float64)
-    return sums.reshape(classes, classes)
+def auc_matrix(scores: NDArray[Any], labels: ArrayLike, weight: ArrayLike) -> list[list[Measured]]:
+    """Area for each pair of classes, one against one: row i, column j tells class i from class j by p_i / (p_i + p_j).
+
+    Parameters
+    ----------
+    scores
+        Class probabilities, shape (N, classes).
+    labels, weight
+        Class and weight of either sign, shape (N,).
+    """
+    y, w = np.asarray(labels), np.asarray(weight, np.float64)
+
+    def one(i: int, j: int) -> Measured:
+        use = (y == i) | (y == j)
+        mine, other = (scores[use, k].astype(np.float64) for k in (i, j))
+        ratio = np.divide(mine, mine + other, out=np.full(len(mine), 0.5), where=mine + other > 0)
+        return auc(ratio, y[use] == i, w[use])
+
+    classes = range(scores.shape[1])
+    return [[Measured(None, None) if i == j else one(i, j) for j in classes] for i in classes]
 
 
 def _weight_below(points: Floats, scores: Floats, weights: Floats) -> Floats:

@@ -1,0 +1,117 @@
+"""How different two distributions are, each of weighted events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ML_processing.metrics.measured import Floats, effective, histogram, quantile_edges
+
+__all__ = ["Kolmogorov", "combined", "jensen_shannon", "kolmogorov", "kolmogorov_probability", "stability"]
+
+
+@dataclass(frozen=True)
+class Kolmogorov:
+    """Result of a Kolmogorov-Smirnov test: the largest distance, and how probable one as large is by chance."""
+
+    distance: float | None
+    probability: float | None
+
+
+def kolmogorov(first: ArrayLike, weights: ArrayLike, other: ArrayLike, others: ArrayLike) -> Kolmogorov:
+    """Kolmogorov-Smirnov test of two samples with weights of either sign.
+
+    The distance is that of the normalised cumulated weights. Its distribution is that of the unweighted test, with
+    the effective numbers of events n = (sum of w)^2 / sum of w^2 in place of the numbers of events:
+
+        probability = Q_KS(sqrt(n_1 n_2 / (n_1 + n_2)) distance),
+        Q_KS(x) = 2 sum_j (-1)^(j - 1) exp(-2 j^2 x^2),
+
+    as in J. F. Monahan, Numerical Methods of Statistics (2nd ed., Cambridge, 2011), section 12.4, and ROOT's
+    TH1::KolmogorovTest. It holds for many events whose weights do not depend on the value.
+
+    Parameters
+    ----------
+    first, weights
+        Values of one sample, and its weights.
+    other, others
+        The same of the other.
+
+    Returns
+    -------
+    None for both where a sample has no positive sum of weights. Values that are not finite are left out.
+    """
+    a, w = _finite(first, weights)
+    b, v = _finite(other, others)
+    if not (w.sum() > 0 and v.sum() > 0):
+        return Kolmogorov(None, None)
+    points = np.concatenate([a, b])
+    distance = float(np.abs(_cumulated(a, w, points) - _cumulated(b, v, points)).max())
+    n, m = effective(w), effective(v)
+    return Kolmogorov(distance, kolmogorov_probability(np.sqrt(n * m / (n + m)) * distance))
+
+
+def kolmogorov_probability(x: float) -> float:
+    """Q_KS(x), the probability that Kolmogorov's statistic exceeds x."""
+    if x < 0.2:
+        return 1.0  # to 1e-12, and the series converges no more
+    terms = np.arange(1, 101)
+    return float(np.clip(2 * ((-1.0) ** (terms - 1) * np.exp(-2 * (terms * x) ** 2)).sum(), 0, 1))
+
+
+def combined(probabilities: list[float]) -> float | None:
+    """Probability that the smallest of several tests is as small by chance, whatever their correlation (Bonferroni)."""
+    return min(1.0, len(probabilities) * min(probabilities)) if probabilities else None
+
+
+def jensen_shannon(first: ArrayLike, other: ArrayLike) -> float | None:
+    """Jensen-Shannon divergence of two histograms in bits: 0 for the same shape, 1 for no overlap.
+
+    J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145. Bins of a negative sum count as empty; None where one histogram is.
+    """
+    p, q = (np.clip(np.asarray(sums, np.float64), 0, None) for sums in (first, other))
+    if not (p.sum() > 0 and q.sum() > 0):
+        return None
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+
+    def divergence(part: Floats) -> float:
+        full = part > 0
+        return float((part[full] * np.log2(part[full] / middle[full])).sum())
+
+    return max(0.0, (divergence(p) + divergence(q)) / 2)
+
+
+def stability(
+    first: ArrayLike, weights: ArrayLike, other: ArrayLike, others: ArrayLike, bins: int = 10
+) -> float | None:
+    """Population stability index of `other` in deciles of `first`: sum of (q - p) ln(q / p) over bins.
+
+    By custom below 0.1 is no shift, above 0.25 a large one. Empty bins count as 1e-4.
+    """
+    a, w = _finite(first, weights)
+    b, v = _finite(other, others)
+    edges = quantile_edges(a, bins)
+    if not edges.size:
+        return None
+    p, q = (histogram(values, sizes, edges)[0] for values, sizes in ((a, w), (b, v)))
+    if not (p.sum() > 0 and q.sum() > 0):
+        return None
+    p, q = (np.clip(sums, 1e-4, None) for sums in (p, q))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _finite(values: ArrayLike, weights: ArrayLike) -> tuple[Floats, Floats]:
+    x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    known: NDArray[np.bool_] = np.isfinite(x)
+    return x[known], w[known]
+
+
+def _cumulated(values: Floats, weights: Floats, points: Floats) -> Floats:
+    """Share of the weight up to and including each point."""
+    order = np.argsort(values, kind="stable")
+    sums = np.append(0.0, np.cumsum(weights[order])) / weights.sum()
+    found: Floats = sums[np.searchsorted(values[order], points, "right")]
+    return found

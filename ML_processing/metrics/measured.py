@@ -1,0 +1,135 @@
+"""What measurements are made of: numbers with errors, sums of weights, quantiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "Floats",
+    "Histogram",
+    "Measured",
+    "bin_of",
+    "effective",
+    "efficiency",
+    "even_edges",
+    "histogram",
+    "quantile",
+    "quantile_edges",
+]
+
+Floats = NDArray[np.float64]
+
+Histogram = tuple[Floats, Floats]
+"""Sums of weights per bin, and their errors."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its statistical error; both None where the events do not allow one."""
+
+    value: float | None
+    error: float | None
+
+    def to_json(self) -> dict[str, float | None]:
+        """As JSON holds it."""
+        return {"value": self.value, "error": self.error}
+
+    @classmethod
+    def of(cls, value: float, error: float) -> Measured:
+        """A measurement of which both parts may fail to be finite."""
+        finite = np.isfinite(value) and np.isfinite(error)
+        return cls(float(value), float(error)) if finite else cls(None, None)
+
+
+def effective(weights: ArrayLike) -> float:
+    """Number of events of weight 1 with the same relative error as these: (sum of w)^2 / sum of w^2."""
+    w = np.asarray(weights, np.float64)
+    squares = (w**2).sum()
+    return float(w.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram:
+    """Sums of weights per bin and their errors, scaled to a total of 1.
+
+    Values beyond the edges count in the first and the last bin, those that are not finite nowhere.
+    """
+    x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    known = np.isfinite(x)
+    x, w = np.clip(x[known], edges[0], edges[-1]), w[known]
+    sums = np.histogram(x, edges, weights=w)[0]
+    errors = np.sqrt(np.histogram(x, edges, weights=w**2)[0])
+    scale = 1 / sums.sum() if sums.sum() > 0 else 0.0
+    return sums * scale, errors * scale
+
+
+def efficiency(passed: ArrayLike, weights: ArrayLike) -> Measured:
+    """Share of the weight that passes.
+
+    The error is that of a ratio of which the numerator is part of the denominator: with e the efficiency, the root
+    of sum over passing of w^2 (1 - e)^2 + sum over failing of w^2 e^2, over the sum of all weights.
+    """
+    p, w = np.asarray(passed, np.bool_), np.asarray(weights, np.float64)
+    total = w.sum()
+    if not total > 0:
+        return Measured(None, None)
+    share = w[p].sum() / total
+    return Measured(float(share), float(np.sqrt((w**2 * (p - share) ** 2).sum()) / total))
+
+
+def bin_of(values: ArrayLike, edges: Floats) -> NDArray[np.int64]:
+    """Bin of each value, int64; beyond the edges the first or the last, for one that is not finite the last."""
+    x = np.asarray(values, np.float64)
+    return np.clip(np.searchsorted(edges, x, "right") - 1, 0, len(edges) - 2)
+
+
+def quantile(values: ArrayLike, weights: ArrayLike, shares: Sequence[float]) -> Floats:
+    """Values below which given shares of the weight lie.
+
+    Negative weights make the cumulated weight fall in places; there it is taken to stay.
+    """
+    x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    if not w.sum() > 0:
+        return np.full(len(shares), np.nan)
+    order = np.argsort(x, kind="stable")
+    below = np.maximum.accumulate(np.cumsum(w[order]) - w[order] / 2) / w.sum()
+    found: Floats = np.interp(shares, below, x[order])
+    return found
+
+
+def quantile_edges(values: NDArray[Any], bins: int) -> Floats:
+    """Edges of bins with about the same number of events each; fewer bins where values repeat.
+
+    Returns
+    -------
+    float64, shape (bins + 1,) at most; empty where there are fewer than two different values.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return np.empty(0)
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
+    if len(edges) == 2 and bins > 1:  # most events share an end: it has a bin of its own
+        edges = np.insert(edges, 1, np.nextafter(edges[0], edges[1]))
+    return edges if len(edges) > 1 else np.empty(0)
+
+
+def even_edges(values: NDArray[Any], bins: int) -> Floats:
+    """Edges of even bins over where most of the values are, without the tails.
+
+    Returns
+    -------
+    float64, shape (bins + 1,); empty where there are fewer than two different values.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return np.empty(0)
+    lowest, low, middle, high, highest = np.quantile(known, (0.002, 0.16, 0.5, 0.84, 0.998))
+    reach = 5 * (high - low) / 2 or highest - lowest  # a narrow peak with long tails is to be seen
+    start, end = max(lowest, middle - reach), min(highest, middle + reach)
+    return np.linspace(start, end, bins + 1) if end > start else np.empty(0)

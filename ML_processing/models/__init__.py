@@ -1,0 +1,10 @@
+"""The networks that can be trained."""
+
+from __future__ import annotations
+
+from ML_processing.models.ensemble import Ensemble
+from ML_processing.models.network import Network
+from ML_processing.models.registry import MODELS, make_network, options_of
+from ML_processing.models.scaling import Scaling
+
+__all__ = ["MODELS", "Ensemble", "Network", "Scaling", "make_network", "options_of"]

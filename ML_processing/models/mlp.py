@@ -1,0 +1,67 @@
+"""Multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ML_processing.inputs import Inputs, Objects, Shape
+from ML_processing.models.layers import check_counts, check_dropout, dense, extended
+from MLTools.NanoML.errors import ConfigError
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron: each event is one row of numbers.
+
+    The objects of collections become part of the row, in their order, padded to their largest number, with the
+    mask. So the order matters: it should be one that means something, such as descending pt.
+
+    Parameters
+    ----------
+    shape
+        What the network reads and gives.
+    hidden
+        Width of each hidden layer.
+    dropout
+        Share of the hidden values that are left out at random in training, 0 to under 1.
+
+    Raises
+    ------
+    ConfigError
+        There is nothing to read, or an option has no meaning.
+    """
+
+    def __init__(self, shape: Shape, hidden: Sequence[int] = (128, 128), dropout: float = 0.2) -> None:
+        super().__init__()
+        check_counts(hidden=hidden)
+        check_dropout(dropout)
+        inputs = len(shape.features) + sum(it.max * (len(it.fields) + 1) for it in shape.collections)
+        if not inputs:
+            raise ConfigError(
+                "train.features: there is nothing to train on. Name features or `train.objects`."
+            )
+        self.shape = shape
+        self.layers = nn.Sequential(
+            *dense(inputs, hidden, dropout), nn.Linear(([inputs, *hidden])[-1], shape.outputs)
+        )
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Outputs, float32 of shape (N, outputs), of scaled inputs."""
+        parts = [inputs.features] if self.shape.features else []
+        for it in self.shape.collections:
+            parts += _row(inputs.objects[it.name], it.max)
+        outputs: Tensor = self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
+        return outputs
+
+
+def _row(objects: Objects, count: int) -> list[Tensor]:
+    """Values and mask of exactly `count` objects, whatever the length of the object axis, as rows."""
+    values, mask = objects.values, objects.mask.to(objects.values.dtype)
+    if torch.onnx.is_in_onnx_export() or values.shape[1] != count:  # a graph must take every length
+        values = extended(values, 1, count, 0.0)[:, :count]
+        mask = extended(mask, 1, count, 0.0)[:, :count]
+    return [values.flatten(1), mask]

@@ -1,0 +1,182 @@
+"""Graph network in the manner of ParticleNet: every object and its nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ML_processing.inputs import Inputs, Shape
+from ML_processing.models.layers import (
+    Embedding,
+    check_counts,
+    check_dropout,
+    dense,
+    extended,
+    need_collections,
+    pool,
+    pooled_width,
+)
+from ML_processing.models.pairs import (
+    PAIR_FEATURES,
+    angular_distance,
+    has_vectors,
+    joined_vectors,
+    pair_features,
+)
+from MLTools.NanoML.errors import ConfigError
+
+__all__ = ["ParticleNet"]
+
+_FAR = 3e4  # squared distance of what is no neighbour, within half precision
+
+
+class ParticleNet(nn.Module):
+    """Dynamic graph network (ParticleNet, arXiv:1902.08570) over the objects of all collections.
+
+    In every block each object gets a message from its nearest neighbours: in eta and phi in the first block, in
+    what was learned so far in the others. Other than in the paper, a message knows the pair's ln kT, ln z, ln DeltaR and
+    ln m2 too, and counts less with distance, nothing at that of the first object that is no neighbour: so rounding
+    cannot change the output by changing the neighbours.
+    The objects' mean, maximum and number, and the event-level features go into a last network.
+
+    Parameters
+    ----------
+    shape
+        What the network reads and gives.
+    width
+        Numbers for each object.
+    blocks
+        Number of rounds of messages.
+    neighbors
+        Neighbours of an object; all others, where there are fewer.
+    hidden
+        Width of each hidden layer of the last network.
+    dropout
+        Share of the hidden values that are left out at random in training, 0 to under 1.
+
+    Raises
+    ------
+    ConfigError
+        There is no collection, or one without pt, eta and phi, or an option has no meaning.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int = 64,
+        blocks: int = 2,
+        neighbors: int = 7,
+        hidden: Sequence[int] = (64,),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        need_collections(shape, "particlenet")
+        _need_vectors(shape)
+        check_counts(width=width, blocks=blocks, neighbors=neighbors, hidden=hidden)
+        check_dropout(dropout)
+        self.shape = shape
+        self.neighbors = neighbors
+        self.embedding = Embedding(shape, width)
+        self.blocks = nn.ModuleList(_EdgeConv(width, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        inputs = len(shape.features) + pooled_width(width)
+        self.event = nn.Sequential(
+            *dense(inputs, hidden, dropout), nn.Linear(([inputs, *hidden])[-1], shape.outputs)
+        )
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Outputs, float32 of shape (N, outputs), of scaled inputs."""
+        values, mask = self.embedding(inputs)
+        vectors = joined_vectors(inputs, self.shape)
+        distance = angular_distance(vectors)
+        for number, block in enumerate(self.blocks):
+            if number:
+                distance = _learned_distance(values)
+            rows, weight = _nearest(distance, mask, self.neighbors)
+            others = nn.functional.embedding(rows, vectors.flatten(0, 1))
+            values = block(values, pair_features(vectors.unsqueeze(2), others), rows, weight)
+        parts = [inputs.features] if self.shape.features else []
+        parts.append(pool(self.norm(values), mask, sum(it.max for it in self.shape.collections)))
+        outputs: Tensor = self.event(torch.cat(parts, dim=1))
+        return outputs
+
+
+class _EdgeConv(nn.Module):
+    """One round of messages; what an object knows is added to, not replaced."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        # one layer of an object, its neighbour and their pair is a sum, of which two terms are done once for an object
+        self.receiver = nn.Linear(width, width)
+        self.sender = nn.Linear(width, width, bias=False)
+        self.pair = nn.Linear(len(PAIR_FEATURES), width, bias=False)
+        self.received = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor, pairs: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+        """New values (N, M, width), from values, and of each neighbour pairwise features, row and weight (N, M, k)."""
+        normed = self.norm(values)
+        sent = nn.functional.embedding(rows, self.sender(normed).flatten(0, 1))
+        messages = nn.functional.silu(self.receiver(normed).unsqueeze(2) + sent + self.pair(pairs))
+        received = self.received((messages * weight.unsqueeze(-1)).sum(dim=2))
+        new: Tensor = values + self.dropout(received)
+        return new
+
+
+def _need_vectors(shape: Shape) -> None:
+    if has_vectors(shape):
+        return
+    lacking = {
+        it.name: [name for name in ("pt", "eta", "phi") if name not in it.fields] for it in shape.collections
+    }
+    branches = ", ".join(f"{name}_{field}" for name, fields in lacking.items() for field in fields)
+    raise ConfigError(
+        f'train.model: "particlenet" needs pt, eta and phi of every collection. Add {branches} in '
+        "`convert.objects`, train without the collection (`train.objects`), or use deepsets."
+    )
+
+
+@torch.no_grad()
+def _learned_distance(values: Tensor) -> Tensor:
+    """Squared distance of every two objects, shape (N, M, M), of values (N, M, width)."""
+    squares = (values * values).sum(dim=-1, keepdim=True)
+    products = torch.matmul(values, values.transpose(1, 2))
+    return (squares + squares.transpose(1, 2) - 2 * products).clamp(min=0)
+
+
+@torch.no_grad()
+def _nearest(distance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest objects of each one.
+
+    Parameters
+    ----------
+    distance
+        Squared distances, shape (N, M, M).
+    mask
+        bool, shape (N, M).
+    count
+        How many neighbours, k.
+
+    Returns
+    -------
+    rows
+        int64, shape (N, M, k): rows of the objects' values when joined to shape (N * M, width).
+    weight
+        Shape (N, M, k), adding up to 1 at most; 0 for what is no neighbour.
+    """
+    events, objects = mask.shape[0], mask.shape[1]
+    here = torch.arange(objects, device=mask.device)
+    others = mask.unsqueeze(1) & (here.unsqueeze(0) != here.unsqueeze(1))
+    far = torch.where(others, distance.clamp(max=_FAR / 2), _FAR)
+    # as many columns as are asked for, however few objects there are
+    far = extended(far, 2, count + 1, _FAR)
+    nearest, index = torch.topk(far, count + 1, dim=-1, largest=False)
+    last, nearest, index = nearest[..., count:], nearest[..., :count], index[..., :count]
+    fading = (last - nearest) / (last + 1e-6)
+    weight = torch.where(last < _FAR, fading, (nearest < _FAR).to(fading.dtype)) / count
+    index = torch.where(nearest < _FAR, index, 0)
+    rows = index + (torch.arange(events, device=mask.device) * objects).reshape(-1, 1, 1)
+    return rows, weight

@@ -1,0 +1,133 @@
+"""Networks by their names in the configuration."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ML_processing.inputs import Shape
+from ML_processing.models.deepsets import DeepSets
+from ML_processing.models.mlp import MLP
+from ML_processing.models.network import Network
+from ML_processing.models.particlenet import ParticleNet
+from ML_processing.models.transformer import Transformer
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.loading import import_file, importable
+from MLTools.NanoML.nanoaod import did_you_mean
+
+__all__ = ["MODELS", "make_network", "options_of"]
+
+MODELS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "deepsets": DeepSets,
+    "particlenet": ParticleNet,
+    "transformer": Transformer,
+}
+"""What `train.model` may name, beside classes of one's own."""
+
+
+def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Network:
+    """A fresh network with random weights; its scaling is not fitted yet.
+
+    Parameters
+    ----------
+    model
+        A name from `MODELS`, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made with the shape and
+        options, each with a default, and that goes from scaled `Inputs` to outputs of shape (N, shape.outputs).
+        Modules and files are looked for in the current directory, modules also on the import path.
+    options
+        Options of its constructor.
+    shape
+        What it reads and gives.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model, it has no such option, an option has no meaning, or it cannot use such inputs.
+    """
+    core = _model_class(model)
+    known = _check_options(model, core, options)
+    try:
+        return Network(shape, core(shape, **options))
+    except (TypeError, ValueError) as problem:
+        raise ConfigError(
+            f'train.options: the model "{model}" cannot be made with {dict(options)}: '
+            f"{type(problem).__name__}: {problem}. Its options: {known}."
+        ) from problem
+
+
+def options_of(model: str) -> dict[str, Any]:
+    """The options of a model, with their defaults (None where there is none).
+
+    Raises
+    ------
+    ConfigError
+        There is no such model.
+    """
+    parameters = list(inspect.signature(_model_class(model)).parameters.values())[1:]
+    named = (it for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY))
+    return {it.name: None if it.default is it.empty else it.default for it in named}
+
+
+def _model_class(model: str) -> type[nn.Module]:
+    if model in MODELS:
+        return MODELS[model]
+    place, _, name = model.rpartition(":")
+    if not place or not name:
+        raise ConfigError(
+            f'train.model: "{model}" is not a model.{did_you_mean(model, MODELS)} Known: {", ".join(MODELS)}; '
+            "one of your own is named as module:Class or file.py:Class."
+        )
+    module = _import(model, place)
+    found = getattr(module, name, None)
+    if found is None:
+        known = [key for key, value in vars(module).items() if _is_module(value)]
+        raise ConfigError(
+            f'train.model: "{model}": {place} has no class {name}.{did_you_mean(name, known)} '
+            f"It has: {', '.join(known) or 'no torch.nn.Module'}."
+        )
+    if not _is_module(found):
+        raise ConfigError(f'train.model: "{model}": {name} is not a class made from torch.nn.Module.')
+    model_class: type[nn.Module] = found
+    return model_class
+
+
+def _is_module(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
+
+
+def _import(model: str, place: str) -> ModuleType:
+    path = Path(place)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f'train.model: "{model}": {path}: no such file.')
+    try:
+        if path.suffix == ".py":
+            return import_file(path, "nanoml_model")
+        with importable(Path()):
+            return importlib.import_module(place)
+    except Exception as problem:
+        raise ConfigError(
+            f'train.model: "{model}": cannot be imported: {type(problem).__name__}: {problem}.'
+        ) from problem
+
+
+def _check_options(model: str, core: type[nn.Module], options: Mapping[str, Any]) -> str:
+    """Make sure that the constructor takes these options; the names of all that it takes."""
+    parameters = list(inspect.signature(core).parameters.values())[1:]
+    names = [it.name for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
+    known = ", ".join(names) or "none"
+    if any(it.kind is it.VAR_KEYWORD for it in parameters):
+        return known
+    for option in options:
+        if option not in names:
+            raise ConfigError(
+                f'train.options.{option}: the model "{model}" has no such option.{did_you_mean(option, names)} '
+                f"Its options: {known}."
+            )
+    return known

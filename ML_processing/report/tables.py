@@ -1,0 +1,188 @@
+"""The tables of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from ML_processing.metrics import Measured
+from ML_processing.plots import number
+
+__all__ = ["numbers", "provenance", "table"]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table that scrolls where it is too wide; cells but the first of a row are numbers."""
+    titles = "".join(f"<th>{escape(text)}</th>" for text in head)
+    lines = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
+    header = f"<thead><tr>{titles}</tr></thead>" if any(head) else ""
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    kind = "numbers" if header else "facts"
+    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
+
+
+def numbers(content: dict[str, Any]) -> str:
+    """All tables of numbers."""
+    if content["task"] == "regression":
+        parts = [_targets(content), _events(content)]
+    else:
+        parts = [_areas(content), _points(content), _best(content), _pairs(content), _events(content)]
+    return "\n".join(part for part in parts if part)
+
+
+def _areas(content: dict[str, Any]) -> str:
+    def row(label: str, entry: dict[str, Any]) -> list[str]:
+        pairs = ("network", "baseline", "difference")
+        return [label, *(number(Measured(entry[name], entry[f"{name}_error"])) for name in pairs)]
+
+    signal, against = content["signal"], content["auc_against"]
+    several = len(against) > 1
+    rows = [row(f"{signal} against all others", content["auc"])]
+    rows += [row(f"{signal} against {name}", entry["weighted"]) for name, entry in against.items() if several]
+    unweighted = "every event counting the same"
+    rows += [row(f"{signal} against all others, {unweighted}", content["auc_unweighted"])]
+    rows += [
+        row(f"{signal} against {name}, {unweighted}", entry["unweighted"])
+        for name, entry in against.items()
+        if several
+    ]
+    resampled = content["auc_bootstrap_error"]
+    check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
+    text = f"Errors are statistical, after DeLong{check}. The trees are {content['baseline']}."
+    head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "trees", "difference"]
+    return table(head, rows) + f"<p>{escape(text)}</p>"
+
+
+def _points(content: dict[str, Any]) -> str:
+    def row(cut: dict[str, Any]) -> list[str]:
+        background, error = cut["background_efficiency"], cut["background_efficiency_error"]
+        rejection = cut["background_rejection"]
+        text = (
+            "no background left"
+            if rejection is None
+            else f"{rejection:.4g} ± {cut['background_rejection_error']:.2g}"
+        )
+        return [
+            f"{cut['score_at_least']:.4f}",
+            f"{cut['signal_efficiency']:.1%}",
+            f"{100 * background:.3g} ± {100 * error:.2g} %",
+            text,
+        ]
+
+    head = [
+        "cut: signal probability at least",
+        "signal kept",
+        "background kept",
+        "background rejection (1 / kept)",
+    ]
+    return table(head, map(row, content["cuts"])) if content["cuts"] else ""
+
+
+def _best(content: dict[str, Any]) -> str:
+    found = content["plots"].get("significance")
+    if not found:
+        return ""
+    best = found["best"]
+    text = (
+        f"Best cut: signal probability at least {best['score_at_least']:.4f}. Behind it {best['signal']:.4g} signal and "
+        f"{best['background']:.4g} background events are expected: significance {best['asimov']:.3g} ± "
+        f"{best['asimov_error']:.2g}, and {best['asimov_with_background_error']:.3g} with the statistical error of the "
+        f"background; without a cut {found['without_cut']:.3g}."
+    )
+    if not found["physical"]:
+        text += (
+            " A dataset has no cross section, or there is no luminosity: the sums of weights are no numbers of events, "
+            "and the significance only ranks cuts."
+        )
+    return f"<p>{escape(text)}</p>"
+
+
+def _pairs(content: dict[str, Any]) -> str:
+    classes = content["classes"]
+    if len(classes) < 3:
+        return ""
+    pairs, alone = content["auc_one_against_one"], content["auc_one_against_all"]
+    rows = [
+        [
+            name,
+            number(Measured(**alone[name])),
+            *("" if name == other else number(Measured(**pairs[name][other])) for other in classes),
+        ]
+        for name in classes
+    ]
+    text = (
+        "One against all cuts on the probability of the class, one against one on its share in the two probabilities, "
+        "p / (p + q)."
+    )
+    return table(["AUC of", "against all", *(f"against {name}" for name in classes)], rows) + f"<p>{text}</p>"
+
+
+def _targets(content: dict[str, Any]) -> str:
+    rows = []
+    for name, entry in content["targets"].items():
+        for of, label in (("network", "network"), ("baseline", "trees")):
+            values = (_value(entry[of][key]) for key in ("bias", "rmse", "resolution"))
+            rows.append([f"{name}, {label}", *values])
+        rows.append([f"{name}, trees - network", "", _value(entry["gain_in_rmse"]), ""])
+    text = f"Errors are statistical. The trees are {content['baseline']}."
+    return table(["target", "bias", "RMSE", "resolution (68 %)"], rows) + f"<p>{escape(text)}</p>"
+
+
+def _value(entry: dict[str, float | None]) -> str:
+    value, error = entry["value"], entry["error"]
+    return "not defined" if value is None or error is None else f"{value:.4g} ± {error:.2g}"
+
+
+def _events(content: dict[str, Any]) -> str:
+    events = content["events"]
+    rows = [
+        [
+            name,
+            f"{entry['events']:,}",
+            f"{entry['sum_of_weights']:.4g}",
+            f"{entry['effective']:,.0f}",
+            f"{entry['negative']:.1%}",
+        ]
+        for name, entry in events["classes"].items()
+    ]
+    tested = f"{events['tested']:,} of {events['total']:,} events are tested."
+    head = ["class", "events", "sum of weights", "effective events", "negative weights"]
+    return table(head, rows) + f"<p>{tested}</p>"
+
+
+def provenance(description: dict[str, Any], content: dict[str, Any]) -> str:
+    """Where a training and its evaluation come from."""
+    versions = ", ".join(f"{name} {version}" for name, version in description["versions"].items())
+    settings = ", ".join(
+        f"{key} {value}" for key, value in description["config"].items() if value is not None
+    )
+    features = ", ".join(column["name"] for column in description["features"])
+    folds = description["folds"]
+    rows = [
+        ["trained", f"{description['created']} on {description['device']}"],
+        ["evaluated", content["created"]],
+        ["versions", versions],
+        ["code", description["git"] or "not in a git repository"],
+        ["settings", settings],
+        ["features", features],
+        ["selection", description["selection"] or "none"],
+        ["folds", f"{folds['networks']} networks, {folds['k']} folds: {folds['hash']}"],
+        ["events", f"SHA-256 {description['data']['sha256']}"],
+    ]
+    rows += [["dataset", _dataset(dataset)] for dataset in description["datasets"]]
+    if content["plots"].get("drift"):
+        rows.append(["compared files", ", ".join(content["plots"]["drift"]["files"])])
+    return table(["", ""], rows)
+
+
+def _dataset(dataset: dict[str, Any]) -> str:
+    books = dataset["books"]
+    cross_section = dataset["cross_section"]
+    parts = [
+        f"{dataset['name']} ({dataset['class'] or 'no class'})",
+        f"{books['selected']:,} of {books['entries']:,} events selected",
+        f"sum of weights {books['sum_of_weights']:.6g}" if books["sum_of_weights"] is not None else "",
+        f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,8 @@
+"""Where trainings are recorded beside their own files: MLflow, TensorBoard."""
+
+from __future__ import annotations
+
+from ML_processing.tracking.flow import TrackingError
+from ML_processing.tracking.record import add, begin, check, ending, finish, following, prepare
+
+__all__ = ["TrackingError", "add", "begin", "check", "ending", "finish", "following", "prepare"]

@@ -1,0 +1,223 @@
+"""MLflow: one run for each training, with the networks' metrics as fold_I/NAME."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import say
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Flow", "TrackingError", "file_of", "prepare"]
+
+_LONGEST = 6000  # characters of a parameter, which is MLflow's limit
+_AT_ONCE = 100  # parameters in one call, which is MLflow's limit
+_METRICS = 1000  # metrics in one call, which is MLflow's limit
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # by default a server that is away is waited for during minutes
+}
+_STATES = ("FINISHED", "FAILED", "KILLED")
+
+
+def file_of(directory: Path) -> Path:
+    """Which run a training is."""
+    return directory / "mlflow.json"
+
+
+class TrackingError(NanoMLError):
+    """The tracking server or data base cannot be used."""
+
+
+class Flow:
+    """The run of one training.
+
+    Attributes
+    ----------
+    client
+        Of the tracking server or data base.
+    run
+        Id of the run.
+    """
+
+    def __init__(self, uri: str, run: str) -> None:
+        self.client, self.run = _client(uri), run
+        self._broken = False
+
+    @classmethod
+    def begin(cls, directory: Path, workdir: Path, name: str, description: Mapping[str, Any]) -> Flow:
+        """Make a run for the training in `directory`, or go on with the one that it has.
+
+        Parameters
+        ----------
+        directory
+            Of the training.
+        workdir
+            The work directory, which gives the experiment its name. The data base mlflow.db and the files are here,
+            unless MLFLOW_TRACKING_URI names another place.
+        name
+            Of the run.
+        description
+            Content of training.json.
+
+        Raises
+        ------
+        TrackingError
+            The tracking server or data base does not answer.
+        """
+        place, uri = file_of(directory), _uri(workdir)
+        with _explained(uri):
+            known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+            if known.get("fingerprint") == description["fingerprint"] and known.get("uri") == uri:
+                flow = cls(uri, known["run"])
+                flow.client.update_run(flow.run, status="RUNNING")
+                return flow
+            client = _client(uri)
+            experiment = _experiment(client, workdir)
+            run = client.create_run(experiment, tags=_tags(description), run_name=name).info.run_id
+            flow = cls(uri, run)
+            flow._parameters(description)
+        write_json(place, {"uri": uri, "run": run, "fingerprint": description["fingerprint"]})
+        return flow
+
+    @classmethod
+    def of(cls, directory: Path) -> Flow | None:
+        """The run of the training in `directory`, if it has one."""
+        try:
+            known = json.loads(file_of(directory).read_text(encoding="utf-8"))
+            return cls(known["uri"], known["run"])
+        except FileNotFoundError:
+            return None
+
+    def _parameters(self, description: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        values = _flat("", description["config"])
+        given = [Param(key, text[:_LONGEST]) for key, text in values.items()]
+        for start in range(0, len(given), _AT_ONCE):
+            self.client.log_batch(self.run, params=given[start : start + _AT_ONCE])
+
+    def last_epoch(self, fold: int) -> int:
+        """The last epoch of a network that is recorded; 0 if there is none."""
+        history = self.client.get_metric_history(self.run, f"fold_{fold}/validation_loss")
+        return max((metric.step for metric in history), default=0)
+
+    def log(self, fold: int, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Record epochs of a network; a server that does not answer is told once, and the training goes on."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        found = [
+            Metric(f"fold_{fold}/{name}", float(value), now, entry["epoch"])
+            for entry in entries
+            for name, value in entry.items()
+            if name != "epoch" and value is not None
+        ]
+        for start in range(0, len(found), _METRICS):
+            part = found[start : start + _METRICS]
+            self._try(lambda part=part: self.client.log_batch(self.run, metrics=part))  # type: ignore[misc]
+
+    def finish(self, metrics: Mapping[str, float], state: str) -> None:
+        """Record the final numbers, and how the training ended."""
+        for name, value in metrics.items():
+            self._try(lambda name=name, value=value: self.client.log_metric(self.run, name, value))  # type: ignore[misc]
+        self.end(state)
+
+    def add(self, files: Sequence[Path]) -> None:
+        """Record files, those that are there."""
+        for file in files:
+            if file.is_file():
+                self._try(lambda file=file: self.client.log_artifact(self.run, str(file)))  # type: ignore[misc]
+
+    def end(self, state: str) -> None:
+        """Say how the training ended: FINISHED, FAILED or KILLED."""
+        assert state in _STATES
+        self._try(lambda: self.client.set_terminated(self.run, state))
+
+    def _try(self, call: Any) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except Exception as problem:
+            self._broken = True
+            say(f"train.tracking: MLflow does not record any more: {str(problem).splitlines()[0]}")
+
+
+def prepare(workdir: Path) -> None:
+    """Make the data base and the experiment of a work directory, before several processes want them.
+
+    Raises
+    ------
+    TrackingError
+        The tracking server or data base does not answer.
+    """
+    uri = _uri(workdir)
+    with _explained(uri):
+        _experiment(_client(uri), workdir)
+
+
+def _uri(workdir: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workdir.resolve() / 'mlflow.db'}"
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:  # MLflow and its data bases have no common kind
+        reason = str(problem).split("\n")[0][:200]
+        raise TrackingError(
+            f"train.tracking: MLflow at {uri} cannot be used ({type(problem).__name__}: {reason}). "
+            "Check MLFLOW_TRACKING_URI, or take mlflow out."
+        ) from problem
+
+
+def _client(uri: str) -> MlflowClient:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(uri)
+
+
+def _experiment(client: MlflowClient, workdir: Path) -> str:
+    """Id of the experiment of a work directory; without a server its files are in there, too."""
+    name = workdir.resolve().name
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    place = None if os.environ.get("MLFLOW_TRACKING_URI") else (workdir.resolve() / "mlartifacts").as_uri()
+    return client.create_experiment(name, artifact_location=place)
+
+
+def _tags(description: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "fingerprint": description["fingerprint"],
+        "git": description["git"] or "unknown",
+        "data": description["data"]["sha256"],
+        "nanoml": description["versions"]["nanoml"],
+        "signal": description["signal"],
+    }
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(f"{prefix}{key}.", value)
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found

@@ -1,0 +1,198 @@
+"""What is varied in a search: settings of the training, and what each may be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from ML_processing.models import options_of
+from MLTools.NanoML.config import Axis, Config, Train
+from MLTools.NanoML.config.complaints import suggestion
+from MLTools.NanoML.config.document import Problem
+from MLTools.NanoML.config.schema import build, plain
+
+__all__ = ["Space"]
+
+_OPTION = "options."
+_TRAINING = {
+    "learning_rate": Axis(low=2e-4, high=2e-2, log=True),
+    "weight_decay": Axis(low=1e-6, high=1e-1, log=True),
+    "batch_size": Axis(choices=[128, 256, 512, 1024]),
+}
+_DROPOUT = Axis(low=0.0, high=0.5, step=0.05)
+_WIDTH = Axis(choices=[32, 64, 96, 128])
+_BLOCKS = Axis(low=1, high=4)
+_NETWORKS = {
+    "mlp": {
+        "hidden": Axis(choices=[[64], [128], [64, 64], [128, 128], [256, 256], [128, 128, 128], [256, 256, 256]]),
+        "dropout": _DROPOUT,
+    },
+    "deepsets": {
+        "width": _WIDTH,
+        "hidden": Axis(choices=[[64], [64, 64], [128, 128], [256, 256]]),
+        "dropout": _DROPOUT,
+    },
+    "particlenet": {
+        "width": _WIDTH,
+        "blocks": _BLOCKS,
+        "neighbors": Axis(low=3, high=15),
+        "dropout": _DROPOUT,
+    },
+    "transformer": {
+        "width": _WIDTH,
+        "blocks": _BLOCKS,
+        "heads": Axis(choices=[2, 4, 8]),
+        "dropout": _DROPOUT,
+    },
+}  # fmt: skip
+"""Where to look without `tune.space`."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The settings that are varied.
+
+    Values are as Optuna has them: a number of a range, or the JSON text of one of the choices.
+
+    Attributes
+    ----------
+    train
+        The section `train` as the configuration has it.
+    axes
+        What each setting may be.
+    """
+
+    train: Train
+    axes: Mapping[str, Axis]
+
+    @classmethod
+    def of(cls, config: Config, train: Train) -> Space:
+        """The space of a configuration, or that of its model if it gives none.
+
+        Parameters
+        ----------
+        config
+            The configuration, which names the lines in messages.
+        train
+            Its section `train`.
+
+        Raises
+        ------
+        ConfigError
+            The model has no such option.
+        """
+        assert config.tune is not None
+        axes = dict(config.tune.space)
+        if not axes:
+            axes = dict(_TRAINING)
+            axes |= {f"{_OPTION}{name}": axis for name, axis in _NETWORKS.get(train.model, {}).items()}
+        known = options_of(train.model)
+        problems: list[Problem] = [
+            (
+                ("tune", "space", name),
+                f'the model "{train.model}" has no such option. {suggestion(name.removeprefix(_OPTION), known)}',
+            )
+            for name in axes
+            if name.startswith(_OPTION) and name.removeprefix(_OPTION) not in known
+        ]
+        problems += [
+            (
+                ("tune", "space", name),
+                f"is a list in a {train.model}: give choices, as in choices: [[64], [128, 64]]",
+            )
+            for name, axis in axes.items()
+            if axis.choices is None and isinstance(known.get(name.removeprefix(_OPTION)), (list, tuple))
+        ]
+        if problems:
+            raise config.document.error(problems)
+        return cls(train, axes)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The same for Optuna."""
+        own = self._own()
+        return {name: _distribution(axis, isinstance(own[name], int)) for name, axis in self.axes.items()}
+
+    def own(self) -> dict[str, Any]:
+        """The configuration's own settings, those that lie in the space."""
+        found = {}
+        for name, value in self._own().items():
+            axis = self.axes[name]
+            if axis.choices is not None:
+                value = json.dumps(value)
+                inside = value in [json.dumps(choice) for choice in axis.choices]
+            else:
+                inside = value is not None and _contains(axis, value)
+            if inside:
+                found[name] = value
+        return found
+
+    def _own(self) -> dict[str, Any]:
+        settings, options = plain(self.train), options_of(self.train.model)
+        values = {f"{_OPTION}{name}": value for name, value in {**options, **self.train.options}.items()}
+        return {name: {**settings, **values}.get(name) for name in self.axes}
+
+    def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What to write into the section `train`, options in a mapping of their own."""
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if self.axes[name].choices is not None:
+                value = json.loads(value)
+            elif isinstance(value, float):
+                value = float(f"{value:.4g}")  # more digits mean nothing, and nobody would like to paste them
+            if name.startswith(_OPTION):
+                found.setdefault("options", {})[name.removeprefix(_OPTION)] = value
+            else:
+                found[name] = value
+        return found
+
+    def apply(self, values: Mapping[str, Any]) -> Train:
+        """The section `train` with these values."""
+        return build(Train, self.merge(plain(self.train), values))
+
+    def merge(self, section: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """A section `train`, as its YAML has it, with these values."""
+        found = self.settings(values)
+        options = {**(section.get("options") or {}), **found.pop("options", {})}
+        return {**section, **found, **({"options": options} if options else {})}
+
+    def lines(self) -> list[str]:
+        """The space in words, a line for each setting."""
+        return [f"{name}: {_words(axis)}" for name, axis in self.axes.items()]
+
+
+def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
+    if axis.choices is not None:
+        return CategoricalDistribution([json.dumps(choice) for choice in axis.choices])
+    assert axis.low is not None
+    assert axis.high is not None
+    high = axis.high
+    if axis.step is not None:  # the last value that steps reach
+        high = axis.low + math.floor((axis.high - axis.low) / axis.step + 1e-9) * axis.step
+    if whole and all(value is None or float(value).is_integer() for value in (axis.low, high, axis.step)):
+        return IntDistribution(int(axis.low), int(high), axis.log, int(axis.step or 1))
+    return FloatDistribution(axis.low, high, axis.log, axis.step)
+
+
+def _contains(axis: Axis, value: float) -> bool:
+    assert axis.low is not None
+    assert axis.high is not None
+    steps = (value - axis.low) / axis.step if axis.step else 0.0
+    return axis.low <= value <= axis.high and abs(steps - round(steps)) < 1e-6
+
+
+def _words(axis: Axis) -> str:
+    if axis.choices is not None:
+        return "one of " + ", ".join(json.dumps(choice) for choice in axis.choices)
+    how = ", logarithmic" if axis.log else f" in steps of {axis.step:g}" if axis.step else ""
+    return f"from {axis.low:g} to {axis.high:g}{how}"

@@ -1,0 +1,346 @@
+"""The study of a search: its trials, which workers take one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from ML_processing.tuning.journal import Lock, held, journal
+from ML_processing.tuning.space import Space
+from MLTools.NanoML.atomic import make_directory, write_json
+from MLTools.NanoML.config.schema import plain
+from MLTools.NanoML.errors import NanoMLError
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config import Tune
+
+__all__ = ["Held", "Study", "settings_of"]
+
+_NAME = "nanoml"
+_ATTEMPTS = 3  # a trial whose process dies so often without having got on has failed
+_ELSEWHERE = ("files", "device", "workers", "processes", "memory", "tracking")  # on these no result depends
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def settings_of(space: Space, tune: Tune, data: str) -> dict[str, Any]:
+    """All on which the trials of a search depend.
+
+    Parameters
+    ----------
+    space
+        What is varied.
+    tune
+        The section `tune`.
+    data
+        Hash of the events.
+    """
+    train = {key: value for key, value in plain(space.train).items() if key not in _ELSEWHERE}
+    return {
+        "train": train,
+        "space": {name: plain(axis) for name, axis in space.axes.items()},
+        **{name: getattr(tune, name) for name in ("metric", "sampler", "pruner", "seed")},
+        "data": data,
+    }
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search, in the directory that all its workers share.
+
+    Attributes
+    ----------
+    directory
+        Where the journal and the trials are.
+    space
+        What is varied.
+    tune
+        The section `tune`.
+    study
+        The same as Optuna knows it.
+    """
+
+    directory: Path
+    space: Space
+    tune: Tune
+    study: optuna.Study
+
+    @classmethod
+    def open(cls, directory: Path, space: Space, tune: Tune, data: str) -> Study:
+        """Begin the search of a directory, or join the one that is there.
+
+        Parameters
+        ----------
+        directory
+            Of the search.
+        space, tune
+            What is varied, and how.
+        data
+            Hash of the events.
+
+        Raises
+        ------
+        NanoMLError
+            There is another search, or the file system has no locks.
+        """
+        settings = settings_of(space, tune, data)
+        with held(Lock(make_directory(directory) / "lock")):
+            place = directory / "study.json"
+            if place.is_file():
+                _check_same(directory, json.loads(place.read_text(encoding="utf-8"))["settings"], settings)
+                return cls(directory, space, tune, _load(directory, tune, space.train.epochs))
+            (directory / "journal.log").unlink(missing_ok=True)
+            study = _load(directory, tune, space.train.epochs)
+            own = space.own()
+            if own:
+                study.enqueue_trial(own)
+            write_json(place, {"schema": 1, "settings": settings})
+        return cls(directory, space, tune, study)
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the metric is to be large."""
+        return self.tune.metric == "validation_auc"
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials that have begun, in order."""
+        return [it for it in self.study.get_trials(deepcopy=False) if it.state != TrialState.WAITING]
+
+    def best(self) -> FrozenTrial | None:
+        """The best of the trials that ended well; of equal ones the first."""
+        complete = [it for it in self.trials() if it.state == TrialState.COMPLETE]
+        sign = -1 if self.larger_is_better else 1
+        return min(complete, key=lambda it: (sign * (it.value or 0.0), it.number), default=None)
+
+    def trial_directory(self, number: int) -> Path:
+        """Where the settings, the history and the checkpoint of a trial are."""
+        return self.directory / "trials" / f"{number:04d}"
+
+    def next(self, most: int) -> Held | None:
+        """Take a trial: one whose process died, or a new one; None if there is nothing to begin.
+
+        Parameters
+        ----------
+        most
+            How many trials there are to be in all.
+        """
+        with held(Lock(self.directory / "lock")):
+            begun = self.trials()
+            for trial in begun:
+                if trial.state == TrialState.RUNNING:
+                    lock = self._trial_lock(trial.number)
+                    again = self._again(trial.number, lock) if lock.take(wait=False) else None
+                    if again is not None:
+                        return again
+            if len(begun) >= most:
+                return None
+            with _seeded(self.study, self.tune, len(begun)):
+                taken = self.study.ask()
+                lock = self._trial_lock(taken.number)
+                lock.take()
+                return Held(self, taken, lock)
+
+    def _again(self, number: int, lock: Lock) -> Held | None:
+        """Go on with a trial whose process is gone, unless that happens too often at the same place."""
+        trial = next(it for it in self.trials() if it.number == number)
+        if trial.state != TrialState.RUNNING:  # it has ended meanwhile
+            lock.free()
+            return None
+        epochs = len(trial.intermediate_values)
+        before = trial.user_attrs.get("attempts", {"count": 1, "epochs": 0})
+        count = before["count"] + 1 if epochs <= before["epochs"] else 1
+        with _seeded(self.study, self.tune, number):
+            taken = Held(self, optuna.Trial(self.study, trial._trial_id), lock)
+            taken.note(attempts={"count": count, "epochs": epochs})
+            if count <= _ATTEMPTS:
+                return taken
+            taken.fail(f"its process died {_ATTEMPTS} times, maybe for lack of memory")
+        lock.free()
+        return None
+
+    def has_work(self, most: int) -> bool:
+        """Whether there is a trial to begin or to go on with."""
+        begun = self.trials()
+        return len(begun) < most or any(
+            it.state == TrialState.RUNNING and not self._is_held(it.number) for it in begun
+        )
+
+    def is_done(self, most: int) -> bool:
+        """Whether all trials have ended."""
+        begun = self.trials()
+        return len(begun) >= most and all(it.state.is_finished() for it in begun)
+
+    def _trial_lock(self, number: int) -> Lock:
+        return Lock(make_directory(self.trial_directory(number)) / "lock")
+
+    def _is_held(self, number: int) -> bool:
+        lock = self._trial_lock(number)
+        taken = lock.take(wait=False)
+        lock.free()
+        return not taken
+
+
+class Held:
+    """A trial that this process is at.
+
+    Parameters
+    ----------
+    study
+        Of the trial.
+    trial
+        As Optuna knows it.
+    lock
+        Tells the others that it is taken.
+    """
+
+    def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
+        self._study, self._trial, self._lock = study, trial, lock
+        self._start = time.monotonic()
+        # those that an earlier process has chosen stay
+        distributions = study.space.distributions
+        self.values: dict[str, Any] = {
+            name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
+        }
+        self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self.note(host=platform.node())
+
+    @property
+    def number(self) -> int:
+        """Its number, from 0."""
+        return self._trial.number
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._study.trial_directory(self.number)
+
+    @property
+    def seconds(self) -> float:
+        """How long this process and earlier ones were at it, as far as those could tell."""
+        return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to its record."""
+        for name, fact in facts.items():
+            self._trial.set_user_attr(name, fact)
+
+    def report(self, values: Mapping[int, float]) -> None:
+        """Tell the metric of epochs.
+
+        Raises
+        ------
+        optuna.TrialPruned
+            It is not worth going on.
+        """
+        for epoch, value in values.items():
+            if epoch not in self._reported:  # else by an earlier process
+                self._reported[epoch] = value
+                self._trial.report(value, epoch)
+        if values and self._trial.should_prune():
+            raise optuna.TrialPruned
+
+    def complete(self, value: float) -> None:
+        """End it well."""
+        self._study.study.tell(self.number, value)
+
+    def prune(self) -> None:
+        """End it early, because others are better."""
+        self._study.study.tell(self.number, state=TrialState.PRUNED)
+
+    def fail(self, reason: str) -> None:
+        """Record that it failed, and why."""
+        self.note(reason=reason)
+        self._study.study.tell(self.number, state=TrialState.FAIL)
+
+    def put_back(self) -> None:
+        """Let another process go on with it, as after Ctrl-C."""
+        self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
+
+    def release(self) -> None:
+        """Let others have it, if it has not ended."""
+        self._lock.free()
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )
+
+
+def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(now))
+    for key in dict.fromkeys([*now, *before]):
+        mine, theirs = now.get(key), before.get(key)
+        if mine == theirs:
+            continue
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            name = next(it for it in dict.fromkeys([*mine, *theirs]) if mine.get(it) != theirs.get(it))
+            key, mine, theirs = f"{key}.{name}", mine.get(name), theirs.get(name)
+        what = "other events" if key == "data" else f"{key} {_short(theirs)}, which now is {_short(mine)}"
+        raise NanoMLError(
+            f"{directory}: holds a search with {what}. Go on with that, or begin anew with --force, "
+            "which removes its trials."
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _load(directory: Path, tune: Tune, epochs: int) -> optuna.Study:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls some of what it has experimental
+        return optuna.create_study(
+            storage=journal(directory / "journal.log"),
+            study_name=_NAME,
+            direction="maximize" if tune.metric == "validation_auc" else "minimize",
+            pruner=_pruner(tune, epochs),
+            load_if_exists=True,
+        )
+
+
+def _pruner(tune: Tune, epochs: int) -> optuna.pruners.BasePruner:
+    if tune.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=5)
+    if tune.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=min(5, epochs), max_resource=epochs)
+    return optuna.pruners.NopPruner()
+
+
+@contextmanager
+def _seeded(study: optuna.Study, tune: Tune, number: int) -> Iterator[None]:
+    """Choose by a seed of the trial's own: workers with the same seed would choose the same settings."""
+    text = f"trial {number} of {tune.seed}".encode()
+    seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls some of what it has experimental
+        if tune.sampler == "random":
+            study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        else:
+            study.sampler = optuna.samplers.TPESampler(seed=seed)
+        yield

@@ -1,0 +1,204 @@
+"""One trial: a network is trained with the settings to be tried."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import torch
+
+from ML_processing import tracking
+from ML_processing.description import describe
+from ML_processing.run import checkpoint_file, history_file, network_file
+from ML_processing.survey import Survey
+from ML_processing.table import Table
+from ML_processing.train import device_of, is_trained, prepare, train_fold
+from ML_processing.tuning.blind import FOLD, Blind, open_blind
+from ML_processing.tuning.study import Held, Study
+from MLTools.NanoML import interrupt
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.errors import NanoMLError, is_os_error
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config import Train, Tune
+
+__all__ = ["Material", "at_best", "tracking_of", "train_one", "work"]
+
+Note = Callable[[str], object]
+
+
+class _TimeUpError(Exception):
+    """No more time: the trial goes on when the search is called again."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What networks are trained on: the events of all but the test fold, read once.
+
+    Attributes
+    ----------
+    files
+        HDF5 files.
+    data, table, survey
+        The same, opened and read.
+    device
+        Where to compute.
+    """
+
+    files: Sequence[Path]
+    data: Blind
+    table: Table
+    survey: Survey
+    device: torch.device
+
+    @classmethod
+    def read(cls, files: Sequence[Path], train: Train) -> Material:
+        """Read the events.
+
+        Raises
+        ------
+        NanoMLError
+            They cannot be trained on.
+        """
+        data = open_blind(files, train)
+        return cls(files, data, *data.sample(train.memory, data.folds), device_of(train))
+
+
+def tracking_of(train: Train, tune: Tune) -> list[str]:
+    """Where trials are recorded."""
+    return train.tracking if tune.tracking else []
+
+
+def at_best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch whose weights are kept: that of the smallest validation loss."""
+    return min(history, key=lambda entry: entry["validation_loss"])
+
+
+def train_one(
+    material: Material, train: Train, directory: Path, report: Callable[[list[dict[str, Any]], str], None]
+) -> list[dict[str, Any]]:
+    """Train the one network of a trial in its directory, or go on where that was interrupted.
+
+    Returns
+    -------
+    One entry per epoch.
+
+    Raises
+    ------
+    NanoMLError
+        The settings do not fit, or the loss is not a finite number.
+    """
+    description = describe(material.table, material.survey, material.files, train, material.device)
+    prepare(directory, description)
+    tracking.begin(train.tracking, directory, _workdir(directory), _name(directory), description)
+    if not is_trained(directory, FOLD):
+        train_fold(
+            material.data, material.table, material.survey, train, directory, FOLD, material.device, report
+        )
+    history: list[dict[str, Any]] = json.loads(history_file(directory, FOLD).read_text(encoding="utf-8"))
+    return history
+
+
+def _workdir(directory: Path) -> Path:
+    return next(parent.parent for parent in directory.parents if parent.name == "tuning")
+
+
+def _name(directory: Path) -> str:
+    return f"trial {directory.name}" if directory.name.isdecimal() else f"tuning {directory.name}"
+
+
+def work(material: Material, study: Study, most: int, deadline: float | None, note: Note) -> None:
+    """Do trials until there is none to begin.
+
+    Parameters
+    ----------
+    material
+        The events.
+    study
+        The search.
+    most
+        How many trials there are to be in all.
+    deadline
+        When to stop, as time.time() counts; None to go on to the end.
+    note
+        Is called with a few words on where a trial is, often.
+
+    Raises
+    ------
+    NanoMLError
+        The operating system refuses to write, and the like. What is wrong with the settings of one trial is in its
+        record, and the search goes on.
+    """
+    while (deadline is None or time.time() < deadline) and (held := study.next(most)) is not None:
+        try:
+            _one(material, study, held, deadline, note)
+        except (KeyboardInterrupt, SystemExit):
+            held.put_back()
+            raise
+        except _TimeUpError:
+            held.put_back()
+            return
+        finally:
+            held.release()
+
+
+def _one(material: Material, study: Study, held: Held, deadline: float | None, note: Note) -> None:
+    train = replace(study.space.apply(held.values), processes=1)
+    train = replace(train, tracking=tracking_of(train, study.tune))
+    history: list[dict[str, Any]] = []
+
+    def report(entries: list[dict[str, Any]], text: str) -> None:
+        interrupt.check()
+        history.extend(entries)
+        held.report({entry["epoch"]: _metric(entry, study.tune) for entry in entries})
+        note(text)
+        if deadline is not None and time.time() > deadline:
+            raise _TimeUpError
+
+    def close(end: Callable[[], None], found: Sequence[dict[str, Any]], state: str) -> None:
+        best = at_best(found) if found else {}
+        held.note(seconds=held.seconds, epochs=len(found), best_epoch=best.get("epoch"))
+        _tidy(held.directory, found)
+        tracking.finish(
+            train.tracking, held.directory, {study.tune.metric: best.get(study.tune.metric)}, state
+        )
+        end()
+
+    try:
+        found = train_one(material, train, held.directory, report)
+        value = _metric(at_best(found), study.tune)
+    except optuna.TrialPruned:
+        close(held.prune, history, "FINISHED")
+    except (_TimeUpError, OSError, tracking.TrackingError):
+        raise
+    except Exception as problem:  # of a network of the user's own, too: the other trials may do well
+        if is_os_error(problem.__cause__ or problem):
+            raise
+        kind = "" if isinstance(problem, NanoMLError) else f"{type(problem).__name__}: "
+        reason = f"{kind}{problem}"
+        close(lambda: held.fail(reason), history, "FAILED")
+    else:
+        close(lambda: held.complete(value), found, "FINISHED")
+
+
+def _metric(entry: dict[str, Any], tune: Tune) -> float:
+    value = entry[tune.metric]
+    if value is None or not math.isfinite(value):
+        raise NanoMLError(
+            f"{tune.metric} is not defined on the validation fold at epoch {entry['epoch']}: the weights of signal or "
+            "background do not sum to something positive. Use tune.metric: validation_loss, or more events."
+        )
+    return float(value)
+
+
+def _tidy(directory: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Of a trial that has ended keep the history, but no checkpoint."""
+    checkpoint_file(directory, FOLD).unlink(missing_ok=True)
+    if not network_file(directory, FOLD).is_file():
+        write_json(history_file(directory, FOLD), list(history))

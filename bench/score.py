@@ -1,0 +1,191 @@
+"""Scores of a skim, against ONNX Runtime alone, and against reading and writing alone.
+
+    python bench/score.py [--events 200000] [--model deepsets] [--compression ZLIB:5]
+
+The input is a skim by the trilepton selection with jets. The model has five networks (folds), as many as a training makes,
+and reads seven columns of the selection and, but for the mlp, up to eight jets. Peers: the same model on tensors that are in
+memory; and reading the same branches, and writing as many columns. Each side is a process of its own, on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from convert import make_input
+
+from data_processing.nanowriter import NanoWriter
+from data_processing.score import ScoreJob, score_file
+from data_processing.skim import SkimJob, skim_file
+from ML_processing.inputs import Collection, Shape
+from MLTools.NanoML import nanoaod
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.progress import silence
+from MLTools.NanoML.rootfile import Branch, RootFile
+
+FEATURES = ("ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass")
+JETS = Collection("Jet", ("pt", "eta", "phi", "mass", "btagDeepFlavB"), 8, "-pt")
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+
+
+def make_model(path: Path, kind: str, skim: Path) -> None:
+    """A model of five networks that were not trained."""
+    from ML_processing.export import export_networks
+    from ML_processing.models import make_network
+    from ML_processing.releases import target
+
+    shape = Shape(FEATURES, () if kind == "mlp" else (JETS,), 3)
+    random = np.random.default_rng(1)
+    sample = {"features": random.normal(80, 30, (64, 7)).astype("f4")}
+    for it in shape.collections:
+        sample[it.name] = random.normal(0, 1, (64, it.max, len(it.fields))).astype("f4")
+        sample[f"{it.name}_mask"] = np.ones((64, it.max), "f4")
+    objects = {it.name: (sample[it.name], sample[f"{it.name}_mask"] > 0) for it in shape.collections}
+    networks = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = make_network(kind, {}, shape).eval()
+        network.fit(sample["features"], objects)
+        networks.append(network)
+
+    class Training:
+        def __init__(self) -> None:
+            self.networks, self.shape = networks, shape
+            self.description = {
+                "classes": ["signal", "WZ", "ZG"],
+                "selection": SELECTION,
+                "features": [{"name": name, "dtype": "float32", "source": "branch"} for name in FEATURES],
+                "collections": [
+                    {
+                        "name": it.name,
+                        "fields": list(it.fields),
+                        "max": it.max,
+                        "order": it.order,
+                        "columns": [{"dtype": "float32", "source": "branch"} for _ in it.fields],
+                    }
+                    for it in shape.collections
+                ],
+                "sample": {name: values.tolist() for name, values in sample.items()},
+            }
+
+    export_networks(Training(), path, kind, target())
+
+
+def nanoml(source: Path, model: Path, output: Path) -> int:
+    """Score it, end to end."""
+    return int(score_file(ScoreJob(str(source), output, [model]))["entries"])
+
+
+def prepared(source: Path, model: Path, output: Path) -> int:
+    """Read all of it and make the tensors: that much is not counted."""
+    loaded = Model(model)
+    with RootFile(source) as file:
+        arrays = file.read(loaded.reads)
+        _prepared.update(model=loaded, feeds=loaded.tensors(arrays))
+        return file.entries
+
+
+_prepared: dict[str, object] = {}
+
+
+def inference(source: Path, model: Path, output: Path) -> int:
+    """ONNX Runtime alone, on tensors in memory."""
+    loaded, feeds = _prepared["model"], _prepared["feeds"]
+    assert isinstance(loaded, Model)
+    assert isinstance(feeds, dict)
+    return len(loaded.run(feeds, np.zeros(len(feeds["features"]), np.int64)))
+
+
+def read_and_write(source: Path, model: Path, output: Path) -> int:
+    """Read what the model reads, and write as much as scores are."""
+    names = [*nanoaod.IDENTIFIERS, *Model(model).reads]
+    columns = {name: Branch(name, "float32", "flat", "", None, "") for name in ("a", "b", "c", "d")}
+    random = np.random.default_rng(1)
+    with RootFile(source) as file:
+        ids = {name: file.branches[name] for name in nanoaod.IDENTIFIERS}
+        with NanoWriter(output, {**ids, **columns}, "ZLIB:5") as writer:
+            for start, stop in file.ranges(names, 200_000):
+                arrays = file.read(names, start, stop)
+                made = {name: random.random(stop - start, np.float32) for name in columns}
+                writer.events.extend({**{name: arrays[name] for name in ids}, **made})
+            writer.finish()
+        return file.entries
+
+
+SIDES = {"nanoml": nanoml, "ONNX Runtime": inference, "read and write": read_and_write}
+
+
+def measured(side: str, source: Path, model: Path) -> dict[str, float]:
+    """Run one side as a process, three times; the least processor time in seconds and its memory in MB."""
+    runs = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as directory:
+            line = [
+                sys.executable,
+                __file__,
+                "--only",
+                side,
+                str(source),
+                str(model),
+                str(Path(directory, "out.root")),
+            ]
+            told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+            runs.append(json.loads(told.splitlines()[-1]))
+    return dict(min(runs, key=lambda run: float(run["seconds"])))
+
+
+def only(side: str, *paths: str) -> None:
+    """One side, in this process; importing is not counted."""
+    silence()
+    source, model, output = map(Path, paths)
+    if side == "ONNX Runtime":
+        prepared(source, model, output)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    events = SIDES[side](source, model, output)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    sys.stdout.write(
+        "\n" + json.dumps({"seconds": seconds, "megabytes": after.ru_maxrss / 1000, "events": events})
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all sides, and print them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=200_000, help="before the selection")
+    parser.add_argument("--model", default="deepsets", help="mlp, deepsets, particlenet or transformer")
+    parser.add_argument("--compression", default="ZLIB:5", help="of the skim")
+    parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.only:
+        only(*options.only)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        source, skim, model = (Path(directory, name) for name in ("in.root", "skim.root", "model.onnx"))
+        make_input(source, options.events)
+        skim_file(
+            SkimJob(str(source), skim, SELECTION, keep=("Jet_*", "MET_*"), compression=options.compression)
+        )
+        make_model(model, options.model, skim)
+        found = {side: measured(side, skim, model) for side in SIDES}
+        ours = found["nanoml"]
+        sys.stdout.write(f"{ours['events']:.0f} events of a skim, {options.model}\n")
+        for side, one in found.items():
+            sys.stdout.write(
+                f"  {side:15} {one['seconds']:7.2f} s  {one['events'] / one['seconds'] / 1000:8.1f} kHz  "
+                f"{one['megabytes']:5.0f} MB  {one['seconds'] / ours['seconds']:6.2f} of ours\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

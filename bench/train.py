@@ -1,0 +1,191 @@
+"""Training, against a bare PyTorch loop over tensors in memory.
+
+    python bench/train.py [--events 1000000] [--model mlp] [--memory 1000]
+
+The events are made up: two Gaussian classes of five features (MLP 5-128-128-2, batches of 512), or ten objects of four
+fields (DeepSets and transformer, batches of 1024). The bare loop is what one would write in a notebook: the same
+network, optimizer and batches, the tensors scaled before, no weights, no validation, no checkpoint. NanoML's loop has all
+of that, and reads the HDF5 file; "steps" is without the validation after each epoch, "whole" with it. Each side is a process
+of its own, whose CPU time is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from ML_processing.batches import Position
+from ML_processing.course import inputs_of, make_course
+from ML_processing.data import Data, read
+from ML_processing.loop import Monitor, fit
+from ML_processing.models import make_network
+from MLTools.NanoML.config import Train
+from MLTools.NanoML.hdf5 import write_metadata
+from MLTools.NanoML.progress import silence
+
+EPOCHS = 3
+SIDES = ("bare", "steps", "whole")
+OBJECTS, FIELDS = 10, ("pt", "eta", "phi", "mass")
+OPTIONS = {
+    "mlp": {"hidden": [128, 128], "dropout": 0.0},
+    "deepsets": {},
+    "transformer": {},
+    "particlenet": {},
+}
+
+
+def make_file(path: Path, events: int, objects: bool) -> None:
+    """An HDF5 file as the conversion writes it."""
+    names = [] if objects else list("abcde")
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+    types += [(name, "f4") for name in names]
+    fields = [(name, "f4") for name in FIELDS] + [("valid", "?")]
+    random = np.random.default_rng(1)
+    options = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    with h5py.File(path, "w") as file:
+        table = file.create_dataset("events", (events,), types, chunks=(20_000,), **options)
+        if objects:
+            jets = file.create_dataset("Jet", (events, OBJECTS), fields, chunks=(4_000, OBJECTS), **options)
+        for start in range(0, events, 100_000):
+            count = min(100_000, events - start)
+            rows = np.zeros(count, types)
+            rows["event"], rows["weight"] = np.arange(start, start + count), 1
+            rows["label"] = random.integers(0, 2, count)
+            for name in names:
+                rows[name] = random.normal(0.3 * rows["label"], 1)
+            table[start : start + count] = rows
+            if objects:
+                members = np.zeros((count, OBJECTS), fields)
+                members["pt"] = random.exponential(30 + 5 * rows["label"][:, None], (count, OBJECTS))
+                members["eta"], members["phi"] = random.uniform(-2.5, 2.5, (2, count, OBJECTS))
+                members["mass"] = 5
+                members["valid"] = np.arange(OBJECTS) < random.integers(1, OBJECTS + 1, (count, 1))
+                jets[start : start + count] = members
+        column = {"dtype": "float32", "title": "", "source": "branch"}
+        books = {"files": [], "entries": events, "selected": events, "sum_of_weights": 1.0, "cutflow": []}
+        entry = {"max": OBJECTS, "order": "-pt", "fields": [{"name": it, **column} for it in FIELDS]}
+        content = {
+            "schema": 1,
+            "creator": "bench",
+            "classes": ["signal", "background"],
+            "features": [{"name": name, **column} for name in names],
+            "objects": {"Jet": entry} if objects else {},
+            "selection": None,
+            "datasets": [{"name": "toy", "class": None, "label": -1, "books": books}],
+        }
+        write_metadata(file, content)
+
+
+def settings(model: str, memory: int) -> Train:
+    """Three folds, so one third of the events are for training."""
+    size = 512 if model == "mlp" else 1024
+    options = OPTIONS[model]
+    return Train(
+        model=model, options=options, batch_size=size, folds=3, epochs=EPOCHS, memory=memory, device="cpu"
+    )
+
+
+def bare(path: Path, model: str) -> tuple[float, int]:
+    """CPU seconds and events of a bare loop."""
+    config = settings(model, 10**6)
+    table = read([path], config)
+    table = table[table.folds(3) == 2]
+    network = make_network(model, config.options, table.shape)
+    network.fit(table.features, table.objects)
+    with torch.no_grad():
+        inputs = network.scaling(inputs_of(table))
+    labels, core = torch.from_numpy(table.labels), network.core
+    optimizer = torch.optim.AdamW(core.parameters(), lr=config.learning_rate, fused=True)
+    start = time.process_time()
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(labels)).split(config.batch_size):
+            loss = cross_entropy(core(inputs.map(lambda tensor, rows=rows: tensor[rows])), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return time.process_time() - start, EPOCHS * len(labels)
+
+
+def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, int]:
+    """CPU seconds and events of NanoML's loop, with or without its measurements after each epoch."""
+    silence()
+    config = settings(model, memory)
+    data = Data.open([path], config)
+    table, survey = data.sample(memory, 3)
+    network = make_network(model, config.options, table.shape)
+    cpu = torch.device("cpu")
+    torch.optim.AdamW(network.core.parameters())  # the first optimizer imports half of PyTorch
+    course = make_course(data, table, survey, network, 0, config, cpu)
+    if not validate:
+        course = dataclasses.replace(course, validation=course.validation[:256], sample=course.sample[:256])
+    next(iter(course.batches.epoch(Position())))
+    with tempfile.TemporaryDirectory() as directory:
+        monitor = Monitor(0, table.shape, 0, Path(directory) / "checkpoint.pt", lambda entries, note: None)
+        start = time.process_time()
+        fit(network.core, course, config, monitor, cpu)
+        return time.process_time() - start, EPOCHS * course.events
+
+
+def main() -> None:
+    """Run both sides in turns, and print the ratio of their rates."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--model", choices=list(OPTIONS), default="mlp")
+    parser.add_argument("--memory", type=int, default=1000, help="train.memory [MB]")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        torch.set_num_threads(1)
+        side, path = arguments.side, arguments.file
+        found = (
+            bare(path, arguments.model)
+            if side == "bare"
+            else ours(path, arguments.model, arguments.memory, side == "whole")
+        )
+        seconds, events = found
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sys.stdout.write(json.dumps({"rate": events / seconds, "memory": peak}))
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "events.h5"
+        make_file(path, arguments.events, arguments.model != "mlp")
+        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for _ in range(arguments.repeat):
+            for side in SIDES:
+                line = [
+                    sys.executable,
+                    __file__,
+                    "--side",
+                    side,
+                    "--file",
+                    str(path),
+                    "--model",
+                    arguments.model,
+                ]
+                line += ["--memory", str(arguments.memory)]
+                done = subprocess.run(line, check=True, capture_output=True, text=True)
+                results[side].append(json.loads(done.stdout))
+        best = {side: max(results[side], key=lambda it: it["rate"]) for side in SIDES}
+        for side, it in best.items():
+            ratio = it["rate"] / best["bare"]["rate"]
+            sys.stdout.write(
+                f"{side}: {it['rate'] / 1000:8.1f} thousand events/s, {ratio:.2f} of bare, {it['memory']:.0f} MB\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

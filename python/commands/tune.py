@@ -1,0 +1,78 @@
+"""`nanoml tune`: the search for good settings of the training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from MLTools.NanoML.commands.options import config_argument, epilog
+
+__all__ = ["tune"]
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    name = "duration"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """Seconds, from text such as 90s, 30min, 2h or 1.5d."""
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(value))
+        if found is None or found[2] not in _UNITS:
+            self.fail(f"{value} is no time. Write it as in 30min, 2h or 90s.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+@click.command(
+    short_help="Search for good settings of the training.",
+    epilog=epilog(
+        "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
+        "nanoml tune examples/trilepton.yaml --join --timeout 2h",
+    ),
+)
+@config_argument
+@click.option(
+    "-n",
+    "--trials",
+    type=click.IntRange(1),
+    help="Trials in all; default: those of the configuration, or 50.",
+)
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, help="Trials at the same time; default: one per core."
+)
+@click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
+@click.option(
+    "--join", is_flag=True, help="Only work on trials, beside others: for jobs on further machines."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--force", is_flag=True, help="Remove the search that is there, and begin anew.")
+def tune(
+    config: Path,
+    trials: Optional[int],
+    workers: int,
+    timeout: Optional[float],
+    join: bool,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Search for good settings of the training, by the section tune of the configuration.
+
+    Each trial trains one network; no trial reads the events of the test fold. In the end the best settings
+    are tested on these, and are in WORKDIR/tuning/best.yaml. It may be interrupted at any moment; the same
+    command goes on.
+    """
+    if join and force:
+        raise click.UsageError("--join works on the search that is there: use it without --force.")
+    from MLTools.NanoML.config import load
+    from MLTools.NanoML.pipeline import import_part
+
+    loaded, search = load(config), import_part("ML_processing", "tuning.search")
+    options = search.Options(trials, workers, timeout, join, force)
+    if not dry_run:
+        search.tune(loaded, options)
+        return
+    for line in search.plan(loaded, options):
+        click.echo(line)

@@ -1,0 +1,22 @@
+"""A trained model: one ONNX file that says of itself what it reads and what it gives."""
+
+from __future__ import annotations
+
+from MLTools.NanoML.model.description import SCHEMA, Description, Input, Objects, Parameter, parse_metadata
+from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of
+from MLTools.NanoML.model.model import Model
+
+__all__ = [
+    "KEY",
+    "SCHEMA",
+    "Description",
+    "Input",
+    "Model",
+    "Objects",
+    "Parameter",
+    "file_hash",
+    "metadata_text",
+    "open_session",
+    "parse_metadata",
+    "twin_of",
+]

@@ -1,0 +1,239 @@
+"""What a model says of itself: what it reads, in which order and form, and what it gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.file import KEY
+
+__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "Objects", "Parameter", "parse_metadata"]
+
+SCHEMA = 1
+LEVELS = ("event", "object")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor of numbers of each event (or of each object, for a model of objects).
+
+    Attributes
+    ----------
+    tensor
+        Its name.
+    columns
+        What it holds, in the order of its last axis.
+    dtypes
+        Types of the columns in the files.
+    selection
+        The selection that makes those of `selection_columns`, as "module:Class"; None without one.
+    selection_columns
+        Those of the columns that are no branches of NanoAOD.
+    """
+
+    tensor: str
+    columns: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    selection: Optional[str]
+    selection_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Objects(Input):
+    """A tensor of objects of each event, shape (events, objects, columns), and its mask.
+
+    Attributes
+    ----------
+    mask
+        Name of the tensor that has 1 for an object and 0 for padding, shape (events, objects).
+    collection
+        Prefix of its branches.
+    max
+        How many objects there may be.
+    order
+        Field that they are sorted by, "-pt" for descending; None for the file's order.
+    """
+
+    mask: str
+    collection: str
+    max: int
+    order: Optional[str]
+
+    @property
+    def order_branch(self) -> Optional[str]:
+        """Branch that they are sorted by."""
+        return f"{self.collection}_{self.order.lstrip('-')}" if self.order else None
+
+    @property
+    def descending(self) -> bool:
+        """The largest first."""
+        return bool(self.order and self.order.startswith("-"))
+
+    @property
+    def branches(self) -> list[str]:
+        """All branches that must be read."""
+        return list(dict.fromkeys([*self.columns, *([self.order_branch] if self.order_branch else [])]))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that the user gives, such as the mass of a hypothetical particle.
+
+    Attributes
+    ----------
+    column
+        Its name: the last column of `features`.
+    values
+        Those that the model was trained with.
+    """
+
+    column: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model in words, as read from its metadata.
+
+    Attributes
+    ----------
+    name
+        Of the model; its scores are branches NAME_CLASS.
+    level
+        "event" or "object".
+    collection
+        The collection of the objects that a model of objects scores.
+    features
+        Numbers of each event, or of each object; None if there are none.
+    objects
+        Collections of objects.
+    output_tensors
+        Names of the outputs: the mean over all networks, and each network's.
+    kind
+        "classes" (the outputs are probabilities) or "targets" (of a regression).
+    outputs
+        Names of the classes or targets, in order.
+    folds
+        Number of networks.
+    parameter
+        The parameter, or None.
+    """
+
+    name: str
+    level: str
+    collection: Optional[str]
+    features: Optional[Input]
+    objects: tuple[Objects, ...]
+    output_tensors: tuple[str, str]
+    kind: str
+    outputs: tuple[str, ...]
+    folds: int
+    parameter: Optional[Parameter]
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], path: str) -> Description:
+        """Read the metadata of the model at `path`.
+
+        Raises
+        ------
+        NanoMLError
+            They cannot be understood.
+        """
+        try:
+            return _read(metadata)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+            raise _not_understood(path, problem) from None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All tensors with columns."""
+        return (*((self.features,) if self.features else ()), *self.objects)
+
+    @property
+    def input_tensors(self) -> list[str]:
+        """Names of all tensors that go in, in order."""
+        names = [self.features.tensor] if self.features else []
+        return names + [name for tensor in self.objects for name in (tensor.tensor, tensor.mask)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `features` that are read: all but the parameter."""
+        given = self.parameter.column if self.parameter else None
+        return [name for name in self.features.columns if name != given] if self.features else []
+
+    @property
+    def selection_columns(self) -> dict[str, str]:
+        """Columns that a selection makes, with the selection."""
+        return {
+            column: str(tensor.selection) for tensor in self.inputs for column in tensor.selection_columns
+        }
+
+
+def _read(metadata: Mapping[str, Any]) -> Description:
+    level, collection = str(metadata["level"]), metadata.get("collection")
+    if level not in LEVELS or (level == "object") != (collection is not None):
+        raise ValueError(f"level {level}, collection {collection}")
+    features, objects = None, []
+    for tensor in metadata["inputs"]:
+        common = (
+            str(tensor["tensor"]),
+            tuple(map(str, tensor["columns"])),
+            tuple(map(str, tensor["dtypes"])),
+            tensor["selection"],
+            tuple(map(str, tensor["selection_columns"])),
+        )
+        if "mask" in tensor:
+            mask, name, order = str(tensor["mask"]), str(tensor["collection"]), tensor["order"]
+            objects.append(Objects(*common, mask, name, int(tensor["max"]), order))
+        elif features is None:
+            features = Input(*common)
+        else:
+            raise ValueError(f"two tensors of events, {features.tensor} and {tensor['tensor']}")
+    mean, each = metadata["outputs"]
+    kind = "classes" if "classes" in mean else "targets"
+    parameter = metadata.get("parameter")
+    if parameter is not None:
+        parameter = Parameter(str(parameter["column"]), tuple(map(float, parameter["values"])))
+        if features is None or features.columns[-1:] != (parameter.column,):
+            raise ValueError(f"parameter {parameter.column} is not the last column")
+    return Description(
+        str(metadata["name"]),
+        level,
+        collection,
+        features,
+        tuple(objects),
+        (str(mean["tensor"]), str(each["tensor"])),
+        kind,
+        tuple(map(str, mean[kind])),
+        int(metadata["folds"]["k"]),
+        parameter,
+    )
+
+
+def parse_metadata(text: str, path: str) -> dict[str, Any]:
+    """What a model says of itself.
+
+    Raises
+    ------
+    NanoMLError
+        It cannot be understood, or is of a newer schema.
+    """
+    try:
+        content = json.loads(text)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise _not_understood(path, problem) from None
+    if schema != SCHEMA:
+        raise NanoMLError(
+            f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
+        )
+    return dict(content)
+
+
+def _not_understood(path: str, problem: Exception) -> NanoMLError:
+    return NanoMLError(
+        f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
+    )

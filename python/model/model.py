@@ -1,0 +1,245 @@
+"""A model that can be run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model.description import Description, Objects, parse_metadata
+from MLTools.NanoML.model.file import KEY, check_twin, file_hash, metadata_text, open_session
+from MLTools.NanoML.padding import Jagged, padded
+
+__all__ = ["Model"]
+
+_BATCH = (
+    50_000  # rows, events or objects, that are computed at once: bounds the memory, and the caches like it
+)
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+class Model:
+    """A model, ready to run with ONNX Runtime on one thread.
+
+    Parameters
+    ----------
+    path
+        The ONNX file, as `nanoml export` writes it.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Its hash.
+    metadata
+        What it says of itself.
+    description
+        The same, understood.
+    session
+        ONNX Runtime's.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, it is damaged, does not describe itself, is of a newer schema, or its JSON twin
+        belongs to another file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if not os.path.isfile(self.path):
+            raise NanoMLError(f"{self.path}: no such file. `nanoml export` makes a model.")
+        self.session = open_session(self.path)
+        text = metadata_text(self.session, self.path)
+        if text is None:
+            raise NanoMLError(
+                f"{self.path}: does not describe itself (no `{KEY}` metadata): it is no model of `nanoml export`."
+            )
+        self.metadata = parse_metadata(text, self.path)
+        self.description = Description.of(self.metadata, self.path)
+        self.sha256 = file_hash(self.path)
+        check_twin(self.path, self.sha256)
+
+    @property
+    def name(self) -> str:
+        """Name of the model; its scores are branches NAME_CLASS."""
+        return self.description.name
+
+    @property
+    def outputs(self) -> list[str]:
+        """Its classes, or the targets of a regression, in the order of its outputs."""
+        return list(self.description.outputs)
+
+    @property
+    def folds(self) -> int:
+        """Number of networks in it; each event has one that has not seen it."""
+        return self.description.folds
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of `features` that it reads: numbers of the event or, in a model of objects, of the object."""
+        return self.description.columns
+
+    @property
+    def objects(self) -> tuple[Objects, ...]:
+        """Collections that it reads."""
+        return self.description.objects
+
+    @property
+    def selection_columns(self) -> dict[str, str]:
+        """Columns that a selection makes, with the selection."""
+        return self.description.selection_columns
+
+    @property
+    def reads(self) -> list[str]:
+        """All columns and branches that `scores` needs."""
+        names = [*self.columns, *(name for tensor in self.objects for name in tensor.branches)]
+        return list(dict.fromkeys(names))
+
+    def check_parameter(self, value: Optional[float]) -> None:
+        """Make sure that there is a value for the model's parameter, and only if it has one.
+
+        Raises
+        ------
+        ConfigError
+            It is missing, no finite number, or one too many.
+        """
+        parameter = self.description.parameter
+        if parameter is None and value is not None:
+            raise ConfigError(f"{self.path}: the model has no parameter.")
+        if parameter is not None and (value is None or not np.isfinite(value)):
+            trained = ", ".join(f"{one:g}" for one in parameter.values)
+            raise ConfigError(
+                f"{self.path}: the model has the parameter {parameter.column}, trained at {trained}: "
+                f"give a number, as in --parameter {parameter.column}={(parameter.values or (1.0,))[0]:g}."
+            )
+
+    def tensors(self, columns: Mapping[str, Any], parameter: Optional[float] = None) -> Tensors:
+        """The tensors that the model reads.
+
+        Parameters
+        ----------
+        columns
+            Each of `reads`. Numbers of events: arrays of shape (events,) and any number type. Lists of numbers:
+            awkward arrays, or `Jagged`. In a model of objects, numbers of events are repeated for each object.
+        parameter
+            Value of the model's parameter.
+
+        Returns
+        -------
+        By their names, float32: `features`, shape (events or objects, columns); of each collection the values, shape
+        (events, max, columns), and the mask, shape (events, max).
+
+        Raises
+        ------
+        NanoMLError
+            Branches of one collection have different numbers of objects.
+        """
+        self.check_parameter(parameter)
+        jagged = dict(self._jagged(columns))
+        found: Tensors = {}
+        if self.description.features is not None:
+            found[self.description.features.tensor] = self._features(columns, jagged, parameter)
+        for tensor in self.objects:
+            counts = self._counts(jagged, tensor.branches)
+            key = jagged[tensor.order_branch].values if tensor.order_branch else None
+            found[tensor.tensor], found[tensor.mask] = padded(
+                [jagged[name].values for name in tensor.columns], counts, tensor.max, key, tensor.descending
+            )
+        return found
+
+    def _jagged(self, columns: Mapping[str, Any]) -> Iterator[tuple[str, Jagged]]:
+        wanted = self.columns if self.description.level == "object" else []
+        for name in [*wanted, *(branch for tensor in self.objects for branch in tensor.branches)]:
+            array = columns[name]
+            if isinstance(array, Jagged):
+                yield name, array
+            elif getattr(array, "ndim", 1) > 1:
+                yield name, Jagged.of(array)
+
+    def _features(
+        self, columns: Mapping[str, Any], jagged: Mapping[str, Jagged], parameter: Optional[float]
+    ) -> NDArray[np.float32]:
+        repeat = None
+        if self.description.level == "object":
+            repeat = self._counts(jagged, [name for name in self.columns if name in jagged])
+        parts = []
+        for name in self.columns:
+            if name in jagged and repeat is not None:
+                parts.append(jagged[name].values)
+            else:
+                values = np.asarray(columns[name])
+                parts.append(values if repeat is None else np.repeat(values, repeat))
+        rows = len(parts[0]) if parts else len(next(iter(columns.values())))
+        if parameter is not None:
+            parts.append(np.full(rows, parameter))
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
+            return np.stack([part.astype(np.float32, copy=False) for part in parts], axis=1)
+
+    def _counts(self, jagged: Mapping[str, Jagged], names: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers of objects, in which the branches of a collection must agree."""
+        if not names:
+            raise NanoMLError(f"{self.path}: none of {', '.join(self.columns)} has a number for each object.")
+        counts = jagged[names[0]].counts
+        for name in names[1:]:
+            if not np.array_equal(jagged[name].counts, counts):
+                raise NanoMLError(
+                    f"{self.path}: {name} has other numbers of objects than {names[0]}: they are not of one collection."
+                )
+        return counts
+
+    def scores(
+        self,
+        columns: Mapping[str, Any],
+        fold: Optional[NDArray[np.int64]] = None,
+        parameter: Optional[float] = None,
+    ) -> NDArray[np.float32]:
+        """Class probabilities, or values of a regression's targets.
+
+        Parameters
+        ----------
+        columns, parameter
+            As in `tensors`.
+        fold
+            Fold of each row of the result, int64, shape (rows,): it is scored by the network that tests on that fold
+            and has not seen it. None takes the mean of all networks.
+
+        Returns
+        -------
+        float32, shape (rows, outputs). The rows are events or, of a model of objects, the objects of all events.
+
+        Raises
+        ------
+        NanoMLError
+            A score is not finite.
+        """
+        feeds = self.tensors(columns, parameter)
+        found = self.run(feeds, fold)
+        bad = ~np.isfinite(found).all(axis=1)
+        if bad.any():
+            raise NanoMLError(
+                f"{self.path}: {int(bad.sum())} of {len(found)} {self.description.level}s have a score that is NaN or infinite, "
+                f"number {int(np.argmax(bad))} for one. `nanoml verify {self.path}` tells whether the model is at fault."
+            )
+        return found
+
+    def run(self, feeds: Tensors, fold: Optional[NDArray[np.int64]] = None) -> NDArray[np.float32]:
+        """Run the network on tensors, batch by batch; the result is as that of `scores`, but is not looked at."""
+        output = self.description.output_tensors[0 if fold is None else 1]
+        rows = len(next(iter(feeds.values())))
+        parts = []
+        for start in range(0, max(rows, 1), self._batch):
+            part = slice(start, start + self._batch)
+            found = self.session.run([output], {name: values[part] for name, values in feeds.items()})[0]
+            parts.append(found if fold is None else found[np.arange(len(found)), fold[part]])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @property
+    def _batch(self) -> int:
+        return max(1, _BATCH // max(1, sum(tensor.max for tensor in self.objects)))

@@ -1,0 +1,195 @@
+"""Does a model do what it says? Tried on its own reference events and on inputs that are known to break models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.description import Description
+from MLTools.NanoML.model.runtimes import Outcome, Outcomes
+from MLTools.NanoML.model.trials import SIZES, Trial
+
+__all__ = [
+    "REFERENCE",
+    "TOLERANCE",
+    "check_reference",
+    "check_tensors",
+    "check_trials",
+    "reference_of",
+    "where",
+]
+
+REFERENCE = "reference events"
+TOLERANCE = 1e-5
+"""How far results for real events may be apart, relative to those above 1: other versions compute in another order."""
+_LOOSE = (
+    1e-3  # far outside the training events a network may react so strongly that float32 rounds by so much
+)
+
+Floats = NDArray[np.float32]
+
+
+def reference_of(metadata: Mapping[str, Any]) -> Optional[Trial]:
+    """The real events that a model carries; None if it has none."""
+    reference = metadata["reference"]
+    inputs = {name: np.asarray(values, np.float32) for name, values in reference["inputs"].items()}
+    return Trial(REFERENCE, inputs) if reference["outputs"] else None
+
+
+def check_reference(outcome: Outcome, metadata: Mapping[str, Any]) -> float:
+    """Compare what a model gives for its reference events with what it must give.
+
+    Returns
+    -------
+    The largest difference, relative to the output where that is above 1.
+
+    Raises
+    ------
+    NanoMLError
+        There are none, they cannot be computed, or the result is another one.
+    """
+    expected = np.asarray(metadata["reference"]["outputs"], np.float64)
+    output = metadata["outputs"][0]["tensor"]
+    if isinstance(outcome, str):
+        raise NanoMLError(f"reference events: ONNX Runtime fails: {outcome}")
+    found = outcome[0].astype(np.float64)
+    if found.shape != expected.shape:
+        raise NanoMLError(
+            f"reference events: {output} has shape {found.shape}, but {expected.shape} is expected."
+        )
+    difference = float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())
+    if not difference <= TOLERANCE:
+        row = int(np.argmax(np.where(np.isfinite(found), np.abs(found - expected), np.inf).max(axis=1)))
+        raise NanoMLError(
+            f"reference events: {output} of number {row} is {found[row].tolist()}, not {expected[row].tolist()}."
+        )
+    return difference
+
+
+def check_tensors(session: Any, description: Description) -> None:
+    """Compare the tensors that a model has with those that it speaks of.
+
+    Raises
+    ------
+    NanoMLError
+        One is missing, one too many, of another type or size, or its number of rows or objects is fixed.
+    """
+    expected: dict[str, tuple[Any, ...]] = {}
+    if description.features:
+        expected[description.features.tensor] = (None, len(description.features.columns))
+    for tensor in description.objects:
+        expected[tensor.tensor] = (None, None, len(tensor.columns))
+        expected[tensor.mask] = (None, None)
+    mean, each = description.output_tensors
+    size = len(description.outputs)
+    found = {tensor.name: tensor for tensor in session.get_inputs()}
+    _same_names("inputs", list(expected), list(found))
+    _same_names("outputs", [mean, each], [tensor.name for tensor in session.get_outputs()])
+    for name, shape in expected.items():
+        _check_shape(found[name], shape)
+    mean_out, each_out = session.get_outputs()
+    for tensor, shape in ((mean_out, (None, size)), (each_out, (None, description.folds, size))):
+        # shapes of outputs are not always written; the trials look at what comes
+        if len(tensor.shape) != len(shape) or isinstance(tensor.shape[0], int):
+            raise NanoMLError(f"output {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
+
+
+def _same_names(what: str, expected: Sequence[str], found: Sequence[str]) -> None:
+    if expected != found:
+        raise NanoMLError(
+            f"the metadata speak of the {what} {', '.join(expected)}, but the model has {', '.join(found)}."
+        )
+
+
+def _check_shape(tensor: Any, shape: tuple[Any, ...]) -> None:
+    if tensor.type != "tensor(float)":
+        raise NanoMLError(f"input {tensor.name} is of type {tensor.type}, not tensor(float).")
+    good = len(tensor.shape) == len(shape) and all(
+        not isinstance(axis, int) if wanted is None else axis == wanted
+        for axis, wanted in zip(tensor.shape, shape)
+    )
+    if not good:
+        raise NanoMLError(f"input {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
+
+
+def _axes(shape: tuple[Any, ...]) -> str:
+    return "[" + ", ".join("any" if axis is None else str(axis) for axis in shape) + "]"
+
+
+def where(trial: Trial, size: int, what: str) -> str:
+    """Which trial a message is about."""
+    return f'"{trial.name}", {size} {what}{"" if size == 1 else "s"}'
+
+
+def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> None:
+    """Judge outputs by themselves.
+
+    All must be finite. The first rows must not depend on how many there are. What the mean output is must be the mean
+    of the networks, and probabilities must add up to one. What is in the padding, and how much padding there is, must
+    make no difference.
+
+    Raises
+    ------
+    NanoMLError
+        Something is not so: the message names the trial, the number of events and the event.
+    """
+    whole: dict[str, list[Floats]] = {}
+    for trial in trials:
+        for size in sorted(SIZES, reverse=True):
+            told = where(trial, size, description.level)
+            found = _outputs(outcomes[trial.name, size], size, description, told)
+            _check_sums(found, description, told)
+            if size == max(SIZES):
+                whole[trial.name] = found
+                if trial.same_as is not None:
+                    same = f'{told} must give the same as "{trial.same_as}"'
+                    _compare(found, whole[trial.same_as], description, same)
+            _compare(
+                found, [values[:size] for values in whole[trial.name]], description, f"{told} of {max(SIZES)}"
+            )
+
+
+def _outputs(outcome: Outcome, size: int, description: Description, told: str) -> list[Floats]:
+    if isinstance(outcome, str):
+        raise NanoMLError(f"{told}: ONNX Runtime fails: {outcome}")
+    count = len(description.outputs)
+    shapes = ((size, count), (size, description.folds, count))
+    for name, values, shape in zip(description.output_tensors, outcome, shapes):
+        if values.shape != shape:
+            raise NanoMLError(f"{told}: {name} has the shape {values.shape} instead of {shape}.")
+        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise NanoMLError(
+                f"{told}: {name} of {description.level} {row} is {values[row].ravel().tolist()}."
+            )
+    return outcome
+
+
+def _check_sums(found: Sequence[Floats], description: Description, told: str) -> None:
+    mean, each = found
+    if len(mean):
+        _compare([mean], [each.mean(axis=1)], description, f"{told}: the mean of the networks")
+        if description.kind == "classes":
+            ones = np.ones(len(mean), np.float32)
+            _compare([mean.sum(axis=1)], [ones], description, f"{told}: the sum of the probabilities")
+
+
+def _compare(
+    found: Sequence[Floats], expected: Sequence[Floats], description: Description, told: str
+) -> None:
+    for name, ours, theirs in zip(description.output_tensors, found, expected):
+        if not ours.size:
+            continue
+        distance = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)
+        rows = distance.reshape(len(ours), -1).max(axis=1)
+        row = int(np.argmax(rows))
+        if not rows[row] <= _LOOSE:
+            raise NanoMLError(
+                f"{told}: {name} of {description.level} {row} is {np.ravel(ours[row]).tolist()} "
+                f"instead of {np.ravel(theirs[row]).tolist()}."
+            )

@@ -1,0 +1,226 @@
+"""The branches of a TTree, from its bytes in the file.
+
+For each of the thousand branches of NanoAOD, of which few are ever asked for, uproot makes dozens of objects, and that takes
+longer than to read some of them. Here it is one object, of what is needed to describe a branch and to find its baskets.
+The format is that of ROOT 6; what is not of one number or one list of numbers per event is left to uproot.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["StoredBranch", "stored_branches"]
+
+_TREE, _BRANCH, _LEAF = 20, 13, 2  # versions of the classes
+_COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
+_MAP_OFFSET = 2  # between where something is and how it is referred to
+_TOBJECT = 10  # bytes
+_HEADER = struct.Struct(">IH")  # bytes that follow, version
+_INT = struct.Struct(">i")
+_TAG = struct.Struct(">I")
+_LONG = struct.Struct(">q")
+_ENTRIES = struct.Struct(">qqqqqdiiiiIqqqqqq")  # of the tree; the number of cluster ranges is the 11th
+_FILL = struct.Struct(">iiiiq")  # of a branch; the fourth is the number of baskets
+_SIZES = struct.Struct(
+    ">iIiqqqq"
+)  # of a branch: offset, room for baskets, split level, entries, first entry, bytes
+_LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
+_TYPES = {"O": "?", "B": ">i1", "S": ">i2", "I": ">i4", "L": ">i8", "G": ">i8", "F": ">f4", "D": ">f8"}
+_DIMENSION = re.compile(r"\[([0-9]+)\]")
+
+
+@dataclass(frozen=True)
+class StoredBranch:
+    """A branch of numbers, as it is in the file.
+
+    Attributes
+    ----------
+    name, title
+        Of the branch.
+    dtype
+        Of the numbers in the file: of big-endian order.
+    dimensions
+        Of the array that it has for each event, or for each element of a list; empty for one number.
+    counter
+        The branch that says how long the list of each event is; None without a list.
+    uncompressed_bytes
+        Of all baskets.
+    seek
+        Where each basket begins.
+    size
+        How many bytes each has.
+    entries
+        The entry that each begins with, and the number of entries.
+    """
+
+    name: str
+    title: str
+    dtype: np.dtype[Any]
+    dimensions: tuple[int, ...]
+    counter: str | None
+    uncompressed_bytes: int
+    seek: NDArray[np.int64]
+    size: NDArray[np.int64]
+    entries: NDArray[np.int64]
+
+    @property
+    def entry_offsets(self) -> list[int]:
+        """`entries`, as uproot has them."""
+        found: list[int] = self.entries.tolist()
+        return found
+
+
+def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, StoredBranch]] | None:
+    """The number of entries of a TTree and its branches; None if it has others than `StoredBranch` can describe.
+
+    Parameters
+    ----------
+    content
+        The tree, as it was before it was compressed.
+    key_length
+        Bytes of the key before it: what refers to something in it counts them.
+    """
+    try:
+        return _Reader(content, key_length).tree()
+    except (_OtherError, struct.error, LookupError, ValueError):
+        return None
+
+
+class _OtherError(Exception):
+    """It is not as expected."""
+
+
+class _Reader:
+    """Goes through the bytes of a tree; `_at` is where it is."""
+
+    def __init__(self, content: bytes, key_length: int) -> None:
+        self._content, self._key_length, self._at = content, key_length, 0
+        self._classes: dict[int, str] = {}
+        self._leaves: dict[int, str] = {}
+
+    def tree(self) -> tuple[int, dict[str, StoredBranch]]:
+        self._enter(_TREE)
+        self._named()
+        for _ in range(3):  # how it is drawn
+            self._skip()
+        entries, *_, ranges = self._take(_ENTRIES)[:11]
+        self._at += 2 * (1 + 8 * ranges)
+        self._skip()  # TIOFeatures
+        found = {}
+        for _ in range(self._array()):
+            end = self._object("TBranch")
+            branch = self._branch()
+            found[branch.name] = branch
+            self._at = end
+        return entries, found
+
+    def _branch(self) -> StoredBranch:
+        self._enter(_BRANCH)
+        name, title = self._named()
+        self._skip()  # TAttFill
+        *_, baskets, _ = self._take(_FILL)
+        self._skip()  # TIOFeatures
+        _, room, _, entries, _, uncompressed, _ = self._take(_SIZES)
+        if self._array() or self._array() != 1 or baskets >= room:
+            raise _OtherError
+        dtype, dimensions, counter = self._leaf()
+        self._skip()  # baskets that are not in the file yet
+        sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
+        last = _LONG.unpack_from(self._content, starts + 8 * baskets)[0]
+        if last != entries or self._content[seek + 8 * room]:  # some are not, or are in another file
+            raise _OtherError
+        return StoredBranch(
+            name,
+            title,
+            dtype,
+            dimensions,
+            counter,
+            uncompressed,
+            np.frombuffer(self._content, ">i8", baskets, seek),
+            np.frombuffer(self._content, ">i4", baskets, sizes),
+            np.frombuffer(self._content, ">i8", baskets + 1, starts),
+        )
+
+    def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
+        place = self._place()
+        end = self._object("TLeaf")
+        kind = self._last_class[5:]
+        self._enter(1)
+        self._enter(_LEAF)
+        name, title = self._named()
+        numbers, _, _, _, is_unsigned = self._take(_LENGTHS)
+        counted_by = self._take(_TAG)[0]
+        if kind not in _TYPES or counted_by & _COUNTED:  # of a counter that comes later
+            raise _OtherError
+        self._leaves[place] = name
+        dtype = np.dtype(_TYPES[kind].replace("i", "u") if is_unsigned else _TYPES[kind])
+        dimensions = tuple(map(int, _DIMENSION.findall(title)))
+        if numbers != int(np.prod(dimensions, dtype=int)):
+            raise _OtherError
+        self._at = end
+        return dtype, dimensions, self._leaves[counted_by] if counted_by else None
+
+    def _place(self) -> int:
+        """How what begins here is referred to."""
+        return self._at + self._key_length + _MAP_OFFSET
+
+    def _take(self, form: struct.Struct) -> tuple[Any, ...]:
+        found = form.unpack_from(self._content, self._at)
+        self._at += form.size
+        return found
+
+    def _enter(self, version: int) -> None:
+        if self._take(_HEADER)[1] != version:
+            raise _OtherError
+
+    def _skip(self) -> None:
+        self._at += 4 + (_TAG.unpack_from(self._content, self._at)[0] & ~_COUNTED)
+
+    def _string(self) -> str:
+        length = self._content[self._at]
+        self._at += 1
+        if length == 255:
+            length = self._take(_TAG)[0]
+        self._at += length
+        return self._content[self._at - length : self._at].decode(errors="surrogateescape")
+
+    def _named(self) -> tuple[str, str]:
+        end = self._at + 4 + (_TAG.unpack_from(self._content, self._at)[0] & ~_COUNTED)
+        self._at += _HEADER.size + _TOBJECT
+        name, title = self._string(), self._string()
+        if self._at != end:
+            raise _OtherError
+        return name, title
+
+    def _array(self) -> int:
+        """Enter a TObjArray; how many it has."""
+        self._enter(3)
+        self._at += _TOBJECT
+        self._string()
+        number: int = self._take(_INT)[0]
+        self._at += _INT.size
+        return number
+
+    def _object(self, kind: str) -> int:
+        """Enter an object whose class is so called, or begins so; where it ends."""
+        count = self._take(_TAG)[0]
+        if not count & _COUNTED:
+            raise _OtherError
+        end: int = self._at + (count & ~_COUNTED)
+        place = self._place()
+        tag = self._take(_TAG)[0]
+        if tag == _NEW_CLASS:
+            stop = self._content.index(b"\0", self._at)
+            self._classes[place | _IS_CLASS] = self._content[self._at : stop].decode()
+            self._at, tag = stop + 1, place | _IS_CLASS
+        self._last_class = self._classes[tag]
+        if not self._last_class.startswith(kind) or (kind == "TBranch" != self._last_class):
+            raise _OtherError
+        return end

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import ks_2samp, kstwobign
+
+from ML_processing.metrics import combined, jensen_shannon, kolmogorov, kolmogorov_probability, stability
+
+
+def test_unweighted_test_is_that_of_scipy() -> None:
+    random = np.random.default_rng(1)
+    first, other = random.normal(0, 1, 500), random.normal(0.1, 1, 800)
+    found = kolmogorov(first, np.ones(500), other, np.ones(800))
+    expected = ks_2samp(first, other, method="asymp")
+    assert found.distance == pytest.approx(expected.statistic)
+    assert found.probability == pytest.approx(expected.pvalue, rel=0.1)
+
+
+@pytest.mark.parametrize("x", [0.1, 0.19, 0.21, 0.5, 1.0, 2.0])
+def test_probability_is_that_of_kolmogorov(x: float) -> None:
+    assert kolmogorov_probability(x) == pytest.approx(kstwobign.sf(x), abs=1e-10)
+
+
+def test_a_weight_of_two_is_an_event_twice_in_the_distance_but_not_in_the_probability() -> None:
+    random = np.random.default_rng(1)
+    first, other = random.normal(0, 1, 300), random.normal(0.2, 1, 300)
+    once = kolmogorov(first, np.ones(300), other, np.ones(300))
+    scaled = kolmogorov(first, np.full(300, 2.0), other, np.full(300, 7.0))
+    assert scaled == once
+    twice = kolmogorov(np.repeat(first, 2), np.ones(600), other, np.ones(300))
+    assert twice.distance == pytest.approx(once.distance)
+
+
+@pytest.mark.parametrize("negative", [0.0, 0.2])
+def test_probability_is_uniform_without_a_difference(negative: float) -> None:
+    """What "below 5 %" promises, for weights that differ and for those of either sign."""
+    random = np.random.default_rng(5)
+
+    def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
+        sign = np.where(random.random(count) < negative, -1, 1)
+        return random.normal(size=count), random.exponential(1, count) * sign
+
+    found = [kolmogorov(*sample(400), *sample(300)).probability for _ in range(400)]
+    below = np.mean([probability < 0.05 for probability in found if probability is not None])
+    assert 0.015 < below < 0.085
+
+
+def test_a_difference_is_found() -> None:
+    random = np.random.default_rng(1)
+    found = kolmogorov(random.normal(0, 1, 500), np.ones(500), random.normal(0.5, 1, 500), np.ones(500))
+    assert found.probability is not None
+    assert found.probability < 1e-6
+
+
+def test_missing_values_and_no_weight() -> None:
+    assert kolmogorov([1, np.nan, 2], [1, 5, 1], [1, 2], [1, 1]).distance == 0
+    assert kolmogorov([1, 2], [1, -1], [1, 2], [1, 1]).distance is None
+    assert kolmogorov([], [], [1, 2], [1, 1]).probability is None
+
+
+def test_combined() -> None:
+    assert combined([0.3, 0.004, 0.9]) == pytest.approx(0.012)
+    assert combined([0.8, 0.9]) == 1
+    assert combined([]) is None
+
+
+def test_divergence_is_that_of_scipy() -> None:
+    random = np.random.default_rng(1)
+    p, q = random.random(12), random.random(12)
+    assert jensen_shannon(p, q) == pytest.approx(jensenshannon(p, q, base=2) ** 2)
+    assert jensen_shannon(p, 3 * p) == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon([1, 0], [0, 1]) == 1
+    assert jensen_shannon([1, -5], [1, 0]) == 0
+    assert jensen_shannon([0, 0], [0, 1]) is None
+
+
+def test_stability() -> None:
+    random = np.random.default_rng(1)
+    first, weights = random.normal(0, 1, 20_000), np.ones(20_000)
+    same, shifted = random.normal(0, 1, 20_000), random.normal(1, 1, 20_000)
+    small, large = (stability(first, weights, other, weights) for other in (same, shifted))
+    assert small is not None
+    assert large is not None
+    assert small < 0.005
+    assert large == pytest.approx(1.0, abs=0.15)  # between two Gaussians at one width it is 1, without bins
+    assert stability([1.0, 1.0], [1, 1], [2.0], [1]) is None

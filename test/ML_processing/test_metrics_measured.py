@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ML_processing.metrics import (
+    Measured,
+    bin_of,
+    effective,
+    efficiency,
+    even_edges,
+    histogram,
+    quantile,
+    quantile_edges,
+)
+
+
+def test_effective() -> None:
+    assert effective([2.0, 2.0, 2.0]) == pytest.approx(3)
+    assert effective([1.0, 1.0, -1.0]) == pytest.approx(1 / 3)
+    assert effective([]) == 0
+
+
+def test_efficiency_without_weights_is_binomial() -> None:
+    passed = np.arange(100) < 20
+    found = efficiency(passed, np.ones(100))
+    assert found.value == pytest.approx(0.2)
+    assert found.error == pytest.approx(np.sqrt(0.2 * 0.8 / 100))
+    assert efficiency([True], [-1.0]).value is None
+
+
+def test_error_of_the_efficiency_is_its_spread() -> None:
+    random = np.random.default_rng(1)
+    passed, weight = (
+        random.random(500) < 0.3,
+        random.exponential(1, 500) * np.where(random.random(500) < 0.1, -1, 1),
+    )
+    drawn = [efficiency(passed, weight * random.poisson(1, 500)).value for _ in range(500)]
+    assert efficiency(passed, weight).error == pytest.approx(np.std(np.array(drawn, float)), rel=0.1)
+
+
+def test_histogram_holds_what_is_beyond() -> None:
+    values, errors = histogram([-5, 0.5, 0.6, 9, np.nan], [1, 2, -1, 2, 7], np.array([0.0, 0.4, 1.0]))
+    assert values == pytest.approx([0.25, 0.75])
+    assert errors == pytest.approx([0.25, 0.75])
+    assert histogram([0.5], [-1], np.array([0.0, 1.0]))[0].tolist() == [0]
+
+
+def test_quantile() -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=5000)
+    assert quantile(values, np.ones(5000), (0.16, 0.5)) == pytest.approx(
+        np.quantile(values, (0.16, 0.5)), abs=0.01
+    )
+    doubled = quantile(np.append(values, values[:100]), np.append(np.ones(5000), -np.ones(100)), (0.5,))
+    assert doubled == pytest.approx(np.median(values[100:]), abs=0.02)
+    assert np.isnan(quantile([1.0], [-1.0], (0.5,))).all()
+
+
+def test_edges() -> None:
+    random = np.random.default_rng(1)
+    values = random.exponential(1, 8000)
+    counts = np.histogram(values, quantile_edges(values, 8))[0]
+    assert counts == pytest.approx(1000, abs=2)
+    assert quantile_edges(np.full(5, 2.0), 4).size == 0
+    assert quantile_edges(np.array([np.nan]), 4).size == 0
+    mostly_zero = quantile_edges(np.append(np.zeros(99), 1.0), 8)
+    assert np.bincount(bin_of([0, 0, 1], mostly_zero)).tolist() == [2, 1]
+    edges = even_edges(np.append(random.normal(90, 3, 1000), [1e6]), 20)
+    assert 70 < edges[0] < edges[-1] < 110
+    assert even_edges(np.array([]), 20).size == 0
+
+
+def test_bins() -> None:
+    assert bin_of([-1, 0, 0.5, 1, 1.5, 2, 9, np.nan], np.array([0.0, 1.0, 2.0])).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_measured() -> None:
+    assert Measured.of(np.float64(1), np.nan) == Measured(None, None)
+    assert Measured.of(1, 2).to_json() == {"value": 1, "error": 2}

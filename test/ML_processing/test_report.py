@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from ML_processing.report.captions import CAPTIONS
+from ML_processing.report.tables import table
+
+EMPTY = ("meta", "img")
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its elements are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.places: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            found = {"src": self.sources, "href": self.links, "id": self.places}.get(name)
+            if found is not None:
+                found.append(value or "")
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+SHOWN = (
+    "roc", "scores", "confusion", "calibration", "significance", "efficiency", "sculpting", "importance", "features",
+    "correlations", "loss",
+)  # fmt: skip
+
+
+def test_report_needs_nothing_beside_it(run: Path, measured: dict[str, Any]) -> None:
+    for name in SHOWN:
+        assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (run / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert json.loads((run / "metrics.json").read_text()) == measured
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    assert len(page.sources) == len(SHOWN)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert [link.lstrip("#") for link in page.links] == page.places == ["numbers", *SHOWN, "provenance"]
+    assert len(text) < 5e6
+    assert 'name="viewport"' in text
+    assert "@media print" in text
+
+
+def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -> None:
+    text = (run / "report.html").read_text()
+    for expected in (
+        f"{measured['auc']['network']:.3f} ±",
+        "ThreeLep_sumPt",
+        "WZTo3LNu_Pt100 (WZ)",
+        "Overtrained?",
+        "Calibrated?",
+        "Enough events?",
+        f"Best cut: signal probability at least {measured['plots']['significance']['best']['score_at_least']:.4f}",
+        "there is no luminosity",
+    ):
+        assert expected in text
+    assert text.count("<b>Worrying:</b>") == len(SHOWN)
+    assert not re.search(
+        r"\b(nan|None|inf)\b", re.sub(r"base64,[^\"]*", "", text).split("Where this comes from</h2>")[0]
+    )
+
+
+def test_captions_are_those_of_the_figures() -> None:
+    from ML_processing import plots
+
+    assert set(CAPTIONS) == {*plots.FIGURES, "importance", "loss"}
+    for title, reading, worrying in CAPTIONS.values():
+        assert not title.endswith(".")
+        assert reading.endswith(".")
+        assert worrying.endswith(".")
+
+
+def test_names_are_escaped() -> None:
+    assert "<td>a &lt; b</td>" in table(["x & y"], [["a < b"]])
+    assert "<th>x &amp; y</th>" in table(["x & y"], [["a < b"]])

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ML_processing import tracking
+from ML_processing.train import train
+from MLTools.NanoML.config import Train
+from MLTools.NanoML.errors import ConfigError
+
+Toy = Callable[..., Path]
+
+TRAIN = Train(
+    options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1
+)
+
+
+def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((directory / f"history_{fold}.json").read_text())
+    return found
+
+
+def test_the_environment_is_always_there(toy: Toy, tmp_path: Path) -> None:
+    train([toy()], TRAIN, tmp_path / "training")
+    found = json.loads((tmp_path / "training" / "environment.json").read_text())
+    assert found["command"] == sys.argv
+    assert "torch" in found["packages"]
+    assert found["versions"]["nanoml"] == found["packages"]["nanoml"]
+    assert not (tmp_path / "training" / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
+def test_a_missing_package_is_told_before_the_first_epoch(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    monkeypatch.setitem(sys.modules, tracker, None)
+    with pytest.raises(
+        ConfigError, match=rf"train.tracking: {tracker} needs .* pip install 'nanoml\[{tracker}\]'"
+    ):
+        train([toy()], replace(TRAIN, tracking=[tracker]), tmp_path / "training")
+    assert not (tmp_path / "training").exists()
+
+
+def test_tensorboard_has_each_epoch_of_each_network_once(toy: Toy, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    directory = tmp_path / "training"
+    for _ in range(2):  # the second time one network is trained again
+        train([toy()], replace(TRAIN, tracking=["tensorboard"]), directory)
+        for fold in range(3):
+            events = EventAccumulator(str(directory / "tensorboard" / f"fold_{fold}"))
+            events.Reload()
+            for name in ("train_loss", "validation_loss", "validation_auc", "learning_rate"):
+                scalars = [(it.step, it.value) for it in events.Scalars(name)]
+                expected = [(entry["epoch"], entry[name]) for entry in history_of(directory, fold)]
+                assert scalars == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
+        (directory / "network_1.pt").unlink()
+
+
+class _StopError(Exception):
+    pass
+
+
+@pytest.fixture
+def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
+    toy: Toy, tmp_path: Path, quiet_mlflow: None
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    config, directory = replace(TRAIN, tracking=["mlflow"]), tmp_path / "training"
+    train([toy()], config, directory)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string=f"name = '{tmp_path.name}'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    description = json.loads((directory / "training.json").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.01"
+    assert run.data.params["options.hidden"] == "[8]"
+    assert run.data.tags["fingerprint"] == description["fingerprint"]
+    assert run.data.metrics["auc"] == description["metrics"]["auc"]
+    files = {it.path for it in client.list_artifacts(run.info.run_id)}
+    assert {"training.json", "environment.json", "network_0.pt", "loss.png"} <= files
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(tmp_path)
+
+    with pytest.raises(_StopError), tracking.ending(["mlflow"], directory):
+        raise _StopError
+    assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+    (directory / "network_1.pt").unlink()
+    train([toy()], config, directory)
+    tracking.add(directory, [directory / "history_0.json", directory / "missing.html"])
+    (again,) = client.search_runs([experiment.experiment_id])
+    assert again.info.run_id == run.info.run_id
+    assert again.info.status == "FINISHED"
+    for fold in range(3):
+        recorded = client.get_metric_history(run.info.run_id, f"fold_{fold}/validation_loss")
+        expected = [(entry["epoch"], entry["validation_loss"]) for entry in history_of(directory, fold)]
+        assert sorted((it.step, it.value) for it in recorded) == expected
+
+    train([toy()], replace(config, learning_rate=0.02), directory)
+    assert len(client.search_runs([experiment.experiment_id])) == 2

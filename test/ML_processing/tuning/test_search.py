@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import yaml
+
+pytest.importorskip("optuna")
+
+from ML_processing.tuning.search import Options, plan, tune
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.folds import fold_of
+
+Toy = Callable[..., Path]
+
+CONFIG = """
+train:
+  files: {file}
+  options: {{hidden: [8], dropout: 0.1}}
+  batch_size: 64
+  learning_rate: 0.01
+  epochs: {epochs}
+  patience: 100
+  folds: 3
+  device: cpu
+tune:
+  sampler: random
+  pruner: none
+  space:
+    learning_rate: {{low: 1e-4, high: 0.1, log: true}}
+    options.hidden: {{choices: [[4], [8], [16, 16]]}}
+    weight_decay: {{low: 0, high: 0.1}}
+"""
+
+
+def configure(file: Path, directory: Path, epochs: int = 4, **changes: str) -> Path:
+    path = directory / "a.yaml"
+    path.parent.mkdir(exist_ok=True)
+    text = CONFIG.format(file=file, epochs=epochs)
+    for old, new in changes.items():
+        text = re.sub(rf"(?m)^( *){old}: .*$", rf"\1{old}: {new}", text)
+    path.write_text(text)
+    return path
+
+
+def table(directory: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((directory / "a" / "tuning" / "table.json").read_text())
+    return found
+
+
+def outcome(directory: Path) -> list[tuple[Any, ...]]:
+    names = ("trial", "state", "validation_loss", "learning_rate", "options.hidden", "weight_decay", "epochs")
+    return [tuple(map(str, (row.get(name) for name in names))) for row in table(directory)]
+
+
+def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path)
+    tune(load(config), Options(trials=5, workers=1))
+    rows = table(tmp_path)
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4]
+    assert (rows[0]["learning_rate"], rows[0]["options.hidden"]) == (0.01, [8])  # the configuration's own
+    best = min(rows, key=lambda row: row["validation_loss"])
+    directory = tmp_path / "a" / "tuning"
+    section = yaml.safe_load((directory / "best.yaml").read_text())["train"]
+    assert section["learning_rate"] == best["learning_rate"]
+    assert section["options"] == {"hidden": best["options.hidden"], "dropout": 0.1}
+    assert section["folds"] == 3
+    pasted = tmp_path / "pasted.yaml"
+    pasted.write_text((directory / "best.yaml").read_text())
+    assert load(pasted).train is not None
+    result = json.loads((directory / "result.json").read_text())
+    assert result["trial"] == best["trial"]
+    assert 0.7 < result["test"]["own"]["auc"] < 1
+    assert 0 < result["test"]["gain"]["auc_error"] < 0.1
+    history = json.loads((directory / "trials" / "0003" / "history_0.json").read_text())
+    assert min(entry["validation_loss"] for entry in history) == rows[3]["validation_loss"]
+    for name in ("history", "slices", "importance"):
+        assert (directory / f"{name}.png").stat().st_size > 10_000
+        assert (directory / f"{name}.pdf").is_file()
+    assert len((directory / "table.csv").read_text().splitlines()) == 6
+
+    # nothing is done again, and more trials go on from there
+    made = (directory / "best" / "network_0.pt").stat().st_mtime_ns
+    tune(load(config), Options(trials=5, workers=1))
+    assert (directory / "best" / "network_0.pt").stat().st_mtime_ns == made
+    tune(load(config), Options(trials=6, workers=1))
+    assert table(tmp_path)[:5] == rows
+    assert len(table(tmp_path)) == 6
+
+
+def test_no_trial_reads_the_test_fold(toy: Toy, tmp_path: Path) -> None:
+    files = [toy("one.h5"), toy("two.h5")]
+    with h5py.File(files[1], "r+") as file:
+        rows = file["events"][:]
+        tested = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 0
+        rows["x"][tested] *= -1
+        rows["y"][tested] = 1000
+        rows["weight"][tested] *= 7
+        file["events"][:] = rows
+    results = []
+    for name, path in zip("ab", files, strict=True):
+        config = configure(path, tmp_path / name)
+        tune(load(config), Options(trials=3, workers=1))
+        results.append(json.loads((tmp_path / name / "a" / "tuning" / "result.json").read_text()))
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    assert results[0]["settings"]["best"]["learning_rate"] == results[1]["settings"]["best"]["learning_rate"]
+    assert results[0]["test"]["best"]["auc"] > results[1]["test"]["best"]["auc"] + 0.2
+
+
+def test_trials_that_fail_are_recorded(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path, learning_rate="{choices: [1e30, 1e31, 0.01]}")
+    config.write_text(
+        config.read_text().replace("learning_rate: {choices: [1e30, 1e31, 0.01]}", "learning_rate: 0.01", 1)
+    )
+    tune(load(config), Options(trials=5, workers=1))
+    rows = table(tmp_path)
+    failed = [row for row in rows if row["learning_rate"] > 1]
+    assert 0 < len(failed) < 5
+    for row in rows:
+        assert row["state"] == ("failed" if row in failed else "complete").replace("failed", "fail")
+    assert all("the loss is not a finite number" in row["reason"] for row in failed)
+
+
+def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path)
+    config.write_text(
+        config.read_text().replace("{low: 1e-4, high: 0.1, log: true}", "{low: 1e30, high: 1e31}")
+    )
+    with pytest.raises(
+        NanoMLError, match=r"all 2 trials failed, 2 of them so: .*loss is not a finite number"
+    ):
+        tune(load(config), Options(trials=2, workers=1))
+
+
+def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path, epochs=9, pruner="median", metric="validation_auc")
+    config.write_text(config.read_text().replace("tune:\n", "tune:\n  metric: validation_auc\n"))
+    tune(load(config), Options(trials=12, workers=1))
+    rows = table(tmp_path)
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert pruned
+    for row in pruned:
+        directory = tmp_path / "a" / "tuning" / "trials" / f"{row['trial']:04d}"
+        assert len(json.loads((directory / "history_0.json").read_text())) == row["epochs"] < 9
+        assert not list(directory.glob("*.pt"))
+    result = json.loads((tmp_path / "a" / "tuning" / "result.json").read_text())
+    assert result["validation_auc"] == max(row["validation_auc"] or 0 for row in rows)
+
+
+def test_a_search_with_other_settings_is_not_mixed_in(toy: Toy, tmp_path: Path) -> None:
+    file = toy()
+    tune(load(configure(file, tmp_path)), Options(trials=2, workers=1))
+    config = load(configure(file, tmp_path, epochs=5))
+    with pytest.raises(NanoMLError, match=r"holds a search with train.epochs 4, which now is 5. .*--force"):
+        tune(config, Options(trials=2, workers=1))
+    tune(config, Options(trials=2, workers=1, force=True))
+    assert {row["epochs"] for row in table(tmp_path)} == {5}
+
+
+def test_the_plan_writes_nothing(toy: Toy, tmp_path: Path) -> None:
+    lines = plan(load(configure(toy(), tmp_path)), Options(trials=7))
+    assert lines[0].startswith(
+        "tune: 7 trials for the smallest validation_loss, sampler random, pruner none; begins in"
+    )
+    assert "  learning_rate: from 0.0001 to 0.1, logarithmic" in lines
+    assert not (tmp_path / "a").exists()
+
+
+def test_time_is_up(toy: Toy, tmp_path: Path) -> None:
+    config = load(configure(toy(), tmp_path, epochs=100_000, patience="100000"))
+    with pytest.raises(NanoMLError, match=r"no trial has ended yet. The same command goes on"):
+        tune(config, Options(trials=2, workers=1, timeout=1.0))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "MLTools.NanoML.cli", "tune", *arguments]
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    # in a job in the background Ctrl-C would be ignored
+    return subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def workers_of(leader: int) -> list[int]:
+    """Processes of a search that do trials."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == leader and b"spawn_main" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def epochs_in(directory: Path) -> int:
+    """How many epochs the journal knows."""
+    path = directory / "a" / "tuning" / "journal.log"
+    return path.read_text().count("intermediate_value") if path.is_file() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
+    file = toy()
+    calm, rough = (configure(file, tmp_path / name, epochs=40) for name in ("calm", "rough"))
+    tune(load(calm), Options(trials=8, workers=1))
+
+    arguments: Sequence[str] = ("-n", "8", "--workers", "4")
+    with start(command(str(rough), *arguments)) as leader:
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
+        os.kill(workers_of(leader.pid)[0], signal.SIGKILL)
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 100)
+        workers = workers_of(leader.pid)
+        assert workers
+        for process in (leader.pid, *workers):
+            os.kill(process, signal.SIGKILL)
+        said = leader.communicate()[1]
+    assert "a worker was killed (SIGKILL); another goes on with its trial" in said
+    assert not (tmp_path / "rough" / "a" / "tuning" / "table.json").exists()
+
+    # the journal may end in the middle of a line
+    with open(tmp_path / "rough" / "a" / "tuning" / "journal.log", "a") as journal:
+        journal.write('{"op_code": 5, "wor')
+    with start(command(str(rough), *arguments, "--join")) as joined:
+        done = subprocess.run(
+            command(str(rough), "-n", "8", "--workers", "2"), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        joined.communicate()
+    assert joined.returncode == 0
+    assert [row["trial"] for row in table(tmp_path / "rough")] == list(range(8))
+    assert outcome(tmp_path / "rough") == outcome(tmp_path / "calm")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
+    config = configure(toy(), tmp_path, epochs=100_000, patience="100000")
+    with start(command(str(config), "--workers", "2")) as leader:
+        wait_for(lambda: epochs_in(tmp_path) > 20)
+        workers = workers_of(leader.pid)
+        leader.send_signal(signal.SIGINT)
+        _, said = leader.communicate(timeout=60)
+    assert leader.returncode == 130
+    assert said.splitlines()[-1].startswith("Interrupted. What was finished is kept")
+    assert "Traceback" not in said
+    assert not any(Path(f"/proc/{process}").exists() for process in workers)
+    # the next one goes on with them
+    records = (tmp_path / "a" / "tuning" / "journal.log").read_text()
+    assert records.count('"attempts":{"count":0') == len(workers)

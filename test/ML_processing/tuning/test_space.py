@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from ML_processing.tuning.space import Space
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import ConfigError
+
+CONFIG = "train:\n  files: a.h5\n  model: MODEL\n  options: {dropout: 0.1}\n"
+
+
+def space(directory: Path, text: str, model: str = "mlp") -> Space:
+    path = directory / "a.yaml"
+    path.write_text(CONFIG.replace("MODEL", model) + text)
+    config = load(path)
+    assert config.train is not None
+    return Space.of(config, config.train)
+
+
+@pytest.mark.parametrize("model", ["mlp", "deepsets", "particlenet", "transformer"])
+def test_the_default_space_has_options_of_the_model(tmp_path: Path, model: str) -> None:
+    found = space(tmp_path, "tune:\n", model)
+    assert {"learning_rate", "batch_size", "options.dropout"} < set(found.axes)
+    assert set(found.own()) == set(found.axes)  # the defaults lie in it
+    values = {name: distribution.to_external_repr(0) for name, distribution in found.distributions.items()}
+    assert found.apply(values).model == model
+
+
+def test_values_go_into_the_section(tmp_path: Path) -> None:
+    found = space(
+        tmp_path,
+        "tune:\n  space:\n    batch_size: {low: 32, high: 100, step: 32}\n    clip: {choices: [null, 1.0]}\n"
+        "    options.hidden: {choices: [[8], [16, 16]]}\n    learning_rate: {low: 1e-4, high: 1e-2, log: true}\n",
+    )
+    train = found.apply(
+        {"batch_size": 64, "clip": "null", "options.hidden": "[16, 16]", "learning_rate": 0.00123456789}
+    )
+    assert (train.batch_size, train.clip, train.learning_rate) == (64, None, 0.001235)
+    assert train.options == {"dropout": 0.1, "hidden": [16, 16]}
+    assert found.distributions["batch_size"].high == 96  # type: ignore[attr-defined]
+    # 256 is no batch size of this space, and [128, 128] no choice
+    assert found.own() == {"clip": "1.0", "learning_rate": 0.002}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "learning_rat: {low: 1, high: 2}",
+            'is no setting that can be searched. Did you mean "learning_rate"?',
+        ),
+        ("seed: {choices: [1, 2]}", "is no setting that can be searched. Known: batch_size, "),
+        ("learning_rate: {low: 0.1, high: 0.01}", "low, 0.1, is not below high, 0.01."),
+        ("learning_rate: {low: 0.1}", 'takes "low" and "high"'),
+        ("weight_decay: {low: 0, high: 0.01, log: true}", "low, 0, has no logarithm"),
+        ("batch_size: {low: 1, high: 9, log: true, step: 2}", "takes log or step, not both."),
+        ("batch_size: {low: 1, high: 9, step: 20}", "step, 20, is larger than the range."),
+        ("batch_size: {choices: []}", 'choices: expected a list of values, as in "choices: [64, 128]".'),
+        ("batch_size: {choices: [64, 64]}", "choices: 64 is listed twice."),
+        ("batch_size: {choices: [64], low: 3}", "takes a range (low and high) or choices, not both."),
+        ("batch_size: {choices: [64, many]}", 'expected a whole number, got "many".'),
+        ("learning_rate: {low: -1, high: 1}", "expected a number above 0, got -1.0."),
+        ("schedule: {choices: [cosine, cosin]}", '"cosin" is not a schedule. Did you mean "cosine"?'),
+        (
+            "options.hiden: {choices: [[8], [16]]}",
+            'the model "mlp" has no such option. Did you mean "hidden"?',
+        ),
+        ("options.hidden: {low: 8, high: 16}", "is a list in a mlp: give choices"),
+    ],
+)
+def test_mistakes_are_told_with_their_line(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        space(tmp_path, f"tune:\n  trials: 5\n  space:\n    {line}\n")
+    (told,) = str(error.value).splitlines()
+    assert "a.yaml:8: tune.space." in told
+    assert message in told
+
+
+def test_a_regression_has_no_auc(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {files: a.h5, targets: [x]}\ntune: {metric: validation_auc}\n")
+    with pytest.raises(ConfigError, match=r"a.yaml:2: tune.metric: a regression has no AUC"):
+        load(path)
+
+
+def test_there_is_something_to_tune(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("tune:\n")
+    with pytest.raises(ConfigError, match=r"a.yaml:1: tune: there is no training"):
+        load(path)
