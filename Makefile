@@ -7,6 +7,8 @@ CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9;
 	$$python -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$python && break; done)
 PYTEST_ARGS ?=
+# each file of tests in one process, since what a file's tests share takes long to make
+PARALLEL := --numprocesses auto --dist loadfile
 
 VENV := .venv
 VENV_CMSSW := .venv-cmssw
@@ -20,8 +22,8 @@ TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_proces
 
 # stamps, renewed when the packaging changes
 ALL := $(VENV)/.installed-all
-TEST := $(VENV)/.installed-all,test
-DEV := $(VENV)/.installed-all,test,dev
+TEST := $(VENV)/.installed-all,tensorboard,mlflow,test
+DEV := $(VENV)/.installed-all,tensorboard,mlflow,test,dev
 CMSSW := $(VENV_CMSSW)/.installed-data,test
 
 .DELETE_ON_ERROR:
@@ -39,10 +41,10 @@ demo: $(ALL) ## install NanoML into .venv and run the worked example, all of it
 test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
 
 test-newest: $(TEST) debian ## run all tests with the newest packages
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-cmssw: $(CMSSW) debian ## run the tests of what runs in CMSSW, but for the slow ones, with the versions of CMSSW_13_3
-	$(VENV_CMSSW)/bin/python -m pytest -m "not slow" $(TESTS_CMSSW) $(PYTEST_ARGS)
+	$(VENV_CMSSW)/bin/python -m pytest $(PARALLEL) -m "not slow" $(TESTS_CMSSW) $(PYTEST_ARGS)
 
 lint: style types versions ## check everything that can be checked without running it
 
