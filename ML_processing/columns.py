@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ML_processing.inputs import Collection, Shape
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS
@@ -15,7 +17,34 @@ from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Train
 
-__all__ = ["Columns", "agreed_columns"]
+__all__ = ["Columns", "Labels", "agreed_columns"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Objects that are told apart, instead of events: each is a row.
+
+    Attributes
+    ----------
+    collection
+        Their collection.
+    field
+        Its field that tells what an object is.
+    classes
+        Values of this field to number of the class. Objects of other values are left out.
+    fields
+        The other fields, by their full names: Electron_pt to pt.
+    """
+
+    collection: str
+    field: str
+    classes: dict[int, int]
+    fields: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Full name of the field that tells what an object is."""
+        return f"{self.collection}_{self.field}"
 
 
 @dataclass(frozen=True)
@@ -25,25 +54,28 @@ class Columns:
     Attributes
     ----------
     features
-        Event-level inputs: name, dtype, title and source of each. A parameter is the last one.
+        Event-level inputs, and where objects are told apart those of the object: name, dtype, title and source of
+        each. A parameter is the last one.
     collections
         Collections that are inputs.
     fields
         By collection, name, dtype, title and source of each of its fields.
     targets
-        Event-level columns to be estimated; none if classes are to be told apart.
+        Columns to be estimated; none if classes are to be told apart.
     parameter
         The feature that is a parameter of the network, or None.
     spectator
         What the output must not depend on, or None.
     extras
-        Event-level columns that are read beside the inputs: targets, spectator, and more if they were asked for.
+        Columns that are read beside the inputs: targets, spectator, and more if they were asked for.
     classes
         Names of the classes.
     selection
         The selection that computed the columns, as "module:Class", or None.
     datasets
         The datasets with their books.
+    labels
+        Which objects are told apart; None for events.
     """
 
     features: list[dict[str, Any]]
@@ -56,10 +88,11 @@ class Columns:
     classes: list[str]
     selection: str | None
     datasets: list[dict[str, Any]]
+    labels: Labels | None = None
 
     @property
     def names(self) -> list[str]:
-        """Names of the event-level inputs."""
+        """Names of the inputs that are one number of a row each."""
         return [column["name"] for column in self.features]
 
     @property
@@ -70,7 +103,7 @@ class Columns:
     @property
     def datasets_read(self) -> list[str]:
         """Names of the HDF5 datasets."""
-        return [EVENTS, *(it.name for it in self.collections)]
+        return [*self._wanted()]
 
     def check(self, file: Path, h5: Any) -> None:
         """Make sure that an open HDF5 file has what its metadata tell.
@@ -80,9 +113,7 @@ class Columns:
         NanoMLError
             A dataset or a field is not there.
         """
-        wanted = {EVENTS: [*IDENTIFIERS, "label", "weight", *self.names, *self.extras]}
-        wanted |= {it.name: ["valid", *it.fields] for it in self.collections}
-        for dataset, names in wanted.items():
+        for dataset, names in self._wanted().items():
             known = (h5[dataset].dtype.names or ()) if dataset in h5 else ()
             missing = [name for name in names if name not in known]
             if missing == ["weight"]:
@@ -100,6 +131,17 @@ class Columns:
                     "Make the file again with `nanoml convert`."
                 )
 
+    def _wanted(self) -> dict[str, list[str]]:
+        """The fields of each HDF5 dataset."""
+        of_object = self.labels.fields if self.labels else {}
+        names = [*self.names, *self.extras]
+        of_event = [name for name in names if name not in of_object]
+        wanted = {EVENTS: [*IDENTIFIERS, "label", "weight", *of_event]}
+        if self.labels is not None:
+            fields = [of_object[name] for name in names if name in of_object]
+            wanted[self.labels.collection] = ["valid", self.labels.field, *fields]
+        return wanted | {it.name: ["valid", *it.fields] for it in self.collections}
+
 
 def agreed_columns(
     files: Sequence[Path], metadata: Sequence[dict[str, Any]], config: Train, everything: bool
@@ -113,7 +155,7 @@ def agreed_columns(
     config
         The section `train`.
     everything
-        Take all other event-level columns as extras.
+        Take all other columns that are one number of a row as extras.
 
     Raises
     ------
@@ -125,7 +167,8 @@ def agreed_columns(
     for file, content in zip(files[1:], metadata[1:], strict=True):
         _check_agreement(files[0], metadata[0], file, content)
     first = metadata[0]
-    known = {column["name"]: column for column in first["features"]}
+    labels = _labels(first, config)
+    known = {**_fields_of(first, labels), **{column["name"]: column for column in first["features"]}}
     parameters = [name for name, column in known.items() if column["source"] == "parameter"]
     wanted = config.features
     if wanted is None:
@@ -152,7 +195,7 @@ def agreed_columns(
     if everything:
         names = [column["name"] for column in features]
         extras |= dict.fromkeys(name for name in known if name not in names and name not in parameters)
-    chosen = config.objects if config.objects is not None else list(first["objects"])
+    chosen = [] if labels else list(first["objects"]) if config.objects is None else config.objects
     fields = {name: _find(name, first["objects"], "train.objects")["fields"] for name in chosen}
     collections = tuple(
         Collection(
@@ -176,10 +219,49 @@ def agreed_columns(
         config.parameter,
         spectator,
         tuple(extras),
-        first["classes"],
+        list(config.per_object.classes) if config.per_object else first["classes"],
         first["selection"],
         [dataset for content in metadata for dataset in content["datasets"]],
+        labels,
     )
+
+
+def _labels(content: dict[str, Any], config: Train) -> Labels | None:
+    """The objects that are told apart."""
+    wanted = config.per_object
+    if wanted is None:
+        return None
+    place = "train.per_object"
+    if config.objects or config.targets:
+        raise ConfigError(
+            f"{place}: its networks read one object at a time and tell classes apart: take out "
+            f"train.{'objects' if config.objects else 'targets'}."
+        )
+    members = _find(wanted.collection, content["objects"], f"{place}.collection")["fields"]
+    label = _find(wanted.label, {column["name"]: column for column in members}, f"{place}.label")
+    if np.dtype(label["dtype"]).kind not in "biu":
+        raise ConfigError(
+            f'{place}.label: "{wanted.label}" is of type {label["dtype"]}, but classes are told by whole numbers.'
+        )
+    names = [column["name"] for column in members if column["name"] != wanted.label]
+    of_class = {value: i for i, values in enumerate(wanted.classes.values()) for value in values}
+    of_events = [column["name"] for column in content["features"]]
+    fields = {f"{wanted.collection}_{name}": name for name in names}
+    both = next((name for name in fields if name in of_events), None)
+    if both is not None:
+        raise NanoMLError(
+            f"{both} is a column of the event and, as {wanted.collection}.{fields[both]}, one of its objects: "
+            "take one of them out of `convert`, and convert again."
+        )
+    return Labels(wanted.collection, wanted.label, of_class, fields)
+
+
+def _fields_of(content: dict[str, Any], labels: Labels | None) -> dict[str, dict[str, Any]]:
+    """The columns of the objects that are told apart, by their full names."""
+    if labels is None:
+        return {}
+    members = {column["name"]: column for column in content["objects"][labels.collection]["fields"]}
+    return {name: {**members[field], "name": name} for name, field in labels.fields.items()}
 
 
 def _find(name: str, known: dict[str, dict[str, Any]], setting: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Events for the training: HDF5 files of the conversion, read block by block and checked."""
+"""Events, or objects, for the training: HDF5 files of the conversion, read block by block and checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BLOCK_EVENTS = 1 << 17  # so that a block of few columns is shuffled within the
 
 @dataclass(frozen=True)
 class Data:
-    """The labelled events of HDF5 files.
+    """The labelled events of HDF5 files, or objects of them.
 
     Each block takes the same share of every file, one after the other, so that blocks resemble each other
     whatever the files are.
@@ -42,6 +42,8 @@ class Data:
         Which of their columns are read.
     rows
         Number of events in each file, also of those without a class.
+    chunks
+        How many rows of each file are compressed together.
     blocks
         Number of blocks.
     """
@@ -49,6 +51,7 @@ class Data:
     files: tuple[Path, ...]
     columns: Columns
     rows: tuple[int, ...]
+    chunks: tuple[int, ...]
     blocks: int
 
     @classmethod
@@ -74,11 +77,12 @@ class Data:
         metadata = [read_metadata(file) for file in files]
         columns = agreed_columns(files, metadata, config, everything)
         check_events_differ(files, metadata)
-        rows, size = [], 0
+        rows, chunks, size = [], [], 0
         for file in files:
             with open_hdf5(file) as h5, reading(file):
                 columns.check(file, h5)
                 rows.append(len(h5[EVENTS]))
+                chunks.append((h5[EVENTS].chunks or (1,))[0])
                 size = max(
                     size,
                     sum(
@@ -87,7 +91,7 @@ class Data:
                     ),
                 )
         events = int(max(min(_BLOCK_BYTES // size, _BLOCK_EVENTS), 1))
-        return cls(tuple(files), columns, tuple(rows), max(-(-sum(rows) // events), 1))
+        return cls(tuple(files), columns, tuple(rows), tuple(chunks), max(-(-sum(rows) // events), 1))
 
     def block(self, number: int) -> Table:
         """The labelled events of a block.
@@ -97,13 +101,23 @@ class Data:
         NanoMLError
             A label, a weight or the file itself is damaged.
         """
-        edges = [
-            (file, rows * number // self.blocks, rows * (number + 1) // self.blocks)
-            for file, rows in zip(self.files, self.rows, strict=True)
-        ]
+        edges = self._edges(number)
         # a block of no event is a table, too
         wanted = [edge for edge in edges if edge[2] > edge[1]] or edges[:1]
         return Table.join([self._rows(*edge) for edge in wanted])
+
+    def _edges(self, number: int) -> list[tuple[Path, int, int]]:
+        """The rows of each file that are in a block: the first, and the one after the last."""
+        return [
+            (file, self._edge(rows, chunk, number), self._edge(rows, chunk, number + 1))
+            for file, rows, chunk in zip(self.files, self.rows, self.chunks, strict=True)
+        ]
+
+    def _edge(self, rows: int, chunk: int, number: int) -> int:
+        """Where a block begins; if it has several chunks of the file, at one, so that none is read in two blocks."""
+        edge = rows * number // self.blocks
+        aligned = round(edge / chunk) * chunk if rows > 2 * chunk * self.blocks else edge
+        return rows if number == self.blocks else aligned
 
     def _rows(self, file: Path, start: int, stop: int) -> Table:
         with open_hdf5(file) as h5, reading(file):
@@ -135,10 +149,10 @@ class Data:
         """
         survey, kept = Survey.empty(self.columns, folds), _Sample(memory * 1e6)
         with progress("read the events", sum(self.rows)) as bar:
-            for table in self.tables():
+            for number, table in enumerate(self.tables()):
                 survey.add(table)
                 kept.add(table)
-                bar.advance(len(table))
+                bar.advance(sum(stop - start for _, start, stop in self._edges(number)))
         table = kept.table()
         survey.check(self.files)
         return table, survey

@@ -66,6 +66,8 @@ def describe(
         "git": git_state(),
         "device": str(device),
         "config": settings,
+        "level": "object" if about.labels else "event",
+        "collection": about.labels.collection if about.labels else None,
         "features": about.features,
         "collections": [
             {**asdict(it), "fields": list(it.fields), "columns": about.fields[it.name]}

@@ -188,7 +188,13 @@ class Run:
             The events have other features or classes than those of the training.
         """
         mine_, theirs_ = self.shape, table.shape
+        labels = table.about.labels
         for what, mine, theirs in (
+            (
+                "objects",
+                [self.description["collection"] or "none"],
+                [labels.collection if labels else "none"],
+            ),
             ("features", self.names, table.names),
             ("collections", [str(it) for it in mine_.collections], [str(it) for it in theirs_.collections]),
             ("targets", self.targets, list(table.about.targets)),

@@ -136,11 +136,7 @@ def _training_files(config: Config) -> list[Path]:
     if config.train.files is None:
         if config.convert is not None and config.convert.shuffle is not None:
             return [Layout.of(config).hdf5_all]
-        return [
-            Layout.of(config).hdf5(name)
-            for name, dataset in config.datasets.items()
-            if dataset.class_ is not None
-        ]
+        return [Layout.of(config).hdf5(name) for name in config.trained]
     return _files(config, config.train.files, "train", "files")
 
 

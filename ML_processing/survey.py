@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["Survey"]
 
+_MOST_TOLD = 10  # labels of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
 
 
@@ -48,6 +49,8 @@ class Survey:
         Events, sum of weights and sum of their absolute values, float64 of shape (classes, folds).
     parameters
         Sum of weights by the value of the parameter, over the events that have one.
+    left_out
+        Objects of no class, by what tells it.
     """
 
     about: Columns
@@ -55,6 +58,7 @@ class Survey:
     sums: NDArray[np.float64]
     absolute: NDArray[np.float64]
     parameters: dict[float, float] = field(default_factory=dict)
+    left_out: Counter[int] = field(default_factory=Counter)
     _ranges: dict[str, _Range] = field(default_factory=dict)
 
     @classmethod
@@ -72,6 +76,7 @@ class Survey:
             total += np.bincount(cell, values, classes * folds).reshape(classes, folds)
         for name, values in _columns(table):
             self._ranges.setdefault(name, _Range()).add(values)
+        self.left_out += table.left_out
         if self.about.parameter is not None:
             self._add_parameter(table.features[:, -1], weights)
 
@@ -107,7 +112,7 @@ class Survey:
             )
         for name, count in zip(classes, self.counts.sum(axis=1), strict=True):
             if not count:
-                raise NanoMLError(_no_event(name, self.about.datasets))
+                raise NanoMLError(self._no_object(name) if self.about.labels else self._no_event(name))
         for name, values in self._ranges.items():
             if values.count and not values.finite and name != self.about.parameter:
                 raise NanoMLError(
@@ -127,18 +132,54 @@ class Survey:
             )
 
     def notes(self) -> list[str]:
-        """Sentences about columns that are worth a look."""
-        return [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
+        """Sentences about columns, and about objects that are left out, that are worth a look."""
+        columns = [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
+        return [*self._left_out(), *columns]
+
+    def _left_out(self) -> Iterator[str]:
+        labels, count = self.about.labels, self.left_out.total()
+        if labels is not None and count:
+            every = count + int(self.counts.sum())
+            yield (
+                f"{count:,} of {every:,} objects of {labels.collection} are of no class and left out, by {labels.name}: "
+                f"{self._values()}."
+            )
+
+    def _values(self) -> str:
+        """The labels of objects that are left out, the most frequent ones first."""
+        first = self.left_out.most_common(_MOST_TOLD)
+        more = ["..."] if len(self.left_out) > len(first) else []
+        return ", ".join([*(f"{value} ({count:,})" for value, count in first), *more])
+
+    def _no_object(self, name: str) -> str:
+        labels = self.about.labels
+        assert labels is not None
+        mine = [value for value, i in labels.classes.items() if self.about.classes[i] == name]
+        return (
+            f'class "{name}" has no object: no {labels.name} is {" or ".join(map(str, mine)) or "given"}. '
+            f"Of no class are: {self._values() or 'none'}. Correct train.per_object.classes, or give other files."
+        )
+
+    def _no_event(self, name: str) -> str:
+        mine = [dataset["name"] for dataset in self.about.datasets if dataset["class"] == name]
+        where = (
+            f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
+        )
+        return (
+            f'class "{name}" has no event ({where}). Give its files too, check its selection, '
+            "or take the class out of the configuration."
+        )
 
     def _notes_on(self, name: str, values: _Range) -> Iterator[str]:
         missing = values.count - values.finite
         if name == self.about.parameter or not values.count:
             return
-        is_object = name not in (*self.about.names, *self.about.extras)
-        is_feature = is_object or name in self.about.names
+        is_field = name not in (*self.about.names, *self.about.extras)
+        is_feature = is_field or name in self.about.names
+        rows = "objects" if is_field or self.about.labels else "events"
         what = "Feature" if is_feature else "Column"
         if missing:
-            of = f"{missing:,} of {values.count:,} {'objects' if is_object else 'events'}"
+            of = f"{missing:,} of {values.count:,} {rows}"
             share = f"({100 * missing / values.count:.2g} %)"
             then = "take the median" if is_feature else "are not decorrelated"
             yield f"{what} {name} is not a finite number in {of} {share}: these count as missing and {then}."
@@ -155,12 +196,3 @@ def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.float32]]]:
             yield f"{it.name}_{name}", values[..., i][mask]
     rest = {*table.about.targets, *filter(None, [table.about.spectator])} - set(table.names)
     yield from ((name, table.extras[name]) for name in sorted(rest))
-
-
-def _no_event(name: str, datasets: Sequence[dict[str, Any]]) -> str:
-    mine = [dataset["name"] for dataset in datasets if dataset["class"] == name]
-    where = f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
-    return (
-        f'class "{name}" has no event ({where}). Give its files too, check its selection, '
-        "or take the class out of the configuration."
-    )

@@ -1,17 +1,18 @@
-"""Labelled events in memory."""
+"""Labelled events, or objects, in memory."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.columns import Columns
+from ML_processing.columns import Columns, Labels
 from ML_processing.inputs import Shape
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
@@ -24,7 +25,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Table:
-    """Labelled events.
+    """Labelled events; or objects of one collection, each with the weight and the identifiers of its event.
 
     Attributes
     ----------
@@ -40,9 +41,11 @@ class Table:
     identifiers
         run, luminosityBlock and event, three arrays of shape (N,).
     extras
-        Event-level columns that are no inputs, float32 of shape (N,) each.
+        Columns that are no inputs, float32 of shape (N,) each.
     about
         What the columns are.
+    left_out
+        Objects that were read as well but are of no class: how many have each value of the field that tells it.
     """
 
     features: Floats
@@ -52,6 +55,7 @@ class Table:
     identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     extras: dict[str, Floats]
     about: Columns
+    left_out: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: Columns) -> Table:
@@ -71,32 +75,67 @@ class Table:
         NanoMLError
             A label is out of range, or a weight is not a finite number.
         """
+        if columns.labels is not None:
+            return cls._of_objects(file, raw[EVENTS], raw[columns.labels.collection], columns, columns.labels)
         rows = raw[EVENTS]
         labelled = _labelled(file, rows["label"], rows["event"], len(columns.classes))
         rows = rows[labelled]
-        weights = rows["weight"].astype(np.float32)
-        bad = ~np.isfinite(weights)
-        if bad.any():
-            raise NanoMLError(
-                f"{file}: event {rows['event'][bad][0]} has weight {weights[bad][0]}: a weight must be a number. "
-                "Check genWeight and the sum of weights of this dataset."
-            )
+        weights = _weights(file, rows)
         objects = {}
         for it in columns.collections:
             members = raw[it.name][labelled]
             mask = members["valid"].astype(np.bool_)
-            values = _floats(members, it.fields)
+            values = _floats(members, it.fields, members.shape)
             values[~mask] = 0
             objects[it.name] = (values, mask)
         run, block, event = (rows[name] for name in IDENTIFIERS)
         return cls(
-            _floats(rows, columns.names),
+            _floats(rows, columns.names, rows.shape),
             objects,
             rows["label"].astype(np.int64),
             weights,
             (run, block, event),
-            {name: _floats(rows, [name])[:, 0] for name in columns.extras},
+            {name: _floats(rows, [name], rows.shape)[:, 0] for name in columns.extras},
             columns,
+        )
+
+    @classmethod
+    def _of_objects(
+        cls,
+        file: Path,
+        events: NDArray[Any],
+        members: NDArray[Any],
+        columns: Columns,
+        labels: Labels,
+    ) -> Table:
+        """Take the objects that are of a class."""
+        found, place = np.nonzero(members["valid"])
+        values, which, counts = np.unique(
+            members[labels.field][found, place], return_inverse=True, return_counts=True
+        )
+        known = [labels.classes.get(value, -1) for value in values.tolist()]
+        label = np.array(known, np.int64)[which]
+        weights = _weights(file, events)
+        found, place, label = (array[label >= 0] for array in (found, place, label))
+        rows, objects = events[found], members[found, place]
+        column = {name: rows[name] for name in rows.dtype.names or ()}
+        column |= {name: objects[field] for name, field in labels.fields.items()}
+        run, block, event = (rows[name] for name in IDENTIFIERS)
+        return cls(
+            _floats(column, columns.names, rows.shape),
+            {},
+            label,
+            weights[found],
+            (run, block, event),
+            {name: _floats(column, [name], rows.shape)[:, 0] for name in columns.extras},
+            columns,
+            Counter(
+                {
+                    value: int(count)
+                    for value, count, of in zip(values.tolist(), counts, known, strict=True)
+                    if of < 0
+                }
+            ),
         )
 
     @classmethod
@@ -123,6 +162,7 @@ class Table:
             ),
             {name: np.concatenate([part.extras[name] for part in parts]) for name in first.extras},
             first.about,
+            sum((part.left_out for part in parts), Counter()),
         )
 
     def __len__(self) -> int:
@@ -143,7 +183,7 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """Names of the event-level features."""
+        """Names of the features."""
         return self.about.names
 
     @property
@@ -220,9 +260,22 @@ def _labelled(
     return slice(None) if use.all() else use
 
 
-def _floats(rows: NDArray[Any], names: Sequence[str]) -> Floats:
+def _weights(file: Path, rows: NDArray[Any]) -> Floats:
+    weights = rows["weight"].astype(np.float32)
+    bad = ~np.isfinite(weights)
+    if bad.any():
+        raise NanoMLError(
+            f"{file}: event {rows['event'][bad][0]} has weight {weights[bad][0]}: a weight must be a number. "
+            "Check genWeight and the sum of weights of this dataset."
+        )
+    return weights
+
+
+def _floats(
+    rows: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str], shape: tuple[int, ...]
+) -> Floats:
     """Some fields as one more axis."""
-    values = np.empty((*rows.shape, len(names)), np.float32)
+    values = np.empty((*shape, len(names)), np.float32)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
         for i, name in enumerate(names):
             values[..., i] = rows[name]

@@ -21,6 +21,7 @@ from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import source_files
@@ -192,17 +193,11 @@ def _record(
     before = Provenance.of(file) or Provenance("scores", Books([all_events_of(file)]))
     columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
     odd = [name for name, branch in file.branches.items() if not branch.is_numeric]
-    used: dict[str, Any] = {
-        "name": ", ".join(model.name for model in models),
-        "sha256": ", ".join(model.sha256 for model in models),
-    }
-    if job.parameters:
-        used["parameters"] = dict(job.parameters)
     return replace(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
-        model=used,
+        model=record_of(models, job.parameters),
         not_copied=[*odd, *left_out] if job.copy else [],
     )
 

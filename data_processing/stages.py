@@ -14,13 +14,14 @@ from data_processing.convert import ConvertJob, Sample, convert_files, truncatio
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.modules import load_module
 from data_processing.nanoaodtools_engine import postprocess_file
-from data_processing.score import ScoreJob, score_tasks
+from data_processing.score import ScoreJob, load_models, score_tasks
 from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config import Config, Score
 from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.config.sections import Skim
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
@@ -61,6 +62,7 @@ _POSTPROCESSING = (
     "MLTools.NanoML.nanoaodtools.module",
     "MLTools.NanoML.nanoaodtools.reads",
     "MLTools.NanoML.nanoaodtools.record",
+    "MLTools.NanoML.nanoaodtools.scoring",
     "MLTools.NanoML.nanoaodtools.source",
     "data_processing.nanoaodtools_engine",
     "data_processing.nanoaodtools_process",
@@ -100,7 +102,7 @@ def stages(config: Config) -> dict[str, Stage]:
         found["convert"] = convert_stage(config, files)
         if config.convert.shuffle is not None:
             found["shuffle"] = shuffle_stage(config)
-    if config.score or (config.train and files):
+    if config.score or (config.train and files and config.train.parameter is None):
         found["score"] = score_stage(config, files)
     return found
 
@@ -322,11 +324,11 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def shuffle_stage(config: Config) -> Stage:
-    """One HDF5 file of all datasets that have a class."""
+    """One HDF5 file of all datasets that are trained on."""
     assert config.convert is not None
     assert config.convert.shuffle is not None
     layout, convert, seed = Layout.of(config), config.convert, config.convert.shuffle
-    sources = [layout.hdf5(name) for name, dataset in config.datasets.items() if dataset.class_ is not None]
+    sources = [layout.hdf5(name) for name in config.trained]
     compression = convert.compression or "none"
     job = ShuffleJob(sources, layout.hdf5_all, seed, convert.memory, compression)
     task = Task(
@@ -351,12 +353,23 @@ def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
-    """Scores of all datasets, or of the files that `score.files` names."""
-    layout, score = Layout.of(config), config.score
-    model = config.path(score.model) if score and score.model else layout.model
-    named = score.files if score else None
-    groups = {"": find_files(named, config.base)} if named else _root_files(config, files)
-    job = ScoreJob("", Path(), (model,), base=str(config.base))
+    """Scores of all datasets, or of the files that `score.files` names.
+
+    Raises
+    ------
+    NanoMLError
+        A model that is there already, and not made by the analysis itself, cannot be used like that.
+    """
+    layout, score = Layout.of(config), config.score or Score()
+    models = [config.path(model) for model in score.model or ()] or [layout.model]
+    own = config.train is not None and layout.model.resolve() in [model.resolve() for model in models]
+    if not own and all(model.is_file() for model in models):
+        try:
+            load_models(models, score.parameter)  # one message now, not one for each file
+        except ConfigError as problem:
+            raise config.error("score", message=str(problem)) from None
+    groups = {"": find_files(score.files, config.base)} if score.files else _root_files(config, files)
+    job = ScoreJob("", Path(), tuple(models), score.parameter, score.copy, base=str(config.base))
     tasks = [
         task
         for name, paths in groups.items()

@@ -29,6 +29,7 @@ _COMMANDS = {
     "verify": "MLTools.NanoML.commands.verify",
     "score": "MLTools.NanoML.commands.score",
     "attach": "MLTools.NanoML.commands.attach",
+    "crab": "MLTools.NanoML.commands.crab",
     "validate": "MLTools.NanoML.commands.validate",
     "inspect": "MLTools.NanoML.commands.inspect",
     "config": "MLTools.NanoML.commands.config",

@@ -6,96 +6,21 @@ is `PostProcessor(..., modules=[score("model.onnx")()])`; and a line in a file o
     wprime = score("model.onnx", 600)
 
 What the model reads may be in the file, or be made by selections and modules before it. It is computed for many events
-at once, as selections are (see `MLTools.NanoML.nanoaodtools`). All events pass.
+at once, as selections are (see `MLTools.NanoML.nanoaodtools`). All events pass. A model of objects makes lists with the
+counter of the collection, Electron_MODEL_CLASS.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Optional
 
-import numpy as np
-
-from MLTools.NanoML import nanoaod
-from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.events import Events
-from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaodtools import PostprocModule, postproc_module
-from MLTools.NanoML.selection import Column, Selection
+from MLTools.NanoML.nanoaodtools.scoring import Scoring
 
 __all__ = ["Scoring", "score"]
-
-
-class Scoring(Selection):
-    """Gives every event the scores of a model, by the network that has not seen it; none is cut away.
-
-    Parameters
-    ----------
-    model
-        The ONNX file.
-    parameter
-        Value of the model's parameter.
-
-    Raises
-    ------
-    NanoMLError
-        The model cannot be loaded, its parameter is missing, or it scores objects.
-    """
-
-    def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
-        self.model, self.parameter = Model(model), parameter
-        self.model.check_parameter(parameter)
-        description, name = self.model.description, self.model.name
-        if description.collection is not None:
-            raise NanoMLError(
-                f"{self.model.path}: scores every object of {description.collection}, but a module of nanoAOD-tools made of "
-                "it has one number for each event. Use `nanoml score`."
-            )
-        # every model has its own
-        self.branches = tuple(dict.fromkeys([*nanoaod.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
-        what = "probability of class" if description.kind == "classes" else "estimate of"
-        at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
-        self.columns = {  # type: ignore[misc]
-            **{
-                f"{name}_{output}": Column("f4", f"{what} {output} by {name}{at}")
-                for output in description.outputs
-            },
-            f"{name}_fold": Column(
-                "i4", "fold of the event: the network that scored it has not seen this fold in training"
-            ),
-        }
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.model.name
-
-    def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
-        """As any selection's, with a message of its own."""
-        missing = [name for name in self.branches if nanoaod.resolve(name, available) is None]
-        if not missing:
-            return super().resolve(available, path)
-        made = self.model.selection_columns
-        first = next((name for name in missing if name in made), None)
-        hint = (
-            f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
-            if first
-            else nanoaod.did_you_mean(missing[0], available)
-        )
-        raise NanoMLError(
-            f"{path}: model {self.name} reads {', '.join(missing)}, which the file lacks and no module before makes.{hint}"
-        )
-
-    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """All events, with their scores."""
-        run, block, event = (np.asarray(events[name]) for name in nanoaod.IDENTIFIERS)
-        fold = fold_of(run, block, event, self.model.folds)
-        columns = {name: events[name] for name in self.model.reads}
-        scores = self.model.scores(columns, fold, self.parameter)
-        return events, dict(zip(self.columns, [*scores.T, fold]))
 
 
 def score(model: str | os.PathLike[str], parameter: Optional[float] = None) -> Callable[[], PostprocModule]:

@@ -26,7 +26,8 @@ from ML_processing.survey import Survey
 from ML_processing.table import Table
 from ML_processing.verdict import verdict
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.config import Decorrelation, Train
+from MLTools.NanoML.config import Train
+from MLTools.NanoML.config.schema import build
 from MLTools.NanoML.progress import say
 
 __all__ = ["evaluate"]
@@ -92,9 +93,7 @@ def evaluate(
 
 def _settings(training: Run) -> Train:
     """The section `train` of the training."""
-    config = training.description["config"]
-    decorrelate = config["decorrelate"]
-    return Train(**{**config, "decorrelate": Decorrelation(**decorrelate) if decorrelate else None})
+    return build(Train, training.description["config"])
 
 
 def _notes(training: Run, table: Table, survey: Survey) -> list[str]:

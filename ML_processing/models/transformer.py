@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ML_processing.inputs import Inputs, Shape
-from ML_processing.models.layers import Embedding, check_counts, check_dropout, extended, need_collections
+from ML_processing.models.layers import (
+    Embedding,
+    check_counts,
+    check_dropout,
+    dense,
+    extended,
+    need_collections,
+    pool,
+    pooled_width,
+)
 from ML_processing.models.pairs import PAIR_FEATURES, has_vectors, joined_vectors, pair_features
 from MLTools.NanoML.errors import ConfigError
 
@@ -21,8 +30,9 @@ class Transformer(nn.Module):
     """Transformer (Particle Transformer, arXiv:2202.03772) over the objects of all collections.
 
     The event-level features are one more object. Where all collections have pt, eta and phi, the attention between
-    two objects depends also on their ln kT, ln z, ln DeltaR and ln m2. In the end a class token looks at all objects,
-    and the output is made from it.
+    two objects depends also on their ln kT, ln z, ln DeltaR and ln m2. In the end a class token looks at all objects.
+    Other than in the paper, the output is made from it, from the objects' mean, maximum and number, and from the
+    event-level features: attention alone does not count, and needs many events to learn what these say at once.
 
     Parameters
     ----------
@@ -71,7 +81,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.last = _Block(width, heads, dropout)
-        self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shape.outputs))
+        self.norm = nn.LayerNorm(width)
+        inputs = width + pooled_width(width) + len(shape.features)
+        self.output = nn.Sequential(*dense(inputs, [width], dropout), nn.Linear(width, shape.outputs))
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
@@ -88,7 +100,11 @@ class Transformer(nn.Module):
         token = self.token.expand(values.shape[0], 1, values.shape[2])
         everything = torch.cat([values, token], dim=1)
         token = self.last(token, everything, extended(hidden, 3, 1, 0.0))
-        outputs: Tensor = self.output(token[:, 0])
+        if self.event is not None:
+            values, mask = values[:, :-1], mask[:, :-1]
+        pooled = pool(self.norm(values), mask, sum(it.max for it in self.shape.collections))
+        parts = [self.norm(token[:, 0]), pooled] + ([inputs.features] if self.shape.features else [])
+        outputs: Tensor = self.output(torch.cat(parts, dim=1))
         return outputs
 
     def _pair_bias(self, inputs: Inputs) -> Tensor:

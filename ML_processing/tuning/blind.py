@@ -43,4 +43,4 @@ class Blind(Data):
 def open_blind(files: Sequence[Path], config: Train) -> Blind:
     """Look at what files say of themselves, as `Data.open` does, whose errors it raises."""
     data = Data.open(files, config)
-    return Blind(data.files, data.columns, data.rows, data.blocks, split_count(config.folds)[0])
+    return Blind(data.files, data.columns, data.rows, data.chunks, data.blocks, split_count(config.folds)[0])

@@ -58,12 +58,15 @@ def score(
 ) -> None:
     """Write models' class probabilities or estimates as branches, entry for entry with the input.
 
-    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class: make it a friend of the input.
+    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class, of objects a list
+    Electron_MODEL_CLASS: make it a friend of the input.
     If a model reads columns of a selection that FILEs lack, the selection is run; events that do not pass get NaN.
     """
     if not models:
         if parameters or copy or output:
-            raise click.UsageError("--parameter, --copy and --output are for FILEs, with --model.")
+            raise click.UsageError(
+                "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
+            )
         run_one(config_only(files, "--model"), "score", force)
         return
     if output is None:

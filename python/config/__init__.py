@@ -22,6 +22,7 @@ from MLTools.NanoML.config.sections import (
     Evaluate,
     Export,
     Objects,
+    PerObject,
     Score,
     Skim,
     Train,
@@ -40,6 +41,7 @@ __all__ = [
     "Evaluate",
     "Export",
     "Objects",
+    "PerObject",
     "Score",
     "Skim",
     "Train",
@@ -85,6 +87,16 @@ class Config:
         """The classes in the order of their first appearance among the datasets."""
         return tuple(
             dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
+        )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The datasets to train on: those with a class, or where objects have the classes all simulation."""
+        per_object = self.train is not None and self.train.per_object is not None
+        return tuple(
+            name
+            for name, dataset in self.datasets.items()
+            if (not dataset.is_data if per_object else dataset.class_ is not None)
         )
 
     def path(self, text: str) -> Path:

@@ -32,9 +32,11 @@ def contradictions(config: Config) -> list[Problem]:
         _sections,
         _shuffle,
         _training,
+        _per_object,
         _columns,
         _signal,
         _tune,
+        _score,
     )
     return [problem for check in checks for problem in check(config)]
 
@@ -91,11 +93,12 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
     known = [name for name, dataset in config.datasets.items() if dataset.cross_section is not None]
     if not known:
         return
-    for name, dataset in config.datasets.items():
-        if dataset.class_ is not None and not dataset.is_data and dataset.cross_section is None:
+    which = "dataset" if config.train and config.train.per_object else "dataset with a class"
+    for name in config.trained:
+        if not config.datasets[name].is_data and config.datasets[name].cross_section is None:
             yield (
                 ("datasets", name, "cross_section"),
-                f'missing, while "{known[0]}" has one. Give it for every dataset with a class, or for none',
+                f'missing, while "{known[0]}" has one. Give it for every {which}, or for none',
             )
 
 
@@ -124,7 +127,7 @@ def _sections(config: Config) -> Iterator[Problem]:
 def _shuffle(config: Config) -> Iterator[Problem]:
     if config.convert is None or config.convert.shuffle is None or not config.datasets:
         return
-    if not config.classes:
+    if not config.trained:
         yield (
             ("convert", "shuffle"),
             'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them',
@@ -155,6 +158,8 @@ def _training(config: Config) -> Iterator[Problem]:
         return
     if config.convert is None:
         yield ("train",), 'there is nothing to train on. Add a "convert" section or "train.files"'
+    if train.per_object is not None:
+        return
     if len(config.classes) < (1 if train.targets else 2):
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         needed = "a class" if train.targets else "at least two classes"
@@ -170,9 +175,10 @@ def _columns(config: Config) -> Iterator[Problem]:
         config.convert.features,
         {name for dataset in config.datasets.values() for name in dataset.parameters},
     )
+    fields = _fields(config)
     named: list[tuple[tuple[str, ...], str, Iterable[str], str]] = [
         *(
-            (("train", "features"), name, [*columns, *parameters], "convert.features")
+            (("train", "features"), name, [*columns, *parameters, *fields], "convert.features")
             for name in train.features or ()
         ),
         *(
@@ -183,7 +189,12 @@ def _columns(config: Config) -> Iterator[Problem]:
     ]
     if train.decorrelate is not None:
         named.append(
-            (("train", "decorrelate", "column"), train.decorrelate.column, columns, "convert.features")
+            (
+                ("train", "decorrelate", "column"),
+                train.decorrelate.column,
+                [*columns, *fields],
+                "convert.features",
+            )
         )
     if train.parameter is not None:
         named.append((("train", "parameter"), train.parameter, parameters, "the parameters of a dataset"))
@@ -192,9 +203,66 @@ def _columns(config: Config) -> Iterator[Problem]:
             yield keys, f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
 
 
+def _fields(config: Config) -> list[str]:
+    """The fields of the objects that are told apart, by their full names."""
+    per_object = config.train.per_object if config.train else None
+    if per_object is None or config.convert is None or per_object.collection not in config.convert.objects:
+        return []
+    fields = config.convert.objects[per_object.collection].fields
+    return [f"{per_object.collection}_{name}" for name in fields if name != per_object.label]
+
+
+def _per_object(config: Config) -> Iterator[Problem]:
+    train, place = config.train, ("train", "per_object")
+    if train is None or train.per_object is None:
+        return
+    per_object = train.per_object
+    for setting, what in (("objects", train.objects), ("targets", train.targets)):
+        if what:
+            yield (
+                ("train", setting),
+                "cannot be used with per_object: its networks read one object at a time, "
+                "and tell classes apart. Remove one of them",
+            )
+    if config.evaluate is not None and config.evaluate.compare:
+        yield (
+            ("evaluate", "compare"),
+            "compares events, but train.per_object trains on objects. Remove one of them",
+        )
+    if len(per_object.classes) < 2:
+        yield (*place, "classes"), 'takes at least two classes, as in "{prompt: [1, 15], fake: [0, 3, 4, 5]}"'
+    owner: dict[int, str] = {}
+    for name, values in per_object.classes.items():
+        if not values:
+            yield (*place, "classes", name), f"takes values of {per_object.label}, as in [1, 15]"
+        for value in values:
+            if owner.setdefault(value, name) != name:
+                yield (
+                    (*place, "classes", name),
+                    f'{value} is of class "{owner[value]}" already. Take it out of one',
+                )
+    if train.files is not None or config.convert is None:
+        return
+    objects = config.convert.objects
+    if per_object.collection not in objects:
+        problem = f'"{per_object.collection}" is not in convert.objects. {suggestion(per_object.collection, objects)}'
+        yield (*place, "collection"), problem
+    elif per_object.label not in objects[per_object.collection].fields:
+        problem = (
+            f'"{per_object.label}" is not in convert.objects.{per_object.collection}.fields. Add it there'
+        )
+        yield (*place, "label"), problem
+    if not config.trained:
+        yield ("train",), "there is nothing to train on: only simulation knows what its objects are"
+
+
 def _signal(config: Config) -> Iterator[Problem]:
     train, classes = config.train, config.classes
-    if train is not None and train.files is None and train.signal is not None and train.signal not in classes:
+    if train is None or train.signal is None:
+        return
+    if train.per_object is not None:
+        classes = tuple(train.per_object.classes)
+    if (train.files is None or train.per_object is not None) and train.signal not in classes:
         yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
 
 
@@ -215,6 +283,20 @@ def _tune(config: Config) -> Iterator[Problem]:
         yield from ((where, problem) for problem in problems)
         if not problems and not name.startswith("options."):
             yield from _values(name, axis)
+
+
+def _score(config: Config) -> Iterator[Problem]:
+    """The parameter of the analysis's own model; of other models it is looked at when they are there."""
+    score, train = config.score, config.train
+    if score is None or score.model is not None or train is None:
+        return
+    if train.parameter is not None and train.parameter not in score.parameter:
+        problem = f'has no value of "{train.parameter}", the parameter of the model. Add it, as in'
+        yield ("score",), f'{problem} "parameter: {{{train.parameter}: 600}}"'
+    for name in score.parameter:
+        if name != train.parameter:
+            known = [train.parameter] if train.parameter else []
+            yield ("score", "parameter", name), f"is no parameter of the model. {suggestion(name, known)}"
 
 
 def _range(axis: Axis) -> Iterator[str]:

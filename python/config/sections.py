@@ -23,6 +23,7 @@ __all__ = [
     "Evaluate",
     "Export",
     "Objects",
+    "PerObject",
     "Score",
     "Skim",
     "Train",
@@ -292,6 +293,29 @@ class Decorrelation:
 
 
 @dataclass(frozen=True)
+class PerObject:
+    """Single objects of a collection, such as electrons, that are told apart instead of events."""
+
+    collection: str = field(
+        metadata={"doc": "The collection, one of `convert.objects`.", **_BRANCH, "examples": ["Electron"]}
+    )
+    label: str = field(
+        metadata={
+            "doc": "The field, without the prefix, that tells what an object is: a whole number. It is no input.",
+            **_BRANCH,
+            "examples": ["genPartFlav"],
+        }
+    )
+    classes: dict[str, list[int]] = field(
+        metadata={
+            "doc": "The classes, each with its values of the label. Objects of other values are left out.",
+            "names": NAME,
+            "examples": ["{prompt: [1, 15], fake: [0, 3, 4, 5]}"],
+        }
+    )
+
+
+@dataclass(frozen=True)
 class Train:
     """The network and its training."""
 
@@ -320,7 +344,8 @@ class Train:
     features: Optional[list[str]] = field(
         default=None,
         metadata={
-            "doc": "Event-level columns that the network reads; by default all of the HDF5 files.",
+            "doc": "Event-level columns that the network reads, and with per_object also fields of the object, such as "
+            "Electron_pt; by default all of the HDF5 files.",
             "uniqueItems": True,
             "items": _BRANCH,
         },
@@ -333,6 +358,7 @@ class Train:
             "items": _BRANCH,
         },
     )
+    per_object: Optional[PerObject] = field(default=None, metadata={"doc": PerObject.__doc__})
     targets: list[str] = field(
         default_factory=list,
         metadata={
@@ -547,6 +573,20 @@ class Score:
         default=None,
         metadata={"doc": "ROOT files to score; by default the skims of all datasets.", "minItems": 1},
     )
-    model: Optional[str] = field(
-        default=None, metadata={"doc": "The ONNX file; by default the exported one."}
+    model: Optional[list[str]] = field(
+        default=None,
+        metadata={
+            "doc": "The ONNX file, or several; by default the exported one.",
+            "minItems": 1,
+            "uniqueItems": True,
+            "examples": ["model.onnx"],
+        },
+    )
+    parameter: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"doc": "Values of the models' parameters, by name.", "examples": [{"mass": 600}]},
+    )
+    copy: bool = field(
+        default=False,
+        metadata={"doc": "True to write full copies of the files with the scores, not the scores alone."},
     )

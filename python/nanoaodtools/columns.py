@@ -9,9 +9,9 @@ from typing import Any, Optional
 import numpy as np
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.selection import Column, Selection
 
-__all__ = ["Made", "declare", "declared", "filler"]
+__all__ = ["ListColumn", "Made", "declare", "declared", "filler"]
 
 # numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
 _TYPES = (
@@ -31,6 +31,24 @@ _LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
 _DTYPES = {root: dtype for dtype, _, root in _TYPES}
 _WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
 """Types that ROOT, or an older nanoAOD-tools, has not, with the next one that holds all their values."""
+
+
+@dataclass(frozen=True)
+class ListColumn(Column):
+    """A column that may have a number for each object.
+
+    Attributes
+    ----------
+    collection
+        Of the objects, as in Electron; None for one number of the event.
+    """
+
+    collection: Optional[str] = None
+
+    @property
+    def counter(self) -> Optional[str]:
+        """The branch that counts the objects."""
+        return f"n{self.collection}" if self.collection else None
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
     for name, column in selection.columns.items():
         dtype = np.dtype(column.dtype).name
         if output_tree is None:
-            made[name] = Made(dtype, None, None)
+            made[name] = Made(dtype, _counter(column), None)
             continue
         found = _branch(selection, output_tree, name, dtype) or _branch(
             selection, output_tree, name, _WIDER.get(dtype, "")
@@ -94,15 +112,26 @@ def _branch(selection: Selection, output_tree: Any, name: str, dtype: str) -> Op
     letter, root = _LETTERS[dtype]
     existing = output_tree.tree().GetBranch(name)
     leaf = existing.FindLeaf(name) if existing else None
-    if leaf and (leaf.GetTypeName() != root or leaf.GetLeafCount() or leaf.GetLen() != 1):
-        raise NanoMLError(
-            f"{selection.where()}: column {name} is of type {dtype}, but there is a branch of this name already, "
-            f"{leaf.GetTitle()} of type {leaf.GetTypeName()}. Give the column another name, or the same type."
-        )
+    column = selection.columns[name]
+    counter = _counter(column)
+    if leaf:
+        count = leaf.GetLeafCount()
+        same = count.GetName() == counter if count else counter is None and leaf.GetLen() == 1
+        if leaf.GetTypeName() != root or not same:
+            of = f"a list with the counter {counter}, " if counter else ""
+            raise NanoMLError(
+                f"{selection.where()}: column {name} is {of}of type {dtype}, but there is a branch of this name already, "
+                f"{leaf.GetTitle()} of type {leaf.GetTypeName()}. Give the column another name, or the same type."
+            )
+    counted = {"lenVar": counter} if counter else {}
     try:
-        return Made(dtype, None, output_tree.branch(name, letter, title=selection.columns[name].title))
+        return Made(dtype, counter, output_tree.branch(name, letter, title=column.title, **counted))
     except KeyError:  # an older nanoAOD-tools does not know the letter
         return None
+
+
+def _counter(column: Column) -> Optional[str]:
+    return column.counter if isinstance(column, ListColumn) else None
 
 
 def filler(input_tree: Any, output_tree: Any) -> Callable[[str, Any], None]:

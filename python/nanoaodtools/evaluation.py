@@ -119,7 +119,13 @@ class Evaluation:
         self._earlier = [other for other in earlier if other._is_bulk]
         self._size = self._reach = size
         self._note = note
-        before = declared(output_tree)
+        counters = {made.counter for other in earlier for made in other.made.values()}
+        before = {
+            name: made
+            for name, made in declared(output_tree).items()
+            # of a collection of the file this is what the file has
+            if not (name in counters and name in source.branches)
+        }
         # a module that is no selection may have declared the column of a selection anew
         inherited = {
             name: made
@@ -260,7 +266,8 @@ class Evaluation:
             f"events are evaluated one by one, which is slow: other modules make what it reads ({made})"
         )
         self._steps = add_steps([self._steps, selected.cutflow.steps])
-        return tuple(values[0].item() for values in selected.columns.values()) if len(selected.rows) else None
+        rows = list(zip(*(values.tolist() for values in selected.columns.values())))
+        return (rows or [()])[0] if len(selected.rows) else None
 
     def _check(self, selected: Selected) -> None:
         counted = selected.cutflow.steps[-1].events

@@ -13,7 +13,7 @@ import pytest
 
 from ML_processing.columns import Columns
 from ML_processing.data import Data
-from MLTools.NanoML.config import Decorrelation, Train
+from MLTools.NanoML.config import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 Toy = Callable[..., Path]
@@ -117,3 +117,52 @@ def test_files_that_disagree(toy: Toy, changes: dict[str, Any], message: str) ->
     files = [toy("a.h5", objects=jets()), toy("b.h5", **changes)]
     with pytest.raises(NanoMLError, match=message):
         Data.open(files, Train())
+
+
+FLAVOUR = PerObject("Jet", "flavour", {"b": [5, -5], "light": [0]})
+
+
+def flavoured(toy: Toy, **changes: Any) -> Path:
+    types = [("valid", "?"), ("pt", "f4"), ("flavour", "i4"), ("eta", "f4")]
+    return toy(objects={"Jet": np.zeros((600, 2), types), "Muon": jets()["Jet"]}, parameter="mass", **changes)
+
+
+def test_of_objects_all_fields_but_the_label(toy: Toy) -> None:
+    path = flavoured(toy, mass=np.full(600, np.nan))
+    found = columns(path, everything=True, per_object=FLAVOUR)
+    assert found.names == ["Jet_pt", "Jet_eta", "x", "y"]
+    assert (found.classes, found.collections, found.extras) == (["b", "light"], (), ())
+    assert found.datasets_read == ["events", "Jet"]
+    assert found.shape.tensors == ["features"]
+    found = columns(path, True, per_object=FLAVOUR, features=["y", "Jet_eta"], parameter="mass")
+    assert found.names == ["y", "Jet_eta", "mass"]
+    assert found.extras == ("Jet_pt", "x")
+    found = columns(path, per_object=FLAVOUR, features=["x"], decorrelate=Decorrelation("Jet_pt"))
+    assert (found.spectator, found.extras) == ("Jet_pt", ("Jet_pt",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_object": PerObject("Jets", "flavour", {})}, 'per_object.collection: "Jets" is not .*"Jet"'),
+        ({"per_object": PerObject("Jet", "flavor", {})}, 'per_object.label: "flavor" is not .*"flavour"'),
+        (
+            {"per_object": PerObject("Jet", "pt", {})},
+            '"pt" is of type float32, but classes are told by whole',
+        ),
+        ({"per_object": FLAVOUR, "objects": ["Muon"]}, "one object at a time .* take out train.objects"),
+        ({"per_object": FLAVOUR, "targets": ["x"]}, "tell classes apart: take out train.targets"),
+        ({"per_object": FLAVOUR, "features": ["Jet_flavour"]}, '"Jet_flavour" is not in the HDF5 files'),
+    ],
+)
+def test_objects_that_cannot_be_told_apart(toy: Toy, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        columns(flavoured(toy, mass=np.zeros(600)), **settings)
+
+
+def test_a_name_of_the_event_and_of_the_object(toy: Toy) -> None:
+    path = flavoured(toy, mass=np.zeros(600), Jet_pt=np.zeros(600))
+    with pytest.raises(
+        NanoMLError, match=r"Jet_pt is a column of the event and, as Jet\.pt, one of its objects"
+    ):
+        columns(path, per_object=FLAVOUR)

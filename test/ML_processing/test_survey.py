@@ -12,7 +12,7 @@ import pytest
 from ML_processing import data
 from ML_processing.data import Data
 from ML_processing.survey import Survey
-from MLTools.NanoML.config import Decorrelation, Train
+from MLTools.NanoML.config import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
@@ -94,3 +94,21 @@ def test_one_class_is_enough_for_a_regression(toy: Toy, write: Callable[..., Pat
     rows["label"] = -1
     with pytest.raises(NanoMLError, match="a training needs a class; these files have none"):
         survey_of(write(tmp_path / "none.h5", rows, classes=[]), targets=["y"])
+
+
+def test_objects_of_no_class_are_told(toy: Toy) -> None:
+    jets = np.zeros((600, 2), [("valid", "?"), ("pt", "f4"), ("id", "i2")])
+    jets["valid"][:, 0], jets["pt"][:, 0] = True, np.where(np.arange(600) % 2, np.arange(600), np.nan)
+    jets["id"][:, 0] = np.arange(600) % 4 - 2
+    path = toy(objects={"Jet": jets})
+    classes = {"a": [-2, 7], "b": [-1]}
+    found = survey_of(path, per_object=PerObject("Jet", "id", classes))
+    assert found.summary() == {name: {"events": 150, "sum_of_weights": 150} for name in "ab"}
+    assert found.notes() == [
+        "300 of 600 objects of Jet are of no class and left out, by Jet_id: 0 (150), 1 (150).",
+        "Feature Jet_pt is not a finite number in 150 of 300 objects (50 %): these count as missing and take the median.",
+    ]
+    with pytest.raises(
+        NanoMLError, match=r'class "c" has no object: no Jet_id is 7 or 8\. Of no class are: -2 \('
+    ):
+        survey_of(path, per_object=PerObject("Jet", "id", {"a": [0], "c": [7, 8]}))

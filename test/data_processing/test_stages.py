@@ -1,7 +1,8 @@
-"""The parameters of datasets, from the configuration to the shuffled file."""
+"""Stages by their configuration: the parameters of datasets up to the shuffled file, and scores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.stages import convert_stage
+from data_processing.stages import convert_stage, stages
 from data_processing.validate import validate_file
+from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.rootfile import RootFile
 
 CONFIG = """\
 datasets:
@@ -97,3 +101,62 @@ def test_a_parameter_that_is_a_branch_is_told_with_its_line(config: Path) -> Non
     assert f"{config}:2: datasets.signal.parameters.MET_phi: " in message
     assert "has a column of this name" in message
     assert not list(config.parent.glob("a/hdf5/*.h5"))
+
+
+SCORES = """\
+datasets: {{WZ: {{files: {source}}}}}
+score: {{model: {models}, parameter: {{mass: 650}}, copy: true}}
+"""
+
+
+def test_scores_by_several_models_with_a_parameter_and_a_copy(
+    tmp_path: Path, sample: Path, linear_model: Callable[..., Path]
+) -> None:
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    mass = {"column": "mass", "values": [600.0]}
+    models = [
+        linear_model(["MET_phi", "mass"], parameter=mass, name="wprime"),
+        linear_model(["Electron_eta"], level="object", collection="Electron", name="tagger"),
+    ]
+    path = tmp_path / "a.yaml"
+    path.write_text(SCORES.format(source=source, models=list(map(str, models))))
+    assert run("score", path) == ""
+    with RootFile(tmp_path / "a" / "scores" / "WZ" / source.name) as file, RootFile(source) as original:
+        made = [name for name in file.branches if name not in original.branches]
+        assert sorted(made) == [
+            *(f"Electron_tagger_{name}" for name in ("WZ", "ZG", "signal")),
+            "tagger_fold",
+            *(f"wprime_{name}" for name in ("WZ", "ZG", "fold", "signal")),
+        ]
+        assert file.branches.keys() >= original.branches.keys()
+        assert file.branches["wprime_WZ"].title == "probability of class WZ by wprime at mass = 650"
+        assert file.branches["Electron_tagger_WZ"].collection == "Electron"
+        record = Provenance.of(file)
+    assert record is not None
+    assert record.model == {
+        "name": "wprime, tagger",
+        "sha256": ", ".join(map(file_hash, map(str, models))),
+        "parameters": {"mass": 650.0},
+    }
+
+
+def test_models_that_cannot_be_used_are_told_once(
+    tmp_path: Path, sample: Path, linear_model: Callable[..., Path]
+) -> None:
+    path = tmp_path / "a.yaml"
+    source, model = sample / "WZTo3LNu" / "WZTo3LNu_0.root", linear_model(["MET_phi"])
+    path.write_text(SCORES.format(source=source, models=model))
+    assert (
+        run("score", path) == f"{path}:2: score: parameter mass: none of the models has it (they have none)."
+    )
+    path.write_text(SCORES.format(source=source, models=[str(model)] * 2))
+    assert "is listed twice" in run("score", path)
+
+
+def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
+    text = config.read_text() + "train: {parameter: mass}\n"
+    for more, expected in (("", False), ("score: {parameter: {mass: 650}}\n", True)):
+        config.write_text(text + more)
+        found = stages(load(config))
+        assert ("score" in found) == expected
+    assert found["score"].tasks[0].settings["parameters"] == {"mass": 650.0}

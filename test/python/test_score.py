@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +18,15 @@ import pytest
 import uproot
 
 from MLTools.NanoML import score as module
+from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.score import Scoring, score
-from MLTools.NanoML.trilepton import trilepton
+from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.nanoaodtools import postproc_module
+from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.score import score
+from MLTools.NanoML.selection import Column, Selection
+from MLTools.NanoML.trilepton import Trilepton, trilepton
 
 PASSES = 263  # of 1000 events
 
@@ -67,9 +75,9 @@ def of_rows(rows: Any) -> np.ndarray:
     return np.array([[row[f"linear_{name}"] for name in ("signal", "WZ", "ZG")] for row in rows])
 
 
-def read(path: Path, name: str) -> Any:
+def read(path: Path, name: str, tree: str = "Events") -> Any:
     with uproot.open(path) as file:
-        return file["Events"][name].array()
+        return file[tree][name].array()
 
 
 def test_scores_event_by_event(source: Path, linear_model: Callable[..., Path]) -> None:
@@ -120,8 +128,70 @@ def test_what_is_missing_is_explained(source: Path, linear_model: Callable[..., 
         loop(source, score(linear_model(["MET_ph"]))())
     with pytest.raises(NanoMLError, match="no such file"):
         score("model.onnx")()
-    with pytest.raises(NanoMLError, match="scores every object of Muon, but a module"):
-        Scoring(linear_model(["Muon_pt"], level="object", collection="Muon"))
+
+
+def of_objects(path: Path, x: Any, rows: Any = slice(None)) -> Any:
+    """The scores of the fixture `linear_model` for each object, computed by hand; lists of three numbers."""
+    counts = ak.num(x)
+    numbers = np.repeat(np.arange(1000)[rows], counts)
+    return ak.unflatten(expected(path, ak.to_numpy(ak.flatten(x)), numbers), counts)
+
+
+class Tagged(Selection):
+    """Reads the scores of objects."""
+
+    branches = ("Muon_linear_WZ", "Muon_pt", "nMuon")
+    columns = {"tagged": Column("f4", "pt of muons with a score above 0.4 [GeV]"), "muons": Column("i4", "")}
+
+    def select(self, events: Any, cutflow: Any) -> Any:
+        muons = events.Muon
+        return events, {"tagged": ak.sum(muons.pt[muons.linear_WZ > 0.4], axis=1), "muons": events.nMuon}
+
+
+def check_objects(path: Path, rows: Any, found: dict[str, Any], columns: Any) -> None:
+    """Compare the lists of scores, and what a selection makes of them, with those computed by hand."""
+    scores = of_objects(path, read(path, "Muon_eta")[rows], rows)
+    for i, name in enumerate(("signal", "WZ", "ZG")):
+        assert ak.num(found[name]).to_list() == ak.num(scores).to_list()
+        assert ak.to_numpy(ak.flatten(found[name])) == pytest.approx(
+            ak.to_numpy(ak.flatten(scores[..., i])), abs=1e-6
+        )
+    pt = read(path, "Muon_pt")[rows]
+    assert columns["tagged"] == pytest.approx(
+        ak.to_numpy(ak.sum(pt[found["WZ"] > 0.4], axis=1)), rel=1e-5, abs=1e-5
+    )
+    assert columns["muons"] == ak.num(pt).to_list()
+
+
+@pytest.fixture
+def object_model(linear_model: Callable[..., Path]) -> Path:
+    return linear_model(["Muon_eta", "MET_pt"], level="object", collection="Muon")
+
+
+def test_objects(source: Path, object_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = loop(source, trilepton(), score(object_model)(), postproc_module(Tagged)())
+    assert len(made) == PASSES
+    found = {
+        name: ak.Array([row[f"Muon_linear_{name}"] for row in made.values()])
+        for name in ("signal", "WZ", "ZG")
+    }
+    columns = {name: [row[name] for row in made.values()] for name in ("tagged", "muons")}
+    check_objects(source, np.array(list(made)), found, columns)
+    assert "one by one" not in capsys.readouterr().err
+
+
+def test_objects_one_by_one(source: Path, linear_model: Callable[..., Path]) -> None:
+    def analyze(event: Any) -> bool:
+        event._tree._extrabranches["mine"] = 1.5
+        return bool(event._entry < 5)
+
+    plain = SimpleNamespace(beginFile=lambda *_: None, endFile=lambda *_: None, analyze=analyze)
+    model = linear_model(["Muon_eta", "mine"], level="object", collection="Muon")
+    found = loop(source, plain, score(model)())
+    scores = of_objects(source, read(source, "Muon_eta")[:5], slice(5)).to_list()
+    assert len(found) == len(scores) == 5
+    for row, muons in zip(found.values(), scores):
+        assert row["Muon_linear_WZ"] == pytest.approx([muon[1] for muon in muons], abs=1e-6)
 
 
 def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) -> None:
@@ -143,7 +213,12 @@ def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) ->
     assert "score" in dir(module)
 
 
-def test_the_command(source: Path, tmp_path: Path, linear_model: Callable[..., Path]) -> None:
+Command = Callable[..., Path]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs nano_postproc.py; returns the file that it makes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
         pytest.importorskip("ROOT", reason="needs ROOT")
@@ -153,12 +228,31 @@ def test_the_command(source: Path, tmp_path: Path, linear_model: Callable[..., P
     script = shutil.which("nano_postproc.py")
     if script is None:
         pytest.skip("nano_postproc.py is not in the PATH")
+
+    def run(path: Path, *options: str) -> Path:
+        line = [sys.executable, script, str(tmp_path), str(path), "-z", "none", *options]
+        search = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": search}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / f"{path.stem}_{'Friend' if '--friend' in options else 'Skim'}.root"
+
+    return run
+
+
+def record(path: Path, tree: str = "Events") -> Provenance:
+    with RootFile(path, tree) as file:
+        found = Provenance.of(file)
+    assert found is not None
+    return found
+
+
+TRILEPTON, SCORE = ("-I", "MLTools.NanoML.trilepton", "trilepton"), ("-I", "MLTools.NanoML.score")
+
+
+def test_the_command(source: Path, command: Command, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["ZCand_dR", "MET_phi"], ["ZCand_dR"])
-    modules = ["-I", "MLTools.NanoML.trilepton", "trilepton", "-I", "MLTools.NanoML.score", str(model)]
-    command = [sys.executable, script, str(tmp_path), str(source), "-z", "none", *modules]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    output = tmp_path / f"{source.stem}_Skim.root"
+    output = command(source, *TRILEPTON, *SCORE, str(model))
     x, event = read(output, "ZCand_dR").to_numpy(), read(output, "event")
     assert len(x) == PASSES
     rows = np.flatnonzero(np.isin(read(source, "event").to_numpy(), event.to_numpy()))
@@ -166,3 +260,77 @@ def test_the_command(source: Path, tmp_path: Path, linear_model: Callable[..., P
     assert scores == pytest.approx(expected(source, x, rows), abs=1e-6)
     with uproot.open(output) as file:
         assert file["Events"]["linear_WZ"].title == "probability of class WZ by linear"
+    told = record(output)
+    assert (told.kind, told.selection) == ("skim", "MLTools.NanoML.trilepton:Trilepton")
+    assert told.model == {"name": "linear", "sha256": file_hash(model)}
+    assert told.columns.keys() == Trilepton.columns.keys()
+
+
+TAGGED = f"""
+import awkward as ak
+from MLTools.NanoML.nanoaodtools import postproc_module
+from MLTools.NanoML.selection import Column, Selection
+
+{inspect.getsource(Tagged)}
+
+tagged = postproc_module(Tagged)
+"""
+
+
+def test_the_command_with_a_model_of_objects(
+    source: Path, tmp_path: Path, command: Command, object_model: Path
+) -> None:
+    (tmp_path / "tagged_module.py").write_text(TAGGED.replace(": Any", "").replace(" -> Any", ""))
+    output = command(source, *TRILEPTON, *SCORE, str(object_model), "-I", "tagged_module", "tagged")
+    rows = np.flatnonzero(np.isin(read(source, "event").to_numpy(), read(output, "event").to_numpy()))
+    assert len(rows) == PASSES
+    found = {name: read(output, f"Muon_linear_{name}") for name in ("signal", "WZ", "ZG")}
+    columns = {name: read(output, name).to_list() for name in ("tagged", "muons")}
+    check_objects(source, rows, found, columns)
+    with RootFile(output) as file, RootFile(source) as original:
+        assert file.branches["Muon_linear_WZ"].collection == "Muon"
+        assert file.branches["nMuon"] == original.branches["nMuon"]
+        for name in ("nMuon", "Muon_pt", "Electron_pt"):
+            assert read(output, name).to_list() == read(source, name)[rows].to_list()
+
+
+def test_a_pass_with_models_only_is_no_selection(source: Path, command: Command, object_model: Path) -> None:
+    output = command(source, *SCORE, str(object_model))
+    told = record(output)
+    assert (told.kind, told.selection, told.criteria.code) == ("scores", None, "")
+    assert told.model == {"name": "linear", "sha256": file_hash(object_model)}
+    assert told.columns.keys() == {
+        "Muon_linear_signal", "Muon_linear_WZ", "Muon_linear_ZG", "linear_fold",
+    }  # fmt: skip
+    assert (told.books.entries, told.books.selected) == (1000, 1000)
+    friend = command(source, "--friend", *SCORE, str(object_model))
+    assert record(friend, "Friends").kind == "scores"
+    assert read(friend, "Muon_linear_WZ", "Friends").to_list() == read(output, "Muon_linear_WZ").to_list()
+
+
+def test_a_skim_with_scores_is_a_skim(
+    source: Path, tmp_path: Path, command: Command, object_model: Path
+) -> None:
+    skim = command(source, *TRILEPTON)
+    output = command(skim, *SCORE, str(object_model))
+    before, after = record(skim), record(output)
+    assert after == dataclasses.replace(before, model=after.model)
+    assert after.model == {"name": "linear", "sha256": file_hash(object_model)}
+
+
+@pytest.mark.slow
+def test_counters_of_all_versions(
+    real_file: Path, command: Command, linear_model: Callable[..., Path]
+) -> None:
+    if "rntuple" in real_file.stem:
+        pytest.skip("nanoAOD-tools reads no RNTuple")
+    output = command(real_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))
+    with RootFile(output) as file, RootFile(real_file) as original:
+        assert file.branches["nMuon"] == original.branches["nMuon"]
+        found, expected = (
+            file.read(["nMuon", "Muon_pt", "Muon_linear_WZ"]),
+            original.read(["nMuon", "Muon_pt"]),
+        )
+        for name in ("nMuon", "Muon_pt"):
+            assert found[name].to_list() == expected[name].to_list()
+        assert ak.num(found["Muon_linear_WZ"]).to_list() == expected["nMuon"].to_list()

@@ -24,6 +24,7 @@ from MLTools.NanoML.config import (
     Decorrelation,
     Export,
     Objects,
+    PerObject,
     Score,
     Skim,
     Train,
@@ -361,6 +362,12 @@ TRAINS = st.builds(
 )
 
 
+MODEL_FILES = st.lists(TEXT, min_size=1, max_size=2, unique=True)
+SCORES = st.builds(
+    Score, maybe(TEXTS), MODEL_FILES, st.dictionaries(BRANCHES, POSITIVE, max_size=2), st.booleans()
+) | st.builds(Score, maybe(TEXTS))
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique_by=str.lower))
@@ -375,7 +382,7 @@ def configs(draw: st.DrawFn) -> Config:
         convert=draw(maybe(CONVERTS)),
         train=draw(maybe(TRAINS)),
         export=draw(maybe(st.builds(Export, maybe(st.just("CMSSW_14_0_X")), maybe(NAMES)))),
-        score=draw(maybe(st.builds(Score, maybe(TEXTS), maybe(TEXT)))),
+        score=draw(maybe(SCORES)),
     )
 
 
@@ -509,3 +516,29 @@ def test_any_values_load_or_are_refused(scratch: Path, data: st.DataObject) -> N
             part = part[key]
     scratch.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8", errors="replace")
     accepts_or_refuses(scratch)
+
+
+def test_objects_to_be_told_apart(write: Callable[[str], Path]) -> None:
+    text = """
+datasets:
+  a: {files: a, class: one}
+  b: {files: b}
+  c: {files: c, data: true}
+convert:
+  features: MET_pt
+  objects: {Electron: {fields: [pt, genPartFlav], max: 4}}
+train:
+  per_object: {collection: Electron, label: genPartFlav, classes: {prompt: [1, 15], fake: 0}}
+"""
+    config = load(write(text))
+    assert config.train == Train(
+        per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
+    )
+    assert config.trained == ("a", "b")
+    assert load(write(text[: text.index("train:")])).trained == ("a",)
+
+
+def test_scores(write: Callable[[str], Path]) -> None:
+    config = load(write("score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}"))
+    assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": 600.0}, True)
+    assert load(write("score: {files: a, model: a.onnx}")).score == Score(["a"], ["a.onnx"])

@@ -11,6 +11,17 @@ from MLTools.NanoML.errors import ConfigError
 
 TWO = "datasets:\n  a: {files: a.root, class: signal}\n  b: {files: b.root, class: WZ}\n"
 CONVERT = "convert: {features: MET_pt}\n"
+ELECTRONS = """\
+datasets: {a: {files: a.root}}
+convert: {features: MET_pt, objects: {Electron: {fields: [pt, flavour], max: 4}}, shuffle: 1}
+train:
+  per_object: {collection: Electron, label: flavour, classes: {prompt: [1, 15], fake: 0}}
+"""
+MASS = """\
+datasets: {a: {files: a.root, class: a, parameters: {mass: 600}}, b: {files: b.root, class: b}}
+convert: {features: MET_pt}
+train: {parameter: mass}
+"""
 
 
 def problems(tmp_path: Path, text: str) -> list[str]:
@@ -49,6 +60,12 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         + CONVERT
         + "train: {parameter: mass}\n",
         "luminosity: 1\ndatasets: {a: {files: b, cross_section: 1}, c: {files: d}, e: {files: f, data: true}}",
+        ELECTRONS,
+        ELECTRONS
+        + "  signal: fake\n  features: [Electron_pt, MET_pt]\n  decorrelate: {column: Electron_pt}\n",
+        "train: {files: a.h5, per_object: {collection: Jet, label: flavour, classes: {b: 5, light: 0}}}",
+        MASS + "score: {parameter: {mass: 650}}\n",
+        MASS + "score: {model: other.onnx}\n",
     ],
 )
 def test_consistent(tmp_path: Path, text: str) -> None:
@@ -164,6 +181,90 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                     "Known: MET_pt.",
                 ),
             )
+        ),
+        *(
+            (ELECTRONS.replace(old, new) + more, f"a.yaml:{line}: {message}")
+            for old, new, more, line, message in (
+                (
+                    "[1, 15], fake: 0",
+                    "[1, 0], fake: 0",
+                    "",
+                    4,
+                    'train.per_object.classes.fake: 0 is of class "prompt" already. Take it out of one.',
+                ),
+                (
+                    ", fake: 0",
+                    "",
+                    "",
+                    4,
+                    "train.per_object.classes: takes at least two classes, as in "
+                    '"{prompt: [1, 15], fake: [0, 3, 4, 5]}".',
+                ),
+                (
+                    "fake: 0",
+                    "fake: []",
+                    "",
+                    4,
+                    "train.per_object.classes.fake: takes values of flavour, as in [1, 15].",
+                ),
+                (
+                    "collection: Electron",
+                    "collection: Elektron",
+                    "",
+                    4,
+                    'train.per_object.collection: "Elektron" is not in convert.objects. Did you mean "Electron"?',
+                ),
+                (
+                    "label: flavour",
+                    "label: genPartFlav",
+                    "",
+                    4,
+                    'train.per_object.label: "genPartFlav" is not in convert.objects.Electron.fields. Add it there.',
+                ),
+                ("", "", "  signal: promt\n", 5, 'train.signal: "promt" is no class. Did you mean "prompt"?'),
+                (
+                    "",
+                    "",
+                    "  features: Electron_flavour\n",
+                    5,
+                    'train.features: "Electron_flavour" is not in convert.features. Known: Electron_pt, MET_pt.',
+                ),
+                (
+                    "",
+                    "",
+                    "  targets: MET_pt\n",
+                    5,
+                    "train.targets: cannot be used with per_object: its networks read one object at a time, and tell "
+                    "classes apart. Remove one of them.",
+                ),
+                (
+                    "",
+                    "",
+                    "  objects: Electron\n",
+                    5,
+                    "train.objects: cannot be used with per_object: its networks read one object at a time, and tell "
+                    "classes apart. Remove one of them.",
+                ),
+                (
+                    "",
+                    "",
+                    "evaluate: {compare: b.h5}\n",
+                    5,
+                    "evaluate.compare: compares events, but train.per_object trains on objects. Remove one of them.",
+                ),
+            )
+        ),
+        (
+            ELECTRONS.replace("a.root}", "a.root, cross_section: 1}, b: {files: b.root}") + "luminosity: 1\n",
+            'a.yaml:1: datasets.b.cross_section: missing, while "a" has one. Give it for every dataset, or for none.',
+        ),
+        (
+            MASS + "score: {parameter: {}}",
+            'a.yaml:4: score: has no value of "mass", the parameter of the model. Add it, as in "parameter: {mass: 600}".',
+        ),
+        (
+            MASS + "score: {parameter: {mass: 600, width: 1}}",
+            "a.yaml:4: score.parameter.width: is no parameter of the model. Known: mass.",
         ),
         (
             "train: {files: a.h5, folds: 2}",

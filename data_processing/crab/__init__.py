@@ -1,0 +1,3 @@
+"""CRAB: tasks that skim and score on the grid, and the job that they run there."""
+
+from __future__ import annotations

@@ -1,0 +1,97 @@
+"""A model in the form of a selection, as nanoAOD-tools' modules evaluate them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import awkward as ak
+import numpy as np
+
+from MLTools.NanoML import nanoaod
+from MLTools.NanoML.cutflow import Cutflow
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.events import Events
+from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.nanoaodtools.columns import ListColumn
+from MLTools.NanoML.padding import Jagged
+from MLTools.NanoML.selection import Column, Selection
+
+__all__ = ["Scoring"]
+
+
+class Scoring(Selection):
+    """Gives every event, or every object, the scores of a model, by the network that has not seen it; none is cut away.
+
+    Parameters
+    ----------
+    model
+        The ONNX file.
+    parameter
+        Value of the model's parameter.
+
+    Raises
+    ------
+    NanoMLError
+        The model cannot be loaded, or its parameter is missing.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
+        self.model, self.parameter = Model(model), parameter
+        self.model.check_parameter(parameter)
+        description, name = self.model.description, self.model.name
+        collection = description.collection
+        prefix = f"{collection}_" if collection else ""
+        # every model has its own
+        self.branches = tuple(dict.fromkeys([*nanoaod.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
+        what = "probability of class" if description.kind == "classes" else "estimate of"
+        at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
+        self.columns = {  # type: ignore[misc]
+            **{
+                f"{prefix}{name}_{output}": ListColumn("f4", f"{what} {output} by {name}{at}", collection)
+                for output in description.outputs
+            },
+            f"{name}_fold": Column(
+                "i4", "fold of the event: the network that scored it has not seen this fold in training"
+            ),
+        }
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.name
+
+    def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
+        """As any selection's, with a message of its own."""
+        missing = [name for name in self.branches if nanoaod.resolve(name, available) is None]
+        if not missing:
+            return super().resolve(available, path)
+        made = self.model.selection_columns
+        first = next((name for name in missing if name in made), None)
+        hint = (
+            f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
+            if first
+            else nanoaod.did_you_mean(missing[0], available)
+        )
+        raise NanoMLError(
+            f"{path}: model {self.name} reads {', '.join(missing)}, which the file lacks and no module before makes.{hint}"
+        )
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """All events, with their scores."""
+        run, block, event = (np.asarray(events[name]) for name in nanoaod.IDENTIFIERS)
+        fold = fold_of(run, block, event, self.model.folds)
+        columns = {name: events[name] for name in self.model.reads}
+        if self.model.description.collection is None:
+            scores = self.model.scores(columns, fold, self.parameter)
+            return events, dict(zip(self.columns, [*scores.T, fold]))
+        counts = next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)
+        scores = self.model.scores(columns, np.repeat(fold, counts), self.parameter)
+        lists = [ak.unflatten(np.ascontiguousarray(values), counts) for values in scores.T]
+        return events, dict(zip(self.columns, [*lists, fold]))
+
+    def _column(self, name: str, values: Any, length: int) -> Any:
+        """A list is as the model gave it."""
+        return values if isinstance(values, ak.Array) else super()._column(name, values, length)

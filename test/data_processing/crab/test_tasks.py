@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import glob
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_processing.crab.settings import Settings
+from data_processing.crab.tasks import Grid, tasks_of, write_tasks
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+GRID = Grid("T2_CH_CERN", "/store/user/me/analysis")
+MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"
+DATA = "/SingleMuon/Run2018A-UL2018_v9/NANOAOD"
+CERTIFIED = {"315267": [[1, 88]]}
+
+# what crab_cfg.py needs of CRABClient: sections that take any attribute
+CRAB = """
+from types import SimpleNamespace
+def config():
+    return SimpleNamespace(**{name: SimpleNamespace() for name in ("General", "JobType", "Data", "Site", "User", "Debug")})
+"""
+
+
+def configured(path: Path, directory: Path) -> dict[str, dict[str, Any]]:
+    """What a crab_cfg.py sets, as Python finds it from another directory."""
+    client = directory / "client" / "CRABClient"
+    client.mkdir(parents=True, exist_ok=True)
+    (client / "UserUtilities.py").write_text(CRAB)
+    code = (
+        "import json, runpy, sys; sys.path.insert(0, sys.argv[2])\n"
+        "config = runpy.run_path(sys.argv[1])['config']\n"
+        "print(json.dumps({name: vars(section) for name, section in vars(config).items()}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(client.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=directory,
+    )
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
+    files = ["/store/mc/a/x.root", "root://eos.cern.ch//store/mc/a/y.root"]
+    config = analysis(
+        {
+            "WZ.ext": {"files": MC},
+            "ZG": {"files": files},
+            "Muon": {"files": [DATA, DATA.replace("2018A", "2018B")], "data": True},
+        }
+    )
+    tasks = {task.name: task for task in tasks_of(config)}
+    assert list(tasks) == ["WZ.ext", "ZG", "Muon_1", "Muon_2"]
+    assert tasks["WZ.ext"].dataset == MC
+    assert tasks["ZG"].files == ("/store/mc/a/x.root", "/store/mc/a/y.root")
+    assert tasks["Muon_2"].is_data
+
+
+@pytest.mark.parametrize(
+    "name", ["/home/me/x.root", "data/*.root", "/A/B/MINIAODSIM", "root://x//tmp/y.root"]
+)
+def test_files_that_the_grid_has_not(name: str, analysis: Callable[..., Config]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"my analysis.yaml:\d+: datasets.WZ.files.*nothing that CRAB can read"
+    ):
+        tasks_of(analysis({"WZ": {"files": name}}))
+
+
+def test_names_that_are_one_for_crab(analysis: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match=r"W.Z and W_z have the same name for CRAB"):
+        tasks_of(analysis({"W.Z": {"files": MC}, "W_z": {"files": MC}}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("CERN",),
+        ("T2_CH_CERN", "/eos/me"),
+        ("T2_CH_CERN", "/store/user/a b"),
+        ("T2_CH_CERN", None, 1, ("X",)),
+    ],
+)
+def test_places_that_there_are_not(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError, match=r": write one as"):
+        Grid(*wrong)
+
+
+def test_a_task_has_all_that_crab_needs(
+    analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = linear_model(["MET_pt", "mass"], parameter={"column": "mass", "values": [600.0]})
+    config = analysis(
+        {"Muon": {"files": DATA, "data": True}},
+        {"model": [str(model)], "parameter": {"mass": 650}},
+        certified="golden's.json",
+        branches="keep [and] drop.txt",
+        keep=["MET_*"],
+        cut="nMuon > 0 && MET_pt > 20",
+    )
+    (config.base / "golden's.json").write_text(json.dumps(CERTIFIED))
+    (config.base / "keep [and] drop.txt").write_text("drop HLT_*\n")
+    output = config.base / "the tasks"
+    told = write_tasks(config, output, GRID)
+    assert told[-1] == "1 tasks: skims and scores of linear. Nothing has been submitted."
+    directory = output / "Muon"
+    assert Settings.read(directory) == Settings(
+        selection="MLTools.NanoML.trilepton:Trilepton",
+        modules=("score_models.py:model_0",),
+        cut="nMuon > 0 && MET_pt > 20",
+        certified="certified.json",
+        branches="branches.txt",
+        keep=("MET_*",),
+    )
+    assert json.loads((directory / "certified.json").read_text()) == CERTIFIED
+    assert (directory / "model_0.onnx").read_bytes() == model.read_bytes()
+    assert "'model_0.onnx'), 650.0)" in (directory / "score_models.py").read_text()
+    assert (directory / "crab_script.sh").stat().st_mode & stat.S_IXUSR
+    found = configured(directory / "crab_cfg.py", tmp_path)
+    assert found["General"] == {
+        "requestName": "my_analysis_Muon",
+        "transferOutputs": True,
+        "transferLogs": True,
+        "workArea": str(directory / "crab"),
+    }
+    assert found["Data"] == {
+        "inputDataset": DATA,
+        "inputDBS": "global",
+        "splitting": "FileBased",
+        "unitsPerJob": 1,
+        "publication": False,
+        "outputDatasetTag": "my_analysis_Muon",
+        "outLFNDirBase": "/store/user/me/analysis",
+        "lumiMask": str(directory / "certified.json"),
+    }
+    assert found["Site"] == {"storageSite": "T2_CH_CERN"}
+    assert Path(found["JobType"]["psetName"]).is_file()
+    assert Path(found["JobType"]["scriptExe"]).is_file()
+    sent = [name for pattern in found["JobType"]["inputFiles"] for name in glob.glob(pattern)]
+    assert len(sent) == len(found["JobType"]["inputFiles"])
+    written = {path.name for path in directory.iterdir()} - {"PSet.py", "crab_script.sh", "crab_cfg.py"}
+    assert {Path(name).name for name in sent} == {*written, "data_processing"}
+
+
+def test_files_named_one_by_one_run_at_the_sites_that_are_named(
+    analysis: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = analysis({"ZG": {"files": ["/store/mc/a/x.root"]}}, certified="missing.json")
+    told = write_tasks(config, tmp_path / "out", Grid("T2_DE_DESY", None, 4, ("T2_DE_*", "T1_US_FNAL")))
+    assert told[-1] == "1 tasks: skims. Nothing has been submitted."
+    found = configured(tmp_path / "out" / "ZG" / "crab_cfg.py", tmp_path)
+    assert found["Data"]["userInputFiles"] == ["/store/mc/a/x.root"]
+    assert found["Data"]["unitsPerJob"] == 4
+    assert "lumiMask" not in found["Data"]  # it is simulation
+    assert found["Site"] == {"whitelist": ["T2_DE_*", "T1_US_FNAL"], "storageSite": "T2_DE_DESY"}
+
+
+def test_names_of_requests_are_not_longer_than_crab_takes(
+    analysis: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = analysis({f"{'W' * 120}{end}": {"files": MC} for end in "12"})
+    write_tasks(config, tmp_path / "out", GRID)
+    names = [
+        configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"]
+        for path in (tmp_path / "out").iterdir()
+    ]
+    assert len(set(names)) == 2
+    assert {len(name) for name in names} == {100}
+
+
+def test_own_files_travel_with_what_stands_beside_them(
+    analysis: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = analysis(selection="own/selection.py:Mine")
+    (config.base / "own").mkdir()
+    (config.base / "own" / "my_cuts.py").write_text("def least():\n    return 20\n")
+    (config.base / "own" / "selection.py").write_text(
+        "from my_cuts import least\nfrom MLTools.NanoML.selection import Selection\n\n"
+        "class Mine(Selection):\n    branches = ('MET_pt',)\n    columns = {}\n\n"
+        "    def select(self, events, cutflow):\n"
+        "        return cutflow.cut('met', events.MET.pt > least(), events), {}\n"
+    )
+    write_tasks(config, tmp_path / "out", GRID)
+    directory = tmp_path / "out" / "WZ"
+    assert Settings.read(directory).selection == "selection.py:Mine"
+    assert (directory / "my_cuts.py").is_file()
+    (config.base / "own" / "__init__.py").touch()
+    with pytest.raises(ConfigError, match=r"is part of a package, which CRAB does not send"):
+        write_tasks(config, tmp_path / "out", GRID)
+
+
+def test_a_model_that_cannot_be_used_is_told_before_anything_is_written(
+    analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(NanoMLError, match=r"model.onnx: no such file"):
+        write_tasks(analysis(score={"model": ["model.onnx"]}), tmp_path / "out", GRID)
+    model = linear_model(["MET_pt", "mass"], parameter={"column": "mass", "values": [600.0]})
+    with pytest.raises(ConfigError, match=r"the model has the parameter mass"):
+        write_tasks(analysis(score={"model": [str(model)]}), tmp_path / "out", GRID)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_crab_has_put_there_stays(analysis: Callable[..., Config], tmp_path: Path) -> None:
+    kept = tmp_path / "out" / "WZ" / "crab" / "crab_WZ"
+    kept.mkdir(parents=True)
+    for _ in range(2):
+        write_tasks(analysis(), tmp_path / "out", GRID)
+    assert kept.is_dir()
+    assert not list((tmp_path / "out").glob("**/.*"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'])
+def test_a_damaged_job(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml crab` writes"):
+        Settings.read(tmp_path)
+
+
+def test_the_command(analysis: Callable[..., Config], tmp_path: Path) -> None:
+    config = analysis()
+    command = [
+        sys.executable,
+        "-m",
+        "MLTools.NanoML.cli",
+        "crab",
+        str(config.base / "my analysis.yaml"),
+        "-o",
+        "out",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--site" in done.stderr
+    done = subprocess.run(
+        [*command, "--site", "T2_CH_CERN"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"WZ: {MC}: crab submit -c {tmp_path / 'out' / 'WZ' / 'crab_cfg.py'}" in done.stdout

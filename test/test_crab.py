@@ -1,0 +1,210 @@
+"""A CRAB job as the grid runs it: crab/crab_script.sh beside its PSet.py, with nanoAOD-tools and ROOT where there are."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import uproot
+import yaml
+
+pytest.importorskip("data_processing")
+
+from data_processing.crab.tasks import Grid, write_tasks
+from data_processing.skim import SkimJob, skim_file
+from MLTools.NanoML.books import Provenance, books_of
+from MLTools.NanoML.config import load
+from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.rootfile import RootFile
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "data" / "leptons.onnx"
+CUT = "nElectron + nMuon >= 3"
+PASSES = 263  # of 1000 events
+TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
+
+
+def is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+needs_nanoaodtools = pytest.mark.skipif(
+    not (is_there("ROOT") and is_there("PhysicsTools.NanoAODTools")),
+    reason="needs ROOT and PhysicsTools.NanoAODTools",
+)
+pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+
+PSET = """
+from types import SimpleNamespace
+process = SimpleNamespace(source=SimpleNamespace(fileNames={files!r}, lumisToProcess={sections!r}))
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the directory of a job: the files of a task, and the PSet.py that CRAB would have filled in."""
+
+    def make(
+        files: Sequence[str], sections: Sequence[str] = (), data: bool = False, **settings: object
+    ) -> Path:
+        dataset = "/A/B/NANOAOD" if data else "/A/B/NANOAODSIM"
+        described = {"data": True} if data else {"class": "signal", "cross_section": 1.0}
+        content = {
+            "luminosity": 1.0,
+            "datasets": {"A": {"files": dataset, **described}},
+            "skim": {"keep": ["MET_*", "Electron_*", "Muon_*"], **settings},
+            "score": {"model": [str(MODEL)]},
+        }
+        (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
+        write_tasks(load(tmp_path / "analysis.yaml"), tmp_path / "tasks", Grid("T2_CH_CERN"))
+        directory = tmp_path / "job"
+        shutil.copytree(tmp_path / "tasks" / "A", directory)
+        shutil.copytree(
+            ROOT / "data_processing",
+            directory / "data_processing",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        (directory / "PSet.py").write_text(PSET.format(files=list(files), sections=list(sections)))
+        return directory
+
+    return make
+
+
+def run(directory: Path) -> tuple[int, ElementTree.Element]:
+    """Run the job as CRAB does; return its exit code and its report."""
+    binaries = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        [str(directory / "crab_script.sh"), "1"],
+        env={**os.environ, "PATH": os.pathsep.join([binaries, os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory.parent,
+    )
+    report = ElementTree.parse(directory / "FrameworkJobReport.xml").getroot()
+    assert (done.returncode != 0) == (report.find("FrameworkError") is not None), done.stdout + done.stderr
+    return done.returncode, report
+
+
+def failure(report: ElementTree.Element) -> tuple[str | None, str]:
+    error = report.find("FrameworkError")
+    assert error is not None
+    return error.get("ExitStatus"), error.text or ""
+
+
+def test_a_job_that_cannot_begin_is_reported(job: Callable[..., Path], sample: Path) -> None:
+    directory = job([str(sample / "ZGToLLG" / "ZGToLLG_0.root")], cut=CUT)
+    (directory / "PSet.py").write_text("import no_such_module\n")
+    code, report = run(directory)
+    assert (code, failure(report)) == (1, ("1", failure(report)[1]))
+    assert "see the end of the log" in failure(report)[1]
+
+
+def test_a_file_that_is_nowhere_is_reported_so_that_crab_tries_again(job: Callable[..., Path]) -> None:
+    directory = job(["/nowhere/x.root"], cut=CUT)
+    code, report = run(directory)
+    assert code == 1
+    assert failure(report)[0] == "8020"
+    assert not (directory / "nano.root").exists()
+
+
+@pytest.mark.skipif(is_there("ROOT"), reason="ROOT is here")
+def test_without_root_a_job_says_so(job: Callable[..., Path], sample: Path) -> None:
+    _, report = run(job([str(sample / "ZGToLLG" / "ZGToLLG_0.root")], cut=CUT))
+    assert failure(report)[0] == "8002"
+    assert "cannot be imported" in failure(report)[1]
+
+
+@needs_nanoaodtools
+def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Path, tmp_path: Path) -> None:
+    folder = sample / "WprimeToWZToLNuLL_M600"
+    sources = [folder / f"WprimeToWZToLNuLL_M600_{number}.root" for number in range(2)]
+    directory = job([f"file:{sources[0]}", str(sources[1])], selection=TRILEPTON, cut=CUT)
+    code, report = run(directory)
+    assert code == 0
+    kept = 0
+    for number, source in enumerate(sources):
+        ours = skim_file(SkimJob(str(source), tmp_path / f"{number}.root", TRILEPTON, cut=CUT))
+        kept += ours["selected"]
+    assert [each.findtext("EventsRead") for each in report.iter("InputFile")] == ["1000", "1000"]
+    assert [report.findtext(f"File/{name}") for name in ("PFN", "TotalEvents")] == ["nano.root", str(kept)]
+    assert len({each.get("ID") for each in report.findall("File/Runs/Run/LumiSection")}) == 10
+    with RootFile(directory / "nano.root") as file:
+        assert file.entries == kept
+        assert books_of(file).sum_of_weights == 2000
+        record = Provenance.of(file)
+    assert record is not None
+    assert record.books.entries == 2000
+    assert record.books.sum_of_weights == 2000
+    with uproot.open(directory / "nano.root") as file:
+        events = file["Events"].arrays()
+    model = Model(MODEL)
+    fold = fold_of(events.run, events.luminosityBlock, events.event, model.folds)
+    scores = model.scores({name: events[name] for name in model.reads}, fold)
+    for column, name in zip(scores.T, model.outputs):
+        np.testing.assert_allclose(events[f"leptons_{name}"], column, atol=2e-6)
+    assert not [path for path in directory.iterdir() if path.name.startswith("nanoml-")]
+
+
+@needs_nanoaodtools
+@pytest.mark.parametrize("last", [150, 151])
+def test_data_of_certified_sections_that_are_the_jobs(
+    last: int, job: Callable[..., Path], real_files: dict[str, Path], tmp_path: Path
+) -> None:
+    source = real_files["nano_v13_data_egamma2022E_run359571"]  # all events are of section 151
+    (tmp_path / "golden.json").write_text(json.dumps({"359571": [[1, last]]}))
+    sections = ["359571:149-359571:155"]
+    directory = job([str(source)], sections, data=True, cut="nElectron >= 1", certified="golden.json")
+    code, report = run(directory)
+    assert code == 0
+    with uproot.open(source) as file:
+        electrons = file["Events/nElectron"].array(library="np")
+        blocks = file["LuminosityBlocks/luminosityBlock"].array(library="np")
+    expected = [number for number in sorted(blocks.tolist()) if 149 <= number <= last]
+    with RootFile(directory / "nano.root") as file:
+        assert file.entries == (int((electrons >= 1).sum()) if last == 151 else 0)
+        record = Provenance.of(file)
+    assert record is not None
+    read = LumiMask.of([359571] * len(expected), expected).as_dict()
+    assert record.books.luminosity_sections.as_dict() == read
+    for tag in ("InputFile", "File"):
+        found = [int(each.get("ID", "0")) for each in report.findall(f"{tag}/Runs/Run/LumiSection")]
+        assert found == expected
+
+
+@needs_nanoaodtools
+def test_a_job_of_which_no_event_passes(job: Callable[..., Path], sample: Path) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    with RootFile(source) as file:
+        expected = books_of(file).sum_of_weights
+    directory = job([str(source)], cut="nMuon > 1000")
+    code, report = run(directory)
+    assert code == 0
+    assert report.findtext("File/TotalEvents") == "0"
+    with RootFile(directory / "nano.root") as file:
+        assert file.entries == 0
+        assert "leptons_signal" in file.branches
+        assert books_of(file).sum_of_weights == expected
+
+
+@needs_nanoaodtools
+def test_a_cut_that_root_does_not_understand_is_told(job: Callable[..., Path], sample: Path) -> None:
+    directory = job([str(sample / "ZGToLLG" / "ZGToLLG_0.root")], cut="NoSuchBranch > 3")
+    code, report = run(directory)
+    assert code == 1
+    assert failure(report)[0] == "8002"
+    assert "NoSuchBranch" in failure(report)[1]

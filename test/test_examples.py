@@ -1,0 +1,85 @@
+"""Every shipped configuration and every kind of network, from the sample data to scores in ROOT files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The examples, with trainings that take no time."""
+    directory = tmp_path_factory.mktemp("examples")
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        text = path.read_text()
+        shutil.copy(path, directory)
+        (directory / path.name).write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 2\n  folds: 3\n"))
+    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    return directory
+
+
+def nanoml(directory: Path, command: str, name: str) -> None:
+    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", command, name]
+    done = subprocess.run(line, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def check_scores(workdir: Path) -> None:
+    """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
+    from ML_processing.data import read
+    from ML_processing.run import Run
+    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.config.schema import build
+
+    training = Run.load(workdir / "training")
+    files = sorted((workdir / "hdf5").glob("*.h5"))
+    table = read(files, build(Train, training.description["config"]))
+    rows, expected = training.out_of_fold(table)
+    assert len(rows) == len(table) > 1000
+    branches = [f"{workdir.name}_{name}" for name in training.classes]
+    found = {}
+    for path in workdir.glob("scores/*/*.root"):
+        arrays = uproot.open(path)["Events"].arrays(
+            ["run", "luminosityBlock", "event", *branches], library="np"
+        )
+        keys = zip(arrays["run"], arrays["luminosityBlock"], arrays["event"], strict=True)
+        values = np.stack([arrays[name] for name in branches], axis=1)
+        found.update({(path.parent.name, *key): value for key, value in zip(keys, values, strict=True)})
+    assert len(found) == len(table)
+    labels = {dataset["label"]: dataset["name"] for dataset in training.description["datasets"]}
+    events = zip(table.labels, *table.identifiers, strict=True)
+    scores = np.stack([found[labels[label], run_, block, event] for label, run_, block, event in events])
+    np.testing.assert_allclose(scores, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.yaml")))
+def test_configuration(directory: Path, name: str) -> None:
+    if "\ntrain:" not in (directory / name).read_text():
+        pytest.skip("is not for training")
+    nanoml(directory, "run", name)
+    check_scores(directory / Path(name).stem)
+
+
+@pytest.mark.parametrize("model", ["mlp", "particlenet", "transformer"])
+def test_network(directory: Path, model: str) -> None:
+    text = (directory / "leptons.yaml").read_text()
+    (directory / "leptons.yaml").write_text(text.replace("model: deepsets", f"model: {model}"))
+    try:
+        for command in ("skim", "convert", "train", "export", "score"):
+            nanoml(directory, command, "leptons.yaml")
+        described = json.loads((directory / "leptons" / "model.json").read_text())
+        assert described["training"]["config"]["model"] == model
+        check_scores(directory / "leptons")
+    finally:
+        (directory / "leptons.yaml").write_text(text)

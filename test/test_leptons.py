@@ -1,0 +1,94 @@
+"""The example model in data/, which is used in CMSSW's tests and in the pages of doc/."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.model import Model
+
+ROOT = Path(__file__).resolve().parents[1]
+PATH = ROOT / "data" / "leptons.onnx"
+HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
+LARGEST = 200_000  # bytes: it is in the repository, and in every CRAB job
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    pytest.importorskip("onnxruntime")
+    return Model(PATH)
+
+
+def test_it_describes_itself(model: Model) -> None:
+    assert PATH.stat().st_size < LARGEST
+    assert (model.name, model.outputs, model.folds) == ("leptons", ["signal", "WZ", "ZG"], 5)
+    assert model.selection_columns == {}
+    assert model.metadata["target"] == {
+        "cmssw": "CMSSW_13_3_0",
+        "onnxruntime": "1.14.1",
+        "opset": 15,
+        "ir": 8,
+    }
+    for text in (PATH.with_suffix(".json").read_text(), json.dumps(model.metadata)):
+        assert '"/' not in text, "there is a path of some machine in it"
+
+
+def test_the_reference_scores_hold(model: Model) -> None:
+    reference = model.metadata["reference"]
+    inputs = {name: np.array(values, np.float32) for name, values in reference["inputs"].items()}
+    outputs = model.session.run(None, inputs)[0]
+    assert len(outputs) > 3
+    np.testing.assert_allclose(outputs, reference["outputs"], atol=1e-6)
+
+
+def test_it_tells_signal_from_background(model: Model, sample: Path) -> None:
+    means = []
+    for name in ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100"):
+        with uproot.open(sample / name / f"{name}_0.root") as file:
+            events = file["Events"].arrays()
+        events = events[events.nElectron + events.nMuon >= 3]
+        fold = fold_of(events.run, events.luminosityBlock, events.event, model.folds)
+        scores = model.scores({column: events[column] for column in model.reads}, fold)
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+        means.append(scores[:, 0].mean())
+    assert means[0] > means[1] + 0.3
+
+
+@pytest.mark.slow
+def test_the_reference_scores_hold_in_cpp() -> None:
+    if not shutil.which("g++") or not shutil.which("make"):
+        pytest.skip("there is no g++, or no make")
+    probe = ["g++", "-std=c++17", "-isystem", "/usr/include/onnxruntime", "-fsyntax-only", "-x", "c++", "-"]
+    if subprocess.run(probe, input=HEADERS, text=True, capture_output=True, check=False).returncode:
+        pytest.skip("the Debian packages libonnxruntime-dev and nlohmann-json3-dev are not installed")
+    scores = ROOT / "build" / "cpp-17" / "testScores"
+    make = ["make", "-j2", "-C", str(ROOT / "test" / "cpp"), f"BUILD={scores.parent}", "STD=17", str(scores)]
+    subprocess.run(make, check=True, capture_output=True)
+    done = subprocess.run(
+        [str(ROOT / "test" / "test_models.sh"), str(scores)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leptons.onnx: " in done.stdout
+
+
+def test_the_reference_events_are_given_to_cpp_without_padding(tmp_path: Path) -> None:
+    metadata = json.loads(PATH.with_suffix(".json").read_text())
+    (tmp_path / "leptons.json").write_text(json.dumps(metadata))
+    command = [sys.executable, str(ROOT / "test" / "reference_events.py"), str(tmp_path / "leptons.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    events = json.loads(done.stdout)["events"]
+    assert [event["scores"] for event in events] == metadata["reference"]["outputs"]
+    mask = metadata["reference"]["inputs"]["Muon_mask"]
+    for event, real in zip(events, mask):
+        pt = event["columns"]["Muon_pt"]["values"]
+        assert len(pt) == sum(real)
+        assert pt == sorted(pt, reverse=True)
+    assert any(sum(real) < len(real) for real in mask)

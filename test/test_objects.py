@@ -1,0 +1,169 @@
+"""Networks that score single objects, from simulation to branches: prompt against fake electrons."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+pytest.importorskip("torch")
+pytest.importorskip("data_processing")
+pytest.importorskip("ML_processing")
+
+import torch
+
+from data_processing.columns import Objects
+from data_processing.convert import ConvertJob, Sample, convert_files
+from data_processing.score import ScoreJob, score_file
+from ML_processing.evaluate import evaluate
+from ML_processing.export import export
+from ML_processing.inputs import Inputs
+from ML_processing.networks import Networks
+from ML_processing.run import Run
+from ML_processing.train import train
+from MLTools.NanoML.config import Export, PerObject, Train
+from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.verify import verify_model
+from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.score import Scoring
+
+ROOT = Path(__file__).resolve().parents[1]
+FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")
+CLASSES = {"prompt": [1, 15], "fake": [0, 3, 4, 5]}
+INPUTS = [*(f"Electron_{name}" for name in FIELDS), "PV_npvs"]
+
+
+@pytest.fixture(scope="module")
+def source(sample: Path) -> Path:
+    return sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
+
+
+@pytest.fixture(scope="module")
+def directory(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of three folds, its report and its model; no dataset has a class."""
+    directory = tmp_path_factory.mktemp("electrons")
+    hdf5 = directory / "ZG.h5"
+    objects = {"Electron": Objects((*FIELDS, "genPartFlav"), 4, "-pt")}
+    convert_files(
+        ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8)
+    )
+    settings = Train(
+        per_object=PerObject("Electron", "genPartFlav", CLASSES),
+        options={"hidden": [16]},
+        epochs=8,
+        learning_rate=0.02,
+        folds=3,
+        device="cpu",
+    )
+    train([hdf5], settings, directory / "training")
+    evaluate(directory / "training", [hdf5], directory / "training")
+    export(directory / "training", directory / "tagger.onnx", Export())
+    return directory
+
+
+def content(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def read(path: Path, *names: str) -> list[Any]:
+    with uproot.open(path) as file:
+        return [file["Events"][name].array() for name in names]
+
+
+def test_the_training_is_of_objects(directory: Path, source: Path) -> None:
+    (flavour,) = read(source, "Electron_genPartFlav")
+    flavours = ak.to_numpy(ak.flatten(flavour))
+    counts = {name: int(np.isin(flavours, values).sum()) for name, values in CLASSES.items()}
+    described = content(directory / "training" / "training.json")
+    assert (described["level"], described["collection"]) == ("object", "Electron")
+    assert {name: it["events"] for name, it in described["data"]["classes"].items()} == counts
+    assert described["notes"][0] == (
+        f"158 of {len(flavours):,} objects of Electron are of no class and left out, by Electron_genPartFlav: 22 (158)."
+    )
+    measured = content(directory / "training" / "metrics.json")
+    assert measured["signal"] == "prompt"
+    assert measured["auc"]["network"] > 0.9
+    assert measured["events"]["tested"] == sum(counts.values())
+
+
+def test_the_model_is_of_objects(directory: Path) -> None:
+    model = Model(directory / "tagger.onnx")
+    assert (model.description.level, model.description.collection) == ("object", "Electron")
+    assert (model.columns, model.outputs, model.folds) == (INPUTS, ["prompt", "fake"], 3)
+    networks = Networks.of(directory / "training")
+    said = "\n".join(verify_model(directory / "tagger.onnx", None, networks))
+    assert "0, 1, 7, 300 objects of each" in said
+    assert "PyTorch gives the same" in said
+
+
+def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: Path, source: Path) -> None:
+    output = directory / "scores.root"
+    score_file(ScoreJob(str(source), output, [directory / "tagger.onnx"], chunk=500))
+    counts, *inputs = read(source, "nElectron", *INPUTS)
+    run, block, event = (ak.to_numpy(it) for it in read(source, "run", "luminosityBlock", "event"))
+    fold = np.repeat(fold_of(run, block, event, 3), counts)
+    features = [ak.to_numpy(ak.flatten(it) if it.ndim > 1 else np.repeat(it, counts)) for it in inputs]
+    rows = torch.from_numpy(np.stack(features, axis=1).astype("f4"))
+    networks = Run.load(directory / "training").networks
+    with torch.no_grad():
+        inputs_of = Inputs(rows, {})
+        of_fold = [torch.softmax(network.outputs(inputs_of), dim=1).numpy() for network in networks]
+    expected = np.stack(of_fold)[fold, np.arange(len(rows))]
+    for i, name in enumerate(("prompt", "fake")):
+        (found,) = read(output, f"Electron_tagger_{name}")
+        assert ak.num(found).to_list() == counts.to_list()
+        assert ak.to_numpy(ak.flatten(found)) == pytest.approx(expected[:, i], abs=1e-5)
+    assert read(output, "nElectron")[0].to_list() == counts.to_list()
+    scoring = Scoring(directory / "tagger.onnx")
+    with RootFile(source) as file:
+        names = scoring.resolve(list(file.branches), file.path)
+        collections = {name: "Electron" for name in names if name.startswith("Electron_")}
+        columns = scoring.apply(file.read(names), collections, np.ones(file.entries)).columns
+    for name in ("Electron_tagger_prompt", "Electron_tagger_fake", "tagger_fold"):
+        assert read(output, name)[0].to_list() == columns[name].tolist()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
+    """What is made by following the page on training."""
+    directory = tmp_path_factory.mktemp("training")
+    follow("training.md", directory)
+    return directory
+
+
+@pytest.mark.slow
+def test_the_page_has_its_numbers(page: Path) -> None:
+    text = (ROOT / "doc" / "training.md").read_text()
+    measured = content(page / "electrons" / "training" / "metrics.json")
+    told = re.search(r"AUC is ([\d.]+) ± ([\d.]+) on", text)
+    assert told is not None
+    assert measured["auc"]["network"] == pytest.approx(float(told[1]), abs=float(told[2]))
+    (note,) = (
+        note
+        for note in content(page / "electrons" / "training" / "training.json")["notes"]
+        if "left out" in note
+    )
+    assert note in " ".join(text.split())
+
+
+@pytest.mark.slow
+def test_the_page_shuffles_and_scores(page: Path) -> None:
+    assert content(page / "analysis" / "training" / "training.json")["complete"]
+    with h5py.File(page / "electrons" / "hdf5" / "all.h5") as file:
+        assert len(file["events"]) == 8250
+    copies = sorted((page / "electrons" / "scores").glob("*/*.root"))
+    assert [path.stem for path in copies] == [
+        f"{name}_{i}" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100") for i in range(3)
+    ]
+    prompt, flavour = read(copies[0], "Electron_electrons_prompt", "Electron_genPartFlav")
+    assert ak.num(prompt).to_list() == ak.num(flavour).to_list()
+    assert ak.mean(prompt[flavour == 1]) > 0.8 > 0.4 > ak.mean(prompt[flavour == 3])
