@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ML_processing import metrics
-from ML_processing.evaluate.tested import listed
+from ML_processing.evaluate.tested import Tested, listed
 from ML_processing.metrics import Kolmogorov, Measured, Roc
 from ML_processing.scored import EFFICIENCIES, Scored
 
-__all__ = ["calibration", "curves", "discrimination", "overtraining", "significance"]
+__all__ = ["at_parameter", "calibration", "curves", "discrimination", "overtraining", "significance"]
 
 Content = dict[str, Any]
 
@@ -56,6 +57,29 @@ def discrimination(scored: Scored, sample: Scored, names: Sequence[str], seed: i
         "cuts": _working_points(scored, resampled),
         "confusion": scored.confusion().tolist(),
     }
+
+
+def at_parameter(tested: Tested) -> list[Content]:
+    """AUC at each value of the parameter: the signal that has it against all background, to which it is given.
+
+    Parameters
+    ----------
+    tested
+        The events, and the training; without a parameter there is nothing to say.
+    """
+    training, table = tested.training, tested.table
+    is_signal, own = table.labels == training.signal, table.features[:, -1:]
+    found = []
+    for value in training.parameter.values if training.parameter else ():
+        part = table[~is_signal | (own[:, 0] == np.float32(value))]
+        features = part.features.copy()
+        features[:, -1] = value
+        part = replace(part, features=features)
+        rows, scores = training.out_of_fold(part)
+        truth = part.labels[rows] == training.signal
+        measured = metrics.auc(scores[:, training.signal], truth, part.weights[rows])
+        found.append({"parameter": value, "signal_events": int(truth.sum()), **measured.to_json()})
+    return found
 
 
 def _working_points(scored: Scored, resampled: metrics.Resampled | None) -> list[Content]:

@@ -195,6 +195,7 @@ def _classification(
         "task": "classification",
         "signal": names[scored.signal],
         **content,
+        "auc_at_parameter": classification.at_parameter(part),
         "auc_on_training_events": checked["auc_on_training_events"],
         "overtraining": checked,
         "baseline": DESCRIPTION,

@@ -27,7 +27,14 @@ def numbers(content: dict[str, Any]) -> str:
     if content["task"] == "regression":
         parts = [_targets(content), _events(content)]
     else:
-        parts = [_areas(content), _points(content), _best(content), _pairs(content), _events(content)]
+        parts = [
+            _areas(content),
+            _at_parameter(content),
+            _points(content),
+            _best(content),
+            _pairs(content),
+            _events(content),
+        ]
     return "\n".join(part for part in parts if part)
 
 
@@ -52,6 +59,19 @@ def _areas(content: dict[str, Any]) -> str:
     text = f"Errors are statistical, after DeLong{check}. The trees are {content['baseline']}."
     head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "trees", "difference"]
     return table(head, rows) + f"<p>{escape(text)}</p>"
+
+
+def _at_parameter(content: dict[str, Any]) -> str:
+    if not content["auc_at_parameter"]:
+        return ""
+    rows = [
+        [f"{it['parameter']:g}", number(Measured(it["value"], it["error"])), f"{it['signal_events']:,}"]
+        for it in content["auc_at_parameter"]
+    ]
+    text = (
+        "At each value of the parameter: the signal that has it against all background, to which it is given."
+    )
+    return table(["parameter", "AUC of the network", "signal events"], rows) + f"<p>{text}</p>"
 
 
 def _points(content: dict[str, Any]) -> str:

@@ -320,3 +320,17 @@ def test_old_plots_go(toy: Toy, quick: Train, tmp_path: Path) -> None:
     assert (tmp_path / "report" / "drift.png").exists()
     evaluate(tmp_path / "run", [file], tmp_path / "report")
     assert not (tmp_path / "report" / "drift.png").exists()
+
+
+def test_area_at_each_value_of_a_parameter(toy: Callable[..., Path], quick: Train, tmp_path: Path) -> None:
+    number = np.arange(1200)
+    mass = np.where(number % 2, np.nan, np.where(number % 4, 600, 1000)).astype("f4")
+    file = toy(count=1200, mass=mass, parameter="mass")
+    train([file], dataclasses.replace(quick, parameter="mass"), tmp_path)
+    content = evaluate(tmp_path, [file], tmp_path)
+    found = content["auc_at_parameter"]
+    assert [it["parameter"] for it in found] == [600, 1000]
+    assert [it["signal_events"] for it in found] == [300, 300]
+    for it in found:
+        assert it["value"] == pytest.approx(0.841, abs=4 * it["error"])
+    assert "At each value of the parameter" in (tmp_path / "report.html").read_text()
