@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -51,6 +52,23 @@ pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 PSET = """
 from types import SimpleNamespace
 process = SimpleNamespace(source=SimpleNamespace(fileNames={files!r}, lumisToProcess={sections!r}))
+"""
+
+OWN = """
+from least import LEAST
+from MLTools.NanoML.selection import Selection
+from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
+
+class Missing(Selection):
+    branches = ("MET_pt",)
+    columns = {}
+
+    def select(self, events, cutflow):
+        return cutflow.cut("missing momentum", events.MET.pt > LEAST, events), {}
+
+class Even(Module):
+    def analyze(self, event):
+        return event.event % 2 == 0
 """
 
 
@@ -161,6 +179,30 @@ def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Pa
 
 
 @needs_nanoaodtools
+def test_own_selections_and_modules_run_from_the_jobs_directory(
+    job: Callable[..., Path], sample: Path, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
+        pytest.importorskip("ROOT")
+    (tmp_path / "my cuts.py").write_text(OWN)
+    (tmp_path / "least.py").write_text("LEAST = 40\n")
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    directory = job([str(source)], selection="my cuts.py:Missing", modules=["my cuts.py:Even"])
+    (tmp_path / "least.py").unlink()
+    (tmp_path / "my cuts.py").unlink()
+    code, _ = run(directory)
+    assert code == 0
+    with uproot.open(source) as file:
+        events = file["Events"].arrays(["MET_pt", "event"], library="np")
+    with uproot.open(directory / "nano.root") as file:
+        found = file["Events/event"].array(library="np")
+    expected = events["event"][(events["MET_pt"] > 40) & (events["event"] % 2 == 0)]
+    assert found.tolist() == expected.tolist()
+    assert len(found) > 10
+
+
+@needs_nanoaodtools
 @pytest.mark.parametrize("last", [150, 151])
 def test_data_of_certified_sections_that_are_the_jobs(
     last: int, job: Callable[..., Path], real_files: dict[str, Path], tmp_path: Path
@@ -208,3 +250,13 @@ def test_a_cut_that_root_does_not_understand_is_told(job: Callable[..., Path], s
     assert code == 1
     assert failure(report)[0] == "8002"
     assert "NoSuchBranch" in failure(report)[1]
+
+
+def test_the_page_on_cmssw(follow: Callable[..., None], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    follow("cmssw.md", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tasks").iterdir()) == ["background", "signal"]
+    lines = (tmp_path / "scores.txt").read_text().splitlines()
+    assert len(lines) == 800
+    assert sum(": ZG " in line for line in lines) > 400

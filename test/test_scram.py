@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -56,6 +57,20 @@ def test_all_that_is_named_is_there() -> None:
     assert len(set(names)) == len(names) > 4
     # names of products are those of the whole of CMSSW
     assert all("MLToolsNanoML" in name for name in names)
+
+
+def test_what_scram_generates_can_be_imported(tmp_path: Path) -> None:
+    generated = tmp_path / "cfipython" / "el8_amd64_gcc12" / "MLTools" / "NanoML"
+    generated.mkdir(parents=True)
+    (generated / "nanoMLProducer_cfi.py").write_text("nanoMLProducer = 'generated'\n")
+    code = "from MLTools.NanoML.nanoMLProducer_cfi import *; print(nanoMLProducer)"
+    command = [sys.executable, "-c", code]
+    area = {"CMSSW_BASE": str(tmp_path), "SCRAM_ARCH": "el8_amd64_gcc12"}
+    done = subprocess.run(command, env={**os.environ, **area}, capture_output=True, text=True, check=False)
+    assert done.stdout == "generated\n", done.stderr
+    other = {**area, "SCRAM_ARCH": "el9_amd64_gcc13"}
+    done = subprocess.run(command, env={**os.environ, **other}, capture_output=True, text=True, check=False)
+    assert "No module named 'MLTools.NanoML.nanoMLProducer_cfi'" in done.stderr
 
 
 def scram(directory: Path, *arguments: str) -> str:

@@ -57,7 +57,8 @@ def write_success(directory: Path, inputs: Sequence[Processed], output: Processe
     """
     root = ElementTree.Element("FrameworkJobReport")
     for each in inputs:
-        _add(root, "InputFile", {"LFN": each.name, **_INPUT, "EventsRead": each.events}, each)
+        fields = {"LFN": each.name, **_INPUT, "EventsRead": str(each.events)}
+        _add(root, "InputFile", fields, each)
     fields = {
         "LFN": "",
         "PFN": output.name,
@@ -67,7 +68,7 @@ def write_success(directory: Path, inputs: Sequence[Processed], output: Processe
         "OutputModuleClass": "PoolOutputModule",
         "DataType": "",
         "BranchHash": identity,
-        "TotalEvents": output.events,
+        "TotalEvents": str(output.events),
     }
     _add(root, "File", fields, output)
     ElementTree.SubElement(ElementTree.SubElement(root, "Process"), "ParameterSetID").text = identity
@@ -82,10 +83,10 @@ def write_failure(directory: Path, code: int, kind: str, message: str) -> None:
     _write(directory, root)
 
 
-def _add(root: ElementTree.Element, tag: str, fields: Mapping[str, str | int], file: Processed) -> None:
+def _add(root: ElementTree.Element, tag: str, fields: Mapping[str, str], file: Processed) -> None:
     element = ElementTree.SubElement(root, tag)
     for name, value in fields.items():
-        ElementTree.SubElement(element, name).text = str(value)
+        ElementTree.SubElement(element, name).text = value
     runs = ElementTree.SubElement(element, "Runs")
     for number, ranges in file.sections.items():
         run = ElementTree.SubElement(runs, "Run", ID=number)

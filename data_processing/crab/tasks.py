@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,12 @@ def _own_files(config: Config) -> list[Path]:
     named = [spec.rpartition(":")[0] for spec in (skim.selection or "", *skim.modules)]
     paths = [base / place for place in named if place.endswith(".py")]
     paths += [path for thing in things for path in source_files(thing)]
+    folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
+    # what they import beside them, whatever they take of it
+    imported = [
+        Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file
+    ]
+    paths += [path for path in imported if path.resolve().parent in folders]
     found: dict[str, Path] = {}
     for path in (path.resolve() for path in paths):
         if _is_installed(path):
@@ -247,6 +254,8 @@ def _own_files(config: Config) -> list[Path]:
                 f"{path}: is part of a package, which CRAB does not send. Put the package into "
                 "$CMSSW_BASE/src/SUBSYSTEM/PACKAGE/python, or take its files out of it."
             )
+        if path.name in (*_SCRIPTS, CONFIG, _MODELS):
+            raise ConfigError(f"{path}: CRAB needs a file of this name of its own. Rename yours.")
         if found.setdefault(path.name, path) != path:
             raise ConfigError(
                 f"{path}: has the name of {found[path.name]}: CRAB cannot send both. Rename one."

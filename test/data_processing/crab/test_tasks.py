@@ -193,9 +193,13 @@ def test_own_files_travel_with_what_stands_beside_them(
     directory = tmp_path / "out" / "WZ"
     assert Settings.read(directory).selection == "selection.py:Mine"
     assert (directory / "my_cuts.py").is_file()
+    (config.base / "own" / "selection.py").rename(config.base / "own" / "PSet.py")
+    with pytest.raises(ConfigError, match=r"PSet.py: CRAB needs a file of this name of its own"):
+        write_tasks(analysis(selection="own/PSet.py:Mine"), tmp_path / "out", GRID)
+    (config.base / "own" / "PSet.py").rename(config.base / "own" / "selection.py")
     (config.base / "own" / "__init__.py").touch()
     with pytest.raises(ConfigError, match=r"is part of a package, which CRAB does not send"):
-        write_tasks(config, tmp_path / "out", GRID)
+        write_tasks(analysis(selection="own/selection.py:Mine"), tmp_path / "out", GRID)
 
 
 def test_a_model_that_cannot_be_used_is_told_before_anything_is_written(
