@@ -18,7 +18,7 @@ PACKAGING := pyproject.toml setup.py
 # each part can be deleted, and the others go on working
 DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
-TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
+TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing test/test_crab.py))
 
 # stamps, renewed when the packaging changes
 ALL := $(VENV)/.installed-all
