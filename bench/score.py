@@ -1,48 +1,55 @@
-"""Scores of a skim, against ONNX Runtime alone, and against reading and writing alone.
+"""Scores of a skim, against ONNX Runtime alone, against reading and writing alone, and event by event.
 
-    python bench/score.py [--events 200000] [--model deepsets] [--compression ZLIB:5]
+    python bench/score.py [--events 200000] [--model transformer] [--compression ZLIB:5]
 
-The input is a skim by the trilepton selection with jets. The model has five networks (folds), as many as a training makes,
+The input is a skim by the trilepton selection with jets. A model has five networks (folds), as many as a training makes,
 and reads seven columns of the selection and, but for the mlp, up to eight jets. Peers: the same model on tensors that are in
-memory; and reading the same branches, and writing as many columns. Each side is a process of its own, on one core.
+memory; reading the same branches, and writing as many columns; and, where Python has ROOT and nanoAOD-tools, the module
+`MLTools.NanoML.score` against one that runs ONNX Runtime on each event, and against one that does nothing. Each side is a
+process of its own, on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import uproot
 from convert import make_input
 
 from data_processing.nanowriter import NanoWriter
 from data_processing.score import ScoreJob, score_file
 from data_processing.skim import SkimJob, skim_file
-from ML_processing.inputs import Collection, Shape
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 FEATURES = ("ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass")
-JETS = Collection("Jet", ("pt", "eta", "phi", "mass", "btagDeepFlavB"), 8, "-pt")
+JETS = ("pt", "eta", "phi", "mass", "btagDeepFlavB")
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+LOOPED = 20_000  # events: an event loop takes long
 
 
-def make_model(path: Path, kind: str, skim: Path) -> None:
+def make_model(path: Path, kind: str) -> None:
     """A model of five networks that were not trained."""
+    import torch
+
     from ML_processing.export import export_networks
+    from ML_processing.inputs import Collection, Shape
     from ML_processing.models import make_network
     from ML_processing.releases import target
 
-    shape = Shape(FEATURES, () if kind == "mlp" else (JETS,), 3)
+    shape = Shape(FEATURES, () if kind == "mlp" else (Collection("Jet", JETS, 8, "-pt"),), 3)
     random = np.random.default_rng(1)
     sample = {"features": random.normal(80, 30, (64, 7)).astype("f4")}
     for it in shape.collections:
@@ -120,26 +127,91 @@ def read_and_write(source: Path, model: Path, output: Path) -> int:
         return file.entries
 
 
+def looped(source: Path, output: Path, module: Any) -> int:
+    """Run a module in nanoAOD-tools; the output has nothing but identifiers and scores."""
+    from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
+
+    rules = output.with_suffix(".txt")
+    rules.write_text("drop *\nkeep run\nkeep luminosityBlock\nkeep event\n")
+    PostProcessor(
+        str(output.parent),
+        [str(source)],
+        modules=[module],
+        outputbranchsel=str(rules),
+        compression="ZLIB:5",
+        maxEntries=LOOPED,
+    ).run()
+    (made,) = output.parent.glob("*_Skim.root")
+    with uproot.open(made) as file:
+        return int(file["Events"].num_entries)
+
+
+def nano_module(source: Path, model: Path, output: Path) -> int:
+    """The module of NanoML."""
+    from MLTools.NanoML.score import score
+
+    return looped(source, output, score(model)())
+
+
+def one_by_one(source: Path, model: Path, output: Path) -> int:
+    """ONNX Runtime on each event."""
+    from score_module import OneByOne
+
+    return looped(source, output, OneByOne(str(model)))
+
+
+def empty_loop(source: Path, model: Path, output: Path) -> int:
+    """No model."""
+    from score_module import Nothing
+
+    return looped(source, output, Nothing())
+
+
 SIDES = {"nanoml": nanoml, "ONNX Runtime": inference, "read and write": read_and_write}
+LOOPS = {"module": nano_module, "event by event": one_by_one, "empty loop": empty_loop}
 
 
-def measured(side: str, source: Path, model: Path) -> dict[str, float]:
-    """Run one side as a process, three times; the least processor time in seconds and its memory in MB."""
-    runs = []
+def has_nanoaodtools() -> bool:
+    """Whether Python has ROOT and nanoAOD-tools."""
+    return all(
+        importlib.util.find_spec(name) for name in ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools")
+    )
+
+
+def measured(sides: Iterable[str], source: Path, model: Path) -> dict[str, dict[str, float]]:
+    """Run sides as processes, three times in turn; of each the least processor time in seconds, and its memory in MB."""
+    runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for _ in range(3):
-        with tempfile.TemporaryDirectory() as directory:
-            line = [
-                sys.executable,
-                __file__,
-                "--only",
-                side,
-                str(source),
-                str(model),
-                str(Path(directory, "out.root")),
-            ]
-            told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
-            runs.append(json.loads(told.splitlines()[-1]))
-    return dict(min(runs, key=lambda run: float(run["seconds"])))
+        for side, found in runs.items():
+            with tempfile.TemporaryDirectory() as directory:
+                paths = [str(source), str(model), str(Path(directory, "out.root"))]
+                line = [sys.executable, __file__, "--only", side, *paths]
+                told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+                found.append(json.loads(told.splitlines()[-1]))
+    return {side: min(found, key=lambda run: run["seconds"]) for side, found in runs.items()}
+
+
+def tell(found: Mapping[str, Mapping[str, float]], ours: str) -> None:
+    """Print what was measured."""
+    for side, one in found.items():
+        sys.stdout.write(
+            f"  {side:15} {one['seconds']:7.2f} s  {one['events'] / one['seconds'] / 1000:8.1f} kHz  "
+            f"{one['megabytes']:5.0f} MB  {one['seconds'] / found[ours]['seconds']:6.2f} of ours\n"
+        )
+
+
+def compare(kind: str, skim: Path, model: Path) -> None:
+    """Measure all sides that can be run here, and print them."""
+    make_model(model, kind)
+    found = measured(SIDES, skim, model)
+    sys.stdout.write(f"{kind}, {found['nanoml']['events']:.0f} events of a skim\n")
+    tell(found, "nanoml")
+    if has_nanoaodtools():
+        found = measured(LOOPS, skim, model)
+        sys.stdout.write(f"{kind}, {found['module']['events']:.0f} events in nanoAOD-tools\n")
+        tell(found, "module")
+        ours, theirs, empty = (found[side]["seconds"] for side in LOOPS)
+        sys.stdout.write(f"  without the loop itself: {(theirs - empty) / (ours - empty):.1f} times ours\n")
 
 
 def only(side: str, *paths: str) -> None:
@@ -148,8 +220,12 @@ def only(side: str, *paths: str) -> None:
     source, model, output = map(Path, paths)
     if side == "ONNX Runtime":
         prepared(source, model, output)
+    if side in LOOPS:
+        import ROOT
+
+        ROOT.gROOT.SetBatch(True)  # ROOT is loaded when it is first used
     before = resource.getrusage(resource.RUSAGE_SELF)
-    events = SIDES[side](source, model, output)
+    events = {**SIDES, **LOOPS}[side](source, model, output)
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     sys.stdout.write(
@@ -163,7 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=200_000, help="before the selection")
-    parser.add_argument("--model", default="deepsets", help="mlp, deepsets, particlenet or transformer")
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="mlp, deepsets, particlenet or transformer; all but particlenet by default",
+    )
     parser.add_argument("--compression", default="ZLIB:5", help="of the skim")
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -176,15 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         skim_file(
             SkimJob(str(source), skim, SELECTION, keep=("Jet_*", "MET_*"), compression=options.compression)
         )
-        make_model(model, options.model, skim)
-        found = {side: measured(side, skim, model) for side in SIDES}
-        ours = found["nanoml"]
-        sys.stdout.write(f"{ours['events']:.0f} events of a skim, {options.model}\n")
-        for side, one in found.items():
-            sys.stdout.write(
-                f"  {side:15} {one['seconds']:7.2f} s  {one['events'] / one['seconds'] / 1000:8.1f} kHz  "
-                f"{one['megabytes']:5.0f} MB  {one['seconds'] / ours['seconds']:6.2f} of ours\n"
-            )
+        for kind in options.model or ("mlp", "deepsets", "transformer"):
+            compare(kind, skim, model)
 
 
 if __name__ == "__main__":

@@ -40,18 +40,18 @@ class Lock:
         NanoMLError
             This file system has no locks.
         """
-        file = open(self.path, "ab")  # noqa: SIM115
+        self.free()  # an end by a signal can come before whoever took it was ready to free it
+        self._file = file = open(self.path, "ab")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as problem:
-            file.close()
+            self.free()
             if problem.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise NanoMLError(
                 f"{self.path}: this file system has no locks ({problem.strerror}), so workers cannot share a search: "
                 "choose another workdir."
             ) from None
-        self._file = file
         return True
 
     def free(self) -> None:

@@ -21,6 +21,7 @@ from MLTools.NanoML.runner import begin_worker
 
 __all__ = ["Job", "Team"]
 
+_PATIENCE = 10.0  # seconds for a worker to put its trial back
 _DEATHS = 3  # of each worker without any progress in between, before it is given up
 
 
@@ -83,6 +84,8 @@ class Team:
         for process, _ in self._members:
             process.terminate()  # puts its trial back
         for process, _ in self._members:
+            process.join(_PATIENCE)
+            process.kill()  # what is left of it can be lost: another goes on with its trial
             process.join()
 
     @property
