@@ -202,7 +202,9 @@ def _record(
     )
 
 
-def score_tasks(files: Sequence[str], directory: Path, job: ScoreJob, prefix: str = "") -> list[Task]:
+def score_tasks(
+    files: Sequence[str], directory: Path, job: ScoreJob, prefix: str = "", own: bool = False
+) -> list[Task]:
     """One task for each file to be scored into a directory.
 
     Parameters
@@ -215,9 +217,11 @@ def score_tasks(files: Sequence[str], directory: Path, job: ScoreJob, prefix: st
         All else; its own source and output do not matter.
     prefix
         Of the tasks' names: the dataset.
+    own
+        The model is made by the same analysis: it may not be there yet, and its selection has been run in the skims.
     """
     settings = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
-    code = code_hash((*source_of(*_CODE), *_selection_sources(job)))
+    code = code_hash((*source_of(*_CODE), *([] if own else _selection_sources(job))))
     tasks = []
     for file, name in output_names(list(files)).items():
         one = replace(job, source=file, output=directory / name)
@@ -228,7 +232,7 @@ def score_tasks(files: Sequence[str], directory: Path, job: ScoreJob, prefix: st
 
 
 def _selection_sources(job: ScoreJob) -> list[Path]:
-    """The files of the selections that may be run; a model that is not there yet will name them later."""
+    """The files of the selections that may be run; what is wrong with a model is told when it is used."""
     found: list[Path] = []
     for path in job.models:
         try:

@@ -373,6 +373,6 @@ def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
     tasks = [
         task
         for name, paths in groups.items()
-        for task in score_tasks(paths, layout.scores(name), job, f"{name}/" if name else "")
+        for task in score_tasks(paths, layout.scores(name), job, f"{name}/" if name else "", own)
     ]
     return Stage("score", tasks, usable_cores())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import uproot
 
 pytest.importorskip("data_processing")
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,77 @@ def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None
     merged = record(skims / "ZGToLLG.root")["books"]
     assert (merged["entries"], merged["selected"], merged["sum_of_weights"]) == (1600, 442, 1600)
     assert events(skims / "ZGToLLG.root").num_entries == 442
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
+    """What is made by following the page on models."""
+    pytest.importorskip("ML_processing")
+    pytest.importorskip("torch")
+    directory = tmp_path_factory.mktemp("model")
+    follow("model.md", directory)
+    return directory
+
+
+def scored(path: Path, name: str) -> tuple[Any, Any]:
+    """The scores by a model, and the fold of each event."""
+    tree = events(path)
+    others = {f"{name}_fold", f"{name}_selected"}
+    branches = [key for key in tree.keys() if key.startswith(f"{name}_") and key not in others]
+    arrays = tree.arrays([*branches, f"{name}_fold"], library="np")
+    return np.stack([arrays[key] for key in branches], axis=1), arrays[f"{name}_fold"]
+
+
+def in_plain_python(page: Path, model: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The outputs of a model by the page's lines."""
+    directory = page / f"plain_{model.stem}"
+    directory.mkdir()
+    shutil.copy(model, directory / "model.onnx")
+    monkeypatch.chdir(directory)
+    names: dict[str, Any] = {}
+    exec((page / "plain.py").read_text(), names)
+    arrays = events(source).arrays()
+    mean, each = names["session"].run(None, dict(names["tensors"](names["metadata"], arrays)))
+    assert np.array_equal(names["scores"](arrays), mean)
+    return [mean, each]
+
+
+def check_plain(outputs: list[Any], path: Path, name: str) -> None:
+    mean, each = outputs
+    expected, fold = scored(path, name)
+    assert len(expected) > 20
+    np.testing.assert_allclose(each[np.arange(len(fold)), fold], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(each.mean(axis=1), mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_plain_python_scores_features(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dataset in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100"):
+        (source,) = (models / "analysis" / "skims" / dataset).glob("*_0.root")
+        (found,) = (models / "scored").rglob(f"{dataset}_0.root")
+        with monkeypatch.context() as patch:
+            outputs = in_plain_python(models, models / "model.onnx", source, patch)
+        check_plain(outputs, found, "model")
+        shutil.rmtree(models / "plain_model")
+
+
+@pytest.mark.slow
+def test_plain_python_scores_collections(
+    models: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_processing.score import ScoreJob, score_file
+
+    source, leptons = sample / "WZTo3LNu" / "WZTo3LNu_0.root", ROOT / "data" / "leptons.onnx"
+    score_file(ScoreJob(str(source), tmp_path / "scores.root", [leptons]))
+    check_plain(in_plain_python(models, leptons, source, monkeypatch), tmp_path / "scores.root", "leptons")
+
+
+@pytest.mark.slow
+def test_models_for_other_releases_score_the_same(models: Path) -> None:
+    (copy,) = (models / "copies").rglob("*.root")
+    (new, fold), (old, _) = scored(copy, "model"), scored(copy, "old")
+    selected = events(copy)["model_selected"].array(library="np")
+    assert 0 < selected.sum() < len(selected)
+    assert np.array_equal(np.isfinite(new).all(axis=1), selected)
+    assert np.array_equal(new, old, equal_nan=True)
+    assert set(fold) == set(range(5))

@@ -90,6 +90,7 @@ def test_the_auc_follows_from_the_scores_in_the_root_files(example: Path) -> Non
 def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(example: Path) -> None:
     import torch
 
+    from ML_processing.inputs import Inputs
     from ML_processing.run import Run
     from MLTools.NanoML.folds import fold_of
 
@@ -105,7 +106,7 @@ def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(exampl
         found = np.stack([scores[f"trilepton_{name}"] for name in ("signal", "WZ", "ZG")], axis=1)
         for k, network in enumerate(training.networks):
             with torch.no_grad():
-                expected = network.eval()(features).softmax(dim=1).numpy()
+                expected = network.eval()(Inputs(features, {})).softmax(dim=1).numpy()
             assert np.abs(found - expected)[fold == k].max(initial=0) < 1e-6
         total += len(fold)
     assert total == 799 + 596 + 94
@@ -201,7 +202,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
     copy_example(tmp_path)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
     stops = 0
-    for wait in (2.5, 3.5, 4.5, 5.5, 7, 9, 11, 14, 60):
+    for wait in (2.5, 3.5, 4.5, 5.5, 7, 9, 11, 14, 18, 240):
         with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
             try:
                 _, said = run.communicate(timeout=wait)

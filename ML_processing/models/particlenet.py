@@ -121,7 +121,7 @@ class _EdgeConv(nn.Module):
         normed = self.norm(values)
         sent = nn.functional.embedding(rows, self.sender(normed).flatten(0, 1))
         messages = nn.functional.silu(self.receiver(normed).unsqueeze(2) + sent + self.pair(pairs))
-        received = self.received((messages * weight.unsqueeze(-1)).sum(dim=2))
+        received = self.received(torch.matmul(weight.unsqueeze(2), messages).squeeze(2))
         new: Tensor = values + self.dropout(received)
         return new
 
@@ -173,7 +173,9 @@ def _nearest(distance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor
     far = torch.where(others, distance.clamp(max=_FAR / 2), _FAR)
     # as many columns as are asked for, however few objects there are
     far = extended(far, 2, count + 1, _FAR)
-    nearest, index = torch.topk(far, count + 1, dim=-1, largest=False)
+    # ONNX Runtime 1.17 crashes on no objects: it gets one more row
+    far = extended(far, 1, 1, _FAR)
+    nearest, index = (each[:, :-1] for each in torch.topk(far, count + 1, dim=-1, largest=False))
     last, nearest, index = nearest[..., count:], nearest[..., :count], index[..., :count]
     fading = (last - nearest) / (last + 1e-6)
     weight = torch.where(last < _FAR, fading, (nearest < _FAR).to(fading.dtype)) / count

@@ -2,7 +2,8 @@
 
     python elsewhere.py model.onnx inputs.npz outputs.npz
 
-The inputs are arrays CASE/TENSOR, the outputs CASE/NUMBER; a case that fails has its reason as CASE/error.
+The inputs are arrays CASE/TENSOR, the outputs CASE/NUMBER; a case that fails has its reason as CASE/error. Each case is
+printed before it is run, for ONNX Runtime may crash.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
             cases.setdefault(case, {})[tensor] = stored[key]
     found: dict[str, Any] = {}
     for case, feeds in cases.items():
+        print(case, flush=True)  # noqa: T201
         try:
             results = session.run(None, feeds)
         except Exception as problem:  # ONNX Runtime's exceptions have no common base class

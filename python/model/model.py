@@ -233,8 +233,10 @@ class Model:
         """Run the network on tensors, batch by batch; the result is as that of `scores`, but is not looked at."""
         output = self.description.output_tensors[0 if fold is None else 1]
         rows = len(next(iter(feeds.values())))
+        if rows == 0:  # on which some networks crash ONNX Runtime 1.17 and 1.20
+            return np.empty((0, len(self.outputs)), np.float32)
         parts = []
-        for start in range(0, max(rows, 1), self._batch):
+        for start in range(0, rows, self._batch):
             part = slice(start, start + self._batch)
             found = self.session.run([output], {name: values[part] for name, values in feeds.items()})[0]
             parts.append(found if fold is None else found[np.arange(len(found)), fold[part]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ def run_elsewhere(model: str, trials: Sequence[Trial], version: str) -> Outcomes
     Raises
     ------
     NanoMLError
-        There is no such version for this Python, it cannot be installed, or it cannot load the model.
+        There is no such version for this Python, it cannot be installed, or it cannot load the model or crashes on it.
     """
     if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) is None:
         raise NanoMLError(f'ONNX Runtime "{version}": write a version as in 1.17.1.')
@@ -64,12 +65,23 @@ def run_elsewhere(model: str, trials: Sequence[Trial], version: str) -> Outcomes
         np.savez(inputs, **feeds)
         command = [python, "-I", elsewhere.__file__, os.path.abspath(model), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and done.stdout:
+            trial, size = keys[done.stdout.split()[-1]]
+            raise NanoMLError(
+                f'{model}: ONNX Runtime {version} crashes ({_signal(done.returncode)}) on "{trial.name}", {size} of them. '
+                "It may do so in CMSSW, too: replace what it cannot compute in the network."
+            )
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            reason = (done.stderr.strip().splitlines() or [_signal(done.returncode)])[-1]
             raise NanoMLError(f"{model}: ONNX Runtime {version} cannot load it: {reason}")
         with np.load(outputs) as stored:
             found = {key: stored[key] for key in stored.files}
     return {(trial.name, size): _found(found, key) for key, (trial, size) in keys.items()}
+
+
+def _signal(code: int) -> str:
+    """How a process ended."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _found(found: dict[str, Any], key: str) -> Outcome:

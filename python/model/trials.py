@@ -13,7 +13,7 @@ from MLTools.NanoML.model.description import Description, Objects
 
 __all__ = ["SIZES", "Trial", "trials"]
 
-SIZES = (1, 7, 300, 0)
+SIZES = (1, 7, 300)
 """Numbers of rows: a model may have the size that it was traced with baked in."""
 
 Floats = NDArray[np.float32]

@@ -161,7 +161,7 @@ def test_goes_on_after_a_stop_at_any_moment(
                 if number == signal.SIGINT:
                     assert process.returncode in (0, 130), said
                     assert "Traceback" not in said, said
-                    assert time.monotonic() - begin < 3  # on a machine that does other things, too
+                    assert time.monotonic() - begin < 20  # on a machine that does other things, too
                 continue
             _, said = process.communicate()
             assert process.returncode == 0, said

@@ -84,7 +84,7 @@ def test_a_good_model(model: Path) -> None:
     said = "\n".join(verify_model(model, None, None))
     assert "tensors: as the metadata say" in said
     assert "gives the outputs again" in said
-    assert "16 kinds of inputs, 0, 1, 7, 300 events of each" in said
+    assert "16 kinds of inputs, 1, 7, 300 events of each" in said
 
 
 def test_the_command(model: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def content(path: Path) -> dict[str, Any]:
 
 def assert_whole(directory: Path) -> list[Path]:
     """Each file that has its name is complete."""
-    paths = sorted(directory.glob("*.root"))
+    paths = sorted(path for path in directory.glob("*.root") if not path.name.startswith("."))
     for path in paths:
         with RootFile(path) as file:
             record = Provenance.of(file)

@@ -1,0 +1,76 @@
+"""A bad model, or one that does not fit, is one message and no output: of `nanoml score` and in nanoAOD-tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+
+from MLTools.NanoML.commands.score import score as command
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.score import score
+
+pytest.importorskip("data_processing")
+pytest.importorskip("onnxruntime")
+
+CASES = {
+    "truncated": "cannot load it.*truncated",
+    "hash": "belongs to another version",
+    "schema": "schema 2, this NanoML reads 1",
+    "lacking": "y, which the file lacks|has no branch y",
+    "nan": r"1 of \d events have a score that is NaN or infinite",
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three events, of which the second has NaN."""
+    path = tmp_path / "in.root"
+    ids = {"run": np.ones(3, "u4"), "luminosityBlock": np.ones(3, "u4"), "event": np.arange(3, dtype="u8")}
+    with uproot.recreate(path) as file:
+        file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
+    return path
+
+
+@pytest.fixture(params=CASES)
+def bad(request: pytest.FixtureRequest, linear_model: Callable[..., Path]) -> tuple[Path, str]:
+    """A model, and what is said of it."""
+    changes = {"schema": 2} if request.param == "schema" else {}
+    path = linear_model(["y" if request.param == "lacking" else "x"], **changes)
+    if request.param == "truncated":
+        path.write_bytes(path.read_bytes()[:300])
+    if request.param == "hash":
+        twin_of(path).write_text(json.dumps({"onnx_sha256": "0" * 64}))
+    return path, CASES[request.param]
+
+
+def test_score(tmp_path: Path, source: Path, bad: tuple[Path, str]) -> None:
+    model, message = bad
+    done = CliRunner().invoke(
+        command, ["--model", str(model), "-o", str(tmp_path / "out"), "--workers", "1", str(source)]
+    )
+    assert isinstance(done.exception, NanoMLError)
+    assert re.search(message, str(done.exception))
+    assert not list((tmp_path / "out").rglob("*.root"))
+
+
+def test_nano_module(source: Path, bad: tuple[Path, str]) -> None:
+    model, message = bad
+    tree = SimpleNamespace(GetName=lambda: "Events", GetListOfFriends=lambda: None, _extrabranches={})
+
+    def loop() -> None:
+        module = score(model)()
+        module.beginFile(SimpleNamespace(GetName=lambda: str(source)), None, tree, None)
+        for entry in range(3):
+            module.analyze(SimpleNamespace(_tree=tree, _entry=entry))
+
+    with pytest.raises(NanoMLError, match=message):
+        loop()
