@@ -482,7 +482,7 @@ module = lambda: Module()
     [
         ({"cut": "nMuon >= 1"}, {"cut": "nMuon>=2"}, "selected by the cut nMuon>=2, but .*0.root was selected by the cut nMuon >= 1"),
         ({"cut": "nMuon >= 1"}, {"cut": "nMuon>=1"}, None),
-        ({"selection": "even.py:Even"}, {"selection": "even.py:Even", "cut": "1"}, "selected by the cut 1, but .* was selected without a cut"),
+        ({"selection": "even.py:Even"}, {"selection": "even.py:Even", "cut": "1"}, "selected by the cut 1, but .*selected without a cut"),
         ({"selection": "even.py:Even"}, {"selection": "even.py:Odd"}, "selected by even.py:Odd, but .* was selected by even.py:Even"),
         ({"selection": "even.py:Even"}, {"selection": "./copy/even.py:Even"}, None),
         ({"selection": "even.py:Even"}, {"selection": "changed/even.py:Even"}, "selected by changed/even.py:Even"),
