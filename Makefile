@@ -8,7 +8,7 @@ CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9;
 	&& echo $$python && break; done)
 PYTEST_ARGS ?=
 # each file of tests in one process, since what a file's tests share takes long to make
-PARALLEL := --numprocesses auto --dist loadfile --durations 25
+PARALLEL := --numprocesses auto --dist loadfile
 
 VENV := .venv
 VENV_CMSSW := .venv-cmssw

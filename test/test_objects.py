@@ -101,7 +101,7 @@ def test_the_model_is_of_objects(directory: Path) -> None:
     assert (model.columns, model.outputs, model.folds) == (INPUTS, ["prompt", "fake"], 3)
     networks = Networks.of(directory / "training")
     said = "\n".join(verify_model(directory / "tagger.onnx", None, networks))
-    assert "0, 1, 7, 300 objects of each" in said
+    assert "1, 7, 300 objects of each" in said
     assert "PyTorch gives the same" in said
 
 
