@@ -26,7 +26,7 @@ from MLTools.NanoML.errors import NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Train
 
-__all__ = ["Course", "Monitor", "fit"]
+__all__ = ["Course", "Monitor", "at_best", "fit"]
 
 _CHECKPOINT_EVERY = 10.0  # seconds: an interruption costs no more than this
 _SHOW_EVERY = 0.5  # seconds
@@ -334,9 +334,14 @@ class _Loop:
         self.monitor.report(state.history, "going on after an interruption")
 
 
+def at_best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The entry of the epoch whose weights are kept: that of the smallest validation loss."""
+    return min(history, key=lambda entry: entry["validation_loss"])
+
+
 def _best_epoch(history: list[dict[str, Any]]) -> int:
-    """The epoch of the smallest validation loss; 0 before the first."""
-    return min(history, key=lambda entry: entry["validation_loss"])["epoch"] if history else 0
+    """The number of that epoch; 0 before the first."""
+    return int(at_best(history)["epoch"]) if history else 0
 
 
 def _blamed(shape: Shape, inputs: Inputs) -> str | None:

@@ -8,7 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -20,9 +20,11 @@ import torch
 
 from ML_processing.data import Data
 from ML_processing.splits import split_count
+from ML_processing.survey import Survey
+from ML_processing.table import Table
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import Bar, progress
-from MLTools.NanoML.runner import begin_worker
+from MLTools.NanoML.runner import begin_worker, worker_pool
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -34,6 +36,9 @@ __all__ = ["train_in_parallel", "train_together"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # those that torchrun takes
 _AGAIN = "Lower train.workers or train.memory, and run the same command again: it goes on where it was."
 _queue: SimpleQueue[tuple[int, int, str]] | None = None
+_events: tuple[Data, Table, Survey] | None = (
+    None  # of this process, which reads them once for all its networks
+)
 
 
 def train_in_parallel(
@@ -55,23 +60,17 @@ def train_in_parallel(
     NanoMLError
         A training failed; the others are ended, and go on at the next attempt.
     """
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    with progress(f"train {len(folds)} networks", config.epochs * len(folds), "epochs") as bar:
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(queue,))
-        try:
-            pending = {pool.submit(_train_alone, files, config, directory, fold) for fold in folds}
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                _show(queue, bar)
-                for future in done:
-                    _check(future)
-        except BaseException:
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-        pool.shutdown()
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    with (
+        progress(f"train {len(folds)} networks", config.epochs * len(folds), "epochs") as bar,
+        worker_pool(workers, _begin, queue) as pool,
+    ):
+        pending = {pool.submit(_train_alone, files, config, directory, fold) for fold in folds}
+        while pending:
+            done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+            _show(queue, bar)
+            for future in done:
+                _check(future)
 
 
 def _show(queue: SimpleQueue[tuple[int, int, str]], bar: Bar) -> None:
@@ -101,9 +100,15 @@ def _train_alone(files: Sequence[Path], config: Train, directory: Path, fold: in
         assert _queue is not None
         _queue.put((fold, len(entries), note))
 
+    global _events
+    if _events is None:
+        _events = _read(files, config)
+    train_fold(*_events, config, directory, fold, torch.device("cpu"), report)
+
+
+def _read(files: Sequence[Path], config: Train) -> tuple[Data, Table, Survey]:
     data = Data.open(files, config)
-    table, survey = data.sample(config.memory, split_count(config.folds)[0])
-    train_fold(data, table, survey, config, directory, fold, torch.device("cpu"), report)
+    return (data, *data.sample(config.memory, split_count(config.folds)[0]))
 
 
 def train_together(files: Sequence[Path], config: Train, directory: Path, folds: Sequence[int]) -> None:
@@ -181,10 +186,9 @@ def _train_share(
             torch.cuda.set_device(device)
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
         try:
-            data = Data.open(files, config)
-            table, survey = data.sample(config.memory, split_count(config.folds)[0])
+            events = _read(files, config)
             for fold in folds:
-                train_fold(data, table, survey, config, directory, fold, device, partial(_advance, bar, fold))
+                train_fold(*events, config, directory, fold, device, partial(_advance, bar, fold))
         except Exception as problem:
             known = isinstance(problem, NanoMLError)  # is told before what it led to in other processes
             text = str(problem) if known else f"a process that trained failed:\n{traceback.format_exc()}"

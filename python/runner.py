@@ -24,7 +24,17 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress, say, silence
 from MLTools.NanoML.task import Task, forget, read_record, reason_to_run, stamps, write_record
 
-__all__ = ["RECORDS", "Planned", "Stage", "begin_worker", "locked", "plan", "run", "usable_cores"]
+__all__ = [
+    "RECORDS",
+    "Planned",
+    "Stage",
+    "begin_worker",
+    "locked",
+    "plan",
+    "run",
+    "usable_cores",
+    "worker_pool",
+]
 
 RECORDS = ".nanoml"
 """Name of the directory of records, in the work directory."""
@@ -243,6 +253,31 @@ def begin_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+@contextmanager
+def worker_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Processes for work, which are ended in the middle of it if something is raised in the block.
+
+    Parameters
+    ----------
+    workers
+        How many.
+    begin, arguments
+        Called in each process first; it must call `begin_worker`.
+    """
+    # spawned, not forked: the libraries that read files have threads, which a fork would not survive
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin, initargs=arguments)
+    try:
+        yield pool
+    except BaseException:
+        # the pool has no way to end work that has begun, and shutting it down forgets its processes
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
 def _end_with_parent() -> None:
     """A worker must not go on writing when the run that holds the lock was killed."""
     parent = multiprocessing.parent_process()
@@ -253,27 +288,16 @@ def _end_with_parent() -> None:
 
 def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, str]:
     failures: dict[str, str] = {}
-    # spawned, not forked: the libraries that read files have threads, which a fork would not survive
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
-    try:
-        with progress(name, len(todo), "files") as bar:
-            running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
-            pending = set(running)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    problem = _finish(future, running[future], records)
-                    if problem is not None:
-                        failures[running[future].name] = problem
-                    bar.advance()
-    except BaseException:
-        # the pool has no way to end work that has begun, and shutting it down forgets its processes
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
+    with worker_pool(workers, begin_worker) as pool, progress(name, len(todo), "files") as bar:
+        running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
+        pending = set(running)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                problem = _finish(future, running[future], records)
+                if problem is not None:
+                    failures[running[future].name] = problem
+                bar.advance()
     return failures
 
 

@@ -16,6 +16,7 @@ from ML_processing.data import Data
 from ML_processing.evaluate import classification, dependence, inputs, regression
 from ML_processing.evaluate.drift import drift
 from ML_processing.evaluate.tested import MOST_EVENTS, Tested
+from ML_processing.loop import at_best
 from ML_processing.metrics import Measured
 from ML_processing.provenance import now
 from ML_processing.report import report
@@ -277,9 +278,7 @@ def _physical(table: Table) -> bool:
 def _unfinished(training: Run) -> list[str]:
     """A sentence about networks that might still have improved."""
     most = training.description["config"]["epochs"]
-    best = [
-        min(history, key=lambda entry: entry["validation_loss"])["epoch"] for history in training.histories
-    ]
+    best = [at_best(history)["epoch"] for history in training.histories]
     count = sum(epoch == most for epoch in best)
     of = f"{count} of {len(best)} networks were"
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,9 +70,17 @@ def options_of(model: str) -> dict[str, Any]:
     ConfigError
         There is no such model.
     """
-    parameters = list(inspect.signature(_model_class(model)).parameters.values())[1:]
-    named = (it for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY))
+    named = _named(_parameters(_model_class(model)))
     return {it.name: None if it.default is it.empty else it.default for it in named}
+
+
+def _parameters(core: type[nn.Module]) -> list[inspect.Parameter]:
+    """What the constructor of a model takes beside the shape."""
+    return list(inspect.signature(core).parameters.values())[1:]
+
+
+def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [it for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
 
 
 def _model_class(model: str) -> type[nn.Module]:
@@ -119,8 +127,8 @@ def _import(model: str, place: str) -> ModuleType:
 
 def _check_options(model: str, core: type[nn.Module], options: Mapping[str, Any]) -> str:
     """Make sure that the constructor takes these options; the names of all that it takes."""
-    parameters = list(inspect.signature(core).parameters.values())[1:]
-    names = [it.name for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
+    parameters = _parameters(core)
+    names = [it.name for it in _named(parameters)]
     known = ", ".join(names) or "none"
     if any(it.kind is it.VAR_KEYWORD for it in parameters):
         return known

@@ -15,6 +15,7 @@ import torch
 
 from ML_processing import tracking
 from ML_processing.description import describe
+from ML_processing.loop import at_best
 from ML_processing.run import checkpoint_file, history_file, network_file
 from ML_processing.survey import Survey
 from ML_processing.table import Table
@@ -28,7 +29,7 @@ from MLTools.NanoML.errors import NanoMLError, is_os_error
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Train, Tune
 
-__all__ = ["Material", "at_best", "tracking_of", "train_one", "work"]
+__all__ = ["Material", "tracking_of", "train_one", "work"]
 
 Note = Callable[[str], object]
 
@@ -73,11 +74,6 @@ class Material:
 def tracking_of(train: Train, tune: Tune) -> list[str]:
     """Where trials are recorded."""
     return train.tracking if tune.tracking else []
-
-
-def at_best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch whose weights are kept: that of the smallest validation loss."""
-    return min(history, key=lambda entry: entry["validation_loss"])
 
 
 def train_one(
