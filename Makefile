@@ -22,9 +22,9 @@ TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_proces
 
 # stamps, renewed when the packaging changes
 ALL := $(VENV)/.installed-all
-TEST := $(VENV)/.installed-all,tensorboard,mlflow,test
-DEV := $(VENV)/.installed-all,tensorboard,mlflow,test,dev
-CMSSW := $(VENV_CMSSW)/.installed-data,test
+TEST := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test
+DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev
+CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
