@@ -99,6 +99,7 @@ def stages(config: Config) -> dict[str, Stage]:
         code_hash(source_of(*_TRAIN)),
         functools.partial(_train, files, settings, run),
         memory=(trained,),
+        folders=(run,),
     )
     report = (run / "report.html", run / "metrics.json")
     compare = _files(config, config.evaluate.compare, "evaluate", "compare") if config.evaluate else []
@@ -111,6 +112,7 @@ def stages(config: Config) -> dict[str, Stage]:
         shown,
         code_hash(source_of(*_EVALUATE)),
         functools.partial(_evaluate, run, files, compare),
+        folders=(run,),
     )
     export_config = Export(config.export.cmssw if config.export else None, layout.name)
     models = (layout.model, twin_of(layout.model))
@@ -123,6 +125,7 @@ def stages(config: Config) -> dict[str, Stage]:
         named,
         code_hash((*source_of(*_EXPORT), Path(__file__).with_name("releases.json"))),
         functools.partial(_export, run, layout.model, export_config),
+        folders=(run,),
     )
     return {
         "train": Stage("train", [train]),

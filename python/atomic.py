@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,8 @@ from MLTools.NanoML.errors import explain_os_error, is_os_error
 __all__ = ["aside_of", "make_directory", "remove_leftovers", "replacing", "write_json", "write_text"]
 
 _MARK = ".part-"
+_OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
+_OLD = 86400.0  # seconds after which what another machine has not touched is of a process that is gone
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
@@ -37,7 +42,7 @@ def aside_of(path: str | os.PathLike[str], tag: str) -> Path:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write aside, then rename onto `path`.
 
-    Yields a path in the same directory, with the same suffix and a name of this process. If the block ends
+    Yields a path in the same directory, with the same suffix and a name of this process on this machine. If the block ends
     well, what was written there replaces `path`; if it raises, it is removed and `path` stays as it was.
 
     Raises
@@ -47,7 +52,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     make_directory(final.parent)
-    aside = aside_of(final, str(os.getpid()))
+    aside = aside_of(final, f"{os.getpid()}-{_host()}")
     try:
         yield aside
         with open(aside, "rb") as written:
@@ -62,18 +67,40 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())
+
+
 def remove_leftovers(directory: str | os.PathLike[str]) -> int:
     """Remove what killed processes left behind in `directory`; return how many files and directories.
 
-    Call it only while holding the lock of the work directory: nobody else may be writing there.
+    Call it only while holding the lock of the work directory: nobody else on this machine may be writing there. What
+    processes of other machines write stays for a day.
     """
-    leftovers = list(Path(directory).glob(f"**/.*{_MARK}*"))
+    leftovers = [path for path in Path(directory).glob(f"**/.*{_MARK}*") if _is_left(path)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _is_left(path: Path) -> bool:
+    owner = _OWNER.search(path.name)
+    if owner is None:
+        return True
+    if owner[2] != _host():
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime > _OLD
+        return False
+    try:
+        os.kill(int(owner[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Optional
 
-__all__ = ["ConfigError", "NanoMLError", "explain_os_error", "is_os_error"]
+__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error"]
 
 
 class NanoMLError(Exception):
@@ -16,12 +16,18 @@ class NanoMLError(Exception):
     """
 
     exit_code = 1
+    errno: Optional[int] = None
+    """What the operating system refused, if it did."""
 
 
 class ConfigError(NanoMLError):
     """A mistake in the configuration or on the command line (exit code 2)."""
 
     exit_code = 2
+
+
+class UnreadableError(NanoMLError):
+    """A file of events cannot be read: it is damaged, or no server gives it."""
 
 
 _ADVICE = {
@@ -63,4 +69,6 @@ def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing
     """
     number = _errno(problem)
     advice = _ADVICE.get(number, os.strerror(number)) if number is not None else str(problem)
-    return NanoMLError(f"{os.fspath(path)}: cannot {doing}: {advice}.")
+    error = NanoMLError(f"{os.fspath(path)}: cannot {doing}: {advice}.")
+    error.errno = number
+    return error

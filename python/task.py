@@ -53,6 +53,8 @@ class Task:
     memory
         Files by which work that was interrupted goes on where it was. They are removed before work that was done is
         done again.
+    folders
+        Directories that it reads and writes beside its inputs and outputs.
     """
 
     stage: str
@@ -63,6 +65,7 @@ class Task:
     code: str
     work: Callable[[], Mapping[str, Any]] = field(compare=False)
     memory: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
 
 
 def source_of(*modules: str) -> tuple[Path, ...]:
@@ -112,7 +115,12 @@ def read_record(task: Task, records: Path) -> Optional[dict[str, Any]]:
 
 
 def write_record(
-    task: Task, records: Path, inputs: list[dict[str, Any]], summary: Mapping[str, Any], seconds: float
+    task: Task,
+    records: Path,
+    inputs: list[dict[str, Any]],
+    summary: Mapping[str, Any],
+    seconds: float,
+    **others: Any,
 ) -> None:
     """Note that a task is done.
 
@@ -128,6 +136,8 @@ def write_record(
         What its work returned.
     seconds
         How long it took.
+    others
+        What else is known, such as the host if it is another one.
     """
     content = {
         "task": f"{task.stage}/{task.name}",
@@ -140,6 +150,7 @@ def write_record(
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": platform.node(),
+        **others,
     }
     write_json(_record_path(task, records), content)
 

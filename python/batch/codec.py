@@ -1,0 +1,125 @@
+"""Tasks as JSON, which a worker on another machine makes tasks of again, and which a person can read."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["decode", "encode"]
+
+_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing")
+_TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
+
+
+def encode(value: Any) -> Any:
+    """Make JSON of plain data, paths, dataclasses and functools.partial of functions that have a name.
+
+    Raises
+    ------
+    TypeError
+        There is something else in it.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"number": repr(value)}
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item) for item in value]}
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return _encode_mapping(value)
+    if isinstance(value, functools.partial):
+        keywords = {name: encode(item) for name, item in value.keywords.items()}
+        return {
+            "call": _name_of(value.func),
+            "arguments": [encode(item) for item in value.args],
+            "keywords": keywords,
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {it.name: encode(getattr(value, it.name)) for it in dataclasses.fields(value) if it.init}
+        return {"type": _name_of(type(value)), "fields": fields}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def _encode_mapping(value: Mapping[Any, Any]) -> Any:
+    if all(isinstance(key, str) for key in value) and not _TAGS & set(value):
+        return {key: encode(item) for key, item in value.items()}
+    return {"mapping": [[encode(key), encode(item)] for key, item in value.items()]}
+
+
+def _name_of(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def decode(content: Any, rename: Callable[[str], str] = lambda text: text) -> Any:
+    """Undo `encode`.
+
+    Parameters
+    ----------
+    content
+        What `encode` gave.
+    rename
+        Is given every text and every path, and says what it is on this machine.
+
+    Raises
+    ------
+    NanoMLError
+        It is of another version of NanoML, or asks for something that is not NanoML's.
+    """
+    if isinstance(content, str):
+        return rename(content)
+    if isinstance(content, list):
+        return [decode(item, rename) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if "path" in content:
+        return Path(rename(content["path"]))
+    if "tuple" in content:
+        return tuple(decode(item, rename) for item in content["tuple"])
+    if "number" in content:
+        return float(content["number"])
+    if "mapping" in content:
+        return {decode(key, rename): decode(item, rename) for key, item in content["mapping"]}
+    if "type" in content:
+        fields = {name: decode(item, rename) for name, item in content["fields"].items()}
+        return _made(content["type"], fields)
+    if "call" in content:
+        arguments = decode(content["arguments"], rename)
+        keywords = {name: decode(item, rename) for name, item in content["keywords"].items()}
+        return functools.partial(_thing(content["call"]), *arguments, **keywords)
+    return {key: decode(item, rename) for key, item in content.items()}
+
+
+def _made(name: str, fields: Mapping[str, Any]) -> Any:
+    try:
+        return _thing(name)(**fields)
+    except TypeError as problem:
+        raise NanoMLError(
+            f"{name}: {problem}. The job was written by another version of NanoML: submit it again."
+        ) from None
+
+
+def _thing(name: str) -> Any:
+    """A class or function of NanoML."""
+    module, _, path = name.partition(":")
+    if not any(module == package or module.startswith(package + ".") for package in _PACKAGES):
+        raise NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise NanoMLError(
+            f"{name}: is not in this version of NanoML, which is not that of the job: submit it again."
+        ) from None
+    return found
