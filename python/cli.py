@@ -17,6 +17,7 @@ from MLTools.NanoML.errors import NanoMLError
 __all__ = ["main", "nanoml"]
 
 _COMMANDS = {
+    "init": "MLTools.NanoML.commands.init",
     "run": "MLTools.NanoML.commands.run",
     "skim": "MLTools.NanoML.commands.skim",
     "merge": "MLTools.NanoML.commands.merge",
