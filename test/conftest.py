@@ -19,6 +19,8 @@ import uproot
 
 from MLTools.NanoML.folds import RULE
 
+pytest_plugins = ["services.fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # a part that has been taken out takes its tests with it

@@ -1,0 +1,25 @@
+"""Real services that tests start on this machine, as fixtures of pytest.
+
+They listen on loopback at ports that were free, have a directory of their own, run beside those of another test
+process, and end with the tests, also when these are killed. A test that needs what is not installed is skipped, and
+says which Debian package has it. Tests that use them have the marker `service`.
+
+XRootD (xrootd.py)
+    xrootd
+        Session: a redirector and two data servers with the example's files, "/store/DATASET/FILE.root", on both. Only
+        to read from. `.url` of the redirector ("root://127.0.0.1:PORT/"; a file is url + "/store/..."), `.servers`,
+        each with `.url` and `.root` (local directory of its /store), `.environment` (variables that let clients give
+        up after seconds).
+    xrootd_cluster
+        Test: xrootd_cluster(files, own={}, size=2) starts a cluster for this test, in about a second. `files` are
+        {"/store/...": local path} on all servers, `own` is {number of the server: files that it alone has}. Beside the
+        above, each server may `.kill()` (SIGKILL), `.start()` again, `.stop()` (SIGSTOP: it hangs) and `.go_on()`.
+        For a minute, a redirector remembers that a file was nowhere: name all files at the start.
+    storage
+        Session: one server that may be written to (xrdcp, xrdfs mkdir, mv, rm, query checksum: adler32) and stands in
+        for a site's storage: `.url`, `.directory` (the local directory of its /), `.environment`, `.kill()`,
+        `.start()`.
+
+When root runs the tests, XRootD and HTCondor, which do not serve root, run as "nobody" who may use all of root's
+files (capabilities of Linux): the tests' directories and the interpreter may lie where only root may look.
+"""

@@ -1,0 +1,204 @@
+"""What all services need: a directory, daemons that end with the tests, an ordinary user, ports, and patience."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+__all__ = ["PATH", "Daemons", "as_user", "free_port", "listens", "needs", "run", "wait_for"]
+
+# where Debian has daemons, which an ordinary user's PATH may lack
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+KEEPER = Path(__file__).with_name("keeper.py")
+
+
+def needs(*programs: str, package: str) -> None:
+    """Skip the test if a program is not installed."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip(f"{package} is started on Linux alone")
+    for program in programs:
+        if shutil.which(program, path=PATH) is None:
+            pytest.skip(f"{program} is not installed (Debian package {package})")
+
+
+def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str]:
+    """A command that root runs as another user; anyone else runs it as themselves.
+
+    Parameters
+    ----------
+    name
+        The other user.
+    argv
+        The command.
+    all_files
+        Let it, and the processes that it starts, use root's files: the interpreter and the directories of the tests
+        may lie where only root may look.
+    """
+    if os.geteuid() != 0:
+        return list(argv)
+    user = pwd.getpwnam(name)
+    capabilities = "-all,+dac_override,+fowner" if all_files else "-all"
+    return [
+        "setpriv",
+        f"--reuid={user.pw_uid}",
+        f"--regid={user.pw_gid}",
+        "--clear-groups",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+        "--",
+        *argv,
+    ]
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the kernel gives to no client."""
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(10000, 32000)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("", port))
+            return port
+    raise RuntimeError("there is no free port")
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at a port of this machine."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(ready: Callable[[], bool], what: str, seconds: float, logs: Optional[Path] = None) -> None:
+    """Return when something is ready.
+
+    Parameters
+    ----------
+    ready
+        Tells it.
+    what
+        The same in words, for the message.
+    seconds
+        When to give up.
+    logs
+        Directory whose logs tell why it is not, below any depth.
+    """
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            tails = [
+                f"--- {path}\n" + path.read_text(errors="replace")[-1500:]
+                for path in (sorted(logs.rglob("*[Ll]og")) if logs else [])
+                if path.is_file()
+            ]
+            raise RuntimeError("\n".join([f"{what}: not in {seconds:g} s", *tails]))
+        time.sleep(0.05)
+
+
+def run(
+    argv: Sequence[object],
+    environment: Mapping[str, str],
+    check: bool = True,
+    timeout: float = 60,
+    cwd: Optional[Path] = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a client of a service.
+
+    Parameters
+    ----------
+    argv
+        The command.
+    environment
+        Variables that are added to those of the tests.
+    check
+        Whether it must succeed.
+    timeout
+        How long it may take, in seconds.
+    cwd
+        Where it is run.
+    """
+    done = subprocess.run(
+        [str(word) for word in argv],
+        env={**os.environ, "PATH": PATH, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        cwd=cwd,
+    )
+    if check and done.returncode:
+        raise RuntimeError(f"{argv}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Daemons:
+    """The daemons of one service and the directory that they share. Both are gone when the tests are.
+
+    Attributes
+    ----------
+    directory
+        Everybody may look into it; its path is short, as sockets' paths must be.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"nanoml-{service}-"))
+        self.directory.chmod(0o755)
+        with open(self.directory / "keeper.log", "wb") as log:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(KEEPER), str(self.directory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                # Ctrl-C is for the tests, which then stop it
+                start_new_session=True,
+            )
+
+    def start(self, argv: Sequence[str], log: Path, environment: Optional[Mapping[str, str]] = None) -> int:
+        """Start one, and return its process id. It sees nothing of the tests' environment but what is given here."""
+        order = {
+            "argv": list(argv),
+            "environment": {
+                "PATH": PATH,
+                "LANG": "C.UTF-8",
+                "HOME": str(self.directory),
+                **(environment or {}),
+            },
+            "log": str(log),
+        }
+        assert self._keeper.stdin is not None
+        assert self._keeper.stdout is not None
+        self._keeper.stdin.write(json.dumps(order) + "\n")
+        self._keeper.stdin.flush()
+        answer = json.loads(self._keeper.stdout.readline())
+        if not isinstance(answer, int):
+            raise RuntimeError(f"{argv[0]}: {answer}")
+        return answer
+
+    def alive(self, pid: int) -> bool:
+        """Whether a daemon runs, or is stopped by a signal."""
+        return Path(f"/proc/{pid}").is_dir()
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a daemon a signal."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def stop(self) -> None:
+        """End all, whatever they do, and remove the directory."""
+        if self._keeper.poll() is None:
+            # a word, since another process may have inherited the pipe
+            self._keeper.communicate("null\n", timeout=30)

@@ -1,0 +1,63 @@
+"""The services as fixtures of pytest; see the package for what each offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from services.xrootd import Cluster, Storage
+
+__all__ = ["storage", "xrootd", "xrootd_cluster"]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
+
+
+@pytest.fixture(scope="session")
+def xrootd() -> Iterator[Cluster]:
+    """A redirector and two data servers with the example's files; only to read from."""
+    cluster = Cluster()
+    try:
+        cluster.seed(
+            {f"/store/{path.parent.name}/{path.name}": path for path in sorted(EXAMPLES.glob("*/*.root"))}
+        )
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def xrootd_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Starts a redirector and two data servers for this test alone."""
+    clusters = []
+
+    def start(
+        files: Mapping[str, Path], own: Optional[Mapping[int, Mapping[str, Path]]] = None, size: int = 2
+    ) -> Cluster:
+        cluster = Cluster(size)
+        clusters.append(cluster)
+        cluster.seed(files, tuple(range(size)))
+        for number, of_one in (own or {}).items():
+            cluster.seed(of_one, (number,))
+        cluster.start()
+        return cluster
+
+    try:
+        yield start
+    finally:
+        for cluster in clusters:
+            cluster.close()
+
+
+@pytest.fixture(scope="session")
+def storage() -> Iterator[Storage]:
+    """A server that stands in for a site's storage."""
+    server = Storage()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,211 @@
+"""XRootD: a redirector with data servers, and a server that stands in for a site's storage."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
+
+__all__ = ["IMPATIENT", "Cluster", "DataServer", "Storage"]
+
+# xrootd refuses to run as root
+USER = "nobody"
+# clients that meet a server which does not answer give up after seconds, not after many minutes
+IMPATIENT = {
+    "XRD_CONNECTIONWINDOW": "3",
+    "XRD_CONNECTIONRETRY": "1",
+    "XRD_REQUESTTIMEOUT": "5",
+    "XRD_STREAMTIMEOUT": "5",
+    "XRD_TIMEOUTRESOLUTION": "1",
+}
+COMMON = """
+all.adminpath {directory}/adm
+all.pidpath {directory}/adm
+xrd.network nodnr norpipa
+xrd.allow host *
+"""
+REDIRECTOR = """
+all.role manager
+all.manager 127.0.0.1:{manager}
+all.export /store
+xrd.port {port}
+if exec cmsd
+xrd.port {manager}
+fi
+cms.allow host *
+cms.delay startup 1 servers 1 lookup 1 full 1 drop 2
+"""
+DATA = """
+all.role server
+all.manager 127.0.0.1:{manager}
+all.export /store
+oss.localroot {root}
+xrd.port {port}
+cms.space min 1m 2m
+xrootd.chksum max 2 adler32
+"""
+STORAGE = """
+all.export /
+oss.localroot {root}
+xrd.port {port}
+xrootd.chksum max 2 adler32
+"""
+
+
+def start_daemon(daemons: Daemons, program: str, name: str, configuration: str) -> int:
+    """Start xrootd or cmsd in the foreground, with its log in the directory NAME."""
+    config = daemons.directory / f"{name}.cfg"
+    config.write_text(COMMON.format(directory=daemons.directory) + configuration)
+    log = daemons.directory / f"{name}-{program}.log"
+    return daemons.start(as_user(USER, [program, "-n", name, "-c", str(config)], all_files=True), log)
+
+
+class DataServer:
+    """A server of a cluster: xrootd, and the cmsd that tells the redirector of it.
+
+    Attributes
+    ----------
+    url
+        Of the server itself, "root://127.0.0.1:PORT/".
+    root
+        The local directory of its /store: the file /store/a.root is root / "a.root".
+    """
+
+    def __init__(self, daemons: Daemons, number: int, manager: int) -> None:
+        self._daemons = daemons
+        self._name = f"data{number}"
+        self._port = free_port()
+        self.url = f"root://127.0.0.1:{self._port}/"
+        top = daemons.directory / self._name
+        self.root = top / "store"
+        self.root.mkdir(parents=True)
+        self._configuration = DATA.format(manager=manager, root=top, port=self._port)
+        self._pids: list[int] = []
+
+    def start(self) -> None:
+        """Start it, at first or after `kill`."""
+        socket = self._daemons.directory / "adm" / self._name / ".olb" / "olbd.admin"
+        socket.unlink(missing_ok=True)
+        # in this order: an xrootd that finds no cmsd tries again after 10 s only
+        cmsd = start_daemon(self._daemons, "cmsd", self._name, self._configuration)
+        wait_for(socket.exists, f"cmsd of {self._name}", 10, self._daemons.directory)
+        xrootd = start_daemon(self._daemons, "xrootd", self._name, self._configuration)
+        self._pids = [xrootd, cmsd]
+        wait_for(lambda: listens(self._port), f"xrootd of {self._name}", 10, self._daemons.directory)
+
+    def kill(self) -> None:
+        """Kill it, as if the machine were switched off."""
+        self._signal(signal.SIGKILL)
+        wait_for(lambda: not any(map(self._daemons.alive, self._pids)), f"end of {self._name}", 10)
+
+    def stop(self) -> None:
+        """Make it hang: connections stay open, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End what `stop` did."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids:
+            self._daemons.signal(pid, number)
+
+
+class Cluster:
+    """A redirector and its data servers.
+
+    Attributes
+    ----------
+    url
+        Of the redirector, "root://127.0.0.1:PORT/". A file's URL is url + its name, "/store/...".
+    servers
+        The data servers.
+    environment
+        Variables that let clients give up after seconds. XRootD reads them once for a process.
+    """
+
+    environment: Mapping[str, str] = IMPATIENT
+
+    def __init__(self, size: int = 2) -> None:
+        needs("xrootd", "cmsd", package="xrootd-server")
+        needs("xrdfs", package="xrootd-client")
+        self._daemons = Daemons("xrootd")
+        self.directory = self._daemons.directory
+        self._port, self._manager = free_port(), free_port()
+        self.url = f"root://127.0.0.1:{self._port}/"
+        self.servers = [DataServer(self._daemons, number, self._manager) for number in range(size)]
+
+    def seed(self, files: Mapping[str, Path], servers: tuple[int, ...] = (0, 1)) -> None:
+        """Put copies of local files, by their names "/store/...", onto servers.
+
+        Do it before `start`: for a minute, a redirector remembers that a file was nowhere.
+        """
+        for name, path in files.items():
+            for number in servers:
+                copy = self.servers[number].root / name.removeprefix("/store/")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+
+    def start(self) -> None:
+        """Start all; they are ready when it returns."""
+        if not (self.directory / "adm").is_dir():
+            (self.directory / "adm").mkdir()
+        configuration = REDIRECTOR.format(port=self._port, manager=self._manager)
+        start_daemon(self._daemons, "cmsd", "redirector", configuration)
+        wait_for(lambda: listens(self._manager), "cmsd of the redirector", 10, self.directory)
+        start_daemon(self._daemons, "xrootd", "redirector", configuration)
+        for server in self.servers:
+            server.start()
+        wait_for(lambda: self.known() == len(self.servers), "servers at the redirector", 20, self.directory)
+
+    def known(self) -> int:
+        """How many data servers the redirector knows of now."""
+        found = run(["xrdfs", self.url, "locate", "*"], self.environment, check=False)
+        return len(found.stdout.split("\n")) - 1 if found.returncode == 0 else 0
+
+    def close(self) -> None:
+        """End all, and remove the files."""
+        self._daemons.stop()
+
+
+class Storage:
+    """A server that may be written to, and whose files are also in a local directory, as a site's storage is mounted.
+
+    Attributes
+    ----------
+    url
+        "root://127.0.0.1:PORT/". The file url + "/a/b" is directory / "a/b".
+    directory
+        The local directory.
+    environment
+        Variables that let clients give up after seconds. XRootD reads them once for a process.
+    """
+
+    environment: Mapping[str, str] = IMPATIENT
+
+    def __init__(self) -> None:
+        needs("xrootd", package="xrootd-server")
+        self._daemons = Daemons("storage")
+        self._port = free_port()
+        self.url = f"root://127.0.0.1:{self._port}/"
+        self.directory = self._daemons.directory / "files"
+        self.directory.mkdir()
+        self._pid = 0
+
+    def start(self) -> None:
+        """Start it, at first or after `kill`; it is ready when this returns."""
+        configuration = STORAGE.format(root=self.directory, port=self._port)
+        self._pid = start_daemon(self._daemons, "xrootd", "storage", configuration)
+        wait_for(lambda: listens(self._port), "xrootd of the storage", 10, self._daemons.directory)
+
+    def kill(self) -> None:
+        """Kill it, as if the machine were switched off."""
+        self._daemons.signal(self._pid, signal.SIGKILL)
+        wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage", 10)
+
+    def close(self) -> None:
+        """End it, and remove the files."""
+        self._daemons.stop()
