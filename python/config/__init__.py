@@ -15,14 +15,19 @@ from MLTools.NanoML.config.sections import (
     ENGINES,
     MODELS,
     NAME,
+    SYSTEMS,
     Axis,
+    Batch,
     Convert,
     Dataset,
     Decorrelation,
     Evaluate,
     Export,
+    Grid,
+    Needs,
     Objects,
     PerObject,
+    Read,
     Score,
     Skim,
     Train,
@@ -33,15 +38,20 @@ from MLTools.NanoML.errors import ConfigError
 __all__ = [
     "ENGINES",
     "MODELS",
+    "SYSTEMS",
     "Axis",
+    "Batch",
     "Config",
     "Convert",
     "Dataset",
     "Decorrelation",
     "Evaluate",
     "Export",
+    "Grid",
+    "Needs",
     "Objects",
     "PerObject",
+    "Read",
     "Score",
     "Skim",
     "Train",
@@ -68,6 +78,7 @@ class Config:
     datasets: dict[str, Dataset] = field(
         default_factory=dict, metadata={"doc": "The samples of events, by name.", "names": NAME}
     )
+    read: Read = field(default_factory=Read, metadata={"doc": Read.__doc__})
     skim: Optional[Skim] = field(default=None, metadata={"doc": Skim.__doc__})
     convert: Optional[Convert] = field(default=None, metadata={"doc": Convert.__doc__})
     train: Optional[Train] = field(default=None, metadata={"doc": Train.__doc__})
@@ -75,6 +86,7 @@ class Config:
     evaluate: Optional[Evaluate] = field(default=None, metadata={"doc": Evaluate.__doc__})
     export: Optional[Export] = field(default=None, metadata={"doc": Export.__doc__})
     score: Optional[Score] = field(default=None, metadata={"doc": Score.__doc__})
+    batch: Batch = field(default_factory=Batch, metadata={"doc": Batch.__doc__})
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""
     document: Document = field(

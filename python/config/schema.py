@@ -120,6 +120,9 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     if inner is not None:
         schema = _of_hint(inner, metadata)
         return {**schema, "type": list(dict.fromkeys([*_as_list(schema["type"]), "null"]))}
+    if get_origin(hint) is Union:
+        kinds = [_of_hint(kind, metadata) for kind in get_args(hint)]
+        return {**kinds[0], "type": [kind["type"] for kind in kinds]}
     if dataclasses.is_dataclass(hint):
         return {**json_schema(hint), **_details(metadata)}  # type: ignore[arg-type]
     if get_origin(hint) is list:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from MLTools.NanoML.config.sections.batch import SYSTEMS, Batch, Grid, Needs
 from MLTools.NanoML.config.sections.convert import Convert, Objects
 from MLTools.NanoML.config.sections.dataset import Dataset
 from MLTools.NanoML.config.sections.names import NAME
+from MLTools.NanoML.config.sections.read import Read
 from MLTools.NanoML.config.sections.results import Evaluate, Export, Score
 from MLTools.NanoML.config.sections.skim import ENGINES, Skim
 from MLTools.NanoML.config.sections.train import (
@@ -27,16 +29,21 @@ __all__ = [
     "PRUNERS",
     "SAMPLERS",
     "SCHEDULES",
+    "SYSTEMS",
     "TRACKERS",
     "TUNABLE",
     "Axis",
+    "Batch",
     "Convert",
     "Dataset",
     "Decorrelation",
     "Evaluate",
     "Export",
+    "Grid",
+    "Needs",
     "Objects",
     "PerObject",
+    "Read",
     "Score",
     "Skim",
     "Train",

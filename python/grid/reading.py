@@ -1,0 +1,30 @@
+"""The settings for reading over the network, for this process and those that it starts."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import asdict
+
+from MLTools.NanoML.config.sections import Read
+
+__all__ = ["VARIABLE", "current", "use"]
+
+VARIABLE = "NANOML_READING"
+"""The environment variable that has the settings, as JSON: workers and jobs inherit it."""
+
+
+def use(settings: Read) -> None:
+    """Read with these settings from now on, here and in all processes that are started."""
+    os.environ[VARIABLE] = json.dumps(asdict(settings))
+
+
+def current() -> Read:
+    """The settings to read with; the defaults where none were given."""
+    return _parsed(os.environ.get(VARIABLE, "{}"))
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(text: str) -> Read:
+    return Read(**json.loads(text))

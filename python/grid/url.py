@@ -1,0 +1,88 @@
+"""The parts of a root:// URL."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Url", "is_xrootd"]
+
+_FORM = re.compile(r"(x?roots?)://([^/?\s]+)(?:/([^?]*))?(?:\?(.*))?", re.S)
+_MAPPED = re.compile(r"\[::(?:ffff:)?([0-9.]+)\]")  # servers tell of others like that
+_LOGICAL = re.compile(r"(?:/store/test/xrootd/[^/]+)?.*?(/store/.+)")
+
+
+def is_xrootd(path: str) -> bool:
+    """Whether a path is a URL that the XRootD client reads."""
+    return _FORM.match(path) is not None
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file or directory on an XRootD server.
+
+    Attributes
+    ----------
+    scheme
+        "root", "xroot", "roots" or "xroots".
+    host
+        Name of the server, with the port if it is not the usual one.
+    path
+        On the server; it begins with a slash.
+    query
+        What follows the question mark, for the server; empty for nothing.
+    """
+
+    scheme: str
+    host: str
+    path: str
+    query: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Url:
+        """Take a URL apart.
+
+        Raises
+        ------
+        NanoMLError
+            It is no root:// URL.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise NanoMLError(f"{text}: is no URL of the form root://SERVER//PATH.")
+        scheme, host, path, query = found.groups()
+        return cls(scheme, host, "/" + (path or "").lstrip("/"), query or "")
+
+    def __str__(self) -> str:
+        return f"{self.server}/{self.path}{'?' * bool(self.query)}{self.query}"
+
+    @property
+    def server(self) -> str:
+        """The server alone, as in root://SERVER."""
+        return f"{self.scheme}://{self.host}"
+
+    @property
+    def logical_name(self) -> Optional[str]:
+        """The name /store/... by which all sites of CMS know the file; None for other files."""
+        found = _LOGICAL.fullmatch(self.path)
+        return found[1] if found else None
+
+    @property
+    def site(self) -> str:
+        """Name of the server for people: without the usual port."""
+        return _MAPPED.sub(r"\1", self.host).removesuffix(":1094")
+
+    def at(self, path: str) -> Url:
+        """Another path on the same server."""
+        return replace(self, path=path)
+
+    def beside(self, name: str) -> Url:
+        """Another file of the same directory."""
+        return self.at(f"{self.path.rpartition('/')[0]}/{name}")
+
+    def asking(self, query: str) -> Url:
+        """The same with more that is told to the server."""
+        return replace(self, query="&".join(filter(None, (self.query, query))))
