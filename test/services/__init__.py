@@ -20,6 +20,16 @@ XRootD (xrootd.py)
         for a site's storage: `.url`, `.directory` (the local directory of its /), `.environment`, `.kill()`,
         `.start()`.
 
+HTCondor (condor.py)
+    condor_pool
+        Session: a pool with a machine of 8 CPUs (whatever there are) and 16 GB (nobody counts them), whose jobs begin a
+        second or two after they are submitted. `.environment` (CONDOR_CONFIG: all that a client needs), `.directory`,
+        `.run(argv, check=True, cwd=None, timeout=60)`, `.processes("12.0")` of a running job, `.kill("12.0")`
+        (SIGKILL, as when memory is short); condor_hold, condor_release, condor_vacate_job -fast and condor_rm work.
+        DAGMan looks once a second. root:// works in transfer_input_files and output_destination, by xrdcp.
+        MY.SendCredential is dropped, since there are no credentials; other knobs of CERN are ignored. The pool is
+        shared: remove the jobs that you leave (condor_rm CLUSTER).
+
 When root runs the tests, XRootD and HTCondor, which do not serve root, run as "nobody" who may use all of root's
 files (capabilities of Linux): the tests' directories and the interpreter may lie where only root may look.
 """

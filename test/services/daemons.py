@@ -60,6 +60,8 @@ def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str
         "--clear-groups",
         f"--inh-caps={capabilities}",
         f"--ambient-caps={capabilities}",
+        # access(2), too, is to heed the capabilities
+        "--securebits=+no_setuid_fixup",
         "--",
         *argv,
     ]

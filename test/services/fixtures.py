@@ -8,9 +8,10 @@ from typing import Optional
 
 import pytest
 
+from services.condor import CondorPool
 from services.xrootd import Cluster, Storage
 
-__all__ = ["storage", "xrootd", "xrootd_cluster"]
+__all__ = ["condor_pool", "storage", "xrootd", "xrootd_cluster"]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
 
@@ -61,3 +62,14 @@ def storage() -> Iterator[Storage]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def condor_pool() -> Iterator[CondorPool]:
+    """An HTCondor pool. Remove the jobs that a test leaves."""
+    pool = CondorPool()
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.stop()
