@@ -1,0 +1,275 @@
+"""Proxies as voms-proxy-fake makes them, compared with what voms-proxy-info says of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid import proxy as places
+from MLTools.NanoML.grid.proxy import VARIABLE, check_proxy, find_proxy, use_proxy
+from MLTools.NanoML.grid.proxyfile import Proxy, duration, read_proxy
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory without a proxy, and no other proxy either."""
+    path = tmp_path / "home"
+    (path / ".globus").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(places, "temporary_place", lambda: tmp_path / "tmp" / f"x509up_u{os.getuid()}")
+    (tmp_path / "tmp").mkdir()
+    return path
+
+
+def info(path: Path, authority: Path, *options: str) -> list[str]:
+    """What voms-proxy-info says."""
+    if shutil.which("voms-proxy-info") is None:
+        pytest.skip("needs voms-proxy-info")
+    places = {"X509_CERT_DIR": str(authority / "certificates"), "X509_VOMS_DIR": str(authority / "vomsdir")}
+    done = subprocess.run(
+        ["voms-proxy-info", "-file", str(path), *options],
+        env={**os.environ, **places},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines()
+
+
+def whats(proxy: Proxy, needed: timedelta = timedelta(0), vo: str = "cms") -> str:
+    return "\n".join(problem.what for problem in proxy.problems(needed, vo))
+
+
+@pytest.mark.parametrize(
+    ("options", "vo"),
+    [
+        ((), "cms"),
+        (("-hours", "100", "-vomslife", "3"), "cms"),
+        (("-hours", "2", "-vomslife", "30"), "atlas"),
+        (("-hours", "5"), None),
+    ],
+)
+def test_it_reads_what_voms_proxy_info_reads(
+    options: tuple[str, ...], vo: str | None, authority: Path, make_proxy: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = make_proxy(tmp_path / "proxy", *options, vo=vo)
+    found = read_proxy(path)
+    (seconds,) = info(path, authority, "-timeleft")
+    assert info(path, authority, "-identity") == [found.subject]
+    assert found.subject == "/DC=test/DC=lab/CN=Jane Tester"
+    left = (found.expires - datetime.now(timezone.utc)).total_seconds()
+    assert abs(int(seconds) - left) < 5
+    assert info(path, authority, "-vo") == ([vo] if vo else [])
+    assert found.vo == vo
+    assert info(path, authority, "-fqan") == list(found.fqans)
+    assert len(found.fqans) == (2 if vo else 0)
+    if vo:
+        assert found.vo_expires is not None
+        (seconds,) = info(path, authority, "-actimeleft")
+        assert abs(int(seconds) - (found.vo_expires - datetime.now(timezone.utc)).total_seconds()) < 5
+    else:
+        assert found.vo_expires is None
+
+
+def test_a_proxy_in_order(make_proxy: Callable[..., Path], tmp_path: Path) -> None:
+    found = read_proxy(make_proxy(tmp_path / "proxy"))
+    assert found.problems() == []
+    assert found.problems(11 * HOUR) == []
+    assert found.is_proxy
+    assert found.has_key
+    assert found.begins < datetime.now(timezone.utc)
+    assert 11 * HOUR < found.left() < 12 * HOUR
+
+
+def test_what_can_be_wrong_with_the_time(make_proxy: Callable[..., Path], tmp_path: Path) -> None:
+    short = read_proxy(make_proxy(tmp_path / "short"))
+    assert re.fullmatch(
+        r"the proxy is valid for 11 h 5\d min more, but 2 d are needed", whats(short, 48 * HOUR)
+    )
+    (problem,) = short.problems(300 * HOUR)
+    assert problem.remedy == "nanoml proxy init --hours 300"
+    past = read_proxy(make_proxy(tmp_path / "past", "-pastproxy", "5:00", "-hours", "3", "-vomslife", "24"))
+    assert re.fullmatch("the proxy expired (2 h|1 h 5[0-9] min) ago", whats(past))
+    early = read_proxy(make_proxy(tmp_path / "early", "-hours", "20", "-vomslife", "3"))
+    assert whats(early) == ""
+    assert "its membership in cms is valid for 2 h 59 min more, but 10 h are needed" in whats(
+        early, 10 * HOUR
+    )
+    (problem,) = early.problems(now=datetime.now(timezone.utc) + 4 * HOUR)
+    assert re.fullmatch(r"its membership in cms expired (1 h|59 min) ago", problem.what)
+    assert problem.remedy == "nanoml proxy init"
+    (problem,) = early.problems(now=datetime.now(timezone.utc) - 48 * HOUR)
+    assert "is the clock of this machine right?" in problem.what
+
+
+def test_what_else_can_be_wrong(
+    make_proxy: Callable[..., Path], authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_proxy(tmp_path / "the proxy")
+    path.chmod(0o640)
+    (problem,) = read_proxy(path).problems()
+    assert problem.what == "the proxy can be read by others (permissions 0640)"
+    assert problem.remedy == f"chmod 600 '{path}'"
+    path.chmod(0o400)
+    assert whats(read_proxy(path)) == ""
+    other = read_proxy(make_proxy(tmp_path / "other", vo="atlas"))
+    assert whats(other) == "the proxy is of the VO atlas, not of cms"
+    assert whats(other, vo="atlas") == ""
+    none = read_proxy(make_proxy(tmp_path / "none", vo=None))
+    assert whats(none) == "the proxy is of no VO, and cms is needed"
+    assert none.problems(vo="dune")[0].remedy == "nanoml proxy init --vo dune"
+    certificate = shutil.copy(authority / "user.pem", tmp_path / "user.pem")
+    os.chmod(certificate, 0o600)
+    assert whats(read_proxy(certificate)) == "this is a certificate, not a proxy"
+    keyless = tmp_path / "keyless"
+    keyless.write_text(re.sub(r"-----BEGIN [A-Z ]*KEY-----.*?KEY-----\n", "", path.read_text(), flags=re.S))
+    keyless.chmod(0o600)
+    assert whats(read_proxy(keyless)) == "the proxy has no private key, so that nothing can be done with it"
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    assert "the proxy belongs to " in whats(read_proxy(path))
+    assert whats(read_proxy(path)).endswith(", not to you")
+
+
+def test_a_proxy_of_a_proxy_is_still_of_its_vo(
+    make_proxy: Callable[..., Path], authority: Path, tmp_path: Path
+) -> None:
+    first = make_proxy(tmp_path / "first", "-path-length", "3")
+    second = tmp_path / "second"
+    words = ["-cert", first, "-key", first, "-certdir", "certificates", "-rfc", "-quiet", "-hours", "1"]
+    subprocess.run(
+        ["voms-proxy-fake", *words, "-out", second], cwd=authority, check=True, capture_output=True
+    )
+    found = read_proxy(second)
+    assert found.subject == "/DC=test/DC=lab/CN=Jane Tester"
+    assert found.vo == "cms"
+    assert found.left() < HOUR
+
+
+def test_where_it_is(make_proxy: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"x509up_u{os.getuid()}"
+    assert find_proxy() is None
+    assert use_proxy() is None
+    with pytest.raises(NanoMLError) as raised:
+        check_proxy()
+    assert str(raised.value) == (
+        f"there is no grid proxy: X509_USER_PROXY is not set, and there is no {home}/.globus/{name} or "
+        f"{home.parent}/tmp/{name}. Mend it: nanoml proxy init"
+    )
+    temporary = make_proxy(home.parent / "tmp" / name)
+    assert find_proxy() == temporary
+    at_home = make_proxy(home / ".globus" / name, "-hours", "20", "-vomslife", "20")
+    assert find_proxy() == at_home == check_proxy().path
+    make_proxy(temporary, "-hours", "100")
+    assert find_proxy() == temporary  # that at home would expire earlier
+    temporary.write_text("")
+    assert find_proxy() == at_home
+    assert use_proxy() == at_home
+    assert os.environ[VARIABLE] == str(at_home)
+    monkeypatch.setenv(VARIABLE, str(home / "named"))
+    assert find_proxy() == home / "named"
+    with pytest.raises(
+        NanoMLError, match=r"home/named: the proxy cannot be read: no such file or directory."
+    ):
+        check_proxy()
+
+
+def test_all_that_is_wrong_is_one_error(
+    make_proxy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_proxy(tmp_path / "proxy", vo=None)
+    path.chmod(0o644)
+    monkeypatch.setenv(VARIABLE, str(path))
+    with pytest.raises(NanoMLError) as raised:
+        check_proxy(100 * HOUR)
+    lines = str(raised.value).splitlines()
+    assert [line.startswith(f"{path}: the proxy ") for line in lines] == [True] * 3
+    assert lines[0].endswith(f"can be read by others (permissions 0644). Mend it: chmod 600 {path}")
+    assert "4 d 4 h are needed" in lines[1]
+    assert "is of no VO" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no proxy: there is no certificate in it"),
+        (b"\x00\xff" * 100, "is no proxy"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "the proxy is damaged"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "the proxy is damaged [(]a certificate does not end[)]"),
+    ],
+)
+def test_what_is_no_proxy(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "proxy").write_bytes(content)
+    with pytest.raises(NanoMLError, match=message):
+        read_proxy(tmp_path / "proxy")
+    with pytest.raises(NanoMLError, match="cannot be read: is a directory"):
+        read_proxy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def content(make_proxy: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return make_proxy(tmp_path_factory.mktemp("content") / "proxy").read_bytes()
+
+
+def check_damaged(data: bytes, path: Path, content: bytes) -> None:
+    """One message or a proxy, and never a part of the private key."""
+    path.write_bytes(data)
+    path.chmod(0o600)
+    try:
+        found = read_proxy(path)
+        text = repr(found) + repr(found.problems()) + repr(found.left())
+    except NanoMLError as problem:
+        text = str(problem)
+        assert str(path) in text
+    (key,) = re.findall(rb"PRIVATE KEY-----\n([^-]+)", content)
+    assert not any(line in text for line in key.decode().split())
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.floats(0, 1, exclude_max=True),
+    length=st.integers(0, 80),
+    instead=st.one_of(st.binary(max_size=80), st.sampled_from([b"A", b"\n", b"/" * 40])),
+)
+def test_damaged_files_are_one_message(
+    content: bytes, tmp_path: Path, start: float, length: int, instead: bytes
+) -> None:
+    at = int(start * len(content))
+    check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.floats(0, 1, exclude_max=True), instead=st.binary(min_size=1, max_size=6), cut=st.booleans())
+def test_damaged_certificates_are_one_message(
+    content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool
+) -> None:
+    """Damage that base64 does not show: bytes of the certificate itself."""
+    from base64 import b64decode, encodebytes
+
+    begin, end = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
+    first, rest = content[len(begin) :].split(end, 1)
+    der = bytearray(b64decode(first))
+    at = int(start * len(der))
+    der[at : at + len(instead)] = b"" if cut else instead
+    check_damaged(begin + encodebytes(bytes(der)) + end + rest, tmp_path / "proxy", content)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "1 h"), (4000, "1 h 6 min"), (691199, "7 d 23 h")],
+)
+def test_times_in_words(seconds: int, words: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == words
