@@ -30,6 +30,15 @@ HTCondor (condor.py)
         MY.SendCredential is dropped, since there are no credentials; other knobs of CERN are ignored. The pool is
         shared: remove the jobs that you leave (condor_rm CLUSTER).
 
+Slurm (slurm.py)
+    slurm
+        Session: a cluster with a node of 8 CPUs (whatever there are) and 16 GB, and the partitions short (an hour, the
+        default) and long (a week). What jobs ask for is counted, but nobody ends a job that takes more memory than it
+        asked for; there is no sacct. `.environment` (SLURM_CONF: all that a client needs), `.directory` (jobcomp in it
+        has a line for each job that ended), `.run(...)`, `.processes("12")` or "12_3" of an array, `.kill("12_3")` as
+        above; scancel, scontrol requeue, hold and release work. Jobs are those of who runs the tests, also of root.
+        The cluster is shared: cancel the jobs that you leave (scancel JOB).
+
 When root runs the tests, XRootD and HTCondor, which do not serve root, run as "nobody" who may use all of root's
 files (capabilities of Linux): the tests' directories and the interpreter may lie where only root may look.
 """

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.daemons import Daemons, as_user, needs, run, wait_for
+from services.daemons import Daemons, as_user, needs, processes_with, run, wait_for
 
 __all__ = ["CondorPool"]
 
@@ -153,7 +153,7 @@ class CondorPool:
             with contextlib.suppress(FileNotFoundError):
                 ids = dict(re.findall(r"^(ClusterId|ProcId) = (\d+)$", ad.read_text(), re.M))
                 if ids == {"ClusterId": cluster, "ProcId": proc}:
-                    found += _with_variable(f"_CONDOR_SCRATCH_DIR={ad.parent}")
+                    found += processes_with({"_CONDOR_SCRATCH_DIR": str(ad.parent)})
         return found
 
     def kill(self, job: str) -> None:
@@ -164,13 +164,3 @@ class CondorPool:
     def stop(self) -> None:
         """End the pool and its jobs, and remove its files."""
         self._daemons.stop()
-
-
-def _with_variable(variable: str) -> list[int]:
-    """Processes in whose environment there is "NAME=VALUE"."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if variable.encode() in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-    return found

@@ -9,9 +9,10 @@ from typing import Optional
 import pytest
 
 from services.condor import CondorPool
+from services.slurm import Slurm
 from services.xrootd import Cluster, Storage
 
-__all__ = ["condor_pool", "storage", "xrootd", "xrootd_cluster"]
+__all__ = ["condor_pool", "slurm", "storage", "xrootd", "xrootd_cluster"]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
 
@@ -73,3 +74,14 @@ def condor_pool() -> Iterator[CondorPool]:
         yield pool
     finally:
         pool.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A Slurm cluster. Cancel the jobs that a test leaves."""
+    cluster = Slurm()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

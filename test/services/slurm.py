@@ -1,0 +1,133 @@
+"""Slurm: a controller and one node on this machine, with a munge of their own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from services.daemons import PATH, Daemons, free_port, needs, processes_with, run, wait_for
+
+__all__ = ["Slurm"]
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge.socket
+CredType=cred/munge
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+MailProg=/bin/true
+
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={directory}/jobcomp
+
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
+MinJobAge=3600
+KillWait=2
+MaxArraySize=10001
+MaxJobCount=20000
+ReturnToService=2
+
+SlurmdParameters=config_overrides
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
+PartitionName=short Nodes={host} Default=YES MaxTime=01:00:00 DefMemPerCPU=1000 State=UP
+PartitionName=long Nodes={host} MaxTime=7-00:00:00 DefMemPerCPU=1000 State=UP
+"""
+
+
+class Slurm:
+    """A cluster with one node of 8 CPUs and the partitions short (an hour, the default) and long (a week).
+
+    Attributes
+    ----------
+    environment
+        Variables that clients need.
+    directory
+        Where it keeps its files and logs. Its file jobcomp has a line for each job that ended.
+    """
+
+    def __init__(self) -> None:
+        needs("slurmctld", "slurmd", "sbatch", package="slurm-wlm")
+        needs("munged", package="munge")
+        self._daemons = Daemons("slurm")
+        self.directory = self._daemons.directory
+        self._config = self.directory / "slurm.conf"
+        self.environment = {"SLURM_CONF": str(self._config)}
+
+    def start(self) -> None:
+        """Start it; jobs may be submitted when this returns."""
+        for name in ("state", "spool"):
+            (self.directory / name).mkdir()
+        (self.directory / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        configuration = CONFIGURATION.format(
+            host=socket.gethostname().partition(".")[0],
+            controller=free_port(),
+            node=free_port(),
+            user=pwd.getpwuid(os.geteuid()).pw_name,
+            directory=self.directory,
+        )
+        self._config.write_text(configuration)
+        self._start_munge()
+        for daemon in ("slurmctld", "slurmd"):
+            self._start([daemon, "-D", "-f", str(self._config)])
+        wait_for(self._has_a_node, "node of the Slurm cluster", 30, self.directory)
+
+    def _start_munge(self) -> None:
+        key, socket = self.directory / "munge.key", self.directory / "munge.socket"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(1024))
+        files = {
+            "socket": socket,
+            "key-file": key,
+            "pid-file": self.directory / "munge.pid",
+            "seed-file": self.directory / "munge.seed",
+        }
+        self._start(["munged", "--foreground", *(f"--{name}={path}" for name, path in files.items())])
+        wait_for(socket.exists, "socket of munge", 10, self.directory)
+
+    def _start(self, argv: Sequence[str]) -> None:
+        self._daemons.start(argv, self.directory / f"{argv[0]}.log", {**self.environment, "PATH": PATH})
+
+    def _has_a_node(self) -> bool:
+        return self.run(["sinfo", "-h", "-p", "short", "-o", "%T"], check=False).stdout.strip() == "idle"
+
+    def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as a client of the cluster; the options are those of `daemons.run`."""
+        return run(argv, self.environment, **options)
+
+    def processes(self, job: str) -> list[int]:
+        """The processes of a running job "12", or task "12_3" of an array; none if it does not run."""
+        number, _, task = job.partition("_")
+        if task:
+            return processes_with({"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task})
+        return processes_with({"SLURM_JOB_ID": number})
+
+    def kill(self, job: str) -> None:
+        """Kill the processes of a running job, as Linux does when memory is short."""
+        for pid in self.processes(job):
+            self._daemons.signal(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the cluster and its jobs, and remove its files."""
+        self._daemons.stop()
