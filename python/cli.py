@@ -18,6 +18,7 @@ __all__ = ["main", "nanoml"]
 
 _COMMANDS = {
     "init": "MLTools.NanoML.commands.init",
+    "doctor": "MLTools.NanoML.commands.doctor",
     "run": "MLTools.NanoML.commands.run",
     "skim": "MLTools.NanoML.commands.skim",
     "merge": "MLTools.NanoML.commands.merge",

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.progress import say
 from MLTools.NanoML.runner import Planned, Stage, locked, plan, run
@@ -42,7 +43,7 @@ def import_part(part: str, module: str) -> Any:
                 f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
             ) from None
         raise NanoMLError(
-            f"{stages}: the Python package {problem.name} is missing. Install it: pip install 'nanoml[{_EXTRAS[part]}]'."
+            f"{stages}: the Python package {problem.name} is missing. Install it: {how_to_install(_EXTRAS[part])}."
         ) from problem
 
 

@@ -17,6 +17,7 @@ from ML_processing.tracking.flow import Flow
 from ML_processing.tracking.flow import prepare as prepare_flow
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.installation import how_to_install
 
 __all__ = ["add", "begin", "check", "ending", "finish", "following", "prepare"]
 
@@ -38,7 +39,7 @@ def check(trackers: Sequence[str]) -> None:
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(
                     f"train.tracking: {tracker} needs the Python package {package}, which is missing. "
-                    f"Install it: pip install 'nanoml[{tracker}]'."
+                    f"Install it: {how_to_install(tracker)}."
                 )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import how_to_install
 
 __all__: list[str] = []
 
 if importlib.util.find_spec("optuna") is None:
-    raise NanoMLError("tune: the Python package optuna is missing. Install it: pip install 'nanoml[tune]'.")
+    raise NanoMLError(f"tune: the Python package optuna is missing. Install it: {how_to_install('tune')}.")

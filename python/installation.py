@@ -1,0 +1,47 @@
+"""How NanoML is installed here, and the command that adds one of its parts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Optional
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["checkout", "how_to_install"]
+
+
+def checkout() -> Optional[Path]:
+    """The checkout of NanoML that this is, or that it was installed from; None where there is none any more."""
+    own = Path(__file__).resolve().parent.parent
+    for place in (own, _installed_from()):
+        if place is not None and (place / "pyproject.toml").is_file() and (place / "python").is_dir():
+            return place
+    return None
+
+
+def _installed_from() -> Optional[Path]:
+    try:
+        noted = importlib.metadata.distribution("nanoml").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    address = urlsplit(json.loads(noted).get("url", "")) if noted else urlsplit("")
+    return Path(unquote(address.path)) if address.scheme == "file" else None
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what a part of NanoML needs: "train", "tune", "xrootd", ...
+
+    In CMSSW, whose Python must stay as it is, it makes an environment of its own.
+    """
+    place = checkout()
+    what = shlex.quote(f"{place}[{extra}]") if place else f"'.[{extra}]'"
+    where = "" if place else ", in a checkout of NanoML"
+    if "CMSSW_BASE" in os.environ and sys.prefix == sys.base_prefix:
+        return (
+            f"in a shell without cmsenv: python3 -m venv ~/nanoml && ~/nanoml/bin/pip install {what}{where}"
+        )
+    return f"pip install {what}{where}"

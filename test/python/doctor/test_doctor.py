@@ -1,0 +1,84 @@
+"""`nanoml doctor`, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.commands import doctor as command
+from MLTools.NanoML.doctor import WAYS, Finding, State, examine, guess
+from MLTools.NanoML.doctor.ways import CHECKS
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", "doctor", *arguments]
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("CMSSW", "X509"))}
+    return subprocess.run(
+        line, cwd=cwd, env={**given, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_ways_name_checks_that_there_are() -> None:
+    assert tuple(WAYS) == command.WAYS
+    for way in WAYS.values():
+        named = [*way.needs, *way.wishes]
+        assert len(named) == len(set(named))
+        assert set(named) <= set(CHECKS)
+    assert set(CHECKS) == {name for way in WAYS.values() for name in (*way.needs, *way.wishes)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nowhere_a_traceback_and_soon_done(way: str, tmp_path: Path) -> None:
+    """On a machine that has nothing of CERN's. The search for a name may take as long as the network wants."""
+    begin = time.monotonic()
+    done = run("--for", way, "--json", cwd=tmp_path, HOME=str(tmp_path))
+    assert time.monotonic() - begin < (15 if WAYS[way].redirector else 5)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    states = {check["name"]: check["state"] for check in found["checks"]}
+    assert set(states) >= {*WAYS[way].needs, *WAYS[way].wishes}
+    assert done.returncode == (0 if found["ready"] else 1)
+    assert found["ready"] == ("missing" not in states.values())
+    for check in found["checks"]:
+        assert check["found"]
+        assert (check["state"] == "fine") <= (not check["mend"])
+        assert "could not be checked" not in check["found"]
+
+
+def test_it_says_what_to_do(tmp_path: Path) -> None:
+    done = run("--for", "crab", cwd=tmp_path, HOME=str(tmp_path), PATH="/nowhere", COLUMNS="200")
+    assert done.returncode == 1
+    assert "-> source /cvmfs/cms.cern.ch/common/crab-setup.sh" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Missing for crab: ")
+    assert "a guess" not in done.stdout
+
+
+def test_a_check_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Finding:
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(CHECKS, "GPU", broken)  # type: ignore[index]
+    found = examine("laptop")
+    assert found.findings["GPU"].found == "could not be checked: RuntimeError: boom"
+    assert found.state("GPU") is State.ABSENT
+    monkeypatch.setitem(CHECKS, "Python", broken)  # type: ignore[index]
+    assert "Python" in examine("laptop").missing
+
+
+def test_the_way_is_guessed(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert guess() == "laptop"
+    (nothing / "sbatch").symlink_to(shutil.which("sh", path=os.defpath) or "/bin/sh")
+    monkeypatch.setenv("PATH", str(nothing))
+    assert guess() == "slurm"
+    monkeypatch.setenv("CMSSW_BASE", "/somewhere")
+    assert guess() == "cmssw"
+    monkeypatch.setattr("socket.gethostname", lambda: "lxplus947.cern.ch")
+    assert guess() == "lxplus"
+    assert run(cwd=nothing, HOME=str(nothing), PATH=os.defpath).stdout.splitlines()[1].startswith("(a guess")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from MLTools.NanoML.doctor.outside import answers, ask, has
+
+
+def test_what_a_program_says() -> None:
+    answer = ask(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    assert (answer.code, answer.text, answer.first_line) == (3, "out\nerr\n", "out")
+    assert ask(["sh", "-c", "echo $GREETING"], environment={"GREETING": "hello"}).text == "hello\n"
+    assert ask(["true"]).first_line == "no answer"
+
+
+def test_a_program_that_is_not_there() -> None:
+    assert not has("no-such-program")
+    assert ask(["no-such-program"]).code == 127
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    answer = ask(["sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 1234 | cat"], seconds=0.5)
+    assert time.monotonic() - begin < 3
+    assert answer.code is None
+    assert answer.first_line.startswith("no answer in")
+    group = (tmp_path / "pid").read_text().strip()
+    alive = subprocess.run(["ps", "-o", "stat=", "-g", group], capture_output=True, text=True, check=False)
+    assert not [state for state in alive.stdout.split() if not state.startswith("Z")]
+
+
+def test_files_are_looked_for_with_a_bound_on_the_time(tmp_path: Path) -> None:
+    assert answers(tmp_path) is True
+    assert answers(tmp_path / "nothing") is False
+    assert answers(Path(sys.executable)) is True
+
+
+def test_a_file_system_that_does_not_answer(program: object, tmp_path: Path) -> None:
+    program("ls", "sleep 30")  # type: ignore[operator]
+    assert answers(tmp_path, seconds=0.3) is None
