@@ -39,6 +39,18 @@ Slurm (slurm.py)
         above; scancel, scontrol requeue, hold and release work. Jobs are those of who runs the tests, also of root.
         The cluster is shared: cancel the jobs that you leave (scancel JOB).
 
+Certificates (certificates.py)
+    certificates
+        Session: a certification authority with a user, a host and a VOMS server of cms. `.proxy(hours=12, vo="cms",
+        vo_hours=None)` makes a proxy in a new file of mode 0600 and returns its path, in a thirtieth of a second: of a
+        few seconds (hours=5 / 3600), expired (hours=-1), without an organisation (vo=None), of one that is not known
+        here (vo="atlas"), or whose VOMS part has expired (vo_hours=-1). `.environment` (X509_CERT_DIR, X509_VOMS_DIR;
+        name a proxy by X509_USER_PROXY), `.subject` of the user, `.directory`: user.pem, user.key, host.pem, host.key,
+        certificates/, vomsdir/.
+    xrootd_voms
+        Session: a server with the example's files that rejects whoever has no valid VOMS proxy of cms ("Auth failed"):
+        `.url`, `.root`, `.environment` (with that of `certificates`). It accepts a proxy that others may read.
+
 When root runs the tests, XRootD and HTCondor, which do not serve root, run as "nobody" who may use all of root's
 files (capabilities of Linux): the tests' directories and the interpreter may lie where only root may look.
 """

@@ -8,13 +8,20 @@ from typing import Optional
 
 import pytest
 
+from services.certificates import Certificates
 from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Cluster, Storage
+from services.xrootd_voms import VomsServer
 
-__all__ = ["condor_pool", "slurm", "storage", "xrootd", "xrootd_cluster"]
+__all__ = ["certificates", "condor_pool", "slurm", "storage", "xrootd", "xrootd_cluster", "xrootd_voms"]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
+
+
+def example_files() -> dict[str, Path]:
+    """The example's input files, by their names on the servers."""
+    return {f"/store/{path.parent.name}/{path.name}": path for path in sorted(EXAMPLES.glob("*/*.root"))}
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +29,7 @@ def xrootd() -> Iterator[Cluster]:
     """A redirector and two data servers with the example's files; only to read from."""
     cluster = Cluster()
     try:
-        cluster.seed(
-            {f"/store/{path.parent.name}/{path.name}": path for path in sorted(EXAMPLES.glob("*/*.root"))}
-        )
+        cluster.seed(example_files())
         cluster.start()
         yield cluster
     finally:
@@ -85,3 +90,21 @@ def slurm() -> Iterator[Slurm]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certification authority, and proxies as many as a test wants."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def xrootd_voms(certificates: Certificates) -> Iterator[VomsServer]:
+    """A server with the example's files that demands a proxy of cms."""
+    server = VomsServer(certificates)
+    try:
+        server.seed(example_files())
+        server.start()
+        yield server
+    finally:
+        server.close()

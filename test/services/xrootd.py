@@ -6,10 +6,11 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
 
-__all__ = ["IMPATIENT", "Cluster", "DataServer", "Storage"]
+__all__ = ["IMPATIENT", "Cluster", "DataServer", "Storage", "place", "start_daemon"]
 
 # xrootd refuses to run as root
 USER = "nobody"
@@ -55,12 +56,29 @@ xrootd.chksum max 2 adler32
 """
 
 
-def start_daemon(daemons: Daemons, program: str, name: str, configuration: str) -> int:
+def start_daemon(
+    daemons: Daemons,
+    program: str,
+    name: str,
+    configuration: str,
+    environment: Optional[Mapping[str, str]] = None,
+) -> int:
     """Start xrootd or cmsd in the foreground, with its log in the directory NAME."""
+    (daemons.directory / "adm").mkdir(exist_ok=True)
     config = daemons.directory / f"{name}.cfg"
     config.write_text(COMMON.format(directory=daemons.directory) + configuration)
     log = daemons.directory / f"{name}-{program}.log"
-    return daemons.start(as_user(USER, [program, "-n", name, "-c", str(config)], all_files=True), log)
+    return daemons.start(
+        as_user(USER, [program, "-n", name, "-c", str(config)], all_files=True), log, environment
+    )
+
+
+def place(files: Mapping[str, Path], root: Path) -> None:
+    """Put copies of local files, by their names "/store/...", into the directory that is /store."""
+    for name, path in files.items():
+        copy = root / name.removeprefix("/store/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 class DataServer:
@@ -143,16 +161,11 @@ class Cluster:
 
         Do it before `start`: for a minute, a redirector remembers that a file was nowhere.
         """
-        for name, path in files.items():
-            for number in servers:
-                copy = self.servers[number].root / name.removeprefix("/store/")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+        for number in servers:
+            place(files, self.servers[number].root)
 
     def start(self) -> None:
         """Start all; they are ready when it returns."""
-        if not (self.directory / "adm").is_dir():
-            (self.directory / "adm").mkdir()
         configuration = REDIRECTOR.format(port=self._port, manager=self._manager)
         start_daemon(self._daemons, "cmsd", "redirector", configuration)
         wait_for(lambda: listens(self._manager), "cmsd of the redirector", 10, self.directory)
