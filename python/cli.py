@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import platform
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
 import click
 
-from MLTools.NanoML import __version__, interrupt
+from MLTools.NanoML import interrupt
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["main", "nanoml"]
@@ -39,9 +39,11 @@ _COMMANDS = {
     "logs": "MLTools.NanoML.commands.jobs",
     "resubmit": "MLTools.NanoML.commands.jobs",
     "kill": "MLTools.NanoML.commands.jobs",
+    "work": "MLTools.NanoML.commands.work",
     "validate": "MLTools.NanoML.commands.validate",
     "inspect": "MLTools.NanoML.commands.inspect",
     "config": "MLTools.NanoML.commands.config",
+    "completion": "MLTools.NanoML.commands.completion",
 }
 
 
@@ -67,23 +69,47 @@ class _Lazy(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(f"nanoml {__version__} (Python {platform.python_version()})")
+        from MLTools.NanoML.environment import report
+
+        click.echo("\n".join(report()))
         ctx.exit()
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print the version, and what it runs in: for reports of bugs.",
 )
-def nanoml() -> None:
+@click.pass_context
+def nanoml(ctx: click.Context) -> None:
     """From CMS NanoAOD to a trained network that runs inside CMSSW.
 
+    Alone, without a command, it says what can be done next in this directory.
+
     \b
+    A new analysis, which runs as it stands:
+        nanoml init myanalysis
     The whole pipeline, by one file that describes the analysis:
         nanoml run examples/trilepton.yaml
     What is in a file:
         nanoml inspect skim.root
     """  # noqa: D301
+    if ctx.invoked_subcommand is None:
+        _say_what_is_next()
+
+
+def _say_what_is_next() -> None:
+    from MLTools.NanoML.guide import advice
+
+    for each in advice(Path.cwd()):
+        click.secho(each.about, bold=True)
+        width = max((len(step) for step, _ in each.steps), default=0)
+        for step, what in each.steps:
+            click.echo(f"  {step:{width}}   {what}")
 
 
 def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:

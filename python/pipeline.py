@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
@@ -109,6 +110,7 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
+        settle(workdir)
         todo = planned(config, names, force)
         run(todo, workdir)
     _say_where(config, todo)

@@ -94,7 +94,9 @@ class Planned:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: as many as its job has, if it is one."""
+    if os.environ.get("NANOML_CORES", "").isdigit():
+        return max(1, int(os.environ["NANOML_CORES"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -61,14 +61,11 @@ class Resources:
     gpus: int = 0
     disk: int = 2000
 
-    def more(self, memory: float = 1, time: float = 1, disk: float = 1) -> Resources:
-        """The same, with so many times the memory, time and disk."""
-        return replace(
-            self,
-            memory=round(self.memory * memory),
-            time=round(self.time * time),
-            disk=round(self.disk * disk),
-        )
+    def after(self, kind: str) -> Resources:
+        """What a job is to ask for that failed for this reason (see `causes.ADVICE`): twice of what it lacked."""
+        if kind not in ("memory", "time", "disk"):
+            return self
+        return replace(self, **{kind: 2 * int(getattr(self, kind))})
 
     def differing(self, other: Resources) -> Optional[str]:
         """In words, what changed towards another; None if nothing did."""

@@ -117,13 +117,21 @@ class Staging:
             return
         from MLTools.NanoML.grid import storage
 
-        for folder, name in self._folders(task):
-            for path in sorted(it for it in folder.rglob("*") if it.is_file()):
-                storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
+        self.deliver_folders(task)
         inside = [str(folder) + "/" for folder, _ in self._folders(task)]
         for name, path in zip(names.outputs, task.outputs):
             if not any(str(path).startswith(folder) for folder in inside):
                 storage.copy(path, self._url(name))
+
+    def deliver_folders(self, task: Task) -> None:
+        """Put the folders of a task where they belong, as they are: another attempt goes on with them."""
+        if self.storage is None:
+            return
+        from MLTools.NanoML.grid import storage
+
+        for folder, name in self._folders(task):
+            for path in sorted(it for it in folder.rglob("*") if it.is_file()):
+                storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
 
     def clear(self, task: Task) -> None:
         """Remove what has been delivered, or has failed: the next task may need the room."""
@@ -142,7 +150,8 @@ class Staging:
         if self.storage is not None:
             from MLTools.NanoML.grid import storage
 
-            return bool(storage.size(self._url(output["path"])) == output["size"])
+            url = self._url(output["path"])
+            return storage.exists(url) and storage.size(url) == output["size"]
         try:
             status = os.stat(output["path"])
         except OSError:

@@ -144,6 +144,9 @@ def _attempt(task: Task, names: TaskNames, staging: Staging) -> Done:
         reason = problem_of(problem)
         say(f"{names.name}: {reason.message}")
         return _done("failed", begin, problem=reason)
+    except BaseException:  # told to end: what training has learned is not to be lost
+        staging.deliver_folders(task)
+        raise
     finally:
         staging.clear(task)
     return _done("done", begin, inputs=inputs, outputs=outputs, summary=dict(summary))

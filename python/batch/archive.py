@@ -1,0 +1,75 @@
+"""What travels with jobs, as archives that are named after their content: the same content is packed once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from MLTools.NanoML.atomic import make_directory
+
+__all__ = ["Entry", "below", "pack"]
+
+Entry = tuple[str, Path]
+"""A name in an archive, and the file that it is of."""
+
+_SKIPPED = {"__pycache__", ".git", ".svn", "node_modules"}
+
+
+def below(folder: Path, name: str, suffixes: tuple[str, ...] = ()) -> list[Entry]:
+    """All files below a folder, under `name`; hidden ones and what is made by Python are left out.
+
+    Parameters
+    ----------
+    folder
+        The folder; symbolic links to files are followed.
+    name
+        What it is called in the archive.
+    suffixes
+        Of the files wanted; empty for all.
+    """
+    found = []
+    for root, directories, files in os.walk(folder):
+        directories[:] = sorted(it for it in directories if it not in _SKIPPED and not it.startswith("."))
+        for file in sorted(files):
+            if not file.startswith(".") and (not suffixes or file.endswith(suffixes)):
+                path = Path(root, file)
+                found.append((os.path.normpath(f"{name}/{path.relative_to(folder)}"), path))
+    return found
+
+
+def pack(kind: str, entries: Iterable[Entry], directory: Path) -> Path:
+    """Make an archive, KIND-HASH.tar.gz, unless it is there already.
+
+    Returns
+    -------
+    Its path.
+    """
+    chosen = sorted(dict(entries).items())
+    digest = hashlib.sha256()
+    for name, path in chosen:
+        digest.update(f"{name}\0{os.access(path, os.X_OK)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    archive = make_directory(directory) / f"{kind}-{digest.hexdigest()[:16]}.tar.gz"
+    if not archive.is_file():
+        aside = archive.with_name(f".{archive.name}.{os.getpid()}")
+        try:
+            with open(aside, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
+                _write(zipped, chosen)
+            os.replace(aside, archive)
+        finally:
+            aside.unlink(missing_ok=True)
+    return archive
+
+
+def _write(zipped: gzip.GzipFile, entries: Iterable[Entry]) -> None:
+    with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in entries:
+            about = tarfile.TarInfo(name)
+            about.size = path.stat().st_size
+            about.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            with open(path, "rb") as file:
+                tar.addfile(about, file)

@@ -1,0 +1,89 @@
+"""What jobs have done becomes what the analysis has done: records of its tasks, as if they had been run here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.batch.codec import decode
+from MLTools.NanoML.batch.result import Done
+from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.runner import RECORDS
+from MLTools.NanoML.task import Task, write_record
+
+__all__ = ["collect"]
+
+_FILE = "collected.json"
+
+
+def collect(submission: Submission) -> list[str]:
+    """Note in the work directory what has been done since the last time.
+
+    Returns
+    -------
+    What is not as the jobs left it, in words.
+    """
+    place = submission.directory / _FILE
+    before: dict[str, float] = json.loads(place.read_text()) if place.is_file() else {}
+    now, notes = dict(before), []
+    for name, result in submission.results.items():
+        if not result.has_ended or before.get(name) == result.finished:
+            continue
+        job = submission.job(name)
+        for names, encoded in zip(job.names(), job.tasks):
+            done = result.tasks.get(names.name)
+            if done is not None and done.state == "done":
+                task = _task(encoded["fields"])
+                problem = _changed(done, submission)
+                if problem:
+                    notes.append(f"{names.stage} {names.name}: {problem}: it counts as not done.")
+                else:
+                    _record(task, done, submission, name)
+        now[name] = result.finished
+    if now != before:
+        write_json(place, now)
+    return notes
+
+
+def _task(fields: dict[str, Any]) -> Task:
+    """A task without its work, which needs no import of what does it."""
+    known = {key: decode(fields[key]) for key in ("stage", "name", "inputs", "outputs", "settings", "code")}
+    return Task(**known, work=dict)
+
+
+def _changed(done: Done, submission: Submission) -> str:
+    for output in done.outputs:
+        try:
+            status = os.stat(output["path"])
+        except OSError:
+            return f"{output['path']} is missing"
+        same_time = not submission.options["shared"] or status.st_mtime_ns == output["modified"]
+        if status.st_size != output["size"] or not same_time:
+            return f"{output['path']} was changed after the job"
+    return ""
+
+
+def _record(task: Task, done: Done, submission: Submission, job: str) -> None:
+    inputs = done.inputs if submission.options["shared"] else [_stamp(path) for path in task.inputs]
+    write_record(
+        task,
+        Path(submission.workdir, RECORDS),
+        inputs,
+        done.summary,
+        done.seconds,
+        host=done.host,
+        finished=done.finished,
+        memory=done.memory,
+        job=f"{submission.name}/{job}",
+    )
+
+
+def _stamp(path: str) -> dict[str, Any]:
+    if is_remote(path):
+        return {"path": path}
+    status = os.stat(path)
+    return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}

@@ -1,0 +1,168 @@
+"""What a job needs on a machine that does not see the files of the submitting one: code, the user's files, packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from MLTools import NanoML
+from MLTools.NanoML.batch.archive import Entry, below, pack
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.layout import Layout
+
+__all__ = ["cmssw_area", "code", "environment"]
+
+_PARTS = ("data_processing", "ML_processing")
+_MOST = 50 << 20  # bytes of a user's own files, which travel with each job
+_CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
+
+
+def code(config: Config, directory: Path) -> Path:
+    """NanoML and the user's own files, which lie beside the YAML file.
+
+    Raises
+    ------
+    ConfigError
+        A file of the configuration is not below the YAML file, or the files are too large to travel.
+    """
+    package = Path(NanoML.__path__[0]).resolve()
+    entries = below(package, "lib/MLTools/NanoML")
+    for part in _PARTS:
+        spec = importlib.util.find_spec(part)
+        if spec is not None and spec.submodule_search_locations:
+            entries += below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
+    own = list(_own(config))
+    size = sum(path.stat().st_size for _, path in own)
+    if size > _MOST:
+        largest = max(own, key=lambda entry: entry[1].stat().st_size)
+        raise ConfigError(
+            f"{config.base}: {size >> 20} MB of files beside {config.where()} would travel with each job (the largest: "
+            f"{largest[1]}). Put the YAML file and your own code into a directory of their own."
+        )
+    return pack("code", [*entries, *own], directory)
+
+
+def _own(config: Config) -> Iterator[Entry]:
+    workdir = Layout.of(config).workdir.resolve()
+    for name, path in below(config.base, "base", (".py",)):
+        if workdir not in path.resolve().parents and "site-packages" not in path.parts:
+            yield name, path
+    for key, text in _named(config):
+        path = config.path(text)
+        inside = os.path.relpath(path, config.base)
+        if inside.startswith("..") or not path.is_file():
+            reason = "no such file" if not path.is_file() else f"is not below {config.base}"
+            raise config.error(
+                *key, message=f"{text}: {reason}, so that it cannot travel with jobs. Put it there"
+            )
+        yield f"base/{inside}", path
+
+
+def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The files beside the YAML file that stages read, and where they are named."""
+    if config.skim:
+        for name in ("certified", "branches"):
+            if getattr(config.skim, name):
+                yield ("skim", name), getattr(config.skim, name)
+        for spec in (config.skim.selection or "", *config.skim.modules):
+            if spec.rpartition(":")[0].endswith(".py"):
+                yield ("skim",), spec.rpartition(":")[0]
+    if config.train and config.train.model.rpartition(":")[0].endswith(".py"):
+        yield ("train", "model"), config.train.model.rpartition(":")[0]
+    for model in (config.score.model or ()) if config.score else ():
+        yield ("score", "model"), model
+        if config.path(model).with_suffix(".json").is_file():
+            yield ("score", "model"), str(Path(model).with_suffix(".json"))
+
+
+def environment(directory: Path) -> Path:
+    """The packages that NanoML needs, of this environment: a worker needs only the same version of Python.
+
+    Raises
+    ------
+    ConfigError
+        NanoML was not installed by pip here.
+    """
+    entries: list[Entry] = []
+    for name in sorted(_closure("nanoml")):
+        distribution = importlib.metadata.distribution(name)
+        root = Path(str(distribution.locate_file("")))
+        for file in distribution.files or ():
+            path = root / file
+            if ".." not in file.parts and "__pycache__" not in file.parts and path.is_file():
+                entries.append((f"site/{file}", path))
+    entries.append(("site/python-version", _python_version(directory)))
+    return pack("environment", entries, directory)
+
+
+def _python_version(directory: Path) -> Path:
+    path = directory / "python-version"
+    path.write_text(f"{sys.version_info[0]}.{sys.version_info[1]}\n")
+    return path
+
+
+def _closure(name: str) -> set[str]:
+    """A distribution's requirements, and theirs, with those extras that are installed; without itself."""
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    todo = [(name, "")]
+    while todo:
+        current, extra = todo.pop()
+        for text in _requires(current):
+            requirement = Requirement(text)
+            wanted = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": it})
+                for it in ("", extra, *(("data", "xrootd", "train", "tune") if current == name else ()))
+            )
+            key = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            if wanted and key not in found and key != name and _is_installed(key):
+                found.add(key)
+                todo += [(key, ""), *((key, it) for it in requirement.extras)]
+    return found
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return importlib.metadata.distribution(name).requires or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            "batch.environment: packed takes the packages that pip installed with NanoML, and it did not install it here. "
+            "In a virtual environment: pip install '.[all]'; in CMSSW: batch.environment: cmssw."
+        ) from None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def cmssw_area(directory: Path) -> Path:
+    """The user's CMSSW area, as CRAB packs it, and the packages' scripts.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    base = os.environ.get("CMSSW_BASE")
+    if not base or not os.environ.get("CMSSW_VERSION"):
+        raise ConfigError(
+            "batch.environment: cmssw needs a CMSSW area: cd to its src and run cmsenv. Or choose packed or container."
+        )
+    entries: list[Entry] = []
+    for name in _CMSSW:
+        entries += below(Path(base, name), name)
+    for package in sorted(Path(base, "src").glob("*/*")):
+        for name in ("data", "interface", "python", "scripts"):
+            entries += below(package / name, f"src/{package.parent.name}/{package.name}/{name}")
+    return pack("cmssw", entries, directory)

@@ -1,0 +1,165 @@
+"""Slurm: a stage is one array of jobs, or several, which wait for those of the stage before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from MLTools.NanoML.atomic import write_text
+from MLTools.NanoML.batch.causes import PERMANENT
+from MLTools.NanoML.batch.render import render
+from MLTools.NanoML.batch.resources import Resources
+from MLTools.NanoML.batch.result import Problem
+from MLTools.NanoML.batch.seen import Look, Seen, call
+from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Slurm"]
+
+_STATES = {
+    "PENDING": "waiting", "REQUEUED": "waiting", "REQUEUE_HOLD": "held", "SPECIAL_EXIT": "held", "SUSPENDED": "waiting",
+    "CONFIGURING": "running", "RUNNING": "running", "COMPLETING": "running", "STAGE_OUT": "running", "SIGNALING": "running",
+}  # fmt: skip
+_ENDS = {
+    "TIMEOUT": Problem("time", "the wall time was over"),
+    "DEADLINE": Problem("time", "the deadline was over"),
+    "OUT_OF_MEMORY": Problem("memory", "Slurm ended the job for its memory"),
+    "NODE_FAIL": Problem("lost", "the machine failed"),
+    "BOOT_FAIL": Problem("lost", "the machine could not be started"),
+    "PREEMPTED": Problem("stopped", "another job took its place"),
+    "CANCELLED": Problem("removed", "the job was cancelled"),
+    "FAILED": Problem("killed", "its process ended without a word"),
+}
+_LARGEST = 1000  # jobs of an array: Slurm's own limit, if a cluster sets none
+_NEVER = ("DependencyNeverSatisfied",)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Jobs of one stage that ask for the same."""
+
+    name: str
+    stage: str
+    resources: Resources
+    jobs: Sequence[str]
+
+
+class Slurm:
+    """Slurm, by its commands; accounting is not needed."""
+
+    def write(self, submission: Submission) -> None:
+        """Write job.sh, and for each array its script and the names of its jobs."""
+        options = submission.options
+        for array in _arrays(submission):
+            partitions = options["partitions"]
+            values = {
+                **options,
+                "name": array.name,
+                "tag": submission.tag,
+                "resources": array.resources,
+                "minutes": max(1, math.ceil(array.resources.time / 60)),
+                "partition": partitions.get(array.stage),
+                "permanent": PERMANENT,
+            }
+            write_text(f"{array.name}.jobs", "".join(f"{name}\n" for name in array.jobs))
+            write_text(f"{array.name}.slurm", render("slurm.sh", values, options["templates"]))
+
+    def submit(self, submission: Submission) -> None:
+        """Submit all arrays, or none."""
+        arrays: dict[str, str] = {}
+        try:
+            before: list[str] = []
+            for stage in submission.stages:
+                of_stage = [array for array in _arrays(submission) if array.stage == stage]
+                before = [_sbatch(array, before, submission.options["at_once"], arrays) for array in of_stage]
+        except BaseException:
+            if arrays:
+                call(["scancel", *arrays])
+            raise
+        submission.handles = {"arrays": arrays}
+
+    def recover(self, submission: Submission) -> bool:
+        """Cancel the arrays that have this submission's tag."""
+        strays = [line.split()[0] for line in _queue() if line.split()[-1].startswith(f"{submission.tag}-")]
+        if strays:
+            call(["scancel", *sorted(set(strays))])
+        return False
+
+    def look(self, submission: Submission) -> Look:
+        """What squeue says of those that it still knows."""
+        names = {number: _names(name) for number, name in submission.handles["arrays"].items()}
+        found: dict[str, Seen] = {}
+        try:
+            lines = call(
+                ["squeue", "-r", "-h", "-t", "all", "-o", "%F %K %T %r", "-j", ",".join(names)], 60
+            ).splitlines()
+        except NanoMLError as problem:
+            if "Invalid job id" in str(problem):  # long ended, and forgotten
+                return Look({}, False)
+            return Look({}, None, [f"Slurm does not answer ({problem}): this is what the jobs have left."])
+        for line in lines:
+            number, index, state, reason = [*line.split(None, 3), ""][:4]
+            if number in names and index.isdigit():
+                found[names[number][int(index)]] = _seen(state, reason)
+        return Look(found, any(seen.state != "ended" for seen in found.values()))
+
+    def release(self, submission: Submission, held: Mapping[str, Seen]) -> Sequence[str]:
+        """Release held jobs."""
+        numbers = {
+            name: f"{number}_{index}"
+            for number, array in submission.handles["arrays"].items()
+            for index, name in enumerate(_names(array))
+        }
+        for name in held:
+            call(["scontrol", "release", numbers[name]])
+        return [f"{name}: released" for name in held]
+
+    def kill(self, submission: Submission) -> None:
+        """Cancel all arrays."""
+        if submission.handles:
+            call(["scancel", *submission.handles["arrays"]])
+
+
+def _arrays(submission: Submission) -> Iterator[_Array]:
+    for stage, entries in submission.stages.items():
+        alike: dict[Resources, list[str]] = {}
+        for entry in entries:
+            alike.setdefault(entry.resources, []).append(entry.name)
+        pieces = [
+            (resources, names[begin : begin + _LARGEST])
+            for resources, names in alike.items()
+            for begin in range(0, len(names), _LARGEST)
+        ]
+        for number, (resources, names) in enumerate(pieces):
+            yield _Array(f"{stage}-{number}", stage, resources, names)
+
+
+def _sbatch(array: _Array, before: Sequence[str], at_once: Optional[int], arrays: dict[str, str]) -> str:
+    """Submit one array, note it in `arrays`, and return its number."""
+    command = ["sbatch", "--parsable", f"--array=0-{len(array.jobs) - 1}{f'%{at_once}' if at_once else ''}"]
+    if before:  # without the second a job waits for ever if one before it has failed
+        command += [f"--dependency=afterok:{':'.join(before)}", "--kill-on-invalid-dep=yes"]
+    number = call([*command, f"{array.name}.slurm"]).strip().split(";")[0]
+    arrays[number] = array.name
+    return number
+
+
+def _names(array: str) -> list[str]:
+    return Path(f"{array}.jobs").read_text(encoding="utf-8").split()
+
+
+def _queue() -> list[str]:
+    return [line for line in call(["squeue", "--me", "-h", "-o", "%F %j"]).splitlines() if line.strip()]
+
+
+def _seen(state: str, reason: str) -> Seen:
+    if state == "PENDING" and reason.startswith(_NEVER):
+        return Seen("ended")
+    if state == "PENDING" and reason.startswith(("JobHeld", "launch failed")):
+        return Seen("held", Problem("held", f"the job is held: {reason}"))
+    if state in _STATES:
+        return Seen(_STATES[state])
+    return Seen("ended", _ENDS.get(state))

@@ -1,0 +1,29 @@
+"""`nanoml work`: what a job runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+
+__all__ = ["work"]
+
+
+@click.command(hidden=True)
+@click.argument("job", type=click.Path(path_type=Path))
+@click.option(
+    "--result", type=click.Path(path_type=Path), default="result.json", help="Where its result goes."
+)
+@click.option("--drive", is_flag=True, help="JOB is a directory of jobs: do them all, here.")
+def work(job: Path, result: Optional[Path], drive: bool) -> int:
+    """Do the job that a file describes."""
+    if drive:
+        from MLTools.NanoML.batch import local
+        from MLTools.NanoML.batch.submission import Submission
+
+        return min(local.drive(Submission.read(job)), 1)
+    from MLTools.NanoML.batch.worker import work as do
+
+    assert result is not None
+    return do(job, result)
