@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import epilog
+from MLTools.NanoML.commands.options import FILE, epilog
 
 __all__ = ["attach"]
 
@@ -17,7 +17,7 @@ __all__ = ["attach"]
     epilog=epilog("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
 )
 @click.argument("events", metavar="EVENTS.h5", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @click.option(
     "--columns",
     multiple=True,

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import config_only, epilog, json_option, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, json_option, run_one
 from MLTools.NanoML.progress import say
 
 __all__ = ["convert"]
@@ -39,7 +39,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
         "nanoml convert -o events.h5 --branches 'MET_*' --objects Muon:4 --objects Jet:6 skims/*.root",
     )
 )
-@click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
     "-o",
     "--output",

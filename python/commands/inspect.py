@@ -7,7 +7,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import epilog, json_option
+from MLTools.NanoML.commands.options import FILE, epilog, json_option
 
 __all__ = ["inspect"]
 
@@ -19,7 +19,7 @@ __all__ = ["inspect"]
         "nanoml inspect model.onnx --json",
     )
 )
-@click.argument("file")
+@click.argument("file", type=FILE)
 @click.option(
     "--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles."
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from MLTools.NanoML.commands.options import epilog
+from MLTools.NanoML.commands.options import FILE, epilog
 
 __all__ = ["merge"]
 
@@ -19,7 +19,7 @@ __all__ = ["merge"]
         "nanoml merge --fill -o 2018.root 'skims/Run2018*/*.root'",
     ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @click.option(
     "-o",
     "--output",

@@ -7,10 +7,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-__all__ = ["config_argument", "config_only", "epilog", "json_option", "run_one"]
+__all__ = ["FILE", "config_argument", "config_only", "epilog", "json_option", "run_one"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """A path or a URL, of which paths are completed by the shell."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+FILE = _File()
+"""The type of arguments that are paths or URLs."""
 
 
 def epilog(*lines: str) -> str:

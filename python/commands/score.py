@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import config_only, epilog, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, run_one
 
 __all__ = ["score"]
 
@@ -21,7 +21,7 @@ __all__ = ["score"]
         "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
     ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
     "--model",
     "models",

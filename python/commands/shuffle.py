@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import config_only, epilog, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, run_one
 
 __all__ = ["shuffle"]
 
@@ -19,7 +19,7 @@ __all__ = ["shuffle"]
         "nanoml shuffle examples/trilepton.yaml", "nanoml shuffle -o all.h5 --seed 1 signal.h5 background.h5"
     ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import config_only, epilog, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, run_one
 
 __all__ = ["skim"]
 
@@ -20,7 +20,7 @@ __all__ = ["skim"]
         "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
     )
 )
-@click.argument("files", nargs=-1, required=True, metavar="CONFIG | FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
     "--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration."
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from MLTools.NanoML.commands.options import epilog, json_option
+from MLTools.NanoML.commands.options import FILE, epilog, json_option
 
 __all__ = ["validate"]
 
@@ -43,7 +43,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
         "nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5"
     )
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @click.option(
     "--allow-nan", is_flag=True, help="Accept NaN, but nothing infinite, in features and fields of objects."
 )
