@@ -20,7 +20,7 @@ from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config, Score
 from MLTools.NanoML.config.document import dotted
-from MLTools.NanoML.config.sections import Skim
+from MLTools.NanoML.config.sections import FROM_WHERE, Skim
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
@@ -257,7 +257,8 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
         settings.update(parameters=[one.name for one in parameters])
         for key in ("memory", "shuffle"):
             settings.pop(key, None)
-        settings["dataset"].pop("files")
+        for key in FROM_WHERE:
+            settings["dataset"].pop(key, None)
         tasks.append(
             Task(
                 "convert",

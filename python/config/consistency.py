@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.complaints import complaints, suggestion
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import json_schema
-from MLTools.NanoML.config.sections import MODELS, TUNABLE, Axis, Train
+from MLTools.NanoML.config.sections import MODELS, TIERS, TUNABLE, Axis, Train
 from MLTools.NanoML.hdf5 import RESERVED
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are each right."""
     checks = (
         _names,
+        _catalogue,
         _skim,
         _objects,
         _data,
@@ -50,6 +52,23 @@ def _names(config: Config) -> Iterator[Problem]:
                 ("datasets", name),
                 f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one',
             )
+
+
+def _catalogue(config: Config) -> Iterator[Problem]:
+    for name, dataset in config.datasets.items():
+        place = ("datasets", name)
+        if not dataset.files and not dataset.das:
+            yield (
+                place,
+                'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue',
+            )
+        for number, text in enumerate(dataset.das):
+            tier = text.rpartition("/")[2]
+            if not any(fnmatchcase(known, tier) for known in TIERS):
+                problem = f"{tier} is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER one"
+                yield (*place, "das", number), problem
+        if dataset.instance and not dataset.das:
+            yield (*place, "instance"), 'is of use with "das" only. Remove it'
 
 
 def _skim(config: Config) -> Iterator[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from MLTools.NanoML.config.sections.batch import SYSTEMS, Batch, Grid, Needs
 from MLTools.NanoML.config.sections.convert import Convert, Objects
-from MLTools.NanoML.config.sections.dataset import Dataset
-from MLTools.NanoML.config.sections.names import NAME
+from MLTools.NanoML.config.sections.dataset import FROM_WHERE, TIERS, Dataset
+from MLTools.NanoML.config.sections.names import DATASET, NAME
 from MLTools.NanoML.config.sections.read import Read
 from MLTools.NanoML.config.sections.results import Evaluate, Export, Score
 from MLTools.NanoML.config.sections.skim import ENGINES, Skim
@@ -21,7 +21,9 @@ from MLTools.NanoML.config.sections.train import (
 from MLTools.NanoML.config.sections.tune import METRICS, PRUNERS, SAMPLERS, TUNABLE, Axis, Tune
 
 __all__ = [
+    "DATASET",
     "ENGINES",
+    "FROM_WHERE",
     "METRICS",
     "MODELS",
     "NAME",
@@ -30,6 +32,7 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "SYSTEMS",
+    "TIERS",
     "TRACKERS",
     "TUNABLE",
     "Axis",

@@ -49,6 +49,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         "datasets:\n  a: {files: a, parameters: {mass: 600, width: -1e-3}}\n  b: {files: b, parameters:}\n"
         + CONVERT,
         "export: {cmssw: CMSSW_14_0_X}",
+        "datasets: {a: {das: /A-B/C_d*-v1/NANOAOD*}, b: {das: [/a/b/USER, /c/*/*], files: x.root, status: PRODUCTION}}",
         "score: {files: a.root}",
         "train: {files: a.h5, signal: anything}",
         "train: {files: a.h5, model: my_net.py:Net, features: anything, objects: any, parameter: some}",
@@ -105,6 +106,20 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             "datasets:\n  a: {files: b}\nconvert:\n  features: a\n  shuffle: 1\n",
             "a.yaml:5: convert.shuffle: takes the datasets with a class, and none has one. Remove this, or add "
             '"class: ..." to them.',
+        ),
+        (
+            "datasets:\n  a: {class: b}\n",
+            'a.yaml:2: datasets.a: has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the '
+            "catalogue.",
+        ),
+        (
+            "datasets:\n  a:\n    das: [/A/B-v1/NANOAODSIM, /A/B-v1/MINIAODSIM]\n",
+            "a.yaml:3: datasets.a.das[1]: MINIAODSIM is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER "
+            "one.",
+        ),
+        (
+            "datasets:\n  a: {files: b.root, instance: prod/phys03}\n",
+            'a.yaml:2: datasets.a.instance: is of use with "das" only. Remove it.',
         ),
         (
             "datasets:\n  WZ: {files: a}\n  wz: {files: b}\n",
@@ -279,3 +294,25 @@ def test_contradictions(tmp_path: Path, text: str, expected: str) -> None:
 
 def test_all_are_told_at_once(tmp_path: Path) -> None:
     assert len(problems(tmp_path, "skim: {selection: a:B}\nscore:\ntrain: {folds: 2}")) == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["/A/B", "A/B/NANOAOD", "/A/B/NANOAOD/C", "/A;x/B/NANOAOD", "/$(x)/B/USER", "/A/B C/USER"]
+)
+def test_names_of_the_catalogue(name: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, f"datasets:\n  a:\n    das: '{name}'\n")
+    assert problem == (
+        "a.yaml:3: datasets.a.das: expected a name of the catalogue, /PRIMARY/PROCESSED/TIER, with * for any text, "
+        f'got "{name}".'
+    )
+
+
+def test_other_settings_of_the_catalogue(tmp_path: Path) -> None:
+    settings = "instance: prod, status: [VALID, DONE], max_files: 0, max_events: 1.5"
+    found = problems(tmp_path, f"datasets:\n  a: {{das: /a/b/USER, {settings}}}\n")
+    assert [line.split(": ", 2)[1] for line in found] == [
+        "datasets.a.instance",
+        "datasets.a.max_events",
+        "datasets.a.max_files",
+        "datasets.a.status[1]",
+    ]
