@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.daemons import Daemons, as_user, needs, processes_with, run, wait_for
+from services.daemons import Daemons, as_user, descendants, needs, run, wait_for
 
 __all__ = ["CondorPool"]
 
@@ -153,7 +153,8 @@ class CondorPool:
             with contextlib.suppress(FileNotFoundError):
                 ids = dict(re.findall(r"^(ClusterId|ProcId) = (\d+)$", ad.read_text(), re.M))
                 if ids == {"ClusterId": cluster, "ProcId": proc}:
-                    found += processes_with({"_CONDOR_SCRATCH_DIR": str(ad.parent)})
+                    # the directory is called after the process that starts the job
+                    found += descendants(int(ad.parent.name.removeprefix("dir_")))
         return found
 
     def kill(self, job: str) -> None:

@@ -20,7 +20,7 @@ from typing import Optional
 
 import pytest
 
-__all__ = ["PATH", "Daemons", "as_user", "free_port", "listens", "needs", "processes_with", "run", "wait_for"]
+__all__ = ["PATH", "Daemons", "as_user", "descendants", "free_port", "listens", "needs", "run", "wait_for"]
 
 # where Debian has daemons, which an ordinary user's PATH may lack
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -110,14 +110,17 @@ def wait_for(ready: Callable[[], bool], what: str, seconds: float, logs: Optiona
         time.sleep(0.05)
 
 
-def processes_with(environment: Mapping[str, str]) -> list[int]:
-    """Processes, of this user, that have all these variables in their environment."""
-    wanted = {f"{name}={value}".encode() for name, value in environment.items()}
-    found = []
-    for variables in Path("/proc").glob("[0-9]*/environ"):
+def descendants(pid: int) -> list[int]:
+    """The children of a process, theirs, and so on."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if wanted <= set(variables.read_bytes().split(b"\0")):
-                found.append(int(variables.parent.name))
+            # the name, in brackets, may have spaces
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    found = list(children.get(pid, []))
+    for child in found:
+        found += children.get(child, [])
     return found
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from services.daemons import PATH, Daemons, free_port, needs, processes_with, run, wait_for
+from services.daemons import PATH, Daemons, free_port, needs, run, wait_for
 
 __all__ = ["Slurm"]
 
@@ -120,8 +122,8 @@ class Slurm:
         """The processes of a running job "12", or task "12_3" of an array; none if it does not run."""
         number, _, task = job.partition("_")
         if task:
-            return processes_with({"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task})
-        return processes_with({"SLURM_JOB_ID": number})
+            return with_variables({"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task})
+        return with_variables({"SLURM_JOB_ID": number})
 
     def kill(self, job: str) -> None:
         """Kill the processes of a running job, as Linux does when memory is short."""
@@ -131,3 +133,14 @@ class Slurm:
     def stop(self) -> None:
         """End the cluster and its jobs, and remove its files."""
         self._daemons.stop()
+
+
+def with_variables(variables: Mapping[str, str]) -> list[int]:
+    """Processes of this user that have all these variables in their environment."""
+    wanted = {f"{name}={value}".encode() for name, value in variables.items()}
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted <= set(environment.read_bytes().split(b"\0")):
+                found.append(int(environment.parent.name))
+    return found

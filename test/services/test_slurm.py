@@ -62,8 +62,8 @@ def test_a_stage_after_one_that_failed_is_cancelled(cluster: Slurm, tmp_path: Pa
 def test_jobs_are_killed_requeued_and_cancelled(cluster: Slurm, tmp_path: Path) -> None:
     array = submit(cluster, tmp_path, "exec sleep 1000", "--array=0-2", "--requeue")
     wait_until(cluster, array, "RUNNING")
-    for task in range(3):
-        wait_for(lambda task=task: bool(cluster.processes(f"{array}_{task}")), "processes", 20)
+    tasks = [f"{array}_{task}" for task in range(3)]
+    wait_for(lambda: all(map(cluster.processes, tasks)), "processes of all tasks", 20)
 
     cluster.kill(f"{array}_0")
     wait_until(cluster, f"{array}_0", "FAILED")
