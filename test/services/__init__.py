@@ -22,8 +22,8 @@ XRootD (xrootd.py)
 
 HTCondor (condor.py)
     condor_pool
-        Session: a pool with a machine of 8 CPUs (whatever there are) and 16 GB (nobody counts them), whose jobs begin a
-        second or two after they are submitted. `.environment` (CONDOR_CONFIG: all that a client needs), `.directory`,
+        Session: a pool with a machine of 8 CPUs (whatever there are) and 16 GB, whose jobs begin a second or two after
+        they are submitted. What jobs ask for is counted, not the memory that they take. `.environment` (CONDOR_CONFIG: all that a client needs), `.directory`,
         `.run(argv, check=True, cwd=None, timeout=60)`, `.processes("12.0")` of a running job, `.kill("12.0")`
         (SIGKILL, as when memory is short); condor_hold, condor_release, condor_vacate_job -fast and condor_rm work.
         DAGMan looks once a second. root:// works in transfer_input_files and output_destination, by xrdcp.
