@@ -23,12 +23,12 @@ XRootD (xrootd.py)
 HTCondor (condor.py)
     condor_pool
         Session: a pool with a machine of 8 CPUs (whatever there are) and 16 GB, whose jobs begin a second or two after
-        they are submitted. What jobs ask for is counted, not the memory that they take. `.environment` (CONDOR_CONFIG: all that a client needs), `.directory`,
-        `.run(argv, check=True, cwd=None, timeout=60)`, `.processes("12.0")` of a running job, `.kill("12.0")`
-        (SIGKILL, as when memory is short); condor_hold, condor_release, condor_vacate_job -fast and condor_rm work.
-        DAGMan looks once a second. root:// works in transfer_input_files and output_destination, by xrdcp.
-        MY.SendCredential is dropped, since there are no credentials; other knobs of CERN are ignored. The pool is
-        shared: remove the jobs that you leave (condor_rm CLUSTER).
+        they are submitted. What jobs ask for is counted, not the memory that they take. `.environment` (CONDOR_CONFIG:
+        all that a client needs), `.directory`, `.run(argv, check=True, cwd=None, timeout=60)`, `.processes("12.0")` of
+        a running job, `.kill("12.0")` (SIGKILL, as when memory is short); condor_hold, condor_release,
+        condor_vacate_job -fast and condor_rm work. DAGMan looks once a second. root:// works in transfer_input_files
+        and output_destination, by xrdcp. MY.SendCredential is dropped, since there are no credentials; other knobs of
+        CERN are ignored. The pool is shared: remove the jobs that you leave (condor_rm CLUSTER).
 
 Slurm (slurm.py)
     slurm
