@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from data_processing.nanoaodtools_process import ERROR
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.books import Provenance
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _run(job: SkimJob, folder: Path) -> Path:
         check=False,
     )
     if (folder / ERROR).exists():
-        kind = ConfigError if done.returncode == ConfigError.exit_code else NanoMLError
-        raise kind((folder / ERROR).read_text(encoding="utf-8"))
+        problem: NanoMLError = pickle.loads((folder / ERROR).read_bytes())
+        raise problem
     if done.returncode:
         lines = done.stdout.decode(errors="replace").strip().split("\n")[-_LINES:]
         raise NanoMLError(

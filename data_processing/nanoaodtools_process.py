@@ -18,9 +18,12 @@ from data_processing.filters import Filters
 from data_processing.modules import load_module
 from data_processing.skim import SkimJob, plan_file, sections_read
 from data_processing.skimplan import SkimPlan
+from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.books import Books, FileBooks, Provenance, books_of, event_weights
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.grid.remote import RemoteFile
+from MLTools.NanoML.grid.url import is_xrootd
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
@@ -29,8 +32,8 @@ from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
 __all__ = ["ERROR", "compression_of", "main", "write_rules"]
 
-ERROR = "error.txt"
-"""Name of the file with the message of an error that a user can mend."""
+ERROR = "error.pickle"
+"""Name of the file with an error that a user can mend."""
 
 _RULES = "keep_and_drop.txt"
 _LETTERS = {
@@ -50,7 +53,7 @@ def main() -> int:
     try:
         _skim(job, folder)
     except NanoMLError as problem:
-        (folder / ERROR).write_text(str(problem), encoding="utf-8")
+        (folder / ERROR).write_bytes(pickle.dumps(problem))
         return problem.exit_code
     return 0
 
@@ -139,8 +142,18 @@ def _skim(job: SkimJob, folder: Path) -> None:
         plan = plan_file(replace(job, modules=(), cut=""), file)
         books = books_of(file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and books.is_data else None
-        output = _postprocess(job, folder, plan, mask)
+        output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
         _write_record(output, _record(job, plan, file, books, mask, output))
+
+
+def _on_disk(source: str, folder: Path) -> str:
+    """The path of a file for ROOT, which would not try again where a server fails: a copy of a remote one."""
+    if not is_xrootd(source):
+        return source
+    target = make_directory(folder / "in") / f"{Path(source.partition('?')[0]).stem}.root"
+    with RemoteFile(source) as file:
+        file.copy(target)
+    return str(target)
 
 
 def _postprocess(job: SkimJob, folder: Path, plan: SkimPlan, mask: LumiMask | None) -> Path:

@@ -33,7 +33,10 @@ __all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_
 
 _READING = (
     "MLTools.NanoML.nanoaod",
+    "MLTools.NanoML.access",
     "MLTools.NanoML.baskets",
+    "MLTools.NanoML.grid.remote",
+    "MLTools.NanoML.grid.upsource",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.ttree",
     "MLTools.NanoML.books",

@@ -1,4 +1,4 @@
-"""Reads the baskets of plain branches of a local file.
+"""Reads the baskets of plain branches.
 
 uproot finds them and says what is in them; for branches of one number or one list of numbers per event, which is all of
 NanoAOD, the rest takes few lines, and these are several times as fast as a reader of all that ROOT can store.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,21 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.ttree import StoredBranch
 
-__all__ = ["PlainBranch"]
+__all__ = ["PlainBranch", "Take", "from_descriptor"]
+
+Take = Callable[[int, int], bytes]
+"""Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
 
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _BASKET = struct.Struct(">Hiiii")  # version, buffer size, entry size, entries, where the last entry ends
 _BLOCK = 9  # bytes of the header of a compressed block
 _CODECS = {b"ZL": uproot.ZLIB(1), b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1), b"ZS": uproot.ZSTD(1)}
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
+
+
+def from_descriptor(descriptor: int) -> Take:
+    """Take from an open local file; at its end come fewer bytes."""
+    return lambda seek, size: os.pread(descriptor, size, seek)
 
 
 @dataclass(frozen=True)
@@ -78,13 +87,25 @@ class PlainBranch:
             return None
         return cls(interpretation.from_dtype, is_jagged, seek, size, entries)
 
-    def read(self, descriptor: int, start: int, stop: int) -> ak.Array | None:
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where the baskets of a range of entries are, and how many bytes they have."""
+        if start >= stop:
+            return []
+        needed = slice(*self._baskets(start, stop))
+        return list(zip(self.seek[needed].tolist(), self.size[needed].tolist()))
+
+    def _baskets(self, start: int, stop: int) -> tuple[int, int]:
+        """The first and one beyond the last basket of a range of entries."""
+        first = int(self.entries.searchsorted(start, "right")) - 1
+        return first, max(int(self.entries.searchsorted(stop)), first)
+
+    def read(self, take: Take, start: int, stop: int) -> ak.Array | None:
         """Entries of the branch, in native byte order.
 
         Parameters
         ----------
-        descriptor
-            Of the open file.
+        take
+            Gives the `pieces`.
         start, stop
             Range of entries.
 
@@ -101,9 +122,8 @@ class PlainBranch:
             nothing = ak.contents.NumpyArray(np.empty(0, self.dtype.newbyteorder("=")))
             lists = ak.contents.ListOffsetArray(ak.index.Index64(np.zeros(1, np.int64)), nothing)
             return ak.Array(lists if self.is_jagged else nothing)
-        first = int(self.entries.searchsorted(start, "right")) - 1
-        last = max(int(self.entries.searchsorted(stop)), first)
-        baskets = [_Basket.read(descriptor, int(self.seek[n]), int(self.size[n])) for n in range(first, last)]
+        first, last = self._baskets(start, stop)
+        baskets = [_Basket.read(take, seek, size) for seek, size in self.pieces(start, stop)]
         lengths = np.diff(self.entries[first : last + 1]).tolist()
         offset = int(self.entries[first])
         if not self.is_jagged:
@@ -152,8 +172,8 @@ class _Basket:
     key: int
 
     @classmethod
-    def read(cls, descriptor: int, seek: int, size: int) -> _Basket:
-        raw = os.pread(descriptor, size, seek)
+    def read(cls, take: Take, seek: int, size: int) -> _Basket:
+        raw = take(seek, size)
         if len(raw) != size:
             raise ValueError(
                 f"the file ends at byte {seek + len(raw)}, in a basket that ends at {seek + size}"

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
 import uproot
 
 from MLTools.NanoML import nanoaod
+from MLTools.NanoML.access import Access, is_remote
 from MLTools.NanoML.baskets import PlainBranch
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.ttree import StoredBranch, stored_branches
 
 __all__ = ["Branch", "RootFile", "is_remote"]
+
+T = TypeVar("T")
 
 PROVENANCE = "nanoml"
 """Name of the TObjString with the JSON record that skims and scores carry."""
@@ -104,25 +106,6 @@ class Branch:
         return self.name[len(self.collection) + 1 :]
 
 
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is read over a network (root://, https://, ...)."""
-    return "://" in os.fspath(path)
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Explain what goes wrong while a ROOT file is being read: uproot raises many things for one cause."""
-    try:
-        yield
-    except (NanoMLError, KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as problem:
-        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
-        raise NanoMLError(
-            f"{path}: cannot be read ({type(problem).__name__}: {reason}). It may be truncated or damaged: fetch it again."
-        ) from problem
-
-
 class RootFile:
     """A ROOT file with a tree of events, opened for reading. Use it as a context manager.
 
@@ -141,44 +124,49 @@ class RootFile:
 
     def __init__(self, path: str | os.PathLike[str], tree: str = "Events") -> None:
         self.path = os.fspath(path)
-        self._file = self._open()
-        self._descriptor: int | None = None
-        self._plain: dict[str, PlainBranch | None] = {}
-        self._name, self._opened = tree, None
+        self._name = tree
+        self._seen: int | None = None  # entries
+        self._access = Access(self.path)
         try:
-            with _reading(self.path):
-                self.is_rntuple = "RNTuple" in self._class_of(tree)
-                self._objects: Mapping[str, Any] = {}
-                if self.is_rntuple:
-                    self.branches: Mapping[str, Branch] = self._ntuple_fields()
-                    self.entries = int(self._tree.num_entries)
-                else:
-                    self.entries, self._objects = self._objects_of(tree)
-                    self.branches = _Described(self._objects)
-                if not self.is_rntuple and not is_remote(self.path):
-                    self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._attempt(self._load)
         except BaseException:
             self.close()
             raise
 
-    def _open(self) -> Any:
-        if not is_remote(self.path):
-            if not os.path.exists(self.path):
-                raise NanoMLError(f"{self.path}: no such file.")
-            if os.path.isdir(self.path):
-                raise NanoMLError(f"{self.path}: is a directory, not a ROOT file.")
-            if os.path.getsize(self.path) == 0:
-                raise NanoMLError(
-                    f"{self.path}: is empty (0 bytes), not a ROOT file: fetch or make it again."
-                )
-            with _reading(self.path), open(self.path, "rb") as file:
-                if file.read(4) != b"root":
-                    raise NanoMLError(
-                        f"{self.path}: is not a ROOT file (it does not begin with the bytes `root`)."
-                    )
-        with _reading(self.path):
-            # nothing is read twice here, so a cache would only fill the memory
-            return uproot.open(self.path, array_cache=None)
+    def _attempt(self, action: Callable[[], T]) -> T:
+        """Read something, and explain what goes wrong: uproot raises many things for one cause.
+
+        What a server gave that makes no sense is read again from another.
+        """
+        is_stale = False
+        while True:
+            try:
+                if is_stale:
+                    self._load()
+                return action()
+            except (NanoMLError, KeyboardInterrupt, MemoryError):
+                raise
+            except Exception as problem:
+                reason = str(problem).strip().split("\n")[0] or type(problem).__name__
+                self._access.reject(f"{type(problem).__name__}: {reason}", problem)
+                is_stale = True
+
+    def _load(self) -> None:
+        """Read what describes the events."""
+        self._file = self._access.open()
+        self._plain: dict[str, PlainBranch | None] = {}
+        self._opened = None
+        self._objects: Mapping[str, Any] = {}
+        self.is_rntuple = "RNTuple" in self._class_of(self._name)
+        if self.is_rntuple:
+            self.branches: Mapping[str, Branch] = self._ntuple_fields()
+            self.entries = int(self._tree.num_entries)
+        else:
+            self.entries, self._objects = self._objects_of(self._name)
+            self.branches = _Described(self._objects)
+        if self._seen not in (None, self.entries):
+            raise ValueError(f"it has {self.entries} entries here, and {self._seen} elsewhere")
+        self._seen = self.entries
 
     def _class_of(self, tree: str) -> str:
         classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
@@ -244,10 +232,7 @@ class RootFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._access.close()
 
     def name_of(self, name: str) -> str:
         """The name under which this file has a branch (see `nanoaod.resolve`).
@@ -297,8 +282,7 @@ class RootFile:
         actual = sorted({branch.name for branch in asked.values()})
         if not actual:
             return {}
-        with _reading(self.path):
-            arrays = self._arrays(actual, start, max(start, stop))
+        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop)))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
     def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
@@ -313,18 +297,16 @@ class RootFile:
         return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
 
     def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
-        """Those of the branches that are plain and local."""
-        found: dict[str, ak.Array] = {}
-        if self._descriptor is None:
-            return found
+        """Those of the branches that are plain."""
+        if not self._access.is_fast:
+            return {}
         for name in names:
             if name not in self._plain:
                 self._plain[name] = PlainBranch.of(self._objects[name])
-            plain = self._plain[name]
-            array = plain.read(self._descriptor, start, stop) if plain else None
-            if array is not None:
-                found[name] = array
-        return found
+        plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
+        take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
+        found = {name: branch.read(take, start, stop) for name, branch in plain.items()}
+        return {name: array for name, array in found.items() if array is not None}
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -374,41 +356,40 @@ class RootFile:
 
     @property
     def size(self) -> int | None:
-        """Size in bytes; None for a remote file."""
-        return None if is_remote(self.path) else os.path.getsize(self.path)
+        """Size in bytes; None if that is not known."""
+        return self._access.size
 
     @property
     def keys(self) -> dict[str, str]:
         """Names and class names of all objects at the top of the file."""
-        with _reading(self.path):
-            return dict(self._file.classnames(recursive=False, cycle=False))
+        return self._attempt(lambda: dict(self._file.classnames(recursive=False, cycle=False)))
 
     def string(self, key: str) -> str | None:
         """Text of a TObjString, or None where there is none of that name."""
         if self.keys.get(key) != "TObjString":
             return None
-        with _reading(self.path):
-            return str(self._file[key])
+        return self._attempt(lambda: str(self._file[key]))
 
     def object(self, key: str) -> Any:
         """An object at the top of the file, as uproot reads it."""
-        with _reading(self.path):
-            return self._file[key]
+        return self._attempt(lambda: self._file[key])
 
     def branches_of(self, name: str) -> dict[str, Branch]:
         """The branches of another tree."""
-        with _reading(self.path):
-            return dict(_Described(self._objects_of(name)[1]))
+        return self._attempt(lambda: dict(_Described(self._objects_of(name)[1])))
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
         """Branches of another, small tree (Runs, LuminosityBlocks), or all; None where the file has it not."""
         if self.keys.get(name) != "TTree":
             return None
-        with _reading(self.path):
+
+        def read() -> dict[str, ak.Array]:
             tree = self._file[name]
             wanted = tree.keys(recursive=False) if branches is None else list(branches)
             found: dict[str, ak.Array] = tree.arrays(wanted, how=dict) if wanted else {}
             return found
+
+        return self._attempt(read)
 
 
 class _Described(Mapping[str, Branch]):

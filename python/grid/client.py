@@ -133,6 +133,8 @@ def _cause(status: Any, text: str) -> Cause:
 
 def pause(times: int) -> None:
     """Wait before another try, the longer the more `times` it failed, so that a server can recover."""
+    if not times:
+        return
     # the usual timeout makes it 1 s, 2 s, 4 s, ...; many jobs must not all come back at the same moment
     shortest = reading.current().timeout / 60
     time.sleep(min(shortest * 2 ** (times - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.5))

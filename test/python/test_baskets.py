@@ -12,7 +12,7 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.baskets import PlainBranch
+from MLTools.NanoML.baskets import PlainBranch, Take, from_descriptor
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
 
@@ -26,10 +26,10 @@ CODECS = {
 
 
 @contextmanager
-def descriptor(path: Path) -> Iterator[int]:
+def taken_from(path: Path) -> Iterator[Take]:
     number = os.open(path, os.O_RDONLY)
     try:
-        yield number
+        yield from_descriptor(number)
     finally:
         os.close(number)
 
@@ -74,11 +74,11 @@ def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
     @given(st.integers(0, 43), st.integers(0, 43))
     def check(one: int, other: int) -> None:
         start, stop = sorted((one, other))
-        with uproot.open(path) as file, descriptor(path) as number:
+        with uproot.open(path) as file, taken_from(path) as take:
             for branch in file["Events"].branches:
                 plain = PlainBranch.of(branch)
                 assert plain is not None
-                found = plain.read(number, start, stop)
+                found = plain.read(take, start, stop)
                 assert found is not None
                 if start < stop:
                     assert_same(found, branch.array(entry_start=start, entry_stop=stop))
@@ -88,7 +88,7 @@ def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
 
 
 def test_every_branch_of_every_real_file(real_file: Path) -> None:
-    with uproot.open(real_file) as file, descriptor(real_file) as number:
+    with uproot.open(real_file) as file, taken_from(real_file) as take:
         tree = file["Events"]
         plain = {branch.name: PlainBranch.of(branch) for branch in getattr(tree, "branches", ())}
         names = [name for name, found in plain.items() if found is not None]
@@ -96,7 +96,7 @@ def test_every_branch_of_every_real_file(real_file: Path) -> None:
         for name in names:
             known = plain[name]
             assert known is not None
-            found = known.read(number, 0, tree.num_entries)
+            found = known.read(take, 0, tree.num_entries)
             assert found is not None
             assert_same(found, arrays[name])
 
@@ -127,9 +127,9 @@ def test_damage_is_explained_or_does_no_harm(tmp_path: Path) -> None:
     bad, failed = tmp_path / "bad.root", 0
     for place in range(seek, seek + size):
         bad.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
-        with descriptor(bad) as number:
+        with taken_from(bad) as take:
             try:
-                found = plain.read(number, 0, 200)
+                found = plain.read(take, 0, 200)
             except Exception:  # whatever a codec raises, RootFile explains it
                 failed += 1
             else:
