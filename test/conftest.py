@@ -18,6 +18,7 @@ import pytest
 import uproot
 
 from MLTools.NanoML.folds import RULE
+from MLTools.NanoML.grid import reading
 
 pytest_plugins = ["services.fixtures"]
 
@@ -69,6 +70,18 @@ def mc_files() -> dict[str, list[Path]]:
 def sample() -> Path:
     """The directory of the example's input files, one directory for each dataset."""
     return ROOT / "examples" / "data"
+
+
+@pytest.fixture
+def read_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Reads over the network with these settings, during the test; no others than loopback's redirectors are asked."""
+
+    def use(**settings: Any) -> None:
+        content = {"timeout": 3, "redirectors": [], **settings}
+        monkeypatch.setenv(reading.VARIABLE, json.dumps(content))
+
+    use()
+    return use
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import random
 import re
 import time
@@ -14,6 +13,7 @@ from typing import Any, Optional, TypeVar
 from MLTools.NanoML.config.sections import Read
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import reading
+from MLTools.NanoML.grid.proxy import check_proxy, use_proxy
 
 __all__ = ["Cause", "ServerError", "answer", "client", "pause", "persist"]
 
@@ -68,12 +68,11 @@ class ServerError(Exception):
         """What to do, as a sentence that follows; empty where nothing special is to be done."""
         if self.cause is not Cause.REFUSED:
             return ""
-        path = os.environ.get("X509_USER_PROXY") or f"/tmp/x509up_u{os.getuid()}"
-        state = "is there" if os.path.exists(path) else "does not exist"
-        return (
-            f" Is the path right, and the proxy valid? {path} {state};"
-            " voms-proxy-init --rfc --voms cms makes a new one."
-        )
+        try:
+            proxy = check_proxy()
+        except NanoMLError as problem:
+            return f" {problem}"
+        return f" The proxy {proxy.path} is valid; is the path right, and may you use it?"
 
 
 def client() -> Any:
@@ -99,6 +98,7 @@ def client() -> Any:
         # here is who tries again; what failed before must not count
         for name, value in (("ConnectionRetry", 1), ("StreamErrorWindow", 0), ("TimeoutResolution", 1)):
             module.EnvPutInt(name, value)
+        use_proxy()
         _applied = settings
     return module
 

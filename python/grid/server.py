@@ -93,3 +93,17 @@ class Server:
         found: bytes = persist(once, f"{url}: the server does not tell its checksum")
         kind, _, value = found.decode().strip(" \0\n").partition(" ")
         return int(value, 16) if kind == "adler32" else None
+
+    def rename(self, source: str, destination: str, what: str) -> None:
+        """Rename a path on the server, in place of what has the new name, or raise `what`."""
+
+        def once() -> None:
+            try:
+                self.ask("mv", source, destination)
+            except ServerError as problem:
+                if problem.cause is not Cause.FINAL or not self.has(destination):
+                    raise
+                self.ask("rm", destination)  # some servers do not replace
+                self.ask("mv", source, destination)
+
+        self.take_away(what, once, source)

@@ -5,20 +5,17 @@ Each asks again where an answer may come a moment later, and ends with one error
 
 from __future__ import annotations
 
-import contextlib
 import os
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from MLTools.NanoML.atomic import make_directory as make_local_directory
-from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.errors import NanoMLError, explain_os_error
-from MLTools.NanoML.grid.client import Cause, ServerError, answer, client, persist
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.client import persist
 from MLTools.NanoML.grid.server import Server
-from MLTools.NanoML.grid.url import Url, is_xrootd
+from MLTools.NanoML.grid.transfer import pieces_of, put
+from MLTools.NanoML.grid.url import Url
 
 __all__ = [
     "Status",
@@ -33,9 +30,7 @@ __all__ = [
     "stat",
 ]
 
-_BLOCK = 1 << 23  # bytes of one request
 _IS_DIRECTORY = 2
-_READABLE_BY_ALL = 0o644
 
 
 @dataclass(frozen=True)
@@ -159,20 +154,7 @@ def rename(source: str, destination: str) -> None:
     server, target = Server(source), Url.parse(destination)
     if target.server != server.url.server:
         raise NanoMLError(f"{source}: cannot be renamed to {destination}, on another server: copy it.")
-    _rename(server, server.path, target.path, f"{source}: cannot be renamed to {destination}")
-
-
-def _rename(server: Server, source: str, destination: str, what: str) -> None:
-    def once() -> None:
-        try:
-            server.ask("mv", source, destination)
-        except ServerError as problem:
-            if problem.cause is not Cause.FINAL or not server.has(destination):
-                raise
-            server.ask("rm", destination)  # some servers do not replace
-            server.ask("mv", source, destination)
-
-    server.take_away(what, once, source)
+    server.rename(server.path, target.path, f"{source}: cannot be renamed to {destination}")
 
 
 def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], checksum: bool = True) -> int:
@@ -197,14 +179,7 @@ def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], ch
     """
     source, destination = os.fspath(source), os.fspath(destination)
     what = f"{source}: cannot be copied to {destination}"
-
-    def once() -> int:
-        pieces = _get_remote(source, checksum) if is_xrootd(source) else _get_local(source)
-        if is_xrootd(destination):
-            return _put_remote(pieces, destination, checksum)
-        return _put_local(pieces, destination)
-
-    return persist(once, what)
+    return persist(lambda: put(pieces_of(source, checksum), destination, checksum), what)
 
 
 def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool = True) -> list[Path]:
@@ -237,94 +212,3 @@ def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool 
             copy(below, str(target), checksum)
             found.append(target)
     return found
-
-
-def _get_local(source: str) -> Iterator[bytes]:
-    try:
-        with open(source, "rb") as file:
-            yield from iter(lambda: file.read(_BLOCK), b"")
-    except OSError as problem:
-        raise explain_os_error(problem, source, "read") from None
-
-
-def _put_local(pieces: Iterator[bytes], destination: str) -> int:
-    written = 0
-    with replacing(destination) as aside, open(aside, "wb") as file:
-        for piece in pieces:
-            written += file.write(piece)
-    return written
-
-
-def _get_remote(source: str, checksum: bool) -> Iterator[bytes]:
-    """The content of a remote file; raises at its end if that is not what the server has."""
-    server = Server(source)
-    timeout = server.timeout
-    file, offset, adler = client().File(), 0, 1
-    answer(file.open(source, timeout=timeout))
-    try:
-        whole = answer(file.stat(timeout=timeout)).size
-        while offset < whole:
-            piece = answer(file.read(offset, min(_BLOCK, whole - offset), timeout=timeout))
-            if not piece:
-                raise ServerError(f"it ends at byte {offset} of {whole}", Cause.TRANSIENT)
-            offset, adler = offset + len(piece), zlib.adler32(piece, adler)
-            yield piece
-    finally:
-        file.close(timeout=timeout)
-    if checksum:
-        _compare(server.checksum(server.url), adler)
-
-
-def _put_remote(pieces: Iterator[bytes], destination: str, checksum: bool) -> int:
-    server = Server(destination)
-    url = server.url
-    aside = url.beside(f".{os.path.basename(url.path)}.part-{os.uname().nodename}-{os.getpid()}")
-    try:
-        written, adler = _write(pieces, aside, server.timeout)
-        found = server.ask("stat", aside.path).size
-        if found != written:
-            raise ServerError(f"{found} of {written} bytes arrived", Cause.TRANSIENT)
-        if checksum:
-            stored = server.checksum(aside)
-            _compare(_read_back(aside) if stored is None else stored, adler)
-        _rename(server, aside.path, url.path, f"{destination}: cannot be renamed to its own name")
-    except BaseException:
-        _forget(server, aside.path)
-        raise
-    return written
-
-
-def _write(pieces: Iterator[bytes], url: Url, timeout: int) -> tuple[int, int]:
-    """Write a remote file anew: how many bytes, and their checksum."""
-    anew, with_parents = 2, 256
-    file, offset, adler = client().File(), 0, 1
-    answer(file.open(str(url), anew | with_parents, _READABLE_BY_ALL, timeout=timeout))
-    try:
-        for piece in pieces:
-            answer(file.write(piece, offset, timeout=timeout))
-            offset, adler = offset + len(piece), zlib.adler32(piece, adler)
-    except BaseException:
-        file.close(timeout=timeout)
-        raise
-    answer(file.close(timeout=timeout))  # a full disk may only show here
-    return offset, adler
-
-
-def _read_back(url: Url) -> int:
-    adler = 1
-    for piece in _get_remote(str(url), checksum=False):
-        adler = zlib.adler32(piece, adler)
-    return adler
-
-
-def _compare(stored: Optional[int], adler: int) -> None:
-    if stored is not None and stored != adler:
-        raise ServerError(
-            f"the checksum of what arrived is {adler:08x}, that of the original {stored:08x}", Cause.TRANSIENT
-        )
-
-
-def _forget(server: Server, path: str) -> None:
-    """Remove what is not finished, if that can be; what went wrong before says more."""
-    with contextlib.suppress(ServerError):
-        server.ask("rm", path)

@@ -52,8 +52,8 @@ STORAGE = """
 all.export /
 oss.localroot {root}
 xrd.port {port}
-xrootd.chksum max 2 adler32
 """
+CHECKSUMS = "xrootd.chksum max 2 adler32\n"
 
 
 def start_daemon(
@@ -195,12 +195,18 @@ class Storage:
         The local directory.
     environment
         Variables that let clients give up after seconds. XRootD reads them once for a process.
+
+    Parameters
+    ----------
+    checksums
+        Whether it tells checksums of its files.
     """
 
     environment: Mapping[str, str] = IMPATIENT
 
-    def __init__(self) -> None:
+    def __init__(self, checksums: bool = True) -> None:
         needs("xrootd", package="xrootd-server")
+        self._checksums = checksums
         self._daemons = Daemons("storage")
         self._port = free_port()
         self.url = f"root://127.0.0.1:{self._port}/"
@@ -211,6 +217,7 @@ class Storage:
     def start(self) -> None:
         """Start it, at first or after `kill`; it is ready when this returns."""
         configuration = STORAGE.format(root=self.directory, port=self._port)
+        configuration += CHECKSUMS * self._checksums
         self._pid = start_daemon(self._daemons, "xrootd", "storage", configuration)
         wait_for(lambda: listens(self._port), "xrootd of the storage", 10, self._daemons.directory)
 
