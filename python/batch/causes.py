@@ -32,6 +32,7 @@ ADVICE = {
     "stopped": f"{_AGAIN}",
     "lost": f"{_AGAIN}",
     "held": "nanoml resubmit releases it",
+    "refused": "nanoml kill, change batch.time, batch.memory or batch.partition, then: nanoml resubmit",
     "removed": f"{_AGAIN}",
     "error": "mend it, then: nanoml resubmit",
     "defect": "this is a mistake of NanoML or of your own code: nanoml logs JOB shows where",

@@ -23,6 +23,7 @@ _NAMES = {
     "stopped": "told to stop",
     "lost": "lost",
     "held": "held",
+    "refused": "asks for too much",
     "removed": "removed",
     "error": "error",
     "defect": "unexpected error",

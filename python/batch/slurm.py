@@ -35,6 +35,10 @@ _ENDS = {
 }
 _LARGEST = 1000  # jobs of an array: Slurm's own limit, if a cluster sets none
 _NEVER = ("DependencyNeverSatisfied",)
+_REFUSED = (
+    "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "QOSMaxWall", "QOSMaxMem", "AssocMaxWall", "InvalidAccount",
+    "InvalidQOS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ def _seen(state: str, reason: str) -> Seen:
         return Seen("ended")
     if state == "PENDING" and reason.startswith(("JobHeld", "launch failed")):
         return Seen("held", Problem("held", f"the job is held: {reason}"))
+    if state == "PENDING" and reason.startswith(_REFUSED):
+        return Seen("held", Problem("refused", f"the job asks for more than it can get here: {reason}"))
     if state in _STATES:
         return Seen(_STATES[state])
     return Seen("ended", _ENDS.get(state))

@@ -108,9 +108,8 @@ def wait(
     while True:
         status = observe(submission)
         shown(status)
-        if status.is_active is False or (
-            status.of("held") and not (status.of("running") or status.of("waiting"))
-        ):
+        stuck = status.of("held") and not status.of("running")
+        if status.is_active is False or stuck:
             return status
         time.sleep(every)
 
