@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.task import Task
@@ -80,16 +79,17 @@ class Job:
             return [TaskNames(self.stage, self.name, (), ())]
         found = []
         for task in self.tasks:
-            fields = task["fields"]
-            outputs = tuple(item["path"] for item in fields["outputs"]["tuple"])
-            found.append(
-                TaskNames(fields["stage"], fields["name"], tuple(fields["inputs"]["tuple"]), outputs)
-            )
+            about = task["fields"]
+            outputs = tuple(item["path"] for item in about["outputs"]["tuple"])
+            found.append(TaskNames(about["stage"], about["name"], tuple(about["inputs"]["tuple"]), outputs))
         return found
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_json(path, {"schema": _SCHEMA, **asdict(self)})
+        """Write it as JSON, each task in a line, into a directory that is not in use yet."""
+        head = {it.name: getattr(self, it.name) for it in fields(self) if it.name != "tasks"}
+        lines = [json.dumps({"schema": _SCHEMA, **head}, allow_nan=False)[:-1] + ', "tasks": [']
+        lines.append(",\n".join(json.dumps(task, allow_nan=False) for task in self.tasks))
+        path.write_text("\n".join([*lines, "]}\n"]), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Job:

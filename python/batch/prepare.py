@@ -17,7 +17,7 @@ from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.batch.conditions import Place, check_inputs, check_place, needs_proxy, usable_proxy
-from MLTools.NanoML.batch.grouping import Group, Grouping
+from MLTools.NanoML.batch.grouping import Grouping
 from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.render import render
 from MLTools.NanoML.batch.resources import Resources
@@ -113,7 +113,8 @@ def prepare(
     todo = _todo(planned)
     check_inputs(config, todo, place.storage)
     tasks = [task for each in todo.values() for task in each]
-    jobs, entries = _jobs(config, todo, sizes, place, wish)
+    drafts = _drafts(config, todo, sizes, wish)
+    entries = [draft.entry for draft in drafts]
     proxy = None
     if needs_proxy(tasks):
         proxy = usable_proxy(max(entry.resources.time for entry in entries), place.is_shared)
@@ -134,7 +135,7 @@ def prepare(
     )
     with _new_directory(config.base / JOBS, workdir.name, wish.dry_run) as (aside, final):
         submission.directory = aside
-        _write(submission, jobs, config, place)
+        _write(submission, drafts, config, place)
         submission.directory = final
     if not wish.dry_run:
         remove_leftovers(workdir)
@@ -151,32 +152,36 @@ def _todo(planned: Sequence[Planned]) -> dict[str, list[Task]]:
     return {stage: tasks for stage, tasks in found.items() if tasks}
 
 
-def _jobs(
-    config: Config, todo: Mapping[str, Sequence[Task]], sizes: Mapping[str, int], place: Place, wish: Wish
-) -> tuple[list[Job], list[Entry]]:
+@dataclass(frozen=True)
+class _Draft:
+    """A job that is not written yet: its tasks, or its command."""
+
+    entry: Entry
+    tasks: Sequence[Task] = ()
+    command: Sequence[str] = ()
+
+    def job(self, **common: Any) -> Job:
+        name, stage = self.entry.name, self.entry.stage
+        if self.command:
+            return Job(name, stage, command=self.command, **common)
+        return Job.of(name, self.tasks, proxy=needs_proxy(self.tasks), **common)
+
+
+def _drafts(
+    config: Config, todo: Mapping[str, Sequence[Task]], sizes: Mapping[str, int], wish: Wish
+) -> list[_Draft]:
     grouping = Grouping(config.batch, sizes, wish.lacked)
-    common: dict[str, Any] = {
-        "workdir": str(Layout.of(config).workdir),
-        "base": str(config.base),
-        "storage": place.storage,
-        "environment": {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
-    }
-    jobs: list[Job] = []
-    entries: list[Entry] = []
+    found = []
     for stage, tasks in todo.items():
         for number, group in enumerate(grouping.groups(stage, tasks)):
-            name = f"{stage}-{number:04d}"
-            jobs.append(Job.of(name, group.tasks, proxy=needs_proxy(group.tasks), **common))
-            entries.append(_entry(name, stage, group))
+            names = [task.name for task in group.tasks]
+            entry = Entry(f"{stage}-{number:04d}", stage, names, group.resources)
+            found.append(_Draft(entry, group.tasks))
     if wish.what == TUNE:
         for name, stage, command in _search(config, wish):
-            jobs.append(Job(name, stage, command=command, **common))
-            entries.append(Entry(name, stage, [name], grouping.wanted(TUNE)))
-    return jobs, entries
-
-
-def _entry(name: str, stage: str, group: Group) -> Entry:
-    return Entry(name, stage, [task.name for task in group.tasks], group.resources)
+            entry = Entry(name, stage, [name], grouping.wanted(TUNE))
+            found.append(_Draft(entry, command=command))
+    return found
 
 
 def _search(config: Config, wish: Wish) -> list[tuple[str, str, list[str]]]:
@@ -220,12 +225,18 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
     }
 
 
-def _write(submission: Submission, jobs: Sequence[Job], config: Config, place: Place) -> None:
+def _write(submission: Submission, drafts: Sequence[_Draft], config: Config, place: Place) -> None:
     directory = submission.directory
     for name in (JOBS, "results", "logs"):
         make_directory(directory / name)
-    for job in jobs:
-        job.write(directory / JOBS / f"{job.name}.json")
+    common: dict[str, Any] = {
+        "workdir": str(Layout.of(config).workdir),
+        "base": str(config.base),
+        "storage": place.storage,
+        "environment": {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
+    }
+    for draft in drafts:
+        draft.job(**common).write(directory / JOBS / f"{draft.entry.name}.json")
     if not place.is_shared:
         _pack(submission, config, place)
     with submission.here():

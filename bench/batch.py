@@ -1,0 +1,145 @@
+"""A thousand jobs, and a plan of a hundred thousand files: what the command line takes, in seconds and memory.
+
+    python bench/batch.py [--jobs 1000] [--files 100000] [--on slurm,condor]
+
+The batch systems and a server of files are real ones on this machine (those of the tests: test/services). The limit that
+submitting is compared with is the client of the batch system itself, given as many jobs that do nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_processing.skim import SkimJob, skim_file
+from MLTools.NanoML.batch.command import nanoml_command
+from MLTools.NanoML.progress import silence
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "test"))
+
+from services.condor import CondorPool  # noqa: E402
+from services.slurm import Slurm  # noqa: E402
+from services.xrootd import Cluster  # noqa: E402
+
+SOURCE = ROOT / "examples" / "data" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+ANALYSIS = """\
+datasets:
+  WZ: {{files: {files}}}
+skim: {{cut: nMuon >= 0, keep: [Muon_pt]}}
+batch: {{files_per_job: {per_job}, time: 20min, memory: 100}}
+"""
+
+
+def make_small(path: Path) -> bytes:
+    """A NanoAOD file of a few events."""
+    skim_file(SkimJob(str(SOURCE), path, cut="nMuon >= 3 && Muon_pt[0] > 200", keep=("Muon_pt",)))
+    return path.read_bytes()
+
+
+def timed(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[float, float, str]:
+    """Seconds, and most memory in MB, of a command; and what it printed."""
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        list(command), cwd=directory, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed:\n{printed}")
+    return time.monotonic() - begin, usage.ru_maxrss / 1024, printed
+
+
+def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
+    """Submit jobs of a file each, look at them while they run, and when all is done."""
+    nanoml = nanoml_command()
+    small = make_small(directory / "small.root")
+    (directory / "data").mkdir()
+    for number in range(jobs):
+        copy = bytearray(small)
+        copy += b"%08d" % number
+        (directory / "data" / f"{number:05d}.root").write_bytes(copy)
+    (directory / "many.yaml").write_text(ANALYSIS.format(files="data/*.root", per_job=1))
+    environment = service.environment
+    bare = bare_client(system, jobs, directory, environment)
+    seconds, memory, _ = timed([*nanoml, "submit", "skim", "many.yaml", "--on", system], directory, environment)
+    print(f"{system}: {jobs} jobs submitted in {seconds:.1f} s, {memory:.0f} MB; the client alone: {bare:.1f} s")
+    begin, slowest, largest = time.monotonic(), 0.0, 0.0
+    while True:
+        seconds, memory, printed = timed([*nanoml, "status", "--json"], directory, environment)
+        slowest, largest = max(slowest, seconds), max(largest, memory)
+        status = json.loads(printed)
+        if not status["active"]:
+            break
+        time.sleep(5)
+    took = time.monotonic() - begin
+    done = status["stages"]["skim"]["done"]
+    print(f"{system}: status in {slowest:.1f} s at most, {largest:.0f} MB; {done} of {jobs} done after {took:.0f} s")
+
+
+def bare_client(system: str, jobs: int, directory: Path, environment: Mapping[str, str]) -> float:
+    """Seconds that the client of the batch system takes to submit as many jobs, which are then removed."""
+    script = directory / "nothing.sh"
+    script.write_text("#!/bin/bash\n")
+    script.chmod(0o755)
+    if system == "slurm":
+        command = ["sbatch", "--parsable", "--hold", f"--array=0-{jobs - 1}", "--output=/dev/null", str(script)]
+        seconds, _, printed = timed(command, directory, environment)
+        timed(["scancel", printed.strip()], directory, environment)
+        return seconds
+    (directory / "nothing.sub").write_text(f"executable = nothing.sh\nhold = True\nqueue {jobs}\n")
+    seconds, _, printed = timed(["condor_submit", "-terse", "nothing.sub"], directory, environment)
+    timed(["condor_rm", printed.split(".")[0]], directory, environment)
+    return seconds
+
+
+def bench_plan(files: int, directory: Path) -> None:
+    """Plan the skim of files of a server, of which only the first is there: just that one is opened."""
+    small = directory / "small.root"
+    make_small(small)
+    cluster = Cluster(1)
+    try:
+        cluster.seed({"/store/mc/0.root": small}, (0,))
+        cluster.start()
+        urls = "".join(f"{cluster.url}/store/mc/{number}.root\n" for number in range(files))
+        (directory / "list.txt").write_text(urls)
+        (directory / "plan.yaml").write_text(ANALYSIS.format(files="list.txt", per_job=10))
+        command = [*nanoml_command(), "submit", "skim", "plan.yaml", "--on", "slurm", "--dry-run"]
+        seconds, memory, _ = timed(command, directory, cluster.environment)
+        print(f"plan: {files} files in {seconds:.1f} s, {memory:.0f} MB")
+    finally:
+        cluster.close()
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--on", default="slurm,condor")
+    options = parser.parse_args()
+    silence()
+    if options.files:
+        with tempfile.TemporaryDirectory() as folder:
+            bench_plan(options.files, Path(folder))
+    for system in options.on.split(",") if options.jobs else []:
+        service = {"slurm": Slurm, "condor": CondorPool}[system]()
+        try:
+            service.start()
+            with tempfile.TemporaryDirectory() as folder:
+                bench_jobs(system, service, options.jobs, Path(folder))
+        finally:
+            service.stop()
+
+
+if __name__ == "__main__":
+    main()
