@@ -24,11 +24,12 @@ TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_proces
 ALL := $(VENV)/.installed-all
 TEST := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test
 DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev
+DOC := $(VENV)/.installed-doc
 CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw debian lint style types versions format wheel clean
+.PHONY: help demo test test-newest test-cmssw debian lint style types versions format doc wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k books']"
@@ -62,6 +63,11 @@ versions: $(DEV)
 format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+doc: $(DOC) ## build the manual into build/site
+	@# its theme advertises another program, in red, at each start
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "The manual: build/site/index.html"
 
 wheel: $(VENV)/.created ## build dist/nanoml-*.whl
 	rm -rf build/lib build/bdist.* dist

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -99,33 +100,47 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+_FENCE = re.compile(
+    r"^```(?:\w+ (?P<name>\w+[.]\w+)|(?P<language>bash|python))\n(?P<code>.*?)^```", re.M | re.S
+)
+
+
 @pytest.fixture(scope="session")
 def follow() -> Callable[..., None]:
-    """Does in a directory what a page of doc/ says, in a copy of the example.
+    """Does in a directory what a page of doc/ says, in a copy of the example, or in what another page has made there.
 
-    In the page, "```python dimuon.py" begins the content of a file, of any language, and "```bash" commands. Of other
-    blocks nothing is done.
+    In the page, "```python dimuon.py" begins the content of a file, of any language, "```bash" commands and "```python"
+    a program. Of other blocks nothing is done, nor is `make`, which would run these very tests. Where commands change
+    the directory, what comes after is done there.
     """
 
-    def do(page: str, directory: Path, hidden: Sequence[str] = ()) -> None:
-        results = shutil.ignore_patterns("trilepton")
-        shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
+    def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> None:
+        if not inside:
+            results = shutil.ignore_patterns("trilepton", "leptons")
+            shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        text = (ROOT / "doc" / page).read_text()
-        for name, code in re.findall(r"^```(?:\w+ (\w+[.]\w+)|bash)\n(.*?)^```", text, re.M | re.S):
-            if name:
-                (directory / name).write_text(code)
+        place = directory / inside
+        for block in _FENCE.finditer((ROOT / "doc" / page).read_text()):
+            code = block["code"]
+            if block["name"]:
+                (place / block["name"]).write_text(code)
                 continue
+            line = [sys.executable, "-c", code]
+            if block["language"] == "bash":
+                code = re.sub(r"^(make|source) .*", "true", code, flags=re.M)
+                line = ["bash", "-e", "-c", f"{code}\npwd > {shlex.quote(str(directory / '.where'))}"]
             done = subprocess.run(
-                ["bash", "-e", "-c", code],
-                cwd=directory,
+                line,
+                cwd=place,
                 env={**environment, "PATH": path},
                 capture_output=True,
                 text=True,
                 check=False,
             )
             assert done.returncode == 0, code + done.stdout + done.stderr
+            if block["language"] == "bash":
+                place = Path((directory / ".where").read_text().strip())
 
     return do
 

@@ -1,0 +1,262 @@
+"""A hook of MkDocs: the reference pages, made of the code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_MODULES = {
+    "selection": "Selections",
+    "cutflow": "Cuts",
+    "events": "What a selection sees",
+    "tryout": "Trying a selection",
+    "nanoaodtools": "A selection as a module of nanoAOD-tools",
+    "score": "A model as a module of nanoAOD-tools",
+    "nano_cff": "A model in cmsRun",
+    "model": "A model in plain Python",
+    "folds": "Folds",
+    "rootfile": "ROOT files",
+    "config": "The configuration",
+    "errors": "Errors",
+}
+_HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the reference pages."""
+    pages = {
+        "commands": commands(),
+        "configuration": configuration(),
+        "python": python_interface(),
+        "cpp": cpp_interface(),
+    }
+    for name, content in pages.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=content))
+    return files
+
+
+def commands() -> str:
+    """Make the page of the command line."""
+    from MLTools.NanoML.cli import nanoml
+
+    lines = [
+        "# Command line",
+        "",
+        "Every command says this by itself: `nanoml COMMAND --help`. `nanoml` alone says what can be done next in the current directory.",
+        "",
+        "Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 130 interrupted by Ctrl-C. Progress goes to standard error, "
+        "results to standard output.",
+        "",
+    ]
+    context = click.Context(nanoml, info_name="nanoml")
+    for name in nanoml.list_commands(context):
+        lines += _command(nanoml.get_command(context, name), name, context, 2)
+    return "\n".join(lines)
+
+
+def _command(command: Any, name: str, parent: click.Context, level: int) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=parent)
+    yield f"{'#' * level} {context.command_path}"
+    yield ""
+    yield _paragraphs(command.help or "")
+    if isinstance(command, click.Group):
+        yield ""
+        for each in command.list_commands(context):
+            yield from _command(command.get_command(context, each), each, context, level + 1)
+        return
+    yield f"\n```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
+    records = [param.get_help_record(context) for param in command.get_params(context)]
+    rows = [record for record in records if record and not record[0].startswith("-h, ")]
+    if rows:
+        yield "| option | |\n|---|---|"
+        yield from (f"| `{_cell(names)}` | {_cell(text)} |" for names, text in rows)
+        yield ""
+    example = (command.epilog or "").partition("Example:\n")[2]
+    if example:
+        yield f"```text\n{inspect.cleandoc(example)}\n```\n"
+
+
+def _paragraphs(text: str) -> str:
+    """The help of click as Markdown: a paragraph after a line with a backspace keeps its lines."""
+    found = []
+    for part in inspect.cleandoc(text).split("\n\n"):
+        kept = part.startswith("\b\n")
+        found.append(f"```text\n{part[2:]}\n```" if kept else part)
+    return "\n\n".join(found)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def configuration() -> str:
+    """Make the page of the YAML file."""
+    from MLTools.NanoML.config import schema
+
+    whole = schema()
+    lines = [
+        "# Configuration",
+        "",
+        "All settings of the YAML file of an analysis. A list of one may be written without its brackets; paths are relative to "
+        "the file; a key that begins with `x-` is ignored, a place for anchors. `nanoml config check FILE` checks a file, and "
+        "`nanoml config schema` prints this as a JSON Schema, by which editors complete and explain.",
+        "",
+    ]
+    return "\n".join([*lines, *_section(whole, "", 1)])
+
+
+def _section(schema: dict[str, Any], path: str, level: int) -> Iterator[str]:
+    inner = []
+    if path:
+        yield f"{'#' * min(level, 4)} {path}\n\n{schema.get('description', '')}\n"
+    yield "| setting | type | default | |\n|---|---|---|---|"
+    for name, entry in schema["properties"].items():
+        where = f"{path}.{name}" if path else name
+        nested = _nested(entry, where)
+        if nested:
+            inner.append(nested)
+        yield f"| `{name}` | {_type(entry)} | {_default(entry, schema, name)} | {_meaning(entry)} |"
+    yield ""
+    for where, entry in inner:
+        yield from _section(entry, where, level + 1)
+
+
+def _nested(entry: dict[str, Any], where: str) -> tuple[str, dict[str, Any]] | None:
+    if "properties" in entry:
+        return where, entry
+    each = entry.get("additionalProperties")
+    if isinstance(each, dict) and "properties" in each:
+        return f"{where}.NAME", each
+    return None
+
+
+def _type(entry: dict[str, Any]) -> str:
+    if "enum" in entry:
+        return "one of " + ", ".join(f"`{value}`" for value in entry["enum"] if value is not None)
+    types = entry.get("type", "anything")
+    types = [types] if isinstance(types, str) else types
+    names = {"object": "section", "array": "list", "string": "text", "integer": "whole number", "boolean": "true, false"}
+    found = [names.get(kind, kind) for kind in types if kind != "null"]
+    return " or ".join(dict.fromkeys(found))
+
+
+def _default(entry: dict[str, Any], schema: dict[str, Any], name: str) -> str:
+    if name in schema.get("required", ()):
+        return "must be given"
+    value = entry.get("default")
+    return "" if value is None or value in ({}, [], "") or "properties" in entry else f"`{_cell(_yaml(value))}`"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    return str(value)
+
+
+def _meaning(entry: dict[str, Any]) -> str:
+    text = _cell(entry.get("description", "").partition("\n\n")[0])
+    limits = [
+        f"{word} {entry[key]}"
+        for key, word in (
+            ("minimum", "at least"),
+            ("exclusiveMinimum", "more than"),
+            ("maximum", "at most"),
+            ("exclusiveMaximum", "less than"),
+        )
+        if key in entry
+    ]
+    return f"{text} ({', '.join(limits)})" if limits else text
+
+
+def python_interface() -> str:
+    """Make the page of the Python modules that users import."""
+    lines = [
+        "# Python",
+        "",
+        "What one may import, in CMSSW as elsewhere. Everything that a module offers is in its `__all__`.",
+        "",
+    ]
+    for name, title in _MODULES.items():
+        module = importlib.import_module(f"MLTools.NanoML.{name}")
+        lines += [f"## {title}", "", f"`MLTools.NanoML.{name}`: {_first(module.__doc__)}", ""]
+        for each in module.__all__:
+            lines += _member(each, getattr(module, each))
+    return "\n".join(lines)
+
+
+def _member(name: str, member: Any) -> Iterator[str]:
+    if not (inspect.isclass(member) or inspect.isfunction(member)):
+        return
+    yield f"### {name}\n"
+    yield f"```python\n{name}{_signature(member)}\n```\n"
+    yield _docstring(member.__doc__ or "")
+    if inspect.isclass(member):
+        for each, value in vars(member).items():
+            function = getattr(value, "__func__", value)
+            if not each.startswith("_") and inspect.isfunction(function) and function.__doc__:
+                yield f"\n**`{name}.{each}{_signature(function)}`**\n\n{_docstring(function.__doc__)}"
+    yield ""
+
+
+def _signature(member: Any) -> str:
+    try:
+        signature = inspect.signature(member)
+    except (ValueError, TypeError):
+        return ""
+    parameters = [
+        parameter.replace(annotation=parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name not in ("self", "cls")
+    ]
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+
+
+def _first(text: str | None) -> str:
+    return inspect.cleandoc(text or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _docstring(text: str) -> str:
+    """A docstring in numpy's style as Markdown: sections become lists."""
+    lines = inspect.cleandoc(text).replace("::\n\n    ", ":\n\n    ").split("\n")
+    found, section = [], ""
+    for number, line in enumerate(lines):
+        following = lines[number + 1] if number + 1 < len(lines) else ""
+        if re.fullmatch(r"-{3,}", line):
+            continue
+        if re.fullmatch(r"-{3,}", following):
+            section = line
+            found += [f"\n{line}:\n"]
+        elif section in ("Parameters", "Attributes", "Raises") and line and not line.startswith(" "):
+            found.append(f"- `{line}`:" if section != "Raises" or " " not in line else f"- {line}")
+        elif section in ("Parameters", "Attributes", "Raises") and line:
+            found.append("  " + line.strip())
+        else:
+            found.append(line)
+    return "\n".join(found) + "\n"
+
+
+def cpp_interface() -> str:
+    """Make the page of the C++ headers, which carry their documentation."""
+    lines = [
+        "# C++",
+        "",
+        "The library `MLTools/NanoML` scores NanoAOD columns by a model file; see [in CMSSW](../cmssw.md) for how it is built and "
+        "run. Its headers, whole:",
+        "",
+    ]
+    for name in _HEADERS:
+        text = (ROOT / "interface" / f"{name}.h").read_text(encoding="utf-8")
+        lines += [f"## {name}.h", "", f"```cpp\n{text}```", ""]
+    return "\n".join(lines)
+

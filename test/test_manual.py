@@ -1,0 +1,302 @@
+"""The manual: what it shows exists, its pages do what they say, its pictures are those of the script, its site is whole."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.config import schema
+from MLTools.NanoML.config.complaints import complaints
+from MLTools.NanoML.config.document import Document
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "python" / "templates" / "init" / "README.md",
+    *sorted((ROOT / "doc").rglob("*.md")),
+]
+FOLLOWED = {
+    "README.md", "start.md", "howto/selection.md", "howto/module.md", "howto/features.md", "howto/weights.md",
+    "howto/report.md", "howto/overtraining.md", "howto/export.md", "howto/jobs.md", "contributing.md",
+    # by tests of their own
+    "skim.md", "model.md", "cmssw.md", "training.md", "tune.md", "salt.md", "hdf5.md",
+}  # fmt: skip
+"""Pages whose blocks `bash` and `python` are run by a test."""
+
+has_parts = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("data_processing", "ML_processing", "torch")),
+    reason="a part, or what it needs, is not here",
+)
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    info: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def language(self) -> str:
+        return self.info.partition(" ")[0]
+
+    @property
+    def about(self) -> str:
+        return self.info.partition(" ")[2]
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for found in re.finditer(r"^```([^\n`]*)\n(.*?)^```", text, re.M | re.S):
+            yield Block(page, text[: found.start()].count("\n") + 1, found[1].strip(), found[2])
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT / "doc")) if ROOT / "doc" in page.parents else page.name
+
+
+def test_each_block_says_what_becomes_of_it() -> None:
+    for block in blocks():
+        runs = block.language in ("bash", "python") and not block.about
+        known = block.language in ("bash", "python", "yaml", "cpp", "text", "mermaid", "")
+        assert known or re.fullmatch(r"\w+[.]\w+", block.about), block
+        if block.language == "bash":
+            assert not block.about or block.about.startswith("needs "), block
+        if runs:
+            assert name_of(block.page) in FOLLOWED, f"{block} is run by no test"
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """All commands of `nanoml` in the manual, with their places: in blocks, in indented lines and in the text."""
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        outside = re.sub(r"^```.*?^```", lambda found: "\n" * found[0].count("\n"), text, flags=re.M | re.S)
+        inline = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", outside)
+        plain = [
+            block.code for block in blocks() if block.page == page and block.language in ("bash", "text", "")
+        ]
+        indented = re.findall(r"^    (nanoml .*)$", outside, re.M)
+        for code in (*inline, *indented, *plain):
+            for line in code.split("\n") if code in plain else [code.replace("\n", " ")]:
+                for words in simple_commands(line):
+                    if words[0] == "nanoml":
+                        yield f"{page.relative_to(ROOT)}: `{line.strip()}`", words[1:]
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line of shell, without what is done with its output."""
+    lexer = shlex.shlex(line.replace("...", ""), posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # an apostrophe: the line is none of shell
+        return
+    found: list[str] = []
+    skip = False
+    for word in [*words, ";"]:
+        if not set(word) <= set("();<>|&"):
+            if not skip:
+                found.append(word)
+            skip = False
+            continue
+        skip = set(word) <= set("<>")
+        if not skip:
+            while found and re.match(r"[A-Z_0-9]+=", found[0]):
+                found = found[1:]
+            if found:
+                yield found
+            found = []
+
+
+def resolve(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that words name, and what is left of them."""
+    command: Any = nanoml
+    context = click.Context(nanoml, info_name="nanoml")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            break
+        command, words = found, words[1:]
+    return command, words
+
+
+def test_commands_and_options_exist() -> None:
+    seen = 0
+    for place, words in commands():
+        command, rest = resolve(words)
+        shown = words and re.fullmatch(r"COMMAND|STAGE", words[0])
+        assert not (
+            isinstance(command, click.Group) and rest and not rest[0].startswith("-") and not shown
+        ), f"{place}: no such command"
+        options = {
+            name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        options |= {"-h", "--help"}
+        for word in rest:
+            if re.match(r"--?[a-zA-Z]", word):
+                assert word.partition("=")[0] in options, f"{place}: no option {word}"
+        seen += 1
+    assert seen > 100
+
+
+def test_yaml_is_of_an_analysis() -> None:
+    whole = schema()
+    seen = 0
+    for block in blocks():
+        if block.language == "yaml":
+            wrong = complaints(Document.parse(block.code, str(block)).data, whole)
+            assert wrong == [], block
+            seen += 1
+    assert seen > 15
+
+
+def test_python_can_be_read_and_what_it_imports_of_nanoml_is_there() -> None:
+    for block in blocks():
+        if block.language != "python" or block.about == "fragment":
+            continue
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("MLTools"):
+                module = importlib.import_module(node.module or "")
+                for each in node.names:
+                    assert hasattr(module, each.name) or importlib.import_module(
+                        f"{node.module}.{each.name}"
+                    ), block
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for block in blocks():
+        for target in re.findall(r"^make ([a-z-]+)", block.code, re.M):
+            assert target in targets, block
+
+
+def test_links_between_pages_of_the_repository_lead_somewhere() -> None:
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+            made = "reference/" in link and ROOT / "doc" in (page.parent / link).resolve().parents
+            assert made or (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_pictures_are_those_of_the_script() -> None:
+    specification = importlib.util.spec_from_file_location("pictures", ROOT / "doc" / "pictures.py")
+    assert specification is not None
+    assert specification.loader is not None
+    pictures = importlib.util.module_from_spec(specification)
+    sys.modules["pictures"] = pictures
+    specification.loader.exec_module(pictures)
+    for name, picture in pictures.PICTURES.items():
+        assert (ROOT / "doc" / "images" / f"{name}.svg").read_text() == picture().svg(), (
+            "python doc/pictures.py"
+        )
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
+    """What is made by following Start here."""
+    directory = tmp_path_factory.mktemp("start")
+    follow("start.md", directory)
+    return directory
+
+
+def measured(directory: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (directory / "myanalysis" / name / "training" / "metrics.json").read_text()
+    )
+    return content
+
+
+@has_parts
+@pytest.mark.slow
+def test_start_here(started: Path) -> None:
+    assert 0.91 < measured(started, "results")["auc"]["network"] < 0.96
+    assert (started / "myanalysis" / "results" / "model.onnx").is_file()
+
+
+@has_parts
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["module", "weights", "report", "export", "jobs"])
+def test_a_how_to(started: Path, follow: Callable[..., None], name: str) -> None:
+    follow(f"howto/{name}.md", started, inside="myanalysis")
+
+
+@has_parts
+@pytest.mark.slow
+def test_how_to_write_a_selection(started: Path, follow: Callable[..., None]) -> None:
+    follow("howto/selection.md", started, inside="myanalysis")
+    assert abs(measured(started, "dimuon")["auc"]["network"] - 0.93) < 0.02
+
+
+@has_parts
+@pytest.mark.slow
+def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> None:
+    follow("howto/features.md", started, inside="myanalysis")
+    text = (ROOT / "doc" / "howto" / "features.md").read_text()
+    for name, row in (("results", "all seven"), ("fewer", "five of them"), ("one", "`sumPt` alone")):
+        told = re.search(rf"{re.escape(row)} \| about ([\d.]+)", text)
+        assert told is not None
+        assert abs(measured(started, name)["auc"]["network"] - float(told[1])) < 0.012, name
+
+
+@has_parts
+@pytest.mark.slow
+def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) -> None:
+    follow("howto/overtraining.md", started, inside="myanalysis")
+    gaps = {}
+    for name in ("results", "overtrained"):
+        found = measured(started, name)
+        gaps[name] = found["auc_on_training_events"] - found["auc"]["network"]
+    assert 0 < gaps["results"] < gaps["overtrained"]
+
+
+@has_parts
+@pytest.mark.slow
+def test_the_readme(tmp_path: Path, follow: Callable[..., None]) -> None:
+    """After `make demo`, which is not done again here."""
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons")
+    )
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "examples/trilepton.yaml"]
+    subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
+    follow("../README.md", tmp_path, inside=".")
+    assert (tmp_path / "examples" / "leptons" / "model.onnx").is_file()
+
+
+@has_parts
+@pytest.mark.slow
+def test_the_page_on_hdf5(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("pandas")
+    follow("hdf5.md", tmp_path)
+
+
+def test_the_site_is_whole(tmp_path: Path) -> None:
+    """Links, anchors and the navigation, as `make doc` checks them; nothing is fetched from another host."""
+    pytest.importorskip("material")
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text()
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text):
+            assert not re.search(r'(?:src|href)="(?:https?:)?//', tag), f"{page.relative_to(tmp_path)}: {tag}"
+    commands_page = (tmp_path / "reference" / "commands.html").read_text()
+    for name in nanoml.list_commands(click.Context(nanoml)):
+        assert f"nanoml {name}</h2>" in re.sub(r"<a class=.*?</a>", "", commands_page), name
+    assert "train.decorrelate" in (tmp_path / "reference" / "configuration.html").read_text()
