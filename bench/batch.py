@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,21 @@ def make_small(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def timed(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[float, float, str]:
-    """Seconds, and most memory in MB, of a command; and what it printed."""
+@dataclass(frozen=True)
+class Took:
+    """What a command took: seconds of time and of the processor, most memory in MB; and what it printed."""
+
+    seconds: float
+    processor: float
+    memory: float
+    printed: str
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.processor:.1f} s of the processor), {self.memory:.0f} MB"
+
+
+def timed(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> Took:
+    """Run a command."""
     begin = time.monotonic()
     process = subprocess.Popen(
         list(command), cwd=directory, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
@@ -56,7 +70,7 @@ def timed(command: Sequence[str], directory: Path, environment: Mapping[str, str
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed:\n{printed}")
-    return time.monotonic() - begin, usage.ru_maxrss / 1024, printed
+    return Took(time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, printed)
 
 
 def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
@@ -71,35 +85,41 @@ def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
     (directory / "many.yaml").write_text(ANALYSIS.format(files="data/*.root", per_job=1))
     environment = service.environment
     bare = bare_client(system, jobs, directory, environment)
-    seconds, memory, _ = timed([*nanoml, "submit", "skim", "many.yaml", "--on", system], directory, environment)
-    print(f"{system}: {jobs} jobs submitted in {seconds:.1f} s, {memory:.0f} MB; the client alone: {bare:.1f} s")
-    begin, slowest, largest = time.monotonic(), 0.0, 0.0
+    took = timed([*nanoml, "submit", "skim", "many.yaml", "--on", system], directory, environment)
+    print(f"{system}: {jobs} jobs submitted in {took}; the client alone: {bare.seconds:.1f} s")
+    begin, slowest = time.monotonic(), Took(0, 0, 0, "")
     while True:
-        seconds, memory, printed = timed([*nanoml, "status", "--json"], directory, environment)
-        slowest, largest = max(slowest, seconds), max(largest, memory)
-        status = json.loads(printed)
+        took = timed([*nanoml, "status", "--json"], directory, environment)
+        slowest = max(slowest, took, key=lambda it: it.processor)
+        status = json.loads(took.printed)
         if not status["active"]:
             break
         time.sleep(5)
-    took = time.monotonic() - begin
-    done = status["stages"]["skim"]["done"]
-    print(f"{system}: status in {slowest:.1f} s at most, {largest:.0f} MB; {done} of {jobs} done after {took:.0f} s")
+    done, seconds = status["stages"]["skim"]["done"], time.monotonic() - begin
+    print(f"{system}: status in {slowest} at most; {done} of {jobs} done after {seconds:.0f} s")
 
 
-def bare_client(system: str, jobs: int, directory: Path, environment: Mapping[str, str]) -> float:
-    """Seconds that the client of the batch system takes to submit as many jobs, which are then removed."""
+def bare_client(system: str, jobs: int, directory: Path, environment: Mapping[str, str]) -> Took:
+    """Submit as many jobs by the client of the batch system alone, and remove them."""
     script = directory / "nothing.sh"
     script.write_text("#!/bin/bash\n")
     script.chmod(0o755)
     if system == "slurm":
-        command = ["sbatch", "--parsable", "--hold", f"--array=0-{jobs - 1}", "--output=/dev/null", str(script)]
-        seconds, _, printed = timed(command, directory, environment)
-        timed(["scancel", printed.strip()], directory, environment)
-        return seconds
+        command = [
+            "sbatch",
+            "--parsable",
+            "--hold",
+            f"--array=0-{jobs - 1}",
+            "--output=/dev/null",
+            str(script),
+        ]
+        took = timed(command, directory, environment)
+        timed(["scancel", took.printed.strip()], directory, environment)
+        return took
     (directory / "nothing.sub").write_text(f"executable = nothing.sh\nhold = True\nqueue {jobs}\n")
-    seconds, _, printed = timed(["condor_submit", "-terse", "nothing.sub"], directory, environment)
-    timed(["condor_rm", printed.split(".")[0]], directory, environment)
-    return seconds
+    took = timed(["condor_submit", "-terse", "nothing.sub"], directory, environment)
+    timed(["condor_rm", took.printed.split(".")[0]], directory, environment)
+    return took
 
 
 def bench_plan(files: int, directory: Path) -> None:
@@ -114,8 +134,7 @@ def bench_plan(files: int, directory: Path) -> None:
         (directory / "list.txt").write_text(urls)
         (directory / "plan.yaml").write_text(ANALYSIS.format(files="list.txt", per_job=10))
         command = [*nanoml_command(), "submit", "skim", "plan.yaml", "--on", "slurm", "--dry-run"]
-        seconds, memory, _ = timed(command, directory, cluster.environment)
-        print(f"plan: {files} files in {seconds:.1f} s, {memory:.0f} MB")
+        print(f"plan: {files} files in {timed(command, directory, cluster.environment)}")
     finally:
         cluster.close()
 

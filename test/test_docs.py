@@ -157,3 +157,18 @@ def test_models_for_other_releases_score_the_same(models: Path) -> None:
     assert np.array_equal(np.isfinite(new).all(axis=1), selected)
     assert np.array_equal(new, old, equal_nan=True)
     assert set(fold) == set(range(5))
+
+
+@pytest.mark.slow
+def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    from MLTools.NanoML.batch.site import load_site
+    from MLTools.NanoML.config import load
+
+    follow("batch.md", tmp_path)
+    assert (tmp_path / "examples" / "jobs" / "trilepton-dry-run" / "job.sh").is_file()
+    assert (tmp_path / "examples" / "trilepton" / "model.onnx").is_file()
+    assert len(list((tmp_path / "examples" / "trilepton" / "scores").glob("*/*.root"))) == 9
+    batch = load(tmp_path / "batch.yaml").batch
+    assert (batch.stages["train"].gpus, batch.stages["train"].time, batch.at_once) == (1, "8h", 200)
+    assert load_site("my_cluster.yaml", tmp_path).setup == ["module load gcc"]
