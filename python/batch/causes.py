@@ -22,7 +22,7 @@ _AGAIN = "nanoml resubmit tries again"
 
 ADVICE = {
     "configuration": "mend it, then: nanoml resubmit",
-    "unreadable": f"{_AGAIN}, or allows a loss: nanoml resubmit --max-missing-files 1%",
+    "unreadable": f"{_AGAIN}; read.max_missing_files allows a loss",
     "proxy": "nanoml proxy init, then: nanoml resubmit",
     "package": "put it into the environment of the jobs (batch.environment), then: nanoml resubmit",
     "disk": "free some space; nanoml resubmit asks for more",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.codec import decode
-from MLTools.NanoML.batch.result import Done
+from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.runner import RECORDS
 from MLTools.NanoML.task import Task, write_record
@@ -28,25 +30,35 @@ def collect(submission: Submission) -> list[str]:
     What is not as the jobs left it, in words.
     """
     place = submission.directory / _FILE
-    before: dict[str, float] = json.loads(place.read_text()) if place.is_file() else {}
+    before: dict[str, list[float]] = json.loads(place.read_text()) if place.is_file() else {}
     now, notes = dict(before), []
     for name, result in submission.results.items():
-        if not result.has_ended or before.get(name) == result.finished:
+        # a job that was killed has no end, but may have done some of its tasks
+        mark = [result.finished, sum(done.state == "done" for done in result.tasks.values())]
+        if before.get(name) == mark:
             continue
-        job = submission.job(name)
-        for names, encoded in zip(job.names(), job.tasks):
-            done = result.tasks.get(names.name)
-            if done is not None and done.state == "done":
-                task = _task(encoded["fields"])
-                problem = _changed(done, submission)
-                if problem:
-                    notes.append(f"{names.stage} {names.name}: {problem}: it counts as not done.")
-                else:
-                    _record(task, done, submission, name)
-        now[name] = result.finished
+        problems = list(_recorded(submission, name, result))
+        notes += problems
+        if not problems:
+            now[name] = mark
     if now != before:
         write_json(place, now)
     return notes
+
+
+def _recorded(submission: Submission, name: str, result: Result) -> Iterator[str]:
+    job = submission.job(name)
+    for names, encoded in zip(job.names(), job.tasks):
+        done = result.tasks.get(names.name)
+        if done is not None and done.state == "done":
+            problem = _changed(done, submission)
+            try:
+                if not problem:
+                    _record(_task(encoded["fields"]), done, submission, name)
+            except NanoMLError as refused:  # of a full disk
+                problem = str(refused).rstrip(".")
+            if problem:
+                yield f"{names.stage} {names.name}: {problem}: it counts as not done."
 
 
 def _task(fields: dict[str, Any]) -> Task:

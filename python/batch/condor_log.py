@@ -17,12 +17,12 @@ _BEGIN = re.compile(r"(\d{3}) \((\d+)\.(\d+)\.\d+\) ")
 _NODE = re.compile(r"^\s*DAG Node: (\S+)", re.M)
 _RETURNED = re.compile(r"Normal termination \(return value (\d+)\)")
 _SIGNAL = re.compile(r"Abnormal termination \(signal (\d+)\)")
-_WORDS = (
-    ("memory", ("memory", "oom")),
-    ("time", ("time", "maxruntime", "duration", "lease")),
-    ("proxy", ("proxy", "x509", "credential")),
-    ("disk", ("disk", "no space", "quota")),
-)
+_KINDS = {
+    "memory": re.compile(r"memory|\boom\b|\brss\b", re.I),
+    "time": re.compile(r"wall ?(?:clock)?time|run ?time|duration|time limit|lease expired", re.I),
+    "proxy": re.compile(r"proxy|x509|credential", re.I),
+    "disk": re.compile(r"disk|no space|quota", re.I),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def seen_after(event: Event) -> Optional[Seen]:
     if event.number == 5:
         return Seen("ended", _of_termination(event.text))
     if event.number == 9:
-        return Seen("ended", Problem("removed", f"the job was removed ({reason or 'no reason is given'})"))
+        kind = _kind_of(reason, "removed")
+        return Seen("ended", Problem(kind, f"the job was removed ({reason or 'no reason is given'})"))
     if event.number == 12:
         return Seen("held", Problem(_kind_of(reason, "held"), f"the job is held: {reason}"))
     return None
@@ -93,8 +94,7 @@ def _details(text: str) -> str:
 
 
 def _kind_of(reason: str, otherwise: str) -> str:
-    lower = reason.lower()
-    return next((kind for kind, words in _WORDS if any(word in lower for word in words)), otherwise)
+    return next((kind for kind, words in _KINDS.items() if words.search(reason)), otherwise)
 
 
 def _of_termination(text: str) -> Optional[Problem]:

@@ -56,7 +56,7 @@ class Local:
         """What the process has written down, and whether it is there."""
         if submission.handles and submission.handles["host"] != os.uname().nodename:
             return Look({}, None, [f"The jobs run on {submission.handles['host']}: look there."])
-        alive = bool(submission.handles) and _is_alive(submission.handles["process"])
+        alive = bool(submission.handles) and _is_at_work(submission.handles["process"])
         jobs = {name: _seen(state, alive) for name, state in _written().get("jobs", {}).items()}
         return Look(jobs, alive)
 
@@ -78,17 +78,25 @@ def _written() -> dict[str, Any]:
         return {}
 
 
-def _is_alive(process: int) -> bool:
+def _is_at_work(group: int) -> bool:
+    """Whether the process, or a job that it started and that outlives it, is at work in this directory."""
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(process, os.WNOHANG)  # if it is a child of this process, it must not stay a zombie
+        os.waitpid(group, os.WNOHANG)  # if it is a child of this process, it must not stay a zombie
     try:
-        os.kill(process, 0)
+        os.killpg(group, 0)
     except OSError:
         return False
-    try:  # the number may have been given to another process since
-        return b"--drive" in Path(f"/proc/{process}/cmdline").read_bytes()
+    if sys.platform == "darwin":
+        return True
+    here = os.getcwd()  # the number may have been given to other processes since
+    return any(_works_in(here, group, int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+
+
+def _works_in(directory: str, group: int, process: int) -> bool:
+    try:
+        return os.getpgid(process) == group and os.readlink(f"/proc/{process}/cwd") == directory
     except OSError:
-        return sys.platform == "darwin"
+        return False
 
 
 def _seen(state: str, alive: bool) -> Seen:

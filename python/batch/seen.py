@@ -63,7 +63,7 @@ class System(Protocol):
         """Submit what was written, and note the handles."""
 
     def recover(self, submission: Submission) -> bool:
-        """Of a submission that was interrupted: note the handles if all was submitted, else cancel what was.
+        """Of a submission that was interrupted: note the handles if all was submitted, else end what was.
 
         Whether it was submitted.
         """
@@ -87,8 +87,15 @@ def call(command: Sequence[str], timeout: float = 120.0, cwd: Optional[Path] = N
         It is not installed, failed, or did not answer in time.
     """
     try:
+        # it inherits the lock of the work directory: what it submits is in the queue before another process looks there
         done = subprocess.run(
-            list(command), capture_output=True, text=True, check=False, timeout=timeout, cwd=cwd
+            list(command),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            cwd=cwd,
+            close_fds=False,
         )
     except FileNotFoundError:
         raise NanoMLError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ _ENDS = {
     "FAILED": Problem("killed", "its process ended without a word"),
 }
 _LARGEST = 1000  # jobs of an array: Slurm's own limit, if a cluster sets none
+_PATIENCE = 60.0  # seconds that jobs may take to end
 _NEVER = ("DependencyNeverSatisfied",)
 _REFUSED = (
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "QOSMaxWall", "QOSMaxMem", "AssocMaxWall", "InvalidAccount",
@@ -86,10 +88,19 @@ class Slurm:
         submission.handles = {"arrays": arrays}
 
     def recover(self, submission: Submission) -> bool:
-        """Cancel the arrays that have this submission's tag."""
-        strays = [line.split()[0] for line in _queue() if line.split()[-1].startswith(f"{submission.tag}-")]
-        if strays:
-            call(["scancel", *sorted(set(strays))])
+        """By the names of arrays: if some are missing, cancel the others, and wait until they have ended."""
+        arrays = _in_queue(submission, "all")
+        if set(arrays.values()) == {array.name for array in _arrays(submission)}:
+            submission.handles = {"arrays": arrays}
+            return True
+        end = time.monotonic() + _PATIENCE
+        while _in_queue(submission, "PD,R,CF,CG,S"):
+            call(["scancel", *arrays])
+            if time.monotonic() > end:
+                raise NanoMLError(
+                    f"Slurm: does not end jobs of {submission.name} in {_PATIENCE:.0f} s. Try again later."
+                )
+            time.sleep(0.5)
         return False
 
     def look(self, submission: Submission) -> Look:
@@ -155,8 +166,12 @@ def _names(array: str) -> list[str]:
     return Path(f"{array}.jobs").read_text(encoding="utf-8").split()
 
 
-def _queue() -> list[str]:
-    return [line for line in call(["squeue", "--me", "-h", "-o", "%F %j"]).splitlines() if line.strip()]
+def _in_queue(submission: Submission, states: str) -> dict[str, str]:
+    """The numbers of this submission's arrays in these states, and their names."""
+    lines = call(["squeue", "--me", "-h", "-t", states, "-o", "%F %j"]).splitlines()
+    words = [line.split() for line in lines if line.strip()]
+    begin = f"{submission.tag}-"
+    return {number: name[len(begin) :] for number, name, *_ in words if name.startswith(begin)}
 
 
 def _seen(state: str, reason: str) -> Seen:
@@ -166,6 +181,8 @@ def _seen(state: str, reason: str) -> Seen:
         return Seen("held", Problem("held", f"the job is held: {reason}"))
     if state == "PENDING" and reason.startswith(_REFUSED):
         return Seen("held", Problem("refused", f"the job asks for more than it can get here: {reason}"))
+    if _STATES.get(state) == "held":
+        return Seen("held", Problem("held", f"the job is held: {reason}"))
     if state in _STATES:
         return Seen(_STATES[state])
     return Seen("ended", _ENDS.get(state))

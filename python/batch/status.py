@@ -10,11 +10,13 @@ from typing import Any, Optional
 
 from MLTools.NanoML.batch.causes import PERMANENT
 from MLTools.NanoML.batch.collect import collect
+from MLTools.NanoML.batch.crab.look import look as look_at_grid
 from MLTools.NanoML.batch.result import Problem, Result
-from MLTools.NanoML.batch.seen import Seen
+from MLTools.NanoML.batch.seen import Look, Seen
 from MLTools.NanoML.batch.submission import Entry, Submission, submissions_of
 from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.runner import locked
 
 __all__ = ["JobState", "Status", "as_dict", "observe", "settle"]
 
@@ -24,7 +26,8 @@ _WORDS = (
     ("No space left on device", "disk"),
     ("Disk quota exceeded", "disk"),
     ("MemoryError", "memory"),
-    ("oom", "memory"),
+    ("oom-kill", "memory"),
+    ("Out of memory", "memory"),
     ("/cvmfs", "package"),
     ("command not found", "package"),
     ("No such file or directory", "package"),
@@ -98,29 +101,82 @@ class Status:
         return found
 
 
-def observe(submission: Submission) -> Status:
-    """See how a submission goes, and note what has been done."""
-    system = system_of(submission.system)
+def observe(submission: Submission, is_locked: bool = False) -> Status:
+    """See how a submission goes, and note what has been done.
+
+    Parameters
+    ----------
+    submission
+        The submission.
+    is_locked
+        Whether this process holds the lock of the work directory.
+    """
+    if submission.system == "crab":
+        return _observe_grid(submission)
+    if submission.state == "written" and not _recovered(submission, is_locked):
+        look = Look({}, None, ["It is being submitted at this moment."])
+    elif submission.state == "submitted":
+        with submission.here():
+            look = system_of(submission.system).look(submission)
+    else:
+        look = Look({}, False)
+    submission.__dict__.pop("results", None)  # read after the system was asked: no end is missed in between
+    notes = [*look.notes, *collect(submission)]
+    jobs = _remembered(submission, look)
+    states = _states(submission, jobs, look.is_active)
+    if look.is_active is False and submission.state != "ended":
+        submission.end()
+    return Status(submission, states, look.is_active, notes)
+
+
+def _observe_grid(submission: Submission) -> Status:
+    """As `observe`, of jobs that leave nothing here: CRAB's word is all there is."""
+    found = look_at_grid(submission)
+    states = {
+        job.entry.name: JobState(
+            job.entry,
+            job.seen.state,
+            int(job.seen.state == "done"),
+            job.seen.problem,
+            Result(job.entry.name, host=job.site) if job.site else None,
+        )
+        for job in found.jobs
+    }
+    return Status(submission, states, found.is_active, found.notes)
+
+
+def _recovered(submission: Submission, is_locked: bool) -> bool:
+    """Make of a submission that may have been interrupted one that is submitted or ended; False if it goes on."""
+    if not is_locked:
+        try:
+            with locked(Path(submission.workdir)):
+                submission.update()
+                return submission.state != "written" or _recovered(submission, True)
+        except NanoMLError:
+            return False
     with submission.here():
-        if submission.state == "written" and system.recover(submission):
+        if system_of(submission.system).recover(submission):
             submission.state = "submitted"
             submission.save()
-        if submission.state == "submitted":
-            look = system.look(submission)
-            jobs, active, notes = look.jobs, look.is_active, list(look.notes)
         else:
-            jobs, active, notes = {}, False, []
-    submission.__dict__.pop("results", None)  # read after the system was asked: no end is missed in between
-    notes += collect(submission)
-    states = {
-        entry.name: _state(submission, entry, jobs.get(entry.name), active) for entry in submission.jobs
+            submission.disarm()
+            submission.end()
+    return True
+
+
+def _remembered(submission: Submission, look: Look) -> dict[str, Seen]:
+    """What the system says, and what it said before of jobs that it has forgotten."""
+    before: dict[str, Any] = submission.handles.get("seen", {})
+    told = {
+        name: [seen.problem.kind, seen.problem.message]
+        for name, seen in look.jobs.items()
+        if seen.state == "ended" and seen.problem
     }
-    if active is False and submission.state != "ended":
-        submission.handles["seen"] = {
-            name: [seen.problem.kind, seen.problem.message] for name, seen in jobs.items() if seen.problem
-        }
-        submission.end()
-    return Status(submission, states, active, notes)
+    if submission.state == "submitted" and not told.items() <= before.items():
+        submission.handles["seen"] = before = {**before, **told}
+        submission.save()
+    forgotten = {name: Seen("ended", Problem(*problem)) for name, problem in before.items()}
+    return {**forgotten, **look.jobs}
 
 
 def _states(submission: Submission, jobs: Mapping[str, Seen], active: Optional[bool]) -> dict[str, JobState]:
@@ -145,9 +201,9 @@ def _state(submission: Submission, entry: Entry, seen: Optional[Seen], active: O
         return JobState(entry, seen.state, done, None, result)
     if seen is not None and seen.state == "held":
         return JobState(entry, "held", done, seen.problem, result)
-    if active is None and result is None:
+    if active is None and seen is None and result is None:
         return JobState(entry, "waiting", 0)
-    if active is None and result is not None and not result.has_ended:
+    if active is None and seen is None and result is not None and not result.has_ended:
         return JobState(entry, "running", done, None, result)
     if seen is None and result is None:
         return JobState(entry, "waiting" if active else "idle", 0)
@@ -163,23 +219,18 @@ def _is_tried_again(submission: Submission, seen: Optional[Seen], result: Option
 
 
 def _problem(submission: Submission, entry: Entry, seen: Optional[Seen], result: Optional[Result]) -> Problem:
-    told = seen.problem if seen else _told_before(submission, entry)
+    told = seen.problem if seen else None
     if told is not None and told.kind in _DECISIVE:
         return told
     if result is not None and result.has_ended:
         failed = [record.problem for record in result.tasks.values() if record.problem]
         problems = [*([result.problem] if result.problem else []), *failed]
-        if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:
+        late = result.finished - result.started > 0.9 * entry.resources.time
+        if result.state == "stopped" and (late or submission.has_run_out(entry.name)):
             return Problem("time", "the wall time was over")
         if problems:
             return problems[0]
     return _of_log(submission, entry) or told or Problem("killed", "its process ended without a word")
-
-
-def _told_before(submission: Submission, entry: Entry) -> Optional[Problem]:
-    """What the batch system said when it still knew of the job."""
-    told = submission.handles.get("seen", {}).get(entry.name)
-    return Problem(*told) if told else None
 
 
 def _of_log(submission: Submission, entry: Entry) -> Optional[Problem]:
@@ -201,7 +252,7 @@ def _tail(log: Path, most: int = 4096) -> list[str]:
 
 
 def settle(workdir: Path) -> None:
-    """Note what jobs have done for a work directory, and refuse to work there beside them.
+    """Note what jobs have done for a work directory, and refuse to work there beside them. Hold its lock.
 
     Raises
     ------
@@ -209,7 +260,7 @@ def settle(workdir: Path) -> None:
         Jobs are at work there.
     """
     for submission in submissions_of(workdir):
-        status = observe(submission)
+        status = observe(submission, is_locked=True)
         if status.is_active is not False:
             counts: Counter[str] = Counter(job.state for job in status.jobs.values())
             said = ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -100,6 +100,11 @@ class Submission:
         return self.directory.name
 
     @property
+    def number(self) -> int:
+        """Which one it is of its work directory."""
+        return int(self.name.rpartition("-")[2])
+
+    @property
     def stages(self) -> dict[str, list[Entry]]:
         """The jobs by their stages, in order."""
         found: dict[str, list[Entry]] = {}
@@ -165,6 +170,19 @@ class Submission:
             raise NanoMLError(f"{directory}: is no directory of jobs: it has no {_FILE}.") from None
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise NanoMLError(f"{path}: cannot be used ({problem}).") from None
+
+    def has_run_out(self, name: str) -> bool:
+        """Whether a job was told that its time is nearly over."""
+        return (self.directory / "results" / f"{name}.late").exists()
+
+    def update(self) -> None:
+        """See what other processes have written since it was read."""
+        now = Submission.read(self.directory)
+        self.state, self.handles = now.state, now.handles
+
+    def disarm(self) -> None:
+        """Let no job of it begin any more: what was sent, and is in no queue yet, finds nothing to run."""
+        (self.directory / "job.sh").unlink(missing_ok=True)
 
     def register(self) -> None:
         """Let the work directory know of it."""
