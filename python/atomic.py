@@ -12,11 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from MLTools.NanoML.errors import explain_os_error, is_os_error
 
-__all__ = ["aside_of", "make_directory", "remove_leftovers", "replacing", "write_json", "write_text"]
+__all__ = [
+    "aside_of",
+    "is_aside",
+    "make_directory",
+    "remove_leftovers",
+    "replacing",
+    "write_json",
+    "write_text",
+]
 
 _MARK = ".part-"
 _OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
@@ -32,10 +40,20 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def aside_of(path: str | os.PathLike[str], tag: str) -> Path:
-    """A hidden path beside `path`, for what is not finished; `remove_leftovers` knows it by its name."""
+def aside_of(path: str | os.PathLike[str], tag: Optional[str] = None) -> Path:
+    """A hidden path beside `path`, for what is not finished; `remove_leftovers` knows it by its name.
+
+    The tag is by default that of this process on this machine.
+    """
     final = Path(path)
+    tag = f"{os.getpid()}-{_host()}" if tag is None else tag
     return final.with_name(f".{final.stem}{_MARK}{tag}{final.suffix}")
+
+
+def is_aside(path: str | os.PathLike[str]) -> bool:
+    """Whether a path, by its name, is of what is not finished."""
+    name = os.path.basename(path)
+    return name.startswith(".") and _MARK in name
 
 
 @contextmanager
@@ -52,7 +70,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     make_directory(final.parent)
-    aside = aside_of(final, f"{os.getpid()}-{_host()}")
+    aside = aside_of(final)
     try:
         yield aside
         with open(aside, "rb") as written:

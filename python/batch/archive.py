@@ -19,7 +19,7 @@ Entry = tuple[str, Path]
 _SKIPPED = {"__pycache__", ".git", ".svn", "node_modules"}
 
 
-def below(folder: Path, name: str, suffixes: tuple[str, ...] = ()) -> list[Entry]:
+def below(folder: Path, name: str, suffixes: tuple[str, ...] = (), follow: bool = False) -> list[Entry]:
     """All files below a folder, under `name`; hidden ones and what is made by Python are left out.
 
     Parameters
@@ -30,13 +30,19 @@ def below(folder: Path, name: str, suffixes: tuple[str, ...] = ()) -> list[Entry
         What it is called in the archive.
     suffixes
         Of the files wanted; empty for all.
+    follow
+        Whether symbolic links to directories are followed, too.
     """
-    found = []
-    for root, directories, files in os.walk(folder):
+    found, seen = [], set()
+    for root, directories, files in os.walk(folder, followlinks=follow):
+        if follow and os.path.realpath(root) in seen:  # links may go round in a circle
+            directories.clear()
+            continue
+        seen.add(os.path.realpath(root))
         directories[:] = sorted(it for it in directories if it not in _SKIPPED and not it.startswith("."))
         for file in sorted(files):
-            if not file.startswith(".") and (not suffixes or file.endswith(suffixes)):
-                path = Path(root, file)
+            path = Path(root, file)
+            if not file.startswith(".") and (not suffixes or file.endswith(suffixes)) and path.is_file():
                 found.append((os.path.normpath(f"{name}/{path.relative_to(folder)}"), path))
     return found
 

@@ -112,14 +112,25 @@ def _made(name: str, fields: Mapping[str, Any]) -> Any:
 def _thing(name: str) -> Any:
     """A class or function of NanoML."""
     module, _, path = name.partition(":")
-    if not any(module == package or module.startswith(package + ".") for package in _PACKAGES):
-        raise NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
+    refusal = NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
+    if not _is_own(module):
+        raise refusal
     try:
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except AttributeError:
+    except (AttributeError, ModuleNotFoundError) as problem:
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else module
+        if missing is None or not _is_own(missing):
+            raise
         raise NanoMLError(
             f"{name}: is not in this version of NanoML, which is not that of the job: submit it again."
         ) from None
+    # what NanoML itself has imported from elsewhere is not its own
+    if not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
+        raise refusal
     return found
+
+
+def _is_own(module: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in _PACKAGES)

@@ -17,7 +17,7 @@ from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.task import Task
 
-__all__ = ["Place", "check_inputs", "check_place", "needs_proxy", "usable_proxy"]
+__all__ = ["Place", "check_inputs", "check_place", "check_search", "needs_proxy", "usable_proxy"]
 
 _QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
 _HERE = ("localhost", "127.0.0.1", "[::1]")
@@ -60,6 +60,8 @@ def check_place(config: Config, place: Place) -> None:
     ConfigError
         Jobs cannot be submitted from here, or would not find results or packages.
     """
+    if place.system == "crab":  # its jobs see nothing of this machine
+        return
     base, workdir = str(config.base), str(Layout.of(config).workdir)
     for beginning, why in place.site.not_from.items():
         if base.startswith(beginning) and not place.system == "local":
@@ -86,6 +88,23 @@ def check_place(config: Config, place: Place) -> None:
         )
     if place.environment == "container" and not config.batch.image:
         raise config.error("batch", "image", message="say which image the container is of")
+
+
+def check_search(config: Config, place: Place) -> None:
+    """Refuse a search whose workers could not tell each other what they found.
+
+    Raises
+    ------
+    ConfigError
+        They do not see the same files.
+    """
+    if not place.is_shared:
+        raise config.error(
+            "batch",
+            "site",
+            message=f"a search needs workers that see the same files, and site {place.site.name} says that they do not. "
+            "Run it here (nanoml tune), or submit it --on local",
+        )
 
 
 def check_inputs(

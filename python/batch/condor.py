@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _NODES = Path("pipeline.dag.nodes.log")
 _DAGMAN = Path("pipeline.dag.dagman.log")
 _SUBMITTED = re.compile(r"submitted to cluster (\d+)")
 _ENDED = (5, 9)  # events after which DAGMan is not in the queue any more
+_MOMENT = 120.0  # seconds
 
 
 class Condor:
@@ -33,7 +35,11 @@ class Condor:
         options = submission.options
         flavours = options["flavours"]
         stages = [
-            {"name": stage, "jobs": [_node(entry.name, entry.resources, flavours) for entry in entries]}
+            {
+                "name": stage,
+                "sent": options["sent"].get(stage, ()),
+                "jobs": [_node(entry.name, entry.resources, flavours) for entry in entries],
+            }
             for stage, entries in submission.stages.items()
         ]
         gpus = any(entry.resources.gpus for entry in submission.jobs)
@@ -61,8 +67,10 @@ class Condor:
         """What the event logs say."""
         jobs = jobs_of(_NODES)
         has_ended = any(event.number in _ENDED for event in _own(_DAGMAN, submission))
+        # where DAGMan was removed, its jobs follow a moment later
+        follow = any(seen.state != "ended" for seen in jobs.values()) and _age(_DAGMAN) < _MOMENT
         notes = [f"HTCondor holds the DAG: {reason}" for reason in _dag_is_held(submission)]
-        return Look(jobs, not has_ended, notes)
+        return Look(jobs, not has_ended or follow, notes)
 
     def release(self, submission: Submission, held: Mapping[str, Seen]) -> Sequence[str]:
         """Give held jobs more of what they lacked, and release them."""
@@ -71,12 +79,12 @@ class Condor:
         lines = []
         for name, seen in held.items():
             before = submission.entry(name).resources
-            after = before.after(seen.problem.kind if seen.problem else "")
-            for attribute, value in (
-                ("RequestMemory", after.memory),
-                ("RequestDisk", after.disk * 1024),
-            ):
-                call(["condor_qedit", numbers[name], attribute, str(value)])
+            kind = seen.problem.kind if seen.problem else ""
+            after = before.after(kind) if kind in ("memory", "disk") else before
+            if after.memory != before.memory:
+                call(["condor_qedit", numbers[name], "RequestMemory", str(after.memory)])
+            if after.disk != before.disk:
+                call(["condor_qedit", numbers[name], "RequestDisk", str(after.disk * 1024)])
             call(["condor_release", numbers[name]])
             lines.append(f"{name}: released{_with(after.differing(before))}")
         return lines
@@ -93,6 +101,10 @@ def _node(name: str, resources: Resources, flavours: Mapping[str, str]) -> dict[
 
 def _with(change: object) -> str:
     return f" with {change}" if change else ""
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _own(log: Path, submission: Submission) -> list[Any]:

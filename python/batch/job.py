@@ -105,5 +105,5 @@ class Job:
             if content.pop("schema") != _SCHEMA:
                 raise ValueError("it is of another version of NanoML")
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise NanoMLError(f"{path}: is no job of this version of NanoML ({problem}).") from None

@@ -6,8 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from MLTools import NanoML
@@ -19,6 +18,7 @@ from MLTools.NanoML.layout import Layout
 __all__ = ["cmssw_area", "code", "environment"]
 
 _PARTS = ("data_processing", "ML_processing")
+_WITH_TORCH = ("train", "evaluate", "export")
 _MOST = 50 << 20  # bytes of a user's own files, which travel with each job
 _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 
@@ -81,8 +81,15 @@ def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("score", "model"), str(Path(model).with_suffix(".json"))
 
 
-def environment(directory: Path) -> Path:
-    """The packages that NanoML needs, of this environment: a worker needs only the same version of Python.
+def environment(stage: str, directory: Path) -> Path:
+    """The packages that a stage needs, of this environment: a worker needs only the same version of Python.
+
+    Parameters
+    ----------
+    stage
+        Its name: training takes torch, which is larger than all that the others need.
+    directory
+        Where it goes.
 
     Raises
     ------
@@ -90,25 +97,19 @@ def environment(directory: Path) -> Path:
         NanoML was not installed by pip here.
     """
     entries: list[Entry] = []
-    for name in sorted(_closure("nanoml")):
+    extras = {"data", "xrootd", *(["train"] if stage in _WITH_TORCH else [])}
+    for name in sorted(_closure("nanoml", extras)):
         distribution = importlib.metadata.distribution(name)
         root = Path(str(distribution.locate_file("")))
         for file in distribution.files or ():
             path = root / file
             if ".." not in file.parts and "__pycache__" not in file.parts and path.is_file():
                 entries.append((f"site/{file}", path))
-    entries.append(("site/python-version", _python_version(directory)))
     return pack("environment", entries, directory)
 
 
-def _python_version(directory: Path) -> Path:
-    path = directory / "python-version"
-    path.write_text(f"{sys.version_info[0]}.{sys.version_info[1]}\n")
-    return path
-
-
-def _closure(name: str) -> set[str]:
-    """A distribution's requirements, and theirs, with those extras that are installed; without itself."""
+def _closure(name: str, extras: Collection[str]) -> set[str]:
+    """A distribution's requirements, and theirs, with these extras as far as they are installed; without itself."""
     from packaging.requirements import Requirement
 
     found: set[str] = set()
@@ -119,7 +120,7 @@ def _closure(name: str) -> set[str]:
             requirement = Requirement(text)
             wanted = requirement.marker is None or any(
                 requirement.marker.evaluate({"extra": it})
-                for it in ("", extra, *(("data", "xrootd", "train", "tune") if current == name else ()))
+                for it in ("", extra, *(extras if current == name else ()))
             )
             key = re.sub(r"[-_.]+", "-", requirement.name).lower()
             if wanted and key not in found and key != name and _is_installed(key):
@@ -161,7 +162,7 @@ def cmssw_area(directory: Path) -> Path:
         )
     entries: list[Entry] = []
     for name in _CMSSW:
-        entries += below(Path(base, name), name)
+        entries += below(Path(base, name), name, follow=True)  # python/ is links to the packages' own
     for package in sorted(Path(base, "src").glob("*/*")):
         for name in ("data", "interface", "python", "scripts"):
             entries += below(package / name, f"src/{package.parent.name}/{package.name}/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
+from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.batch.conditions import Place, check_inputs, check_place, needs_proxy, usable_proxy
+from MLTools.NanoML.batch.conditions import (
+    Place,
+    check_inputs,
+    check_place,
+    check_search,
+    needs_proxy,
+    usable_proxy,
+)
 from MLTools.NanoML.batch.grouping import Grouping
 from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.render import render
@@ -31,7 +39,7 @@ from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.runner import RECORDS, Planned
 from MLTools.NanoML.task import Task, forget
 
-__all__ = ["PIPELINE", "TUNE", "Wish", "place_of", "prepare"]
+__all__ = ["PIPELINE", "TUNE", "Wish", "new_directory", "place_of", "prepare"]
 
 PIPELINE = "pipeline"
 """What is submitted that is all stages."""
@@ -111,13 +119,17 @@ def prepare(
         The jobs would not find their files, packages or a proxy.
     """
     todo = _todo(planned)
+    if wish.what == TUNE:
+        check_search(config, place)
     check_inputs(config, todo, place.storage)
     tasks = [task for each in todo.values() for task in each]
     drafts = _drafts(config, todo, sizes, wish)
     entries = [draft.entry for draft in drafts]
     proxy = None
     if needs_proxy(tasks):
-        proxy = usable_proxy(max(entry.resources.time for entry in entries), place.is_shared)
+        proxy = usable_proxy(
+            max(entry.resources.time for entry in entries), place.is_shared and place.system != "local"
+        )
     workdir = Layout.of(config).workdir
     submission = Submission(
         directory=Path(),
@@ -133,15 +145,15 @@ def prepare(
             "search": {"trials": wish.trials, "workers": wish.workers},
         },
     )
-    with _new_directory(config.base / JOBS, workdir.name, wish.dry_run) as (aside, final):
+    with new_directory(config.base / JOBS, workdir.name, wish.dry_run) as (aside, final):
         submission.directory = aside
         _write(submission, drafts, config, place)
         submission.directory = final
-    if not wish.dry_run:
-        remove_leftovers(workdir)
-        for task in tasks:
-            forget(task, workdir / RECORDS)
-        submission.register()
+        if not wish.dry_run:
+            remove_leftovers(workdir)
+            for task in tasks:
+                forget(task, workdir / RECORDS)
+            submission.register()  # before it is there: it must not be there and be unknown
     return submission
 
 
@@ -217,9 +229,9 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
         "flavours": {name: flavour for name, flavour in flavours.items() if flavour},
         "proxy": proxy,
         "templates": str(config.path(batch.templates)) if batch.templates else None,
-        "sent": [],
-        "archives": [],
+        "sent": {},
         "area": None,
+        "python_version": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "scram_arch": os.environ.get("SCRAM_ARCH", ""),
         "cmssw_version": os.environ.get("CMSSW_VERSION", ""),
     }
@@ -249,28 +261,29 @@ def _write(submission: Submission, drafts: Sequence[_Draft], config: Config, pla
 def _pack(submission: Submission, config: Config, place: Place) -> None:
     """Pack what travels with the jobs; archives are beside the submissions, which share them."""
     folder, options = config.base / JOBS, submission.options
-    archives = [payload.code(config, folder)]
-    if place.environment == "packed":
-        archives.append(payload.environment(folder))
-    options["archives"] = [path.name for path in archives]
+    of_all = [payload.code(config, folder)]
     if place.environment == "cmssw":
-        archives.append(payload.cmssw_area(folder))
-        options["area"] = archives[-1].name
-    for path in archives:
-        (submission.directory / path.name).symlink_to(Path("..", path.name))
-    options["sent"] = [path.name for path in archives]
+        of_all.append(payload.cmssw_area(folder))
+        options["area"] = of_all[-1].name
+    for stage in submission.stages:
+        packed = [payload.environment(stage, folder)] if place.environment == "packed" else []
+        options["sent"][stage] = [path.name for path in (*of_all, *packed)]
+    for name in {name: None for names in options["sent"].values() for name in names}:
+        (submission.directory / name).symlink_to(Path("..", name))
+    for entry in submission.jobs:
+        write_text(submission.directory / "results" / f"{entry.name}.json", "{}\n")
 
 
 @contextmanager
-def _new_directory(folder: Path, name: str, dry: bool) -> Iterator[tuple[Path, Path]]:
+def new_directory(folder: Path, name: str, dry: bool) -> Iterator[tuple[Path, Path]]:
     """A directory that is not there yet: first under another name, then, if all went well, under its own."""
-    make_directory(folder)
+    remove_leftovers(make_directory(folder))
     if dry:
         final = folder / f"{name}-dry-run"
     else:
         numbers = [_NUMBER.search(path.name) for path in folder.glob(f"{name}-*")]
         final = folder / f"{name}-{max((int(it[1]) for it in numbers if it), default=0) + 1}"
-    aside = make_directory(folder / f".{final.name}.{os.getpid()}")
+    aside = make_directory(aside_of(final))
     try:
         yield aside, final
         if dry:

@@ -31,14 +31,18 @@ def render(name: str, values: Mapping[str, Any], own: Optional[str] = None) -> s
     Raises
     ------
     ConfigError
-        The template is wrong.
+        The template is wrong, or there is no such directory.
     """
+    if own and not Path(own).is_dir():
+        raise ConfigError(f"{own}: no such directory; batch.templates names it.")
     folders = [*([own] if own else []), str(TEMPLATES)]
     # the languages are not HTML; what needs quoting says so by a filter
     engine = Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False)
     engine.filters["shell"] = _shell
     try:
         return engine.get_template(name).render(values) + "\n"
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{own}/{name}: is not UTF-8 ({problem}).") from None
     except TemplateError as problem:
         line = getattr(problem, "lineno", None)
         place = getattr(problem, "filename", None) or name

@@ -68,12 +68,12 @@ class Resources:
         return replace(self, **{kind: 2 * int(getattr(self, kind))})
 
     def differing(self, other: Resources) -> Optional[str]:
-        """In words, what changed towards another; None if nothing did."""
+        """In words, what changed since another; None if nothing did."""
         changes = []
         if self.memory != other.memory:
-            changes.append(f"memory {self.memory} -> {other.memory} MB")
+            changes.append(f"memory {other.memory} -> {self.memory} MB")
         if self.time != other.time:
-            changes.append(f"time {in_words(self.time)} -> {in_words(other.time)}")
+            changes.append(f"time {in_words(other.time)} -> {in_words(self.time)}")
         if self.disk != other.disk:
-            changes.append(f"disk {self.disk} -> {other.disk} MB")
+            changes.append(f"disk {other.disk} -> {self.disk} MB")
         return ", ".join(changes) or None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
@@ -10,7 +12,7 @@ from typing import Optional
 from MLTools.NanoML.batch.resources import duration
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.sections.batch import ENVIRONMENTS, SYSTEMS
+from MLTools.NanoML.config.sections.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = ["Site", "load_site"]
@@ -46,7 +48,8 @@ class Site:
     flavours: dict[str, str] = field(
         default_factory=dict,
         metadata={
-            "doc": "Queues (CERN's job flavours) and the longest time that each allows, shortest first."
+            "doc": "Queues (CERN's job flavours) and the longest time that each allows, shortest first.",
+            "items": TIME,
         },
     )
     setup: list[str] = field(
@@ -100,5 +103,20 @@ def load_site(name: Optional[str], base: Path) -> Site:
             known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
             raise ConfigError(f'batch.site: "{name}" is no site, and no YAML file in {base}. Known: {known}.')
         shipped = own
-    site = parse(Site, Document.read(shipped), json_schema(Site))
+    document = Document.read(shipped)
+    site = parse(Site, document, json_schema(Site))
+    problems = [(("storage", pattern), why) for pattern, why in _bad_patterns(site.storage)]
+    if problems:
+        raise document.error(problems)
     return replace(site, name=Path(name).stem)
+
+
+def _bad_patterns(storage: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for pattern, url in storage.items():
+        try:
+            # a pattern that matches anything has the same groups
+            found = re.compile(f"(?:{pattern})?").match("")
+            assert found is not None
+            found.expand(url)
+        except (re.error, IndexError) as problem:
+            yield pattern, f"is no regular expression, or its URL names a group that it has not: {problem}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import make_directory
+from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import Job, TaskNames
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootfile import is_remote
@@ -51,6 +51,8 @@ class Staging:
         Directory of the job on this machine.
     directly
         Inputs that are read over the network, by their names where the job was submitted.
+    delivered
+        Files of folders that the storage has, as they were when they were fetched or delivered.
     """
 
     workdir: str
@@ -58,6 +60,7 @@ class Staging:
     storage: Optional[Mapping[str, str]]
     scratch: Path
     directly: Mapping[str, str] = field(default_factory=dict)
+    delivered: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, job: Job, scratch: Path) -> Staging:
@@ -103,7 +106,8 @@ class Staging:
         for folder, name in self._folders(task):
             url = self._url(name)
             if storage.exists(url):
-                storage.fetch_directory(url, folder)
+                found = storage.fetch_directory(url, folder)
+                self.delivered.update((path, _version(path)) for path in found)
 
     def deliver(self, task: Task, names: TaskNames) -> None:
         """Put the outputs, and the folders of a task, where they belong.
@@ -118,20 +122,27 @@ class Staging:
         from MLTools.NanoML.grid import storage
 
         self.deliver_folders(task)
-        inside = [str(folder) + "/" for folder, _ in self._folders(task)]
         for name, path in zip(names.outputs, task.outputs):
-            if not any(str(path).startswith(folder) for folder in inside):
+            if self.delivered.get(path) != _version(path):
                 storage.copy(path, self._url(name))
 
     def deliver_folders(self, task: Task) -> None:
-        """Put the folders of a task where they belong, as they are: another attempt goes on with them."""
+        """Put the folders of a task where they belong, as they are: another attempt goes on with them.
+
+        What has not changed since it was fetched stays as it is: a later time would make it look new. The outputs come
+        last, since they say that the rest is there.
+        """
         if self.storage is None:
             return
         from MLTools.NanoML.grid import storage
 
         for folder, name in self._folders(task):
-            for path in sorted(it for it in folder.rglob("*") if it.is_file()):
-                storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
+            found = [path for path in folder.rglob("*") if path.is_file() and not is_aside(path)]
+            for path in sorted(found, key=lambda path: (path in task.outputs, path)):
+                version = _version(path)
+                if self.delivered.get(path) != version:
+                    storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
+                    self.delivered[path] = version
 
     def clear(self, task: Task) -> None:
         """Remove what has been delivered, or has failed: the next task may need the room."""
@@ -169,3 +180,8 @@ class Staging:
                 f"{name}: workers do not see it. Put it where they do: {', '.join(self.storage or {})}."
             )
         return url
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

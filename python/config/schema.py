@@ -7,7 +7,7 @@ themselves. A field's metadata says what its type cannot:
 - ``key``: its name in YAML, where that is not a name in Python (a trailing underscore is dropped anyway);
 - ``minimum``, ``maximum``, ``exclusiveMinimum``, ``exclusiveMaximum``, ``enum``, ``pattern`` (of the whole text),
   ``minItems``, ``uniqueItems``, ``examples``: as in JSON Schema; ``form``: the pattern in words, after "expected";
-- ``items``, ``names``: the same for the items of a list and for the keys of a mapping;
+- ``items``, ``names``: the same for the items of a list or mapping, and for the keys of a mapping;
 - ``hidden``: no setting, but something the program notes.
 """
 
@@ -130,7 +130,7 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {**item, "type": ["array", item["type"]], "items": item, **_details(metadata)}
     if get_origin(hint) is dict:
         names = {"propertyNames": _details(metadata["names"])} if "names" in metadata else {}
-        entry = _of_hint(get_args(hint)[1], {})
+        entry = _of_hint(get_args(hint)[1], metadata.get("items", {}))
         return {"type": ["object", "null"], "additionalProperties": entry, **names, **_details(metadata)}
     if hint is Any:
         return _details(metadata)

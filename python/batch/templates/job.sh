@@ -11,13 +11,12 @@ export X509_USER_PROXY={{ proxy | shell }}
 {% if shared -%}
 exec {{ command | shell }} work "jobs/$1.json" --result "results/$1.json"
 {% else -%}
-echo '{}' > result.json # so that there is a file to be fetched, whatever happens
-for archive in {{ archives | shell }}; do
-    tar -xzf "$archive" || { echo "$archive cannot be unpacked: the disk is full, or the file is damaged" >&2; exit 1; }
+for archive in code-*.tar.gz{% if environment == "packed" %} environment-*.tar.gz{% endif %}; do
+    tar -xzf "$archive" && rm "$archive" || { echo "$archive cannot be unpacked: the disk is full, or the file is damaged" >&2; exit 1; }
 done
 export PYTHONPATH=$PWD/lib{% if environment == "packed" %}:$PWD/site{% endif %}
 {% if environment == "packed" -%}
-wanted=$(cat site/python-version)
+wanted={{ python_version }}
 found=$({{ python | shell }} -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ "$found" = "$wanted" ] || {
     echo "ModuleNotFoundError: the packed environment is for Python $wanted, and "{{ python | shell }}" is Python $found. Name another by batch.python." >&2
@@ -32,5 +31,5 @@ scramv1 project CMSSW {{ cmssw_version | shell }} && cd {{ cmssw_version | shell
 cd "$job"
 export PYTHONPATH=$PWD/lib:$PYTHONPATH
 {% endif -%}
-exec {{ python | shell }} -m MLTools.NanoML.cli work "$1.json" --result result.json
+exec {{ python | shell }} -m MLTools.NanoML.cli work "jobs/$1.json" --result "results/$1.json"
 {% endif -%}

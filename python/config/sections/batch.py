@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-__all__ = ["ENVIRONMENTS", "SYSTEMS", "Batch", "Grid", "Needs"]
+__all__ = ["ENVIRONMENTS", "SYSTEMS", "TIME", "Batch", "Grid", "Needs"]
 
 SYSTEMS = ("local", "condor", "slurm", "crab")
 """What `batch.on` and `nanoml submit --on` can name."""
@@ -13,7 +13,8 @@ SYSTEMS = ("local", "condor", "slurm", "crab")
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
 """What `batch.environment` can name."""
 
-_TIME = {"pattern": r"[0-9]+(?:\.[0-9]+)?\s*(?:s|m|min|h|d)", "form": "a time such as 30min, 8h or 2d"}
+TIME = {"pattern": r"[0-9]+(?:\.[0-9]+)?\s*(?:s|m|min|h|d)", "form": "a time such as 30min, 8h or 2d"}
+"""What a setting must be that is a time."""
 # names of partitions and groups go into files for batch systems, whose languages must not be spoken in them
 _WORD = {"pattern": r"[A-Za-z0-9_.,:@+-]+", "form": "a name of letters, digits and _ . , : @ + -"}
 
@@ -23,7 +24,7 @@ class Needs:
     """What the jobs of one stage ask for."""
 
     time: Optional[str] = field(
-        default=None, metadata={"doc": "Wall time; by default from the size of the files.", **_TIME}
+        default=None, metadata={"doc": "Wall time; by default from the size of the files.", **TIME}
     )
     memory: Optional[int] = field(default=None, metadata={"doc": "Memory [MB].", "minimum": 1})
     cores: Optional[int] = field(default=None, metadata={"doc": "Cores of the CPU.", "minimum": 1})
@@ -113,7 +114,7 @@ class Batch:
     )
     job_time: str = field(
         default="30min",
-        metadata={"doc": "How long a job shall take: so many files are put into it.", **_TIME},
+        metadata={"doc": "How long a job shall take: so many files are put into it.", **TIME},
     )
     files_per_job: Optional[int] = field(
         default=None, metadata={"doc": "Or how many files a job has.", "minimum": 1}
@@ -124,7 +125,7 @@ class Batch:
     at_once: Optional[int] = field(
         default=None, metadata={"doc": "How many jobs may run at the same time, at most.", "minimum": 1}
     )
-    time: Optional[str] = field(default=None, metadata={"doc": "Wall time of jobs of all stages.", **_TIME})
+    time: Optional[str] = field(default=None, metadata={"doc": "Wall time of jobs of all stages.", **TIME})
     memory: Optional[int] = field(default=None, metadata={"doc": "Memory of a job [MB].", "minimum": 1})
     disk: Optional[int] = field(
         default=None, metadata={"doc": "Room in a job's own directory [MB].", "minimum": 1}

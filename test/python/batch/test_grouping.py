@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.batch.grouping import Group, Grouping
+from MLTools.NanoML.batch.resources import Resources
+from MLTools.NanoML.config.sections.batch import Batch, Needs
+from MLTools.NanoML.task import Task
+
+FILES = [f"root://a//{number}.root" for number in range(10)]
+
+
+def tasks(stage: str = "skim", files: Any = FILES) -> list[Task]:
+    return [
+        Task(stage, f"WZ/{number}", (file,), (Path(f"{number}.out"),), {}, "", dict)
+        for number, file in enumerate(files)
+    ]
+
+
+def groups(grouping: Grouping, stage: str = "skim", **changes: Any) -> list[Group]:
+    return list(grouping.groups(stage, tasks(stage, **changes)))
+
+
+def counts(found: list[Group]) -> list[int]:
+    return [len(group.tasks) for group in found]
+
+
+def test_a_job_has_as_many_files_as_it_is_told_to() -> None:
+    assert counts(groups(Grouping(Batch(files_per_job=4)))) == [4, 4, 2]
+    assert counts(groups(Grouping(Batch(files_per_job=100)))) == [10]
+
+
+def test_a_job_has_so_many_files_that_it_takes_about_the_time_wished() -> None:
+    sizes = dict.fromkeys(FILES, 450_000_000)  # 100 s each
+    assert counts(groups(Grouping(Batch(job_time="5min"), sizes))) == [3, 3, 3, 1]
+    assert counts(groups(Grouping(Batch(job_time="20min"), sizes))) == [10]
+    assert counts(groups(Grouping(Batch(job_time="1s"), sizes))) == [1] * 10  # a file is not cut
+    large = {**sizes, FILES[0]: 10**12}
+    assert counts(groups(Grouping(Batch(job_time="5min"), large)))[:2] == [1, 3]
+
+
+def test_sizes_of_local_files_are_looked_up(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.root" for number in range(4)]
+    for path in paths:
+        with open(path, "wb") as file:
+            file.truncate(450_000_000)
+    found = groups(Grouping(Batch(job_time="200s")), files=[str(path) for path in paths])
+    assert counts(found) == [2, 2]
+
+
+def test_every_task_is_in_one_job_and_none_is_lost() -> None:
+    found = groups(Grouping(Batch(files_per_job=3), lacked={"skim WZ/4": ("memory", Resources())}))
+    names = [task.name for group in found for task in group.tasks]
+    assert sorted(names) == sorted(task.name for task in tasks())
+    assert len(names) == len(set(names))
+
+
+def test_stages_of_few_tasks_have_a_job_for_each() -> None:
+    assert counts(groups(Grouping(Batch(files_per_job=10)), "train", files=FILES[:2])) == [1, 1]
+
+
+def test_jobs_of_a_stage_ask_for_the_same_and_for_the_longest_time() -> None:
+    sizes = {**dict.fromkeys(FILES, 450_000_000), FILES[9]: 9_000_000_000}
+    found = groups(Grouping(Batch(job_time="5min"), sizes))
+    assert len({group.resources for group in found}) == 1
+    assert found[0].resources.time > 3 * 9_000_000_000 / 5e6
+
+
+def test_what_a_job_lacked_it_gets_alone_and_twice_as_much() -> None:
+    lacked = {"skim WZ/4": ("memory", Resources(memory=3000))}
+    found = groups(Grouping(Batch(files_per_job=20), lacked=lacked))
+    assert [task.name for task in found[0].tasks] == ["WZ/4"]
+    assert found[0].resources.memory == 6000
+    assert counts(found) == [1, 9]
+    assert found[1].resources.memory == Resources().memory
+
+
+def test_the_configuration_says_what_is_asked_for() -> None:
+    batch = Batch(
+        time="2h", memory=1500, disk=9000, stages={"train": Needs(time="1d", memory=8000, cores=4, gpus=1)}
+    )
+    grouping = Grouping(batch)
+    assert grouping.wanted("skim", tasks()) == Resources(7200, 1500, 1, 0, 9000)
+    assert grouping.wanted("train") == Resources(86400, 8000, 4, 1, 9000)
+    assert grouping.wanted("train", least=Resources(memory=16000)).memory == 16000
