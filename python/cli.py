@@ -33,7 +33,6 @@ _COMMANDS = {
     "attach": "MLTools.NanoML.commands.attach",
     "datasets": "MLTools.NanoML.commands.datasets",
     "proxy": "MLTools.NanoML.commands.proxy",
-    "crab": "MLTools.NanoML.commands.crab",
     "submit": "MLTools.NanoML.commands.submit",
     "status": "MLTools.NanoML.commands.jobs",
     "logs": "MLTools.NanoML.commands.jobs",

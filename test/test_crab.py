@@ -20,7 +20,7 @@ import yaml
 
 pytest.importorskip("data_processing")
 
-from data_processing.crab.tasks import Grid, write_tasks
+from data_processing.crab.tasks import write_tasks
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.config import load
@@ -86,9 +86,10 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "datasets": {"A": {"files": dataset, **described}},
             "skim": {"keep": ["MET_*", "Electron_*", "Muon_*"], **settings},
             "score": {"model": [str(MODEL)]},
+            "batch": {"grid": {"site": "T2_CH_CERN"}},
         }
         (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
-        write_tasks(load(tmp_path / "analysis.yaml"), tmp_path / "tasks", Grid("T2_CH_CERN"))
+        write_tasks(load(tmp_path / "analysis.yaml"), tmp_path / "tasks", "analysis-1")
         directory = tmp_path / "job"
         shutil.copytree(tmp_path / "tasks" / "A", directory)
         shutil.copytree(
@@ -256,7 +257,8 @@ def test_the_page_on_cmssw(follow: Callable[..., None], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     shutil.copytree(ROOT / "data", tmp_path / "data")
     follow("cmssw.md", tmp_path)
-    assert sorted(path.name for path in (tmp_path / "tasks").iterdir()) == ["background", "signal"]
+    tasks = tmp_path / "jobs" / "crab-dry-run"
+    assert sorted(path.parent.name for path in tasks.glob("*/crab_cfg.py")) == ["background", "signal"]
     lines = (tmp_path / "scores.txt").read_text().splitlines()
     assert len(lines) == 800
     assert sum(": ZG " in line for line in lines) > 400

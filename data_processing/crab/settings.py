@@ -58,7 +58,7 @@ class Settings:
             return cls(**{**content, **{name: tuple(content[name]) for name in ("modules", "keep")}})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
-                f"{path}: is not what `nanoml crab` writes ({problem}): write the task again."
+                f"{path}: is not what `nanoml submit` writes ({problem}): write the task again."
             ) from None
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from MLTools.NanoML.batch.causes import ADVICE
+from MLTools.NanoML.batch.crab.codes import ADVICE as ADVICE_OF_CRAB
 from MLTools.NanoML.batch.status import JobState, Status
 
 __all__ = ["lines"]
@@ -17,6 +18,7 @@ _NAMES = {
     "proxy": "grid proxy cannot be used",
     "package": "package or program missing",
     "disk": "disk full",
+    "storage": "output not on the storage",
     "memory": "out of memory",
     "time": "wall time over",
     "killed": "killed",
@@ -24,6 +26,7 @@ _NAMES = {
     "lost": "lost",
     "held": "held",
     "refused": "asks for too much",
+    "rejected": "not taken by CRAB",
     "removed": "removed",
     "error": "error",
     "defect": "unexpected error",
@@ -39,23 +42,25 @@ def lines(status: Status) -> Iterator[str]:
     shown = [
         name for name in _COLUMNS if name in ("tasks", "done") or any(it[name] for it in counts.values())
     ]
-    width = max(len("stage"), *(len(stage) for stage in counts))
-    yield f"  {'stage':<{width}}" + "".join(f"{name:>9}" for name in shown)
+    of_crab = submission.system == "crab"
+    first = "dataset" if of_crab else "stage"
+    width = max(len(first), *(len(stage) for stage in counts))
+    yield f"  {first:<{width}}" + "".join(f"{name:>9}" for name in shown)
     for stage, count in counts.items():
         yield f"  {stage:<{width}}" + "".join(f"{count[name]:>9,}" for name in shown)
     for state in ("failed", "held"):
-        yield from _reasons(status.of(state))
+        yield from _reasons(status.of(state), ADVICE_OF_CRAB if of_crab else ADVICE)
     yield from status.notes
     yield _next(status)
 
 
-def _reasons(jobs: list[JobState]) -> Iterator[str]:
+def _reasons(jobs: list[JobState], advice: Mapping[str, str]) -> Iterator[str]:
     kinds: dict[str, list[JobState]] = defaultdict(list)
     for job in jobs:
         if job.problem is not None:
             kinds[job.problem.kind].append(job)
     for kind, alike in sorted(kinds.items(), key=lambda item: -len(item[1])):
-        yield f"  {len(alike)} x {_NAMES[kind]}: {ADVICE[kind]}"
+        yield f"  {len(alike)} x {_NAMES[kind]}: {advice[kind]}"
         for job in alike[:3]:
             assert job.problem is not None
             message = " ".join(job.problem.message.split())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional
 
+from MLTools.NanoML.batch.crab import submit as crab
 from MLTools.NanoML.batch.prepare import PIPELINE, TUNE, Wish, place_of, prepare
 from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.seen import Seen
@@ -23,7 +24,7 @@ from MLTools.NanoML.progress import say
 from MLTools.NanoML.runner import locked
 from MLTools.NanoML.stages import STAGES
 
-__all__ = ["find", "kill", "resubmit", "submit", "wait"]
+__all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
 
 _LACKED = ("memory", "time", "disk")
 
@@ -38,6 +39,8 @@ def submit(config: Config, wish: Wish, force: bool = False) -> Optional[Submissi
     """
     workdir = Layout.of(config).workdir
     place = place_of(config, wish.on)
+    if place.system == "crab":
+        return crab.submit(config, wish, force)
     with locked(workdir):
         settle(workdir)
         todo = []
@@ -86,9 +89,7 @@ def find(place: Path) -> Submission:
         raise NanoMLError(
             f"{folder}: there are no jobs. nanoml submit makes them; where it was done, nanoml status finds them."
         )
-    return max(
-        found, key=lambda it: (it.state != "ended", (it.directory / "submission.json").stat().st_mtime)
-    )
+    return max(found, key=lambda it: (it.state != "ended", it.created, it.number))
 
 
 def wait(
@@ -111,7 +112,7 @@ def wait(
         stuck = status.of("held") and not status.of("running")
         if status.is_active is False or stuck:
             return status
-        time.sleep(every)
+        time.sleep(max(every, crab.PAUSE) if submission.system == "crab" else every)
 
 
 def resubmit(submission: Submission, on: Optional[str] = None) -> Iterator[str]:
@@ -122,12 +123,17 @@ def resubmit(submission: Submission, on: Optional[str] = None) -> Iterator[str]:
     NanoMLError
         Jobs are at work, and none is held; or as `submit`.
     """
+    if submission.system == "crab" and on in (None, "crab"):
+        yield from crab.resubmit(submission)
+        return
     status = observe(submission)
     held = {job.entry.name: job for job in status.of("held")}
     if held:
         with submission.here():
             seen = {name: Seen("held", job.problem) for name, job in held.items()}
             yield from system_of(submission.system).release(submission, seen)
+        if status.of("failed"):
+            yield f"{len(status.of('failed'))} jobs failed: nanoml resubmit, when the others are done, does them again."
         return
     if status.is_active is not False:
         raise NanoMLError(
@@ -160,6 +166,8 @@ def _lacked(status: Status) -> Iterator[tuple[str, tuple[str, Resources]]]:
 
 def described(submission: Submission) -> Sequence[str]:
     """What was submitted, in words."""
+    if submission.system == "crab":
+        return crab.described(submission)
     stages = [
         f"{stage}: {_of(sum(len(entry.tasks) for entry in entries), 'task')} in {_of(len(entries), 'job')}"
         for stage, entries in submission.stages.items()
@@ -171,8 +179,24 @@ def _of(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def log_of(submission: Submission, job: str) -> Path:
+    """The file with what a job printed, which may not be there yet.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such job.
+    """
+    if submission.system == "crab":
+        return crab.fetch_log(submission, job)
+    return submission.log(submission.entry(job).name)
+
+
 def kill(submission: Submission) -> None:
     """End all jobs of a submission; what they have done is kept."""
+    if submission.system == "crab":
+        crab.kill(submission)
+        return
     status = observe(submission)
     if status.is_active is False:
         say(f"{submission.name}: no job is at work.")

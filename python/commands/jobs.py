@@ -83,17 +83,16 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
     from MLTools.NanoML.batch.status import observe
 
     submission = submit.find(place)
-    names = (
-        [submission.entry(name).name]
-        if name
-        else [job.entry.name for job in observe(submission).of("failed")]
-    )
-    if not names:
-        click.echo(
-            f"No job of {submission.name} has failed. Name one: nanoml logs --job {submission.jobs[0].name}"
-        )
+    names = [name] if name else []
+    if not name:
+        found = observe(submission)
+        names = [job.entry.name for job in found.of("failed")]
+        if not names:
+            click.echo(
+                f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}"
+            )
     for each in names[:5]:
-        path = submission.log(each)
+        path = submit.log_of(submission, each)
         click.secho(f"==> {path}", bold=True)
         if path.is_file():
             click.echo("\n".join(path.read_text(errors="replace").splitlines()[-most:]))

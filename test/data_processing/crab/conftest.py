@@ -19,11 +19,15 @@ def analysis(tmp_path: Path) -> Callable[..., Config]:
     base.mkdir()
 
     def make(
-        datasets: dict[str, Any] | None = None, score: dict[str, Any] | None = None, **skim: Any
+        datasets: dict[str, Any] | None = None,
+        score: dict[str, Any] | None = None,
+        batch: dict[str, Any] | None = None,
+        **skim: Any,
     ) -> Config:
         content = {
             "datasets": datasets or {"WZ": {"files": MC}},
             "skim": {"selection": "MLTools.NanoML.trilepton:Trilepton", **skim},
+            "batch": batch or {"grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"}},
             **({"score": score} if score else {}),
         }
         for each in content["datasets"].values():

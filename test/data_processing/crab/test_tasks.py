@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from data_processing.crab.settings import Settings
-from data_processing.crab.tasks import Grid, tasks_of, write_tasks
+from data_processing.crab.tasks import tasks_of, write_tasks
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-GRID = Grid("T2_CH_CERN", "/store/user/me/analysis")
 MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"
 DATA = "/SingleMuon/Run2018A-UL2018_v9/NANOAOD"
 CERTIFIED = {"315267": [[1, 88]]}
@@ -81,20 +80,6 @@ def test_names_that_are_one_for_crab(analysis: Callable[..., Config]) -> None:
         tasks_of(analysis({"W.Z": {"files": MC}, "W_z": {"files": MC}}))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ("CERN",),
-        ("T2_CH_CERN", "/eos/me"),
-        ("T2_CH_CERN", "/store/user/a b"),
-        ("T2_CH_CERN", None, 1, ("X",)),
-    ],
-)
-def test_places_that_there_are_not(wrong: tuple[Any, ...]) -> None:
-    with pytest.raises(ConfigError, match=r": write one as"):
-        Grid(*wrong)
-
-
 def test_a_task_has_all_that_crab_needs(
     analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -110,8 +95,8 @@ def test_a_task_has_all_that_crab_needs(
     (config.base / "golden's.json").write_text(json.dumps(CERTIFIED))
     (config.base / "keep [and] drop.txt").write_text("drop HLT_*\n")
     output = config.base / "the tasks"
-    told = write_tasks(config, output, GRID)
-    assert told[-1] == "1 tasks: skims and scores of linear. Nothing has been submitted."
+    (written,) = write_tasks(config, output, "my_analysis-1")
+    assert (written.what, written.scores, written.memory, written.time) == (DATA, ["linear"], 2500, None)
     directory = output / "Muon"
     assert Settings.read(directory) == Settings(
         selection="MLTools.NanoML.trilepton:Trilepton",
@@ -127,7 +112,7 @@ def test_a_task_has_all_that_crab_needs(
     assert (directory / "crab_script.sh").stat().st_mode & stat.S_IXUSR
     found = configured(directory / "crab_cfg.py", tmp_path)
     assert found["General"] == {
-        "requestName": "my_analysis_Muon",
+        "requestName": "my_analysis-1_Muon",
         "transferOutputs": True,
         "transferLogs": True,
         "workArea": str(directory / "crab"),
@@ -138,7 +123,7 @@ def test_a_task_has_all_that_crab_needs(
         "splitting": "FileBased",
         "unitsPerJob": 1,
         "publication": False,
-        "outputDatasetTag": "my_analysis_Muon",
+        "outputDatasetTag": "my_analysis-1_Muon",
         "outLFNDirBase": "/store/user/me/analysis",
         "lumiMask": str(directory / "certified.json"),
     }
@@ -154,12 +139,16 @@ def test_a_task_has_all_that_crab_needs(
 def test_files_named_one_by_one_run_at_the_sites_that_are_named(
     analysis: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = analysis({"ZG": {"files": ["/store/mc/a/x.root"]}}, certified="missing.json")
-    told = write_tasks(config, tmp_path / "out", Grid("T2_DE_DESY", None, 4, ("T2_DE_*", "T1_US_FNAL")))
-    assert told[-1] == "1 tasks: skims. Nothing has been submitted."
+    grid = {"site": "T2_DE_DESY", "run_at": ["T2_DE_*", "T1_US_FNAL"]}
+    batch = {"grid": grid, "files_per_job": 4, "memory": 2000, "stages": {"skim": {"time": "90min"}}}
+    config = analysis({"ZG": {"files": ["/store/mc/a/x.root"]}}, batch=batch, certified="missing.json")
+    (written,) = write_tasks(config, tmp_path / "out", "x")
+    assert (written.what, written.scores, written.memory, written.time) == ("1 file", [], 2000, 5400)
     found = configured(tmp_path / "out" / "ZG" / "crab_cfg.py", tmp_path)
     assert found["Data"]["userInputFiles"] == ["/store/mc/a/x.root"]
     assert found["Data"]["unitsPerJob"] == 4
+    assert found["JobType"]["maxMemoryMB"] == 2000
+    assert found["JobType"]["maxJobRuntimeMin"] == 90
     assert "lumiMask" not in found["Data"]  # it is simulation
     assert found["Site"] == {"whitelist": ["T2_DE_*", "T1_US_FNAL"], "storageSite": "T2_DE_DESY"}
 
@@ -168,7 +157,7 @@ def test_names_of_requests_are_not_longer_than_crab_takes(
     analysis: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = analysis({f"{'W' * 120}{end}": {"files": MC} for end in "12"})
-    write_tasks(config, tmp_path / "out", GRID)
+    write_tasks(config, tmp_path / "out", "x-1")
     names = [
         configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"]
         for path in (tmp_path / "out").iterdir()
@@ -189,62 +178,57 @@ def test_own_files_travel_with_what_stands_beside_them(
         "    def select(self, events, cutflow):\n"
         "        return cutflow.cut('met', events.MET.pt > least(), events), {}\n"
     )
-    write_tasks(config, tmp_path / "out", GRID)
+    write_tasks(config, tmp_path / "out", "x-1")
     directory = tmp_path / "out" / "WZ"
     assert Settings.read(directory).selection == "selection.py:Mine"
     assert (directory / "my_cuts.py").is_file()
     (config.base / "own" / "selection.py").rename(config.base / "own" / "PSet.py")
     with pytest.raises(ConfigError, match=r"PSet.py: CRAB needs a file of this name of its own"):
-        write_tasks(analysis(selection="own/PSet.py:Mine"), tmp_path / "out", GRID)
+        write_tasks(analysis(selection="own/PSet.py:Mine"), tmp_path / "out", "x-1")
     (config.base / "own" / "PSet.py").rename(config.base / "own" / "selection.py")
     (config.base / "own" / "__init__.py").touch()
     with pytest.raises(ConfigError, match=r"is part of a package, which CRAB does not send"):
-        write_tasks(analysis(selection="own/selection.py:Mine"), tmp_path / "out", GRID)
+        write_tasks(analysis(selection="own/selection.py:Mine"), tmp_path / "out", "x-1")
 
 
 def test_a_model_that_cannot_be_used_is_told_before_anything_is_written(
     analysis: Callable[..., Config], linear_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(NanoMLError, match=r"model.onnx: no such file"):
-        write_tasks(analysis(score={"model": ["model.onnx"]}), tmp_path / "out", GRID)
+        write_tasks(analysis(score={"model": ["model.onnx"]}), tmp_path / "out", "x-1")
     model = linear_model(["MET_pt", "mass"], parameter={"column": "mass", "values": [600.0]})
     with pytest.raises(ConfigError, match=r"the model has the parameter mass"):
-        write_tasks(analysis(score={"model": [str(model)]}), tmp_path / "out", GRID)
+        write_tasks(analysis(score={"model": [str(model)]}), tmp_path / "out", "x-1")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_crab_has_put_there_stays(analysis: Callable[..., Config], tmp_path: Path) -> None:
-    kept = tmp_path / "out" / "WZ" / "crab" / "crab_WZ"
-    kept.mkdir(parents=True)
-    for _ in range(2):
-        write_tasks(analysis(), tmp_path / "out", GRID)
-    assert kept.is_dir()
-    assert not list((tmp_path / "out").glob("**/.*"))
+def test_tasks_that_do_the_same_are_known_by_their_digest(
+    analysis: Callable[..., Config], tmp_path: Path
+) -> None:
+    def digest(name: str, *arguments: Any, **settings: Any) -> str:
+        (written,) = write_tasks(analysis(*arguments, **settings), tmp_path / name, name)
+        return written.digest
+
+    first = digest("1")
+    assert digest("2") == first
+    others = [
+        digest("3", {"WZ": {"files": MC.replace("v1", "v2")}}),
+        digest("4", keep=["MET_*"]),
+        digest("5", batch={"grid": {"site": "T2_DE_DESY"}}),
+        digest(
+            "6",
+            batch={
+                "grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"},
+                "files_per_job": 2,
+            },
+        ),
+    ]
+    assert len({first, *others}) == 5
+    assert not list(tmp_path.glob("**/.*"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'])
 def test_a_damaged_job(text: str, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml crab` writes"):
+    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
         Settings.read(tmp_path)
-
-
-def test_the_command(analysis: Callable[..., Config], tmp_path: Path) -> None:
-    config = analysis()
-    command = [
-        sys.executable,
-        "-m",
-        "MLTools.NanoML.cli",
-        "crab",
-        str(config.base / "my analysis.yaml"),
-        "-o",
-        "out",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--site" in done.stderr
-    done = subprocess.run(
-        [*command, "--site", "T2_CH_CERN"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"WZ: {MC}: crab submit -c {tmp_path / 'out' / 'WZ' / 'crab_cfg.py'}" in done.stdout

@@ -1,0 +1,196 @@
+"""What travels with a CRAB job: its scripts, what it does, models, and files of the user's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import data_processing
+from data_processing.branchrules import read_rules
+from data_processing.crab.settings import Settings
+from data_processing.modules import load_module
+from data_processing.stages import skim_settings
+from MLTools import NanoML
+from MLTools.NanoML.atomic import replacing, write_text
+from MLTools.NanoML.config import Config, Score
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.loading import load_selection
+from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.score import score
+from MLTools.NanoML.selection import source_files
+
+__all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]
+
+CONFIG = "crab_cfg.py"
+"""Name of the file that `crab submit` reads."""
+
+CERTIFIED = "certified.json"
+"""Name of the file of certified luminosity sections."""
+
+_SCRIPTS = ("PSet.py", "crab_script.sh", "crab_script.py")
+_RULES, _MODELS = "branches.txt", "score_models.py"
+
+
+def scripts() -> list[Path]:
+    """The files of crab/, which lies beside python/."""
+    folder = Path(NanoML.__path__[0]).resolve().parent / "crab"
+    found = [folder / name for name in _SCRIPTS]
+    if not all(path.is_file() for path in found):
+        raise ConfigError(
+            f"{folder}: is not here. CRAB needs the whole of NanoML, not only what pip installs."
+        )
+    return found
+
+
+def models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
+    """The models that score, with the values of their parameters; none if there is no model yet and none is named."""
+    own = Layout.of(config).model
+    section = config.score or Score()
+    paths = [config.path(model) for model in section.model or ()]
+    if not paths and (config.score or own.is_file()):
+        paths = [own]
+    found = []
+    for path in paths:
+        model = Model(path)
+        parameter = model.description.parameter
+        value = section.parameter.get(parameter.column) if parameter else None
+        score(path, value)()  # so that what is wrong with it is told now
+        found.append((model, value))
+    return found
+
+
+def own_files(config: Config) -> list[Path]:
+    """The user's own files that a job imports: all that is not installed.
+
+    Raises
+    ------
+    ConfigError
+        Two have the same name, or one is part of a package.
+    """
+    assert config.skim is not None
+    skim, base = config.skim, config.base
+    things: list[object] = [load_selection(skim.selection, base)] if skim.selection else []
+    things += [module for spec in skim.modules for module in load_module(spec, base)]
+    named = [spec.rpartition(":")[0] for spec in (skim.selection or "", *skim.modules)]
+    paths = [base / place for place in named if place.endswith(".py")]
+    paths += [path for thing in things for path in source_files(thing)]
+    folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
+    # what they import beside them, whatever they take of it
+    imported = [
+        Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file
+    ]
+    paths += [path for path in imported if path.resolve().parent in folders]
+    found: dict[str, Path] = {}
+    for path in (path.resolve() for path in paths):
+        if _is_installed(path):
+            continue
+        if (path.parent / "__init__.py").is_file():
+            raise ConfigError(
+                f"{path}: is part of a package, which CRAB does not send. Put the package into "
+                "$CMSSW_BASE/src/SUBSYSTEM/PACKAGE/python, or take its files out of it."
+            )
+        if path.name in (*_SCRIPTS, CONFIG, _MODELS):
+            raise ConfigError(f"{path}: CRAB needs a file of this name of its own. Rename yours.")
+        if found.setdefault(path.name, path) != path:
+            raise ConfigError(
+                f"{path}: has the name of {found[path.name]}: CRAB cannot send both. Rename one."
+            )
+    return list(found.values())
+
+
+def _is_installed(path: Path) -> bool:
+    roots = [*NanoML.__path__, *data_processing.__path__]
+    if os.environ.get("CMSSW_BASE"):
+        roots.append(str(Path(os.environ["CMSSW_BASE"], "src")))
+    inside = any(Path(root).resolve() in path.parents for root in roots)
+    return inside or "site-packages" in path.parts
+
+
+def write_job(
+    config: Config, is_data: bool, directory: Path, models: Sequence[tuple[Model, Optional[float]]]
+) -> list[str]:
+    """Write what a job does, and what it reads; return the names of the files that travel with it.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    is_data
+        Whether the job reads data.
+    directory
+        Of the task.
+    models
+        Of `models_of`.
+
+    Raises
+    ------
+    NanoMLError
+        A file that the configuration names cannot be read.
+    """
+    assert config.skim is not None
+    settings, sent = skim_settings(config.skim), ["job.json"]
+    settings.pop("engine")
+    for kind in ("selection", "modules"):
+        settings[kind] = _flat(settings[kind])
+    if settings["certified"]:
+        mask = LumiMask.read(config.path(settings["certified"])) if is_data else None
+        settings["certified"] = CERTIFIED if mask is not None else ""
+        if mask is not None:
+            mask.write(directory / CERTIFIED)
+            sent.append(CERTIFIED)
+    if settings["branches"]:
+        rules = config.path(settings["branches"])
+        read_rules(rules)
+        write_text(directory / _RULES, rules.read_text())
+        settings["branches"] = _RULES
+        sent.append(_RULES)
+    if models:
+        sent += _write_models(directory, models)
+        names = ",".join(f"model_{number}" for number in range(len(models)))
+        settings["modules"] = [*settings["modules"], f"{_MODELS}:{names}"]
+    Settings(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(
+        directory
+    )
+    return sent
+
+
+def _flat(spec: Any) -> Any:
+    """The same selection or modules, where all files are in one directory."""
+    if isinstance(spec, list):
+        return [_flat(each) for each in spec]
+    place, colon, name = spec.rpartition(":")
+    return f"{Path(place).name}{colon}{name}" if place.endswith(".py") else spec
+
+
+def _write_models(directory: Path, models: Sequence[tuple[Model, Optional[float]]]) -> list[str]:
+    """Copy models, and write the Python file by which nanoAOD-tools finds them."""
+    lines = ['"""The models that score, as modules of nanoAOD-tools."""', "", "import os", ""]
+    lines += [
+        "from MLTools.NanoML.score import score",
+        "",
+        "HERE = os.path.dirname(os.path.abspath(__file__))",
+    ]
+    sent = [_MODELS]
+    for number, (model, value) in enumerate(models):
+        name = f"model_{number}"
+        for suffix in (".onnx", ".json"):
+            source = Path(model.path).with_suffix(suffix)
+            if suffix == ".onnx" or source.is_file():
+                sent.append(copy(source, directory, name + suffix))
+        lines.append(f"{name} = score(os.path.join(HERE, {name + '.onnx'!r}), {value!r})")
+    write_text(directory / _MODELS, "\n".join(lines) + "\n")
+    return sent
+
+
+def copy(source: Path, directory: Path, name: str = "") -> str:
+    """Copy a file into the directory of a task, under its own or another name, which is returned."""
+    name = name or source.name
+    with replacing(directory / name) as aside:
+        shutil.copy(source, aside)
+    return name

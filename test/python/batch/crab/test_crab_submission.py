@@ -1,0 +1,320 @@
+"""Skims on CRAB by the commands of all batch systems, with a stand-in for its client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from MLTools.NanoML.batch.crab.look import clients_of
+from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+if TYPE_CHECKING:
+    from conftest import Crab
+
+DONE = {"State": "finished", "SubmitTimes": [1], "SiteHistory": ["T2_DE_DESY"]}
+RUNS = {"State": "running", "SubmitTimes": [1], "SiteHistory": ["Unknown"]}
+IDLE = {"State": "idle", "SubmitTimes": [1], "SiteHistory": []}
+
+
+def failed(code: int, message: str = "", tries: int = 1) -> dict[str, Any]:
+    return {
+        "State": "failed",
+        "SubmitTimes": [1] * tries,
+        "SiteHistory": ["T2_DE_DESY"],
+        "Error": [code, message, {}],
+    }
+
+
+def run(*arguments: str | Path) -> str:
+    """What a command prints; what it raises, it raises."""
+    done = CliRunner().invoke(
+        nanoml, [str(each) for each in arguments], catch_exceptions=False, standalone_mode=False
+    )
+    if done.exception is not None:
+        raise done.exception
+    return done.output
+
+
+def state(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("status", path, "--json"))
+    return found
+
+
+def states(path: Path) -> dict[str, str]:
+    return {name: job["state"] for name, job in state(path)["jobs"].items()}
+
+
+def test_a_dry_run_writes_what_crab_reads(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis(files_per_job=3, memory=2200, time="3h")
+    said = run("submit", "skim", path, "--on", "crab", "--dry-run")
+    assert "ana-dry-run: 2 tasks of CRAB, which write to T2_CH_CERN" in said
+    assert "WZ: 1 file" in said
+    assert crab.calls == []
+    directory = path.parent / "jobs" / "ana-dry-run"
+    text = (directory / "WZ" / "crab_cfg.py").read_text()
+    assert "config.Data.unitsPerJob = 3\n" in text
+    assert "config.JobType.maxMemoryMB = 2200\n" in text
+    assert "config.JobType.maxJobRuntimeMin = 180\n" in text
+    assert "config.General.requestName = 'ana-dry-run_WZ'\n" in text
+    assert (directory / "ZG" / "job.json").is_file()
+    with pytest.raises(NanoMLError, match=r"there are no jobs"):
+        run("status", path)
+
+
+@pytest.mark.parametrize("what", ["convert", "train", "pipeline", "tune"])
+def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Callable[..., Path]) -> None:
+    with pytest.raises(
+        NanoMLError, match=rf"CRAB runs skims.*nanoml submit {what} --on condor, slurm or local"
+    ):
+        run("submit", what, analysis(), "--on", "crab")
+
+
+def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch: say where the output of CRAB goes"):
+        run("submit", "skim", analysis(site=None), "--on", "crab")
+    with pytest.raises(
+        ConfigError, match=r"ana.yaml:\d+: batch.stages.skim.memory: 4000 MB is more than CRAB"
+    ):
+        run("submit", "skim", analysis(stages={"skim": {"memory": 4000}}), "--on", "crab")
+    assert not list((analysis().parent / "jobs").iterdir())
+
+
+def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis(on="crab")
+    assert "ana-1: 2 tasks of CRAB" in run("submit", "skim", path)
+    assert crab.calls == [["submit", "-c", "crab_cfg.py"]] * 2
+    directory = path.parent / "jobs" / "ana-1"
+    clients = clients_of(Submission.read(directory))
+    assert clients["WZ"].name.endswith(":somebody_crab_ana-1_WZ")
+    assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
+    with pytest.raises(NanoMLError, match=r"ana-1: is at work for this analysis"):
+        run("submit", "skim", path)
+
+    crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS, "10": IDLE})
+    assert states(path) == {"WZ-1": "done", "WZ-2": "running", "WZ-10": "waiting", "ZG": "waiting"}
+    text = run("status", path)
+    assert [line.split() for line in text.splitlines()[1:4]] == [
+        ["dataset", "tasks", "done", "running", "waiting"],
+        ["WZ", "3", "1", "1", "1"],
+        ["ZG", "1", "0", "0", "1"],
+    ]
+    assert "Jobs are at work" in text
+
+    crab.says("ana-1_WZ", jobs={"1": DONE, "2": DONE, "10": DONE})
+    crab.says("ana-1_ZG", jobs={"1": DONE})
+    text = run("status", path)
+    assert text.splitlines()[-1] == "All is done."
+    lines = text[text.index("datasets:") :].splitlines()[:-1]
+    datasets = yaml.safe_load("\n".join(["  datasets:", *lines[1:]]))["datasets"]
+    assert list(datasets) == ["WZ", "ZG"]
+    listed = (path.parent / datasets["WZ"]["files"]).read_text().splitlines()
+    assert listed == [
+        f"/store/user/somebody/crab_ana-1_WZ/240501_120000/0000/nano_{number}.root" for number in (1, 2, 10)
+    ]
+    before = len((crab.path / "calls.jsonl").read_text().splitlines())
+    assert run("status", path) == text  # of what is done, CRAB is not asked again
+    assert len((crab.path / "calls.jsonl").read_text().splitlines()) == before
+    assert run("submit", "skim", path) == "Everything is up to date: there is nothing to submit.\n"
+
+
+def test_only_datasets_that_are_new_or_changed_are_submitted_again(
+    crab: Crab, analysis: Callable[..., Path]
+) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    for name in ("WZ", "ZG"):
+        crab.says(f"ana-1_{name}", jobs={"1": DONE})
+    run("status", path)
+    analysis({"WZ": "/store/mc/a/WZ.root", "ZG": "/store/mc/b/ZG.root"})
+    assert "ana-2: 1 task of CRAB" in run("submit", "skim", path, "--on", "crab")
+    assert [each.name for each in (path.parent / "jobs" / "ana-2").iterdir() if each.is_dir()] == ["ZG"]
+    crab.says("ana-2_ZG", jobs={"1": DONE})
+    run("status", path)
+    analysis(cut="MET_pt > 40")
+    assert "ana-3: 2 tasks of CRAB" in run("submit", "skim", path, "--on", "crab")
+
+
+def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis({"WZ": "/store/mc/a/WZ.root"})
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", jobs={str(number): DONE for number in range(1, 1202)})
+    assert "All is done." in run("status", path)
+    portions = [call[-1].count(",") + 1 for call in crab.calls if call[0] == "getoutput"]
+    assert portions == [500, 500, 201]
+    assert len((path.parent / "jobs/ana-1/outputs/WZ.txt").read_text().split()) == 1201
+
+
+def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis({"WZ": "/store/mc/a/WZ.root"})
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
+    run("status", path)
+    crab.set("silent")
+    found = state(path)
+    assert found["active"] is None
+    assert {name: job["state"] for name, job in found["jobs"].items()} == {"WZ-1": "done", "WZ-2": "running"}
+    text = run("status", path)
+    assert (
+        "WZ: CRAB does not answer (The server answered with an error. Server answered with: Service" in text
+    )
+    assert "is not known: ask again" in text
+    crab.unset("silent")
+    crab.says("ana-1_WZ", scheduler="RUNNING")  # the server answers, but its cache of jobs does not
+    assert states(path) == {"WZ-1": "done", "WZ-2": "running"}
+
+
+def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    bad = {
+        "1": DONE,
+        "2": failed(50660, "Job killed by HTCondor due to excessive memory use"),
+        "3": failed(8020, "x.root: at none of the places"),
+        "4": failed(50664),
+        "5": failed(60307),
+        "6": failed(4711, "who knows"),
+    }
+    crab.says("ana-1_WZ", jobs=bad)
+    crab.says("ana-1_ZG", jobs={"1": RUNS})
+    text = run("status", path)
+    assert "1 x out of memory: nanoml resubmit asks for more" in text
+    assert (
+        "WZ-2 (T2_DE_DESY): exit code 50660, the job used more memory than it asked for: Job killed" in text
+    )
+    assert "WZ-3 (T2_DE_DESY): exit code 8020, a file cannot be opened at any place: x.root" in text
+    assert "1 x output not on the storage: see whether you may write" in text
+    assert "WZ-6 (T2_DE_DESY): exit code 4711: who knows" in text
+
+    assert "WZ: 5 jobs again, memory 2500 -> 5000 MB, time 20.8 h -> 41.7 h" in run("resubmit", path)
+    call = crab.calls[-1]
+    assert call[0] == "resubmit"
+    assert call[3:] == ["--jobids=2,3,4,5,6", "--maxmemory=5000", "--maxjobruntime=2500"]
+    assert list(states(path).values()).count("waiting") == 5  # CRAB still says failed, for a while
+    assert "nothing was submitted" in run("resubmit", path)
+    crab.says("ana-1_WZ", jobs={**bad, "2": failed(50660, tries=2)})
+    assert states(path)["WZ-2"] == "failed"
+    assert "memory 5000 MB, which is all that CRAB gives" in run("resubmit", path)
+    crab.says("ana-1_WZ", "RESUBMITFAILED", bad, refusal="the task is too old")
+    assert "WZ: RESUBMITFAILED: the task is too old" in run("status", path)
+
+
+def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", jobs={"1": DONE, "2": failed(8002)})
+    said = run("logs", path)
+    assert "results/job_out.2.1.txt" in said
+    assert "job 2, tried for the 2. time" in said
+    assert "job 1, tried" in run("logs", path, "--job", "WZ-1")
+    with pytest.raises(NanoMLError, match=r"has no job WZ-7. Jobs are named as WZ-1"):
+        run("logs", path, "--job", "WZ-7")
+
+
+def test_killing(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", jobs={"1": DONE})
+    crab.says("ana-1_ZG", jobs={"1": DONE, "2": RUNS})
+    run("kill", path)
+    assert [call[2].endswith("crab_ana-1_ZG") for call in crab.calls if call[0] == "kill"] == [True]
+    crab.says("ana-1_ZG", "KILLED", {"1": DONE, "2": {**RUNS, "State": "killed"}, "3": IDLE})
+    found = state(path)
+    assert found["active"] is False
+    assert found["jobs"]["ZG-3"]["problem"] == {"kind": "removed", "message": "the job was killed"}
+    assert "ZG: 1 killed job, which CRAB does not submit again" in run("resubmit", path)
+    assert not [call for call in crab.calls if call[0] == "resubmit"]
+
+
+def test_a_task_that_the_server_refuses(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis({"WZ": "/store/mc/a/WZ.root"})
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", "SUBMITFAILED", refusal="The CRAB server backend refuses\nthe dataset is not valid")
+    text = run("status", path)
+    assert "1 x not taken by CRAB: change what it says" in text
+    assert "WZ: The CRAB server backend refuses the dataset is not valid" in text
+    assert "WZ: submitted again" in run("resubmit", path)
+    assert [call[0] for call in crab.calls] == ["submit", "submit"]
+    crab.says("ana-1_WZ", jobs={"1": DONE})
+    assert "All is done." in run("status", path)
+
+
+def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis({"WZ": "/store/mc/a/WZ.root"})
+    run("submit", "skim", path, "--on", "crab")
+    crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
+    run("status", path)
+    crab.says("ana-1_WZ", days=60)
+    assert states(path) == {"WZ-1": "done", "WZ-2": "failed"}
+
+
+def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis()
+    crab.set("refuse", "ana-1_WZ")
+    with pytest.raises(NanoMLError, match=r"crab submit: .*no valid proxy"):
+        run("submit", "skim", path, "--on", "crab")
+    assert not list((path.parent / "jobs").iterdir())
+
+
+def test_a_submission_that_is_refused_in_the_middle_is_gone_on_with(
+    crab: Crab, analysis: Callable[..., Path]
+) -> None:
+    path = analysis()
+    crab.set("refuse", "ana-1_ZG")
+    with pytest.raises(NanoMLError, match=r"Of 2 tasks 1 have been submitted: nanoml resubmit does the rest"):
+        run("submit", "skim", path, "--on", "crab")
+    crab.unset("refuse")
+    assert states(path) == {"WZ": "waiting", "ZG": "idle"}
+    assert run("resubmit", path) == "ZG: submitted\n"
+    assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
+    assert len((crab.path / "tasks").read_text().split()) == 2
+
+
+def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
+    crab: Crab, analysis: Callable[..., Path]
+) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    submission = Submission.read(path.parent / "jobs" / "ana-1")
+    client = clients_of(submission)["WZ"]
+    shutil.rmtree(client.project)
+    crab.set("dies")
+    with pytest.raises(NanoMLError, match=r"crab submit: it said nothing"):
+        run("resubmit", path)
+    assert not client.is_submitted
+    crab.unset("dies")
+    assert "nothing was submitted" in run("resubmit", path)
+    assert client.is_submitted
+    assert client.name == max((crab.path / "tasks").read_text().split()[0::2])
+    assert [call[0] for call in crab.calls[-2:]] == ["tasks", "remake"]
+    assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
+
+
+def test_without_crab_or_cmssw_one_is_told_what_to_do(
+    crab: Crab, analysis: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    with monkeypatch.context() as context:
+        context.delenv("CMSSW_VERSION")
+        with pytest.raises(NanoMLError, match=r"crab: needs CMSSW. Do cmsenv first"):
+            run("submit", "skim", analysis_of(path), "--on", "crab")
+        assert "needs CMSSW" in run("status", path)
+        context.setenv("PATH", "/nowhere")
+        assert "crab-setup.sh" in run("status", path)
+    assert state(path)["active"] is True
+
+
+def analysis_of(path: Path) -> Path:
+    """The same analysis, elsewhere."""
+    directory = path.parent / "elsewhere"
+    directory.mkdir()
+    return Path(shutil.copy(path, directory))
