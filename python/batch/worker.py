@@ -137,19 +137,28 @@ def _attempt(task: Task, names: TaskNames, staging: Staging) -> Done:
     try:
         staging.fetch(task, names)
         inputs = stamps(task)
-        summary = task.work()
+        try:
+            summary = task.work()
+        except BaseException:  # told to end, too
+            _save(staging, task)
+            raise
         outputs = [_described(path, name) for path, name in zip(task.outputs, names.outputs)]
         staging.deliver(task, names)
     except Exception as problem:
         reason = problem_of(problem)
         say(f"{names.name}: {reason.message}")
         return _done("failed", begin, problem=reason)
-    except BaseException:  # told to end: what training has learned is not to be lost
-        staging.deliver_folders(task)
-        raise
     finally:
         staging.clear(task)
     return _done("done", begin, inputs=inputs, outputs=outputs, summary=dict(summary))
+
+
+def _save(staging: Staging, task: Task) -> None:
+    """Keep what training has learned until now, for another attempt."""
+    try:
+        staging.deliver_folders(task)
+    except NanoMLError as problem:  # what ended the work says more
+        say(str(problem))
 
 
 def _described(path: Path, name: str) -> dict[str, Any]:
