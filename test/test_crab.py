@@ -83,7 +83,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
         described = {"data": True} if data else {"class": "signal", "cross_section": 1.0}
         content = {
             "luminosity": 1.0,
-            "datasets": {"A": {"files": dataset, **described}},
+            "datasets": {"A": {"das": dataset, **described}},
             "skim": {"keep": ["MET_*", "Electron_*", "Muon_*"], **settings},
             "score": {"model": [str(MODEL)]},
             "batch": {"grid": {"site": "T2_CH_CERN"}},

@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from data_processing.catalogue.names import GLOBAL, instance_of, is_wildcard
 from data_processing.crab.crabconfig import crab_config, request_name, safe
 from data_processing.crab.sent import CONFIG, copy, models_of, own_files, scripts, write_job
+from data_processing.entries import entries_of
+from data_processing.wishes import place_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.resources import duration
 from MLTools.NanoML.config import Config, Dataset
 from MLTools.NanoML.config.sections.batch import Grid, Needs
+from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["Task", "Written", "tasks_of", "write_tasks"]
 
@@ -40,6 +44,12 @@ class Task:
         Logical names of its files; none if the dataset is named.
     is_data
         Whether it is data.
+    instance
+        The catalogue that has the dataset.
+    most
+        How many files are read; None for all.
+    any_status
+        Whether the dataset may be one that is not VALID.
     """
 
     name: str
@@ -47,6 +57,9 @@ class Task:
     dataset: Optional[str]
     files: Sequence[str]
     is_data: bool
+    instance: str = GLOBAL
+    most: Optional[int] = None
+    any_status: bool = False
 
     @property
     def what(self) -> str:
@@ -86,6 +99,7 @@ def _tasks(config: Config, name: str, dataset: Dataset) -> list[Task]:
     found = [
         Task(
             name,
+            name,
             text,
             (),
             dataset.is_data,
@@ -95,7 +109,7 @@ def _tasks(config: Config, name: str, dataset: Dataset) -> list[Task]:
         )
         for text in _catalogued(config, name, dataset)
     ]
-    found += [Task(name, None, tuple(files[: dataset.max_files]), dataset.is_data)] if files else []
+    found += [Task(name, name, None, tuple(files[: dataset.max_files]), dataset.is_data)] if files else []
     if len(found) == 1:
         return found
     if dataset.max_files is not None:
@@ -127,6 +141,40 @@ def _logical_names(config: Config, name: str, dataset: Dataset) -> list[str]:
     except NanoMLError as problem:
         raise config.error(*place_of(config, name, "files", number), message=str(problem)) from None
     return found
+
+
+@dataclass(frozen=True)
+class Written:
+    """A task whose directory has been written.
+
+    Attributes
+    ----------
+    name
+        Of the directory.
+    dataset
+        The dataset of the configuration that it is all or a part of.
+    what
+        What is read, for people.
+    request
+        Its name in CRAB.
+    memory
+        Of a job [MB].
+    time
+        Wall time of a job [s]; None for CRAB's default.
+    scores
+        Names of the models that score.
+    digest
+        What tells it from tasks that read or do something else, or write to another place.
+    """
+
+    name: str
+    dataset: str
+    what: str
+    request: str
+    memory: int
+    time: Optional[int]
+    scores: Sequence[str]
+    digest: str
 
 
 def write_tasks(config: Config, output: Path, submission: str) -> list[Written]:
@@ -197,10 +245,11 @@ def _data(task: Task, files_per_job: int) -> dict[str, Any]:
     """What a task reads, as settings of CRAB's section Data."""
     read: dict[str, Any]
     if task.dataset:
-        read = {
-            "inputDataset": task.dataset,
-            "inputDBS": "phys03" if task.dataset.endswith("/USER") else "global",
-        }
+        read = {"inputDataset": task.dataset, "inputDBS": task.instance.rpartition("/")[2]}
+        if task.any_status:
+            read["allowNonValidInputDataset"] = True
+        if task.most is not None:
+            read["totalUnits"] = task.most
     else:
         read = {"userInputFiles": list(task.files), "outputPrimaryDataset": safe(task.name)}
     return {**read, "unitsPerJob": files_per_job}

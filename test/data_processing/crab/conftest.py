@@ -25,7 +25,7 @@ def analysis(tmp_path: Path) -> Callable[..., Config]:
         **skim: Any,
     ) -> Config:
         content = {
-            "datasets": datasets or {"WZ": {"files": MC}},
+            "datasets": datasets or {"WZ": {"das": MC}},
             "skim": {"selection": "MLTools.NanoML.trilepton:Trilepton", **skim},
             "batch": batch or {"grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"}},
             **({"score": score} if score else {}),

@@ -53,9 +53,9 @@ def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
     files = ["/store/mc/a/x.root", "root://eos.cern.ch//store/mc/a/y.root"]
     config = analysis(
         {
-            "WZ.ext": {"files": MC},
+            "WZ.ext": {"das": MC},
             "ZG": {"files": files},
-            "Muon": {"files": [DATA, DATA.replace("2018A", "2018B")], "data": True},
+            "Muon": {"das": [DATA, DATA.replace("2018A", "2018B")], "data": True},
         }
     )
     tasks = {task.name: task for task in tasks_of(config)}
@@ -77,7 +77,7 @@ def test_files_that_the_grid_has_not(name: str, analysis: Callable[..., Config])
 
 def test_names_that_are_one_for_crab(analysis: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"W.Z and W_z have the same name for CRAB"):
-        tasks_of(analysis({"W.Z": {"files": MC}, "W_z": {"files": MC}}))
+        tasks_of(analysis({"W.Z": {"das": MC}, "W_z": {"das": MC}}))
 
 
 def test_a_task_has_all_that_crab_needs(
@@ -85,7 +85,7 @@ def test_a_task_has_all_that_crab_needs(
 ) -> None:
     model = linear_model(["MET_pt", "mass"], parameter={"column": "mass", "values": [600.0]})
     config = analysis(
-        {"Muon": {"files": DATA, "data": True}},
+        {"Muon": {"das": DATA, "data": True}},
         {"model": [str(model)], "parameter": {"mass": 650}},
         certified="golden's.json",
         branches="keep [and] drop.txt",
@@ -156,7 +156,7 @@ def test_files_named_one_by_one_run_at_the_sites_that_are_named(
 def test_names_of_requests_are_not_longer_than_crab_takes(
     analysis: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = analysis({f"{'W' * 120}{end}": {"files": MC} for end in "12"})
+    config = analysis({f"{'W' * 120}{end}": {"das": MC} for end in "12"})
     write_tasks(config, tmp_path / "out", "x-1")
     names = [
         configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"]
@@ -212,7 +212,7 @@ def test_tasks_that_do_the_same_are_known_by_their_digest(
     first = digest("1")
     assert digest("2") == first
     others = [
-        digest("3", {"WZ": {"files": MC.replace("v1", "v2")}}),
+        digest("3", {"WZ": {"das": MC.replace("v1", "v2")}}),
         digest("4", keep=["MET_*"]),
         digest("5", batch={"grid": {"site": "T2_DE_DESY"}}),
         digest(

@@ -1,0 +1,234 @@
+"""CMS's catalogue of datasets, whoever answers for it: asked again after failures, and remembered for a day."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Optional, Protocol
+
+from data_processing.catalogue.answers import Entry, FileInfo, NoAnswerError, RefusedError, Site
+from data_processing.catalogue.cache import Cache, Kept, now
+from data_processing.catalogue.dasgoclient import DasGoClient
+from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
+from data_processing.catalogue.names import checked, is_wildcard
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import say
+
+__all__ = ["Catalogue", "FileList", "Source", "UnavailableError"]
+
+WAITS: tuple[float, ...] = (2.0, 10.0)
+"""Seconds between tries."""
+
+
+class UnavailableError(NanoMLError):
+    """The catalogue does not answer, and never did to this question."""
+
+
+class Source(Protocol):
+    """Who answers. Each method raises RefusedError or NoAnswerError."""
+
+    name: str
+
+    def datasets(self, name: str, instance: str) -> list[Entry]:
+        """The datasets of a name or pattern, whatever their status."""
+
+    def files(self, name: str, instance: str) -> list[FileInfo]:
+        """All files of a dataset, also those that are not valid."""
+
+    def sites(self, name: str, instance: str) -> Optional[list[Site]]:
+        """Where a dataset is; None if that is not known."""
+
+
+@dataclass(frozen=True)
+class FileList:
+    """The valid files of a dataset, in the order of their names.
+
+    Attributes
+    ----------
+    files
+        Under their logical names.
+    invalid
+        How many others there are, which must not be used.
+    sites
+        Where the dataset is; None if that is not known.
+    date
+        When the catalogue said so.
+    source
+        Who was asked.
+    """
+
+    files: Sequence[FileInfo]
+    invalid: int
+    sites: Optional[Sequence[Site]]
+    date: datetime
+    source: str
+
+
+def _source() -> Source:
+    """What NANOML_DBS names, dasgoclient where it is installed, or DBS."""
+    named = os.environ.get(VARIABLE)
+    return Dbs(named) if named else DasGoClient.here() or Dbs(SERVER)
+
+
+class Catalogue:
+    """The catalogue.
+
+    Parameters
+    ----------
+    refresh
+        Ask anew, whatever is remembered.
+    """
+
+    def __init__(self, refresh: bool = False) -> None:
+        self._refresh = refresh
+        self._source = _source()
+        self._cache = Cache()
+        self._server = os.environ.get(VARIABLE, "")
+        self._down = ""
+        self._told: set[str] = set()
+
+    def datasets(self, name: str, instance: str) -> list[Entry]:
+        """The datasets that a name or pattern names, whatever their status.
+
+        Raises
+        ------
+        NanoMLError
+            There is none.
+        UnavailableError
+            The catalogue does not answer.
+        """
+        found = self._entries(name, instance)
+        if not found:
+            raise NanoMLError(f"{name}: is not in the catalogue ({instance}).{self._meant(name, instance)}")
+        return found
+
+    def _entries(self, name: str, instance: str) -> list[Entry]:
+        kept = self._ask("dataset", name, instance, lambda: _plain(self._source.datasets(name, instance)))
+        return [Entry(*row) for row in kept.rows]
+
+    def _meant(self, name: str, instance: str) -> str:
+        """What may have been meant by a name that is not there."""
+        _, primary, _, tier = name.split("/")
+        start = re.split("[_*]", primary)[0]
+        wider = [f"/{primary}/*/{tier}", f"/{start}*/*/{tier}"] if start and not is_wildcard(name) else []
+        for pattern in wider:
+            try:
+                others = [entry.name for entry in self._entries(pattern, instance)]
+            except NanoMLError:
+                break
+            close = difflib.get_close_matches(name, others, n=3, cutoff=0.8)
+            if close:
+                return f" Did you mean {' or '.join(close)}?"
+        return f" Look for it with wildcards: nanoml datasets '/{start[:4]}*/*/{tier}'"
+
+    def files(self, name: str, instance: str, status: Sequence[str] = ("VALID",)) -> FileList:
+        """The files of a dataset.
+
+        Parameters
+        ----------
+        name
+            Without wildcards.
+        instance
+            Of the catalogue.
+        status
+            Which states of the dataset are accepted.
+
+        Raises
+        ------
+        NanoMLError
+            There is no such dataset, its status is another one, or it has no valid file.
+        UnavailableError
+            The catalogue does not answer.
+        """
+        entry = self.datasets(name, instance)[0]
+        if entry.status == "DELETED":
+            raise NanoMLError(f"{name}: is DELETED, says the catalogue: there are no files any more.")
+        if entry.status not in status:
+            raise NanoMLError(
+                f"{name}: is {entry.status}, says the catalogue: do not use it, or accept that by "
+                f'"status: [{", ".join([*status, entry.status])}]".'
+            )
+        kept = self._ask("file", name, instance, lambda: _rows(self._source.files(name, instance)))
+        files = sorted((_file(row) for row in kept.rows), key=lambda file: file.name)
+        valid = [file for file in files if file.valid]
+        if not valid:
+            why = f"all {len(files)} are invalid" if files else "it is empty"
+            raise NanoMLError(f"{name}: the catalogue has no files of it that can be used ({why}).")
+        return FileList(valid, len(files) - len(valid), self._sites(name, instance), kept.date, kept.source)
+
+    def _sites(self, name: str, instance: str) -> Optional[list[Site]]:
+        """It is good to know, but nothing depends on it."""
+
+        def ask() -> Any:
+            found = self._source.sites(name, instance)
+            return None if found is None else [[each.name, each.kind, each.share] for each in found]
+
+        try:
+            rows = self._ask("site", name, instance, ask, waits=()).rows
+        except NanoMLError:
+            return None
+        return None if rows is None else [Site(*row) for row in rows]
+
+    def _ask(
+        self,
+        what: str,
+        name: str,
+        instance: str,
+        ask: Callable[[], Any],
+        waits: Sequence[float] = WAITS,
+    ) -> Kept:
+        question = f"{what} {checked(name)} {instance} {self._server}".rstrip()
+        kept = self._cache.get(question)
+        if kept is not None and kept.is_fresh and not self._refresh:
+            return kept
+        try:
+            answer = Kept(self._insist(ask, waits), now(), self._source.name)
+        except RefusedError as problem:
+            raise NanoMLError(f"{name}: the catalogue refuses the question: {problem}.") from None
+        except NoAnswerError as problem:
+            reason = str(problem).rstrip(".")
+            if kept is None or self._refresh:
+                raise UnavailableError(f"{name}: the catalogue does not answer: {reason}.") from None
+            self._tell(f"{name}: taking what the catalogue said on {kept.date:%Y-%m-%d}: now {reason}.")
+            return kept
+        if answer.rows:  # what is not there yet may be there in a moment
+            self._cache.put(question, answer)
+        return answer
+
+    def _insist(self, ask: Callable[[], Any], waits: Sequence[float]) -> Any:
+        """Ask, again after failures; not once more after it was in vain for another question."""
+        if self._down:
+            raise NoAnswerError(self._down, may_pass=False)
+        for wait in (*waits, None):
+            try:
+                return ask()
+            except NoAnswerError as problem:
+                if wait is None or not problem.may_pass:
+                    if waits:
+                        self._down = str(problem)
+                    raise
+            time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            say(text)
+
+
+def _plain(entries: Sequence[Entry]) -> list[list[str]]:
+    return [[entry.name, entry.status] for entry in entries]
+
+
+def _rows(files: Sequence[FileInfo]) -> list[list[Any]]:
+    return [[file.name, file.events, file.size, file.adler32, file.valid, file.block] for file in files]
+
+
+def _file(row: Sequence[Any]) -> FileInfo:
+    name, events, size, adler32, valid, block = row
+    return FileInfo(name, events, size, adler32, valid, (), block)
