@@ -40,7 +40,9 @@ def main() -> int:
         parser.add_argument(*option.split(), action="store_true" if option in FLAGS else "store")
     options = parser.parse_args(arguments)
     if (SERVER / "silent").exists():
-        print("The server answered with an error.\nServer answered with: Service unavailable")
+        print("The server answered with an error.")
+        print("It seems the CMSWEB frontend is not responding. Please check: https://twiki.cern.ch/twiki")
+        print("Server answered with: Service unavailable")
         return 3016 & 255
     return COMMANDS[command](options)
 
@@ -64,17 +66,18 @@ def submit(options: Namespace) -> int:
     refused = SERVER / "refuse"
     if refused.exists() and refused.read_text().strip() in general["requestName"]:
         print("Will use CRAB configuration file crab_cfg.py")
-        print("Error contacting CRIC.\nDetails follow:\n    Stderr:\n      no valid proxy")
+        print("Sending the request to the server at cmsweb.cern.ch")
+        print("The server answered with an error.\nReason is: it is not allowed to write to Site.storageSite")
         print(f"Log file is {project}/crab.log")
-        return 3012 & 255
+        return 3016 & 255
     name = f"{time.strftime('%y%m%d_%H%M%S')}:somebody_crab_{general['requestName']}"
     with open(SERVER / "tasks", "a") as file:
         file.write(f"{name}\n")
+    print("Will use CRAB configuration file crab_cfg.py")
+    print("Sending the request to the server at cmsweb.cern.ch")
     if (SERVER / "dies").exists():
         return 1
     cache(project, name)
-    print("Will use CRAB configuration file crab_cfg.py")
-    print("Sending the request to the server at cmsweb.cern.ch")
     print("Success: Your task has been delivered to the prod CRAB3 server.")
     print(f"Task name: {name}\nProject dir: {project}")
     print(f"Please use ' crab status -d {project} ' to check how the submission process proceeds.")
@@ -153,7 +156,7 @@ def kill(options: Namespace) -> int:
 
 def getoutput(options: Namespace) -> int:
     project, _, _ = task_of(options)
-    numbers = options.jobids.split(",")
+    numbers = sorted(options.jobids.split(","))
     if len(numbers) > 500:
         print(
             f"You requested to process files for {len(numbers)} jobs.\nThe limit is 500. Please use the '--jobids'"

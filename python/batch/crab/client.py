@@ -23,6 +23,7 @@ _PURGED = "Files are purged from Grid scheduler"
 _NAME = re.compile(r"(?<!\d)\d{6}_\d{6}\w*:[A-Za-z0-9-]+_crab_[A-Za-z0-9_-]+")
 _LFN = re.compile(r"^ +LFN: (\S+)", re.M)
 _JOB = re.compile(r"\d+")
+_CHATTER = ("Log file is", "{", "Will use CRAB configuration file", "Sending the request to the server")
 _MOST = 500  # jobs that `crab getoutput` and `getlog` take at a time
 
 
@@ -184,7 +185,8 @@ class Client:
             self._do([*command, f"--jobids={','.join(jobs[begin : begin + _MOST])}"])
             for begin in range(0, len(jobs), _MOST)
         ]
-        return [name for part in parts for name in _LFN.findall(part)]
+        names = [name for part in parts for name in _LFN.findall(part)]
+        return sorted(names, key=lambda name: [int(number) for number in _JOB.findall(name)])
 
     def log(self, job: str) -> Path:
         """Fetch the short log of a job, of the last time that it was tried.
@@ -238,7 +240,7 @@ def _crab(command: Sequence[str], directory: Path, timeout: float = 180.0) -> tu
 def _end(text: str) -> str:
     """The last lines of what was printed that say something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Log file is", "{"))]
+    told = [line for line in lines if not line.startswith(_CHATTER)]
     return " ".join(told[-4:])[:600] or "it said nothing"
 
 

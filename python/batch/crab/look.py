@@ -114,12 +114,12 @@ def look(submission: Submission) -> GridLook:
         if states[-1] is False:
             notes += _list_outputs(name, client, record)
         jobs += found
-    active = None if None in states else any(states)
-    if active is False:
+    is_active = None if None in states else any(states)
+    if is_active is False:
         notes += _next_steps(submission)
-    submission.state = "ended" if active is False else "submitted"
+    submission.state = "ended" if is_active is False else "submitted"
     submission.save()
-    return GridLook(jobs, active, notes)
+    return GridLook(jobs, is_active, notes)
 
 
 def _is_settled(record: Mapping[str, Any]) -> bool:
