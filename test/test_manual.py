@@ -249,7 +249,11 @@ def test_how_to_write_a_selection(started: Path, follow: Callable[..., None]) ->
 def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> None:
     follow("howto/features.md", started, inside="myanalysis")
     text = (ROOT / "doc" / "howto" / "features.md").read_text()
-    for name, row in (("results", "all seven"), ("fewer", "five of them"), ("one", "`sumPt` alone")):
+    for name, row in (
+        ("results", "all seven"),
+        ("fewer", "without `ThreeLep_pt`"),
+        ("nomass", "without `ThreeLep_mass`"),
+    ):
         told = re.search(rf"{re.escape(row)} \| about ([\d.]+)", text)
         assert told is not None
         assert abs(measured(started, name)["auc"]["network"] - float(told[1])) < 0.012, name
@@ -276,7 +280,7 @@ def test_the_readme(tmp_path: Path, follow: Callable[..., None]) -> None:
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "examples/trilepton.yaml"]
     subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
     follow("../README.md", tmp_path, inside=".")
-    assert (tmp_path / "examples" / "leptons" / "model.onnx").is_file()
+    assert (tmp_path / "myanalysis" / "analysis.yaml").is_file()
 
 
 @has_parts
