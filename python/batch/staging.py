@@ -129,14 +129,18 @@ class Staging:
     def deliver_folders(self, task: Task) -> None:
         """Put the folders of a task where they belong, as they are: another attempt goes on with them.
 
-        What has not changed since it was fetched stays as it is: a later time would make it look new. The outputs come
-        last, since they say that the rest is there.
+        What has not changed since it was fetched stays as it is: a later time would make it look new. What has been
+        removed since is removed there. The outputs come last, since they say that the rest is there.
         """
         if self.storage is None:
             return
         from MLTools.NanoML.grid import storage
 
         for folder, name in self._folders(task):
+            gone = [path for path in self.delivered if folder in path.parents and not path.exists()]
+            for path in gone:
+                storage.remove(f"{self._url(name)}/{path.relative_to(folder)}", missing_ok=True)
+                del self.delivered[path]
             found = [path for path in folder.rglob("*") if path.is_file() and not is_aside(path)]
             for path in sorted(found, key=lambda path: (path in task.outputs, path)):
                 version = _version(path)

@@ -6,6 +6,7 @@ Apptainer could not be installed where these tests were written: a script stands
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ from MLTools.NanoML.batch.status import observe
 from MLTools.NanoML.batch.submit import find
 from MLTools.NanoML.config import load
 from MLTools.NanoML.pipeline import execute, pipeline_stages, planned
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.task import Task, code_hash
 from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Storage
@@ -198,4 +199,167 @@ def test_jobs_of_condor_in_an_area_of_cmssw(
     batch = {"environment": "cmssw", "setup": [f'export CMSSW_SETUP="{setup}"'], "retries": 0}
     path = analysis(batch, selection="User.Physics.own:Mine")
     run_on(condor_pool, path, "skim")
+    assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
+
+
+class Scratch:
+    """A directory of a job on a machine that has nothing but what travels."""
+
+    def __init__(self, directory: Path, job: Job, environment: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.result = directory / "result.json"
+        self.log = directory / "log"
+        directory.mkdir()
+        job.write(directory / "job.json")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [*nanoml_command(), "work", "job.json", "--result", "result.json"],
+                cwd=directory,
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+            )
+
+    def end(self, seconds: float = 120) -> int:
+        """Its exit code."""
+        try:
+            return self.process.wait(seconds)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def wait_for(ready: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def job_of(path: Path, stage: str, storage: Storage) -> Job:
+    config = load(path)
+    tasks = pipeline_stages(config, (stage,))[0].tasks
+    reached = {f"{storage.directory}/": f"{storage.url}/"}
+    return Job.of(
+        f"{stage}-0000",
+        tasks,
+        workdir=str(config.path(config.workdir)),
+        base=str(config.base),
+        storage=reached,
+    )
+
+
+@pytest.mark.slow
+def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
+    analysis: Callable[..., Path], place: Path, storage: Storage, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    path = analysis({}, {"epochs": 400, "patience": 400, "folds": 3})
+    execute(load(path), STAGES)
+    job = job_of(path, "train", storage)
+    first = Scratch(tmp_path / "first", job, storage.environment)
+    try:
+        wait_for((first.directory / "work" / "training" / "network_0.pt").is_file)
+        wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file)
+        first.process.send_signal(signal.SIGTERM)
+    finally:
+        code = first.end()
+    assert code == 128 + signal.SIGTERM, first.log.read_text()
+    result = Result.read(first.result)
+    assert result is not None
+    assert (result.state, result.exit_code) == ("stopped", 1)
+    delivered = {path.name for path in (place / "work" / "training").iterdir()}
+    assert {"network_0.pt", "checkpoint_1.pt"} <= delivered
+    assert not (first.directory / "work" / "training").exists()
+    before = (place / "work" / "training" / "network_0.pt").stat().st_mtime_ns
+    second = Scratch(tmp_path / "second", job, storage.environment)
+    assert second.end() == 0, second.log.read_text()
+    assert "network 1 of 3 is trained already" in second.log.read_text()
+    training = place / "work" / "training"
+    assert (training / "network_0.pt").stat().st_mtime_ns == before
+    assert not list(training.glob("checkpoint_*"))
+    epochs = json.loads((training / "history_1.json").read_text())
+    assert len(next(iter(epochs.values()))) == 400
+
+
+def test_twins_of_a_job_make_one_whole_output(
+    analysis: Callable[..., Path], place: Path, storage: Storage, tmp_path: Path
+) -> None:
+    job = job_of(analysis({}), "skim", storage)
+    shutil.copy(tmp_path / "my analysis" / "mine.py", tmp_path)
+    twins = [Scratch(tmp_path / name, job, storage.environment) for name in ("one", "other")]
+    for twin in twins:
+        (twin.directory / "base").mkdir()
+        shutil.copy(tmp_path / "mine.py", twin.directory / "base")
+    codes = [twin.end() for twin in twins]
+    assert codes == [0, 0], [twin.log.read_text() for twin in twins]
+    skims = sorted((place / "work").rglob("*.*"))
+    assert [path.suffix for path in skims] == [".root"] * 4
+    execute(load(tmp_path / "my analysis" / "analysis.yaml"), STAGES)  # reads all of them
+
+
+def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Storage, tmp_path: Path) -> None:
+    run = place / "work" / "training"
+    run.mkdir(parents=True)
+    for name in ("kept", "changed", "removed"):
+        (run / name).write_text(name)
+    scratch = tmp_path / "work" / "training"
+    reached = {f"{storage.directory}/": f"{storage.url}/"}
+    staging = Staging(str(place / "work"), str(tmp_path), reached, tmp_path)
+    output = scratch / "output"
+    task = Task(
+        "evaluate", "report", (), (output,), {}, "", functools.partial(code_hash, []), folders=(scratch,)
+    )
+    (names,) = Job.of("evaluate-0000", [task], workdir="", base="").names()
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    run.chmod(0o777)
+    time.sleep(0.01)
+    staging.fetch(task, names)
+    (scratch / "changed").write_text("changed again")
+    (scratch / "removed").unlink()
+    (scratch / "deeper").mkdir()
+    for path in (scratch / "deeper" / "new", output, scratch / ".x.part-1-host"):
+        path.write_text("new")
+    staging.deliver_folders(task)
+    after = {str(path.relative_to(run)): path for path in run.rglob("*") if path.is_file()}
+    assert after.keys() == {"kept", "changed", "deeper/new", "output"}
+    assert after["kept"].stat().st_mtime_ns == before["kept"]
+    assert after["changed"].read_text() == "changed again"
+    assert after["output"].stat().st_mtime_ns == max(path.stat().st_mtime_ns for path in after.values())
+
+
+def test_condor_is_told_of_the_container(analysis: Callable[..., Path]) -> None:
+    image = "/cvmfs/unpacked.cern.ch/registry/nanoml:1"
+    path = analysis({"environment": "container", "image": image, "python": "/opt/python/bin/python3"})
+    nanoml("submit", "skim", path, "--on", "condor", "--dry-run", environment={})
+    (directory,) = (path.parent / "jobs").glob("*-dry-run")
+    assert f'MY.SingularityImage = "{image}"\n' in (directory / "condor.sub").read_text()
+    script = (directory / "job.sh").read_text()
+    assert "exec /opt/python/bin/python3 -m MLTools.NanoML.cli work" in script
+    assert "apptainer" not in script
+    assert sorted(path.name.partition("-")[0] for path in directory.glob("*.tar.gz")) == ["code"]
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm_run_in_the_container(
+    analysis: Callable[..., Path], place: Path, slurm: Slurm, tmp_path: Path
+) -> None:
+    said, programs = tmp_path / "said", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "apptainer").write_text(
+        f'#!/bin/sh\necho "$@" >> {said}\n[ "$1 $2" = "exec image.sif" ] || exit 1\nshift 2\nexec "$@"\n'
+    )
+    (programs / "apptainer").chmod(0o755)
+    path = analysis(
+        {"environment": "container", "image": "image.sif", "python": sys.executable, "site": "shared"}
+    )
+    environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
+    nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
+    try:
+        wait_for(lambda: "All is done." in nanoml("status", path, environment=environment), 90)
+    finally:
+        nanoml("kill", path, environment=environment, check=False)
+    assert (
+        said.read_text() == "exec image.sif bash job.sh skim-0000 1\nexec image.sif bash job.sh skim-0001 1\n"
+    )
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
