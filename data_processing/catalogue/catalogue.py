@@ -169,7 +169,7 @@ class Catalogue:
             return None if found is None else [[each.name, each.kind, each.share] for each in found]
 
         try:
-            rows = self._ask("site", name, instance, ask, waits=()).rows
+            rows = self._ask("site", name, instance, ask, insist=False).rows
         except NanoMLError:
             return None
         return None if rows is None else [Site(*row) for row in rows]
@@ -180,14 +180,14 @@ class Catalogue:
         name: str,
         instance: str,
         ask: Callable[[], Any],
-        waits: Sequence[float] = WAITS,
+        insist: bool = True,
     ) -> Kept:
         question = f"{what} {checked(name)} {instance} {self._server}".rstrip()
         kept = self._cache.get(question)
         if kept is not None and kept.is_fresh and not self._refresh:
             return kept
         try:
-            answer = Kept(self._insist(ask, waits), now(), self._source.name)
+            answer = Kept(self._insist(ask) if insist else ask(), now(), self._source.name)
         except RefusedError as problem:
             raise NanoMLError(f"{name}: the catalogue refuses the question: {problem}.") from None
         except NoAnswerError as problem:
@@ -200,17 +200,16 @@ class Catalogue:
             self._cache.put(question, answer)
         return answer
 
-    def _insist(self, ask: Callable[[], Any], waits: Sequence[float]) -> Any:
+    def _insist(self, ask: Callable[[], Any]) -> Any:
         """Ask, again after failures; not once more after it was in vain for another question."""
         if self._down:
             raise NoAnswerError(self._down, may_pass=False)
-        for wait in (*waits, None):
+        for wait in (*WAITS, None):
             try:
                 return ask()
             except NoAnswerError as problem:
                 if wait is None or not problem.may_pass:
-                    if waits:
-                        self._down = str(problem)
+                    self._down = str(problem)
                     raise
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")

@@ -21,7 +21,25 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["CatalogueServer", "Content", "install_dasgoclient"]
+__all__ = [
+    "GONE",
+    "HALF",
+    "MINE",
+    "STORE",
+    "WZ",
+    "ZZ",
+    "CatalogueServer",
+    "Content",
+    "contents",
+    "install_dasgoclient",
+]
+
+WZ = "/WZTo3LNu_TuneCP5_13TeV-amcatnloFXFX-pythia8/RunIISummer20UL18NanoAODv9-106X_v16_L1v1-v1/NANOAODSIM"
+ZZ = WZ.replace("WZTo3LNu", "WZTo2L2Q")
+HALF = WZ.replace("WZTo3LNu", "WZTo4Q")
+GONE = "/Old/Run-v1/NANOAODSIM"
+MINE = "/Mine/me-skim-0123abcd/USER"
+STORE = "/store/mc/RunIISummer20UL18NanoAODv9/WZTo3LNu/NANOAODSIM/v1/0"
 
 PROGRAM = Path(__file__).with_name("dasgoclient.py")
 
@@ -67,6 +85,19 @@ class Content:
             }
             for number, (file, events) in enumerate(self.files.items())
         ]
+
+
+def contents() -> dict[str, Content]:
+    """Some datasets: WZ and ZZ are valid, HALF is in production, GONE was deleted, and MINE is a user's."""
+    files = {f"{STORE}/{number:04d}.root": 100 * number for number in range(12)}
+    sites = {"T2_DE_DESY": 1.0, "T1_US_FNAL_Disk": 1 / 3, "T0_CH_CERN_Tape": 1.0}
+    return {
+        WZ: Content(files, invalid=[f"{STORE}/0003.root"], sites=sites),
+        ZZ: Content({"/store/mc/ZZ/1.root": 10, "/store/mc/ZZ/0.root": 20}),
+        HALF: Content({"/store/mc/HALF/0.root": 5}, status="PRODUCTION"),
+        GONE: Content({"/store/mc/Old/0.root": 5}, status="DELETED"),
+        MINE: Content({"/store/user/me/0.root": 7}, instance="prod/phys03"),
+    }
 
 
 class CatalogueServer:

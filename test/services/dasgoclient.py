@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -42,7 +43,7 @@ def fetch(path: str) -> Any:
                 return json.loads(response.read())
         except urllib.error.HTTPError as problem:
             return json.loads(problem.read())
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             continue
     return None
 
@@ -66,8 +67,10 @@ def ask(
         if what == "datasets" and "dataset" in row:
             row["name"] = row.pop("dataset")
             row["status"] = row["dataset_access_type"]
-        if what == "filesummaries" and key == "dataset":
-            row = {**row, "name": row.get("name", name), "nfiles": row.get("num_file")}
+        if what == "filesummaries":
+            row["name"] = name
+        if "num_file" in row:
+            row["nfiles"] = row["num_file"]
         records.append({"das": header(key, f"dbs3:{api}", instance), key: [row], "qhash": "0"})
     return records
 
