@@ -279,7 +279,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     assert (training / "network_0.pt").stat().st_mtime_ns == before
     assert not list(training.glob("checkpoint_*"))
     epochs = json.loads((training / "history_1.json").read_text())
-    assert len(next(iter(epochs.values()))) == 400
+    assert len(epochs) == 400
 
 
 def test_twins_of_a_job_make_one_whole_output(
@@ -359,7 +359,7 @@ def test_jobs_of_slurm_run_in_the_container(
         wait_for(lambda: "All is done." in nanoml("status", path, environment=environment), 90)
     finally:
         nanoml("kill", path, environment=environment, check=False)
-    assert (
-        said.read_text() == "exec image.sif bash job.sh skim-0000 1\nexec image.sif bash job.sh skim-0001 1\n"
-    )
+    assert sorted(said.read_text().splitlines()) == [
+        f"exec image.sif bash job.sh skim-{number:04d} 1" for number in range(2)
+    ]
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
