@@ -21,6 +21,8 @@ from data_processing.catalogue.names import GLOBAL, USERS, instance_of, is_name
 from MLTools.NanoML.errors import NanoMLError
 from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, install_dasgoclient
 
+pytestmark = pytest.mark.service
+
 PATTERN = "/WZTo*/*NanoAODv9*/NANOAODSIM"
 
 

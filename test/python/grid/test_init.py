@@ -7,10 +7,12 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from services.certificates import Certificates
 
 NANOML = (sys.executable, "-m", "MLTools.NanoML.cli", "proxy")
 
@@ -32,12 +34,12 @@ cd AUTHORITY && exec voms-proxy-fake -cert user.pem -key user.key -certdir certi
 
 
 @pytest.fixture
-def environment(authority: Path, tmp_path: Path) -> dict[str, str]:
+def environment(certificates: Certificates, tmp_path: Path) -> dict[str, str]:
     """Variables with an empty home directory and the stand-in on the PATH."""
     (tmp_path / "home").mkdir()
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "voms-proxy-init"
-    program.write_text(STAND_IN.replace("AUTHORITY", str(authority)))
+    program.write_text(STAND_IN.replace("AUTHORITY", str(certificates.directory)))
     program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name != "X509_USER_PROXY"}
     path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
@@ -85,7 +87,7 @@ def test_a_proxy_at_home(environment: dict[str, str]) -> None:
     asked = Path(environment["HOME"], "asked").read_text()
     assert asked.startswith("--rfc --voms cms --valid 192:00 --out ")
     first, *rest = done.stdout.splitlines()
-    assert first == f"{path}: /DC=test/DC=lab/CN=Jane Tester, VO cms, valid for 7 d 23 h"
+    assert first == f"{path}: /DC=test/DC=nanoml/CN=user, VO cms, valid for 7 d 23 h"
     assert rest == ["For other grid tools, also in ~/.bashrc:", f"    export X509_USER_PROXY={path}"]
     found = json.loads(run(environment, "info", "--json").stdout)
     assert (found["path"], found["valid"], found["vo"]) == (str(path), True, "cms")
@@ -126,15 +128,15 @@ def test_a_vo_that_gives_less(environment: dict[str, str]) -> None:
 
 
 def test_what_is_wrong_is_told_with_its_remedy(
-    environment: dict[str, str], make_proxy: Callable[..., Path], tmp_path: Path
+    environment: dict[str, str], certificates: Certificates
 ) -> None:
-    path = make_proxy(tmp_path / "proxy", "-hours", "30", "-vomslife", "30")
+    path = certificates.proxy(30)
     environment["X509_USER_PROXY"] = str(path)
     done = run(environment, "info")
     assert done.returncode == 0, done.stderr
     for said in (
-        "/DC=test/DC=lab/CN=Jane Tester",
-        "/cms/dcms/Role=NULL",
+        "/DC=test/DC=nanoml/CN=user",
+        "/cms/Role=NULL",
         "1 d 5 h",
         "permissions 0600",
         "In order.",

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import proxy as places
 from MLTools.NanoML.grid.proxy import VARIABLE, check_proxy, find_proxy, use_proxy
 from MLTools.NanoML.grid.proxyfile import Proxy, duration, read_proxy
+from services.certificates import Certificates
 
 HOUR = timedelta(hours=1)
 
@@ -34,14 +34,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def info(path: Path, authority: Path, *options: str) -> list[str]:
+def info(path: Path, certificates: Certificates, *options: str) -> list[str]:
     """What voms-proxy-info says."""
     if shutil.which("voms-proxy-info") is None:
         pytest.skip("needs voms-proxy-info")
-    places = {"X509_CERT_DIR": str(authority / "certificates"), "X509_VOMS_DIR": str(authority / "vomsdir")}
     done = subprocess.run(
         ["voms-proxy-info", "-file", str(path), *options],
-        env={**os.environ, **places},
+        env={**os.environ, **certificates.environment},
         capture_output=True,
         text=True,
         check=False,
@@ -54,38 +53,30 @@ def whats(proxy: Proxy, needed: timedelta = timedelta(0), vo: str = "cms") -> st
 
 
 @pytest.mark.parametrize(
-    ("options", "vo"),
-    [
-        ((), "cms"),
-        (("-hours", "100", "-vomslife", "3"), "cms"),
-        (("-hours", "2", "-vomslife", "30"), "atlas"),
-        (("-hours", "5"), None),
-    ],
+    ("hours", "vo", "vo_hours"), [(12, "cms", None), (100, "cms", 3), (2, "cms", 30), (5, None, None)]
 )
 def test_it_reads_what_voms_proxy_info_reads(
-    options: tuple[str, ...], vo: str | None, authority: Path, make_proxy: Callable[..., Path], tmp_path: Path
+    hours: float, vo: str | None, vo_hours: float | None, certificates: Certificates
 ) -> None:
-    path = make_proxy(tmp_path / "proxy", *options, vo=vo)
+    path = certificates.proxy(hours, vo, vo_hours)
     found = read_proxy(path)
-    (seconds,) = info(path, authority, "-timeleft")
-    assert info(path, authority, "-identity") == [found.subject]
-    assert found.subject == "/DC=test/DC=lab/CN=Jane Tester"
-    left = (found.expires - datetime.now(timezone.utc)).total_seconds()
-    assert abs(int(seconds) - left) < 5
-    assert info(path, authority, "-vo") == ([vo] if vo else [])
+    assert info(path, certificates, "-identity") == [found.subject] == [certificates.subject]
+    (seconds,) = info(path, certificates, "-timeleft")
+    assert abs(int(seconds) - (found.expires - datetime.now(timezone.utc)).total_seconds()) < 5
+    assert info(path, certificates, "-vo") == ([vo] if vo else [])
     assert found.vo == vo
-    assert info(path, authority, "-fqan") == list(found.fqans)
-    assert len(found.fqans) == (2 if vo else 0)
+    assert info(path, certificates, "-fqan") == list(found.fqans)
+    assert len(found.fqans) == bool(vo)
     if vo:
         assert found.vo_expires is not None
-        (seconds,) = info(path, authority, "-actimeleft")
+        (seconds,) = info(path, certificates, "-actimeleft")
         assert abs(int(seconds) - (found.vo_expires - datetime.now(timezone.utc)).total_seconds()) < 5
     else:
         assert found.vo_expires is None
 
 
-def test_a_proxy_in_order(make_proxy: Callable[..., Path], tmp_path: Path) -> None:
-    found = read_proxy(make_proxy(tmp_path / "proxy"))
+def test_a_proxy_in_order(certificates: Certificates) -> None:
+    found = read_proxy(certificates.proxy())
     assert found.problems() == []
     assert found.problems(11 * HOUR) == []
     assert found.is_proxy
@@ -94,16 +85,16 @@ def test_a_proxy_in_order(make_proxy: Callable[..., Path], tmp_path: Path) -> No
     assert 11 * HOUR < found.left() < 12 * HOUR
 
 
-def test_what_can_be_wrong_with_the_time(make_proxy: Callable[..., Path], tmp_path: Path) -> None:
-    short = read_proxy(make_proxy(tmp_path / "short"))
+def test_what_can_be_wrong_with_the_time(certificates: Certificates) -> None:
+    short = read_proxy(certificates.proxy())
     assert re.fullmatch(
         r"the proxy is valid for 11 h 5\d min more, but 2 d are needed", whats(short, 48 * HOUR)
     )
     (problem,) = short.problems(300 * HOUR)
     assert problem.remedy == "nanoml proxy init --hours 300"
-    past = read_proxy(make_proxy(tmp_path / "past", "-pastproxy", "5:00", "-hours", "3", "-vomslife", "24"))
+    past = read_proxy(certificates.proxy(hours=-2))
     assert re.fullmatch("the proxy expired (2 h|1 h 5[0-9] min) ago", whats(past))
-    early = read_proxy(make_proxy(tmp_path / "early", "-hours", "20", "-vomslife", "3"))
+    early = read_proxy(certificates.proxy(20, vo_hours=3))
     assert whats(early) == ""
     assert "its membership in cms is valid for 2 h 59 min more, but 10 h are needed" in whats(
         early, 10 * HOUR
@@ -113,26 +104,29 @@ def test_what_can_be_wrong_with_the_time(make_proxy: Callable[..., Path], tmp_pa
     assert problem.remedy == "nanoml proxy init"
     (problem,) = early.problems(now=datetime.now(timezone.utc) - 48 * HOUR)
     assert "is the clock of this machine right?" in problem.what
+    assert re.fullmatch(
+        "its membership in cms expired .* ago", whats(read_proxy(certificates.proxy(vo_hours=-1)))
+    )
 
 
 def test_what_else_can_be_wrong(
-    make_proxy: Callable[..., Path], authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = make_proxy(tmp_path / "the proxy")
+    path = Path(shutil.copy(certificates.proxy(), tmp_path / "the proxy"))
     path.chmod(0o640)
     (problem,) = read_proxy(path).problems()
     assert problem.what == "the proxy can be read by others (permissions 0640)"
     assert problem.remedy == f"chmod 600 '{path}'"
     path.chmod(0o400)
     assert whats(read_proxy(path)) == ""
-    other = read_proxy(make_proxy(tmp_path / "other", vo="atlas"))
+    other = read_proxy(certificates.proxy(vo="atlas"))
     assert whats(other) == "the proxy is of the VO atlas, not of cms"
     assert whats(other, vo="atlas") == ""
-    none = read_proxy(make_proxy(tmp_path / "none", vo=None))
+    none = read_proxy(certificates.proxy(vo=None))
     assert whats(none) == "the proxy is of no VO, and cms is needed"
     assert none.problems(vo="dune")[0].remedy == "nanoml proxy init --vo dune"
-    certificate = shutil.copy(authority / "user.pem", tmp_path / "user.pem")
-    os.chmod(certificate, 0o600)
+    certificate = Path(shutil.copy(certificates.directory / "user.pem", tmp_path / "user.pem"))
+    certificate.chmod(0o600)
     assert whats(read_proxy(certificate)) == "this is a certificate, not a proxy"
     keyless = tmp_path / "keyless"
     keyless.write_text(re.sub(r"-----BEGIN [A-Z ]*KEY-----.*?KEY-----\n", "", path.read_text(), flags=re.S))
@@ -144,22 +138,22 @@ def test_what_else_can_be_wrong(
     assert whats(read_proxy(path)).endswith(", not to you")
 
 
-def test_a_proxy_of_a_proxy_is_still_of_its_vo(
-    make_proxy: Callable[..., Path], authority: Path, tmp_path: Path
-) -> None:
-    first = make_proxy(tmp_path / "first", "-path-length", "3")
-    second = tmp_path / "second"
+def test_a_proxy_of_a_proxy_is_still_of_its_vo(certificates: Certificates, tmp_path: Path) -> None:
+    first, second = certificates.proxy(), tmp_path / "second"
     words = ["-cert", first, "-key", first, "-certdir", "certificates", "-rfc", "-quiet", "-hours", "1"]
     subprocess.run(
-        ["voms-proxy-fake", *words, "-out", second], cwd=authority, check=True, capture_output=True
+        ["voms-proxy-fake", *words, "-out", second],
+        cwd=certificates.directory,
+        check=True,
+        capture_output=True,
     )
     found = read_proxy(second)
-    assert found.subject == "/DC=test/DC=lab/CN=Jane Tester"
+    assert found.subject == certificates.subject
     assert found.vo == "cms"
     assert found.left() < HOUR
 
 
-def test_where_it_is(make_proxy: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_is(certificates: Certificates, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"x509up_u{os.getuid()}"
     assert find_proxy() is None
     assert use_proxy() is None
@@ -169,11 +163,12 @@ def test_where_it_is(make_proxy: Callable[..., Path], home: Path, monkeypatch: p
         f"there is no grid proxy: X509_USER_PROXY is not set, and there is no {home}/.globus/{name} or "
         f"{home.parent}/tmp/{name}. Mend it: nanoml proxy init"
     )
-    temporary = make_proxy(home.parent / "tmp" / name)
+    temporary = Path(shutil.copy(certificates.proxy(), home.parent / "tmp" / name))
     assert find_proxy() == temporary
-    at_home = make_proxy(home / ".globus" / name, "-hours", "20", "-vomslife", "20")
+    at_home = Path(shutil.copy(certificates.proxy(20), home / ".globus" / name))
+    at_home.chmod(0o600)
     assert find_proxy() == at_home == check_proxy().path
-    make_proxy(temporary, "-hours", "100")
+    shutil.copy(certificates.proxy(100), temporary)
     assert find_proxy() == temporary  # that at home would expire earlier
     temporary.write_text("")
     assert find_proxy() == at_home
@@ -187,10 +182,8 @@ def test_where_it_is(make_proxy: Callable[..., Path], home: Path, monkeypatch: p
         check_proxy()
 
 
-def test_all_that_is_wrong_is_one_error(
-    make_proxy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = make_proxy(tmp_path / "proxy", vo=None)
+def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = certificates.proxy(vo=None)
     path.chmod(0o644)
     monkeypatch.setenv(VARIABLE, str(path))
     with pytest.raises(NanoMLError) as raised:
@@ -220,8 +213,8 @@ def test_what_is_no_proxy(content: bytes, message: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def content(make_proxy: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return make_proxy(tmp_path_factory.mktemp("content") / "proxy").read_bytes()
+def content(certificates: Certificates) -> bytes:
+    return certificates.proxy().read_bytes()
 
 
 def check_damaged(data: bytes, path: Path, content: bytes) -> None:
