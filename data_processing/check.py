@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,13 @@ from data_processing.stages import skim_settings
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.config.document import Key
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from MLTools.NanoML.grid import reading
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = ["check"]
+
+_MOST_TRIED = 3  # files of a dataset
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,11 @@ def check(config: Config) -> list[str]:
     ConfigError
         All that is missing, a line each.
     """
+    reading.adopt(config.read)
     done = []
     problems: list[str] = []
     for name, files in resolve_datasets(config).items():
-        with RootFile(files[0]) as file:
+        with _first(files) as file:
             try:
                 columns = _columns(config, name, file)
                 problems += _missing(config, columns)
@@ -58,6 +62,17 @@ def check(config: Config) -> list[str]:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return done
+
+
+def _first(files: Sequence[str]) -> RootFile:
+    """The first file that can be read; what cannot is the affair of the stage that reads it."""
+    problems: list[UnreadableError] = []
+    for file in files[:_MOST_TRIED]:
+        try:
+            return RootFile(file)
+        except UnreadableError as problem:
+            problems.append(problem)
+    raise problems[0]
 
 
 def _columns(config: Config, dataset: str, file: RootFile) -> _Columns:

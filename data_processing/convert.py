@@ -21,6 +21,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
 from MLTools.NanoML.progress import Bar, progress
 from MLTools.NanoML.rootfile import RootFile
@@ -93,6 +94,8 @@ class ConvertJob:
         Files over which quantiles of the numbers of objects are taken; empty for `sources`.
     parameters
         Those of all datasets of the analysis, with their values for this one.
+    missing
+        Files of the dataset that are left out, as they cannot be read.
     """
 
     sources: Sequence[str]
@@ -108,6 +111,7 @@ class ConvertJob:
     drop: Sequence[str] = ()
     survey: Sequence[str] = ()
     parameters: Sequence[Parameter] = ()
+    missing: Sequence[Missing] = ()
 
     @property
     def label(self) -> int:
@@ -356,6 +360,7 @@ def _metadata(
                 "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
                 "is_data": bool(books.is_data),
                 "books": books.as_dict(),
+                "missing": [asdict(each) for each in job.missing],
             }
         ],
     }

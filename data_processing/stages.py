@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data_processing.columns import Objects, Parameter
@@ -22,6 +23,7 @@ from MLTools.NanoML.config import Config, Score
 from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.config.sections import FROM_WHERE, Skim
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
@@ -31,6 +33,10 @@ from MLTools.NanoML.task import Task, code_hash, source_of
 __all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_tasks", "stages"]
 
 
+Left = Mapping[str, Sequence[Missing]]
+"""Of each dataset the files that are missing."""
+
+_NONE: Left = MappingProxyType({})
 _READING = (
     "MLTools.NanoML.nanoaod",
     "MLTools.NanoML.access",
@@ -89,8 +95,15 @@ _SHUFFLE = (
 )
 
 
-def stages(config: Config) -> dict[str, Stage]:
+def stages(config: Config, left_out: Left = _NONE) -> dict[str, Stage]:
     """The stages of this part that a configuration asks for.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    left_out
+        Of each dataset the files that are missing.
 
     Raises
     ------
@@ -100,13 +113,13 @@ def stages(config: Config) -> dict[str, Stage]:
     files = resolve_datasets(config)
     found = {}
     if config.skim:
-        found["skim"] = skim_stage(config, files)
+        found["skim"] = skim_stage(config, files, left_out)
     if config.convert:
-        found["convert"] = convert_stage(config, files)
+        found["convert"] = convert_stage(config, files, left_out)
         if config.convert.shuffle is not None:
             found["shuffle"] = shuffle_stage(config)
     if config.score or (config.train and files and config.train.parameter is None):
-        found["score"] = score_stage(config, files)
+        found["score"] = score_stage(config, files, left_out)
     return found
 
 
@@ -199,7 +212,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
     return lines
 
 
-def skim_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+def skim_stage(config: Config, files: dict[str, list[str]], left_out: Left = _NONE) -> Stage:
     """Skims of all datasets."""
     assert config.skim is not None
     skim, layout = config.skim, Layout.of(config)
@@ -208,23 +221,30 @@ def skim_stage(config: Config, files: dict[str, list[str]]) -> Stage:
         task
         for name, paths in files.items()
         for task in skim_tasks(paths, layout.skims(name), settings, config.base, memory, name + "/")
+        if task.inputs[0] not in _names(left_out, name)
     ]
     directories = {name: layout.skims(name) for name in files}
     return skim_tasks_stage(tasks, directories, skim.workers or usable_cores())
 
 
-def _root_files(config: Config, files: dict[str, list[str]]) -> dict[str, list[str]]:
+def _names(left_out: Left, dataset: str) -> set[str]:
+    return {each.file for each in left_out.get(dataset, ())}
+
+
+def _root_files(config: Config, files: dict[str, list[str]], left_out: Left) -> dict[str, list[str]]:
     """What the stages after the skim read: the skims, or the datasets' files where there is no skim."""
-    if config.skim is None:
-        return files
-    layout = Layout.of(config)
+    skims = Layout.of(config).skims
     return {
-        name: [str(layout.skims(name) / output) for output in output_names(paths).values()]
+        name: [
+            str(skims(name) / output) if config.skim else path
+            for path, output in output_names(paths).items()
+            if path not in _names(left_out, name)
+        ]
         for name, paths in files.items()
     }
 
 
-def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+def convert_stage(config: Config, files: dict[str, list[str]], left_out: Left = _NONE) -> Stage:
     """One HDF5 file for each dataset."""
     assert config.convert is not None
     convert, layout = config.convert, Layout.of(config)
@@ -232,7 +252,7 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
         name: Objects(wanted.fields, wanted.max, wanted.order, wanted.quantile)
         for name, wanted in convert.objects.items()
     }
-    groups = _root_files(config, files)
+    groups = _root_files(config, files, left_out)
     # every file has as many objects as the others, so a quantile is taken over all of them
     quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
     survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
@@ -254,6 +274,7 @@ def convert_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             convert.float16,
             survey=survey,
             parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
+            missing=left_out.get(name, ()),
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
@@ -356,7 +377,7 @@ def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
+def score_stage(config: Config, files: dict[str, list[str]], left_out: Left = _NONE) -> Stage:
     """Scores of all datasets, or of the files that `score.files` names.
 
     Raises
@@ -372,7 +393,9 @@ def score_stage(config: Config, files: dict[str, list[str]]) -> Stage:
             load_models(models, score.parameter)  # one message now, not one for each file
         except ConfigError as problem:
             raise config.error("score", message=str(problem)) from None
-    groups = {"": find_files(score.files, config.base)} if score.files else _root_files(config, files)
+    groups = (
+        {"": find_files(score.files, config.base)} if score.files else _root_files(config, files, left_out)
+    )
     job = ScoreJob("", Path(), tuple(models), score.parameter, score.copy, base=str(config.base))
     tasks = [
         task

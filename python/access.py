@@ -156,7 +156,8 @@ class Access:
         self._shut()
         if self._remote is None:
             raise UnreadableError(
-                f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again."
+                f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.",
+                self.path,
             ) from problem
         self._remote.reject(reason)
         if self._copy is not None:
@@ -185,7 +186,9 @@ def _check_kind(path: str) -> None:
     if os.path.isdir(path):
         raise NanoMLError(f"{path}: is a directory, not a ROOT file.")
     if os.path.getsize(path) == 0:
-        raise UnreadableError(f"{path}: is empty (0 bytes), not a ROOT file: fetch or make it again.")
+        raise UnreadableError(f"{path}: is empty (0 bytes), not a ROOT file: fetch or make it again.", path)
     with open(path, "rb") as file:
         if file.read(4) != b"root":
-            raise UnreadableError(f"{path}: is not a ROOT file (it does not begin with the bytes `root`).")
+            raise UnreadableError(
+                f"{path}: is not a ROOT file (it does not begin with the bytes `root`).", path
+            )

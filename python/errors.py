@@ -27,7 +27,24 @@ class ConfigError(NanoMLError):
 
 
 class UnreadableError(NanoMLError):
-    """A file of events cannot be read: it is damaged, or no server gives it."""
+    """A file of events cannot be read: it is damaged, or no server gives it.
+
+    Parameters
+    ----------
+    message
+        As of NanoMLError.
+    path
+        The file.
+
+    Attributes
+    ----------
+    path
+        The file, by the name under which it was asked for.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 _ADVICE = {

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.failures import FailedTasksError
+from MLTools.NanoML.grid import missing, reading
+from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.losses import forgive, look_again, note_read
 from MLTools.NanoML.progress import say
 from MLTools.NanoML.runner import Planned, Stage, locked, plan, run
 from MLTools.NanoML.stages import PARTS, STAGES
@@ -57,8 +62,19 @@ def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
     return STAGES[begin : end + 1]
 
 
-def pipeline_stages(config: Config, names: Sequence[str]) -> list[Stage]:
+def pipeline_stages(
+    config: Config, names: Sequence[str], left_out: Mapping[str, Sequence[Missing]] = MappingProxyType({})
+) -> list[Stage]:
     """The stages of these names that the configuration asks for, in order.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    names
+        Of stages.
+    left_out
+        Of each dataset the files that are missing.
 
     Raises
     ------
@@ -68,7 +84,8 @@ def pipeline_stages(config: Config, names: Sequence[str]) -> list[Stage]:
     found: dict[str, Stage] = {}
     for part in {part_of(name): None for name in names}:
         if _asks_for(config, part):
-            found.update(import_part(part, "stages").stages(config))
+            more = (left_out,) if part == "data_processing" else ()
+            found.update(import_part(part, "stages").stages(config, *more))
     return [found[name] for name in STAGES if name in names and name in found]
 
 
@@ -81,8 +98,28 @@ def _asks_for(config: Config, part: str) -> bool:
     )
 
 
-def planned(config: Config, names: Sequence[str], force: bool = False) -> list[Planned]:
+def _reader(config: Config) -> Optional[str]:
+    """The stage that reads the files of the datasets first."""
+    sections = {"skim": config.skim, "convert": config.convert, "score": config.score}
+    return next((name for name, section in sections.items() if section is not None), None)
+
+
+def planned(
+    config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None
+) -> list[Planned]:
     """What is to be done of the stages of these names, and why.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    names
+        Of stages.
+    force
+        Do it all again.
+    again
+        Whether to try files again that are missing; by default where the stage that reads each of them by itself is
+        among those named.
 
     Raises
     ------
@@ -90,7 +127,9 @@ def planned(config: Config, names: Sequence[str], force: bool = False) -> list[P
         As `pipeline_stages`; and the configuration does not fit the real files, if anything is to be done to them.
     """
     layout = Layout.of(config)
-    stages = pipeline_stages(config, names)
+    if again is None:
+        again = _reader(config) in names and _reader(config) != "convert"
+    stages = pipeline_stages(config, names, {} if again else missing.read(layout.workdir))
     if not stages:
         wanted = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
         raise NanoMLError(f"{config.where()}: has no section for {wanted}: there is nothing to do.")
@@ -103,6 +142,8 @@ def planned(config: Config, names: Sequence[str], force: bool = False) -> list[P
 def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """Do what is to be done of the stages of these names.
 
+    Files that cannot be read are left out where the configuration allows that; they are tried again each time.
+
     Raises
     ------
     NanoMLError
@@ -111,9 +152,39 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     workdir = Layout.of(config).workdir
     with locked(workdir):
         settle(workdir)
-        todo = planned(config, names, force)
-        run(todo, workdir)
+        if _reader(config) == "convert" and "convert" in names:
+            reading.adopt(config.read)
+            look_again(workdir)
+        todo = _run(config, names, force)
     _say_where(config, todo)
+
+
+def _run(
+    config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None
+) -> Sequence[Planned]:
+    workdir = Layout.of(config).workdir
+    todo = planned(config, names, force, again)
+    for number, each in enumerate(todo):
+        try:
+            run([each], workdir)
+        except FailedTasksError as failed:
+            if not failed.is_unreadable:
+                raise
+            forgive(failed, files_of(config), workdir, config.read.max_missing_files)
+            _run(config, (each.stage.name,), False, False)
+            later = [one.stage.name for one in todo[number + 1 :]]
+            if later:
+                _run(config, later, force, False)
+            break
+        if part_of(each.stage.name) == "data_processing" and missing.read(workdir):
+            note_read(each.stage.tasks, files_of(config), workdir)
+    return todo
+
+
+def files_of(config: Config) -> Mapping[str, Sequence[str]]:
+    """The files of each dataset; it raises as `datasets.resolve_datasets` does."""
+    found: Mapping[str, Sequence[str]] = import_part("data_processing", "datasets").resolve_datasets(config)
+    return found
 
 
 def _say_where(config: Config, todo: Sequence[Planned]) -> None:

@@ -154,19 +154,21 @@ class RootFile:
     def _load(self) -> None:
         """Read what describes the events."""
         self._file = self._access.open()
-        self._plain: dict[str, PlainBranch | None] = {}
         self._opened = None
-        self._objects: Mapping[str, Any] = {}
-        self.is_rntuple = "RNTuple" in self._class_of(self._name)
-        if self.is_rntuple:
-            self.branches: Mapping[str, Branch] = self._ntuple_fields()
-            self.entries = int(self._tree.num_entries)
+        # others may look at what is known while this is read again: nothing is half there
+        is_rntuple = "RNTuple" in self._class_of(self._name)
+        objects: Mapping[str, Any] = {}
+        if is_rntuple:
+            entries, branches = int(self._tree.num_entries), self._ntuple_fields()
         else:
-            self.entries, self._objects = self._objects_of(self._name)
-            self.branches = _Described(self._objects)
-        if self._seen not in (None, self.entries):
-            raise ValueError(f"it has {self.entries} entries here, and {self._seen} elsewhere")
-        self._seen = self.entries
+            entries, objects = self._objects_of(self._name)
+            branches = _Described(objects)
+        if self._seen not in (None, entries):
+            raise ValueError(f"it has {entries} entries here, and {self._seen} elsewhere")
+        self._seen = self.entries = entries
+        self._plain: dict[str, PlainBranch | None] = {}
+        self.is_rntuple, self._objects = is_rntuple, objects
+        self.branches: Mapping[str, Branch] = branches
 
     def _class_of(self, tree: str) -> str:
         classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
@@ -205,7 +207,7 @@ class RootFile:
             self._opened = found
         return self._opened
 
-    def _ntuple_fields(self) -> dict[str, Branch]:
+    def _ntuple_fields(self) -> Mapping[str, Branch]:
         # uproot lists each collection a second time, under "_collectionN"
         names = [name for name in self._tree.keys(recursive=False) if not name.startswith("_")]
         known = set(names)

@@ -21,6 +21,7 @@ from typing import Any, Optional
 from MLTools.NanoML import interrupt
 from MLTools.NanoML.atomic import make_directory, remove_leftovers
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.failures import FailedTasksError
 from MLTools.NanoML.progress import progress, say, silence
 from MLTools.NanoML.task import Task, forget, read_record, reason_to_run, stamps, write_record
 
@@ -131,6 +132,8 @@ def locked(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
+        # what this process has begun at a batch system holds the lock, too, when it is killed (see `seen.call`)
+        os.set_inheritable(file.fileno(), True)
         yield
 
 
@@ -193,7 +196,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
 
     Raises
     ------
-    NanoMLError
+    FailedTasksError
         One or more tasks failed. The others of the same stage are done first; later stages are not begun.
     """
     remove_leftovers(workdir)
@@ -217,11 +220,7 @@ def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
     workers = min(stage.workers, len(todo))
     failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
     if failures:
-        total = len(stage.tasks)
-        message = "\n".join(f"{stage.name} {name}: {problem}" for name, problem in failures.items())
-        if total > 1:
-            message += f"\n{len(failures)} of {total} failed, {total - len(failures)} are done. Mend this, then run the same command again."
-        raise NanoMLError(message)
+        raise FailedTasksError(stage.tasks, failures)
 
 
 def _summary(stage: Stage, records: Path) -> Sequence[str]:
@@ -229,7 +228,7 @@ def _summary(stage: Stage, records: Path) -> Sequence[str]:
     return stage.summary({name: record.get("summary", {}) for name, record in records_of.items()})
 
 
-def _run_here(todo: Sequence[Task], records: Path) -> dict[str, str]:
+def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
     failures = {}
     for task in todo:
         interrupt.check()
@@ -237,7 +236,7 @@ def _run_here(todo: Sequence[Task], records: Path) -> dict[str, str]:
             summary, inputs, seconds = _work(task)
             write_record(task, records, inputs, summary, seconds)
         except NanoMLError as problem:
-            failures[task.name] = str(problem)
+            failures[task.name] = problem
     return failures
 
 
@@ -288,8 +287,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, str]:
-    failures: dict[str, str] = {}
+def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
+    failures: dict[str, NanoMLError] = {}
     with worker_pool(workers, begin_worker) as pool, progress(name, len(todo), "files") as bar:
         running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
@@ -303,12 +302,14 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
     return failures
 
 
-def _finish(future: Future[Any], task: Task, records: Path) -> Optional[str]:
+def _finish(future: Future[Any], task: Task, records: Path) -> Optional[NanoMLError]:
     try:
         summary, inputs, seconds = future.result()
         write_record(task, records, inputs, summary, seconds)
     except NanoMLError as problem:
-        return str(problem)
+        return problem
     except BrokenProcessPool:
-        return "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
+        return NanoMLError(
+            "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
+        )
     return None

@@ -5,12 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, config_only, epilog, json_option, run_one
+from MLTools.NanoML.commands.options import (
+    FILE,
+    config_only,
+    epilog,
+    json_option,
+    read_settings,
+    reading_options,
+    run_one,
+)
 from MLTools.NanoML.progress import say
 
 __all__ = ["convert"]
@@ -67,6 +77,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 @click.option(
     "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
 )
+@reading_options
 @click.option("--force", is_flag=True, help="Convert again, also what is up to date (with CONFIG).")
 @json_option
 def convert(
@@ -80,18 +91,21 @@ def convert(
     memory: int,
     force: bool,
     as_json: bool,
+    **read: Any,
 ) -> None:
     """Convert ROOT files to HDF5, skimmed before or not.
 
     The result needs no manual: h5py, pandas and scikit-learn read it, and it says of itself what it holds.
     """
     if output is None:
-        run_one(config_only(files, "-o OUT.h5"), "convert", force)
+        run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
         return
+    from MLTools.NanoML.grid import reading
     from MLTools.NanoML.pipeline import import_part
     from MLTools.NanoML.rootfile import RootFile
 
     columns, conversion = (import_part("data_processing", name) for name in ("columns", "convert"))
+    reading.use(read_settings(reading.current(), **read))
     sources = import_part("data_processing", "datasets").find_files(files, Path(os.getcwd()))
     with RootFile(sources[0]) as first:
         features, left_out = columns.event_level_branches(first, branches, drop)
@@ -107,19 +121,39 @@ def convert(
     if output.suffix not in (".h5", ".hdf5"):
         _convert_each(job, force)
         return
-    metadata: dict[str, Any] = conversion.convert_files(job)
+    metadata = _convert_all(job, conversion.convert_files)
     for line in conversion.truncation_lines(output.name, metadata):
         say(line)
     if as_json:
         click.echo(json.dumps(metadata, indent=1))
 
 
+def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Convert all files to one, but for those that cannot be read and may be missing."""
+    from MLTools.NanoML.errors import UnreadableError
+    from MLTools.NanoML.grid import missing, reading
+
+    most = missing.allowed(reading.current().max_missing_files, len(job.sources))
+    while True:
+        try:
+            return convert_files(job)
+        except UnreadableError as problem:
+            if len(job.missing) == most or problem.path not in job.sources:
+                raise
+            gone = missing.Missing.now(problem.path, str(problem))
+            sources = [source for source in job.sources if source != gone.file]
+            job = replace(job, sources=sources, missing=(*job.missing, gone))
+            say(missing.lines({"": [gone]})[0])
+
+
 def _convert_each(job: Any, force: bool) -> None:
+    from MLTools.NanoML.grid import reading
+    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import Stage, locked, plan, run, usable_cores
+    from MLTools.NanoML.runner import Stage, locked, usable_cores
 
     stages = import_part("data_processing", "stages")
     with locked(job.output):
         tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
         stage = Stage("convert", tasks, usable_cores(), stages.convert_summary)
-        run(plan([stage], job.output, force), job.output)
+        run_stage(stage, job.sources, job.output, force, reading.current().max_missing_files)

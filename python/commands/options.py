@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["FILE", "config_argument", "config_only", "epilog", "json_option", "run_one"]
+if TYPE_CHECKING:
+    from MLTools.NanoML.config import Config, Read
+
+__all__ = [
+    "FILE",
+    "config_argument",
+    "config_only",
+    "epilog",
+    "json_option",
+    "loaded",
+    "missing_option",
+    "read_settings",
+    "reading_options",
+    "run_one",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -29,6 +45,17 @@ FILE = _File()
 """The type of arguments that are paths or URLs."""
 
 
+class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    name = "N|SHARE%"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
+        from MLTools.NanoML.config.sections.read import LOSS
+
+        if not re.fullmatch(LOSS["pattern"], str(value)):
+            return self.fail(f'"{value}": write {LOSS["form"]}.')
+        return str(value)
+
+
 def epilog(*lines: str) -> str:
     """An example for the end of a command's help."""
     return "\b\nExample:\n" + "\n".join(f"    {line}" for line in lines)
@@ -44,6 +71,45 @@ def json_option(function: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
 
 
+def missing_option(function: _Command) -> _Command:
+    """How many files may be missing."""
+    return click.option(
+        "--max-missing-files",
+        "max_missing_files",
+        type=_Loss(),
+        help="Leave out files that cannot be read, of each dataset at most so many; the results say which.",
+    )(function)
+
+
+def reading_options(function: _Command) -> _Command:
+    """How files are read over the network; the command gets them as `redirectors`, `copy_first`, `max_missing_files`."""
+    copying = click.option("--copy-first", is_flag=True, help="Copy each remote file here before it is read.")
+    asking = click.option(
+        "--redirector",
+        "redirectors",
+        multiple=True,
+        metavar="root://SERVER/",
+        help="Ask this server for files that cannot be read elsewhere, not those of CMS; may be repeated.",
+    )
+    return asking(copying(missing_option(function)))
+
+
+def read_settings(
+    settings: Read,
+    redirectors: Sequence[str] = (),
+    copy_first: bool = False,
+    max_missing_files: Optional[str] = None,
+) -> Read:
+    """The settings for reading with what the options of `reading_options` change of them."""
+    limit = settings.max_missing_files if max_missing_files is None else max_missing_files
+    return replace(
+        settings,
+        redirectors=list(redirectors) or settings.redirectors,
+        copy=copy_first or settings.copy,
+        max_missing_files=limit,
+    )
+
+
 def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
     """The configuration, where a command was given no option to work without one.
 
@@ -57,9 +123,16 @@ def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
     return Path(files[0])
 
 
-def run_one(config: Path, stage: str, force: bool = False) -> None:
-    """Run one stage of a configuration."""
+def loaded(config: Path, **options: Any) -> Config:
+    """A configuration, with what the options of `reading_options` change of it."""
     from MLTools.NanoML.config import load
+
+    found = load(config)
+    return replace(found, read=read_settings(found.read, **options))
+
+
+def run_one(config: Path, stage: str, force: bool = False, **options: Any) -> None:
+    """Run one stage of a configuration; the options are those of `reading_options`."""
     from MLTools.NanoML.pipeline import execute
 
-    execute(load(config), (stage,), force)
+    execute(loaded(config, **options), (stage,), force)

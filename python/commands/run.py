@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import config_argument, epilog, json_option
+from MLTools.NanoML.commands.options import config_argument, epilog, json_option, loaded, missing_option
 from MLTools.NanoML.stages import STAGES
 
 __all__ = ["run"]
@@ -23,25 +23,31 @@ __all__ = ["run"]
 @click.option("--to", "last", type=click.Choice(STAGES), help="Last stage; default: score.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--force", is_flag=True, help="Do all of it again, also what is up to date.")
+@missing_option
 @json_option
 def run(
-    config: Path, first: Optional[str], last: Optional[str], dry_run: bool, force: bool, as_json: bool
+    config: Path,
+    first: Optional[str],
+    last: Optional[str],
+    dry_run: bool,
+    force: bool,
+    max_missing_files: Optional[str],
+    as_json: bool,
 ) -> None:
     """Run the stages skim, convert, shuffle, train, evaluate, export, score of an analysis.
 
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
     configuration, or of the code. It may be interrupted at any moment; the same command goes on.
     """
-    from MLTools.NanoML.config import load
     from MLTools.NanoML.pipeline import between, execute, planned
 
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan: use it with --dry-run.")
-    loaded, names = load(config), between(first, last)
+    analysis, names = loaded(config, max_missing_files=max_missing_files), between(first, last)
     if not dry_run:
-        execute(loaded, names, force)
+        execute(analysis, names, force)
         return
-    todo = planned(loaded, names, force)
+    todo = planned(analysis, names, force)
     if as_json:
         click.echo(
             json.dumps(

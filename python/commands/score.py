@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, config_only, epilog, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, read_settings, reading_options, run_one
 
 __all__ = ["score"]
 
@@ -45,6 +45,7 @@ __all__ = ["score"]
 @click.option(
     "--workers", type=click.IntRange(0), default=0, help="Files scored at once; default: one per core."
 )
+@reading_options
 @click.option("--force", is_flag=True, help="Score again, also what is up to date.")
 def score(
     files: tuple[str, ...],
@@ -55,6 +56,7 @@ def score(
     compression: str,
     workers: int,
     force: bool,
+    **read: Any,
 ) -> None:
     """Write models' class probabilities or estimates as branches, entry for entry with the input.
 
@@ -67,22 +69,26 @@ def score(
             raise click.UsageError(
                 "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
             )
-        run_one(config_only(files, "--model"), "score", force)
+        run_one(config_only(files, "--model"), "score", force, **read)
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
+    from MLTools.NanoML.grid import reading
+    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import Stage, locked, plan, run, usable_cores
+    from MLTools.NanoML.runner import Stage, locked, usable_cores
 
     scoring, datasets = import_part("data_processing", "score"), import_part("data_processing", "datasets")
     values = dict(_parameter(text) for text in parameters)
     paths = tuple(model.resolve() for model in models)
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
+    reading.use(read_settings(reading.current(), **read))
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
     with locked(output):
         tasks = scoring.score_tasks(sources, output.resolve(), job)
-        run(plan([Stage("score", tasks, workers or usable_cores())], output, force), output)
+        stage = Stage("score", tasks, workers or usable_cores())
+        run_stage(stage, sources, output, force, reading.current().max_missing_files)
 
 
 def _parameter(text: str) -> tuple[str, float]:

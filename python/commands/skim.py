@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, config_only, epilog, run_one
+from MLTools.NanoML.commands.options import FILE, config_only, epilog, read_settings, reading_options, run_one
 
 __all__ = ["skim"]
 
@@ -55,6 +55,7 @@ __all__ = ["skim"]
 @click.option(
     "--workers", type=click.IntRange(0), default=0, help="Files skimmed at once; default: one per core."
 )
+@reading_options
 @click.option("--force", is_flag=True, help="Skim again, also what is up to date.")
 def skim(
     files: tuple[str, ...],
@@ -63,6 +64,9 @@ def skim(
     output: Optional[Path],
     keep: tuple[str, ...],
     workers: int,
+    redirectors: tuple[str, ...],
+    copy_first: bool,
+    max_missing_files: Optional[str],
     force: bool,
     **settings: str,
 ) -> None:
@@ -70,21 +74,29 @@ def skim(
 
     FILEs may be paths or root:// URLs. The output is NanoAOD again.
     """
+    read: dict[str, Any] = {
+        "redirectors": redirectors,
+        "copy_first": copy_first,
+        "max_missing_files": max_missing_files,
+    }
     if not (selection or modules or settings["cut"] or settings["certified"]):
         config = config_only(files, "--selection, --module, --cut or --json")
         if settings["engine"] != "columnar":
             raise click.UsageError("The engine of a configuration is written there: skim.engine.")
-        run_one(config, "skim", force)
+        run_one(config, "skim", force, **read)
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
+    from MLTools.NanoML.grid import reading
+    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import locked, plan, run, usable_cores
+    from MLTools.NanoML.runner import locked, usable_cores
 
     stages, datasets = import_part("data_processing", "stages"), import_part("data_processing", "datasets")
     asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
+    reading.use(read_settings(reading.current(), **read))
     sources = datasets.find_files(files, Path(os.getcwd()))
     with locked(output):
         tasks = stages.skim_tasks(sources, output.resolve(), asked, Path.cwd(), {})
         stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
-        run(plan([stage], output, force), output)
+        run_stage(stage, sources, output, force, reading.current().max_missing_files)

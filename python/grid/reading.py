@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from MLTools.NanoML.config.sections import Read
 
-__all__ = ["VARIABLE", "current", "use"]
+__all__ = ["VARIABLE", "adopt", "current", "use"]
 
 VARIABLE = "NANOML_READING"
 """The environment variable that has the settings, as JSON: workers and jobs inherit it."""
@@ -18,6 +18,12 @@ VARIABLE = "NANOML_READING"
 def use(settings: Read) -> None:
     """Read with these settings from now on, here and in all processes that are started."""
     os.environ[VARIABLE] = json.dumps(asdict(settings))
+
+
+def adopt(settings: Read) -> None:
+    """Read with the settings of an analysis, if it has any: what the environment says counts otherwise."""
+    if settings != Read():
+        use(settings)
 
 
 def current() -> Read:

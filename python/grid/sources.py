@@ -137,7 +137,7 @@ class Sources:
                     self._add(url)
             fresh = self._known[number:]
         if not fresh and not left:
-            raise UnreadableError(self._complaint())
+            raise UnreadableError(self._complaint(), self.name)
         return (fresh or left)[0]
 
     def _elsewhere(self) -> Iterator[Url]:

@@ -87,4 +87,4 @@ def _open(path: str, tree: str) -> RootFile:
     except NanoMLError as problem:
         if not is_remote(path):
             raise
-        raise type(problem)(f"{problem} Or have it copied here first: nano_postproc.py -P.") from problem
+        raise NanoMLError(f"{problem} Or have it copied here first: nano_postproc.py -P.") from problem

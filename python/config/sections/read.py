@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-__all__ = ["Read"]
+__all__ = ["LOSS", "Read"]
+
+LOSS = {
+    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
+    "form": 'a number of files, or a percentage such as "1 %"',
+}
+"""What may be said of a loss."""
 
 _SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
 
@@ -24,6 +30,7 @@ class Read:
             "doc": "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
             "read from its own server is asked for at each of them, in this order.",
             "items": _SERVER,
+            "minItems": 1,
             "uniqueItems": True,
         },
     )
@@ -39,8 +46,7 @@ class Read:
         default=0,
         metadata={
             "doc": "How many files of a dataset may be left out because they cannot be read: a number, or a percentage.",
-            "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
-            "form": 'a number of files, or a percentage such as "1 %"',
+            **LOSS,
             "minimum": 0,
             "examples": [3, "1 %"],
         },

@@ -1,0 +1,113 @@
+"""The files that an analysis does without, because they could not be read: which, why, and how many may be.
+
+They are noted in the work directory, for the stages that come after and for everybody who reads the results.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Union
+
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Missing", "allowed", "lines", "read", "record"]
+
+_FILE = Path(".nanoml", "missing.json")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A file that an analysis does without.
+
+    Attributes
+    ----------
+    file
+        Its path or URL.
+    reason
+        Why it cannot be read.
+    date
+        When that was last found.
+    """
+
+    file: str
+    reason: str
+    date: str
+
+    @classmethod
+    def now(cls, file: str, reason: str) -> Missing:
+        """A file that was found to be missing at this moment."""
+        return cls(file, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+
+def read(workdir: Path) -> dict[str, list[Missing]]:
+    """The files that are missing now, by dataset; datasets of which none is are left out.
+
+    Raises
+    ------
+    NanoMLError
+        The record is damaged.
+    """
+    path = workdir / _FILE
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: [Missing(**each) for each in files] for name, files in content.items() if files}
+    except (OSError, ValueError, TypeError, AttributeError) as problem:
+        raise NanoMLError(
+            f"{path}: cannot be read ({problem}). Remove it: the next run finds again what is missing."
+        ) from problem
+
+
+def record(workdir: Path, found: Mapping[str, Mapping[str, str]]) -> None:
+    """Note which files datasets do without, in place of what was noted of these datasets before.
+
+    Hold the lock of the work directory.
+
+    Parameters
+    ----------
+    workdir
+        The work directory.
+    found
+        Of each dataset the files, with the reasons; no files where all could be read.
+    """
+    before = read(workdir)
+    now = {name: [asdict(each) for each in files] for name, files in before.items()}
+    for name, files in found.items():
+        now[name] = [asdict(Missing.now(file, reason)) for file, reason in files.items()]
+    now = {name: files for name, files in now.items() if files}
+    if now or before:
+        write_json(workdir / _FILE, now)
+
+
+def allowed(limit: Union[int, str], total: int) -> int:
+    """How many of the files of a dataset may be missing; never all of them.
+
+    Parameters
+    ----------
+    limit
+        A number, or a percentage such as "1 %": `read.max_missing_files`.
+    total
+        How many files the dataset has.
+    """
+    text = str(limit).strip()
+    most = math.floor(float(text[:-1]) * total / 100 + 1e-9) if text.endswith("%") else int(text)
+    return max(min(most, total - 1), 0)
+
+
+def lines(found: Mapping[str, list[Missing]]) -> list[str]:
+    """What is missing, in words: a line for each dataset."""
+    told = []
+    for name, files in found.items():
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        verb = "are" if others else "is"
+        told.append(
+            f"{name + ': ' if name else ''}{files[0].file}{others} {verb} left out: {files[0].reason}"
+        )
+    return told
