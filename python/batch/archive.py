@@ -9,7 +9,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from MLTools.NanoML.atomic import make_directory
+from MLTools.NanoML.atomic import make_directory, replacing
+from MLTools.NanoML.errors import explain_os_error
 
 __all__ = ["Entry", "below", "pack"]
 
@@ -53,22 +54,30 @@ def pack(kind: str, entries: Iterable[Entry], directory: Path) -> Path:
     Returns
     -------
     Its path.
+
+    Raises
+    ------
+    NanoMLError
+        A file cannot be read, or the archive not be written.
     """
     chosen = sorted(dict(entries).items())
     digest = hashlib.sha256()
     for name, path in chosen:
         digest.update(f"{name}\0{os.access(path, os.X_OK)}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(_hash_of(path))
     archive = make_directory(directory) / f"{kind}-{digest.hexdigest()[:16]}.tar.gz"
     if not archive.is_file():
-        aside = archive.with_name(f".{archive.name}.{os.getpid()}")
-        try:
-            with open(aside, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
+        with replacing(archive) as aside, open(aside, "wb") as file:
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
                 _write(zipped, chosen)
-            os.replace(aside, archive)
-        finally:
-            aside.unlink(missing_ok=True)
     return archive
+
+
+def _hash_of(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as problem:
+        raise explain_os_error(problem, path, "read") from None
 
 
 def _write(zipped: gzip.GzipFile, entries: Iterable[Entry]) -> None:

@@ -1,0 +1,84 @@
+"""A submission that was written by hand, and what its jobs may have left."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML.batch.job import Job
+from MLTools.NanoML.batch.resources import Resources
+from MLTools.NanoML.batch.result import Done, Result
+from MLTools.NanoML.batch.submission import Entry, Submission
+from MLTools.NanoML.batch.worker import adler32
+from MLTools.NanoML.task import Task, code_hash, stamps
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Submission:
+    """Jobs skim-0000 and skim-0001 of two files each, and convert-0000, which takes what the first makes."""
+    workdir, directory = tmp_path / "work", tmp_path / "jobs" / "work-1"
+    workdir.mkdir()
+    for name in ("jobs", "results", "logs"):
+        (directory / name).mkdir(parents=True)
+    entries = []
+    for name, numbers in (("skim-0000", (0, 1)), ("skim-0001", (2, 3)), ("convert-0000", (4,))):
+        stage = name.partition("-")[0]
+        tasks = []
+        for number in numbers:
+            source = tmp_path / f"{number}.root"
+            source.write_text(f"input {number}")
+            work = functools.partial(code_hash, [source])
+            output = workdir / f"{number}.out"
+            tasks.append(Task(stage, f"WZ/{number}", (str(source),), (output,), {"cut": 1}, "12ab", work))
+        Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(
+            directory / "jobs" / f"{name}.json"
+        )
+        entries.append(Entry(name, stage, [task.name for task in tasks], Resources()))
+    options = {"shared": True, "retries": 1}
+    config = str(tmp_path / "analysis.yaml")
+    made = Submission(
+        directory,
+        "tag",
+        "condor",
+        config,
+        str(workdir),
+        "pipeline",
+        "2026-01-01 10:00",
+        entries,
+        options,
+        "submitted",
+    )
+    made.handles = {"dag": 1}
+    made.save()
+    made.register()
+    return made
+
+
+@pytest.fixture
+def leave(submission: Submission) -> Callable[..., Result]:
+    """Writes the result of a job, some of whose tasks are done; their outputs are there."""
+
+    def write(name: str, done: int, state: str = "done", **others: Any) -> Result:
+        tasks = {}
+        for task in submission.job(name).decoded()[:done]:
+            (output,) = task.outputs
+            output.write_text(f"output of {task.name}")
+            status = output.stat()
+            about = {
+                "path": str(output),
+                "size": status.st_size,
+                "modified": status.st_mtime_ns,
+                "adler32": adler32(output),
+            }
+            tasks[task.name] = Done("done", stamps(task), [about], {"entries": 5}, 1.5, 100, "worker", "2026")
+        times = {"started": 100.0, "finished": 200.0 if state != "running" else 0.0}
+        result = Result(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
+        result.write(submission.directory / "results" / f"{name}.json")
+        submission.__dict__.pop("results", None)
+        return result
+
+    return write

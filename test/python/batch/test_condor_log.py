@@ -1,0 +1,102 @@
+"""What HTCondor's event log says; condor_events.log was written by DAGMan for jobs that ended in all possible ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from MLTools.NanoML.batch.condor_log import Event, events_of, jobs_of, node_of, seen_after
+from MLTools.NanoML.batch.result import Problem
+from MLTools.NanoML.batch.seen import Seen
+
+SAMPLE = Path(__file__).with_name("condor_events.log").read_bytes()
+FIXTURE = [HealthCheck.function_scoped_fixture]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Callable[[bytes], Path]:
+    def write(content: bytes) -> Path:
+        path = tmp_path / "nodes.log"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def test_each_node_is_what_its_last_attempt_became(log: Callable[[bytes], Path]) -> None:
+    killed = Problem("killed", "the process ended with exit code 1")
+    assert jobs_of(log(SAMPLE)) == {
+        "skim-0000": Seen("ended", None, 1),
+        "skim-0001": Seen("ended", killed, 2),
+        "skim-0002": Seen("ended", Problem("killed", "the process was ended by signal 9"), 1),
+        "skim-0003": Seen("ended", None, 2),
+        "skim-0004": Seen("running", None, 1),  # held, released, and running again
+        "skim-0005": Seen("running", None, 1),  # evicted, and running again
+        "skim-0006": Seen(
+            "ended",
+            Problem(
+                "removed",
+                "the job was removed (via condor_rm (by user nobody) Job terminated by <127.0.0.1:42501> at "
+                "2026-11-25T11:14:19Z (using method 1: DEACTIVATE_CLAIM).)",
+            ),
+            1,
+        ),
+    }
+
+
+def test_a_held_job_says_why(log: Callable[[bytes], Path]) -> None:
+    until = SAMPLE.index(b"...", SAMPLE.index(b"012 (030")) + 4
+    held = jobs_of(log(SAMPLE[:until]))["skim-0004"]
+    assert held.state == "held"
+    assert held.problem is not None
+    assert held.problem.kind == "memory"
+    assert held.problem.message == "the job is held: memory usage exceeded request_memory (by user nobody)"
+    after = SAMPLE.index(b"...", SAMPLE.index(b"013 (030")) + 4
+    assert jobs_of(log(SAMPLE[:after]))["skim-0004"] == Seen("waiting", None, 1)
+
+
+def test_a_job_that_is_only_submitted_waits(log: Callable[[bytes], Path]) -> None:
+    until = SAMPLE.index(b"001 (026")
+    found = jobs_of(log(SAMPLE[:until]))
+    assert len(found) == 7
+    assert set(found.values()) == {Seen("waiting", None, 1)}
+
+
+def test_a_log_that_is_not_there_has_no_events(tmp_path: Path) -> None:
+    assert list(events_of(tmp_path / "none.log")) == []
+    assert jobs_of(tmp_path) == {}
+
+
+@settings(suppress_health_check=FIXTURE, max_examples=150, deadline=None)
+@given(end=st.integers(0, len(SAMPLE)))
+def test_of_a_log_that_is_being_written_the_whole_events_count(
+    log: Callable[[bytes], Path], end: int
+) -> None:
+    whole = list(events_of(log(SAMPLE)))
+    found = list(events_of(log(SAMPLE[:end])))
+    assert found == whole[: len(found)]
+    assert len(found) >= SAMPLE[:end].count(b"\n...\n")
+    for seen in jobs_of(log(SAMPLE[:end])).values():
+        assert seen.state in ("waiting", "running", "held", "ended")
+
+
+@settings(suppress_health_check=FIXTURE, max_examples=100, deadline=None)
+@given(at=st.integers(0, len(SAMPLE)), size=st.integers(0, 200), junk=st.binary(max_size=40))
+def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size: int, junk: bytes) -> None:
+    path = log(SAMPLE[:at] + junk + SAMPLE[at + size :])
+    for name, seen in jobs_of(path).items():
+        assert name
+        assert seen.attempt > 0
+
+
+@given(st.text())
+def test_any_text_may_be_that_of_an_event(text: str) -> None:
+    for number in range(50):
+        event = Event(number, 1, 0, text)
+        seen = seen_after(event)
+        assert seen is None or seen.state in ("waiting", "running", "held", "ended")
+        assert node_of(event) != ""
