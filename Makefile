@@ -66,7 +66,7 @@ format: $(DEV) ## put the code into its form, and mend what can be mended
 
 doc: $(DOC) ## build the manual into build/site
 	@# its theme advertises another program, in red, at each start
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "The manual: build/site/index.html"
 
 wheel: $(VENV)/.created ## build dist/nanoml-*.whl

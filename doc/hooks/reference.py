@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
 import re
@@ -28,6 +29,7 @@ _MODULES = {
     "config": "The configuration",
     "errors": "Errors",
 }
+_SOME = {"config": ("Config", "load", "schema")}  # of modules of which not everything is for users
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 
@@ -74,11 +76,11 @@ def _command(command: Any, name: str, parent: click.Context, level: int) -> Iter
             yield from _command(command.get_command(context, each), each, context, level + 1)
         return
     yield f"\n```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
-    records = [param.get_help_record(context) for param in command.get_params(context)]
-    rows = [record for record in records if record and not record[0].startswith("-h, ")]
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    rows = [record for record in (option.get_help_record(context) for option in options) if record]
     if rows:
         yield "| option | |\n|---|---|"
-        yield from (f"| `{_cell(names)}` | {_cell(text)} |" for names, text in rows)
+        yield from (f"| {_code(names)} | {_cell(text)} |" for names, text in rows)
         yield ""
     example = (command.epilog or "").partition("Example:\n")[2]
     if example:
@@ -95,7 +97,13 @@ def _paragraphs(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text in a cell of a table, where no sign means anything but itself, and code stays code."""
+    parts = re.split(r"(`[^`]+`)", html.escape(text.replace("\n", " "), quote=False).replace("|", "&#124;"))
+    return "".join(part if part.startswith("`") else re.sub(r"([*_\[\]])", r"\\\1", part) for part in parts)
+
+
+def _code(text: str) -> str:
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
 
 
 def configuration() -> str:
@@ -144,7 +152,13 @@ def _type(entry: dict[str, Any]) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in entry["enum"] if value is not None)
     types = entry.get("type", "anything")
     types = [types] if isinstance(types, str) else types
-    names = {"object": "section", "array": "list", "string": "text", "integer": "whole number", "boolean": "true, false"}
+    names = {
+        "object": "section",
+        "array": "list",
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "true, false",
+    }
     found = [names.get(kind, kind) for kind in types if kind != "null"]
     return " or ".join(dict.fromkeys(found))
 
@@ -153,7 +167,7 @@ def _default(entry: dict[str, Any], schema: dict[str, Any], name: str) -> str:
     if name in schema.get("required", ()):
         return "must be given"
     value = entry.get("default")
-    return "" if value is None or value in ({}, [], "") or "properties" in entry else f"`{_cell(_yaml(value))}`"
+    return "" if value is None or value in ({}, [], "") or "properties" in entry else _code(_yaml(value))
 
 
 def _yaml(value: Any) -> str:
@@ -190,7 +204,7 @@ def python_interface() -> str:
     for name, title in _MODULES.items():
         module = importlib.import_module(f"MLTools.NanoML.{name}")
         lines += [f"## {title}", "", f"`MLTools.NanoML.{name}`: {_first(module.__doc__)}", ""]
-        for each in module.__all__:
+        for each in _SOME.get(name, module.__all__):
             lines += _member(each, getattr(module, each))
     return "\n".join(lines)
 
@@ -259,4 +273,3 @@ def cpp_interface() -> str:
         text = (ROOT / "interface" / f"{name}.h").read_text(encoding="utf-8")
         lines += [f"## {name}.h", "", f"```cpp\n{text}```", ""]
     return "\n".join(lines)
-

@@ -14,7 +14,15 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "doc"
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
-_LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".h": "cpp", ".cc": "cpp", ".toml": "toml"}
+_LANGUAGES = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".sh": "bash",
+    ".h": "cpp",
+    ".cc": "cpp",
+    ".toml": "toml",
+}
 
 
 def _outside(page: str, link: str) -> Path | None:
