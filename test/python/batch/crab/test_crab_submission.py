@@ -230,7 +230,7 @@ def test_killing(crab: Crab, analysis: Callable[..., Path]) -> None:
     crab.says("ana-1_ZG", "KILLED", {"1": DONE, "2": {**RUNS, "State": "killed"}, "3": IDLE})
     found = state(path)
     assert found["active"] is False
-    assert found["jobs"]["ZG-3"]["problem"] == {"kind": "removed", "message": "the job was killed"}
+    assert found["jobs"]["ZG-3"]["problem"]["message"] == "the job was killed"
     assert "ZG: 1 killed job, which CRAB does not submit again" in run("resubmit", path)
     assert not [call for call in crab.calls if call[0] == "resubmit"]
 
