@@ -13,11 +13,10 @@ from MLTools.NanoML.batch.codec import decode
 from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.runner import RECORDS
-from MLTools.NanoML.task import Task, write_record
+from MLTools.NanoML.task import Task, stamps, write_record
 
-__all__ = ["collect"]
+__all__ = ["collect", "task_of"]
 
 _FILE = "collected.json"
 
@@ -54,14 +53,14 @@ def _recorded(submission: Submission, name: str, result: Result) -> Iterator[str
             problem = _changed(done, submission)
             try:
                 if not problem:
-                    _record(_task(encoded["fields"]), done, submission, name)
+                    _record(task_of(encoded["fields"]), done, submission, name)
             except NanoMLError as refused:  # of a full disk
                 problem = str(refused).rstrip(".")
             if problem:
                 yield f"{names.stage} {names.name}: {problem}: it counts as not done."
 
 
-def _task(fields: dict[str, Any]) -> Task:
+def task_of(fields: dict[str, Any]) -> Task:
     """A task without its work, which needs no import of what does it."""
     known = {key: decode(fields[key]) for key in ("stage", "name", "inputs", "outputs", "settings", "code")}
     return Task(**known, work=dict)
@@ -80,7 +79,7 @@ def _changed(done: Done, submission: Submission) -> str:
 
 
 def _record(task: Task, done: Done, submission: Submission, job: str) -> None:
-    inputs = done.inputs if submission.options["shared"] else [_stamp(path) for path in task.inputs]
+    inputs = done.inputs if submission.options["shared"] else stamps(task)
     write_record(
         task,
         Path(submission.workdir, RECORDS),
@@ -92,10 +91,3 @@ def _record(task: Task, done: Done, submission: Submission, job: str) -> None:
         memory=done.memory,
         job=f"{submission.name}/{job}",
     )
-
-
-def _stamp(path: str) -> dict[str, Any]:
-    if is_remote(path):
-        return {"path": path}
-    status = os.stat(path)
-    return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}

@@ -1,0 +1,181 @@
+"""What is said of jobs, of made-up results and of what HTCondor's logs say."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.batch.causes import ADVICE
+from MLTools.NanoML.batch.page import lines
+from MLTools.NanoML.batch.result import Done, Problem, Result
+from MLTools.NanoML.batch.status import Status, as_dict, observe, settle
+from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.errors import NanoMLError
+
+HEAD = "000 ({cluster:03}.000.000) 2026-11-25 10:00:00 Job submitted from host: <127.0.0.1:1>\n"
+WHEN = "2026-11-25 10:00:01"
+EVENTS = {
+    "running": "001 ({cluster:03}.000.000) " + WHEN + " Job executing on host: <127.0.0.1:1>\n...\n",
+    "evicted": "004 ({cluster:03}.000.000) " + WHEN + " Job was evicted.\n...\n",
+    "ok": "005 ({cluster:03}.000.000) "
+    + WHEN
+    + " Job terminated.\n\t(1) Normal termination (return value 0)\n...\n",
+    "failed": "005 ({cluster:03}.000.000) "
+    + WHEN
+    + " Job terminated.\n\t(1) Normal termination (return value 1)\n...\n",
+    "killed": "005 ({cluster:03}.000.000) "
+    + WHEN
+    + " Job terminated.\n\t(0) Abnormal termination (signal 9)\n...\n",
+    "removed": "009 ({cluster:03}.000.000) " + WHEN + " Job was aborted.\n\tvia condor_rm (by user x)\n...\n",
+    "held": "012 ({cluster:03}.000.000) "
+    + WHEN
+    + " Job was held.\n\tdisk usage exceeded request_disk\n\tCode 1\n...\n",
+}
+
+
+@pytest.fixture
+def say(submission: Submission) -> Callable[..., Status]:
+    """What is seen when HTCondor's log says these words of each job."""
+
+    def see(active: bool = True, **jobs: str) -> Status:
+        nodes, cluster = "", 10
+        for name, words in jobs.items():
+            job = name.replace("_", "-")
+            nodes += HEAD.format(cluster=cluster) + f"    DAG Node: {job}\n...\n"
+            for word in words.split():
+                if word == "again":
+                    cluster += 1
+                    nodes += HEAD.format(cluster=cluster) + f"    DAG Node: {job}\n...\n"
+                else:
+                    nodes += EVENTS[word].format(cluster=cluster)
+            cluster += 1
+        (submission.directory / "pipeline.dag.nodes.log").write_text(nodes)
+        dag = HEAD.format(cluster=1) + "...\n" + ("" if active else EVENTS["ok"].format(cluster=1))
+        (submission.directory / "pipeline.dag.dagman.log").write_text(dag)
+        return observe(submission)
+
+    return see
+
+
+def states(status: Status) -> dict[str, str]:
+    return {name: job.state for name, job in status.jobs.items()}
+
+
+def reasons(status: Status) -> dict[str, str]:
+    return {name: job.problem.kind for name, job in status.jobs.items() if job.problem}
+
+
+def test_jobs_that_nothing_is_known_of_wait(say: Callable[..., Status]) -> None:
+    status = say()
+    assert set(states(status).values()) == {"waiting"}
+    assert status.counts()["skim"] == {"tasks": 4, "done": 0, "waiting": 4}
+    assert not status.is_done
+
+
+def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+    leave("skim-0000", 2)
+    leave("skim-0001", 1, "running")
+    status = say(skim_0000="running ok", skim_0001="running")
+    assert states(status) == {"skim-0000": "done", "skim-0001": "running", "convert-0000": "waiting"}
+    assert status.counts()["skim"] == {"tasks": 4, "done": 3, "running": 1}
+    assert states(say(skim_0001="running evicted"))["skim-0001"] == "waiting"
+
+
+def test_all_done(say: Callable[..., Status], leave: Callable[..., Result], submission: Submission) -> None:
+    for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
+        leave(name, count)
+    status = say(active=False, skim_0000="ok", skim_0001="ok", convert_0000="ok")
+    assert status.is_done
+    assert Submission.read(submission.directory).state == "ended"
+    assert list(lines(status))[-1] == "All is done."
+
+
+def test_a_job_that_will_be_tried_again_waits(
+    say: Callable[..., Status], leave: Callable[..., Result]
+) -> None:
+    leave(
+        "skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": Done("failed", problem=Problem("lost", "no"))}
+    )
+    assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
+    assert states(say(skim_0000="running failed again running"))["skim-0000"] == "running"
+    assert states(say(skim_0000="running failed again running failed"))["skim-0000"] == "failed"
+    leave("skim-0000", 0, "failed", exit_code=2, problem=Problem("configuration", "wrong"))
+    assert states(say(skim_0000="running failed"))["skim-0000"] == "failed"
+
+
+def test_what_comes_after_a_failure_is_idle(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+    leave("skim-0000", 2)
+    leave(
+        "skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": Done("failed", problem=Problem("disk", "full"))}
+    )
+    status = say(active=False, skim_0000="ok", skim_0001="failed again failed", convert_0000="removed")
+    assert states(status) == {"skim-0000": "done", "skim-0001": "failed", "convert-0000": "idle"}
+    assert reasons(status) == {"skim-0001": "disk"}
+
+
+def test_a_held_job_says_why(say: Callable[..., Status]) -> None:
+    status = say(skim_0000="running held")
+    assert states(status)["skim-0000"] == "held"
+    assert reasons(status) == {"skim-0000": "disk"}
+    text = "\n".join(lines(status))
+    assert "1 x disk full: " + ADVICE["disk"] in text
+    assert "Held jobs wait for nanoml resubmit." in text
+
+
+def test_a_job_that_left_nothing_is_explained_by_its_log(
+    say: Callable[..., Status], submission: Submission
+) -> None:
+    log = submission.directory / "logs" / "skim-0000.log"
+    for text, kind in (
+        ("python3: No module named x\nModuleNotFoundError: No module named 'x'\n", "package"),
+        ("bash: line 3: 17 Killed\nslurmstepd: error: Detected 1 oom-kill event(s)\n", "memory"),
+        ("tar: write error: No space left on device\n", "disk"),
+        ("job.sh: line 4: python9: command not found\n", "package"),
+        ("nothing of note\n", "killed"),
+        ("\xff\xfe" * 5000, "killed"),
+    ):
+        log.write_bytes(text.encode("latin1"))
+        submission.handles.pop("seen", None)
+        submission.state = "submitted"
+        assert reasons(say(active=False, skim_0000="failed again killed"))["skim-0000"] == kind, text
+
+
+def test_a_job_that_ended_too_late_lacked_time(
+    say: Callable[..., Status], leave: Callable[..., Result]
+) -> None:
+    stopped = Problem("stopped", "the job was told to end before it was done")
+    leave("skim-0000", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 3500)
+    leave("skim-0001", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 60)
+    status = say(active=False, skim_0000="failed again failed", skim_0001="failed again failed")
+    assert reasons(status) == {"skim-0000": "time", "skim-0001": "stopped"}
+
+
+def test_a_removed_job_is_said_to_be(say: Callable[..., Status]) -> None:
+    status = say(active=False, skim_0000="running removed", skim_0001="removed")
+    assert reasons(status) == {"skim-0000": "removed", "skim-0001": "removed"}
+
+
+def test_nobody_may_work_beside_jobs(say: Callable[..., Status], submission: Submission) -> None:
+    say(skim_0000="running")
+    with pytest.raises(NanoMLError, match=r"the jobs of work-1 are at work here \(1 running, 2 waiting\)"):
+        settle(Path(submission.workdir))
+    say(active=False, skim_0000="removed")
+    settle(Path(submission.workdir))
+
+
+def test_a_submission_that_was_removed_is_forgotten(submission: Submission) -> None:
+    shutil.rmtree(submission.directory)
+    settle(Path(submission.workdir))
+
+
+def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+    leave("skim-0000", 2)
+    content = as_dict(say(skim_0000="ok", skim_0001="held"))
+    assert content["active"] is True
+    assert content["done"] is False
+    assert content["stages"]["skim"] == {"tasks": 4, "done": 2, "held": 2}
+    assert content["jobs"]["skim-0000"]["host"] == "worker"
+    assert content["jobs"]["skim-0001"]["problem"]["kind"] == "disk"
