@@ -360,7 +360,7 @@ def _metadata(
                 "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
                 "is_data": bool(books.is_data),
                 "books": books.as_dict(),
-                "missing": [asdict(each) for each in job.missing],
+                **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
             }
         ],
     }

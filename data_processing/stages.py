@@ -24,6 +24,7 @@ from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.config.sections import FROM_WHERE, Skim
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.grid.missing import Missing
+from MLTools.NanoML.grid.missing import lines as missing_lines
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
@@ -344,6 +345,8 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         sample = metadata["datasets"][0]
         label = f"class {sample['class']}" if sample["class"] else "data" if sample["is_data"] else "no class"
         lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
+        gone = [Missing(**each) for each in sample.get("missing", ())]
+        lines += missing_lines({name: gone} if gone else {})
         lines += truncation_lines(name, metadata)
     return lines
 

@@ -205,4 +205,7 @@ def _dataset(dataset: dict[str, Any]) -> str:
         f"sum of weights {books['sum_of_weights']:.6g}" if books["sum_of_weights"] is not None else "",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
+    gone = [each["file"] for each in dataset.get("missing", ())]
+    if gone:
+        parts.append(f"left out as they could not be read: {', '.join(gone)}")
     return ", ".join(part for part in parts if part)

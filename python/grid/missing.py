@@ -42,7 +42,7 @@ class Missing:
     @classmethod
     def now(cls, file: str, reason: str) -> Missing:
         """A file that was found to be missing at this moment."""
-        return cls(file, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        return cls(file, reason.removeprefix(f"{file}: "), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
 
 def read(workdir: Path) -> dict[str, list[Missing]]:

@@ -172,12 +172,16 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
             ),
             ("luminosity", None if dataset["luminosity"] is None else f"{dataset['luminosity']:g} /fb"),
             ("made from", only_file(books) or plural(len(books["files"]), "file")),
+            ("left out", plural(len(dataset["missing"]), "file") if dataset["missing"] else None),
             ("events", f"{count(books['entries'])}{kept}"),
             ("sum of weights", sum_of_weights(books)),
         ]
     )
     show_cutflow(page, books["cutflow"])
     show_files(page, books)
+    if dataset["missing"]:
+        rows = [(one["file"], one["reason"], one["date"]) for one in dataset["missing"]]
+        page.table("Left out", [Column("file", "rest"), Column("reason", "cut"), Column("since")], rows)
 
 
 def _show_foreign(page: Page, content: Mapping[str, Any]) -> None:
