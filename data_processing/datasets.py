@@ -37,7 +37,7 @@ def find_files(patterns: Iterable[str], base: Path) -> list[str]:
         A pattern matches nothing, or a file is named twice, be it by two names.
     """
     found: list[str] = []
-    for entry in entries_of(patterns, base, reading.current().redirectors[0]):
+    for entry in entries_of(patterns, base, reading.current().redirectors):
         if entry.is_listing:
             use_proxy()
         files = list_remote(entry.text) if entry.is_listing else entry.files()

@@ -122,7 +122,7 @@ def _named(config: Config, name: str, dataset: Dataset) -> Iterator[_Piece]:
     direct: list[FileInfo] = []
     number = 0
     try:
-        for entry in entries_of(dataset.files, config.base, config.read.redirectors[0]):
+        for entry in entries_of(dataset.files, config.base, config.read.redirectors):
             number = entry.number
             if not entry.is_listing:
                 direct += entry.files()
@@ -157,7 +157,7 @@ def _described(
     for piece in pieces:
         if isinstance(piece, Wish):
             found = lists[piece.key]
-            files = _located(found, config.read.redirectors[0]) if piece.instance else found.files
+            files = _located(config, piece, found) if piece.instance else found.files
             parts.append(Part(piece.text, files, piece, found, piece not in new))
         else:
             parts.append(Part("", piece))
@@ -165,10 +165,14 @@ def _described(
     return Description(_limited(config, name, files), parts, wildcards.used)
 
 
-def _located(found: FileList, redirector: str) -> list[FileInfo]:
+def _located(config: Config, wish: Wish, found: FileList) -> list[FileInfo]:
     """Files of the catalogue by the URLs that they are read by."""
     sites = tuple(site.name for site in found.sites or () if site.has_all)
-    return [replace(file, name=url_of(file.name, redirector), sites=sites) for file in found.files]
+    redirectors = config.read.redirectors
+    try:
+        return [replace(file, name=url_of(file.name, redirectors), sites=sites) for file in found.files]
+    except NanoMLError as problem:
+        raise config.error(*wish.keys, message=str(problem)) from None
 
 
 def _limited(config: Config, name: str, files: Sequence[FileInfo]) -> list[FileInfo]:

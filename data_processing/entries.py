@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -82,12 +82,22 @@ class Entry:
         return NanoMLError(f"{self.place}{self.text}: {message.rstrip('.')}.")
 
 
-def url_of(name: str, redirector: str) -> str:
-    """The URL of a file by its logical name, /store/..."""
-    return f"{redirector.rstrip('/')}/{name}"
+def url_of(name: str, redirectors: Sequence[str]) -> str:
+    """The URL of a file by its logical name, /store/...: through the first redirector.
+
+    Raises
+    ------
+    NanoMLError
+        There is none.
+    """
+    if not redirectors:
+        raise NanoMLError(
+            f'{name}: is read through a redirector, and there is none. Name one: "read: {{redirectors: [root://...]}}".'
+        )
+    return f"{redirectors[0].rstrip('/')}/{name}"
 
 
-def entries_of(patterns: Iterable[str], base: Path, redirector: str) -> Iterator[Entry]:
+def entries_of(patterns: Iterable[str], base: Path, redirectors: Sequence[str]) -> Iterator[Entry]:
     """What was given, one by one: the lines of text files in the place of these.
 
     Parameters
@@ -96,17 +106,17 @@ def entries_of(patterns: Iterable[str], base: Path, redirector: str) -> Iterator
         What was given.
     base
         Directory that relative paths are relative to. Those in a text file are relative to its own.
-    redirector
+    redirectors
         Where to read files by their logical names.
 
     Raises
     ------
     NanoMLError
-        A text file is not there or cannot be read.
+        A text file is not there or cannot be read, or there is no redirector for a logical name.
     """
     for number, pattern in enumerate(patterns):
         if is_remote(pattern) or not pattern.endswith(".txt"):
-            yield Entry(_located(pattern, redirector), base, "", number)
+            yield Entry(_located(pattern, redirectors), base, "", number)
             continue
         lists = _local(pattern, base)
         if not lists:
@@ -115,11 +125,11 @@ def entries_of(patterns: Iterable[str], base: Path, redirector: str) -> Iterator
             for line, text in _lines(path):
                 if text.endswith(".txt") and not is_remote(text):
                     raise NanoMLError(f"{path}:{line}: {text}: a list cannot name another list.")
-                yield Entry(_located(text, redirector), Path(path).parent, f"{path}:{line}: ", number)
+                yield Entry(_located(text, redirectors), Path(path).parent, f"{path}:{line}: ", number)
 
 
-def _located(text: str, redirector: str) -> str:
-    return url_of(text, redirector) if text.startswith("/store/") else text
+def _located(text: str, redirectors: Sequence[str]) -> str:
+    return url_of(text, redirectors) if text.startswith("/store/") else text
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

@@ -17,7 +17,7 @@ from data_processing.entries import entries_of
 from data_processing.wishes import place_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.resources import duration
-from MLTools.NanoML.config import Config, Dataset
+from MLTools.NanoML.config import Config, Dataset, Read
 from MLTools.NanoML.config.sections.batch import Grid, Needs
 from MLTools.NanoML.errors import NanoMLError
 
@@ -130,7 +130,7 @@ def _catalogued(config: Config, name: str, dataset: Dataset) -> Iterator[str]:
 def _logical_names(config: Config, name: str, dataset: Dataset) -> list[str]:
     found, number = [], 0
     try:
-        for entry in entries_of(dataset.files, config.base, config.read.redirectors[0]):
+        for entry in entries_of(dataset.files, config.base, Read().redirectors):
             number, lfn = entry.number, _LFN.match(entry.text)
             if lfn is None:
                 what = '"das: /PRIMARY/PROCESSED/NANOAODSIM"'

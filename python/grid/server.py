@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Optional
 
 from MLTools.NanoML.grid import reading
@@ -59,6 +60,20 @@ class Server:
                 return False
             raise
         return True
+
+    def behind(self) -> list[Server]:
+        """The servers that a redirector has for the path, whether or not they have it; other servers are alone.
+
+        May raise ServerError.
+        """
+        try:
+            found = self.ask("deeplocate", f"*{self.path}", 0)
+        except ServerError as problem:
+            if problem.cause in (Cause.MISSING, Cause.FINAL):  # it is no redirector, or it has no servers
+                return [self]
+            raise
+        hosts = sorted({each.address for each in found})
+        return [Server(str(replace(self.url, host=host))) for host in hosts] or [self]
 
     def take_away(self, what: str, attempt: Callable[[], Any], path: str) -> None:
         """Do what makes `path` vanish, until it succeeds.

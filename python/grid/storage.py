@@ -12,7 +12,7 @@ from typing import Any
 
 from MLTools.NanoML.atomic import make_directory as make_local_directory
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.client import persist
+from MLTools.NanoML.grid.client import Cause, ServerError, persist
 from MLTools.NanoML.grid.server import Server
 from MLTools.NanoML.grid.transfer import pieces_of, put
 from MLTools.NanoML.grid.url import Url
@@ -135,12 +135,31 @@ def list_directory(url: str) -> list[Status]:
         There is none, or not all of its servers answer.
     """
     server = Server(url)
-    stat_, locate, merge = 1, 2, 8
-    found = server.insist("listed", "dirlist", server.path, stat_ | locate | merge)
-    unknown = [entry.name for entry in found if entry.statinfo is None]
-    if unknown:
-        raise NanoMLError(f"{url}: cannot be listed (the server says nothing of {unknown[0]}).")
-    return sorted((Status.of(entry.name, entry.statinfo) for entry in found), key=lambda each: each.name)
+    found = persist(lambda: _entries(server), f"{url}: cannot be listed")
+    return sorted(found.values(), key=lambda each: each.name)
+
+
+def _entries(server: Server) -> dict[str, Status]:
+    """The directory's content by names; may raise ServerError."""
+    found: dict[str, Status] = {}
+    missing, with_status = [], 1
+    # the client's own way to ask all of them takes one that has no such directory for one that does not answer
+    behind = server.behind()
+    for each in behind:
+        try:
+            entries = each.ask("dirlist", each.path, with_status)
+        except ServerError as problem:
+            if problem.cause is not Cause.MISSING:
+                raise ServerError(f"{each.url.site}: {problem}", problem.cause) from None
+            missing.append(problem)
+            continue
+        for entry in entries:
+            if entry.statinfo is None:
+                raise ServerError(f"{each.url.site} says nothing of {entry.name}", Cause.TRANSIENT)
+            found[entry.name] = Status.of(entry.name, entry.statinfo)
+    if len(missing) == len(behind):
+        raise missing[0]
+    return found
 
 
 def rename(source: str, destination: str) -> None:
