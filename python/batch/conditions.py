@@ -64,8 +64,10 @@ def check_place(config: Config, place: Place) -> None:
         return
     base, workdir = str(config.base), str(Layout.of(config).workdir)
     for beginning, why in place.site.not_from.items():
-        if base.startswith(beginning) and not place.system == "local":
+        if f"{base}/".startswith(beginning) and not place.system == "local":
             raise ConfigError(f"{config.where()}: {why}.")
+    if place.environment == "container" and not config.batch.image:
+        raise config.error("batch", "image", message="say which image the container is of")
     if place.system == "slurm" and not place.is_shared:
         raise config.error(
             "batch",
@@ -86,8 +88,6 @@ def check_place(config: Config, place: Place) -> None:
             "environment",
             message=f"workers at site {place.site.name} do not see this environment. Choose packed, cmssw or container",
         )
-    if place.environment == "container" and not config.batch.image:
-        raise config.error("batch", "image", message="say which image the container is of")
 
 
 def check_search(config: Config, place: Place) -> None:

@@ -1,0 +1,249 @@
+"""What a job does on its machine: real skims, by real processes where these are to be stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+pytest.importorskip("data_processing")
+
+from data_processing.skim import SkimJob, skim_file
+from MLTools.NanoML.batch.causes import FAILED, PERMANENT
+from MLTools.NanoML.batch.command import nanoml_command
+from MLTools.NanoML.batch.job import Job
+from MLTools.NanoML.batch.result import Problem, Result
+from MLTools.NanoML.batch.worker import adler32, work
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.task import Task
+
+
+@pytest.fixture
+def make(tmp_path: Path, sample: Path) -> Callable[..., Path]:
+    """Writes a job of skims."""
+    source = sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
+
+    def write(count: int = 2, bad: Optional[Path] = None, selection: str = "", **others: Any) -> Path:
+        tasks = []
+        for number in range(count):
+            path = str(bad if bad is not None and number == 0 else source)
+            output = tmp_path / "work" / f"{number}.root"
+            job = SkimJob(path, output, selection, str(tmp_path), keep=["MET_pt"], cut="nMuon > 2")
+            tasks.append(
+                Task("skim", f"ZG/{number}", (path,), (output,), {}, "", functools.partial(skim_file, job))
+            )
+        made = Job.of("skim-0000", tasks, workdir=str(tmp_path / "work"), base=str(tmp_path), **others)
+        made.write(tmp_path / "job.json")
+        return tmp_path / "job.json"
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts a process that does a job."""
+    begun = []
+
+    def begin(job: Path) -> subprocess.Popen[str]:
+        command = [*nanoml_command(), "work", str(job), "--result", str(tmp_path / "result.json")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def read(directory: Path) -> Result:
+    result = Result.read(directory / "result.json")
+    assert result is not None
+    return result
+
+
+def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_path: Path) -> None:
+    assert work(make(), tmp_path / "result.json") == 0
+    result = read(tmp_path)
+    assert (result.state, result.exit_code, result.problem, result.earlier) == ("done", 0, None, [])
+    assert result.finished > result.started > 0
+    assert list(result.tasks) == ["ZG/0", "ZG/1"]
+    done = result.tasks["ZG/1"]
+    output = tmp_path / "work" / "1.root"
+    assert done.outputs == [
+        {
+            "path": str(output),
+            "size": output.stat().st_size,
+            "modified": output.stat().st_mtime_ns,
+            "adler32": adler32(output),
+        }
+    ]
+    assert done.summary["entries"] == 1400
+    assert done.memory > 50
+    assert done.inputs[0]["size"] > 0
+
+
+def test_the_checksum_is_that_of_the_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"Wikipedia")
+    assert adler32(tmp_path / "a") == "11e60398"
+    (tmp_path / "a").write_bytes(b"")
+    assert adler32(tmp_path / "a") == "00000001"
+
+
+def test_what_is_done_already_is_skipped_unless_its_output_was_changed(
+    make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make(3)
+    work(job, tmp_path / "result.json")
+    before = [(tmp_path / "work" / f"{number}.root").stat().st_ino for number in range(3)]
+    (tmp_path / "work" / "1.root").write_text("cut off")
+    (tmp_path / "work" / "2.root").unlink()
+    capsys.readouterr()
+    assert work(job, tmp_path / "result.json") == 0
+    said = capsys.readouterr().err
+    assert said.count("is done already") == 1
+    assert (tmp_path / "work" / "0.root").stat().st_ino == before[0]
+    assert (tmp_path / "work" / "1.root").read_bytes()[:4] == b"root"
+    assert read(tmp_path).state == "done"
+
+
+def test_a_file_that_cannot_be_read_fails_alone(make: Callable[..., Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.root"
+    bad.write_text("no ROOT file")
+    job = make(3, bad)
+    assert work(job, tmp_path / "result.json") == FAILED
+    result = read(tmp_path)
+    assert (result.state, result.exit_code) == ("failed", FAILED)
+    assert [done.state for done in result.tasks.values()] == ["failed", "done", "done"]
+    problem = result.tasks["ZG/0"].problem
+    assert problem is not None
+    assert problem.kind == "unreadable"
+    assert not (tmp_path / "work" / "0.root").exists()
+    assert work(job, tmp_path / "result.json") == FAILED  # again: the others are done already
+    assert read(tmp_path).earlier == [{"host": result.host, "kind": "unreadable", "message": problem.message}]
+
+
+def test_a_mistake_that_stays_has_its_own_exit_code(make: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import no_such_package\n")
+    assert work(make(1, selection="mine.py:Mine"), tmp_path / "result.json") == PERMANENT
+    problem = read(tmp_path).tasks["ZG/0"].problem
+    assert problem is not None
+    assert problem.kind in ("package", "configuration")
+    assert "no_such_package" in problem.message
+
+
+def test_an_unforeseen_mistake_of_the_user_is_told(
+    make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from MLTools.NanoML.trilepton import Trilepton\n\n\n"
+        "class Mine(Trilepton):\n    def select(self, events, cutflow):\n        return 1 / 0\n"
+    )
+    assert work(make(1, selection="mine.py:Mine"), tmp_path / "result.json") == FAILED
+    problem = read(tmp_path).tasks["ZG/0"].problem
+    assert problem is not None
+    assert "division by zero" in problem.message
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_job_that_needs_a_proxy_says_so_at_once(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X509_USER_PROXY", str(tmp_path / "none"))
+    assert work(make(1, proxy=True), tmp_path / "result.json") == PERMANENT
+    result = read(tmp_path)
+    assert result.problem is not None
+    assert result.problem.kind == "proxy"
+    assert result.tasks == {}
+
+
+def test_what_is_no_job_is_one_message(
+    tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    (tmp_path / "job.json").write_text("{}")
+    with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
+        work(tmp_path / "job.json", tmp_path / "result.json")
+    process = start(tmp_path / "job.json")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "is no job" in said
+    assert "Traceback" not in said
+
+
+def wait_for(ready: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
+    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    job = make(60)
+    process = start(job)
+    wait_for(lambda: (tmp_path / "work" / "1.root").exists())
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    result = read(tmp_path)
+    assert (result.state, result.exit_code) == ("stopped", FAILED)
+    assert result.problem == Problem("stopped", "the job was told to end before it was done")
+    assert 0 < len(result.tasks) < 60
+    assert not list((tmp_path / "work").glob(".*"))
+    inode = (tmp_path / "work" / "0.root").stat().st_ino
+    make(3)
+    assert work(job, tmp_path / "result.json") == 0
+    assert (tmp_path / "work" / "0.root").stat().st_ino == inode
+    again = read(tmp_path)
+    assert again.state == "done"
+    assert [earlier["kind"] for earlier in again.earlier] == ["stopped"]
+
+
+def test_a_job_that_was_killed_is_done_by_the_next_attempt(
+    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    job = make(60)
+    process = start(job)
+    wait_for(lambda: (tmp_path / "work" / "1.root").exists())
+    process.kill()
+    process.wait()
+    assert read(tmp_path).state == "running"
+    make(3)
+    assert work(job, tmp_path / "result.json") == 0
+    assert read(tmp_path).earlier[0]["kind"] == "killed"
+
+
+def test_a_twin_waits_and_then_has_nothing_to_do(
+    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    job = make(2)
+    with open(tmp_path / "result.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        twin = start(job)
+        assert twin.stdout is not None
+        os.set_blocking(twin.stdout.fileno(), True)
+        assert "Another process does the same job: waiting for it." in twin.stdout.readline()
+        assert not (tmp_path / "work").exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert work(job, tmp_path / "result.json") == 0
+    said, _ = twin.communicate(timeout=60)
+    assert twin.returncode == 0
+    assert said.count("is done already") == 2
+    assert read(tmp_path).state == "done"
+
+
+def test_variables_of_the_job_are_set(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOML_OF_A_TEST", "before")
+    work(make(1, environment={"NANOML_OF_A_TEST": "a b"}), tmp_path / "result.json")
+    assert os.environ["NANOML_OF_A_TEST"] == "a b"
