@@ -126,7 +126,8 @@ class Wildcards:
         names = [entry.name for entry in found if entry.status in wish.status]
         if not names:
             has = ", ".join(sorted({entry.status for entry in found}))
-            message = f"{wish.text}: matches {len(found)} datasets of status {has}, none of {', '.join(wish.status)}"
+            many = "1 dataset" if len(found) == 1 else f"{len(found)} datasets"
+            message = f"{wish.text}: matches {many} of status {has}, none of {', '.join(wish.status)}"
             raise self._config.error(*wish.keys, message=message)
         if len(names) > 1 and not (self._confirm and self._confirm(self._name, wish.text, names)):
             raise self._config.error(*wish.keys, message=self._too_many(wish, names))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_processing.catalogue.listing import is_listing, list_remote
-from data_processing.datasets import find_files
+from data_processing.datasets import describe_datasets, find_files
+from data_processing.overview import overview
+from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from services.xrootd import Cluster, Storage
 
@@ -81,6 +83,30 @@ def test_a_server_alone(storage: Storage, quickly: None, tmp_path: Path) -> None
     assert find_files(["all.txt"], tmp_path) == expected
     with pytest.raises(NanoMLError, match=r"a.root: is named twice"):
         find_files([f"{url}/a.root", f"{url}/*.root"], tmp_path)
+
+
+def test_what_an_analysis_reads_stays(storage: Storage, quickly: None, tmp_path: Path) -> None:
+    directory = storage.directory / "eos" / "user" / "pinned"
+    directory.mkdir(parents=True)
+    for name in ("a.root", "b.root"):
+        (directory / name).write_text(name)
+    url = f"{storage.url}/eos/user/pinned/"
+    (tmp_path / "own.root").write_text("own")
+    (tmp_path / "a.yaml").write_text(f"datasets: {{a: {{files: [own.root, '{url}']}}}}\n")
+    config = load(tmp_path / "a.yaml")
+    before = describe_datasets(config)["a"]
+    assert [(file.name, file.size) for file in before] == [
+        (str(tmp_path / "own.root"), 3),
+        (f"{url}a.root", 6),
+        (f"{url}b.root", 6),
+    ]
+    (directory / "c.root").write_text("c.root")
+    assert describe_datasets(config)["a"] == before
+    (dataset,) = overview(config)
+    assert "now 1 file more; --refresh takes what there is now." in dataset["news"][0]
+    (dataset,) = overview(config, refresh=True)
+    assert dataset["read"] == {"files": 4, "events": None, "size": 21}
+    assert len(describe_datasets(config)["a"]) == 4
 
 
 def test_a_server_that_is_not_there(quickly: None) -> None:
