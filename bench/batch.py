@@ -22,7 +22,7 @@ from typing import Any
 
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.progress import silence
+from MLTools.NanoML.progress import say, silence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "test"))
@@ -86,7 +86,7 @@ def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
     environment = service.environment
     bare = bare_client(system, jobs, directory, environment)
     took = timed([*nanoml, "submit", "skim", "many.yaml", "--on", system], directory, environment)
-    print(f"{system}: {jobs} jobs submitted in {took}; the client alone: {bare.seconds:.1f} s")
+    say(f"{system}: {jobs} jobs submitted in {took}; the client alone: {bare.seconds:.1f} s")
     begin, slowest = time.monotonic(), Took(0, 0, 0, "")
     while True:
         took = timed([*nanoml, "status", "--json"], directory, environment)
@@ -96,7 +96,7 @@ def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
             break
         time.sleep(5)
     done, seconds = status["stages"]["skim"]["done"], time.monotonic() - begin
-    print(f"{system}: status in {slowest} at most; {done} of {jobs} done after {seconds:.0f} s")
+    say(f"{system}: status in {slowest} at most; {done} of {jobs} done after {seconds:.0f} s")
 
 
 def bare_client(system: str, jobs: int, directory: Path, environment: Mapping[str, str]) -> Took:
@@ -134,7 +134,7 @@ def bench_plan(files: int, directory: Path) -> None:
         (directory / "list.txt").write_text(urls)
         (directory / "plan.yaml").write_text(ANALYSIS.format(files="list.txt", per_job=10))
         command = [*nanoml_command(), "submit", "skim", "plan.yaml", "--on", "slurm", "--dry-run"]
-        print(f"plan: {files} files in {timed(command, directory, cluster.environment)}")
+        say(f"plan: {files} files in {timed(command, directory, cluster.environment)}")
     finally:
         cluster.close()
 

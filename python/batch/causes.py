@@ -7,7 +7,7 @@ import traceback
 from concurrent.futures.process import BrokenProcessPool
 
 from MLTools.NanoML.batch.result import Problem
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.progress import say
 
 __all__ = ["ADVICE", "FAILED", "PERMANENT", "exit_code_of", "problem_of"]
@@ -22,7 +22,7 @@ _AGAIN = "nanoml resubmit tries again"
 
 ADVICE = {
     "configuration": "mend it, then: nanoml resubmit",
-    "unreadable": f"{_AGAIN}; read.max_missing_files allows a loss",
+    "unreadable": f"{_AGAIN}, or allows a loss: nanoml resubmit --max-missing-files 1%",
     "proxy": "nanoml proxy init, then: nanoml resubmit",
     "package": "put it into the environment of the jobs (batch.environment), then: nanoml resubmit",
     "disk": "free some space; nanoml resubmit asks for more",
@@ -65,7 +65,9 @@ def problem_of(problem: BaseException) -> Problem:
 def _of_message(problem: NanoMLError, text: str) -> Problem:
     if any(word in text.lower() for word in _PROXY_WORDS):
         return Problem("proxy", text)
-    return Problem("unreadable" if type(problem).__name__ == "UnreadableError" else "error", text)
+    if isinstance(problem, UnreadableError):
+        return Problem("unreadable", text, problem.path)
+    return Problem("error", text)
 
 
 def exit_code_of(problem: Problem) -> int:

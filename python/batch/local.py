@@ -26,6 +26,9 @@ __all__ = ["Local", "drive"]
 _DRIVER = Path("driver.json")
 _PAUSE = 0.05
 
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""The processes that this one has started."""
+
 
 class Local:
     """Processes of this machine."""
@@ -43,6 +46,7 @@ class Local:
                 stderr=log,
                 start_new_session=True,
             )
+        _started[driver.pid] = driver
         submission.handles = {"process": driver.pid, "host": os.uname().nodename}
 
     def recover(self, submission: Submission) -> bool:
@@ -80,8 +84,8 @@ def _written() -> dict[str, Any]:
 
 def _is_at_work(group: int) -> bool:
     """Whether the process, or a job that it started and that outlives it, is at work in this directory."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(group, os.WNOHANG)  # if it is a child of this process, it must not stay a zombie
+    if group in _started:
+        _started[group].poll()  # a child of this process must not stay a zombie
     try:
         os.killpg(group, 0)
     except OSError:

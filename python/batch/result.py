@@ -23,10 +23,13 @@ class Problem:
         One of `causes.ADVICE`.
     message
         In words.
+    file
+        The file that could not be read, if that is the reason.
     """
 
     kind: str
     message: str
+    file: str = ""
 
 
 @dataclass(frozen=True)

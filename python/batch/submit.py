@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from MLTools.NanoML.batch.crab import submit as crab
+from MLTools.NanoML.batch.loss import forgive_jobs
 from MLTools.NanoML.batch.prepare import PIPELINE, TUNE, Wish, place_of, prepare
 from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.seen import Seen
@@ -29,8 +30,19 @@ __all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
 _LACKED = ("memory", "time", "disk")
 
 
-def submit(config: Config, wish: Wish, force: bool = False) -> Optional[Submission]:
+def submit(
+    config: Config, wish: Wish, force: bool = False, again: Optional[bool] = None
+) -> Optional[Submission]:
     """Submit what is to be done; None if there is nothing.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    wish
+        What is asked for.
+    force, again
+        As in `pipeline.planned`.
 
     Raises
     ------
@@ -46,7 +58,7 @@ def submit(config: Config, wish: Wish, force: bool = False) -> Optional[Submissi
         todo = []
         if wish.what != TUNE:
             names = STAGES if wish.what == PIPELINE else (wish.what,)
-            todo = planned(config, names, force)
+            todo = planned(config, names, force, again)
             if not any(each.reasons for each in todo):
                 return None
         submission = prepare(config, todo, {}, place, wish)
@@ -115,8 +127,19 @@ def wait(
         time.sleep(max(every, crab.PAUSE) if submission.system == "crab" else every)
 
 
-def resubmit(submission: Submission, on: Optional[str] = None) -> Iterator[str]:
+def resubmit(
+    submission: Submission, on: Optional[str] = None, max_missing: Optional[str] = None
+) -> Iterator[str]:
     """Submit what is missing, with more memory, time or disk where that was the reason; say in lines what is done.
+
+    Parameters
+    ----------
+    submission
+        The submission.
+    on
+        Another batch system.
+    max_missing
+        How many files may be left out that could not be read; None for what the configuration says.
 
     Raises
     ------
@@ -124,6 +147,11 @@ def resubmit(submission: Submission, on: Optional[str] = None) -> Iterator[str]:
         Jobs are at work, and none is held; or as `submit`.
     """
     if submission.system == "crab" and on in (None, "crab"):
+        if max_missing is not None:
+            raise NanoMLError(
+                "--max-missing-files: jobs of CRAB read all files of theirs. Leave out what cannot be read when the outputs are "
+                "converted."
+            )
         yield from crab.resubmit(submission)
         return
     status = observe(submission)
@@ -146,7 +174,9 @@ def resubmit(submission: Submission, on: Optional[str] = None) -> Iterator[str]:
     for name, (kind, before) in wish.lacked.items():
         yield f"{name}: {before.after(kind).differing(before)}"
     config = load(submission.config)
-    again = submit(config, wish)
+    if max_missing is not None:
+        config = replace(config, read=replace(config.read, max_missing_files=max_missing))
+    again = submit(config, wish, again=False if forgive_jobs(status, config) else None)
     if again is None:
         yield "Everything is done already."
         return

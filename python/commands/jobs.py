@@ -9,7 +9,7 @@ from typing import Any, Optional, TypeVar
 
 import click
 
-from MLTools.NanoML.commands.options import epilog, json_option
+from MLTools.NanoML.commands.options import epilog, json_option, missing_option
 
 __all__ = ["kill", "logs", "resubmit", "status"]
 
@@ -102,17 +102,21 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
         click.echo(f"and {len(names) - 5} more: nanoml logs --job {names[5]}")
 
 
-@click.command(short_help="Submit again what is missing.", epilog=epilog("nanoml resubmit analysis.yaml"))
+@click.command(
+    short_help="Submit again what is missing.",
+    epilog=epilog("nanoml resubmit", "nanoml resubmit analysis.yaml --max-missing-files 1%"),
+)
 @_place
 @click.option("--on", metavar="SYSTEM", help="On another batch system.")
-def resubmit(place: Path, on: Optional[str]) -> None:
+@missing_option
+def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -> None:
     """Submit again what is missing, and nothing else.
 
     Jobs that lacked memory, time or disk get twice as much. Held jobs are released.
     """
     from MLTools.NanoML.batch import submit
 
-    for line in submit.resubmit(submit.find(place), on):
+    for line in submit.resubmit(submit.find(place), on, max_missing_files):
         click.echo(line)
 
 
