@@ -222,11 +222,12 @@ def _problem(submission: Submission, entry: Entry, seen: Optional[Seen], result:
     told = seen.problem if seen else None
     if told is not None and told.kind in _DECISIVE:
         return told
+    if submission.has_run_out(entry.name):
+        return Problem("time", "the wall time was over")
     if result is not None and result.has_ended:
         failed = [record.problem for record in result.tasks.values() if record.problem]
         problems = [*([result.problem] if result.problem else []), *failed]
-        late = result.finished - result.started > 0.9 * entry.resources.time
-        if result.state == "stopped" and (late or submission.has_run_out(entry.name)):
+        if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:
             return Problem("time", "the wall time was over")
         if problems:
             return problems[0]

@@ -1,0 +1,290 @@
+"""Jobs on a real Slurm cluster to which bad things happen: nothing is lost, nothing is done twice, reasons are told."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.analysis import DATASETS, Analysis, clients
+from services.certificates import Certificates
+from services.daemons import PATH, wait_for
+from services.fixtures import example_files
+from services.slurm import Slurm
+from services.xrootd import Cluster
+from services.xrootd_voms import VomsServer
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+Make = Callable[..., Analysis]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """The same without jobs."""
+    analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
+    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=60)
+    assert "skim: 6 files" in said
+    return analysis
+
+
+@pytest.fixture(scope="module")
+def late(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """One whose jobs get a minute, and take longer: it goes on beside the other tests."""
+    directory = tmp_path_factory.mktemp("late")
+    analysis = Analysis(directory, slurm.environment, "slurm", names=DATASETS[1:], batch={"time": "1min"})
+    analysis.closed.touch()
+    analysis.submit()
+    return analysis
+
+
+@pytest.fixture
+def make(slurm: Slurm, late: Analysis, tmp_path: Path) -> Iterator[Make]:
+    """Makes an analysis; the jobs that a test leaves are cancelled."""
+
+    def new(directory: Path = tmp_path / "analysis", **options: Any) -> Analysis:
+        return Analysis(directory, slurm.environment, "slurm", **options)
+
+    yield new
+    for line in slurm.run(["squeue", "-h", "-o", "%F %Z"]).stdout.splitlines():
+        number, _, place = line.partition(" ")
+        if place.startswith(str(tmp_path)):
+            slurm.run(["scancel", number], check=False)
+
+
+def number_of(slurm: Slurm, job: int) -> str:
+    """The number of a job of the last array."""
+    lines = slurm.run(["squeue", "-h", "-r", "-o", "%F_%K", "--sort=-i"]).stdout.split()
+    return next(line for line in lines if line.endswith(f"_{job}"))
+
+
+def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: Analysis) -> None:
+    analysis = make()
+    analysis.closed.touch()
+    analysis.submit()
+    for job in range(3):
+        analysis.wait_for(f"skim-000{job}", "running")
+    wait_for(lambda: len(slurm.processes(number_of(slurm, 2))) > 2, "job.sh", 10)
+
+    with pytest.raises(AssertionError, match="are at work here"):
+        analysis.nanoml("run", "analysis.yaml")
+    with pytest.raises(AssertionError, match="are at work here"):
+        analysis.submit()
+    with pytest.raises(AssertionError, match="can be submitted again when they are done"):
+        analysis.resubmit()
+    page = analysis.page(PATH=clients(analysis.directory / "bin", squeue="echo no answer >&2; exit 1"))
+    assert "Slurm does not answer (squeue: no answer.)" in page
+    assert "failed" not in page
+
+    slurm.kill(number_of(slurm, 0))
+    analysis.wait_for("skim-0000", "failed")
+    requeued = number_of(slurm, 1)
+    slurm.run(["scontrol", "requeue", requeued])
+    analysis.wait_for("skim-0001", "waiting")
+    slurm.run(["scontrol", "hold", requeued])
+    analysis.wait_for("skim-0001", "held")
+    # a job that a lost machine goes on with, beside the one that was begun for it
+    last = analysis.submissions()[-1]
+    analysis.closed.unlink()
+    twin = subprocess.run(["bash", "job.sh", "skim-0002", "1"], cwd=last, capture_output=True, check=False)
+    assert twin.returncode == 0
+    page = analysis.wait()
+    assert "1 x killed: nanoml resubmit tries again" in page
+    assert "1 x held: nanoml resubmit releases it" in page
+    assert analysis.done().total() == 2
+
+    said = analysis.resubmit()
+    assert "skim-0001: released" in said
+    assert "1 jobs failed: nanoml resubmit, when the others are done, does them again" in said
+    slurm.run(["scontrol", "update", f"JobId={requeued}", "StartTime=now"])
+    analysis.wait()
+    assert "skim: 2 tasks in 1 job" in analysis.resubmit()
+    assert "All is done." in analysis.wait()
+    assert "Everything is done already." in analysis.resubmit()
+    analysis.check(reference)
+
+
+def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference: Analysis) -> None:
+    analysis = make(
+        batch={"at_once": 2, "setup": ['[ $1 = skim-0000 ] || while [ -e "$0.wait" ]; do sleep 0.1; done']}
+    )
+    analysis.closed.touch()
+    analysis.submit()
+    last = analysis.submissions()[-1]
+    (last / "job.sh.wait").touch()
+    analysis.closed.unlink()
+    analysis.wait_for("skim-0000", "done")
+    analysis.wait_for("skim-0001", "running")
+    assert "nanoml resubmit goes on" in analysis.nanoml("kill", "analysis.yaml")
+    page = analysis.wait()
+    assert "2 x removed" in page or "1 x removed" in page
+    assert analysis.done().total() == 2
+    assert "no job is at work" in analysis.nanoml("kill", "analysis.yaml")
+    assert "skim: 4 tasks in 2 jobs" in analysis.resubmit()
+    assert "All is done." in analysis.wait()
+    analysis.check(reference)
+
+
+def test_servers_that_die_and_files_that_are_damaged(
+    make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]
+) -> None:
+    pytest.importorskip("XRootD")
+    cluster = xrootd_cluster(example_files())
+    read = {"timeout": 2, "tries": 1, "redirectors": [cluster.url]}
+    analysis = make(server=cluster.url, read=read)
+    damaged = "ZGToLLG_PtG100/ZGToLLG_PtG100_1.root"
+    whole = (cluster.servers[0].root / damaged).read_bytes()
+    for server in cluster.servers:
+        (server.root / damaged).write_bytes(whole[: len(whole) // 2])
+    analysis.submit()
+    # while jobs read, one server is switched off and the other hangs
+    wait_for(lambda: analysis.done().total() > 0, "a task", 30)
+    cluster.servers[0].kill()
+    cluster.servers[1].stop()
+    page = analysis.wait()
+    cluster.servers[1].go_on()
+    assert (
+        " x file unreadable: nanoml resubmit tries again, or allows a loss: nanoml resubmit --max-missing-files"
+        in page
+    )
+    done = analysis.done().total()
+    assert 0 < done < 6
+
+    analysis.resubmit()
+    page = analysis.wait()
+    assert "1 x file unreadable" in page
+    assert damaged in page
+    assert analysis.done().total() == 5
+    (cluster.servers[1].root / damaged).write_bytes(whole)
+    assert "skim: 1 task in 1 job" in analysis.resubmit()
+    assert "All is done." in analysis.wait()
+    analysis.check(reference)
+
+
+def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk: Path) -> None:
+    analysis = make(workdir=str(disk / "results"), names=DATASETS[:1])
+    analysis.submit()
+    page = analysis.wait()
+    assert " x disk full: free some space; nanoml resubmit asks for more" in page
+    assert "cannot write: the disk is full" in page
+    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+
+    broken = analysis.directory / "broken"
+    broken.mkdir()
+    (broken / "uproot.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'uproot'\", name='uproot')\n"
+    )
+    analysis.content["batch"]["setup"].append(f"export PYTHONPATH={broken}:$PYTHONPATH")
+    analysis.content["batch"]["retries"] = 2
+    analysis.write()
+    assert "disk 2000 -> 4000 MB" in analysis.resubmit()
+    page = analysis.wait()
+    assert " x package or program missing: put it into the environment of the jobs" in page
+    assert "No module named 'uproot'" in page
+    analysis.content["batch"]["setup"].pop()
+    analysis.write()
+    analysis.resubmit()
+    assert "All is done." in analysis.wait()
+    analysis.check(reference)
+
+
+def test_a_proxy_expires_in_the_queue(
+    make: Make, reference: Analysis, certificates: Certificates, xrootd_voms: VomsServer
+) -> None:
+    pytest.importorskip("XRootD")
+    # another name of this machine: for this one, no proxy would be asked for
+    server = xrootd_voms.url.replace("127.0.0.1", "LOCALHOST")
+    analysis = make(
+        server=server, names=DATASETS[:1], read={"tries": 1, "timeout": 5, "redirectors": [server]}
+    )
+    # the usual place of a proxy is a home directory, and workers do not see /tmp
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        proxy = Path(home, "proxy")
+        analysis.environment.update(xrootd_voms.environment, X509_USER_PROXY=str(proxy))
+
+        def renew(hours: float) -> None:
+            shutil.copy(certificates.proxy(hours), proxy.with_suffix(".new"))
+            proxy.with_suffix(".new").rename(proxy)
+
+        def say(*words: str) -> str:
+            return str(analysis.begin(*words).communicate(timeout=60)[0])
+
+        submit = ["submit", "skim", "analysis.yaml", "--on", "slurm"]
+        renew(2)
+        said = say(*submit)
+        assert "proxy" in said
+        assert "nanoml proxy init" in said
+        assert analysis.submissions() == []
+
+        renew(24)
+        analysis.closed.touch()
+        assert "How they go" in say(*submit)
+        analysis.wait_for("skim-0001", "running")
+        renew(-1)
+        analysis.closed.unlink()
+        page = analysis.wait()
+        assert "2 x grid proxy cannot be used: nanoml proxy init, then: nanoml resubmit" in page
+        assert "expired" in page
+
+        renew(24)
+        assert "skim: 3 tasks in 2 jobs" in say("resubmit", "analysis.yaml")
+        assert "All is done." in analysis.wait()
+        assert set(analysis.done().values()) == {1}
+
+
+MOMENTS = [
+    # before sbatch has done anything, which it does then
+    'kill -9 $PPID; sleep 1; exec {sbatch} "$@"',
+    # when all is submitted, and not noted
+    '{sbatch} "$@"; if [ "$done" = 2 ]; then kill -9 $PPID; fi',
+    # between two arrays
+    'if [ "$done" = 2 ]; then kill -9 $PPID; exit; fi; exec {sbatch} "$@"',
+]
+COUNT = "done=$(($(cat count 2>/dev/null) + 1)); echo $done > count\n"
+
+
+def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp_path: Path) -> None:
+    sbatch = shutil.which("sbatch", path=PATH)
+    analyses, killed = [], []
+    for number in range(6):
+        analysis = make(tmp_path / str(number), names=DATASETS[:1], convert={"features": ["ZCand_mass"]})
+        moment = MOMENTS[number].format(sbatch=sbatch) if number < 3 else f'exec {sbatch} "$@"'
+        path = clients(analysis.directory / "bin", sbatch=COUNT + moment)
+        process = analysis.begin("submit", "pipeline", "analysis.yaml", "--on", "slurm", PATH=path)
+        if number >= 3:
+            time.sleep(0.3 * (number - 2))
+            process.kill()
+        killed.append(process.communicate(timeout=60)[0])
+        analyses.append(analysis)
+    assert [text for text in killed[:3] if text] == []
+    for analysis in analyses:
+        begin_again(analysis)
+    for analysis in analyses:
+        assert "All is done." in analysis.wait()
+        analysis.check(reference)
+        assert list(analysis.directory.glob("jobs/.*")) == []
+
+
+def begin_again(analysis: Analysis) -> None:
+    """What a user does after a submission of which nothing is known."""
+    for _ in range(20):
+        said = analysis.nanoml("submit", "pipeline", "analysis.yaml", "--on", "slurm", check=False)
+        if "another run is at work here" not in said:
+            break
+        time.sleep(0.2)
+    assert "How they go" in said or "are at work here" in said or "up to date" in said, said
+
+
+def test_the_wall_time_is_over(late: Analysis, reference: Analysis) -> None:
+    page = late.wait()
+    assert "2 x wall time over: nanoml resubmit asks for more" in page
+    late.closed.unlink()
+    assert "time 60 s -> 2 min" in late.resubmit()
+    assert "All is done." in late.wait()
+    late.check(reference)

@@ -1,0 +1,245 @@
+"""An analysis with jobs, as a user has it: the example's first stages in a directory, and the commands of nanoml."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+import numpy as np
+import uproot
+import yaml
+
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.errors import NanoMLError
+from services.daemons import PATH, wait_for
+
+__all__ = ["DATASETS", "EXAMPLE", "Analysis", "branches_of", "clients", "equal", "without_places"]
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples"
+DATASETS = ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100")
+
+
+def branches_of(path: Path) -> dict[str, Any]:
+    """All branches of all trees of a ROOT file, as lists."""
+    with uproot.open(path) as file:
+        return {
+            f"{name}/{branch}": values
+            for name, kind in file.classnames(cycle=False).items()
+            if kind == "TTree"
+            for branch, values in file[name].arrays(library="np").items()
+        }
+
+
+def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether branches are the same, bit for bit."""
+    return list(one) == list(other) and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one.dtype != object:
+        return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
+    return len(one) == len(other) and all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(one, other)
+    )
+
+
+class Analysis:
+    """The skim of datasets of the example, of three files each, and what becomes of its jobs, of two files each.
+
+    Attributes
+    ----------
+    directory
+        Where it is.
+    closed
+        While this file exists, jobs wait before they begin.
+
+    Parameters
+    ----------
+    directory
+        Where it is made.
+    environment
+        Variables of the services that it uses.
+    system
+        Where jobs are submitted to.
+    server
+        The URL of a server that has the files; None to read copies of them in the directory.
+    names
+        Of the datasets.
+    sections
+        Of the YAML file; `batch` adds to what is said here.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        system: str,
+        server: Optional[str] = None,
+        names: Sequence[str] = DATASETS,
+        **sections: Any,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.closed = directory / "closed"
+        self.environment = {**environment, "PATH": PATH}
+        self.system = system
+        batch = {"files_per_job": 2, "retries": 0, **sections.pop("batch", {})}
+        batch["setup"] = [f"while [ -e {self.closed} ]; do sleep 0.1; done", *batch.get("setup", ())]
+        content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
+        datasets = {name: content["datasets"][name] for name in names}
+        for name, dataset in datasets.items():
+            files = sorted((EXAMPLE / "data" / name).glob("*.root"))
+            dataset["files"] = [
+                f"{server}/store/{name}/{file.name}" if server else f"data/{name}/{file.name}"
+                for file in files
+            ]
+            if server is None:
+                (directory / "data" / name).mkdir(parents=True)
+                for file in files:
+                    (directory / "data" / name / file.name).write_bytes(file.read_bytes())
+        kept = {"luminosity": content["luminosity"], "datasets": datasets}
+        self.content = {**kept, "skim": content["skim"], "batch": batch, **sections}
+        self.write()
+
+    @property
+    def workdir(self) -> Path:
+        """Where its results are."""
+        return self.directory / str(self.content.get("workdir", "analysis"))
+
+    def write(self) -> None:
+        """Write `content` as the YAML file."""
+        (self.directory / "analysis.yaml").write_text(yaml.safe_dump(self.content, sort_keys=False))
+
+    def nanoml(self, *arguments: object, check: bool = True, **environment: str) -> str:
+        """Run a command in the directory, in this process, and return all that it prints."""
+        said = io.StringIO()
+        with self._here(environment), redirect_stdout(said), redirect_stderr(said):
+            try:
+                code = nanoml.main([str(word) for word in arguments], standalone_mode=False) or 0
+            except (NanoMLError, click.ClickException) as problem:
+                said.write(str(problem))
+                code = problem.exit_code
+        assert not check or code == 0, said.getvalue()
+        return said.getvalue()
+
+    @contextlib.contextmanager
+    def _here(self, environment: Mapping[str, str]) -> Iterator[None]:
+        variables, place = dict(os.environ), os.getcwd()
+        os.environ.update(self.environment)
+        os.environ.update(environment)
+        os.chdir(self.directory)
+        try:
+            yield
+        finally:
+            os.chdir(place)
+            os.environ.clear()
+            os.environ.update(variables)
+
+    def begin(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        """Begin a command in the directory, in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env={**os.environ, **self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def submit(self, what: str = "skim", **environment: str) -> str:
+        return self.nanoml("submit", what, "analysis.yaml", "--on", self.system, **environment)
+
+    def resubmit(self) -> str:
+        return self.nanoml("resubmit", "analysis.yaml")
+
+    def page(self, **environment: str) -> str:
+        """What `nanoml status` says."""
+        return self.nanoml("status", "analysis.yaml", **environment)
+
+    def wait(self) -> str:
+        """Wait until no job is at work; what `nanoml status` says then."""
+        return self.nanoml("status", "analysis.yaml", "--wait", "--every", 1, check=False)
+
+    def status(self) -> dict[str, Any]:
+        """What `nanoml status --json` says."""
+        found: dict[str, Any] = json.loads(self.nanoml("status", "analysis.yaml", "--json"))
+        return found
+
+    def states(self) -> dict[str, str]:
+        """The states of all jobs."""
+        return {name: job["state"] for name, job in self.status()["jobs"].items()}
+
+    def wait_for(self, job: str, state: str) -> None:
+        """Wait until a job is in a state."""
+        wait_for(lambda: self.states()[job] == state, f"{job} {state}", 30)
+
+    def log_has(self, job: str, text: str) -> bool:
+        """Whether a job of the last submission has printed something."""
+        path = self.submissions()[-1] / "logs" / f"{job}.log"
+        return path.is_file() and text in path.read_text()
+
+    def submissions(self) -> list[Path]:
+        """The directories of all submissions, in order."""
+        return sorted(self.directory.glob("jobs/*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def done(self) -> Counter[str]:
+        """How often each task, "skim NAME", was done, by the results of all submissions."""
+        count: Counter[str] = Counter()
+        for path in self.directory.glob("jobs/*/results/*.json"):
+            with contextlib.suppress(ValueError, KeyError):
+                tasks = json.loads(path.read_text())["tasks"]
+                stage = path.stem.rpartition("-")[0]
+                count.update(f"{stage} {name}" for name, task in tasks.items() if task["state"] == "done")
+        return count
+
+    def check(self, reference: Analysis) -> None:
+        """All is done, each task once, as in an undisturbed run, and nothing else is left."""
+        skims = {path.name: branches_of(path) for path in self.workdir.glob("skims/*/*.root")}
+        expected = {path.name: branches_of(path) for path in reference.workdir.glob("skims/*/*.root")}
+        assert skims
+        assert set(skims) == {
+            name for name in expected if name.rpartition("_")[0] in self.content["datasets"]
+        }
+        assert [name for name in skims if not equal(skims[name], expected[name])] == []
+        assert set(self.done().values()) == {1}, self.done()
+        records = dict(self.records())
+        assert sorted(records) == sorted(name[5:] for name in self.done() if name.startswith("skim "))
+        for name, record in reference.records():
+            assert name not in records or without_places(records[name]) == without_places(record)
+        assert [path for path in self.directory.rglob("*") if ".part-" in path.name] == []
+        assert "up to date" in self.nanoml("submit", "skim", "analysis.yaml", "--on", self.system)
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The records of the skims by the names of their tasks."""
+        folder = self.workdir / ".nanoml" / "skim"
+        for path in sorted(folder.rglob("*.json")):
+            yield str(path.relative_to(folder).with_suffix("")), json.loads(path.read_text())
+
+
+def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record does not depend on where and when it was made: settings, code and books."""
+    kept = {name: record[name] for name in ("task", "settings", "code", "version")}
+    text = json.dumps(record["summary"])
+    for stamp in record["inputs"]:
+        text = text.replace(stamp["path"], Path(stamp["path"]).name)
+    return {**kept, "summary": json.loads(text)}
+
+
+def clients(directory: Path, **scripts: str) -> str:
+    """A PATH on which commands are replaced by scripts of shell: "false", for one that fails."""
+    directory.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        path = directory / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return os.pathsep.join([str(directory), PATH])
