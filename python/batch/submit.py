@@ -20,9 +20,10 @@ from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.pipeline import planned
+from MLTools.NanoML.pipeline import import_part, planned
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.runner import Planned, locked
 from MLTools.NanoML.stages import STAGES
 
 __all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
@@ -55,13 +56,13 @@ def submit(
         return crab.submit(config, wish, force)
     with locked(workdir):
         settle(workdir)
-        todo = []
+        todo: list[Planned] = []
         if wish.what != TUNE:
             names = STAGES if wish.what == PIPELINE else (wish.what,)
             todo = planned(config, names, force, again)
             if not any(each.reasons for each in todo):
                 return None
-        submission = prepare(config, todo, {}, place, wish)
+        submission = prepare(config, todo, _sizes(config, todo), place, wish)
         if wish.dry_run:
             return submission
         try:
@@ -74,6 +75,15 @@ def submit(
         submission.state = "submitted"
         submission.save()
     return submission
+
+
+def _sizes(config: Config, todo: Sequence[Planned]) -> dict[str, int]:
+    """Sizes of remote files that are to be read, as far as the catalogue or their server told them [B]."""
+    tasks = [task for each in todo for task in each.stage.tasks if task.name in each.reasons]
+    if not any(is_remote(path) for task in tasks for path in task.inputs):
+        return {}
+    described = import_part("data_processing", "datasets").describe_datasets(config)
+    return {file.name: file.size for files in described.values() for file in files if file.size is not None}
 
 
 def find(place: Path) -> Submission:
