@@ -33,7 +33,9 @@ class Picture:
 
     def box(self, x: int, y: int, width: int, height: int, text: Sequence[str], kind: str = "data") -> None:
         """A box; the first line of its text is its name. That of a group stands at its top."""
-        self.parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{_COLOURS[kind]}"/>')
+        self.parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{_COLOURS[kind]}"/>'
+        )
         top = y + 20 if kind == "group" else y + height / 2 - _LINE * (len(text) - 1) / 2 + 5
         for number, line in enumerate(text):
             style = "s" if number else "t"
@@ -41,7 +43,9 @@ class Picture:
                 f'<text class="{style}" x="{x + width / 2:g}" y="{top + _LINE * number:g}">{escape(line)}</text>'
             )
 
-    def arrow(self, *points: tuple[int, int], text: str = "", at: tuple[int, int] = (0, 0), dashed: bool = False) -> None:
+    def arrow(
+        self, *points: tuple[int, int], text: str = "", at: tuple[int, int] = (0, 0), dashed: bool = False
+    ) -> None:
         """An arrow along points, with a text at a place."""
         path = " L".join(f"{x} {y}" for x, y in points)
         self.parts.append(f'<path class="a{" d" if dashed else ""}" d="M{path}"/>')
@@ -79,7 +83,9 @@ def pipeline() -> Picture:
     it.arrow((615, 110), (615, 160), text="evaluate", at=(648, 140))
     it.box(730, 160, 130, 60, ("scores", "ROOT branches"), "ours")
     it.arrow((795, 110), (795, 160), text="score", at=(818, 140))
-    it.arrow((255, 110), (255, 245), (795, 245), (795, 220), text="events to score", at=(400, 238), dashed=True)
+    it.arrow(
+        (255, 110), (255, 245), (795, 245), (795, 220), text="events to score", at=(400, 238), dashed=True
+    )
     return it
 
 
@@ -87,14 +93,25 @@ def house() -> Picture:
     """The parts of the code, and what they share."""
     it = Picture(880, 425)
     it.box(10, 10, 410, 190, ("data_processing/", "Python 3.9, what CMSSW ships"), "group")
-    for number, text in enumerate((("skim",), ("convert",), ("merge, shuffle",), ("score",), ("CRAB",), ("catalogue",))):
+    for number, text in enumerate(
+        (("skim",), ("convert",), ("merge, shuffle",), ("score",), ("CRAB",), ("catalogue",))
+    ):
         it.box(30 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
     it.box(460, 10, 410, 190, ("ML_processing/", "Python 3.10, PyTorch"), "group")
-    for number, text in enumerate((("models",), ("train",), ("tune",), ("evaluate",), ("report",), ("export",))):
+    for number, text in enumerate(
+        (("models",), ("train",), ("tune",), ("evaluate",), ("report",), ("export",))
+    ):
         it.box(480 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
     it.arrow((420, 90), (460, 90), text="HDF5", at=(440, 82))
     it.arrow((460, 155), (420, 155), text="ONNX", at=(440, 147))
-    it.box(10, 230, 860, 105, ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid; imports neither of the two"), "group")
+    it.box(
+        10,
+        230,
+        860,
+        105,
+        ("python/ = MLTools.NanoML", "runs in CMSSW and on the grid; imports neither of the two"),
+        "group",
+    )
     parts = ("selection", "configuration", "tasks", "batch", "grid", "model", "commands")
     for number, name in enumerate(parts):
         it.box(25 + 121 * number, 280, 112, 42, (name,), "ours")
