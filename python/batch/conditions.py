@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,7 @@ from MLTools.NanoML.task import Task
 __all__ = ["Place", "check_inputs", "check_place", "check_search", "needs_proxy", "usable_proxy"]
 
 _QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
+_MACRO = re.compile(r"\$\w*\(|[\r\n]")
 _HERE = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -66,6 +68,11 @@ def check_place(config: Config, place: Place) -> None:
     for beginning, why in place.site.not_from.items():
         if f"{base}/".startswith(beginning) and not place.system == "local":
             raise ConfigError(f"{config.where()}: {why}.")
+    if place.system == "condor" and _MACRO.search(f"{base}/{os.path.basename(workdir)}"):
+        raise ConfigError(
+            f"{config.where()}: HTCondor takes $(...) and line breaks in names of directories for its own language. "
+            f"Rename {config.base}, or workdir."
+        )
     if place.environment == "container" and not config.batch.image:
         raise config.error("batch", "image", message="say which image the container is of")
     if place.system == "slurm" and not place.is_shared:
@@ -164,6 +171,10 @@ def usable_proxy(longest: int, shared: bool) -> str:
     from MLTools.NanoML.grid.proxy import check_proxy
 
     path = str(check_proxy(_QUEUE + timedelta(seconds=longest)).path)
+    if _MACRO.search(path):
+        raise NanoMLError(
+            f"{path}: HTCondor does not take such a name. Make the proxy at the usual place: nanoml proxy init"
+        )
     if shared and path.startswith("/tmp/"):
         raise NanoMLError(
             f"{path}: workers do not see /tmp of this machine. Make the proxy at the usual place: nanoml proxy init"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -278,10 +279,11 @@ def _pack(submission: Submission, config: Config, place: Place) -> None:
 def new_directory(folder: Path, name: str, dry: bool) -> Iterator[tuple[Path, Path]]:
     """A directory that is not there yet: first under another name, then, if all went well, under its own."""
     remove_leftovers(make_directory(folder))
+    name = name.lstrip(".") or "jobs"  # hidden ones are not finished
     if dry:
         final = folder / f"{name}-dry-run"
     else:
-        numbers = [_NUMBER.search(path.name) for path in folder.glob(f"{name}-*")]
+        numbers = [_NUMBER.search(path.name) for path in folder.glob(f"{glob.escape(name)}-*")]
         final = folder / f"{name}-{max((int(it[1]) for it in numbers if it), default=0) + 1}"
     aside = make_directory(aside_of(final))
     try:

@@ -1,0 +1,148 @@
+"""Names that a shell, Slurm or HTCondor could take for their own language: jobs run, or are refused by one message."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("data_processing")
+
+from MLTools.NanoML.batch.prepare import Wish
+from MLTools.NanoML.batch.status import observe
+from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.submit import kill, submit
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import NanoMLError
+
+NAMES = {
+    "words": "two words",
+    "quotes": 'it\'s "so"',
+    "substitution": "$(touch canary)",
+    "semicolon": ";touch canary;",
+    "backticks": "`touch canary`",
+    "variables": "$HOME ${x} %d %A_%a",
+    "macro": "$(job)",
+    "macros": "$$(Owner)$ENV(HOME)",
+    "line": "new\nline",
+    "line at the end": "line\n",
+    "accents": "é ñ 日本",
+    "dash": "-n",
+    "backslash": "back\\slash",
+    "template": "{{ job }} #",
+    "pattern": "[1]",
+    "redirection": "a & b > canary",
+    "hidden": ".hidden",
+}
+REFUSED = {
+    "local": (),
+    "slurm": (),
+    "condor": ("substitution", "macro", "macros", "line", "line at the end"),
+}
+
+
+def make(directory: Path, name: str, source: Path) -> Path:
+    """An analysis all of whose names are odd; as far as YAML takes them, what it names, too."""
+    base = directory / name
+    (base / name).mkdir(parents=True)
+    inside = name if "\n" not in name else "plain"
+    own = base / (inside if "[" not in name else "plain")
+    own.mkdir(exist_ok=True)
+    shutil.copy(source, own / f"{own.name}.root")
+    content = {
+        "workdir": inside,
+        "datasets": {"ZG": {"files": glob.escape(f"{own.name}/{own.name}.root"), "class": "ZG"}},
+        "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]},
+        "batch": {"retries": 0},
+    }
+    config = base / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(content, allow_unicode=True))
+    return config
+
+
+@pytest.fixture(params=["local", "condor", "slurm"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    fixtures = {"condor": "condor_pool", "slurm": "slurm"}
+    if request.param in fixtures:
+        for key, value in request.getfixturevalue(fixtures[request.param]).environment.items():
+            monkeypatch.setenv(key, value)
+    return str(request.param)
+
+
+def wait(submissions: dict[str, Submission], seconds: float) -> dict[str, str]:
+    """What became of the only job of each."""
+    found: dict[str, str] = {}
+    end = time.monotonic() + seconds
+    while len(found) < len(submissions) and time.monotonic() < end:
+        time.sleep(0.5)
+        for name in submissions.keys() - found.keys():
+            status = observe(submissions[name])
+            if status.is_active is False:
+                (job,) = status.jobs.values()
+                found[name] = job.state if job.problem is None else str(job.problem)
+    return found
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_nothing_is_interpreted(
+    system: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    submissions: dict[str, Submission] = {}
+    refused: dict[str, str] = {}
+    try:
+        for number, (kind, name) in enumerate(NAMES.items()):
+            config = make(tmp_path / str(number), name, source)
+            try:
+                made = submit(load(config), Wish("skim", system))
+                assert made is not None
+                submissions[kind] = made
+            except NanoMLError as problem:
+                refused[kind] = str(problem)
+        assert list(refused) == list(REFUSED[system])
+        assert all("HTCondor takes $(...) and line breaks" in message for message in refused.values())
+        assert wait(submissions, 150) == dict.fromkeys(submissions, "done")
+    finally:
+        for submission in submissions.values():
+            kill(submission)
+    skims = sorted(
+        path.parts[len(tmp_path.parts)] for path in tmp_path.rglob("*_0.root") if "skims" in path.parts
+    )
+    assert len(set(skims)) == len(skims)
+    for folder in (tmp_path, Path.home(), Path.cwd()):
+        assert not list(folder.glob("canary*"))
+    assert not [path for path in tmp_path.rglob("*canary") if path.name == "canary" and path.is_file()]
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), "a/b", "..", ""])
+def test_a_name_that_files_are_named_after_is_plain(name: str, tmp_path: Path) -> None:
+    content = {
+        "datasets": {name: {"files": "*.root", "class": "ZG"}},
+        "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]},
+    }
+    (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
+    if name == "-n":
+        assert list(load(tmp_path / "analysis.yaml").datasets) == [name]
+        return
+    with pytest.raises(NanoMLError, match="cannot be a name|expected one line of text"):
+        load(tmp_path / "analysis.yaml")
+
+
+@pytest.mark.parametrize("key", ["partition", "account", "image", "python"])
+@pytest.mark.parametrize("text", [name for kind, name in NAMES.items() if kind not in ("dash", "hidden")])
+def test_what_goes_into_files_of_batch_systems_is_plain(key: str, text: str, tmp_path: Path) -> None:
+    content = {
+        "datasets": {"ZG": {"files": "*.root", "class": "ZG"}},
+        "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]},
+        "batch": {key: text},
+    }
+    (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
+    with pytest.raises(NanoMLError, match=f"batch.{key}: "):
+        load(tmp_path / "analysis.yaml")
