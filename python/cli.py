@@ -120,6 +120,14 @@ def _say(text: str, colour: str) -> None:
     click.secho(text, fg=colour, err=True)
 
 
+def _say_where_explained(problem: NanoMLError) -> None:
+    from MLTools.NanoML.pages import page_of, where
+
+    page = page_of(problem)
+    if page is not None:
+        click.echo(f"See doc: {where(page)}", err=True)
+
+
 def main() -> NoReturn:
     """Run the command line; end with 0 (well), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -134,6 +142,7 @@ def main() -> NoReturn:
         sys.exit(problem.exit_code)
     except NanoMLError as problem:
         _say(str(problem), "red")
+        _say_where_explained(problem)
         sys.exit(problem.exit_code)
     except BrokenPipeError:  # as in `nanoml inspect ... | head`
         sys.stderr.close()
