@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from MLTools.NanoML.batch.submission import JOBS
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.layout import Layout
@@ -102,6 +103,8 @@ def _of_analysis(path: Path) -> Advice:
         (f"nanoml run {name} --dry-run", "what is out of date, and why" if done else "what would be done"),
         (f"nanoml run {name}", "do it"),
     ]
+    if any((path.parent / JOBS).glob(f"{path.stem}-*")):
+        steps.append((f"nanoml status {name}", "how its jobs go"))
     if not done:
         steps.insert(0, (f"nanoml config check {name}", "whether all that it names is there"))
     return Advice(about, (*steps, *done))

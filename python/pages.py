@@ -22,7 +22,6 @@ PAGES = {
     "MLTools.NanoML.grid.init": "cern.md",
     "MLTools.NanoML.grid.proxy": "cern.md",
     "MLTools.NanoML.grid.proxyfile": "cern.md",
-    "MLTools.NanoML.installation": "start.md",
     "MLTools.NanoML.loading": "howto/selection.md",
     "MLTools.NanoML.lumimask": "skim.md",
     "MLTools.NanoML.model": "model.md",

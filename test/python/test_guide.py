@@ -67,6 +67,13 @@ def test_a_new_analysis_is_run_and_its_results_are_looked_at(tmp_path: Path) -> 
     assert "nanoml evaluate analysis.yaml" not in found
 
 
+def test_jobs_are_asked_for(tmp_path: Path) -> None:
+    create(tmp_path)
+    assert "nanoml status analysis.yaml" not in steps(tmp_path)
+    (tmp_path / "jobs" / "analysis-1").mkdir(parents=True)
+    assert "nanoml status analysis.yaml" in steps(tmp_path)
+
+
 def test_mistakes_are_shown_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("datasets: {a: {file: b}}\n")
     (tmp_path / "other.yaml").write_text("name: something else\n")
