@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -148,12 +149,13 @@ def _observe_grid(submission: Submission) -> Status:
 def _recovered(submission: Submission, is_locked: bool) -> bool:
     """Make of a submission that may have been interrupted one that is submitted or ended; False if it goes on."""
     if not is_locked:
-        try:
-            with locked(Path(submission.workdir)):
-                submission.update()
-                return submission.state != "written" or _recovered(submission, True)
-        except NanoMLError:
-            return False
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(Path(submission.workdir)))
+            except NanoMLError:
+                return False
+            submission.update()
+            return submission.state != "written" or _recovered(submission, True)
     with submission.here():
         if system_of(submission.system).recover(submission):
             submission.state = "submitted"

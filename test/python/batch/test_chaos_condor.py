@@ -98,7 +98,7 @@ def test_jobs_take_too_much_memory(condor_pool: CondorPool, make: Make, referenc
     analysis.closed.unlink()
     said = analysis.resubmit()
     assert "skim-0000: released with memory 2000 -> 4000 MB" in said
-    assert "2 jobs failed: nanoml resubmit, when the others are done, does them again." in said
+    assert "2 jobs failed: nanoml resubmit goes on when the others are done." in said
     page = analysis.wait()
     assert analysis.done().total() == 2
     assert analysis.resubmit().count("memory 2000 -> 4000 MB") == 2

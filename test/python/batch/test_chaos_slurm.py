@@ -101,7 +101,7 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
 
     said = analysis.resubmit()
     assert "skim-0001: released" in said
-    assert "1 jobs failed: nanoml resubmit, when the others are done, does them again" in said
+    assert "1 job failed: nanoml resubmit goes on when the others are done" in said
     slurm.run(["scontrol", "update", f"JobId={requeued}", "StartTime=now"])
     analysis.wait()
     assert "skim: 2 tasks in 1 job" in analysis.resubmit()
@@ -115,7 +115,13 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
         batch={"at_once": 2, "setup": ['[ $1 = skim-0000 ] || while [ -e "$0.wait" ]; do sleep 0.1; done']}
     )
     analysis.closed.touch()
-    analysis.submit()
+    path = clients(
+        analysis.directory / "bin", sbatch=f'sleep 2; exec {shutil.which("sbatch", path=PATH)} "$@"'
+    )
+    begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "slurm", PATH=path)
+    wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission", 20)
+    assert "It is being submitted at this moment." in analysis.page()
+    assert "How they go" in begun.communicate(timeout=60)[0]
     last = analysis.submissions()[-1]
     (last / "job.sh.wait").touch()
     analysis.closed.unlink()

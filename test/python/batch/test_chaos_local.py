@@ -1,0 +1,74 @@
+"""Jobs in the background of this machine whose processes are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from services.analysis import DATASETS, Analysis
+from services.daemons import wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
+]
+
+
+def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path) -> None:
+    reference = Analysis(tmp_path / "reference", {}, "local")
+    reference.begin("run", "analysis.yaml").communicate(timeout=60)
+    analysis = Analysis(tmp_path / "analysis", {}, "local", names=DATASETS[:1], batch={"at_once": 1})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0000", "running")
+    driver = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
+    os.kill(driver, signal.SIGKILL)
+    time.sleep(0.1)
+    assert analysis.states() == {"skim-0000": "running", "skim-0001": "waiting"}
+    with pytest.raises(AssertionError, match="are at work here"):
+        analysis.submit()
+
+    analysis.closed.unlink()
+    analysis.wait()
+    assert analysis.done().total() == 2
+    assert "skim: 1 task in 1 job" in analysis.resubmit()
+    assert "All is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@pytest.mark.parametrize("delay", [0.6, 0.9, 1.2, 1.5])
+def test_submission_is_killed_at_any_moment(tmp_path: Path, delay: float) -> None:
+    analysis = Analysis(tmp_path, {}, "local", names=DATASETS[:1], batch={"files_per_job": 3})
+    begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "local")
+    time.sleep(delay)
+    begun.kill()
+    begun.communicate(timeout=60)
+    said = analysis.nanoml("submit", "skim", "analysis.yaml", "--on", "local", check=False)
+    assert "How they go" in said or "are at work here" in said or "up to date" in said
+    assert "All is done." in analysis.wait()
+    assert set(analysis.done().values()) == {1}
+    assert [path for path in tmp_path.rglob("*") if ".part-" in path.name] == []
+
+
+def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
+    analysis = Analysis(tmp_path, {}, "local", names=DATASETS[:1], batch={"retries": 1, "at_once": 1})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0000", "running")
+    driver = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
+    wait_for(lambda: len(children(driver)) == 1, "a job", 10)
+    for process in children(driver):
+        os.kill(process, signal.SIGKILL)
+    analysis.closed.unlink()
+    assert "All is done." in analysis.wait()
+    assert set(analysis.done().values()) == {1}
+
+
+def children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(word) for word in text.split()]
