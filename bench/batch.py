@@ -1,6 +1,6 @@
 """A thousand jobs, and a plan of a hundred thousand files: what the command line takes, in seconds and memory.
 
-    python bench/batch.py [--jobs 1000] [--files 100000] [--on slurm,condor]
+    python bench/batch.py [--jobs 1000] [--files 100000] [--on slurm,condor] [--seconds 1200]
 
 The batch systems and a server of files are real ones on this machine (those of the tests: test/services). The limit that
 submitting is compared with is the client of the batch system itself, given as many jobs that do nothing.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,15 +74,15 @@ def timed(command: Sequence[str], directory: Path, environment: Mapping[str, str
     return Took(time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, printed)
 
 
-def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
-    """Submit jobs of a file each, look at them while they run, and when all is done."""
+def bench_jobs(system: str, service: Any, jobs: int, directory: Path, longest: float) -> None:
+    """Submit jobs of a file each, and look at them until all are done, or for some time."""
     nanoml = nanoml_command()
     small = make_small(directory / "small.root")
     (directory / "data").mkdir()
     for number in range(jobs):
-        copy = bytearray(small)
-        copy += b"%08d" % number
-        (directory / "data" / f"{number:05d}.root").write_bytes(copy)
+        # each with an identifier of its own, which is here in the header: copies would be refused
+        content = small[:47] + uuid.uuid4().bytes + small[63:]
+        (directory / "data" / f"{number:05d}.root").write_bytes(content)
     (directory / "many.yaml").write_text(ANALYSIS.format(files="data/*.root", per_job=1))
     environment = service.environment
     bare = bare_client(system, jobs, directory, environment)
@@ -92,9 +93,11 @@ def bench_jobs(system: str, service: Any, jobs: int, directory: Path) -> None:
         took = timed([*nanoml, "status", "--json"], directory, environment)
         slowest = max(slowest, took, key=lambda it: it.processor)
         status = json.loads(took.printed)
-        if not status["active"]:
+        if not status["active"] or time.monotonic() - begin > longest:
             break
         time.sleep(5)
+    if status["active"]:
+        timed([*nanoml, "kill"], directory, environment)
     done, seconds = status["stages"]["skim"]["done"], time.monotonic() - begin
     say(f"{system}: status in {slowest} at most; {done} of {jobs} done after {seconds:.0f} s")
 
@@ -145,17 +148,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--on", default="slurm,condor")
+    parser.add_argument("--seconds", type=float, default=1200, help="after which jobs are ended")
     options = parser.parse_args()
     silence()
     if options.files:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             bench_plan(options.files, Path(folder))
     for system in options.on.split(",") if options.jobs else []:
         service = {"slurm": Slurm, "condor": CondorPool}[system]()
         try:
             service.start()
-            with tempfile.TemporaryDirectory() as folder:
-                bench_jobs(system, service, options.jobs, Path(folder))
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                bench_jobs(system, service, options.jobs, Path(folder), options.seconds)
         finally:
             service.stop()
 
