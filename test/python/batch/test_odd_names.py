@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import uproot
 import yaml
 
 pytest.importorskip("data_processing")
@@ -43,6 +44,8 @@ REFUSED = {
     "slurm": (),
     "condor": ("substitution", "macro", "macros", "line", "line at the end"),
 }
+# paths that uproot takes for URLs
+UNREADABLE = ("semicolon", "line", "line at the end", "template") if uproot.__version__ < "5.2" else ()
 
 
 def make(directory: Path, name: str, source: Path) -> Path:
@@ -106,8 +109,10 @@ def test_nothing_is_interpreted(
                 submissions[kind] = made
             except NanoMLError as problem:
                 refused[kind] = str(problem)
-        assert list(refused) == list(REFUSED[system])
-        assert all("HTCondor takes $(...) and line breaks" in message for message in refused.values())
+        assert set(REFUSED[system]) <= refused.keys() <= {*REFUSED[system], *UNREADABLE}
+        for kind, message in refused.items():
+            why = "HTCondor takes $(...) and line breaks" if kind in REFUSED[system] else "cannot be read"
+            assert why in message
         assert wait(submissions, 150) == dict.fromkeys(submissions, "done")
     finally:
         for submission in submissions.values():
