@@ -20,6 +20,7 @@ __all__ = ["submit"]
         "nanoml submit pipeline examples/trilepton.yaml --on condor --dry-run",
         "nanoml submit pipeline examples/trilepton.yaml --on slurm",
         "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
+        "nanoml submit skim analysis.yaml --on crab",
         "nanoml status",
     ),
 )
@@ -44,7 +45,8 @@ def submit(
     """Run one stage, the whole pipeline, or a search for settings, as jobs of a batch system.
 
     Only what is missing or out of date becomes jobs, as in `nanoml run`. How they run is in the section batch of
-    the configuration. `nanoml status` tells how they go, `nanoml resubmit` does again what failed.
+    the configuration. `nanoml status` tells how they go, `nanoml resubmit` does again what failed. CRAB runs skims only,
+    with the scores of models, where the files are.
     """
     from MLTools.NanoML.batch.prepare import Wish
     from MLTools.NanoML.batch.submit import described

@@ -208,6 +208,13 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable
     assert "WZ: RESUBMITFAILED: the task is too old" in run("status", path)
 
 
+def test_jobs_of_crab_read_all_their_files(crab: Crab, analysis: Callable[..., Path]) -> None:
+    path = analysis()
+    run("submit", "skim", path, "--on", "crab")
+    with pytest.raises(NanoMLError, match=r"jobs of CRAB read all files of theirs"):
+        run("resubmit", path, "--max-missing-files", "1%")
+
+
 def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Callable[..., Path]) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
