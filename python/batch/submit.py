@@ -171,7 +171,7 @@ def resubmit(
             seen = {name: Seen("held", job.problem) for name, job in held.items()}
             yield from system_of(submission.system).release(submission, seen)
         if status.of("failed"):
-            yield f"{len(status.of('failed'))} jobs failed: nanoml resubmit, when the others are done, does them again."
+            yield f"{_of(len(status.of('failed')), 'job')} failed: nanoml resubmit goes on when the others are done."
         return
     if status.is_active is not False:
         raise NanoMLError(
