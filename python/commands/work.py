@@ -7,10 +7,12 @@ from typing import Optional
 
 import click
 
+from MLTools.NanoML.commands.options import epilog
+
 __all__ = ["work"]
 
 
-@click.command(hidden=True)
+@click.command(hidden=True, epilog=epilog("nanoml work jobs/skim-0000.json --result results/skim-0000.json"))
 @click.argument("job", type=click.Path(path_type=Path))
 @click.option(
     "--result", type=click.Path(path_type=Path), default="result.json", help="Where its result goes."
