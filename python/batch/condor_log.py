@@ -19,7 +19,7 @@ _RETURNED = re.compile(r"Normal termination \(return value (\d+)\)")
 _SIGNAL = re.compile(r"Abnormal termination \(signal (\d+)\)")
 _KINDS = {
     "memory": re.compile(r"memory|\boom\b|\brss\b", re.I),
-    "time": re.compile(r"wall ?(?:clock)?time|run ?time|duration|time limit|lease expired", re.I),
+    "time": re.compile(r"wall ?(?:clock)?time|run ?time|duration|time limit|StartDate|lease expired", re.I),
     "proxy": re.compile(r"proxy|x509|credential", re.I),
     "disk": re.compile(r"disk|no space|quota", re.I),
 }

@@ -51,6 +51,10 @@ Certificates (certificates.py)
         Session: a server with the example's files that rejects whoever has no valid VOMS proxy of cms ("Auth failed"):
         `.url`, `.root`, `.environment` (with that of `certificates`). It accepts a proxy that others may read.
 
+Jobs (analysis.py)
+    Analysis is no service, but what uses them: the example's skim in a directory, `.submit()`, `.wait()`, `.resubmit()`
+    and so on, and `.check(reference)`: all is done, each task once, as in an undisturbed run.
+
 When root runs the tests, XRootD and HTCondor, which do not serve root, run as "nobody" who may use all of root's
 files (capabilities of Linux): the tests' directories and the interpreter may lie where only root may look.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -100,3 +101,32 @@ def test_any_text_may_be_that_of_an_event(text: str) -> None:
         seen = seen_after(event)
         assert seen is None or seen.state in ("waiting", "running", "held", "ended")
         assert node_of(event) != ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("Job has gone over memory limit of 2000 megabytes. Peak usage: 2100 megabytes.", "memory"),
+        (
+            "The job attribute PeriodicRemove expression 'MemoryUsage > RequestMemory' evaluated to TRUE",
+            "memory",
+        ),
+        ("Job removed by SYSTEM_PERIODIC_REMOVE due to wall time exceeded allowed max.", "time"),
+        ("The job exceeded allowed job duration of 1200", "time"),
+        ("Proxy about to expire", "proxy"),
+        ("Error from slot1_1@vm: No space left on device", "disk"),
+        ("somebody asks to release these rooms", None),
+    ],
+)
+@pytest.mark.parametrize(("number", "state", "otherwise"), [(9, "ended", "removed"), (12, "held", "held")])
+def test_the_reason_of_a_removal_or_a_hold_has_a_kind(
+    number: int, state: str, otherwise: str, reason: str, kind: Optional[str]
+) -> None:
+    seen = seen_after(
+        Event(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
+    )
+    assert seen is not None
+    assert seen.problem is not None
+    assert (seen.state, seen.problem.kind) == (state, kind or otherwise)
+    assert reason in seen.problem.message
+    assert "Subcode" not in seen.problem.message
