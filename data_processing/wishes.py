@@ -165,7 +165,7 @@ def look_up(config: Config, wishes: Sequence[Wish], catalogue: Catalogue) -> dic
     silent: list[tuple[tuple[Key, ...], str]] = []
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
-        with progress("datasets", len(wishes), "lists of files") as bar:
+        with progress("datasets", len(wishes), "looked up") as bar:
             asked: dict[Future[FileList], Wish] = {
                 pool.submit(wish.fulfil, catalogue): wish for wish in dict.fromkeys(wishes)
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,11 @@ import pytest
 import uproot
 
 pytest.importorskip("data_processing")
+
+from data_processing.datasets import resolve_datasets
+from data_processing.overview import query
+from MLTools.NanoML.config import load
+from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,6 +89,30 @@ def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None
     merged = record(skims / "ZGToLLG.root")["books"]
     assert (merged["entries"], merged["selected"], merged["sum_of_weights"]) == (1600, 442, 1600)
     assert events(skims / "ZGToLLG.root").num_entries == 442
+
+
+def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    follow("datasets.md", tmp_path)
+    config = load(tmp_path / "datasets.yaml")
+    assert {name: len(files) for name, files in resolve_datasets(config).items()} == {"WZ": 2, "ZG": 1}
+    # the catalogue's part, by a server that has datasets of these names
+    server = CatalogueServer()
+    try:
+        das = load(tmp_path / "das.yaml")
+        for name, dataset in das.datasets.items():
+            for number, text in enumerate(dataset.das):
+                files = {f"/store/{name}/{number}/{file}.root": 30_000 for file in range(10)}
+                server.datasets[text] = Content(files)
+        monkeypatch.setenv("NANOML_DBS", server.url)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert {name: len(files) for name, files in resolve_datasets(das).items()} == {"WZ": 4, "muons": 20}
+        page = (ROOT / "doc" / "datasets.md").read_text()
+        (pattern,) = re.findall("^nanoml datasets '(.*)'$", page, re.M)
+        (wz,) = das.datasets["WZ"].das
+        assert [each["name"] for each in query(pattern)["datasets"]] == [wz]
+        assert f"1 VALID, for a configuration:\n    das:\n      - {wz}\n" in page
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
