@@ -102,7 +102,8 @@ class Cutflow:
             passed = passed.data
         if passed.ndim != 1 or passed.dtype != np.bool_:
             raise NanoMLError(
-                f'cut "{name}": the mask is {passed.ndim}-dimensional of {passed.dtype}, not one boolean per event.'
+                f'cut "{name}": the mask is {passed.ndim}-dimensional of {passed.dtype}, not one boolean per event. '
+                "Give one boolean per event, as in ak.any(mask, axis=1), or by a comparison."
             )
         if len(passed) != len(self._weights):
             raise NanoMLError(

@@ -17,6 +17,7 @@ from MLTools.NanoML import nanoaod
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.events import Events
+from MLTools.NanoML.slips import in_words
 
 __all__ = ["Column", "Selected", "Selection", "source_files"]
 
@@ -184,13 +185,12 @@ class Selection:
         try:
             result = self.select(events, cutflow)
         except NanoMLError as problem:
+            told = str(problem)
             raise NanoMLError(
-                str(problem) if str(problem).startswith(self.where()) else f"{self.where()}: {problem}"
+                told if told.startswith(self.where()) else f"{self._line_of(problem)}: {self.name}: {told}"
             ) from None
         except Exception as problem:  # whatever a user's code raises, its line is what helps
-            raise NanoMLError(
-                f"{self._line_of(problem)}: {self.name}: {type(problem).__name__}: {_reason(problem)}"
-            ) from problem
+            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {in_words(problem)}") from problem
         left, columns = self._unpacked(result)
         return Selected(left.rows, self._checked(columns, len(left)), cutflow)
 
@@ -250,13 +250,6 @@ class Selection:
                 f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
             )
         return plain.astype(dtype)
-
-
-def _reason(problem: Exception) -> str:
-    """The line of an exception's text that says what is wrong: older awkward puts it last."""
-    lines = str(problem).strip().split("\n")
-    details = [line.partition("Error details: ")[2] for line in lines if "Error details: " in line]
-    return (details or lines)[0]
 
 
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
