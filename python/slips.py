@@ -1,0 +1,48 @@
+"""The slips that everybody makes in a selection, told from what awkward and numpy say of them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["in_words"]
+
+_HINTS = (
+    (
+        "index out of range",
+        "some events have no such object. Cut on the number of objects before, and narrow the objects, too: "
+        "events, muons = cutflow.cut(..., ak.num(muons) >= 2, events, muons)",
+    ),
+    (
+        "cannot broadcast records",
+        "these are no four-vectors. Read pt, eta, phi and mass of their collection; of a selection of fields make some by "
+        'ak.with_name(objects, "Momentum4D")',
+    ),
+    (
+        r"no field named '(?:deltaR|deltaphi|deltaeta|mass)'",
+        "these are no four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; of a "
+        'selection of fields make some by ak.with_name(objects, "Momentum4D")',
+    ),
+    (
+        "cannot broadcast",
+        "these two do not have the same events or objects. Narrow both in every cut: "
+        "events, muons = cutflow.cut(..., events, muons)",
+    ),
+    (
+        "truth value of an array",
+        "`and`, `or`, `not` and `if` take one event. For all at once: `&`, `|`, `~`, with each comparison in parentheses",
+    ),
+    (
+        "ufunc 'bitwise_(?:and|or)' not supported",
+        "`&` and `|` bind before `>` and `==`: put each comparison in parentheses",
+    ),
+)
+_PLACE = re.compile(r" \(in compiled code: [^)]*\)\.?")
+
+
+def in_words(problem: BaseException) -> str:
+    """What an exception says, without what only helps awkward's authors, and what to do where that is known."""
+    lines = str(problem).strip().split("\n")
+    details = [line.partition("Error details: ")[2] for line in lines if "Error details: " in line]
+    said = _PLACE.sub("", (details or lines)[0])
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, str(problem))), "")
+    return f"{type(problem).__name__}: {said}" + (f": {hint}." if hint else "")
