@@ -16,7 +16,6 @@ from data_processing.entries import entries_of
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import reading
-from MLTools.NanoML.grid.proxy import use_proxy
 
 __all__ = [
     "FileInfo",
@@ -38,8 +37,6 @@ def find_files(patterns: Iterable[str], base: Path) -> list[str]:
     """
     found: list[str] = []
     for entry in entries_of(patterns, base, reading.current().redirectors):
-        if entry.is_listing:
-            use_proxy()
         files = list_remote(entry.text) if entry.is_listing else entry.files()
         found += [file.name for file in files]
     same = find_same(found)

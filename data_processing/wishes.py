@@ -15,7 +15,6 @@ from data_processing.catalogue.names import instance_of, is_wildcard
 from MLTools.NanoML.config import Config, Dataset
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.proxy import use_proxy
 from MLTools.NanoML.progress import progress
 
 __all__ = ["Confirm", "Wildcards", "Wish", "look_up", "place_of"]
@@ -159,7 +158,6 @@ def look_up(config: Config, wishes: Sequence[Wish], catalogue: Catalogue) -> dic
     """
     if not wishes:
         return {}
-    use_proxy()
     found: dict[str, FileList] = {}
     wrong: list[tuple[tuple[Key, ...], str]] = []
     silent: list[tuple[tuple[Key, ...], str]] = []

@@ -75,6 +75,56 @@ def test_files_that_the_grid_has_not(name: str, analysis: Callable[..., Config])
         tasks_of(analysis({"WZ": {"files": name}}))
 
 
+def test_what_crab_is_told_of_the_catalogue(analysis: Callable[..., Config], tmp_path: Path) -> None:
+    user = "/Mine/me-skim-0123abcd/USER"
+    config = analysis(
+        {
+            "few": {"das": MC, "max_files": 3, "status": ["VALID", "PRODUCTION"]},
+            "mine": {"das": user},
+            "other": {"das": user.replace("skim", "other"), "instance": "prod/phys01"},
+        }
+    )
+    write_tasks(config, tmp_path / "out", "x")
+    data = {
+        name: configured(tmp_path / "out" / name / "crab_cfg.py", tmp_path)["Data"]
+        for name in ("few", "mine", "other")
+    }
+    assert (data["few"]["totalUnits"], data["few"]["allowNonValidInputDataset"]) == (3, True)
+    assert [each["inputDBS"] for each in data.values()] == ["global", "phys03", "phys01"]
+    assert not {"totalUnits", "allowNonValidInputDataset"} & set(data["mine"])
+
+
+def test_files_of_a_text_file(analysis: Callable[..., Config]) -> None:
+    config = analysis({"ZG": {"files": "all.txt", "max_files": 2}})
+    (config.base / "all.txt").write_text("\n".join(f"/store/mc/a/{number}.root" for number in range(4)))
+    (task,) = tasks_of(config)
+    assert task.files == ("/store/mc/a/0.root", "/store/mc/a/1.root")
+    (config.base / "all.txt").write_text("/store/mc/a/0.root\nroot://x//tmp/y.root\n")
+    with pytest.raises(
+        ConfigError, match=r"datasets.ZG.files: .*all.txt:2: root://x//tmp/y.root: is nothing that"
+    ):
+        tasks_of(config)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (
+            {"das": "/WZ*/Run2-v1/NANOAODSIM"},
+            r"das: /WZ\*/Run2-v1/NANOAODSIM: CRAB takes no wildcards. `nanoml datasets",
+        ),
+        ({"das": MC, "max_events": 5}, "max_events: CRAB takes files, whatever their events. Use max_files"),
+        (
+            {"das": [MC, MC.replace("M600", "M700")], "max_files": 5},
+            "max_files: makes 2 tasks, and max_files is of all together",
+        ),
+    ],
+)
+def test_what_crab_cannot_do(dataset: dict[str, Any], message: str, analysis: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match=rf"my analysis.yaml:\d+: datasets.WZ.{message}"):
+        tasks_of(analysis({"WZ": dataset}))
+
+
 def test_names_that_are_one_for_crab(analysis: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"W.Z and W_z have the same name for CRAB"):
         tasks_of(analysis({"W.Z": {"das": MC}, "W_z": {"das": MC}}))

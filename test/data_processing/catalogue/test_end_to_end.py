@@ -1,0 +1,46 @@
+"""From the name of a dataset to its skim: the files of the catalogue are read from real XRootD servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.books import Books
+from services.catalogue import WZ, CatalogueServer, Content
+from services.xrootd import Cluster
+
+pytestmark = pytest.mark.service
+
+
+def test_a_dataset_of_the_catalogue_is_skimmed(dbs: CatalogueServer, xrootd: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec_xrootd")
+    names = [f"/store/WZTo3LNu/WZTo3LNu_{number}.root" for number in (0, 1)]
+    dbs.datasets[WZ] = Content(dict.fromkeys(names, 1000))
+    (tmp_path / "a.yaml").write_text(
+        f"read: {{redirectors: ['{xrootd.url}']}}\n"
+        f"datasets: {{WZ: {{das: {WZ}}}}}\n"
+        "skim: {cut: nMuon >= 2, keep: [MET_pt]}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "a.yaml"],
+        env={**os.environ, **xrootd.environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (first, second) = sorted((tmp_path / "a" / ".nanoml" / "skim" / "WZ").glob("*.json"))
+    for record, name in ((first, names[0]), (second, names[1])):
+        (books,) = Books.from_dict(json.loads(record.read_text())["summary"]).files
+        assert books.file == f"{xrootd.url}{name}" or books.file.endswith(f"/{name}")
+        assert 0 < books.selected < books.entries
+    assert {path.name for path in (tmp_path / "a" / "skims" / "WZ").glob("*.root")} == {
+        "WZTo3LNu_0.root",
+        "WZTo3LNu_1.root",
+    }
