@@ -17,7 +17,9 @@ pytest.importorskip("data_processing")
 
 from data_processing.datasets import resolve_datasets
 from data_processing.overview import query
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config import Read, load
+from MLTools.NanoML.config.schema import plain
+from MLTools.NanoML.hdf5 import read_metadata
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,6 +115,19 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
         assert f"1 VALID, for a configuration:\n    das:\n      - {wz}\n" in page
     finally:
         server.stop()
+
+
+def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
+    follow("xrootd.md", tmp_path)
+    (described,) = read_metadata(tmp_path / "half" / "hdf5" / "WZ.h5")["datasets"]
+    (gone,) = described["missing"]
+    assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
+    page = (ROOT / "doc" / "xrootd.md").read_text()
+    assert f"  WZ: data/WZTo3LNu_1.root is left out: {gone['reason']}\n" in page
+    for name, default in plain(Read()).items():
+        found = re.search(rf"^  {name}: ([^#\n]*?) +#", page, re.M)
+        assert found is not None, name
+        assert name == "redirectors" or found[1] == json.dumps(default), name
 
 
 @pytest.fixture(scope="module")
