@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from MLTools.NanoML.doctor import batch, cmssw, gpu, grid, packages, root, storage
+from MLTools.NanoML.doctor import batch, cmssw, gpu, grid, kerberos, packages, root, storage
 from MLTools.NanoML.doctor.finding import Finding
 from MLTools.NanoML.doctor.outside import has
 
@@ -21,6 +21,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "training": partial(packages.part, "train"),
     "search for settings": partial(packages.part, "tune"),
     "disk": storage.disk,
+    "Kerberos": kerberos.ticket,
     "AFS": storage.afs,
     "EOS": storage.eos,
     "CVMFS": storage.cvmfs,
@@ -75,14 +76,14 @@ WAYS: Mapping[str, Way] = {
     ),
     "lxplus": Way(
         "interactive work on lxplus, with files of the grid",
-        (*_BASE, "AFS", "CVMFS", *_GRID),
+        (*_BASE, "Kerberos", "AFS", "CVMFS", *_GRID),
         ("EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
         redirector=grid.REDIRECTOR,
     ),
     "condor": Way(
         "jobs of HTCondor",
         (*_BASE, "HTCondor"),
-        ("AFS", "EOS", "CVMFS", *_GRID, "training"),
+        ("Kerberos", "AFS", "EOS", "CVMFS", *_GRID, "training"),
     ),
     "slurm": Way(
         "jobs of Slurm",
