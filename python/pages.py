@@ -18,7 +18,7 @@ PAGES = {
     "MLTools.NanoML.cutflow": "howto/selection.md",
     "MLTools.NanoML.events": "howto/selection.md",
     "MLTools.NanoML.formula": "skim.md",
-    "MLTools.NanoML.grid": "datasets.md",
+    "MLTools.NanoML.grid": "xrootd.md",
     "MLTools.NanoML.grid.init": "cern.md",
     "MLTools.NanoML.grid.proxy": "cern.md",
     "MLTools.NanoML.grid.proxyfile": "cern.md",
