@@ -67,7 +67,11 @@ def pack(kind: str, entries: Iterable[Entry], directory: Path) -> Path:
         digest.update(_hash_of(path))
     archive = make_directory(directory) / f"{kind}-{digest.hexdigest()[:16]}.tar.gz"
     if not archive.is_file():
-        with replacing(archive) as aside, open(aside, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
+        with (
+            replacing(archive) as aside,
+            open(aside, "wb") as file,
+            gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
+        ):
             _write(zipped, chosen)
     return archive
 

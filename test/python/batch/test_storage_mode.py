@@ -24,11 +24,14 @@ import numpy as np
 import pytest
 import yaml
 
+pytest.importorskip("data_processing")
+pytest.importorskip("XRootD")
+
 from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.result import Result
 from MLTools.NanoML.batch.staging import Staging
-from MLTools.NanoML.batch.status import observe
+from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submit import find
 from MLTools.NanoML.config import load
 from MLTools.NanoML.pipeline import execute, pipeline_stages, planned
@@ -67,7 +70,7 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Cal
         batch: Mapping[str, Any],
         train: Optional[Mapping[str, Any]] = None,
         workdir: str = "work",
-        selection: str = "mine.py:Mine",
+        **skim: Any,
     ) -> Path:
         for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"):
             (place / name).mkdir(exist_ok=True)
@@ -93,7 +96,7 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Cal
                     "cross_section": 0.0546,
                 },
             },
-            "skim": {"selection": selection, "keep": ["MET_pt"], "workers": 1},
+            "skim": {"selection": "mine.py:Mine", "keep": ["MET_pt"], "workers": 1, **skim},
             "convert": {"features": ["ZCand_mass", "MET_pt", "WCand_mT"]},
             **({"train": dict(train)} if train else {}),
             "batch": {"site": "site.yaml", "files_per_job": 2, **batch},
@@ -118,11 +121,18 @@ def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -
     return done.stdout + done.stderr
 
 
-def run_on(pool: CondorPool, config: Path, stage: str, seconds: float = 150) -> None:
-    """Submit a stage, and wait until it is done."""
+def run_on(
+    pool: CondorPool,
+    config: Path,
+    stage: str,
+    meanwhile: Callable[[], None] = lambda: None,
+    seconds: float = 150,
+) -> Status:
+    """Submit a stage, do something, and wait until it is done."""
     nanoml("submit", stage, config, "--on", "condor", environment=pool.environment)
     end = time.monotonic() + seconds
     try:
+        meanwhile()
         while True:
             status = observe(find(config))
             if status.is_active is False:
@@ -133,6 +143,7 @@ def run_on(pool: CondorPool, config: Path, stage: str, seconds: float = 150) -> 
         nanoml("kill", config, environment=pool.environment, check=False)
     logs = "\n".join(path.read_text() for path in status.submission.directory.glob("logs/*.log"))
     assert status.is_done, f"{status}\n{logs}"
+    return status
 
 
 def events_in(path: Path) -> np.ndarray:
@@ -146,9 +157,9 @@ def test_packed_jobs_of_condor_make_what_is_made_here(
 ) -> None:
     here = load(analysis({}, workdir="here"))
     execute(here, STAGES)
-    path = analysis({"environment": "packed", "python": str(PYTHON), "retries": 0})
+    path = analysis({"environment": "packed", "python": str(PYTHON), "retries": 0, "files_per_job": 4})
     run_on(condor_pool, path, "pipeline")
-    assert not any(each.reasons for each in planned(load(path), STAGES))
+    assert [each.reasons for each in planned(load(path), STAGES)] == [{}, {}]
     for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"):
         one, other = (events_in(place / workdir / "hdf5" / f"{name}.h5") for workdir in ("here", "work"))
         np.testing.assert_array_equal(one, other)
@@ -185,20 +196,58 @@ def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
     return release / "cmsset_default.sh", environment
 
 
+@pytest.fixture
+def in_cmssw(
+    analysis: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """As `analysis`, for jobs in an area of CMSSW, in which the selection is."""
+
+    def write(**skim: Any) -> Path:
+        setup, environment = cmssw(tmp_path)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        lines = [f'export CMSSW_SETUP="{setup}"']
+        batch = {"environment": "cmssw", "setup": lines, "retries": 0, "files_per_job": 4}
+        return analysis(batch, selection="User.Physics.own:Mine", **skim)
+
+    return write
+
+
 @pytest.mark.slow
 def test_jobs_of_condor_in_an_area_of_cmssw(
-    analysis: Callable[..., Path],
-    place: Path,
-    condor_pool: CondorPool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    in_cmssw: Callable[..., Path], place: Path, condor_pool: CondorPool
 ) -> None:
-    setup, environment = cmssw(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    batch = {"environment": "cmssw", "setup": [f'export CMSSW_SETUP="{setup}"'], "retries": 0}
-    path = analysis(batch, selection="User.Physics.own:Mine")
-    run_on(condor_pool, path, "skim")
+    run_on(condor_pool, in_cmssw(), "skim")
+    assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
+
+
+@pytest.mark.slow
+def test_a_job_of_condor_that_is_evicted_goes_on_where_it_was(
+    in_cmssw: Callable[..., Path], place: Path, condor_pool: CondorPool
+) -> None:
+    path = in_cmssw(chunk=50)
+
+    def evict() -> None:
+        wait_for(lambda: list((place / "work" / "skims").rglob("*.root")))
+        status = observe(find(path))
+        assert not status.is_done
+        (job,) = condor_pool.run(
+            [
+                "condor_q",
+                "-allusers",
+                "-af",
+                "ClusterId",
+                "-constraint",
+                f'Iwd == "{status.submission.directory}" && JobUniverse == 5',
+            ]
+        ).stdout.split()
+        condor_pool.run(["condor_vacate_job", f"{job}.0"])
+
+    status = run_on(condor_pool, path, "skim", evict)
+    result = status.jobs["skim-0000"].result
+    assert result is not None
+    assert [each["kind"] for each in result.earlier] == ["stopped"]
+    assert "is done already" in status.submission.log("skim-0000").read_text()
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
 
 
