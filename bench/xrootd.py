@@ -1,0 +1,161 @@
+"""Reading over XRootD, near and far, against reading the same file from disk.
+
+    python bench/xrootd.py [--events 100000] [--delay 50]
+
+A server is started on this machine; a far one is the same behind a relay that delays all bytes, by half of --delay each
+way. Sides: the skim of bench/skim.py, from disk and from the server; and uproot reading what that skim reads and keeps.
+Each is a process of its own, and they take turns; what is compared is the time that passes. Needs xrootd
+(Debian package xrootd-server).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uproot
+from convert import make_input
+from skim import KEEP
+
+from data_processing.skim import SkimJob, skim_file
+from MLTools.NanoML.config import Read
+from MLTools.NanoML.grid import reading
+from MLTools.NanoML.grid.url import Url
+from MLTools.NanoML.progress import silence
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))
+
+from services.daemons import free_port, listens, wait_for
+from services.xrootd import Storage
+
+BLOCK = 1 << 16
+AT_ONCE = 50_000  # events
+
+
+def nanoml(source: str, output: Path) -> None:
+    """Our skim."""
+    selection = "MLTools.NanoML.trilepton:Trilepton"
+    skim_file(SkimJob(source, output, selection, keep=KEEP, compression="ZSTD:5"))
+
+
+def read(source: str, _output: Path) -> None:
+    """Uproot reads what our skim reads and keeps."""
+    with uproot.open(source) as file:
+        tree = file["Events"]
+        names = tree.keys(filter_name=["run", "luminosityBlock", "event", "genWeight", *KEEP])
+        for start in range(0, tree.num_entries, AT_ONCE):
+            tree.arrays(names, entry_start=start, entry_stop=start + AT_ONCE, how=dict)
+
+
+SIDES: dict[str, Callable[[str, Path], None]] = {"nanoml": nanoml, "uproot": read}
+
+
+def measured(side: str, source: str) -> float:
+    """Run one side as a process; how many seconds pass."""
+    with tempfile.TemporaryDirectory() as directory:
+        line = [sys.executable, __file__, "--only", side, source, directory]
+        told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        return float(json.loads(told.splitlines()[-1]))
+
+
+def only(side: str, source: str, directory: str) -> None:
+    """One side, in this process; importing is not counted."""
+    silence()
+    reading.use(Read(redirectors=["root://127.0.0.1/"]))
+    before = time.perf_counter()
+    SIDES[side](source, Path(directory, "out.root"))
+    sys.stdout.write("\n" + json.dumps(time.perf_counter() - before))
+
+
+async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, delay: float) -> None:
+    """Pass bytes on, each some time after it came, however many are on their way."""
+    loop = asyncio.get_running_loop()
+    while block := await source.read(BLOCK):
+        loop.call_later(delay, target.write, block)
+    loop.call_later(delay, target.close)
+
+
+def relay(port: int, target: int, delay: float) -> None:
+    """Take connections at one port, and pass them on to another."""
+
+    async def connected(source: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        answers, out = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(carry(source, out, delay), carry(answers, back, delay))
+
+    async def serve() -> None:
+        async with await asyncio.start_server(connected, "127.0.0.1", port) as server:
+            await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def places(source: Path, delay: float) -> Iterator[dict[str, str]]:
+    """The file on disk, on a server, and on that server from afar."""
+    server = Storage()
+    far = free_port()
+    near = int(Url.parse(server.url).host.partition(":")[2])
+    relaying = multiprocessing.get_context("fork").Process(target=relay, args=(far, near, delay / 2))
+    try:
+        server.start()
+        shutil.copyfile(source, server.directory / "in.root")
+        relaying.start()
+        wait_for(lambda: listens(far), "relay", 10)
+        yield {
+            "disk": str(source),
+            "server": f"root://127.0.0.1:{near}//in.root",
+            f"server, {delay * 1000:.0f} ms away": f"root://127.0.0.1:{far}//in.root",
+        }
+    finally:
+        relaying.terminate()
+        relaying.join()
+        server.close()
+
+
+def compare(source: Path, delay: float) -> None:
+    """Measure all sides three times in turn, and print the least time of each."""
+    sys.stdout.write(f"{source.stat().st_size / 1e6:.0f} MB\n")
+    with places(source, delay) as found:
+        runs = {(side, place): [0.0] * 3 for place in found for side in SIDES}
+        for turn in range(3):
+            for side, place in runs:
+                runs[side, place][turn] = measured(side, found[place])
+    best = {key: min(times) for key, times in runs.items()}
+    for (side, place), seconds in best.items():
+        ratio = seconds / best[side, "disk"]
+        sys.stdout.write(f"  {side:8} {place:20} {seconds:7.2f} s  {ratio:6.2f} times from disk\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all sides, and print them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--compression", default="LZMA:9", help="of the input")
+    parser.add_argument("--delay", type=float, default=50, help="of the far server, there and back [ms]")
+    parser.add_argument("--input", type=Path, help="read this file, and make none")
+    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.only:
+        only(*options.only)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        source = options.input or Path(directory, "in.root")
+        if options.input is None:
+            make_input(source, options.events, options.compression)
+        compare(source, options.delay / 1000)
+
+
+if __name__ == "__main__":
+    main()
