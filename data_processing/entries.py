@@ -158,8 +158,12 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 def _local(text: str, base: Path) -> list[str]:
     path = os.path.expanduser(text)
-    absolute = os.path.normpath(path if os.path.isabs(path) else os.path.join(base, path))
-    return [absolute] if os.path.exists(absolute) else sorted(glob.glob(absolute, recursive=True))
+    absolute = os.path.normpath(os.path.join(base, path))
+    if os.path.exists(absolute):
+        return [absolute]
+    # a directory that the user did not type is no pattern, whatever is in its name
+    pattern = path if os.path.isabs(path) else os.path.join(glob.escape(str(base)), path)
+    return sorted(map(os.path.normpath, glob.glob(pattern, recursive=True)))
 
 
 def _absent(text: str, base: Path) -> str:

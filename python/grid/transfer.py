@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 import zlib
 from collections.abc import Iterator
 from typing import Optional
 
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import explain_os_error
-from MLTools.NanoML.grid.client import Cause, ServerError, answer, client
+from MLTools.NanoML.grid.client import Cause, ServerError, answer, client, leave
 from MLTools.NanoML.grid.server import Server
 from MLTools.NanoML.grid.url import Url, is_xrootd
 
@@ -87,17 +88,17 @@ def _get_remote(source: str, checksum: bool) -> Iterator[bytes]:
     server = Server(source)
     timeout = server.timeout
     file, offset, adler = client().File(), 0, 1
-    answer(file.open(source, timeout=timeout))
+    answer(file.open, source, timeout=timeout)
     try:
-        whole = answer(file.stat(timeout=timeout)).size
+        whole = answer(file.stat, timeout=timeout).size
         while offset < whole:
-            piece = answer(file.read(offset, min(_BLOCK, whole - offset), timeout=timeout))
+            piece = answer(file.read, offset, min(_BLOCK, whole - offset), timeout=timeout)
             if not piece:
                 raise ServerError(f"it ends at byte {offset} of {whole}", Cause.TRANSIENT)
             offset, adler = offset + len(piece), zlib.adler32(piece, adler)
             yield piece
     finally:
-        file.close(timeout=timeout)
+        leave(file)
     if checksum:
         _compare(server.checksum(server.url), adler)
 
@@ -105,7 +106,7 @@ def _get_remote(source: str, checksum: bool) -> Iterator[bytes]:
 def _put_remote(pieces: Iterator[bytes], destination: str, checksum: bool) -> int:
     server = Server(destination)
     url = server.url
-    aside = url.beside(f".{os.path.basename(url.path)}.part-{os.uname().nodename}-{os.getpid()}")
+    aside = url.beside(f".{os.path.basename(url.path)}.part-{uuid.uuid4().hex}")
     try:
         written, adler = _write(pieces, aside, server.timeout)
         found = server.ask("stat", aside.path).size
@@ -125,15 +126,15 @@ def _write(pieces: Iterator[bytes], url: Url, timeout: int) -> tuple[int, int]:
     """Write a remote file anew: how many bytes, and their checksum."""
     anew, with_parents = 2, 256
     file, offset, adler = client().File(), 0, 1
-    answer(file.open(str(url), anew | with_parents, _READABLE_BY_ALL, timeout=timeout))
+    answer(file.open, str(url), anew | with_parents, _READABLE_BY_ALL, timeout=timeout)
     try:
         for piece in pieces:
-            answer(file.write(piece, offset, timeout=timeout))
+            answer(file.write, piece, offset, timeout=timeout)
             offset, adler = offset + len(piece), zlib.adler32(piece, adler)
     except BaseException:
-        file.close(timeout=timeout)
+        leave(file)
         raise
-    answer(file.close(timeout=timeout))  # a full disk may only show here
+    answer(file.close, timeout=timeout)  # a full disk may only show here
     return offset, adler
 
 

@@ -46,6 +46,14 @@ def test_what_cannot_be_is_refused(files: Path, patterns: list[str], message: st
         find_files(patterns, files)
 
 
+def test_a_directory_is_no_pattern(tmp_path: Path) -> None:
+    base = tmp_path / "[1] *"
+    (base / "sub").mkdir(parents=True)
+    (base / "sub" / "a.root").write_text("a")
+    assert find_files(["sub/*.root"], base) == [str(base / "sub" / "a.root")]
+    assert find_files(["sub/../sub/?.root"], base) == [str(base / "sub" / "a.root")]
+
+
 def test_a_link_to_a_file_is_the_same_file(files: Path) -> None:
     (files / "link.root").symlink_to(files / "a" / "1.root")
     (files / "directory").symlink_to(files / "a")
