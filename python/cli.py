@@ -144,6 +144,14 @@ def main() -> NoReturn:
         _say(str(problem), "red")
         _say_where_explained(problem)
         sys.exit(problem.exit_code)
+    except ModuleNotFoundError as problem:
+        missing = (problem.name or "").partition(".")[0]
+        if missing in ("MLTools", "data_processing", "ML_processing", ""):
+            raise  # a mistake of this program, not of its installation
+        from MLTools.NanoML.installation import how_to_install
+
+        _say(f"The Python package {missing} is missing. Install it: {how_to_install('all')}", "red")
+        sys.exit(1)
     except BrokenPipeError:  # as in `nanoml inspect ... | head`
         sys.stderr.close()
         sys.exit(0)

@@ -40,3 +40,15 @@ def test_a_mistyped_command_is_guessed_and_usage_errors_end_with_2(tmp_path: Pat
 def test_the_schema_is_printed() -> None:
     result = CliRunner().invoke(nanoml, ["config", "schema"])
     assert "datasets" in json.loads(result.output)["properties"]
+
+
+@pytest.mark.parametrize("package", ["rich", "yaml", "cryptography"])
+def test_a_package_that_is_missing_is_one_message(package: str, tmp_path: Path) -> None:
+    program = f"import sys; sys.modules['{package}'] = None; from MLTools.NanoML.cli import main; main()"
+    line = [sys.executable, "-c", program, "doctor", "--for", "laptop"]
+    if package == "yaml":
+        line[-3:] = ["config", "schema"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"The Python package {package} is missing. Install it: pip install ")
+    assert len(done.stderr.splitlines()) == 1
