@@ -5,6 +5,7 @@ So the pages can be read both in the repository and as a site.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,15 @@ def _page(source: Path) -> str:
     text = (ROOT / source).read_text(encoding="utf-8")
     if source.suffix == ".md":
         return text
+    if source.suffix == ".ipynb":
+        return "\n\n".join(map(_cell, json.loads(text)["cells"]))
     language = _LANGUAGES.get(source.suffix, "text")
     return f"---\nsearch:\n  exclude: true\n---\n\n# {source}\n\n````{language}\n{text}````\n"
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    text = "".join(cell["source"])
+    return f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
 
 
 def on_files(files: Any, config: Any) -> Any:
