@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import queue
 import random
 import re
+import threading
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -15,7 +18,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import reading
 from MLTools.NanoML.grid.proxy import check_proxy, use_proxy
 
-__all__ = ["Cause", "ServerError", "answer", "client", "pause", "persist"]
+__all__ = ["Cause", "ServerError", "answer", "client", "leave", "pause", "persist"]
 
 T = TypeVar("T")
 
@@ -103,21 +106,54 @@ def client() -> Any:
     return module
 
 
-def answer(result: tuple[Any, T]) -> T:
-    """What a call of the client gave.
+def answer(method: Callable[..., tuple[Any, T]], *arguments: Any, timeout: int) -> T:
+    """Call the client, and wait for what a server answers; Ctrl-C ends the waiting at once.
+
+    Parameters
+    ----------
+    method, arguments
+        Of the client.
+    timeout
+        How long the server may take [s].
 
     Raises
     ------
     ServerError
         The call failed.
     """
-    status, response = result
+    status, response = _waited_for(lambda: method(*arguments, timeout=timeout))
     if status.ok and status.code != _PARTIAL:
         return response
     text = _LABELS.sub("", status.message).strip().rstrip(".").rpartition("; ")[2]
     if status.ok:
         raise ServerError("some servers did not answer", Cause.TRANSIENT)
     raise ServerError(text or f"error {status.code}", _cause(status, text))
+
+
+def _waited_for(call: Callable[[], T]) -> T:
+    if threading.current_thread() is not threading.main_thread():
+        return call()  # nobody interrupts another thread
+    # a signal is heeded when Python goes on, but not while the client waits
+    done: queue.SimpleQueue[tuple[Optional[T], Optional[BaseException]]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as problem:
+            done.put((None, problem))
+
+    threading.Thread(target=work, daemon=True).start()
+    found, problem = done.get()
+    if problem is not None:
+        raise problem
+    return found  # type: ignore[return-value]
+
+
+def leave(file: Any) -> None:
+    """Close a file of which nothing more is expected; nobody may be there to answer."""
+    if file.is_open():
+        with contextlib.suppress(ServerError):
+            answer(file.close, timeout=1)
 
 
 def _cause(status: Any, text: str) -> Cause:

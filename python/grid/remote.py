@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 
 from MLTools.NanoML.errors import explain_os_error
 from MLTools.NanoML.grid import reading
-from MLTools.NanoML.grid.client import Cause, ServerError, answer, client
+from MLTools.NanoML.grid.client import Cause, ServerError, answer, client, leave
 from MLTools.NanoML.grid.server import Server
 from MLTools.NanoML.grid.sources import Sources
 
@@ -62,7 +62,7 @@ class RemoteFile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._leave()
 
     @property
     def size(self) -> int:
@@ -72,7 +72,7 @@ class RemoteFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._leave(self._timeout)
+        self._leave()
 
     def read(self, start: int, length: int) -> bytes:
         """Read one piece; raises as `read_all` does.
@@ -151,7 +151,7 @@ class RemoteFile:
         """
         server = self._server()
         self._damaged.add(server)
-        self._leave(self._timeout)
+        self._leave()
         self._size, self._ends = None, []  # maybe it was these
         self._sources.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
         self._insist(lambda file: None)
@@ -163,15 +163,15 @@ class RemoteFile:
                 return action(self._file or self._opened())
             except ServerError as problem:
                 server = self._server()
-                self._leave(1)  # nobody may be there to answer
+                self._leave()
                 self._sources.failed(problem, server)
 
     def _opened(self) -> Any:
         self._file = file = client().File()
-        answer(file.open(self._sources.address, timeout=self._timeout))
+        answer(file.open, self._sources.address, timeout=self._timeout)
         if self._damaged and self._server() in self._damaged:
             raise ServerError("damaged", Cause.FINAL)
-        size = int(answer(file.stat(timeout=self._timeout)).size)
+        size = int(answer(file.stat, timeout=self._timeout).size)
         if self._size not in (None, size):
             raise ServerError(f"it has {size} bytes here, and {self._size} elsewhere", Cause.FINAL)
         self._size = size
@@ -181,17 +181,17 @@ class RemoteFile:
         """The server that gives the file, as HOST:PORT; None if it is not known."""
         return (self._file.get_property("DataServer") if self._file is not None else None) or None
 
-    def _leave(self, timeout: int) -> None:
+    def _leave(self) -> None:
         file, self._file = self._file, None
-        if file is not None and file.is_open():
-            file.close(timeout=timeout)
+        if file is not None:
+            leave(file)
 
     def _get(self, file: Any, request: Sequence[Piece]) -> list[bytes]:
         if len(request) == 1:
             start, length = request[0]
-            found = [answer(file.read(start, length, timeout=self._timeout))]
+            found = [answer(file.read, start, length, timeout=self._timeout)]
         else:
-            chunks = answer(file.vector_read(list(request), timeout=self._timeout))
+            chunks = answer(file.vector_read, list(request), timeout=self._timeout)
             found = [chunk.buffer for chunk in chunks]
         if [len(part) for part in found] != [length for _, length in request]:
             raise ServerError("less came than was asked for", Cause.TRANSIENT)

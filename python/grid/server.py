@@ -45,7 +45,7 @@ class Server:
         ServerError
             There is no answer, or it is an error.
         """
-        return answer(getattr(self._system, method)(*arguments, timeout=self.timeout))
+        return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
     def insist(self, doing: str, method: str, *arguments: Any) -> Any:
         """Ask until there is an answer, or raise that the path cannot be `doing`: "removed", say."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,9 +141,9 @@ def test_bytes_that_change_on_the_way_are_noticed(
     asked = 0
     real = transfer.answer
 
-    def flipping(result: object) -> object:
+    def flipping(*arguments: Any, **more: Any) -> object:
         nonlocal asked
-        found = real(result)  # type: ignore[type-var, arg-type]
+        found: object = real(*arguments, **more)
         if isinstance(found, bytes):
             asked += 1
             return bytes([found[0] ^ 1]) + found[1:] if asked == 1 else found

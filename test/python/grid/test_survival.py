@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -295,6 +298,38 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
         assert time.monotonic() - begin < 30
         begin = time.monotonic()
     assert time.monotonic() - begin < 1
+
+
+def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
+    code = f"""
+import sys
+from MLTools.NanoML.config import Read
+from MLTools.NanoML.grid import reading
+from MLTools.NanoML.rootfile import RootFile
+reading.use(Read(timeout=60, redirectors=[{cluster.url!r}]))
+try:
+    with RootFile({url(cluster.servers[0], ONE)!r}) as file:
+        file.read(["x0"], 0, 10)
+        print("read", flush=True)
+        sys.stdin.readline()
+        file.read(["x0"])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process: subprocess.Popen[str] = subprocess.Popen([sys.executable, "-W", "error", "-c", code], **pipes)  # type: ignore[call-overload]
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "read\n"
+    cluster.servers[0].stop()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    time.sleep(0.5)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=50)[0] == "interrupted\n"
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 10
 
 
 def test_no_such_file(cluster: Cluster) -> None:
