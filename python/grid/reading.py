@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict
 
 from MLTools.NanoML.config.sections import Read
+from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["VARIABLE", "adopt", "current", "use"]
 
@@ -27,10 +28,19 @@ def adopt(settings: Read) -> None:
 
 
 def current() -> Read:
-    """The settings to read with; the defaults where none were given."""
+    """The settings to read with; the defaults where none were given.
+
+    Raises
+    ------
+    NanoMLError
+        The environment variable cannot be understood.
+    """
     return _parsed(os.environ.get(VARIABLE, "{}"))
 
 
 @functools.lru_cache(maxsize=1)
 def _parsed(text: str) -> Read:
-    return Read(**json.loads(text))
+    try:
+        return Read(**json.loads(text))
+    except (ValueError, TypeError) as problem:
+        raise NanoMLError(f"{VARIABLE}={text}: cannot be understood ({problem}). Unset it.") from None

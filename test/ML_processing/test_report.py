@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ML_processing.report.captions import CAPTIONS
-from ML_processing.report.tables import table
+from ML_processing.report.tables import provenance, table
 
 EMPTY = ("meta", "img")
 
@@ -73,6 +73,16 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
     assert text.count("<b>Worrying:</b>") == len(SHOWN)
     assert not re.search(
         r"\b(nan|None|inf)\b", re.sub(r"base64,[^\"]*", "", text).split("Where this comes from</h2>")[0]
+    )
+
+
+def test_the_table_of_the_data_has_files_that_were_left_out(run: Path, measured: dict[str, Any]) -> None:
+    description = json.loads((run / "training.json").read_text())
+    assert "left out" not in provenance(description, measured)
+    gone = [{"file": f"root://a//{name}.root", "reason": "no answer", "date": "today"} for name in "xy"]
+    description["datasets"][0]["missing"] = gone
+    assert "left out as they could not be read: root://a//x.root, root://a//y.root</td>" in provenance(
+        description, measured
     )
 
 

@@ -154,6 +154,18 @@ def test_the_limit_is_one_of_each_dataset_and_never_all(analysis: Path) -> None:
     assert missing.read(analysis / "a") == {}
 
 
+def test_the_first_file_is_no_better_than_others(analysis: Path) -> None:
+    mend(analysis / "data" / "WZ_1.root")
+    damage(analysis / "data" / "WZ_0.root")
+    config = configured(analysis, SKIM, CONVERT)
+    assert "4 of 5 files are done" in said(called("skim", config))
+    done = called("run", config, "--max-missing-files", "1")
+    assert done.exit_code == 0, said(done)
+    assert [each.file for each in missing.read(analysis / "a")["WZ"]] == [
+        str(analysis / "data" / "WZ_0.root")
+    ]
+
+
 def test_other_failures_are_never_forgiven(analysis: Path) -> None:
     config = configured(analysis, SKIM.replace("MET_pt", "Nothing_pt"))
     done = called("skim", config, "--max-missing-files", "1")

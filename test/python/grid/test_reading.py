@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.config import Config, Read, load
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid import reading
 
 
@@ -38,6 +39,21 @@ def test_without_settings_there_are_defaults(monkeypatch: pytest.MonkeyPatch) ->
     assert reading.current().redirectors[0] == "root://cms-xrd-global.cern.ch/"
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"tires": 3}', "3"])
+def test_a_variable_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(reading.VARIABLE, text)
+    with pytest.raises(NanoMLError, match=r"^NANOML_READING=.*: cannot be understood .* Unset it.$"):
+        reading.current()
+
+
+def test_the_settings_of_an_analysis_count_if_there_are_any(read_with: Callable[..., None]) -> None:
+    read_with(tries=8)
+    reading.adopt(Read())
+    assert reading.current().tries == 8
+    reading.adopt(Read(tries=5))
+    assert reading.current() == Read(tries=5)
+
+
 def test_the_section_of_a_configuration(tmp_path: Path) -> None:
     assert loaded(tmp_path, "luminosity: 1\n").read == Read()
     config = loaded(tmp_path, "read: {redirectors: root://a.b/, tries: 1, max_missing_files: 3}\n")
@@ -59,3 +75,15 @@ def test_the_section_of_a_configuration(tmp_path: Path) -> None:
 def test_mistakes_are_told(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         loaded(tmp_path, f"read: {{{text}}}\n")
+
+
+@pytest.mark.parametrize(("variable", "timeout"), [({}, 7), ({"XRD_REQUESTTIMEOUT": "77"}, 77)])
+def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout: int) -> None:
+    pytest.importorskip("XRootD")
+    code = (
+        "from MLTools.NanoML.config import Read; from MLTools.NanoML.grid import reading, client;"
+        "reading.use(Read(timeout=7)); found = client.client(); print(found.EnvGetInt('RequestTimeout'))"
+    )
+    environment = {**os.environ, **variable}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert int(done.stdout) == timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,27 @@ def test_example_files(xrootd: Cluster, sample: Path, read_with: Callable[..., N
             assert same(there.read(names), here.read(names))
             for tree in ("Runs", "LuminosityBlocks"):
                 assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
+
+
+def same_bytes(one: ak.Array, other: ak.Array) -> bool:
+    """NaN included, which is not equal to itself."""
+    if one.type != other.type:
+        return False
+    if one.ndim > 1:
+        if ak.num(one).tolist() != ak.num(other).tolist():
+            return False
+        one, other = ak.flatten(one), ak.flatten(other)
+    return bool(ak.to_numpy(one).tobytes() == ak.to_numpy(other).tobytes())
+
+
+def test_every_version_of_nanoaod(storage: Storage, real_file: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    shutil.copyfile(real_file, storage.directory / real_file.name)
+    with RootFile(real_file) as here, RootFile(f"{storage.url}/{real_file.name}") as there:
+        names = [name for name in here.branches if here.branch(name).is_numeric]
+        names = names[::20] if here.is_rntuple else names
+        found, wanted = there.read(names), here.read(names)
+        assert all(same_bytes(found[name], wanted[name]) for name in names)
 
 
 @pytest.mark.parametrize("through", ["redirector", "server"])
