@@ -141,9 +141,11 @@ class Sources:
         return (fresh or left)[0]
 
     def _elsewhere(self) -> Iterator[Url]:
-        """The file on each server that the redirectors know of."""
-        for redirector in self._redirectors:
-            server = Server(str(Url.parse(redirector).at(str(self._logical))))
+        """The file on each server that those know of who did not fail themselves."""
+        for source in list(self._known):
+            if source.url.site in self._avoided:
+                continue
+            server = Server(str(source.url))
             try:
                 found = server.ask("deeplocate", server.path, _REFRESH)
             except ServerError:  # it said so before, or is a server that cannot tell
