@@ -9,6 +9,7 @@ import random
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Optional, TypeVar
@@ -94,6 +95,9 @@ def client() -> Any:
             "root:// files need the Python client of XRootD. Install it: pip install xrootd fsspec-xrootd."
         ) from None
     settings = reading.current()
+    if _applied is None:
+        # at the end it looks at all objects that there are, and some of other packages do not like to be looked at
+        warnings.filterwarnings("ignore", module=r"XRootD\.client\.finalize")
     if settings is not _applied:
         # what the user's own XRD_... variables say is not changed by this
         for name in ("RequestTimeout", "StreamTimeout", "ConnectionWindow"):

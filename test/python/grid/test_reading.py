@@ -87,3 +87,11 @@ def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout
     environment = {**os.environ, **variable}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert int(done.stdout) == timeout
+
+
+def test_the_end_of_the_client_says_nothing_of_other_packages() -> None:
+    pytest.importorskip("XRootD")
+    pytest.importorskip("torch")
+    code = "import torch.distributed; from MLTools.NanoML.grid import client; client.client()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b""
