@@ -28,6 +28,7 @@ __all__ = [
 
 _MARK = ".part-"
 _OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
+_PATIENCE = 2.0  # seconds
 _OLD = 86400.0  # seconds after which what another machine has not touched is of a process that is gone
 
 
@@ -112,13 +113,21 @@ def _is_left(path: Path) -> bool:
         with contextlib.suppress(OSError):
             return time.time() - path.stat().st_mtime > _OLD
         return False
-    try:
-        os.kill(int(owner[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass
-    return False
+    return not _lives(int(owner[1]))
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine goes on: a worker ends a moment after the run that it was of was killed."""
+    give_up = time.monotonic() + _PATIENCE
+    while time.monotonic() < give_up and process != os.getpid():
+        try:
+            os.kill(process, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            break
+        time.sleep(0.05)
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
