@@ -24,6 +24,7 @@ __all__ = ["JobState", "Status", "as_dict", "observe", "settle"]
 _DECISIVE = ("time", "memory")  # of these the batch system knows better than the job
 _WORDS = (
     ("ModuleNotFoundError", "package"),
+    ("Python package", "package"),
     ("No space left on device", "disk"),
     ("Disk quota exceeded", "disk"),
     ("MemoryError", "memory"),

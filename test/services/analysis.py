@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -201,6 +202,15 @@ class Analysis:
                 stage = path.stem.rpartition("-")[0]
                 count.update(f"{stage} {name}" for name, task in tasks.items() if task["state"] == "done")
         return count
+
+    def begin_again(self, what: str, system: str) -> None:
+        """What a user does after a submission of which nothing is known."""
+        for _ in range(20):
+            said = self.nanoml("submit", what, "analysis.yaml", "--on", system, check=False)
+            if "another run is at work here" not in said:
+                break
+            time.sleep(0.2)
+        assert "How they go" in said or "are at work here" in said or "up to date" in said, said
 
     def check(self, reference: Analysis) -> None:
         """All is done, each task once, as in an undisturbed run, and nothing else is left."""

@@ -1,4 +1,4 @@
-"""A submission that was written by hand, and what its jobs may have left."""
+"""A submission that was written by hand, and what its jobs may have left; an analysis that was run without jobs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Entry, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.task import Task, code_hash, stamps
+from services.analysis import Analysis
 
 
 @pytest.fixture
@@ -82,3 +83,12 @@ def leave(submission: Submission) -> Callable[..., Result]:
         return result
 
     return write
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """What the analysis of `services.analysis` gives without jobs."""
+    analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
+    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=60)
+    assert "skim: 6 files" in said
+    return analysis

@@ -20,15 +20,6 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 Make = Callable[..., Analysis]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    """The same without jobs."""
-    analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
-    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=60)
-    assert "skim: 6 files" in said
-    return analysis
-
-
 @pytest.fixture
 def make(condor_pool: CondorPool, tmp_path: Path) -> Iterator[Make]:
     """Makes an analysis; the jobs that a test leaves are removed."""
@@ -152,18 +143,8 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
         analyses.append(analysis)
     assert not any("How they go" in text for text in killed[:2])
     for analysis in analyses:
-        begin_again(analysis)
+        analysis.begin_again("skim", "condor")
     for analysis in analyses:
         assert "All is done." in analysis.wait()
         analysis.check(reference)
         assert list(analysis.directory.glob("jobs/.*")) == []
-
-
-def begin_again(analysis: Analysis) -> None:
-    """What a user does after a submission of which nothing is known."""
-    for _ in range(20):
-        said = analysis.nanoml("submit", "skim", "analysis.yaml", "--on", "condor", check=False)
-        if "another run is at work here" not in said:
-            break
-        time.sleep(0.2)
-    assert "How they go" in said or "are at work here" in said or "up to date" in said, said

@@ -19,9 +19,7 @@ pytestmark = [
 ]
 
 
-def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path) -> None:
-    reference = Analysis(tmp_path / "reference", {}, "local")
-    reference.begin("run", "analysis.yaml").communicate(timeout=60)
+def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path, reference: Analysis) -> None:
     analysis = Analysis(tmp_path / "analysis", {}, "local", names=DATASETS[:1], batch={"at_once": 1})
     analysis.closed.touch()
     analysis.submit()

@@ -15,23 +15,12 @@ import pytest
 from services.analysis import DATASETS, Analysis, clients
 from services.certificates import Certificates
 from services.daemons import PATH, wait_for
-from services.fixtures import example_files
 from services.slurm import Slurm
-from services.xrootd import Cluster
 from services.xrootd_voms import VomsServer
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 Make = Callable[..., Analysis]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    """The same without jobs."""
-    analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
-    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=60)
-    assert "skim: 6 files" in said
-    return analysis
 
 
 @pytest.fixture(scope="module")
@@ -137,69 +126,6 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
     analysis.check(reference)
 
 
-def test_servers_that_die_and_files_that_are_damaged(
-    make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]
-) -> None:
-    pytest.importorskip("XRootD")
-    cluster = xrootd_cluster(example_files())
-    read = {"timeout": 2, "tries": 1, "redirectors": [cluster.url]}
-    analysis = make(server=cluster.url, read=read)
-    damaged = "ZGToLLG_PtG100/ZGToLLG_PtG100_1.root"
-    whole = (cluster.servers[0].root / damaged).read_bytes()
-    for server in cluster.servers:
-        (server.root / damaged).write_bytes(whole[: len(whole) // 2])
-    analysis.submit()
-    # while jobs read, one server is switched off and the other hangs
-    wait_for(lambda: analysis.done().total() > 0, "a task", 30)
-    cluster.servers[0].kill()
-    cluster.servers[1].stop()
-    page = analysis.wait()
-    cluster.servers[1].go_on()
-    assert (
-        " x file unreadable: nanoml resubmit tries again, or allows a loss: nanoml resubmit --max-missing-files"
-        in page
-    )
-    done = analysis.done().total()
-    assert 0 < done < 6
-
-    analysis.resubmit()
-    page = analysis.wait()
-    assert "1 x file unreadable" in page
-    assert damaged in page
-    assert analysis.done().total() == 5
-    (cluster.servers[1].root / damaged).write_bytes(whole)
-    assert "skim: 1 task in 1 job" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
-    analysis.check(reference)
-
-
-def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk: Path) -> None:
-    analysis = make(workdir=str(disk / "results"), names=DATASETS[:1])
-    analysis.submit()
-    page = analysis.wait()
-    assert " x disk full: free some space; nanoml resubmit asks for more" in page
-    assert "cannot write: the disk is full" in page
-    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
-
-    broken = analysis.directory / "broken"
-    broken.mkdir()
-    (broken / "uproot.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'uproot'\", name='uproot')\n"
-    )
-    analysis.content["batch"]["setup"].append(f"export PYTHONPATH={broken}:$PYTHONPATH")
-    analysis.content["batch"]["retries"] = 2
-    analysis.write()
-    assert "disk 2000 -> 4000 MB" in analysis.resubmit()
-    page = analysis.wait()
-    assert " x package or program missing: put it into the environment of the jobs" in page
-    assert "No module named 'uproot'" in page
-    analysis.content["batch"]["setup"].pop()
-    analysis.write()
-    analysis.resubmit()
-    assert "All is done." in analysis.wait()
-    analysis.check(reference)
-
-
 def test_a_proxy_expires_in_the_queue(
     make: Make, reference: Analysis, certificates: Certificates, xrootd_voms: VomsServer
 ) -> None:
@@ -270,21 +196,11 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
         analyses.append(analysis)
     assert [text for text in killed[:3] if text] == []
     for analysis in analyses:
-        begin_again(analysis)
+        analysis.begin_again("pipeline", "slurm")
     for analysis in analyses:
         assert "All is done." in analysis.wait()
         analysis.check(reference)
         assert list(analysis.directory.glob("jobs/.*")) == []
-
-
-def begin_again(analysis: Analysis) -> None:
-    """What a user does after a submission of which nothing is known."""
-    for _ in range(20):
-        said = analysis.nanoml("submit", "pipeline", "analysis.yaml", "--on", "slurm", check=False)
-        if "another run is at work here" not in said:
-            break
-        time.sleep(0.2)
-    assert "How they go" in said or "are at work here" in said or "up to date" in said, said
 
 
 def test_the_wall_time_is_over(late: Analysis, reference: Analysis) -> None:
