@@ -171,10 +171,15 @@ def test_a_server_fails_in_the_middle(
 ) -> None:
     address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
     with RootFile(address) as file:
-        first = server_of(file, cluster)
+        gone: list[DataServer] = []
+
+        def disturb() -> None:
+            gone.append(server_of(file, cluster))  # which need not be the one that it was opened at
+            getattr(gone[0], how)()
+
         begin = time.monotonic()
-        found = in_steps(file, [getattr(first, how)])
-        assert server_of(file, cluster) is not first
+        found = in_steps(file, [disturb])
+        assert server_of(file, cluster) is not gone[0]
         assert time.monotonic() - begin < 20
     assert same(found, wanted)
 
