@@ -208,6 +208,14 @@ class Daemons:
         """Whether a daemon runs, or is stopped by a signal."""
         return Path(f"/proc/{pid}").is_dir()
 
+    def is_stopped(self, pid: int) -> bool:
+        """Whether all threads of a daemon have come to their stop, or it is gone."""
+        try:
+            states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        except OSError:  # a thread has ended meanwhile
+            return not self.alive(pid)
+        return all(state.rpartition(")")[2].split()[0] in "TZX" for state in states)
+
     def signal(self, pid: int, number: signal.Signals) -> None:
         """Send a daemon a signal."""
         with contextlib.suppress(ProcessLookupError):

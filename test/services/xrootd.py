@@ -122,6 +122,9 @@ class DataServer:
     def stop(self) -> None:
         """Make it hang: connections stay open, and nobody answers."""
         self._signal(signal.SIGSTOP)
+        # on a busy machine a thread may go on answering until the signal is heard
+        stopped = self._daemons.is_stopped
+        wait_for(lambda: all(map(stopped, self._pids)), f"stop of {self._name}", 10)
 
     def go_on(self) -> None:
         """End what `stop` did."""
