@@ -114,6 +114,12 @@ class Result:
         """Whether it says of itself that it is over."""
         return self.state != "running"
 
+    @property
+    def problems(self) -> list[Problem]:
+        """All reasons of failure: that of the job as a whole first, then those of its tasks."""
+        found = (self.problem, *(done.problem for done in self.tasks.values()))
+        return [problem for problem in found if problem is not None]
+
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
         write_json(path, asdict(self))

@@ -228,12 +228,10 @@ def _problem(submission: Submission, entry: Entry, seen: Optional[Seen], result:
     if submission.has_run_out(entry.name):
         return Problem("time", "the wall time was over")
     if result is not None and result.has_ended:
-        failed = [record.problem for record in result.tasks.values() if record.problem]
-        problems = [*([result.problem] if result.problem else []), *failed]
         if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:
             return Problem("time", "the wall time was over")
-        if problems:
-            return problems[0]
+        if result.problems:
+            return result.problems[0]
     return _of_log(submission, entry) or told or Problem("killed", "its process ended without a word")
 
 

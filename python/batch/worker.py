@@ -96,14 +96,9 @@ def _begun(name: str, before: Optional[Result]) -> Result:
         begun.tasks = {name: done for name, done in before.tasks.items() if done.state == "done"}
         begun.earlier = list(before.earlier)
         if before.state != "done":
-            last = next(_problems(before), Problem("killed", "its process ended without a word"))
+            last = next(iter(before.problems), Problem("killed", "its process ended without a word"))
             begun.earlier.append({"host": before.host, "kind": last.kind, "message": last.message})
     return begun
-
-
-def _problems(result: Result) -> Iterator[Problem]:
-    of_tasks = [done.problem for done in result.tasks.values()]
-    yield from (problem for problem in (result.problem, *of_tasks) if problem is not None)
 
 
 def _do(job: Job, result: Result, place: Path) -> None:
@@ -205,7 +200,7 @@ def _memory() -> int:
 
 
 def _end(result: Result, place: Path) -> None:
-    problems = list(_problems(result))
+    problems = result.problems
     if result.state == "running":
         result.state = "failed" if problems else "done"
     result.exit_code = max((exit_code_of(problem) for problem in problems), default=0)
