@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 __all__ = ["check", "heed"]
 
@@ -17,17 +18,24 @@ def _interrupted(number: int, frame: Optional[FrameType]) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _dropped(what: Any) -> None:
+    """Say nothing of a Ctrl-C that Python drops: `check` raises it again."""
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+
+
 def heed() -> None:
     """Remember a Ctrl-C, for `check`; a process in the background goes on ignoring it."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupted)
+        sys.unraisablehook = _dropped
 
 
 def check() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C.
 
-    Python drops an exception that is raised while an object is being collected; work that goes on for long
-    calls this every now and then, so that it ends nevertheless.
+    Python drops an exception that is raised while an object is being collected, and prints it; work that goes on
+    for long calls this every now and then, so that it ends nevertheless.
     """
     if _seen:
         raise KeyboardInterrupt

@@ -39,3 +39,4 @@ def test_an_interrupt_that_python_drops_still_ends_the_work(before: signal.Handl
     )
     assert done.stdout.splitlines() == (["went on"] if ends else ["went on", "never"])
     assert done.stderr.strip().endswith("KeyboardInterrupt") is ends
+    assert done.stderr.count("Traceback") == ends  # none of what Python drops
