@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from data_processing import blocks
 from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.hdf5 import new_hdf5
@@ -14,6 +16,15 @@ from MLTools.NanoML.hdf5 import new_hdf5
 DTYPE = np.dtype([("a", "u1"), ("b", "f4"), ("c", "?"), ("d", "u8")])
 
 
+@pytest.fixture(params=["isal", "zlib"])
+def deflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the faster package."""
+    if request.param == "isal":
+        pytest.importorskip("isal")
+    monkeypatch.setattr(blocks, "isal_zlib", None if request.param == "zlib" else blocks.isal_zlib)
+
+
+@pytest.mark.usefixtures("deflater")
 @pytest.mark.parametrize("compression", ["gzip:1", "gzip:9", "none"])
 @pytest.mark.parametrize("shape", [(10_007,), (10_007, 3), (4096, 2), (1,), (0,), (0, 4)])
 def test_hdf5_reads_back_what_was_written_in_pieces(
@@ -34,6 +45,18 @@ def test_hdf5_reads_back_what_was_written_in_pieces(
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == rows).all()
         assert file["events"].compression == (None if compression == "none" or not shape[0] else "gzip")
+
+
+def test_the_same_rows_make_the_same_bytes_whatever_was_in_memory_before() -> None:
+    random = np.random.default_rng(1)
+    planes = np.repeat(random.integers(0, 50, (40, 500), np.uint8), 4, axis=1)
+    found = set()
+    for size in range(50):
+        leftover = [random.bytes(10_000 * size) for _ in range(10)]
+        del leftover
+        found.add(blocks._deflated(planes, 1))
+    assert len(found) == 1
+    assert zlib.decompress(found.pop()) == planes.tobytes()
 
 
 @pytest.mark.parametrize("text", ["gzip", "gzip:0", "gzip:10", "lzf", "none:1", ""])
