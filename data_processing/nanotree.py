@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +13,7 @@ import uproot.writing._cascadetree  # uproot has no public way to give titles, o
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.picking import same_lists
 from MLTools.NanoML.rootfile import Branch
 
 __all__ = ["NanoTree"]
@@ -47,7 +49,7 @@ class NanoTree:
             for name, branch in branches.items()
             if not branch.is_jagged and name[1:] not in self._collections
         }
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _Lists]]] = []
         self._rows = self._bytes = 0
         self.entries = 0
         cascading = directory._cascading
@@ -97,9 +99,15 @@ class NanoTree:
         length = len(next(iter(arrays.values())))
         if length == 0:
             return
-        self._pending.append({name: arrays[name] for name in self.columns})
+        flat = {name: np.asarray(ak.to_numpy(arrays[name])) for name in self._flat}
+        lists = {
+            name: _Lists.of(name, {branch.field: arrays[branch.name] for branch in members})
+            for name, members in self._collections.items()
+        }
+        self._pending.append((flat, lists))
         self._rows += length
-        self._bytes += sum(array.nbytes for array in self._pending[-1].values())
+        self._bytes += sum(values.nbytes for values in flat.values())
+        self._bytes += sum(values.nbytes for values in lists.values())
         if self._rows >= _ROWS_PER_BASKET or self._bytes > _BYTES_PENDING:
             self.flush()
 
@@ -107,12 +115,14 @@ class NanoTree:
         """Write the rows that are pending."""
         if not self._pending:
             return
-        joined = {name: _joined([part[name] for part in self._pending]) for name in self.columns}
-        self._pending = []
-        rows: dict[str, Any] = {name: np.asarray(ak.to_numpy(joined[name])) for name in self._flat}
+        pending, self._pending = self._pending, []
+        rows: dict[str, Any] = {
+            name: np.concatenate([flat[name] for flat, _ in pending]) for name in self._flat
+        }
         for name, members in self._collections.items():
-            arrays = {branch.field: joined[branch.name] for branch in members}
-            rows["n" + name] = _counts(name, arrays)
+            joined = _Lists.joined([lists[name] for _, lists in pending])
+            arrays = joined.arrays()
+            rows["n" + name] = joined.counts
             single = members[0].collection == members[0].name
             rows[name] = arrays[members[0].field] if single else arrays
         # of a dict, uproot takes a flat Muon_sumPt beside the collection Muon for one field too many
@@ -130,24 +140,72 @@ def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
     return found
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else ak.concatenate(parts)
+@dataclass(frozen=True)
+class _Lists:
+    """The branches of a collection, with a list of numbers for each event.
 
+    Attributes
+    ----------
+    counts
+        Number of objects in each event.
+    numbers
+        Of each branch, by its field: those of the first event first.
+    """
 
-def _counts(name: str, arrays: Mapping[str, ak.Array]) -> NDArray[np.int64]:
-    """Number of objects in each event, of which the branches of a collection must agree."""
-    counts: NDArray[np.int64] | None = None
-    for field, array in arrays.items():
-        found = np.asarray(ak.num(array))
-        if counts is not None and not np.array_equal(counts, found):
-            raise NanoMLError(
-                f"collection {name}: {name}_{field} has other numbers of objects than the rest."
+    counts: NDArray[np.int64]
+    numbers: dict[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, name: str, arrays: Mapping[str, ak.Array]) -> _Lists:
+        """Take them apart.
+
+        Raises
+        ------
+        NanoMLError
+            They have different numbers of objects.
+        """
+        layouts = {
+            field: (array if _is_plain(array.layout) else ak.to_packed(array)).layout.to_ListOffsetArray64(
+                True
             )
-        counts = found
-    assert counts is not None
-    return counts
+            for field, array in arrays.items()
+        }
+        offsets = next(iter(layouts.values())).offsets
+        for field, layout in layouts.items():
+            if not same_lists(layout.offsets, offsets):
+                raise NanoMLError(
+                    f"collection {name}: {name}_{field} has other numbers of objects than the rest."
+                )
+        total = int(offsets[-1])
+        numbers = {field: np.asarray(layout.content.data)[:total] for field, layout in layouts.items()}
+        return cls(np.diff(np.asarray(offsets.data)), numbers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Lists]) -> _Lists:
+        """One after the other."""
+        numbers = {
+            field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers
+        }
+        return cls(np.concatenate([part.counts for part in parts]), numbers)
+
+    @property
+    def nbytes(self) -> int:
+        return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
+
+    def arrays(self) -> dict[str, ak.Array]:
+        offsets = np.zeros(len(self.counts) + 1, np.int64)
+        np.cumsum(self.counts, out=offsets[1:])
+        index = ak.index.Index64(offsets)
+        return {
+            field: ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(numbers)))
+            for field, numbers in self.numbers.items()
+        }
+
+
+def _is_plain(layout: Any) -> bool:
+    return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(
+        layout.content, ak.contents.NumpyArray
+    )
 
 
 def _adding(directory: Any, branches: Mapping[str, Branch]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,25 @@ Take = Callable[[int, int], bytes]
 """Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
 
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
-_BASKET = struct.Struct(">Hiiii")  # version, buffer size, entry size, entries, where the last entry ends
+_LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
 _BLOCK = 9  # bytes of the header of a compressed block
-_CODECS = {b"ZL": uproot.ZLIB(1), b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1), b"ZS": uproot.ZSTD(1)}
+_CODECS = {b"ZL": uproot.ZLIB(1), b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1)}
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
+
+
+class _Zstd(threading.local):
+    """Decompresses what ROOT calls ZS: where there is the package zstandard, without setting up its tables each time."""
+
+    def __init__(self) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            self.decompress: Callable[[Any, int], Any] = uproot.ZSTD(1).decompress
+        else:
+            self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_CODECS[b"ZS"] = _Zstd()
 
 
 def from_descriptor(descriptor: int) -> Take:
@@ -99,7 +115,9 @@ class PlainBranch:
         first = int(self.entries.searchsorted(start, "right")) - 1
         return first, max(int(self.entries.searchsorted(stop)), first)
 
-    def read(self, take: Take, start: int, stop: int) -> ak.Array | None:
+    def read(
+        self, take: Take, start: int, stop: int, known: dict[int, ak.index.Index64] | None = None
+    ) -> ak.Array | None:
         """Entries of the branch, in native byte order.
 
         Parameters
@@ -108,6 +126,9 @@ class PlainBranch:
             Gives the `pieces`.
         start, stop
             Range of entries.
+        known
+            Where the lists of other branches begin, by how many numbers they have in all: branches of one collection
+            then share this, which they need to keep only once, and which is seen to be equal at once.
 
         Returns
         -------
@@ -123,57 +144,73 @@ class PlainBranch:
             lists = ak.contents.ListOffsetArray(ak.index.Index64(np.zeros(1, np.int64)), nothing)
             return ak.Array(lists if self.is_jagged else nothing)
         first, last = self._baskets(start, stop)
-        baskets = [_Basket.read(take, seek, size) for seek, size in self.pieces(start, stop)]
-        lengths = np.diff(self.entries[first : last + 1]).tolist()
+        baskets = [_Basket.at(take(seek, size), seek, size) for seek, size in self.pieces(start, stop)]
+        if self.is_jagged and not all(basket.has_lists for basket in baskets):
+            return None
+        borders = (self.entries[first : last + 1] - self.entries[first]).tolist()
+        values, offsets = self._content(baskets, borders)
         offset = int(self.entries[first])
         if not self.is_jagged:
-            values = self._numbers([basket.data for basket in baskets])
-            if len(values) != sum(lengths):
-                raise ValueError(f"{len(values)} numbers for {sum(lengths)} entries")
-            return ak.Array(values[start - offset : stop - offset])
-        if any(basket.starts is None for basket in baskets):
-            return None
-        values = self._numbers([basket.data for basket in baskets])
-        offsets = self._offsets(baskets, lengths)[start - offset : stop - offset + 1]
+            return ak.Array(ak.contents.NumpyArray(values[start - offset : stop - offset]))
+        offsets = offsets[start - offset : stop - offset + 1]
         content = ak.contents.NumpyArray(values[offsets[0] : offsets[-1]])
-        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets - offsets[0]), content))
+        if offsets[0]:
+            offsets = offsets - offsets[0]
+        known = {} if known is None else known
+        index = known.get(len(content))
+        if index is None or not np.array_equal(index.data, offsets):
+            index = known[len(content)] = ak.index.Index64(offsets)
+        return ak.Array(ak.contents.ListOffsetArray(index, content))
 
-    def _numbers(self, parts: list[memoryview]) -> NDArray[Any]:
+    def _content(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
         size = self.dtype.itemsize
-        values = np.empty(sum(len(part) for part in parts) // size, self.dtype.newbyteorder("="))
+        total = sum(basket.border // size for basket in baskets)
+        if not self.is_jagged and total != borders[-1]:
+            raise ValueError(f"{total} numbers for {borders[-1]} entries")
+        values = np.empty(total, self.dtype.newbyteorder("="))
+        offsets = np.zeros(borders[-1] + 1 if self.is_jagged else 1, np.int64)
         position = 0
-        for part in parts:
-            length = len(part) // size
-            values[position : position + length] = np.frombuffer(part, self.dtype, length)
+        # each basket is done with before the next: what was decompressed is near to the processor, its memory used again
+        for basket, begin, end in zip(baskets, borders, borders[1:]):
+            content = basket.content()
+            length = basket.border // size
+            values[position : position + length] = np.frombuffer(content, self.dtype, length)
+            if self.is_jagged:
+                starts = basket.starts(content)
+                if len(starts) != end - begin:
+                    raise ValueError(f"{len(starts)} lists for {end - begin} entries")
+                ends = offsets[begin + 1 : end + 1]
+                np.add(starts[1:], position * size - basket.key, out=ends[:-1])
+                ends[-1:] = (position + length) * size
             position += length
-        return values
-
-    def _offsets(self, baskets: list[_Basket], lengths: list[int]) -> NDArray[np.int64]:
-        """Where the list of each entry begins among the numbers, and the last ends."""
-        size = self.dtype.itemsize
-        offsets = np.zeros(sum(lengths) + 1, np.int64)
-        entry, position = 0, 0
-        for basket, length in zip(baskets, lengths):
-            assert basket.starts is not None
-            if len(basket.starts) != length:
-                raise ValueError(f"{len(basket.starts)} lists for {length} entries")
-            ends = offsets[entry + 1 : entry + length + 1]
-            np.add(basket.starts[1:], position - basket.key, out=ends[:-1])
-            entry, position = entry + length, position + len(basket.data) // size * size
-            ends[-1:] = position
         offsets >>= size.bit_length() - 1  # bytes to numbers; a size is a power of two
-        return offsets
+        return values, offsets
 
 
 @dataclass(frozen=True)
 class _Basket:
-    data: memoryview
-    starts: NDArray[np.int32] | None  # where each entry's list begins, `key` bytes too far
+    """A basket as it is in the file.
+
+    Attributes
+    ----------
+    packed
+        What it contains, compressed if that made it shorter.
+    full
+        How many bytes these are, decompressed.
+    border
+        How many of them are numbers; then come the lists, if it has any.
+    key
+        How many bytes stood before.
+    """
+
+    packed: memoryview
+    full: int
+    border: int
     key: int
 
     @classmethod
-    def read(cls, take: Take, seek: int, size: int) -> _Basket:
-        raw = take(seek, size)
+    def at(cls, raw: bytes, seek: int, size: int) -> _Basket:
         if len(raw) != size:
             raise ValueError(
                 f"the file ends at byte {seek + len(raw)}, in a basket that ends at {seek + size}"
@@ -181,17 +218,24 @@ class _Basket:
         bytes_, _, full, _, key = _KEY.unpack_from(raw)
         if bytes_ != size or not _KEY.size < key <= size:
             raise ValueError(f"no basket at byte {seek}")
-        *_, last = _BASKET.unpack_from(raw, key - _BASKET.size - 1)
-        content = memoryview(raw)[key:]
-        if len(content) != full:
-            content = _decompressed(content, full)
-        border = last - key
+        border = _LAST.unpack_from(raw, key - _LAST.size - 1)[0] - key
         if not 0 <= border <= full:
             raise ValueError(f"no basket at byte {seek}")
-        if border == full:
-            return cls(content, None, key)
-        stored = np.frombuffer(content, ">i4", offset=border, count=(full - border) // 4)
-        return cls(content[:border], stored[1:-1], key)  # the first says how many there are
+        return cls(memoryview(raw)[key:], full, border, key)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether it says where the lists begin."""
+        return self.border < self.full
+
+    def content(self) -> memoryview:
+        """What it contains, decompressed."""
+        return self.packed if len(self.packed) == self.full else _decompressed(self.packed, self.full)
+
+    def starts(self, content: memoryview) -> NDArray[np.int32]:
+        """Where the list of each entry begins, in bytes, `key` too far."""
+        stored = np.frombuffer(content, ">i4", (self.full - self.border) // 4, self.border)
+        return stored[1:-1]  # the first says how many there are
 
 
 def _decompressed(content: memoryview, full: int) -> memoryview:

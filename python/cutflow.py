@@ -89,12 +89,16 @@ class Cutflow:
 
     def _checked(self, name: str, mask: Any) -> NDArray[np.bool_]:
         try:
-            passed = ak.to_numpy(ak.Array(mask) if not isinstance(mask, (np.ndarray, ak.Array)) else mask)
+            passed = (
+                mask
+                if type(mask) is np.ndarray
+                else ak.to_numpy(mask if isinstance(mask, (np.ndarray, ak.Array)) else ak.Array(mask))
+            )
         except (ValueError, TypeError):
             raise NanoMLError(
                 f'cut "{name}": the mask has a list for each event. Give one boolean per event, as in ak.any(mask, axis=1).'
             ) from None
-        if np.ma.isMaskedArray(passed):
+        if type(passed) is not np.ndarray and np.ma.isMaskedArray(passed):
             if np.ma.getmaskarray(passed).any():
                 raise NanoMLError(
                     f'cut "{name}": the mask has missing values (None). Use ak.fill_none(mask, False).'

@@ -8,9 +8,14 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Picker"]
+__all__ = ["Picker", "same_lists"]
 
 _Index = NDArray[np.int64]
+
+
+def same_lists(one: Any, other: Any) -> bool:
+    """Whether two layouts' offsets, as awkward has them, are of lists of the same lengths. Those of a collection often are one."""
+    return one is other or np.array_equal(one.data, other.data)
 
 
 class Picker:
@@ -26,9 +31,8 @@ class Picker:
 
     def __init__(self, rows: _Index) -> None:
         self._rows = rows
-        self._known: list[
-            tuple[NDArray[Any], _Index, _Index]
-        ] = []  # offsets, offsets of what is picked, where it is
+        # offsets, offsets of what is picked, where it is
+        self._known: list[tuple[Any, ak.index.Index64, _Index]] = []
 
     def __call__(self, array: Any) -> Any:
         """The events' values: of the same type, and not a view."""
@@ -36,26 +40,26 @@ class Picker:
             return array[self._rows]
         layout = array.layout
         if isinstance(layout, ak.contents.NumpyArray):
-            return ak.Array(np.asarray(layout.data)[self._rows])
+            return ak.Array(ak.contents.NumpyArray(np.asarray(layout.data)[self._rows]))
         if not (
             isinstance(layout, ak.contents.ListOffsetArray)
             and isinstance(layout.content, ak.contents.NumpyArray)
         ):
             return ak.to_packed(array[self._rows])
-        offsets, where = self._places(np.asarray(layout.offsets))
+        index, where = self._places(layout.offsets)
         picked = np.asarray(layout.content.data)[where]
-        return ak.Array(
-            ak.contents.ListOffsetArray(ak.index.Index64(offsets), ak.contents.NumpyArray(picked))
-        )
+        return ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(picked)))
 
-    def _places(self, offsets: NDArray[Any]) -> tuple[_Index, _Index]:
+    def _places(self, index: Any) -> tuple[ak.index.Index64, _Index]:
         for known, new, where in self._known:
-            if np.array_equal(known, offsets):
+            if same_lists(known, index):
                 return new, where
+        offsets = np.asarray(index.data)
         begin = offsets[:-1][self._rows]
         counts = offsets[1:][self._rows] - begin
-        new = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=new[1:])
-        where = np.arange(new[-1]) + np.repeat(begin - new[:-1], counts)
-        self._known.append((offsets, new, where))
-        return new, where
+        ends = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=ends[1:])
+        where = np.arange(ends[-1]) + np.repeat(begin - ends[:-1], counts)
+        picked = ak.index.Index64(ends)
+        self._known.append((index, picked, where))
+        return picked, where

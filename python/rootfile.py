@@ -307,7 +307,8 @@ class RootFile:
                 self._plain[name] = PlainBranch.of(self._objects[name])
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
-        found = {name: branch.read(take, start, stop) for name, branch in plain.items()}
+        known: dict[int, ak.index.Index64] = {}
+        found = {name: branch.read(take, start, stop, known) for name, branch in plain.items()}
         return {name: array for name, array in found.items() if array is not None}
 
     def ranges(

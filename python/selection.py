@@ -112,8 +112,8 @@ class Selection:
 
     def where(self) -> str:
         """File and line of `select`, for messages."""
-        method = type(self).select
-        return f"{inspect.getsourcefile(method)}:{inspect.getsourcelines(method)[1]}: {self.name}"
+        method = inspect.unwrap(type(self).select)
+        return f"{inspect.getsourcefile(method)}:{method.__code__.co_firstlineno}: {self.name}"
 
     def _line_of(self, problem: BaseException) -> str:
         """The innermost line of the selection's own files in a traceback."""
@@ -226,18 +226,16 @@ class Selection:
             return NanoMLError(f"{self.where()}: column {name} {what}")
 
         try:
-            array = (
-                np.ma.asarray(ak.to_numpy(values)) if isinstance(values, ak.Array) else np.ma.asarray(values)
-            )
+            array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
         except (ValueError, TypeError):
             raise wrong(
                 "has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]."
             ) from None
         if array.shape != (length,):
             raise wrong(f"has shape {array.shape}, but {length} events are left: narrow it in every cut.")
-        if np.ma.getmaskarray(array).any():
+        if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
             raise wrong("has missing values (None). Use ak.fill_none(column, value).")
-        plain = np.asarray(array.data)
+        plain = np.asarray(array)
         dtype = np.dtype(self.columns[name].dtype)
         if plain.dtype.kind == "f" and not np.isfinite(plain).all():
             raise wrong(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import awkward as ak
 import numpy as np
 
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.events import Events
+from MLTools.NanoML.flat import Flat
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.selection import Column, Selection
 
@@ -69,38 +69,46 @@ class Trilepton(Selection):
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         """See the class."""
-        number = ak.sum(is_good_electron(events), axis=1) + ak.sum(is_good_muon(events), axis=1)
-        events = cutflow.cut("three good leptons", number >= 3, events)
-        leptons = good_leptons(events)  # of the few events that have enough of them
+        electrons, muons = good_electrons(events), good_muons(events)
+        enough = electrons.counts + muons.counts >= 3
+        events, electrons, muons = cutflow.cut("three good leptons", enough, events, electrons, muons)
+        leptons = good_leptons(electrons, muons)
 
-        pairs = z_pairs(leptons)
-        events, leptons, pairs = cutflow.cut("Z candidate", ak.num(pairs) >= 1, events, leptons, pairs)
-        z = pairs[ak.argmin(abs(pairs.mass - Z_MASS), axis=1, keepdims=True)][:, 0]
+        first, second = z_pairs(leptons)
+        events, leptons, first, second = cutflow.cut(
+            "Z candidate", first.counts >= 1, events, leptons, first, second
+        )
+        nearest = first.smallest(abs((first.p4 + second.p4).mass - Z_MASS))
+        first, second = harder_first(first.at(nearest), second.at(nearest))
 
-        rest = leptons[(leptons.index != z.first.index) & (leptons.index != z.second.index)]
-        rest = rest[rest.is_tight]
-        events, leptons, z, rest = cutflow.cut("W lepton", ak.num(rest) >= 1, events, leptons, z, rest)
-        w = rest[ak.argmax(rest.pt, axis=1, keepdims=True)][:, 0]
+        of_z = (leptons.index == first.index[leptons.event]) | (leptons.index == second.index[leptons.event])
+        rest = leptons.keep(leptons.is_tight & ~of_z)
+        events, leptons, first, second, rest = cutflow.cut(
+            "W lepton", rest.counts >= 1, events, leptons, first, second, rest
+        )
+        w = rest.at(rest.largest(rest.pt))
 
         # the muons of a boosted Z are close to each other: one of them must have the full high-pt identification
-        identified = (z.first.flavour == ELECTRON) | (z.first.high_pt_id == 2) | (z.second.high_pt_id == 2)
-        events, leptons, z, w = cutflow.cut("Z muon identification", identified, events, leptons, z, w)
-        return events, {"nGoodLepton": ak.num(leptons), **describe(z, w, events)}
+        identified = (first.flavour == ELECTRON) | (first.high_pt_id == 2) | (second.high_pt_id == 2)
+        events, leptons, first, second, w = cutflow.cut(
+            "Z muon identification", identified, events, leptons, first, second, w
+        )
+        return events, {"nGoodLepton": leptons.counts, **describe(first, second, w, events)}
 
 
-def is_good_electron(events: Events) -> ak.Array:
-    """Which electrons are good."""
-    electron = events.Electron
-    return (electron.pt > 10) & (abs(electron.eta) < 2.5) & (electron.cutBased >= 2)
+def good_electrons(events: Events) -> Flat:
+    """The good electrons of each event."""
+    electron = events.flat("Electron")
+    return electron.keep((electron.pt > 10) & (abs(electron.eta) < 2.5) & (electron.cutBased >= 2))
 
 
-def is_good_muon(events: Events) -> ak.Array:
-    """Which muons are good."""
-    muon = events.Muon
-    return (muon.pt > 20) & (abs(muon.eta) < 2.4) & (muon.ip3d < 0.01) & (muon.highPtId >= 1)
+def good_muons(events: Events) -> Flat:
+    """The good muons of each event."""
+    muon = events.flat("Muon")
+    return muon.keep((muon.pt > 20) & (abs(muon.eta) < 2.4) & (muon.ip3d < 0.01) & (muon.highPtId >= 1))
 
 
-def good_leptons(events: Events) -> ak.Array:
+def good_leptons(electrons: Flat, muons: Flat) -> Flat:
     """Good electrons, then good muons, of each event.
 
     Returns
@@ -108,51 +116,39 @@ def good_leptons(events: Events) -> ak.Array:
     Four-vectors with `charge`, `flavour` (11 or 13), `high_pt_id` (0 for electrons), `is_tight` (may be the W's)
     and `index` (number in this list).
     """
-    electron, muon = events.Electron[is_good_electron(events)], events.Muon[is_good_muon(events)]
-    leptons = ak.concatenate(
-        [
-            _lepton(electron, ELECTRON, 0 * electron.charge, (electron.cutBased == 4) & (electron.pt >= 50)),
-            _lepton(muon, MUON, muon.highPtId, (muon.highPtId == 2) & (muon.pt >= 70)),
-        ],
-        axis=1,
+    leptons = Flat.joined(
+        electrons.with_columns(
+            flavour=ELECTRON, high_pt_id=0, is_tight=(electrons.cutBased == 4) & (electrons.pt >= 50)
+        ),
+        muons.with_columns(
+            flavour=MUON, high_pt_id=muons.highPtId, is_tight=(muons.highPtId == 2) & (muons.pt >= 70)
+        ),
     )
-    return ak.with_field(leptons, ak.local_index(leptons.charge, axis=1), "index")
+    return leptons.with_columns(index=leptons.place)
 
 
-def _lepton(particles: ak.Array, flavour: int, high_pt_id: ak.Array, is_tight: ak.Array) -> ak.Array:
-    fields = {name: particles[name] for name in ("pt", "eta", "phi", "mass", "charge")}
-    fields["flavour"] = ak.ones_like(particles.charge) * flavour
-    fields["high_pt_id"] = ak.values_astype(high_pt_id, np.int32)
-    fields["is_tight"] = is_tight
-    return ak.zip(fields, with_name="Momentum4D", behavior=particles.behavior)
-
-
-def z_pairs(leptons: ak.Array) -> ak.Array:
-    """All pairs of opposite charge and same flavour, with their `mass` [GeV]; `first` is the harder lepton."""
-    first, second = ak.unzip(ak.combinations(leptons, 2))
+def z_pairs(leptons: Flat) -> tuple[Flat, Flat]:
+    """All pairs of opposite charge and same flavour of each event."""
+    first, second = leptons.pairs()
     fits = (first.charge + second.charge == 0) & (first.flavour == second.flavour)
-    first, second = first[fits], second[fits]
-    swap = second.pt > first.pt
-    return ak.zip(
-        {
-            "first": ak.where(swap, second, first),
-            "second": ak.where(swap, first, second),
-            "mass": (first + second).mass,
-        },
-        depth_limit=2,
-    )
+    return first.keep(fits), second.keep(fits)
 
 
-def describe(z: ak.Array, w: ak.Array, events: Events) -> dict[str, Any]:
-    """The columns that follow from Z candidate, W lepton and missing momentum, one value per event."""
-    first, second = z.first, z.second
-    pair = first + second
+def harder_first(one: Flat, other: Flat) -> tuple[Flat, Flat]:
+    """Of two leptons of each event, that with the higher pt, and the other."""
+    swap = other.pt > one.pt
+    return Flat.chosen(swap, other, one), Flat.chosen(swap, one, other)
+
+
+def describe(first: Flat, second: Flat, w: Flat, events: Events) -> dict[str, Any]:
+    """The columns that follow from the leptons of Z and W and the missing momentum, one value per event."""
+    pair = first.p4 + second.p4
     return {
         "channel": 1 + 2 * (first.flavour == MUON) + (w.flavour == MUON),
         "ZCand_mass": pair.mass,
         "ZCand_pt": pair.pt,
-        "ZCand_dR": first.deltaR(second),
-        "ZCand_dPhi": first.deltaphi(second),
+        "ZCand_dR": first.p4.deltaR(second.p4),
+        "ZCand_dPhi": first.p4.deltaphi(second.p4),
         "ZCand_dEta": first.eta - second.eta,
         "ZLep1_pt": first.pt,
         "ZLep1_eta": first.eta,
@@ -164,18 +160,17 @@ def describe(z: ak.Array, w: ak.Array, events: Events) -> dict[str, Any]:
         "WLep_eta": w.eta,
         "WLep_phi": w.phi,
         "WCand_mT": transverse_mass(w, events.MET),
-        "ThreeLep_mass": (pair + w).mass,
+        "ThreeLep_mass": (pair + w.p4).mass,
         "ThreeLep_sumPt": first.pt + second.pt + w.pt,
     }
 
 
-def transverse_mass(lepton: ak.Array, missing: Any) -> Any:
+def transverse_mass(lepton: Flat, missing: Any) -> Any:
     """Transverse mass [GeV] of a lepton and the missing momentum, both taken as massless.
 
     mT^2 = 2 pt ptmiss (1 - cos(delta phi)); Particle Data Group, Review of particle physics, Kinematics.
     """
-    pt = ak.values_astype(missing.pt, np.float64)
-    phi = ak.values_astype(missing.phi, np.float64)
+    pt, phi = np.asarray(missing.pt), np.asarray(missing.phi)
     return np.sqrt(2 * lepton.pt * pt * (1 - np.cos(lepton.phi - phi)))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -11,7 +12,7 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Column, Selection
 
-__all__ = ["ListColumn", "Made", "declare", "declared", "filler"]
+__all__ = ["Filler", "ListColumn", "Made", "declare", "declared"]
 
 # numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
 _TYPES = (
@@ -134,10 +135,48 @@ def _counter(column: Column) -> Optional[str]:
     return column.counter if isinstance(column, ListColumn) else None
 
 
-def filler(input_tree: Any, output_tree: Any) -> Callable[[str, Any], None]:
-    """What sets the value of a branch for an event, so that it is written and later modules see it."""
-    if output_tree is not None:
-        fill: Callable[[str, Any], None] = output_tree.fillBranch
-        return fill
-    # without output there is no fillBranch: set what it sets for later modules
-    return lambda name, value: input_tree._extrabranches.__setitem__(name, value)
+class Filler:
+    """Sets the values of a selection's columns for an event, so that they are written and later modules see them.
+
+    nanoAOD-tools' `fillBranch` does so for one column; here it is done for all at once, since there are many, and most
+    events that are kept spend more time there than in the selection.
+
+    Parameters
+    ----------
+    made
+        The columns.
+    input_tree, output_tree
+        nanoAOD-tools' objects.
+    """
+
+    def __init__(self, made: Mapping[str, Made], input_tree: Any, output_tree: Any) -> None:
+        self._made, self._input, self._output = made, input_tree, output_tree
+        self._names = list(made)
+        self._direct: Optional[list[tuple[int, array[Any]]]] = (
+            None  # number of a column, and where it is filled from
+        )
+        self._slow: list[tuple[int, str]] = []
+
+    def __call__(self, values: Sequence[Any]) -> None:
+        """Set the columns' values, in their order."""
+        if self._direct is None:
+            self._direct = self._find()
+        for number, buffer in self._direct:
+            buffer[0] = values[number]
+        for number, name in self._slow:
+            self._output.fillBranch(name, values[number])
+        self._input._extrabranches.update(zip(self._names, values))
+
+    def _find(self) -> list[tuple[int, array[Any]]]:
+        """The buffers of columns that are one number and that no module after this one has declared anew."""
+        direct = []
+        for number, (name, made) in enumerate(self._made.items()):
+            if made.branch is None:  # without output
+                continue
+            buffer = getattr(made.branch, "buff", None)
+            is_ours = self._output._branches.get(name) is made.branch
+            if is_ours and made.counter is None and isinstance(buffer, array):
+                direct.append((number, buffer))
+            else:
+                self._slow.append((number, name))
+        return direct

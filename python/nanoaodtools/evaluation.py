@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.books import add_steps
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaodtools.columns import Made, declare, declared, filler
+from MLTools.NanoML.nanoaodtools.columns import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.reads import Reads
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.picking import Picker
@@ -23,6 +23,10 @@ from MLTools.NanoML.selection import Selected, Selection
 __all__ = ["Evaluation"]
 
 _STEP = 8  # how much fewer events are tried when a selection fails, and how many more when it goes well again
+_FIRST, _GROWTH = (
+    5000,
+    4,
+)  # entries that are read at first, for there may be no more to do; how many times as many then
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class Evaluation:
         self._reads = Reads.of(selection, source.file.path, source.branches, {**known, **before})
         self._is_bulk: bool = inherited.keys() >= set(self._reads.from_modules.values())
         self.made: dict[str, Made] = declare(selection, output_tree)
-        self._fill = filler(input_tree, output_tree)
+        self._fill = Filler(self.made, input_tree, output_tree)
         self._chunk = self._read(0, 0)
         self._window: Optional[_Window] = None
         self._steps: list[Step] = []
@@ -151,13 +155,22 @@ class Evaluation:
     def analyze(self, event: Any) -> bool:
         """Whether the selection keeps an event; its columns are filled then."""
         entry = self.source.entry(event)
-        values = self._from_window(entry) if self._is_bulk else self._alone(event, entry)
+        values: Optional[tuple[Any, ...]]
+        if self._is_bulk:
+            window = self._window
+            if window is None or not window.start <= entry < window.stop:
+                window = self._go_on(entry)
+            offset = entry - window.start
+            window.asked[offset] = True
+            place = window.places[offset]
+            values = window.rows[place] if place >= 0 else None
+        else:
+            values = self._alone(event, entry)
         if values is None:
             return False
         self._passed.append(self._written())
         self._weights.append(self._chunk.weights[entry - self._chunk.start])
-        for name, value in zip(self.made, values):
-            self._fill(name, value)
+        self._fill(values)
         return True
 
     def finish(self) -> list[Step]:
@@ -181,21 +194,20 @@ class Evaluation:
 
     def _go_to(self, entry: int) -> None:
         """Read the chunk that an entry is in."""
-        if not self._chunk.start <= entry < self._chunk.stop:
-            start = entry - entry % self._size
-            self._chunk = self._read(start, min(start + self._size, self.source.file.entries))
+        if self._chunk.start <= entry < self._chunk.stop:
+            return
+        # the same borders for all selections on a file, so that their windows fit
+        start, stop = 0, min(_FIRST, self._size)
+        while stop <= entry:
+            start, stop = stop, stop + min(_GROWTH * stop, self._size)
+        self._chunk = self._read(start, min(stop, self.source.file.entries))
 
-    def _from_window(self, entry: int) -> Optional[tuple[Any, ...]]:
-        """The values of an event's columns, or None if it is not kept."""
-        window = self._window
-        if window is None or not window.start <= entry < window.stop:
-            self._count()
-            self._go_to(entry)
-            self._window = window = self._evaluate_around(entry)
-        offset = entry - window.start
-        window.asked[offset] = True
-        place = window.places[offset]
-        return window.rows[place] if place >= 0 else None
+    def _go_on(self, entry: int) -> _Window:
+        """Evaluate the selection on the entries near one."""
+        self._count()
+        self._go_to(entry)
+        self._window = self._evaluate_around(entry)
+        return self._window
 
     def _evaluate_around(self, entry: int) -> _Window:
         reach, failed = self._reach, None

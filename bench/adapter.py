@@ -1,0 +1,100 @@
+"""A selection inside nanoAOD-tools, against a module that does nothing.
+
+    python bench/adapter.py [--events 3000 --events 50000] [--input IN.root]
+
+Where Python has ROOT and nanoAOD-tools, its `PostProcessor` goes through the first events of a file of 720 branches, with
+a branch selection (-b) of what the selection reads, electrons, muons and missing momentum, and without compression. Once
+its module is the trilepton selection; once it is one that declares the same branches and keeps the same events, which it
+was told, and computes and fills nothing: what that takes is what nanoAOD-tools itself takes. And both once more with
+nothing kept. Each run is a process of its own, and they take turns; the least processor time of each counts: that of the
+whole process, from the start of Python, and that of `PostProcessor.run` alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MLTools.NanoML.cutflow import Cutflow
+from MLTools.NanoML.events import Events
+from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.trilepton import Trilepton
+
+SIDE = Path(__file__).resolve().parent / "adapter_side.py"
+TURNS = 5
+
+
+class Keepless(Trilepton):
+    """The same, and in the end nothing is kept."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
+        """See the class."""
+        events, columns = super().select(events, cutflow)
+        events = cutflow.cut("nothing", np.zeros(len(events), np.bool_), events)
+        return events, {name: np.asarray(values)[:0] for name, values in columns.items()}
+
+
+def selection(name: str) -> Selection:
+    """One of the selections."""
+    return {"trilepton": Trilepton, "keepless": Keepless}[name]()
+
+
+def compare(source: Path, events: int, name: str) -> None:
+    """Let both sides take turns, and print what each took."""
+    from MLTools.NanoML.tryout import on_file
+
+    kept = on_file(selection(name), str(source), most=events).rows.tolist()
+    letters = {column: spec.dtype[0].upper() for column, spec in Trilepton.columns.items()}
+    best: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        told = Path(directory, "told.json")
+        told.write_text(json.dumps({"entries": kept, "columns": letters}))
+        for _ in range(TURNS):
+            for side in ("nothing", name):
+                with tempfile.TemporaryDirectory() as output:
+                    line = [sys.executable, str(SIDE), side, str(source), output, str(events), str(told)]
+                    text = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+                found = json.loads(text.splitlines()[-1])
+                assert f"Finally selected {len(kept)} entries" in text
+                known = best.setdefault(side, found)
+                best[side] = {what: min(known[what], found[what]) for what in found}
+    ours, nothing = best[name], best["nothing"]
+    sys.stdout.write(f"{events} events, {len(kept)} kept\n")
+    for what, title in (("whole", "whole process"), ("run", "PostProcessor.run")):
+        sys.stdout.write(
+            f"  {title:18} {ours[what]:6.2f} s, with a module that does nothing {nothing[what]:6.2f} s:"
+            f" {ours[what] / nothing[what]:5.2f} times\n"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare at some numbers of events."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, action="append", help="3000, 20000 and 50000 by default")
+    parser.add_argument("--input", type=Path, help="take this file, and make none")
+    options = parser.parse_args(arguments)
+    numbers = options.events or [3000, 20_000, 50_000]
+    with tempfile.TemporaryDirectory() as directory:
+        source = options.input
+        if source is None:
+            from convert import make_input
+
+            source = Path(directory, "in.root")
+            make_input(source, max(numbers), "ZSTD:5")
+        for name in ("trilepton", "keepless"):
+            for events in numbers:
+                compare(source, events, name)
+
+
+if __name__ == "__main__":
+    main()
