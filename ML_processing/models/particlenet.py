@@ -90,6 +90,9 @@ class ParticleNet(nn.Module):
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
         values, mask = self.embedding(inputs)
         vectors = joined_vectors(inputs, self.shape)
+        if torch.onnx.is_in_onnx_export():
+            # ONNX Runtime 1.17 and 1.20 fail, or crash, on no objects and on no events: there is padding then
+            values, vectors, mask = (_never_empty(each) for each in (values, vectors, mask))
         distance = angular_distance(vectors)
         for number, block in enumerate(self.blocks):
             if number:
@@ -98,7 +101,8 @@ class ParticleNet(nn.Module):
             others = nn.functional.embedding(rows, vectors.flatten(0, 1))
             values = block(values, pair_features(vectors.unsqueeze(2), others), rows, weight)
         parts = [inputs.features] if self.shape.features else []
-        parts.append(pool(self.norm(values), mask, sum(it.max for it in self.shape.collections)))
+        pooled = pool(self.norm(values), mask, sum(it.max for it in self.shape.collections))
+        parts.append(pooled[: inputs.features.shape[0]])
         outputs: Tensor = self.event(torch.cat(parts, dim=1))
         return outputs
 
@@ -139,6 +143,13 @@ def _need_vectors(shape: Shape) -> None:
     )
 
 
+def _never_empty(objects: Tensor) -> Tensor:
+    """Objects (N, M, ...) with an event of padding if N is 0, and an object of padding if M is 0."""
+    events, count = objects.shape[0], objects.shape[1]
+    # a graph sees at each run how many there are
+    return extended(extended(objects, 0, 1, 0.0), 1, 1, 0.0)[: events + (events == 0), : count + (count == 0)]
+
+
 @torch.no_grad()
 def _learned_distance(values: Tensor) -> Tensor:
     """Squared distance of every two objects, shape (N, M, M), of values (N, M, width)."""
@@ -173,9 +184,7 @@ def _nearest(distance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor
     far = torch.where(others, distance.clamp(max=_FAR / 2), _FAR)
     # as many columns as are asked for, however few objects there are
     far = extended(far, 2, count + 1, _FAR)
-    # ONNX Runtime 1.17 crashes on no objects: it gets one more row
-    far = extended(far, 1, 1, _FAR)
-    nearest, index = (each[:, :-1] for each in torch.topk(far, count + 1, dim=-1, largest=False))
+    nearest, index = torch.topk(far, count + 1, dim=-1, largest=False)
     last, nearest, index = nearest[..., count:], nearest[..., :count], index[..., :count]
     fading = (last - nearest) / (last + 1e-6)
     weight = torch.where(last < _FAR, fading, (nearest < _FAR).to(fading.dtype)) / count

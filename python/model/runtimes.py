@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
@@ -21,7 +23,7 @@ from MLTools.NanoML.model import elsewhere
 from MLTools.NanoML.model.trials import SIZES, Trial
 from MLTools.NanoML.progress import say
 
-__all__ = ["Outcome", "Outcomes", "run_elsewhere", "run_here"]
+__all__ = ["Elsewhere", "Outcome", "Outcomes", "run_here"]
 
 Outcome = Union[list[NDArray[np.float32]], str]
 """The outputs, or why there are none."""
@@ -43,40 +45,75 @@ def _outcome(session: Any, trial: Trial, size: int) -> Outcome:
     return found
 
 
-def run_elsewhere(model: str, trials: Sequence[Trial], version: str) -> Outcomes:
-    """Run trials in all sizes by a version of ONNX Runtime, in an environment that is made for it and removed again.
+@dataclass(frozen=True)
+class Elsewhere:
+    """An environment with another version of ONNX Runtime, and nothing of NanoML.
 
-    Raises
-    ------
-    NanoMLError
-        There is no such version for this Python, it cannot be installed, or it cannot load the model or crashes on it.
+    Attributes
+    ----------
+    python
+        Its Python.
+    version
+        Of ONNX Runtime.
     """
-    if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) is None:
-        raise NanoMLError(f'ONNX Runtime "{version}": write a version as in 1.17.1.')
-    keys = {f"case{number}": case for number, case in enumerate((t, size) for t in trials for size in SIZES)}
-    feeds: dict[str, Any] = {
-        f"{key}/{name}": values
-        for key, (trial, size) in keys.items()
-        for name, values in trial.rows(size).items()
-    }
-    with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
-        python = _environment(Path(directory, "environment"), version)
-        inputs, outputs = Path(directory, "inputs.npz"), Path(directory, "outputs.npz")
-        np.savez(inputs, **feeds)
-        command = [python, "-I", elsewhere.__file__, os.path.abspath(model), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode and done.stdout:
-            trial, size = keys[done.stdout.split()[-1]]
-            raise NanoMLError(
-                f'{model}: ONNX Runtime {version} crashes ({_signal(done.returncode)}) on "{trial.name}", {size} of them. '
-                "It may do so in CMSSW, too: replace what it cannot compute in the network."
-            )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or [_signal(done.returncode)])[-1]
-            raise NanoMLError(f"{model}: ONNX Runtime {version} cannot load it: {reason}")
-        with np.load(outputs) as stored:
-            found = {key: stored[key] for key in stored.files}
-    return {(trial.name, size): _found(found, key) for key, (trial, size) in keys.items()}
+
+    python: str
+    version: str
+
+    @classmethod
+    @contextmanager
+    def of(cls, version: str) -> Iterator[Elsewhere]:
+        """Make it; it is removed again.
+
+        Raises
+        ------
+        NanoMLError
+            There is no such version for this Python, or it cannot be installed.
+        """
+        if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) is None:
+            raise NanoMLError(f'ONNX Runtime "{version}": write a version as in 1.17.1.')
+        with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
+            yield cls(_environment(Path(directory, "environment"), version), version)
+
+    def run(self, model: str, trials: Sequence[Trial]) -> Outcomes:
+        """Run trials in all sizes.
+
+        Raises
+        ------
+        NanoMLError
+            ONNX Runtime cannot load the model, or crashes on it.
+        """
+        numbered = enumerate((trial, size) for trial in trials for size in SIZES)
+        keys = {f"case{number}": case for number, case in numbered}
+        feeds: dict[str, Any] = {
+            f"{key}/{name}": values
+            for key, (trial, size) in keys.items()
+            for name, values in trial.rows(size).items()
+        }
+        with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
+            inputs, outputs = Path(directory, "inputs.npz"), Path(directory, "outputs.npz")
+            np.savez(inputs, **feeds)
+            command = [
+                self.python,
+                "-I",
+                elsewhere.__file__,
+                os.path.abspath(model),
+                str(inputs),
+                str(outputs),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode and done.stdout:
+                trial, size = keys[done.stdout.split()[-1]]
+                raise NanoMLError(
+                    f'{model}: ONNX Runtime {self.version} crashes ({_signal(done.returncode)}) on "{trial.name}", {size} '
+                    "of them. It may do so in CMSSW, too: replace what it cannot compute in the network."
+                )
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or [_signal(done.returncode)])[-1]
+                raise NanoMLError(f"{model}: ONNX Runtime {self.version} cannot load it: {reason}")
+            with np.load(outputs) as stored:
+                found = {key: stored[key] for key in stored.files}
+        return {(trial.name, size): _found(found, key) for key, (trial, size) in keys.items()}
 
 
 def _signal(code: int) -> str:

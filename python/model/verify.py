@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.description import Description
 from MLTools.NanoML.model.model import Model
-from MLTools.NanoML.model.runtimes import Outcomes, run_elsewhere, run_here
+from MLTools.NanoML.model.runtimes import Elsewhere, Outcomes, run_here
 from MLTools.NanoML.model.trials import SIZES, Trial, trials
 from MLTools.NanoML.model.verification import check_reference, check_tensors, check_trials, reference_of
 
@@ -61,7 +61,9 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
         check_tensors(model.session, description)
         yield "tensors: as the metadata say, for any number of events"
         tried = [reference, *trials(description, sample)]
-        outcomes = run_elsewhere(model.path, tried, version) if version else run_here(model.session, tried)
+        outcomes = (
+            run_here(model.session, tried) if version is None else _run_elsewhere(model.path, tried, version)
+        )
         runtime = f"ONNX Runtime {version or _version()}"
         difference = check_reference(outcomes[reference.name, max(SIZES)], model.metadata)
         yield f"reference events: {runtime} gives the outputs again, to {difference:.1g}"
@@ -74,6 +76,11 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
     except NanoMLError as problem:
         text = str(problem)
         raise NanoMLError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _run_elsewhere(model: str, tried: Sequence[Trial], version: str) -> Outcomes:
+    with Elsewhere.of(version) as there:
+        return there.run(model, tried)
 
 
 def _version() -> str:

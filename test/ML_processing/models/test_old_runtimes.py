@@ -1,0 +1,103 @@
+"""Every network in every format that is written, in the versions of ONNX Runtime that CMSSW has and that have wheels.
+
+That takes minutes, and is done when the environment names the versions: NANOML_TEST_RUNTIMES=1.17.1,1.20.1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ML_processing.export import export_networks, networks_of, sample_of
+from ML_processing.inputs import Inputs, Shape
+from ML_processing.models import Network
+from ML_processing.networks import Networks
+from ML_processing.releases import OPSET, target
+from MLTools.NanoML.model import Description
+from MLTools.NanoML.model.runtimes import Elsewhere
+from MLTools.NanoML.model.trials import Trial, trials
+from MLTools.NanoML.model.verification import check_trials
+
+VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not VERSIONS, reason="name versions of ONNX Runtime by NANOML_TEST_RUNTIMES"),
+]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def there(request: pytest.FixtureRequest) -> Iterator[Elsewhere]:
+    """An environment with an old version."""
+    with Elsewhere.of(request.param) as made:
+        yield made
+
+
+def formats() -> list[str]:
+    """A release for each format that is written for one in the table."""
+    lines = json.loads((files("ML_processing") / "releases.json").read_text())["releases"]
+    found = {}
+    for line in lines:
+        release = f"CMSSW_{line['first']}_X"
+        limits = target(release)
+        found[min(limits.opset, OPSET), limits.ir if limits.opset < OPSET else None] = release
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Training:
+    """Two networks, as `export_networks` takes them."""
+
+    description: dict[str, Any]
+    networks: list[Network]
+    shape: Shape
+
+
+@pytest.fixture
+def training(
+    model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]
+) -> Training:
+    events = dict(zip(shape.tensors, draw(shape, 64).tensors(), strict=True))
+
+    def columns(names: tuple[str, ...]) -> list[dict[str, Any]]:
+        return [{"name": name, "dtype": "float32", "source": "branch"} for name in names]
+
+    collections = [
+        {
+            "name": it.name,
+            "fields": list(it.fields),
+            "max": it.max,
+            "order": it.order,
+            "columns": columns(it.fields),
+        }
+        for it in shape.collections
+    ]
+    description = {
+        "classes": ["signal", "WZ"],
+        "selection": None,
+        "features": columns(shape.features),
+        "collections": collections,
+        "sample": {name: values.tolist() for name, values in events.items()},
+    }
+    return Training(description, [build(model, shape), build(model, shape)], shape)
+
+
+def test_every_network_in_every_format(training: Training, there: Elsewhere, tmp_path: Path) -> None:
+    path, networks = tmp_path / "model.onnx", Networks(networks_of(training), sample_of(training))
+    assert len(formats()) == 4
+    for release in formats():
+        description = Description.of(export_networks(training, path, "model", target(release)), str(path))
+        tried = trials(description, networks.sample(description))
+        # tensors without events are none of the trials, since nobody gives them, but they should do no harm
+        nothing = Trial("no events", {name: values[:0] for name, values in tried[0].feeds.items()})
+        outcomes = there.run(str(path), [*tried, nothing])
+        networks.compare(tried, outcomes, description)
+        check_trials(tried, outcomes, description)
+        assert [found.shape for found in outcomes[nothing.name, 1]] == [(0, 2), (0, 2, 2)]
