@@ -18,21 +18,26 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import uproot
 from convert import make_input
+from numpy.typing import NDArray
 
 from data_processing.nanowriter import NanoWriter
 from data_processing.score import ScoreJob, score_file
+from data_processing.scores import Scores
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.rootfile import Branch, RootFile
+from MLTools.NanoML.score import score
 
 FEATURES = ("ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass")
 JETS = ("pt", "eta", "phi", "mass", "btagDeepFlavB")
@@ -85,49 +90,74 @@ def make_model(path: Path, kind: str) -> None:
     export_networks(Training(), path, kind, target())
 
 
-def nanoml(source: Path, model: Path, output: Path) -> int:
+@dataclass(frozen=True)
+class Prepared:
+    """What some sides have before they begin.
+
+    Attributes
+    ----------
+    model, session
+        The model, and a plain session of its file.
+    feeds, fold
+        Tensors and folds of all events.
+    made
+        The branches of scores, and what is in them.
+    """
+
+    model: Model
+    session: onnxruntime.InferenceSession
+    feeds: dict[str, NDArray[np.float32]]
+    fold: NDArray[np.int64]
+    made: Mapping[str, tuple[Branch, NDArray[Any]]]
+
+    @classmethod
+    def of(cls, source: Path, path: Path) -> Prepared:
+        """Read all events."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        model = Model(path)
+        with RootFile(source) as file:
+            scores = Scores(model, file, None, ".")
+            arrays = file.read(scores.reads)
+        found = scores.of(arrays)
+        made = {name: (branch, found[name]) for name, branch in scores.made.items()}
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        return cls(model, session, model.tensors(arrays), found[f"{model.name}_fold"], made)
+
+
+def nanoml(source: Path, model: Path, output: Path, _: Prepared) -> int:
     """Score it, end to end."""
     return int(score_file(ScoreJob(str(source), output, [model]))["entries"])
 
 
-def prepared(source: Path, model: Path, output: Path) -> int:
-    """Read all of it and make the tensors: that much is not counted."""
-    loaded = Model(model)
-    with RootFile(source) as file:
-        arrays = file.read(loaded.reads)
-        _prepared.update(model=loaded, feeds=loaded.tensors(arrays))
-        return file.entries
+def all_networks(source: Path, model: Path, output: Path, ready: Prepared) -> int:
+    """ONNX Runtime alone, on tensors in memory: what all networks give, of which each event has its own."""
+    (found,) = ready.session.run(["fold_probabilities"], ready.feeds)
+    return len(found[np.arange(len(found)), ready.fold])
 
 
-_prepared: dict[str, object] = {}
+def own_networks(source: Path, model: Path, output: Path, ready: Prepared) -> int:
+    """ONNX Runtime on tensors in memory, by NanoML: each event by its own network."""
+    return len(ready.model.run(ready.feeds, ready.fold))
 
 
-def inference(source: Path, model: Path, output: Path) -> int:
-    """ONNX Runtime alone, on tensors in memory."""
-    loaded, feeds = _prepared["model"], _prepared["feeds"]
-    assert isinstance(loaded, Model)
-    assert isinstance(feeds, dict)
-    return len(loaded.run(feeds, np.zeros(len(feeds["features"]), np.int64)))
-
-
-def read_and_write(source: Path, model: Path, output: Path) -> int:
-    """Read what the model reads, and write as much as scores are."""
-    names = [*nanoaod.IDENTIFIERS, *Model(model).reads]
-    columns = {name: Branch(name, "float32", "flat", "", None, "") for name in ("a", "b", "c", "d")}
-    random = np.random.default_rng(1)
+def read_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> int:
+    """Read what the model reads, and write the scores that are known already."""
+    names = [*nanoaod.IDENTIFIERS, *ready.model.reads]
     with RootFile(source) as file:
         ids = {name: file.branches[name] for name in nanoaod.IDENTIFIERS}
-        with NanoWriter(output, {**ids, **columns}, "ZLIB:5") as writer:
+        branches = {name: branch for name, (branch, _) in ready.made.items()}
+        with NanoWriter(output, {**ids, **branches}, "ZLIB:5") as writer:
             for start, stop in file.ranges(names, 200_000):
                 arrays = file.read(names, start, stop)
-                made = {name: random.random(stop - start, np.float32) for name in columns}
+                made = {name: values[start:stop] for name, (_, values) in ready.made.items()}
                 writer.events.extend({**{name: arrays[name] for name in ids}, **made})
             writer.finish()
         return file.entries
 
 
-def looped(source: Path, output: Path, module: Any) -> int:
-    """Run a module in nanoAOD-tools; the output has nothing but identifiers and scores."""
+def looped(source: Path, output: Path, module: Any, most: int | None) -> int:
+    """Run a module in nanoAOD-tools, on `most` events; the output has nothing but identifiers and scores."""
     from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
     rules = output.with_suffix(".txt")
@@ -138,34 +168,38 @@ def looped(source: Path, output: Path, module: Any) -> int:
         modules=[module],
         outputbranchsel=str(rules),
         compression="ZLIB:5",
+        maxEntries=most,
     ).run()
     (made,) = output.parent.glob("*_Skim.root")
     with uproot.open(made) as file:
         return int(file["Events"].num_entries)
 
 
-def nano_module(source: Path, model: Path, output: Path) -> int:
+def nano_module(source: Path, model: Path, output: Path, most: int | None) -> int:
     """The module of NanoML."""
-    from MLTools.NanoML.score import score
-
-    return looped(source, output, score(model)())
+    return looped(source, output, score(model)(), most)
 
 
-def one_by_one(source: Path, model: Path, output: Path) -> int:
+def one_by_one(source: Path, model: Path, output: Path, most: int | None) -> int:
     """ONNX Runtime on each event."""
     from score_module import OneByOne
 
-    return looped(source, output, OneByOne(str(model)))
+    return looped(source, output, OneByOne(str(model)), most)
 
 
-def empty_loop(source: Path, model: Path, output: Path) -> int:
+def empty_loop(source: Path, model: Path, output: Path, most: int | None) -> int:
     """No model."""
     from score_module import Nothing
 
-    return looped(source, output, Nothing())
+    return looped(source, output, Nothing(), most)
 
 
-SIDES = {"nanoml": nanoml, "ONNX Runtime": inference, "read and write": read_and_write}
+SIDES = {
+    "nanoml": nanoml,
+    "ONNX Runtime": all_networks,
+    "own networks": own_networks,
+    "read and write": read_and_write,
+}
 LOOPS = {"module": nano_module, "event by event": one_by_one, "empty loop": empty_loop}
 
 
@@ -218,17 +252,24 @@ def compare(kind: str, skim: Path, model: Path) -> None:
 
 
 def only(side: str, *paths: str) -> None:
-    """One side, in this process; importing is not counted."""
+    """One side, in this process. It has run before, so importing is not counted."""
     silence()
     source, model, output = map(Path, paths)
-    if side == "ONNX Runtime":
-        prepared(source, model, output)
+    output.with_name("before").mkdir()
+    before = output.with_name("before") / output.name
     if side in LOOPS:
-        import ROOT
+        LOOPS[side](source, model, before, 100)
+        measure(lambda: LOOPS[side](source, model, output, None))
+    else:
+        ready = Prepared.of(source, model)
+        SIDES[side](source, model, before, ready)
+        measure(lambda: SIDES[side](source, model, output, ready))
 
-        ROOT.gROOT.SetBatch(True)  # ROOT is loaded when it is first used
+
+def measure(run: Callable[[], int]) -> None:
+    """Print what a run takes."""
     before = resource.getrusage(resource.RUSAGE_SELF)
-    events = {**SIDES, **LOOPS}[side](source, model, output)
+    events = run()
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     sys.stdout.write(

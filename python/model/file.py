@@ -53,8 +53,15 @@ def check_twin(path: str, sha256: str) -> None:
         )
 
 
-def open_session(path: str) -> Any:
+def open_session(path: str, content: Optional[bytes] = None) -> Any:
     """Load an ONNX file into ONNX Runtime, to run on one thread.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Instead of what it holds: a part of it.
 
     Raises
     ------
@@ -68,7 +75,9 @@ def open_session(path: str) -> Any:
     options.log_severity_level = 4  # what goes wrong is raised
     try:
         # without a second attempt, of which it would tell on standard output
-        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
+        return onnxruntime.InferenceSession(
+            path if content is None else content, options, ["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as problem:  # ONNX Runtime's exceptions have no common base class
         reason = str(problem).strip().split("\n")[0]
         raise NanoMLError(

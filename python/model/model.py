@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.model.description import Description, Objects, parse_metadata
-from MLTools.NanoML.model.file import KEY, check_twin, file_hash, metadata_text, open_session
+from MLTools.NanoML.model.file import KEY, check_twin, metadata_text, open_session
+from MLTools.NanoML.model.graph import metadata_of, network_files
 from MLTools.NanoML.padding import Jagged, padded
 
 __all__ = ["Model"]
 
-_BATCH = (
-    50_000  # rows, events or objects, that are computed at once: bounds the memory, and the caches like it
-)
+_ROWS, _OBJECTS = 512, 2048
+"""Rows that are computed at once, and objects in them: what networks make of so many fits into the caches."""
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -41,8 +43,6 @@ class Model:
         What it says of itself.
     description
         The same, understood.
-    session
-        ONNX Runtime's.
 
     Raises
     ------
@@ -55,16 +55,48 @@ class Model:
         self.path = os.fspath(path)
         if not os.path.isfile(self.path):
             raise NanoMLError(f"{self.path}: no such file. `nanoml export` makes a model.")
-        self.session = open_session(self.path)
-        text = metadata_text(self.session, self.path)
+        content = self._read()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        text = self._metadata_text(content)
         if text is None:
             raise NanoMLError(
                 f"{self.path}: does not describe itself (no `{KEY}` metadata): it is no model of `nanoml export`."
             )
         self.metadata = parse_metadata(text, self.path)
         self.description = Description.of(self.metadata, self.path)
-        self.sha256 = file_hash(self.path)
         check_twin(self.path, self.sha256)
+        self._networks = [open_session(self.path, part) for part in self._parts(content)]
+        # what is wrong with the file is told now
+        self._whole = None if self._networks else open_session(self.path, content)
+
+    def _read(self) -> bytes:
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as problem:
+            raise explain_os_error(problem, self.path, "read") from None
+
+    def _metadata_text(self, content: bytes) -> Optional[str]:
+        try:
+            return metadata_of(content, KEY)
+        except ValueError:  # ONNX Runtime knows better what is wrong
+            return metadata_text(open_session(self.path, content), self.path)
+
+    def _parts(self, content: bytes) -> list[bytes]:
+        """A file for each of the networks; none where they are computed together."""
+        try:
+            return network_files(content, self.description.output_tensors[1], self.folds) or []
+        except ValueError:
+            return []
+
+    @property
+    def session(self) -> Any:
+        """ONNX Runtime's, of all networks together."""
+        if self._whole is None:
+            content = self._read()
+            if hashlib.sha256(content).hexdigest() != self.sha256:
+                raise NanoMLError(f"{self.path}: was replaced while it was in use: run this again.")
+            self._whole = open_session(self.path, content)
+        return self._whole
 
     @property
     def name(self) -> str:
@@ -221,8 +253,8 @@ class Model:
         """
         feeds = self.tensors(columns, parameter)
         found = self.run(feeds, fold)
-        bad = ~np.isfinite(found).all(axis=1)
-        if bad.any():
+        if not np.isfinite(found).all():
+            bad = ~np.isfinite(found).all(axis=1)
             raise NanoMLError(
                 f"{self.path}: {int(bad.sum())} of {len(found)} {self.description.level}s have a score that is NaN or infinite, "
                 f"number {int(np.argmax(bad))} for one. `nanoml verify {self.path}` tells whether the model is at fault."
@@ -231,17 +263,32 @@ class Model:
 
     def run(self, feeds: Tensors, fold: Optional[NDArray[np.int64]] = None) -> NDArray[np.float32]:
         """Run the network on tensors, batch by batch; the result is as that of `scores`, but is not looked at."""
-        output = self.description.output_tensors[0 if fold is None else 1]
         rows = len(next(iter(feeds.values())))
-        if rows == 0:  # on which some networks crash ONNX Runtime 1.17 and 1.20
-            return np.empty((0, len(self.outputs)), np.float32)
-        parts = []
-        for start in range(0, rows, self._batch):
-            part = slice(start, start + self._batch)
-            found = self.session.run([output], {name: values[part] for name, values in feeds.items()})[0]
-            parts.append(found if fold is None else found[np.arange(len(found)), fold[part]])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        found = np.full((rows, len(self.outputs)), np.nan, np.float32)
+        if fold is None or not self._networks:
+            for part in self._batches(rows):
+                found[part] = self._together(feeds, part, fold)
+            return found
+        for number, network in enumerate(self._networks):
+            members = np.flatnonzero(fold == number)
+            for part in self._batches(len(members)):
+                chosen = members[part]
+                (scores,) = network.run(None, {name: values[chosen] for name, values in feeds.items()})
+                found[chosen] = scores[:, 0]
+        return found
 
-    @property
-    def _batch(self) -> int:
-        return max(1, _BATCH // max(1, sum(tensor.max for tensor in self.objects)))
+    def _together(
+        self, feeds: Tensors, part: slice, fold: Optional[NDArray[np.int64]]
+    ) -> NDArray[np.float32]:
+        """What all networks together give for some of the rows."""
+        mean, each = self.description.output_tensors
+        wanted = mean if fold is None else each
+        scores: NDArray[np.float32]
+        (scores,) = self.session.run([wanted], {name: values[part] for name, values in feeds.items()})
+        return scores if fold is None else scores[np.arange(len(scores)), fold[part]]
+
+    def _batches(self, rows: int) -> Iterator[slice]:
+        """Ranges of rows; none of no rows, on which some networks crash ONNX Runtime 1.17 and 1.20."""
+        most = max(8, min(_ROWS, _OBJECTS // max(1, sum(tensor.max for tensor in self.objects))))
+        for start in range(0, rows, most):
+            yield slice(start, start + most)

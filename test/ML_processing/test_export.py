@@ -25,6 +25,7 @@ from MLTools.NanoML.config import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.model import KEY, Model, file_hash
+from MLTools.NanoML.model.graph import network_files
 from MLTools.NanoML.model.verify import verify_model
 from MLTools.NanoML.padding import Jagged
 
@@ -135,6 +136,7 @@ def test_scores_are_those_of_the_networks(
     with torch.no_grad():
         mean, each = networks_of(training)(*(torch.from_numpy(values) for values in sample.values()))
     loaded = Model(tmp_path / "model.onnx")
+    assert network_files((tmp_path / "model.onnx").read_bytes(), "fold_probabilities", 3) is not None
     columns = columns_of(shape, {"features": np.zeros((64, 0)), **sample})
     assert loaded.scores(columns) == pytest.approx(mean.numpy(), abs=2e-6)
     fold = np.arange(64) % 3

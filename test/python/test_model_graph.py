@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.graph import metadata_of, network_files
+from MLTools.NanoML.model.wire import fields, message, number
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+OUTPUT = "fold_probabilities"
+
+
+def bundle(count: int = 3, axis: int = 1, **changes: Any) -> Any:
+    """A model of networks that share a product with their input; network k multiplies it by k + 2."""
+    make, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
+    nodes = [make("Mul", ["features", "three"], ["common"])]
+    weights = [constant(np.float32([3]), "three"), constant(np.array([axis]), "axis")]
+    for k in range(count):
+        nodes += [
+            make(
+                "Mul", ["common", f"factor{k}"], [f"scaled{k}"], name="n" * 200
+            ),  # a name longer than a byte tells
+            make("Unsqueeze", [f"scaled{k}", "axis"], [f"row{k}"]),
+        ]
+        weights.append(constant(np.float32([k + 2]), f"factor{k}"))
+    nodes.append(make("Concat", [f"row{k}" for k in range(count)], [OUTPUT], axis=axis))
+    nodes.append(make("ReduceMean", [OUTPUT], ["probabilities"], axes=[axis], keepdims=0))
+
+    def tensor(name: str, shape: list[Any]) -> Any:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+    graph = onnx.helper.make_graph(
+        nodes,
+        "bundle",
+        [tensor("features", ["N", 2])],
+        [tensor("probabilities", ["N", 2]), tensor(OUTPUT, [None] * 3)],
+        weights,
+        **changes,
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
+    onnx.helper.set_model_props(made, {"other": "text", "nanoml": "described: µ"})
+    return made
+
+
+def test_each_network_is_a_file_of_its_own() -> None:
+    parts = network_files(bundle().SerializeToString(), OUTPUT, 3)
+    assert parts is not None
+    features = np.array([[1, 2], [3, 4]], np.float32)
+    for k, part in enumerate(parts):
+        content = onnx.load_from_string(part)
+        onnx.checker.check_model(content)
+        assert [node.op_type for node in content.graph.node] == ["Mul", "Mul", "Unsqueeze"]
+        assert {tensor.name for tensor in content.graph.initializer} == {"three", "axis", f"factor{k}"}
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"features": features})
+        assert found.tolist() == (features * 3 * (k + 2))[:, None].tolist()
+
+
+def with_condition() -> Any:
+    made = bundle()
+    branch = onnx.helper.make_graph([], "branch", [], [onnx.helper.make_tensor_value_info("three", 1, [1])])
+    made.graph.node.insert(
+        0, onnx.helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch)
+    )
+    return made
+
+
+def with_sparse_weights() -> Any:
+    values = onnx.helper.make_tensor("sparse", onnx.TensorProto.FLOAT, [1], [1.0])
+    where = onnx.helper.make_tensor("where", onnx.TensorProto.INT64, [1], [0])
+    return bundle(sparse_initializer=[onnx.helper.make_sparse_tensor(values, where, [2])])
+
+
+@pytest.mark.parametrize(
+    ("made", "output", "count"),
+    [
+        (bundle(1), OUTPUT, 1),
+        (bundle(), OUTPUT, 4),
+        (bundle(), "probabilities", 3),
+        (bundle(), "nothing", 3),
+        (bundle(axis=2), OUTPUT, 3),
+        (with_condition(), OUTPUT, 3),
+        (with_sparse_weights(), OUTPUT, 3),
+    ],
+)
+def test_another_form_stays_as_it_is(made: Any, output: str, count: int) -> None:
+    assert network_files(made.SerializeToString(), output, count) is None
+
+
+def test_metadata() -> None:
+    content = bundle().SerializeToString()
+    assert metadata_of(content, "nanoml") == "described: µ"
+    assert metadata_of(content, "nothing") is None
+    assert network_files(b"", OUTPUT, 3) is None
+
+
+def test_a_file_that_is_cut_off() -> None:
+    content = bundle().SerializeToString()
+    for size in range(1, len(content)):
+        try:
+            found = network_files(content[:size], OUTPUT, 3)
+        except ValueError:
+            continue
+        assert found is None or len(found) == 3  # only the metadata are missing
+
+
+def test_numbers_and_messages() -> None:
+    for value in (0, 1, 127, 128, 300, 1 << 40):
+        content = onnx.ModelProto(ir_version=value).SerializeToString()
+        ((field, start, begin, end),) = fields(content)
+        assert (field, start, end, number(content, begin)) == (1, 0, len(content), value)
+    long = b"x" * 1000
+    made = onnx.ModelProto()
+    made.ParseFromString(message(2, long[:300], long[300:]))
+    assert made.producer_name == long.decode()
+    for bad in (b"\x08", b"\x08" + b"\xff" * 11, b"\x0b", b"\x12\x05ab"):
+        with pytest.raises(ValueError, match="number|field"):
+            list(fields(bad))
+
+
+def test_a_model_that_is_replaced_while_it_is_in_use(
+    tmp_path: Path, linear_model: Callable[..., Path]
+) -> None:
+    content = onnx.load(linear_model(["x"]))
+    # the same, with a result for each network that is joined
+    (last,) = (node for node in content.graph.node if node.op_type == "Softmax")
+    last.output[0] = "soft"
+    make = onnx.helper.make_node
+    names = [f"network{k}" for k in range(3)]
+    content.graph.node.insert(len(content.graph.node) - 1, make("Split", ["soft"], names, axis=1))
+    content.graph.node.insert(len(content.graph.node) - 1, make("Concat", names, [OUTPUT], axis=1))
+    onnx.save(content, tmp_path / "model.onnx")
+    model, columns, fold = (
+        Model(tmp_path / "model.onnx"),
+        {"x": np.array([0.5, -1.0, 2.0])},
+        np.array([2, 0, 1]),
+    )
+    expected = np.exp([[x, k, 0] for x, k in zip(columns["x"], fold)])
+    assert model.scores(columns, fold) == pytest.approx(
+        expected / expected.sum(axis=1, keepdims=True), abs=1e-6
+    )
+    content.producer_name = "another"
+    onnx.save(content, tmp_path / "model.onnx")
+    model.scores(columns, fold)
+    with pytest.raises(NanoMLError, match="model.onnx: was replaced while it was in use"):
+        model.scores(columns)
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(NanoMLError, match="model.onnx: cannot read: No such file"):
+        model.scores(columns)
