@@ -43,8 +43,9 @@ class Cutflow:
     """
 
     def __init__(self, weights: NDArray[np.float64]) -> None:
-        self._weights = np.asarray(weights, dtype=np.float64)
+        self._all = self._weights = np.asarray(weights, dtype=np.float64)
         self.steps: list[Step] = []
+        self._masks: list[NDArray[np.bool_]] = []
         self._count("all")
 
     def _count(self, name: str) -> None:
@@ -53,6 +54,22 @@ class Cutflow:
                 f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.'
             )
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
+
+    def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
+        """What the steps were if there had been only some of the events.
+
+        Parameters
+        ----------
+        chosen
+            Which of the chunk's events these are, shape (events,).
+        """
+        weights, found = self._all, []
+        for number, step in enumerate(self.steps):
+            if number:
+                passed = self._masks[number - 1]
+                chosen, weights = chosen[passed], weights[passed]
+            found.append(Step(step.cut, int(chosen.sum()), float(weights[chosen].sum())))
+        return found
 
     def cut(self, name: str, mask: Any, *narrowed: Any) -> Any:
         """Keep the events for which `mask` is true.
@@ -83,6 +100,7 @@ class Cutflow:
                     "narrow it in every cut, or compute it after the cut."
                 )
         self._weights = self._weights[passed]
+        self._masks.append(passed.copy())  # it may be changed later
         self._count(name)
         kept = tuple(thing[passed] for thing in narrowed)
         return kept[0] if len(kept) == 1 else kept

@@ -59,8 +59,6 @@ class _Window:
         Its first entry, and the one after its last.
     entries
         The entries in it that may be asked for.
-    made
-        Columns of earlier selections that were read, one value for each of them.
     selected
         What the selection returned.
     passed
@@ -78,7 +76,6 @@ class _Window:
     start: int
     stop: int
     entries: NDArray[np.int64]
-    made: dict[str, NDArray[Any]]
     selected: Selected
     passed: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
@@ -248,7 +245,6 @@ class Evaluation:
             start,
             stop,
             entries,
-            made,
             selected,
             entries[rows],
             {**{name: values[rows] for name, values in columns.items()}, **own},
@@ -294,9 +290,5 @@ class Evaluation:
         window, self._window = self._window, None
         if window is None:
             return
-        selected = window.selected
         asked = np.frombuffer(window.asked, np.bool_)[window.entries - window.start]
-        if not asked.all():
-            made = {name: values[asked] for name, values in window.made.items()}
-            selected = self._apply(window.entries[asked], made)
-        self._steps = add_steps([self._steps, selected.cutflow.steps])
+        self._steps = add_steps([self._steps, window.selected.cutflow.steps_of(asked)])

@@ -26,6 +26,23 @@ def test_cuts_narrow_and_count() -> None:
     ]
 
 
+def test_the_steps_of_some_of_the_events() -> None:
+    random = np.random.default_rng(1)
+    weights, masks = random.normal(size=1000), random.random((2, 1000)) < 0.7
+
+    def flow(chosen: Any) -> Cutflow:
+        cutflow = Cutflow(weights[chosen])
+        second = cutflow.cut("first", masks[0][chosen], masks[1][chosen])
+        cutflow.cut("second", second)
+        second &= False  # changes nothing any more
+        return cutflow
+
+    whole, chosen = flow(np.ones(1000, bool)), random.random(1000) < 0.3
+    assert whole.steps_of(np.ones(1000, bool)) == whole.steps
+    assert whole.steps_of(chosen) == flow(chosen).steps
+    assert [step.events for step in whole.steps_of(np.zeros(1000, bool))] == [0, 0, 0]
+
+
 def test_a_cut_that_nothing_passes_counts_too() -> None:
     cutflow = Cutflow(np.ones(3))
     cutflow.cut("none", np.zeros(3, bool))

@@ -180,6 +180,18 @@ def test_the_cut_flow_counts_the_events_that_came(source: Path, capsys: pytest.C
     assert f"Z muon identification {((rows >= 100) & (rows < 550)).sum()}\n" in part
 
 
+def test_a_selection_runs_once_for_an_event(source: Path) -> None:
+    seen: list[int] = []
+
+    class Counted(Muons):
+        def select(self, events: Any, cutflow: Any) -> Any:
+            seen.append(len(events))
+            return super().select(events, cutflow)
+
+    loop([PostprocModule(Counted(), 300)], source, range(100, 550))
+    assert sum(seen) == 600  # those of two chunks, of which some were not asked for
+
+
 def test_entries_are_counted_along_the_entry_list(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed = [*range(3, 700, 7), 998, 999]
     rows = in_one_go(Trilepton(), source).rows.tolist()
