@@ -192,13 +192,13 @@ def _record(
     """What the output says of itself; a copy of a skim is a skim still."""
     before = Provenance.of(file) or Provenance("scores", Books([all_events_of(file)]))
     columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
-    odd = [name for name, branch in file.branches.items() if not branch.is_numeric]
+    odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
     return replace(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
         model=record_of(models, job.parameters),
-        not_copied=[*odd, *left_out] if job.copy else [],
+        not_copied=[*odd, *left_out],
     )
 
 
