@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from ML_processing.inputs import Collection, Shape
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS
+from MLTools.NanoML.nanoaod import did_you_mean
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config import Train
@@ -266,9 +266,8 @@ def _fields_of(content: dict[str, Any], labels: Labels | None) -> dict[str, dict
 
 def _find(name: str, known: dict[str, dict[str, Any]], setting: str) -> dict[str, Any]:
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f'Did you mean "{close[0]}"?' if close else f"They have: {', '.join(known) or 'none'}."
-        raise ConfigError(f'{setting}: "{name}" is not in the HDF5 files. {hint}')
+        hint = did_you_mean(name, known) or f" They have: {', '.join(known) or 'none'}."
+        raise ConfigError(f'{setting}: "{name}" is not in the HDF5 files.{hint}')
     return known[name]
 
 

@@ -16,7 +16,7 @@ from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Selection
 
-__all__ = ["import_file", "importable", "load_selection"]
+__all__ = ["import_file", "importable", "load_module", "load_selection"]
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
@@ -37,7 +37,7 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
     place, _, attribute = spec.rpartition(":")
     if not place or not attribute:
         raise ConfigError(f'selection "{spec}": write it as module:Class or file.py:Class.')
-    module = _load_file(spec, Path(base, place)) if place.endswith(".py") else _load_module(spec, place, base)
+    module = load_module(f'selection "{spec}"', place, "nanoml_selection", base)
     found = getattr(module, attribute, None)
     known = [
         name
@@ -56,21 +56,35 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
     return found()
 
 
-def _load_file(spec: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ConfigError(f'selection "{spec}": {path}: no such file.')
-    try:
-        return import_file(path, "nanoml_selection")
-    except Exception as problem:
-        raise _import_failed(spec, problem) from problem
+def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:
+    """Import a user's file or module.
 
+    Parameters
+    ----------
+    what
+        What is loaded, for messages.
+    place
+        A file.py, relative to `base`, or a module, which is looked for on the import path and in `base`.
+    prefix
+        As for `import_file`.
+    base
+        A directory.
 
-def _load_module(spec: str, name: str, base: str | os.PathLike[str]) -> ModuleType:
+    Raises
+    ------
+    ConfigError
+        There is no such file or module, or it fails.
+    """
+    path = Path(base, place)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"{what}: {path}: no such file.")
     try:
+        if path.suffix == ".py":
+            return import_file(path, prefix)
         with importable(Path(base)):
-            return importlib.import_module(name)
+            return importlib.import_module(place)
     except Exception as problem:
-        raise _import_failed(spec, problem) from problem
+        raise _import_failed(what, problem) from problem
 
 
 def import_file(path: Path, prefix: str) -> ModuleType:
@@ -111,11 +125,11 @@ def importable(directory: Path) -> Iterator[None]:
         sys.path.remove(path)
 
 
-def _import_failed(spec: str, problem: Exception) -> ConfigError:
+def _import_failed(what: str, problem: Exception) -> ConfigError:
     where = ""
     if isinstance(problem, SyntaxError):
         where = f" ({problem.filename}:{problem.lineno})"
     elif problem.__traceback__ is not None:
         last = inspect.getinnerframes(problem.__traceback__)[-1]
         where = f" ({last.filename}:{last.lineno})" if "importlib" not in last.filename else ""
-    return ConfigError(f'selection "{spec}": cannot be imported: {type(problem).__name__}: {problem}{where}.')
+    return ConfigError(f"{what}: cannot be imported: {type(problem).__name__}: {problem}{where}.")

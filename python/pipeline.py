@@ -131,12 +131,20 @@ def planned(
         again = _reader(config) in names and _reader(config) != "convert"
     stages = pipeline_stages(config, names, {} if again else missing.read(layout.workdir))
     if not stages:
-        wanted = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
-        raise NanoMLError(f"{config.where()}: has no section for {wanted}: there is nothing to do.")
+        raise _nothing_to_do(config, names)
     todo = plan(stages, layout.workdir, force)
     if any(each.reasons for each in todo if each.stage.name in ("skim", "convert")):
         import_part("data_processing", "check").check(config)
     return todo
+
+
+def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
+    wanted = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
+    why = "there is nothing to do."
+    parameter = config.train.parameter if config.train else None
+    if "score" in names and parameter is not None:
+        why = f"the model's parameter {parameter} needs a value. Add one, as in `score: {{parameter: {{{parameter}: 600}}}}`."
+    return NanoMLError(f"{config.where()}: has no section for {wanted}: {why}")
 
 
 def execute(config: Config, names: Sequence[str], force: bool = False) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -18,7 +15,7 @@ from ML_processing.models.network import Network
 from ML_processing.models.particlenet import ParticleNet
 from ML_processing.models.transformer import Transformer
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.loading import import_file, importable
+from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import did_you_mean
 
 __all__ = ["MODELS", "make_network", "options_of"]
@@ -92,7 +89,7 @@ def _model_class(model: str) -> type[nn.Module]:
             f'train.model: "{model}" is not a model.{did_you_mean(model, MODELS)} Known: {", ".join(MODELS)}; '
             "one of your own is named as module:Class or file.py:Class."
         )
-    module = _import(model, place)
+    module = load_module(f'train.model: "{model}"', place, "nanoml_model")
     found = getattr(module, name, None)
     if found is None:
         known = [key for key, value in vars(module).items() if _is_module(value)]
@@ -108,21 +105,6 @@ def _model_class(model: str) -> type[nn.Module]:
 
 def _is_module(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
-
-
-def _import(model: str, place: str) -> ModuleType:
-    path = Path(place)
-    if path.suffix == ".py" and not path.is_file():
-        raise ConfigError(f'train.model: "{model}": {path}: no such file.')
-    try:
-        if path.suffix == ".py":
-            return import_file(path, "nanoml_model")
-        with importable(Path()):
-            return importlib.import_module(place)
-    except Exception as problem:
-        raise ConfigError(
-            f'train.model: "{model}": cannot be imported: {type(problem).__name__}: {problem}.'
-        ) from problem
 
 
 def _check_options(model: str, core: type[nn.Module], options: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def test_targets_and_spectators_are_no_features(rich: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"features": ["x", "yy"]}, 'train.features: "yy" is not in the HDF5 files. Did you mean "y"?'),
+        ({"features": ["x", "masss"]}, 'train.features: "masss" is not in the HDF5 files. Did you mean "mass"?'),
         ({"objects": ["Jets"]}, 'train.objects: "Jets" is not in the HDF5 files. Did you mean "Jet"?'),
         ({"targets": ["pt"]}, 'train.targets: "pt" is not in the HDF5 files. They have: x, y, z, mass.'),
         ({"decorrelate": Decorrelation("mas")}, 'train.decorrelate.column: "mas" is not in the HDF5 files. Did you mean'),

@@ -160,3 +160,8 @@ def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
         found = stages(load(config))
         assert ("score" in found) == expected
     assert found["score"].tasks[0].settings["parameters"] == {"mass": 650.0}
+    config.write_text(text)
+    assert run("score", config) == (
+        f"{config}:1: has no section for score: the model's parameter mass needs a value. "
+        "Add one, as in `score: {parameter: {mass: 600}}`."
+    )
