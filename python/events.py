@@ -7,7 +7,6 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-import vector
 from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
@@ -18,7 +17,6 @@ from MLTools.NanoML.picking import Picker, same_lists
 __all__ = ["Events", "Group"]
 
 _COORDINATES = ("pt", "eta", "phi", "mass")
-_BEHAVIOR = vector.backends.awkward.behavior
 
 
 class Group:
@@ -200,7 +198,7 @@ def _exact(array: Any) -> Any:
 def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     """One array of records, as `ak.zip` makes it; that takes longer, because it allows for all kinds of arrays."""
     layouts = [array.layout for array in fields.values()]
-    behavior = _BEHAVIOR if name else None
+    behavior = _four_vectors() if name else None
     plain = all(
         isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
         for layout in layouts
@@ -210,3 +208,9 @@ def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     parameters = {"__record__": name} if name else None
     records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
     return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)
+
+
+def _four_vectors() -> Any:
+    import vector  # imports sympy, which takes longer than all else that a command needs
+
+    return vector.backends.awkward.behavior

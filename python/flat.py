@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import vector
 from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
@@ -83,6 +82,8 @@ class Flat:
     @property
     def p4(self) -> Any:
         """The four-vectors (package vector) of objects with pt, eta, phi and mass."""
+        import vector  # takes long
+
         return vector.array({name: getattr(self, name) for name in _COORDINATES})
 
     def __getitem__(self, what: Any) -> Any:
