@@ -66,7 +66,7 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     environment = without("data_processing", tmp_path)
     checkout = tmp_path / "checkout"
-    names = ("test_data.py", "test_train.py", "test_evaluate.py", "test_export.py")
+    names = ("test_train.py", "test_export.py")
     for tests in (
         ["--collect-only", "test/ML_processing"],
         ["test/python/test_cli.py", *(f"test/ML_processing/{name}" for name in names)],
