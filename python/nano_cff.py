@@ -8,6 +8,7 @@ With cmsDriver.py, without touching the configuration that it writes::
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from typing import Any, Optional, Union
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["addScore"]
+
+SERVICE = "PhysicsTools.ONNXRuntime.ONNXService_cfi"
 
 
 def addScore(  # noqa: N802 (named as such functions are in CMSSW)
@@ -74,7 +77,20 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     setattr(process, label.replace("ScoreTable", "ScoreTask"), task)
     for part in _scheduled(process):
         part.associate(task)
+    _load_service(process)
     return process
+
+
+def _load_service(process: Any) -> None:
+    """Load the service of ONNX Runtime where the release has one: there, all modules with a network need it."""
+    try:
+        importlib.import_module(SERVICE)
+    except ModuleNotFoundError as problem:
+        if not SERVICE.startswith(problem.name or SERVICE):
+            raise
+        return
+    if not hasattr(process, "ONNXService"):
+        process.load(SERVICE)
 
 
 def _scheduled(process: Any) -> list[Any]:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nano_cff import addScore
+from MLTools.NanoML.nano_cff import SERVICE, _load_service, addScore
 
 METADATA: dict[str, Any] = {
     "name": "my_model",
@@ -101,3 +103,49 @@ def test_what_cannot_be_added(twin: Path) -> None:
     )
     with pytest.raises(NanoMLError, match=r"no table of the process has Tau_pt\. Name all tables"):
         addScore(process_of(True), MODEL)
+
+
+class Process:
+    """What is used here of a `cms.Process`, which is only in CMSSW."""
+
+    def load(self, name: str) -> None:
+        vars(self).update(vars(importlib.import_module(name)))
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The service of ONNX Runtime, as newer releases have it."""
+
+    def drop() -> dict[str, Any]:
+        names = [name for name in sys.modules if name.split(".")[0] == "PhysicsTools"]
+        return {name: sys.modules.pop(name) for name in names}
+
+    path = tmp_path.joinpath(*SERVICE.split(".")).with_suffix(".py")
+    path.parent.mkdir(parents=True)
+    path.write_text("ONNXService = 'of the release'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    others = drop()
+    yield path
+    drop()
+    sys.modules.update(others)
+
+
+def test_a_release_without_a_service_of_onnx_runtime() -> None:
+    process = Process()
+    _load_service(process)
+    assert not vars(process)
+
+
+def test_the_service_of_onnx_runtime_is_loaded_once(service: Path) -> None:
+    process = Process()
+    _load_service(process)
+    assert process.ONNXService == "of the release"  # type: ignore[attr-defined]
+    process.ONNXService = "of the user"  # type: ignore[attr-defined]
+    _load_service(process)
+    assert process.ONNXService == "of the user"  # type: ignore[attr-defined]
+
+
+def test_a_service_that_cannot_be_imported_is_told(service: Path) -> None:
+    service.write_text("import nowhere\n")
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        _load_service(Process())
