@@ -19,7 +19,8 @@ from MLTools.NanoML.formula import Formula
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import Selected, Selection, source_files
+from MLTools.NanoML.selection import Selected, Selection
+from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import code_hash
 
 if TYPE_CHECKING:

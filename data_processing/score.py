@@ -24,7 +24,7 @@ from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import source_files
+from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import Task, code_hash, source_of
 
 __all__ = ["ScoreJob", "load_models", "score_file", "score_tasks"]

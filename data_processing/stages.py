@@ -28,7 +28,7 @@ from MLTools.NanoML.grid.missing import lines as missing_lines
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.runner import Stage, usable_cores
-from MLTools.NanoML.selection import source_files
+from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import Task, code_hash, source_of
 
 __all__ = ["convert_stage", "score_stage", "shuffle_stage", "skim_stage", "skim_tasks", "stages"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import awkward as ak
@@ -18,8 +16,9 @@ from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.events import Events
 from MLTools.NanoML.slips import in_words
+from MLTools.NanoML.sources import source_files
 
-__all__ = ["Column", "Selected", "Selection", "source_files"]
+__all__ = ["Column", "Selected", "Selection"]
 
 
 @dataclass(frozen=True)
@@ -253,17 +252,3 @@ class Selection:
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return bool(values.min() >= limits.min and values.max() <= limits.max)
-
-
-def source_files(selection: object) -> list[Path]:
-    """The files that a selection's result depends on: its class's, its bases' and what stands beside them."""
-    files = {Path(source) for cls in type(selection).__mro__[:-1] if (source := inspect.getsourcefile(cls))}
-    own = Path(inspect.getsourcefile(type(selection)) or "").parent
-    for value in vars(sys.modules[type(selection).__module__]).values():
-        module = (
-            value if inspect.ismodule(value) else sys.modules.get(getattr(value, "__module__", None) or "")
-        )
-        source = getattr(module, "__file__", None)
-        if source and Path(source).parent == own:
-            files.add(Path(source))
-    return sorted(files)

@@ -23,7 +23,7 @@ from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.score import score
-from MLTools.NanoML.selection import source_files
+from MLTools.NanoML.sources import source_files
 
 __all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]
 
@@ -35,6 +35,7 @@ CERTIFIED = "certified.json"
 
 _SCRIPTS = ("PSet.py", "crab_script.sh", "crab_script.py")
 _RULES, _MODELS = "branches.txt", "score_models.py"
+_AREAS = ("CMSSW_BASE", "CMSSW_RELEASE_BASE")  # in these every job finds src
 
 
 def scripts() -> list[Path]:
@@ -106,8 +107,9 @@ def own_files(config: Config) -> list[Path]:
 
 def _is_installed(path: Path) -> bool:
     roots = [*NanoML.__path__, *data_processing.__path__]
-    if os.environ.get("CMSSW_BASE"):
-        roots.append(str(Path(os.environ["CMSSW_BASE"], "src")))
+    roots += [str(Path(area, "src")) for name in _AREAS if (area := os.environ.get(name))]
+    tools = sys.modules.get("PhysicsTools.NanoAODTools")  # a job has it too, wherever it is here
+    roots += getattr(tools, "__path__", [])
     inside = any(Path(root).resolve() in path.parents for root in roots)
     return inside or "site-packages" in path.parts
 

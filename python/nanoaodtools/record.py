@@ -13,7 +13,8 @@ from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.progress import say
 from MLTools.NanoML.rootfile import PROVENANCE
-from MLTools.NanoML.selection import Selection, source_files
+from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import code_hash
 
 __all__ = ["write_record"]

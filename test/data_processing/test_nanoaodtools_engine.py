@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import RootFile
+from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
+from services.xrootd import Cluster
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 MODULES = str(Path(__file__).with_name("nano_modules"))
@@ -61,21 +62,6 @@ class Mistake:
         print("looking at", event.event)
         return {}["nothing"]
 """
-
-
-def is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-MISSING = [
-    name
-    for name in ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
-    if not is_there(name)
-]
-needs_nanoaodtools = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
 
 
 @pytest.fixture
@@ -257,10 +243,11 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
             386,
             ["all", "nanoAOD-tools"],
         ),
-        (
+        pytest.param(
             {"modules": ("jet_sums.py:jet_sums", "leptons.py:Leptons"), "cut": "0"},
             0,
             ["all", "nanoAOD-tools"],
+            marks=needs_cmssw_tools,
         ),
     ],
 )
@@ -274,6 +261,30 @@ def test_both_engines_give_the_same(
     else:
         assert [step.cut for step in theirs.books.cutflow] == steps
     assert theirs.books.cutflow[-1] == replace(ours.books.cutflow[-1], cut=theirs.books.cutflow[-1].cut)
+
+
+@needs_nanoaodtools
+@pytest.mark.service
+@pytest.mark.parametrize("first", [[], ["--copy-first"]], ids=["read there", "copied first"])
+def test_remote_files_give_the_same(
+    first: list[str], xrootd: Cluster, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("XRootD")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    skim = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools"]
+    skim += ["--selection", TRILEPTON, "--keep", "MET_*"]
+    url = f"{xrootd.url}/store/{source.parent.name}/{source.name}"
+    for options in (["-o", "local", source], [*first, "--redirector", xrootd.url, "-o", "remote", url]):
+        done = subprocess.run(
+            [*skim, *map(str, options)], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    local, remote = (tmp_path / name / source.name for name in ("local", "remote"))
+    assert events_of(local)[0] == events_of(remote)[0]
+    for name, values in events_of(local)[1].items():
+        assert ak.to_list(values) == ak.to_list(events_of(remote)[1][name])
+    assert not list((tmp_path / "scratch").glob("nanoml-*"))
 
 
 @needs_nanoaodtools

@@ -7,7 +7,7 @@ import pytest
 
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_selection
-from MLTools.NanoML.selection import source_files
+from MLTools.NanoML.sources import source_files
 
 
 def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
