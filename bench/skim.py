@@ -3,9 +3,10 @@
     python bench/skim.py [--events 200000] [--compression ZSTD:5 --compression LZMA:5]
     python bench/skim.py --input 2M.root
 
-The input has 720 branches; the selection's columns, electrons, muons and missing momentum are kept. Peers: reading with
-uproot just the branches that are read and kept; and, where Python has ROOT, RDataFrame on one thread, and where it has
-nanoAOD-tools too, an event loop of the same selection, on its first events. Each side is a process of its own, and they
+The input has 720 branches. Peers: reading with uproot just the branches that are read and kept; and, where Python has ROOT,
+RDataFrame on one thread, and where it has nanoAOD-tools too, an event loop of the same selection, on its first events.
+There are three comparisons: of the same output, with the selection's columns, electrons, muons and missing momentum; and,
+with what each writes by its own defaults, of that output and of all branches. Each side is a process of its own, and they
 take turns. What is compared is processor time per event, for a side may use more than one core, and what else the machine
 does counts less. Memory does not grow with the file: make a longer one by `hadd -ff` of copies, and give it by --input.
 """
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import uproot
 from convert import make_input
@@ -29,17 +31,27 @@ from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT_OF_ALL = Path(__file__).resolve().parents[1]
 KEEP = ("Electron_*", "Muon_*", "MET_*")
 LOOPED = 10_000  # events: an event loop takes long
 
 
-def nanoml(source: Path, output: Path, events: int) -> None:
+def nanoml(
+    source: Path, output: Path, events: int, keep: Sequence[str] = KEEP, codec: str = "ZSTD:5"
+) -> None:
     """Our skim."""
-    books = skim_file(
-        SkimJob(str(source), output, "MLTools.NanoML.trilepton:Trilepton", keep=KEEP, compression="ZSTD:5")
-    )
-    assert books["entries"] == events
+    job = SkimJob(str(source), output, "MLTools.NanoML.trilepton:Trilepton", keep=keep, compression=codec)
+    assert skim_file(job)["entries"] == events
+
+
+def nanoml_defaults(source: Path, output: Path, events: int) -> None:
+    """Our skim, compressed as it is by default."""
+    nanoml(source, output, events, codec=SkimJob.compression)
+
+
+def nanoml_all(source: Path, output: Path, events: int) -> None:
+    """Our skim of all branches, compressed as it is by default."""
+    nanoml(source, output, events, ["*"], SkimJob.compression)
 
 
 def read(source: Path, _output: Path, events: int) -> None:
@@ -60,39 +72,78 @@ def rdataframe(source: Path, output: Path, _events: int) -> None:
     skim(source, output, Trilepton.branches, list(Trilepton.columns), kept)
 
 
-def nanoaodtools(source: Path, output: Path, events: int) -> None:
+def nanoaodtools(source: Path, output: Path, events: int, **options: Any) -> None:
     """An event loop in nanoAOD-tools."""
+    import ROOT
     from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
-    sys.path.insert(0, str(ROOT / "test" / "python"))
+    sys.path.insert(0, str(ROOT_OF_ALL / "test" / "python"))
     from trilepton_module import TrileptonModule
 
-    rules = output.with_suffix(".txt")
-    rules.write_text(
-        "\n".join(["drop *", *(f"keep {name}" for name in (*KEEP, "run", "event", "luminosityBlock"))])
-    )
+    if not hasattr(ROOT.ROOT, "kLZMA"):  # newer ROOT has it elsewhere
+        ROOT.ROOT.kLZMA = ROOT.ROOT.RCompressionSetting.EAlgorithm.kLZMA
     PostProcessor(
         str(output.parent),
         [str(source)],
         modules=[TrileptonModule()],
-        branchsel=str(rules),
-        compression="none",
         maxEntries=events,
         postfix="_loop",
+        **options,
     ).run()
 
 
-SIDES = {"nanoml": nanoml, "uproot read": read, "RDataFrame": rdataframe, "nanoAOD-tools": nanoaodtools}
+def _rules(output: Path) -> str:
+    path = output.with_suffix(".txt")
+    kept = (*KEEP, "run", "event", "luminosityBlock", "genWeight")
+    path.write_text("\n".join(["drop *", *(f"keep {name}" for name in kept)]))
+    return str(path)
 
 
-def sides() -> list[str]:
-    """Those that can be run here."""
-    found = ["nanoml", "uproot read"]
-    if importlib.util.find_spec("ROOT"):
-        found.append("RDataFrame")
-        if importlib.util.find_spec("PhysicsTools") and importlib.util.find_spec("PhysicsTools.NanoAODTools"):
-            found.append("nanoAOD-tools")
-    return found
+def nanoaodtools_least(source: Path, output: Path, events: int) -> None:
+    """Only what is kept is enabled, and nothing is compressed: the least that it can do."""
+    nanoaodtools(source, output, events, branchsel=_rules(output), compression="none")
+
+
+def nanoaodtools_defaults(source: Path, output: Path, events: int) -> None:
+    """As `nano_postproc.py --bo RULES -I ...`: all branches are enabled, and the output is LZMA:9."""
+    nanoaodtools(source, output, events, outputbranchsel=_rules(output))
+
+
+SIDES = {
+    "nanoml": nanoml,
+    "uproot read": read,
+    "RDataFrame": rdataframe,
+    "nanoAOD-tools, least": nanoaodtools_least,
+    "nanoml, ZLIB:5": nanoml_defaults,
+    "nano_postproc.py --bo": nanoaodtools_defaults,
+    "nanoml --keep '*'": nanoml_all,
+    "nano_postproc.py": nanoaodtools,
+}
+COMPARISONS = {
+    "columns and leptons kept; ZSTD:5, and no compression by nanoAOD-tools, which reads just these branches": (
+        "nanoml",
+        "uproot read",
+        "RDataFrame",
+        "nanoAOD-tools, least",
+    ),
+    "columns and leptons kept, each with its defaults: nano_postproc.py enables all branches, and writes LZMA:9": (
+        "nanoml, ZLIB:5",
+        "nano_postproc.py --bo",
+    ),
+    "all branches kept, each with its defaults": ("nanoml --keep '*'", "nano_postproc.py"),
+}
+
+
+def is_loop(side: str) -> bool:
+    """Whether it is an event loop, which takes long."""
+    return side.startswith("nano") and not side.startswith("nanoml")
+
+
+def can_run(side: str) -> bool:
+    """Whether there is what a side needs."""
+    needed = ["ROOT"] if side == "RDataFrame" or is_loop(side) else []
+    needed += ["PhysicsTools", "PhysicsTools.NanoAODTools"] if is_loop(side) else []
+    return all(importlib.util.find_spec(module) for module in needed)
 
 
 def measured(side: str, source: Path, events: int) -> dict[str, float]:
@@ -103,31 +154,34 @@ def measured(side: str, source: Path, events: int) -> dict[str, float]:
         return dict(json.loads(told.splitlines()[-1]))
 
 
-def compare(source: Path, codec: str) -> None:
-    """Measure all sides three times in turn, and print the least processor time of each."""
+def compare(source: Path, codec: str, titles: Sequence[str]) -> None:
+    """Measure all sides in turn, event loops once and the others three times; print the least processor time of each."""
     with uproot.open(source) as file:
         total = int(file["Events"].num_entries)
     sys.stdout.write(f"{total} events, {codec}{source.stat().st_size / 1e6:.0f} MB\n")
-    runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides()}
-    events = {side: min(LOOPED, total) if side == "nanoAOD-tools" else total for side in runs}
-    for turn in range(3):
-        for side, found in runs.items():
-            if turn == 0 or side != "nanoAOD-tools":
-                found.append(measured(side, source, events[side]))
-    best = {side: min(found, key=lambda run: run["seconds"]) for side, found in runs.items()}
-    ours = best["nanoml"]["seconds"] / events["nanoml"]
-    for side, run in best.items():
-        each = run["seconds"] / events[side]
-        sys.stdout.write(
-            f"  {side:14} {run['seconds']:7.2f} s  {1 / each / 1000:8.1f} kHz  {run['megabytes']:5.0f} MB"
-            f"  {each / ours:8.2f} times ours\n"
-        )
+    for title in titles:
+        names = [side for side in COMPARISONS[title] if can_run(side)]
+        events = {side: min(LOOPED, total) if is_loop(side) else total for side in names}
+        runs: dict[str, list[dict[str, float]]] = {side: [] for side in names}
+        for turn in range(3):
+            for side, found in runs.items():
+                if turn == 0 or not is_loop(side):
+                    found.append(measured(side, source, events[side]))
+        best = {side: min(found, key=lambda run: run["seconds"]) for side, found in runs.items()}
+        ours = best[names[0]]["seconds"] / total
+        sys.stdout.write(f" {title}\n")
+        for side, run in best.items():
+            each = run["seconds"] / events[side]
+            sys.stdout.write(
+                f"  {side:22} {run['seconds']:7.2f} s  {1 / each / 1000:8.2f} kHz  {run['megabytes']:5.0f} MB"
+                f"  {each / ours:8.2f} times ours\n"
+            )
 
 
 def only(side: str, source: str, directory: str, events: str) -> None:
     """One side, in this process; importing is not counted."""
     silence()
-    if side in ("RDataFrame", "nanoAOD-tools"):
+    if side == "RDataFrame" or is_loop(side):
         import ROOT  # noqa: F401
     before = resource.getrusage(resource.RUSAGE_SELF)
     SIDES[side](Path(source), Path(directory, "out.root"), int(events))
@@ -146,19 +200,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--compression", action="append", help="of the input, ZSTD:5 by default; LZMA takes minutes to make"
     )
     parser.add_argument("--input", type=Path, help="skim this file, and make none")
+    parser.add_argument("--comparison", type=int, action="append", help="1, 2 or 3; all by default")
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.only:
         only(*options.only)
         return
+    titles = list(COMPARISONS)
+    if options.comparison:
+        titles = [titles[number - 1] for number in options.comparison]
     if options.input:
-        compare(options.input, "")
+        compare(options.input, "", titles)
         return
     for codec in options.compression or ["ZSTD:5"]:
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory, "in.root")
             make_input(source, options.events, codec)
-            compare(source, f"{codec}, ")
+            compare(source, f"{codec}, ", titles)
 
 
 if __name__ == "__main__":

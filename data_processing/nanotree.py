@@ -19,7 +19,7 @@ from MLTools.NanoML.rootfile import Branch
 __all__ = ["NanoTree"]
 
 _ROWS_PER_BASKET = 50_000
-_BYTES_PENDING = 50_000_000
+_BYTES_PENDING = 25_000_000
 _COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
 
 
@@ -117,10 +117,10 @@ class NanoTree:
             return
         pending, self._pending = self._pending, []
         rows: dict[str, Any] = {
-            name: np.concatenate([flat[name] for flat, _ in pending]) for name in self._flat
+            name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
         }
         for name, members in self._collections.items():
-            joined = _Lists.joined([lists[name] for _, lists in pending])
+            joined = _Lists.joined([lists.pop(name) for _, lists in pending])
             arrays = joined.arrays()
             rows["n" + name] = joined.counts
             single = members[0].collection == members[0].name

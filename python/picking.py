@@ -31,8 +31,8 @@ class Picker:
 
     def __init__(self, rows: _Index) -> None:
         self._rows = rows
-        # offsets, offsets of what is picked, where it is
-        self._known: list[tuple[Any, ak.index.Index64, _Index]] = []
+        # offsets, offsets of what is picked, where it is; by the number of objects
+        self._known: dict[int, list[tuple[Any, ak.index.Index64, _Index]]] = {}
 
     def __call__(self, array: Any) -> Any:
         """The events' values: of the same type, and not a view."""
@@ -51,7 +51,8 @@ class Picker:
         return ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(picked)))
 
     def _places(self, index: Any) -> tuple[ak.index.Index64, _Index]:
-        for known, new, where in self._known:
+        similar = self._known.setdefault(int(index[-1]), [])
+        for known, new, where in similar:
             if same_lists(known, index):
                 return new, where
         offsets = np.asarray(index.data)
@@ -61,5 +62,5 @@ class Picker:
         np.cumsum(counts, out=ends[1:])
         where = np.arange(ends[-1]) + np.repeat(begin - ends[:-1], counts)
         picked = ak.index.Index64(ends)
-        self._known.append((index, picked, where))
+        similar.append((index, picked, where))
         return picked, where
