@@ -99,8 +99,7 @@ class Flat:
 
     def keep(self, mask: NDArray[np.bool_]) -> Flat:
         """The objects for which a mask is true; all events stay, some with fewer objects."""
-        kept = np.flatnonzero(mask)
-        return self._at(kept, kept.searchsorted(self._offsets))
+        return self._at(np.flatnonzero(mask), _from_counts(mask)[self._offsets])
 
     def pairs(self) -> tuple[Flat, Flat]:
         """All pairs of objects of an event, in the order (0, 1), (0, 2), ..., (1, 2), ...: the first ones, the second ones."""
@@ -178,7 +177,7 @@ class Flat:
         return Flat(self._columns, offsets, where)
 
 
-def _from_counts(counts: _Index) -> _Index:
+def _from_counts(counts: _Index | NDArray[np.bool_]) -> _Index:
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets

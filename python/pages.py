@@ -17,6 +17,7 @@ PAGES = {
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
     "MLTools.NanoML.cutflow": "howto/selection.md",
     "MLTools.NanoML.events": "howto/selection.md",
+    "MLTools.NanoML.flat": "howto/selection.md",
     "MLTools.NanoML.formula": "skim.md",
     "MLTools.NanoML.grid": "xrootd.md",
     "MLTools.NanoML.grid.init": "cern.md",
