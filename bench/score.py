@@ -5,10 +5,10 @@
 The input is a skim by the trilepton selection with jets. A model has five networks (folds), as many as a training makes,
 and reads seven columns of the selection and, but for the mlp, up to eight jets. Peers: ONNX Runtime on tensors that are in
 memory, once as one would write it, with all networks of the model, once as NanoML does it, with each event's own network;
-reading the same branches, and writing the same scores; and, where Python has ROOT and nanoAOD-tools, the module
-`MLTools.NanoML.score` against one that runs ONNX Runtime on each event, and against one that does nothing. Each side is a
-process of its own, on one core, that has done it once before (in nanoAOD-tools 100 events of it), so that imports do not
-count; that a model is loaded does.
+reading the same branches, and writing the same scores, with NanoML and with uproot; and, where Python has ROOT and
+nanoAOD-tools, the module `MLTools.NanoML.score` against one that runs ONNX Runtime on each event, and against one that does
+nothing. Each side is a process of its own, on one core, that has done it once before (in nanoAOD-tools 100 events of it),
+so that imports do not count; that a model is loaded does.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import uproot
 from convert import make_input
 from numpy.typing import NDArray
 
+from data_processing.nanoaodtools_process import name_algorithms
 from data_processing.nanowriter import NanoWriter
 from data_processing.score import ScoreJob, score_file
 from data_processing.scores import Scores
@@ -165,10 +166,23 @@ def read_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> 
         return file.entries
 
 
+def uproot_alone(source: Path, model: Path, output: Path, ready: Prepared) -> int:
+    """The same, with nothing but uproot."""
+    names = [*nanoaod.IDENTIFIERS, *ready.model.reads]
+    with uproot.open(source) as file, uproot.recreate(output, compression=uproot.ZLIB(5)) as made:
+        arrays = file["Events"].arrays(names, how=dict)
+        ids = {name: np.asarray(arrays[name]) for name in nanoaod.IDENTIFIERS}
+        rows = {**ids, **{name: values for name, (_, values) in ready.made.items()}}
+        made.mktree("Events", {name: values.dtype for name, values in rows.items()}).extend(rows)
+        return int(file["Events"].num_entries)
+
+
 def looped(source: Path, output: Path, module: Any, most: int | None) -> int:
     """Run a module in nanoAOD-tools, on `most` events; the output has nothing but identifiers and scores."""
+    import ROOT
     from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
+    name_algorithms(ROOT)
     rules = output.with_suffix(".txt")
     rules.write_text("drop *\nkeep run\nkeep luminosityBlock\nkeep event\n")
     PostProcessor(
@@ -208,6 +222,7 @@ SIDES = {
     "ONNX Runtime": all_networks,
     "own networks": own_networks,
     "read and write": read_and_write,
+    "uproot alone": uproot_alone,
 }
 LOOPS = {"module": nano_module, "event by event": one_by_one, "empty loop": empty_loop}
 

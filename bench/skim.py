@@ -27,6 +27,7 @@ from typing import Any
 import uproot
 from convert import make_input
 
+from data_processing.nanoaodtools_process import name_algorithms
 from data_processing.skim import SkimJob, skim_file
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
@@ -80,8 +81,7 @@ def nanoaodtools(source: Path, output: Path, events: int, **options: Any) -> Non
     sys.path.insert(0, str(ROOT_OF_ALL / "test" / "python"))
     from trilepton_module import TrileptonModule
 
-    if not hasattr(ROOT.ROOT, "kLZMA"):  # newer ROOT has it elsewhere
-        ROOT.ROOT.kLZMA = ROOT.ROOT.RCompressionSetting.EAlgorithm.kLZMA
+    name_algorithms(ROOT)
     PostProcessor(
         str(output.parent),
         [str(source)],
@@ -183,6 +183,8 @@ def only(side: str, source: str, directory: str, events: str) -> None:
     silence()
     if side == "RDataFrame" or is_loop(side):
         import ROOT  # noqa: F401
+    else:
+        import vector  # noqa: F401
     before = resource.getrusage(resource.RUSAGE_SELF)
     SIDES[side](Path(source), Path(directory, "out.root"), int(events))
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -30,7 +30,7 @@ from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
-__all__ = ["ERROR", "compression_of", "main", "write_rules"]
+__all__ = ["ERROR", "compression_of", "main", "name_algorithms", "write_rules"]
 
 ERROR = "error.pickle"
 """Name of the file with an error that a user can mend."""
@@ -162,7 +162,7 @@ def _postprocess(job: SkimJob, folder: Path, plan: SkimPlan, mask: LumiMask | No
     from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
     ROOT.gROOT.SetBatch()
-    _name_algorithms(ROOT)
+    name_algorithms(ROOT)
     rules, last = folder / _RULES, _Output(folder / _RULES, plan)
     modules = _modules(job)
     write_rules(rules, list(plan.kept))
@@ -188,7 +188,7 @@ def _postprocess(job: SkimJob, folder: Path, plan: SkimPlan, mask: LumiMask | No
     return output
 
 
-def _name_algorithms(root: Any) -> None:
+def name_algorithms(root: Any) -> None:
     """Give the compression algorithms the names that nanoAOD-tools knows; newer ROOT has them elsewhere."""
     for name in ("kZLIB", "kLZMA", "kLZ4"):
         if not hasattr(root.ROOT, name):

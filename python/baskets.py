@@ -28,7 +28,7 @@ Take = Callable[[int, int], bytes]
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
 _BLOCK = 9  # bytes of the header of a compressed block
-_CODECS = {b"ZL": uproot.ZLIB(1), b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1)}
+_CODECS = {b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1)}
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
 
 
@@ -44,7 +44,19 @@ class _Zstd(threading.local):
             self.decompress = zstandard.ZstdDecompressor().decompress
 
 
-_CODECS[b"ZS"] = _Zstd()
+class _Zlib:
+    """Decompresses what ROOT calls ZL: where there is the package isal, twice as fast."""
+
+    def __init__(self) -> None:
+        try:
+            from isal import isal_zlib
+        except ImportError:
+            self.decompress: Callable[[Any, int], Any] = uproot.ZLIB(1).decompress
+        else:
+            self.decompress = lambda block, full: isal_zlib.decompress(block, bufsize=full)
+
+
+_CODECS |= {b"ZS": _Zstd(), b"ZL": _Zlib()}
 
 
 def from_descriptor(descriptor: int) -> Take:
