@@ -1,4 +1,4 @@
-"""One side of `bench/adapter.py`: python bench/adapter_side.py SIDE IN.root OUT EVENTS KEPT.json. It imports what it needs alone."""
+"""One side of `bench/adapter.py`: python bench/adapter_side.py SIDE IN.root OUT EVENTS KEPT.json HOW. It imports what it needs alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ROOT
 from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
+HOW = ("least", "defaults")
+"""Whether nanoAOD-tools has just the branches that are kept and compresses nothing, or does as nano_postproc.py does."""
 KEEP = ("run", "luminosityBlock", "event", "genWeight", "nElectron", "Electron_*", "nMuon", "Muon_*", "MET_*")
 
 
@@ -54,20 +57,24 @@ def seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main(side: str, source: str, directory: str, events: str, told: str) -> None:
-    """Run it, and print what it took."""
+def options(how: str, directory: str) -> dict[str, str]:
+    """What `PostProcessor` is told."""
+    if how == "defaults":
+        return {}
     rules = Path(directory, "keep.txt")
     rules.write_text("\n".join(["drop *", *(f"keep {name}" for name in KEEP)]))
+    return {"branchsel": str(rules), "compression": "none"}
+
+
+def main(side: str, source: str, directory: str, events: str, told: str, how: str) -> None:
+    """Run it, and print what it took."""
+    if not hasattr(ROOT.ROOT, "kLZMA"):  # newer ROOT has it elsewhere
+        ROOT.ROOT.kLZMA = ROOT.ROOT.RCompressionSetting.EAlgorithm.kLZMA
     modules = [module(side, json.loads(Path(told).read_text()))]
+    settings = options(how, directory)
     before = seconds()
     PostProcessor(
-        directory,
-        [source],
-        modules=modules,
-        branchsel=str(rules),
-        compression="none",
-        maxEntries=int(events),
-        postfix="_out",
+        directory, [source], modules=modules, maxEntries=int(events), postfix="_out", **settings
     ).run()
     done = seconds()
     sys.stdout.write("\n" + json.dumps({"run": done - before, "whole": done}))
