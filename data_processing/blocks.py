@@ -11,12 +11,8 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.deflate import fast_deflate
 from MLTools.NanoML.errors import ConfigError
-
-try:
-    from isal import isal_zlib
-except ImportError:  # as in CMSSW
-    isal_zlib = None  # type: ignore[assignment]
 
 __all__ = ["BlockQueue", "BlockWriter", "Rows", "gzip_level"]
 
@@ -196,10 +192,9 @@ def _planes(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...])
 
 
 def _deflated(planes: NDArray[np.uint8], level: int) -> bytes:
-    if level == 1 and isal_zlib is not None:
-        # not by its `compress`, which starts from what is left in memory, so that now and then other bytes come out
-        fast = isal_zlib.compressobj(1)
-        return bytes(fast.compress(planes.data) + fast.flush())
+    fast = fast_deflate(planes.data, 1) if level == 1 else None
+    if fast is not None:
+        return fast
     # bytes of equal significance repeat, or do not: to look for longer patterns takes longer and finds nothing
     deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
     return deflate.compress(planes.data) + deflate.flush()

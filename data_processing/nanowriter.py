@@ -8,13 +8,14 @@ from typing import Any
 
 import uproot
 
+from data_processing.deflate import Zlib
 from data_processing.nanotree import NanoTree
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootfile import PROVENANCE, Branch
 
 __all__ = ["NanoWriter", "compression_of"]
 
-_ALGORITHMS = {"ZSTD": uproot.ZSTD, "LZMA": uproot.LZMA, "ZLIB": uproot.ZLIB, "LZ4": uproot.LZ4}
+_ALGORITHMS = {"ZSTD": uproot.ZSTD, "LZMA": uproot.LZMA, "ZLIB": Zlib, "LZ4": uproot.LZ4}
 
 
 def compression_of(text: str) -> Any:

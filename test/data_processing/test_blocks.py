@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_processing import blocks
+from data_processing import blocks, deflate
 from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.hdf5 import new_hdf5
@@ -21,7 +21,7 @@ def deflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """With and without the faster package."""
     if request.param == "isal":
         pytest.importorskip("isal")
-    monkeypatch.setattr(blocks, "isal_zlib", None if request.param == "zlib" else blocks.isal_zlib)
+    monkeypatch.setattr(deflate, "isal_zlib", None if request.param == "zlib" else deflate.isal_zlib)
 
 
 @pytest.mark.usefixtures("deflater")
