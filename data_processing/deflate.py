@@ -1,4 +1,8 @@
-"""Deflates by Intel's ISA-L, where there is the package isal; in CMSSW there is none."""
+"""Deflates by Intel's ISA-L, where there is the package isal; in CMSSW there is none.
+
+Once in some thousand blocks, and only while other threads work, ISA-L finds other repetitions in the same content: that is
+inflated to the same, but whoever compares files must compare what they contain, and not their bytes.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ def fast_deflate(content: Any, level: int) -> Optional[bytes]:
     """
     if isal_zlib is None:
         return None
-    # not by its `compress`, which starts from what is left in memory, so that now and then other bytes come out
+    # not by its `compress`, which starts from what is left in memory: other bytes come out more often
     fast = isal_zlib.compressobj(level)
     return bytes(fast.compress(content) + fast.flush())
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_processing import blocks, deflate
+from data_processing import deflate
 from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.hdf5 import new_hdf5
@@ -45,18 +44,6 @@ def test_hdf5_reads_back_what_was_written_in_pieces(
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == rows).all()
         assert file["events"].compression == (None if compression == "none" or not shape[0] else "gzip")
-
-
-def test_the_same_rows_make_the_same_bytes_whatever_was_in_memory_before() -> None:
-    random = np.random.default_rng(1)
-    planes = np.repeat(random.integers(0, 50, (40, 500), np.uint8), 4, axis=1)
-    found = set()
-    for size in range(50):
-        leftover = [random.bytes(10_000 * size) for _ in range(10)]
-        del leftover
-        found.add(blocks._deflated(planes, 1))
-    assert len(found) == 1
-    assert zlib.decompress(found.pop()) == planes.tobytes()
 
 
 @pytest.mark.parametrize("text", ["gzip", "gzip:0", "gzip:10", "lzf", "none:1", ""])
