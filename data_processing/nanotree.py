@@ -13,7 +13,7 @@ import uproot.writing._cascadetree  # uproot has no public way to give titles, o
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.picking import same_lists
+from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
 from MLTools.NanoML.rootfile import Branch
 
 __all__ = ["NanoTree"]
@@ -165,7 +165,7 @@ class _Lists:
             They have different numbers of objects.
         """
         layouts = {
-            field: (array if _is_plain(array.layout) else ak.to_packed(array)).layout.to_ListOffsetArray64(
+            field: (array if is_plain(array.layout) else ak.to_packed(array)).layout.to_ListOffsetArray64(
                 True
             )
             for field, array in arrays.items()
@@ -193,19 +193,11 @@ class _Lists:
         return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
 
     def arrays(self) -> dict[str, ak.Array]:
-        offsets = np.zeros(len(self.counts) + 1, np.int64)
-        np.cumsum(self.counts, out=offsets[1:])
-        index = ak.index.Index64(offsets)
+        index = ak.index.Index64(offsets_of(self.counts))
         return {
             field: ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(numbers)))
             for field, numbers in self.numbers.items()
         }
-
-
-def _is_plain(layout: Any) -> bool:
-    return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(
-        layout.content, ak.contents.NumpyArray
-    )
 
 
 def _adding(directory: Any, branches: Mapping[str, Branch]) -> Any:

@@ -28,7 +28,6 @@ Take = Callable[[int, int], bytes]
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
 _BLOCK = 9  # bytes of the header of a compressed block
-_CODECS = {b"XZ": uproot.LZMA(1), b"L4": uproot.LZ4(1)}
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
 
 
@@ -44,19 +43,23 @@ class _Zstd(threading.local):
             self.decompress = zstandard.ZstdDecompressor().decompress
 
 
-class _Zlib:
-    """Decompresses what ROOT calls ZL: where there is the package isal, twice as fast."""
-
-    def __init__(self) -> None:
-        try:
-            from isal import isal_zlib
-        except ImportError:
-            self.decompress: Callable[[Any, int], Any] = uproot.ZLIB(1).decompress
-        else:
-            self.decompress = lambda block, full: isal_zlib.decompress(block, bufsize=full)
+def _inflating() -> Callable[[Any, int], Any]:
+    """What decompresses what ROOT calls ZL: where there is the package isal, twice as fast."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        zlib: Callable[[Any, int], Any] = uproot.ZLIB(1).decompress
+        return zlib
+    return lambda block, full: isal_zlib.decompress(block, bufsize=full)
 
 
-_CODECS |= {b"ZS": _Zstd(), b"ZL": _Zlib()}
+_zstd = _Zstd()
+_CODECS: dict[bytes, Callable[[Any, int], Any]] = {
+    b"ZL": _inflating(),
+    b"XZ": uproot.LZMA(1).decompress,
+    b"L4": uproot.LZ4(1).decompress,
+    b"ZS": lambda block, full: _zstd.decompress(block, full),
+}
 
 
 def from_descriptor(descriptor: int) -> Take:
@@ -261,7 +264,7 @@ def _decompressed(content: memoryview, full: int) -> memoryview:
         packed, unpacked = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
         checksum = _CHECKSUM.get(codec, 0)
         block = content[position + _BLOCK + checksum : position + _BLOCK + packed]
-        part = memoryview(_CODECS[codec].decompress(block, unpacked))
+        part = memoryview(_CODECS[codec](block, unpacked))
         if len(part) != unpacked:
             raise ValueError(f"{len(part)} bytes where {unpacked} should be")
         parts.append(part)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.flat import Flat
-from MLTools.NanoML.picking import Picker, same_lists
+from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
+from MLTools.NanoML.picking import Picker
 
 __all__ = ["Events", "Group"]
 
@@ -169,15 +170,9 @@ class Events:
 def _flattened(array: ak.Array) -> tuple[Any, NDArray[Any]]:
     """Where the list of each event begins, and the last ends, as awkward has it, and all numbers."""
     layout = array.layout
-    if (
-        isinstance(layout, ak.contents.ListOffsetArray)
-        and isinstance(layout.content, ak.contents.NumpyArray)
-        and not layout.offsets[0]
-    ):
+    if is_plain(layout) and not layout.offsets[0]:
         return layout.offsets, np.asarray(layout.content.data)[: layout.offsets[-1]]
-    ends = np.zeros(len(array) + 1, np.int64)
-    np.cumsum(ak.num(array), out=ends[1:])
-    return ak.index.Index64(ends), np.asarray(ak.flatten(array))
+    return ak.index.Index64(offsets_of(np.asarray(ak.num(array)))), np.asarray(ak.flatten(array))
 
 
 def _exact(array: Any) -> Any:
@@ -199,11 +194,9 @@ def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     """One array of records, as `ak.zip` makes it; that takes longer, because it allows for all kinds of arrays."""
     layouts = [array.layout for array in fields.values()]
     behavior = _four_vectors() if name else None
-    plain = all(
-        isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
-        for layout in layouts
-    )
-    if not plain or not all(same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]):
+    if not all(map(is_plain, layouts)) or not all(
+        same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
+    ):
         return ak.zip(dict(fields), with_name=name, behavior=behavior)
     parameters = {"__record__": name} if name else None
     records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lists import offsets_of, picked_lists
 
 __all__ = ["Flat"]
 
@@ -92,19 +93,17 @@ class Flat:
             return getattr(self, what)
         picked = np.asarray(what)
         rows = np.flatnonzero(picked) if picked.dtype == np.bool_ else picked
-        begin = self._offsets[:-1][rows]
-        counts = self._offsets[1:][rows] - begin
-        offsets = _from_counts(counts)
-        return self._at(np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], counts), offsets)
+        offsets, where = picked_lists(self._offsets, rows)
+        return self._at(where, offsets)
 
     def keep(self, mask: NDArray[np.bool_]) -> Flat:
         """The objects for which a mask is true; all events stay, some with fewer objects."""
-        return self._at(np.flatnonzero(mask), _from_counts(mask)[self._offsets])
+        return self._at(np.flatnonzero(mask), offsets_of(mask)[self._offsets])
 
     def pairs(self) -> tuple[Flat, Flat]:
         """All pairs of objects of an event, in the order (0, 1), (0, 2), ..., (1, 2), ...: the first ones, the second ones."""
         follow = np.repeat(self._offsets[1:], self.counts) - np.arange(1, self._offsets[-1] + 1)
-        begin = _from_counts(follow)
+        begin = offsets_of(follow)
         first = np.repeat(np.arange(len(follow)), follow)
         second = np.arange(begin[-1]) - begin[first] + first + 1
         offsets = begin[self._offsets]
@@ -175,9 +174,3 @@ class Flat:
     def _at(self, positions: _Index, offsets: _Index) -> Flat:
         where = positions if self._where is None else self._where[positions]
         return Flat(self._columns, offsets, where)
-
-
-def _from_counts(counts: _Index | NDArray[np.bool_]) -> _Index:
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets

@@ -32,10 +32,10 @@ class Jagged:
         """From an awkward array."""
         import awkward as ak  # only where there are objects
 
+        from MLTools.NanoML.lists import is_plain
+
         layout = array.layout
-        if isinstance(layout, ak.contents.ListOffsetArray) and isinstance(
-            layout.content, ak.contents.NumpyArray
-        ):
+        if is_plain(layout):
             offsets = np.asarray(layout.offsets)  # ak.flatten would do the same, in ten times the time
             return cls(np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets))
         return cls(np.asarray(ak.to_numpy(ak.flatten(array))), np.asarray(ak.num(array)))

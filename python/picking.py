@@ -8,14 +8,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Picker", "same_lists"]
+from MLTools.NanoML.lists import is_plain, picked_lists, same_lists
+
+__all__ = ["Picker"]
 
 _Index = NDArray[np.int64]
-
-
-def same_lists(one: Any, other: Any) -> bool:
-    """Whether two layouts' offsets, as awkward has them, are of lists of the same lengths. Those of a collection often are one."""
-    return one is other or np.array_equal(one.data, other.data)
 
 
 class Picker:
@@ -41,10 +38,7 @@ class Picker:
         layout = array.layout
         if isinstance(layout, ak.contents.NumpyArray):
             return ak.Array(ak.contents.NumpyArray(np.asarray(layout.data)[self._rows]))
-        if not (
-            isinstance(layout, ak.contents.ListOffsetArray)
-            and isinstance(layout.content, ak.contents.NumpyArray)
-        ):
+        if not is_plain(layout):
             return ak.to_packed(array[self._rows])
         index, where = self._places(layout.offsets)
         picked = np.asarray(layout.content.data)[where]
@@ -55,12 +49,7 @@ class Picker:
         for known, new, where in similar:
             if same_lists(known, index):
                 return new, where
-        offsets = np.asarray(index.data)
-        begin = offsets[:-1][self._rows]
-        counts = offsets[1:][self._rows] - begin
-        ends = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=ends[1:])
-        where = np.arange(ends[-1]) + np.repeat(begin - ends[:-1], counts)
-        picked = ak.index.Index64(ends)
+        offsets, where = picked_lists(np.asarray(index.data), self._rows)
+        picked = ak.index.Index64(offsets)
         similar.append((index, picked, where))
         return picked, where

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -28,25 +27,13 @@ from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.rootfile import RootFile
+from services.nanoaodtools import is_there, needs_nanoaodtools
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "data" / "leptons.onnx"
 CUT = "nElectron + nMuon >= 3"
 PASSES = 263  # of 1000 events
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
-
-
-def is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-needs_nanoaodtools = pytest.mark.skipif(
-    not (is_there("ROOT") and is_there("PhysicsTools.NanoAODTools")),
-    reason="needs ROOT and PhysicsTools.NanoAODTools",
-)
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 
 PSET = """

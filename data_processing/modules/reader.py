@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lists import offsets_of
 from MLTools.NanoML.rootfile import RootFile
 
 __all__ = ["Block", "Column", "MissingBranchError", "Reader"]
@@ -122,10 +123,7 @@ class Reader:
 def _column(array: ak.Array) -> Column:
     if array.ndim == 1 or isinstance(ak.type(array).content, ak.types.RegularType):
         return Column(ak.to_numpy(array), None)
-    counts = ak.to_numpy(ak.num(array))
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return Column(ak.to_numpy(ak.flatten(array)), offsets)
+    return Column(ak.to_numpy(ak.flatten(array)), offsets_of(ak.to_numpy(ak.num(array))))
 
 
 class Block:

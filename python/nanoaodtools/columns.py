@@ -152,9 +152,8 @@ class Filler:
     def __init__(self, made: Mapping[str, Made], input_tree: Any, output_tree: Any) -> None:
         self._made, self._input, self._output = made, input_tree, output_tree
         self._names = list(made)
-        self._direct: Optional[list[tuple[int, array[Any]]]] = (
-            None  # number of a column, and where it is filled from
-        )
+        # number of a column, and where it is filled from
+        self._direct: Optional[list[tuple[int, array[Any]]]] = None
         self._slow: list[tuple[int, str]] = []
 
     def __call__(self, values: Sequence[Any]) -> None:

@@ -23,10 +23,8 @@ from MLTools.NanoML.selection import Selected, Selection
 __all__ = ["Evaluation"]
 
 _STEP = 8  # how much fewer events are tried when a selection fails, and how many more when it goes well again
-_FIRST, _GROWTH = (
-    5000,
-    4,
-)  # entries that are read at first, for there may be no more to do; how many times as many then
+_FIRST = 5000  # entries that are read at first, for there may be no more to do
+_GROWTH = 4  # how many times as many then
 
 
 @dataclass(frozen=True)
