@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.flat import Flat
+from MLTools.NanoML.fourvectors import vector_package
 from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
 from MLTools.NanoML.picking import Picker
 
@@ -193,7 +194,7 @@ def _exact(array: Any) -> Any:
 def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     """One array of records, as `ak.zip` makes it; that takes longer, because it allows for all kinds of arrays."""
     layouts = [array.layout for array in fields.values()]
-    behavior = _four_vectors() if name else None
+    behavior = vector_package().backends.awkward.behavior if name else None
     if not all(map(is_plain, layouts)) or not all(
         same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
     ):
@@ -201,9 +202,3 @@ def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
     parameters = {"__record__": name} if name else None
     records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
     return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)
-
-
-def _four_vectors() -> Any:
-    import vector  # imports sympy, which takes longer than all else that a command needs
-
-    return vector.backends.awkward.behavior

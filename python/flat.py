@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.fourvectors import vector_package
 from MLTools.NanoML.lists import offsets_of, picked_lists
 
 __all__ = ["Flat"]
@@ -83,9 +84,7 @@ class Flat:
     @property
     def p4(self) -> Any:
         """The four-vectors (package vector) of objects with pt, eta, phi and mass."""
-        import vector  # takes long
-
-        return vector.array({name: getattr(self, name) for name in _COORDINATES})
+        return vector_package().array({name: getattr(self, name) for name in _COORDINATES})
 
     def __getitem__(self, what: Any) -> Any:
         """A column by its name, or the objects of the events that a mask (or an array of positions) picks."""
