@@ -9,18 +9,17 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-import uproot.writing._cascadetree  # uproot has no public way to give titles, or the types of counters
 from numpy.typing import NDArray
 
+from data_processing.roottree import RootTree
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
 from MLTools.NanoML.rootfile import Branch
 
 __all__ = ["NanoTree"]
 
-_ROWS_PER_BASKET = 50_000
+_ROWS_PER_BASKET = 25_000
 _BYTES_PENDING = 25_000_000
-_COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
 
 
 class NanoTree:
@@ -203,20 +202,8 @@ class _Lists:
 def _adding(directory: Any, branches: Mapping[str, Branch]) -> Any:
     """What uproot calls to add a tree to a directory, with the titles and counters of `branches`."""
 
-    class Described(uproot.writing._cascadetree.Tree):  # type: ignore[misc]
-        def _branch_np(
-            self, name: str, of: Any, dtype: Any, counter: Any = None, kind: str = "normal"
-        ) -> Any:
-            described = branches.get(name)
-            if kind == "counter":
-                dtype = np.dtype(described.dtype) if described is not None else _COUNTER
-            datum = super()._branch_np(name, of, dtype, counter=counter, kind=kind)
-            if described is not None:
-                datum["fTitle"] = described.title
-            return datum
-
     def add_tree(sink: Any, name: str, title: str, types: Any, *arguments: Any) -> Any:
-        tree = Described(directory, name, title, types, directory._freesegments, *arguments)
+        tree = RootTree(branches, directory, name, title, types, directory._freesegments, *arguments)
         tree.write_anew(sink)
         return tree
 

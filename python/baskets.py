@@ -20,14 +20,20 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.ttree import StoredBranch
 
-__all__ = ["PlainBranch", "Take", "from_descriptor"]
+__all__ = ["Begins", "PlainBranch", "Take", "from_descriptor"]
 
 Take = Callable[[int, int], bytes]
 """Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
 
+Begins = tuple[NDArray[Any], ak.index.Index64]
+"""Where lists begin, and the last ends: in numbers that are quick to compare, and as awkward has it."""
+
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
-_BLOCK = 9  # bytes of the header of a compressed block
+_BLOCK = struct.Struct(
+    "<2sxHBHB"
+)  # header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
+_LARGE = 1 << 31
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
 
 
@@ -131,7 +137,7 @@ class PlainBranch:
         return first, max(int(self.entries.searchsorted(stop)), first)
 
     def read(
-        self, take: Take, start: int, stop: int, known: dict[int, ak.index.Index64] | None = None
+        self, take: Take, start: int, stop: int, known: dict[int, Begins] | None = None
     ) -> ak.Array | None:
         """Entries of the branch, in native byte order.
 
@@ -172,19 +178,21 @@ class PlainBranch:
         if offsets[0]:
             offsets = offsets - offsets[0]
         known = {} if known is None else known
-        index = known.get(len(content))
-        if index is None or not np.array_equal(index.data, offsets):
-            index = known[len(content)] = ak.index.Index64(offsets)
+        same, index = known.get(len(content), (None, None))
+        if same is None or not np.array_equal(same, offsets):
+            index = ak.index.Index64(offsets.astype(np.int64))
+            known[len(content)] = offsets, index
         return ak.Array(ak.contents.ListOffsetArray(index, content))
 
-    def _content(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def _content(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
         size = self.dtype.itemsize
         total = sum(basket.border // size for basket in baskets)
         if not self.is_jagged and total != borders[-1]:
             raise ValueError(f"{total} numbers for {borders[-1]} entries")
         values = np.empty(total, self.dtype.newbyteorder("="))
-        offsets = np.zeros(borders[-1] + 1 if self.is_jagged else 1, np.int64)
+        wide = np.int32 if total * size < _LARGE else np.int64  # short numbers are added up in half the time
+        offsets = np.zeros(borders[-1] + 1 if self.is_jagged else 1, wide)
         position = 0
         # each basket is done with before the next: what was decompressed is near to the processor, its memory used again
         for basket, begin, end in zip(baskets, borders, borders[1:]):
@@ -196,7 +204,8 @@ class PlainBranch:
                 if len(starts) != end - begin:
                     raise ValueError(f"{len(starts)} lists for {end - begin} entries")
                 ends = offsets[begin + 1 : end + 1]
-                np.add(starts[1:], position * size - basket.key, out=ends[:-1])
+                ends[:-1] = starts[1:]
+                ends[:-1] += position * size - basket.key
                 ends[-1:] = (position + length) * size
             position += length
         offsets >>= size.bit_length() - 1  # bytes to numbers; a size is a power of two
@@ -257,17 +266,16 @@ def _decompressed(content: memoryview, full: int) -> memoryview:
     parts = []
     position = total = 0
     while total < full:
-        header = bytes(content[position : position + _BLOCK])
-        codec = header[:2]
-        if len(header) < _BLOCK or codec not in _CODECS:
+        begin = position + _BLOCK.size
+        codec = bytes(content[position : position + 2])
+        if begin > len(content) or codec not in _CODECS:
             raise ValueError(f"unknown compression {codec!r}")
-        packed, unpacked = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
-        checksum = _CHECKSUM.get(codec, 0)
-        block = content[position + _BLOCK + checksum : position + _BLOCK + packed]
-        part = memoryview(_CODECS[codec](block, unpacked))
+        _, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
+        packed, unpacked = packed + (more_packed << 16), unpacked + (more_unpacked << 16)
+        position = begin + packed
+        part = memoryview(_CODECS[codec](content[begin + _CHECKSUM.get(codec, 0) : position], unpacked))
         if len(part) != unpacked:
             raise ValueError(f"{len(part)} bytes where {unpacked} should be")
         parts.append(part)
-        position += _BLOCK + packed
         total += unpacked
     return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))

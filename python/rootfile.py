@@ -16,7 +16,7 @@ import uproot
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.access import Access, is_remote
-from MLTools.NanoML.baskets import PlainBranch
+from MLTools.NanoML.baskets import Begins, PlainBranch
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.ttree import StoredBranch, stored_branches
 
@@ -307,7 +307,7 @@ class RootFile:
                 self._plain[name] = PlainBranch.of(self._objects[name])
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
-        known: dict[int, ak.index.Index64] = {}
+        known: dict[int, Begins] = {}
         found = {name: branch.read(take, start, stop, known) for name, branch in plain.items()}
         return {name: array for name, array in found.items() if array is not None}
 

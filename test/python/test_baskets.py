@@ -12,6 +12,7 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from MLTools.NanoML import baskets
 from MLTools.NanoML.baskets import PlainBranch, Take, from_descriptor
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
@@ -85,6 +86,20 @@ def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
                 assert len(found) == stop - start
 
     check()
+
+
+def test_lists_of_many_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "a.root", "zlib", [5, 1, 7, 30])
+    with uproot.open(path) as file, taken_from(path) as take:
+        plain = PlainBranch.of(file["Events"]["jet"])
+        assert plain is not None
+        found = plain.read(take, 3, 40)
+        monkeypatch.setattr(baskets, "_LARGE", 0)  # as if they had more than 2 GB
+        again = plain.read(take, 3, 40)
+        assert found is not None
+        assert again is not None
+        assert_same(found, again)
+        assert_same(found, file["Events"]["jet"].array(entry_start=3, entry_stop=40))
 
 
 def test_every_branch_of_every_real_file(real_file: Path) -> None:

@@ -1,0 +1,166 @@
+"""A TTree as uproot writes it, with the titles and counters of NanoAOD.
+
+uproot says how long each part of a tree's header is by adding up all parts before it, several times for each branch: for the
+750 branches of NanoAOD that takes seconds, again whenever there must be room for more baskets. Here each is made from its
+parts, from the inside to the outside; the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import uproot.writing._cascadetree as cascadetree  # uproot has no public way to give titles, or the types of counters
+from uproot.reading import _key_format_big
+from uproot.serialization import string
+
+from MLTools.NanoML.rootfile import Branch
+
+__all__ = ["RootTree"]
+
+_COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
+
+_COUNTED, _NEW_CLASS = 0x4000_0000, 0xFFFF_FFFF
+_MAP_OFFSET = 2  # between where something is and how it is referred to
+_IN_MEMORY = 0x0300_0000  # what ROOT notes of all objects, and of some
+_OF_TREE, _OF_BRANCHES, _OF_BRANCH = 0x8, 0x4000, 0x40_0000
+_VERSION = struct.Struct(">IH")  # bytes that follow, version
+_CLASS = struct.Struct(">II")  # bytes that follow, what class
+_OBJECT = struct.Struct(">HII")  # version, number, bits
+_COUNT = struct.Struct(">ii")  # of an array: objects, number of the first
+_TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
+_SIZES = struct.Struct(
+    ">iiiiq"
+)  # of a branch: compression, bytes of a basket, of its lists, baskets, entries
+_PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
+_LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
+_EXTREMES = {
+    letter: struct.Struct(">" + 2 * code)
+    for letter, code in {"O": "?", "B": "b", "S": "h", "I": "i", "L": "q", "F": "f", "D": "d"}.items()
+}
+_LINE = bytes.fromhex("40000008 0002 025a 0001 0001")
+_FILL = bytes.fromhex("40000006 0002 0000 03e9")
+_MARKER = bytes.fromhex("4000000a 0002 0001 0001 3f800000")
+_FEATURES = bytes.fromhex("40000007 0000 1aa12f10 00")
+_TREE_NUMBERS = (
+    "fTotBytes", "fZipBytes", "fSavedBytes", "fFlushedBytes", "fWeight", "fTimerInterval", "fScanField", "fUpdate",
+    "fDefaultEntryOffsetLen", "fNClusterRange", "fMaxEntries", "fMaxEntryLoop", "fMaxVirtualSize", "fAutoSave", "fAutoFlush",
+    "fEstimate",
+)  # fmt: skip
+
+
+class RootTree(cascadetree.Tree):  # type: ignore[misc]
+    """A tree that uproot writes.
+
+    Parameters
+    ----------
+    branches
+        Titles of branches, and the types of counters.
+    arguments
+        Of uproot's class.
+    """
+
+    _key: Any  # uproot's, of the header
+
+    def __init__(self, branches: Mapping[str, Branch], *arguments: Any) -> None:
+        self._described = branches
+        super().__init__(*arguments)
+
+    def _branch_np(self, name: str, of: Any, dtype: Any, counter: Any = None, kind: str = "normal") -> Any:
+        described = self._described.get(name)
+        if kind == "counter":
+            dtype = np.dtype(described.dtype) if described is not None else _COUNTER
+        branch = super()._branch_np(name, of, dtype, counter=counter, kind=kind)
+        if described is not None:
+            branch["fTitle"] = described.title
+        return branch
+
+    def write_anew(self, sink: Any) -> None:
+        """Write the header, where there is room for it."""
+        content = self._header()
+        self._key = self._directory.add_object(
+            sink, "TTree", self._name, self._title, content, len(content), replaces=self._key, big=True
+        )
+
+    def _header(self) -> bytes:
+        """The tree without its baskets; it notes where in it is what changes with each basket."""
+        head = _named(self._name, self._title, _OF_TREE) + _LINE + _FILL + _MARKER
+        self._metadata_start = _VERSION.size + len(head)
+        numbers = (self._metadata[name] for name in _TREE_NUMBERS)
+        head += _TREE.pack(self._num_entries, *numbers) + bytes(2) + _FEATURES  # no ranges of clusters
+        key = _key_length(self._name, self._title)
+        position = _VERSION.size + len(head) + len(_EMPTY)
+        branches = [branch for branch in self._branch_data if branch["kind"] != "record"]
+        parts = []
+        for branch in branches:
+            parts.append(self._branch(branch, position, key))
+            position += len(parts[-1])
+        references = np.array([branch["tleaf_reference_number"] for branch in branches], ">u4").tobytes()
+        arrays = _array(len(branches), b"".join(parts), _OF_BRANCHES) + _array(len(branches), references)
+        return _versioned(20, head + arrays + bytes(28))  # no aliases, indices, friends, user information
+
+    def _branch(self, branch: dict[str, Any], position: int, key: int) -> bytes:
+        """A branch and its leaf, which are at some position after the key."""
+        head = _named(branch["fName"], branch["fTitle"], _OF_BRANCH) + _FILL
+        # where the content of the branch begins
+        position += _CLASS.size + len(b"TBranch\0") + _VERSION.size
+        branch["metadata_start"] = position + len(head)
+        # ROOT finds out how a basket is compressed, if it is told that none is: some are too short for it
+        sizes = (0, branch["fBasketSize"], branch["fEntryOffsetLen"], self._num_baskets, self._num_entries)
+        head += _SIZES.pack(*sizes) + _FEATURES
+        of_all = (branch["fOffset"], self._basket_capacity, branch["fSplitLevel"], self._num_entries)
+        head += (
+            _PLACES.pack(*of_all, branch["fFirstEntry"], branch["fTotBytes"], branch["fZipBytes"]) + _EMPTY
+        )
+        branch["tleaf_reference_number"] = key + position + len(head) + len(_EMPTY) + _MAP_OFFSET
+        head += _array(1, _leaf(branch)) + _EMPTY
+        branch["basket_metadata_start"] = position + len(head)
+        arrays = (b"\1" + branch[name].tobytes() for name in ("fBasketBytes", "fBasketEntry", "fBasketSeek"))
+        return _object("TBranch", _versioned(13, head + b"".join(arrays) + b"\0"))  # in this file
+
+
+def _leaf(branch: dict[str, Any]) -> bytes:
+    letter = cascadetree._dtype_to_char[branch["dtype"]]
+    extremes = branch["tleaf_special_struct"] = _EXTREMES[letter.upper()]
+    counter = branch["counter"]
+    sizes = [*([counter["fName"]] if counter else []), *branch["shape"]]
+    title = branch["fName"] + "".join(f"[{size}]" for size in sizes)
+    lengths = _LENGTHS.pack(
+        math.prod(branch["shape"]),
+        branch["dtype"].itemsize,
+        0,
+        branch["kind"] == "counter",
+        letter != letter.upper(),
+    )
+    reference = struct.pack(">I", counter["tleaf_reference_number"] if counter else 0)
+    leaf = _versioned(2, _named(branch["fName"], title) + lengths + reference)
+    return _object(f"TLeaf{letter.upper()}", _versioned(1, leaf + extremes.pack(0, 0)))
+
+
+def _versioned(version: int, content: bytes) -> bytes:
+    return _VERSION.pack(len(content) + 2 | _COUNTED, version) + content
+
+
+def _object(name: str, content: bytes) -> bytes:
+    """An object whose class is told by its name."""
+    return (
+        _CLASS.pack(len(name) + 1 + len(content) + 4 | _COUNTED, _NEW_CLASS) + name.encode() + b"\0" + content
+    )
+
+
+def _array(count: int, content: bytes, bits: int = 0) -> bytes:
+    return _versioned(3, _OBJECT.pack(1, 0, _IN_MEMORY | bits) + string("") + _COUNT.pack(count, 0) + content)
+
+
+def _named(name: str, title: str, bits: int = 0) -> bytes:
+    return _versioned(1, _OBJECT.pack(1, 0, _IN_MEMORY | bits) + string(name) + string(title))
+
+
+def _key_length(name: str, title: str) -> int:
+    return _key_format_big.size + sum(map(len, (string("TTree"), string(name), string(title))))
+
+
+_EMPTY = _array(0, b"")
