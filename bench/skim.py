@@ -185,8 +185,7 @@ def only(side: str, source: str, directory: str, events: str) -> None:
     if side == "RDataFrame" or is_loop(side):
         import ROOT  # noqa: F401
     else:
-        import numpy.ma
-        import vector._compute.lorentz  # noqa: F401  # which these import when they are first used
+        import vector._compute.lorentz  # noqa: F401  # imported when two are first added
     before = resource.getrusage(resource.RUSAGE_SELF)
     SIDES[side](Path(source), Path(directory, "out.root"), int(events))
     after = resource.getrusage(resource.RUSAGE_SELF)

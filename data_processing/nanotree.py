@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_processing.roottree import RootTree
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
+from MLTools.NanoML.lists import Lists, offsets_of, same_lists
 from MLTools.NanoML.rootfile import Branch
 
 __all__ = ["NanoTree"]
@@ -48,7 +48,7 @@ class NanoTree:
             for name, branch in branches.items()
             if not branch.is_jagged and name[1:] not in self._collections
         }
-        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _Lists]]] = []
+        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _Collection]]] = []
         self._rows = self._bytes = 0
         self.entries = 0
         cascading = directory._cascading
@@ -88,7 +88,7 @@ class NanoTree:
         Parameters
         ----------
         arrays
-            Every one of `columns`, all of the same length.
+            Every one of `columns`, all of the same length: numpy and awkward arrays, and `Lists`.
 
         Raises
         ------
@@ -98,9 +98,9 @@ class NanoTree:
         length = len(next(iter(arrays.values())))
         if length == 0:
             return
-        flat = {name: np.asarray(ak.to_numpy(arrays[name])) for name in self._flat}
+        flat = {name: _numpy(arrays[name]) for name in self._flat}
         lists = {
-            name: _Lists.of(name, {branch.field: arrays[branch.name] for branch in members})
+            name: _Collection.of(name, {branch.field: arrays[branch.name] for branch in members})
             for name, members in self._collections.items()
         }
         self._pending.append((flat, lists))
@@ -119,7 +119,7 @@ class NanoTree:
             name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
         }
         for name, members in self._collections.items():
-            joined = _Lists.joined([lists.pop(name) for _, lists in pending])
+            joined = _Collection.joined([lists.pop(name) for _, lists in pending])
             arrays = joined.arrays()
             rows["n" + name] = joined.counts
             single = members[0].collection == members[0].name
@@ -128,6 +128,10 @@ class NanoTree:
         self._tree.extend(MappingProxyType(rows))
         self.entries += self._rows
         self._rows = self._bytes = 0
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
 
 
 def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
@@ -140,7 +144,7 @@ def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
 
 
 @dataclass(frozen=True)
-class _Lists:
+class _Collection:
     """The branches of a collection, with a list of numbers for each event.
 
     Attributes
@@ -155,32 +159,29 @@ class _Lists:
     numbers: dict[str, NDArray[Any]]
 
     @classmethod
-    def of(cls, name: str, arrays: Mapping[str, ak.Array]) -> _Lists:
-        """Take them apart.
+    def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _Collection:
+        """Of its branches, by their fields.
 
         Raises
         ------
         NanoMLError
             They have different numbers of objects.
         """
-        layouts = {
-            field: (array if is_plain(array.layout) else ak.to_packed(array)).layout.to_ListOffsetArray64(
-                True
-            )
-            for field, array in arrays.items()
+        lists = {
+            field: values if isinstance(values, Lists) else Lists.of(values)
+            for field, values in arrays.items()
         }
-        offsets = next(iter(layouts.values())).offsets
-        for field, layout in layouts.items():
-            if not same_lists(layout.offsets, offsets):
+        offsets = next(iter(lists.values())).offsets
+        for field, values in lists.items():
+            if not same_lists(values.offsets, offsets):
                 raise NanoMLError(
                     f"collection {name}: {name}_{field} has other numbers of objects than the rest."
                 )
-        total = int(offsets[-1])
-        numbers = {field: np.asarray(layout.content.data)[:total] for field, layout in layouts.items()}
+        numbers = {field: values.numbers for field, values in lists.items()}
         return cls(np.diff(np.asarray(offsets.data)), numbers)
 
     @classmethod
-    def joined(cls, parts: Sequence[_Lists]) -> _Lists:
+    def joined(cls, parts: Sequence[_Collection]) -> _Collection:
         """One after the other."""
         numbers = {
             field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers
@@ -193,10 +194,7 @@ class _Lists:
 
     def arrays(self) -> dict[str, ak.Array]:
         index = ak.index.Index64(offsets_of(self.counts))
-        return {
-            field: ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(numbers)))
-            for field, numbers in self.numbers.items()
-        }
+        return {field: Lists(index, numbers).array() for field, numbers in self.numbers.items()}
 
 
 def _adding(directory: Any, branches: Mapping[str, Branch]) -> Any:

@@ -238,7 +238,7 @@ class _Chunk:
     ) -> Mapping[str, Any]:
         kept: NDArray[np.int64] = self._rows[slice(*rows)]
         have, fresh = Picker(kept), Picker(kept + self._start - entries[0])
-        arrays = self._file.read(missing, *entries)
+        arrays = self._file.read_plain(missing, *entries)
         part: dict[str, Any] = {}
         for name in names:
             if name in self._columns:

@@ -18,6 +18,7 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
+from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.ttree import StoredBranch
 
 __all__ = ["Begins", "PlainBranch", "Take", "from_descriptor"]
@@ -138,7 +139,7 @@ class PlainBranch:
 
     def read(
         self, take: Take, start: int, stop: int, known: dict[int, Begins] | None = None
-    ) -> ak.Array | None:
+    ) -> NDArray[Any] | Lists | None:
         """Entries of the branch, in native byte order.
 
         Parameters
@@ -161,9 +162,8 @@ class PlainBranch:
             A basket is damaged.
         """
         if start >= stop:
-            nothing = ak.contents.NumpyArray(np.empty(0, self.dtype.newbyteorder("=")))
-            lists = ak.contents.ListOffsetArray(ak.index.Index64(np.zeros(1, np.int64)), nothing)
-            return ak.Array(lists if self.is_jagged else nothing)
+            nothing = np.empty(0, self.dtype.newbyteorder("="))
+            return Lists(ak.index.Index64(np.zeros(1, np.int64)), nothing) if self.is_jagged else nothing
         first, last = self._baskets(start, stop)
         baskets = [_Basket.at(take(seek, size), seek, size) for seek, size in self.pieces(start, stop)]
         if self.is_jagged and not all(basket.has_lists for basket in baskets):
@@ -172,17 +172,17 @@ class PlainBranch:
         values, offsets = self._content(baskets, borders)
         offset = int(self.entries[first])
         if not self.is_jagged:
-            return ak.Array(ak.contents.NumpyArray(values[start - offset : stop - offset]))
+            return values[start - offset : stop - offset]
         offsets = offsets[start - offset : stop - offset + 1]
-        content = ak.contents.NumpyArray(values[offsets[0] : offsets[-1]])
+        numbers = values[offsets[0] : offsets[-1]]
         if offsets[0]:
             offsets = offsets - offsets[0]
         known = {} if known is None else known
-        same, index = known.get(len(content), (None, None))
+        same, index = known.get(len(numbers), (None, None))
         if same is None or not np.array_equal(same, offsets):
             index = ak.index.Index64(offsets.astype(np.int64))
-            known[len(content)] = offsets, index
-        return ak.Array(ak.contents.ListOffsetArray(index, content))
+            known[len(numbers)] = offsets, index
+        return Lists(index, numbers)
 
     def _content(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""

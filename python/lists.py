@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_plain", "offsets_of", "picked_lists", "same_lists"]
+__all__ = ["Lists", "is_plain", "offsets_of", "picked_lists", "same_lists"]
 
 _Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A list of numbers for each event, as far as there need be no awkward array, which takes longer to make than to fill.
+
+    Attributes
+    ----------
+    offsets
+        Where the list of each event begins, and the last ends, from 0. Branches of a collection often share it.
+    numbers
+        Those of the first event first, and none after those of the last.
+    """
+
+    offsets: ak.index.Index64
+    numbers: NDArray[Any]
+
+    @classmethod
+    def of(cls, array: ak.Array) -> Lists:
+        """Of an awkward array."""
+        packed = array if is_plain(array.layout) else ak.to_packed(array)
+        layout = packed.layout.to_ListOffsetArray64(True)
+        return cls(layout.offsets, np.asarray(layout.content.data)[: int(layout.offsets[-1])])
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.offsets) - 1
+
+    def array(self) -> ak.Array:
+        """As an awkward array, which shares the numbers."""
+        return ak.Array(ak.contents.ListOffsetArray(self.offsets, ak.contents.NumpyArray(self.numbers)))
 
 
 def is_plain(layout: Any) -> bool:

@@ -8,7 +8,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.lists import is_plain, picked_lists, same_lists
+from MLTools.NanoML.lists import Lists, is_plain, picked_lists, same_lists
 
 __all__ = ["Picker"]
 
@@ -32,17 +32,21 @@ class Picker:
         self._known: dict[int, list[tuple[Any, ak.index.Index64, _Index]]] = {}
 
     def __call__(self, array: Any) -> Any:
-        """The events' values: of the same type, and not a view."""
+        """The events' values: of the same type (array, `Lists` or awkward array), and not a view."""
         if isinstance(array, np.ndarray):
             return array[self._rows]
+        if isinstance(array, Lists):
+            return self._picked(array.offsets, array.numbers)
         layout = array.layout
         if isinstance(layout, ak.contents.NumpyArray):
             return ak.Array(ak.contents.NumpyArray(np.asarray(layout.data)[self._rows]))
         if not is_plain(layout):
             return ak.to_packed(array[self._rows])
-        index, where = self._places(layout.offsets)
-        picked = np.asarray(layout.content.data)[where]
-        return ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(picked)))
+        return self._picked(layout.offsets, np.asarray(layout.content.data)).array()
+
+    def _picked(self, index: Any, numbers: NDArray[Any]) -> Lists:
+        picked, where = self._places(index)
+        return Lists(picked, numbers[where])
 
     def _places(self, index: Any) -> tuple[ak.index.Index64, _Index]:
         similar = self._known.setdefault(int(index[-1]), [])

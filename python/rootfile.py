@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import awkward as ak
 import numpy as np
 import uproot
+from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.access import Access, is_remote
 from MLTools.NanoML.baskets import Begins, PlainBranch
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.ttree import StoredBranch, stored_branches
 
 __all__ = ["Branch", "RootFile", "is_remote"]
@@ -274,6 +276,12 @@ class RootFile:
         NanoMLError
             A branch is missing or not of numbers, or the file cannot be read.
         """
+        return {name: _array(values) for name, values in self.read_plain(names, start, stop).items()}
+
+    def read_plain(
+        self, names: Iterable[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray[Any] | Lists | ak.Array]:
+        """As `read`, but where a branch has one number or one list of numbers for each event, not as an awkward array."""
         asked = {name: self.branch(name) for name in names}
         for name, branch in asked.items():
             if branch.dtype is None:
@@ -287,7 +295,7 @@ class RootFile:
         arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop)))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
-    def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
+    def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, Any]:
         if not self.is_rntuple:
             found = self._plain_arrays(names, start, stop)
             rest = [name for name in names if name not in found]
@@ -298,7 +306,7 @@ class RootFile:
         # a cardinality column comes out as a signed 64-bit integer
         return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
 
-    def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, ak.Array]:
+    def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, Any]:
         """Those of the branches that are plain."""
         if not self._access.is_fast:
             return {}
@@ -415,6 +423,13 @@ class _Described(Mapping[str, Branch]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+
+def _array(values: Any) -> ak.Array:
+    """What was read, as an awkward array."""
+    if isinstance(values, Lists):
+        return values.array()
+    return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
 
 
 def _describe(branch: Any, names: set[str]) -> Branch:

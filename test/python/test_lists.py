@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import awkward as ak
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MLTools.NanoML.lists import is_plain, offsets_of, picked_lists, same_lists
+from MLTools.NanoML.lists import Lists, is_plain, offsets_of, picked_lists, same_lists
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=8), st.data())
@@ -20,6 +21,17 @@ def test_lists_are_picked_as_awkward_does(lists: list[list[int]], data: st.DataO
     picked, where = picked_lists(offsets, rows)
     found = [numbers[where][begin:end].tolist() for begin, end in zip(picked, picked[1:])]
     assert found == [lists[row] for row in rows]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [1, 2], [3, 0], [2], []])
+def test_lists_are_taken_from_any_awkward_array_and_given_back(rows: list[int]) -> None:
+    array = ak.Array([[1, 2], [], [3], [4, 5, 6]])[np.array(rows, np.int64)]
+    for some in (array, ak.to_packed(array), array[1:]):
+        found = Lists.of(some)
+        assert len(found) == len(some)
+        assert found.offsets[0] == 0
+        assert len(found.numbers) == found.offsets[len(some)]
+        assert found.array().tolist() == some.tolist()
 
 
 def test_lists_of_numbers_are_plain() -> None:
