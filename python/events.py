@@ -102,9 +102,14 @@ class Events:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        if name in self._made:
+            return self._made[name]
+        made = self._make(name)
+        if not isinstance(
+            made, Group
+        ):  # which refers to these events: they would outlive what they are used for
+            self._made[name] = made
+        return made
 
     def flat(self, name: str) -> Flat:
         """The objects of a jagged collection, of all events in one row.

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -73,3 +76,19 @@ def test_what_was_not_read_is_explained(events: Events) -> None:
         _ = events.Muons
     with pytest.raises(NanoMLError, match="`MET_sumEt` was not read"):
         _ = events.MET.sumEt
+
+
+def test_events_are_gone_with_the_last_that_uses_them() -> None:
+    events = Events(
+        {"MET_pt": ak.Array([1.0, 2.0]), "Muon_pt": ak.Array([[1.0], []])}, {"Muon_pt": "Muon"}, "Mine"
+    )
+    assert events.MET.pt.tolist() == [1, 2]
+    picked = events[np.array([True, False])]
+    assert (picked.MET.pt.tolist(), picked.Muon.pt.tolist(), len(picked.flat("Muon"))) == ([1], [[1]], 1)
+    gone = weakref.ref(events), weakref.ref(picked)
+    gc.disable()  # a chunk of many events must not wait for it
+    try:
+        del events, picked
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ import pytest
 import uproot
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import RootFile
 
 
@@ -26,6 +27,21 @@ def test_real_files_are_described_and_read_as_uproot_does(real_file: Path) -> No
             assert ak.to_list(array) == ak.to_list(expected)
             if not (file.is_rntuple and key == "nJet"):  # uproot reads all counters as int64
                 assert str(ak.type(array)) == str(ak.type(expected))
+
+
+def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -> None:
+    with RootFile(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        names = ["event", "MET_pt", "nMuon", "Muon_pt"]
+        arrays, found = file.read(names, 3, 50), file.read_plain(names, 3, 50)
+    assert [type(values) for values in found.values()] == [np.ndarray, np.ndarray, np.ndarray, Lists]
+    lists = found["Muon_pt"]
+    assert isinstance(lists, Lists)
+    assert lists.array().tolist() == arrays["Muon_pt"].tolist()
+    assert all(np.array_equal(found[name], arrays[name]) for name in names[:3])
+    with uproot.recreate(tmp_path / "fixed.root") as made:
+        made.mktree("Events", {"legs": ("i2", (3,))}).extend({"legs": np.ones((2, 3), "i2")})
+    with RootFile(tmp_path / "fixed.root") as file:
+        assert isinstance(file.read_plain(["legs"])["legs"], ak.Array)
 
 
 def test_missing_momentum_is_found_in_every_version(real_files: dict[str, Path]) -> None:
