@@ -25,16 +25,14 @@ _COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
 
 _COUNTED, _NEW_CLASS = 0x4000_0000, 0xFFFF_FFFF
 _MAP_OFFSET = 2  # between where something is and how it is referred to
-_IN_MEMORY = 0x0300_0000  # what ROOT notes of all objects, and of some
+_IN_MEMORY = 0x0300_0000  # bits that ROOT sets for every object, and for some
 _OF_TREE, _OF_BRANCHES, _OF_BRANCH = 0x8, 0x4000, 0x40_0000
 _VERSION = struct.Struct(">IH")  # bytes that follow, version
 _CLASS = struct.Struct(">II")  # bytes that follow, what class
 _OBJECT = struct.Struct(">HII")  # version, number, bits
 _COUNT = struct.Struct(">ii")  # of an array: objects, number of the first
 _TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
-_SIZES = struct.Struct(
-    ">iiiiq"
-)  # of a branch: compression, bytes of a basket, of its lists, baskets, entries
+_SIZES = struct.Struct(">iiiiq")  # of a branch: compression, bytes of baskets and lists, baskets, entries
 _PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
 _LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
 _EXTREMES = {
@@ -119,7 +117,8 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         head += _array(1, _leaf(branch)) + _EMPTY
         branch["basket_metadata_start"] = position + len(head)
         arrays = (b"\1" + branch[name].tobytes() for name in ("fBasketBytes", "fBasketEntry", "fBasketSeek"))
-        return _object("TBranch", _versioned(13, head + b"".join(arrays) + b"\0"))  # in this file
+        baskets_file = string("")  # this one
+        return _object("TBranch", _versioned(13, head + b"".join(arrays) + baskets_file))
 
 
 def _leaf(branch: dict[str, Any]) -> bytes:

@@ -194,7 +194,8 @@ def test_what_was_lost_is_made_again(example: Path) -> None:
     assert "score: 1 of 9 to do" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+# SIGTERM comes from batch systems, and is tested with these
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
     tmp_path: Path, example: Path, number: signal.Signals
 ) -> None:

@@ -103,7 +103,7 @@ def rows(branches: dict[str, Branch], count: int) -> dict[str, Any]:
     return arrays
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(trees(), st.integers(0, 23))
 def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: int) -> None:
     with uproot_too() as (ours, uproots), pytest.MonkeyPatch.context() as patch:
