@@ -13,7 +13,7 @@ from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.flat import Flat
 from MLTools.NanoML.fourvectors import vector_package
-from MLTools.NanoML.lists import is_plain, offsets_of, same_lists
+from MLTools.NanoML.lists import Lists, is_plain, same_lists
 from MLTools.NanoML.picking import Picker
 
 __all__ = ["Events", "Group"]
@@ -124,12 +124,12 @@ class Events:
             self._unknown(name)
         columns, offsets = {}, None
         for branch in members:
-            ends, values = _flattened(self._arrays[branch])
-            if offsets is not None and not same_lists(offsets, ends):
+            lists = Lists.of(self._arrays[branch])
+            if offsets is not None and not same_lists(offsets, lists.offsets):
                 raise NanoMLError(
                     f"{self._owner or 'events'}: {branch} has other numbers of objects than the rest of {name}."
                 )
-            columns[branch[len(name) + 1 :] or name], offsets = values, offsets or ends
+            columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
         assert offsets is not None
         whole = Flat(columns, np.asarray(offsets.data))
         return whole if self._rows is None else whole[self._rows]
@@ -171,14 +171,6 @@ class Events:
             f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
             f"(or to `optional`, if some files lack them).{nanoaod.did_you_mean(name, known)}"
         )
-
-
-def _flattened(array: ak.Array) -> tuple[Any, NDArray[Any]]:
-    """Where the list of each event begins, and the last ends, as awkward has it, and all numbers."""
-    layout = array.layout
-    if is_plain(layout) and not layout.offsets[0]:
-        return layout.offsets, np.asarray(layout.content.data)[: layout.offsets[-1]]
-    return ak.index.Index64(offsets_of(np.asarray(ak.num(array)))), np.asarray(ak.flatten(array))
 
 
 def _exact(array: Any) -> Any:

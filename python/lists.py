@@ -34,7 +34,7 @@ class Lists:
         """Of an awkward array."""
         packed = array if is_plain(array.layout) else ak.to_packed(array)
         layout = packed.layout.to_ListOffsetArray64(True)
-        return cls(layout.offsets, np.asarray(layout.content.data)[: int(layout.offsets[-1])])
+        return cls(layout.offsets, np.asarray(ak.to_numpy(layout.content))[: int(layout.offsets[-1])])
 
     def __len__(self) -> int:
         """Number of events."""
