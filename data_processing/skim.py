@@ -66,7 +66,7 @@ class SkimJob:
     base: str = "."
     keep: Sequence[str] = ()
     compression: str = "ZLIB:5"
-    chunk: int = 200_000
+    chunk: int = 100_000
     memory: int = 100
     modules: Sequence[str] = ()
     cut: str = ""
@@ -238,7 +238,7 @@ class _Chunk:
     ) -> Mapping[str, Any]:
         kept: NDArray[np.int64] = self._rows[slice(*rows)]
         have, fresh = Picker(kept), Picker(kept + self._start - entries[0])
-        arrays = self._file.read_plain(missing, *entries)
+        arrays = self._file.read_plain(missing, *entries, fresh)
         part: dict[str, Any] = {}
         for name in names:
             if name in self._columns:
@@ -246,7 +246,7 @@ class _Chunk:
             elif name in plan.defaults:
                 part[name] = np.full(len(kept), plan.defaults[name])
             else:
-                part[name] = fresh(arrays[name]) if name in arrays else have(self._arrays[name])
+                part[name] = arrays[name] if name in arrays else have(self._arrays[name])
         return part
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -26,14 +26,11 @@ __all__ = ["Begins", "PlainBranch", "Take", "from_descriptor"]
 Take = Callable[[int, int], bytes]
 """Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
 
-Begins = tuple[NDArray[Any], ak.index.Index64]
-"""Where lists begin, and the last ends: in numbers that are quick to compare, and as awkward has it."""
-
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
-_BLOCK = struct.Struct(
-    "<2sxHBHB"
-)  # header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
+# header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
+_BLOCK = struct.Struct("<2sxHBHB")
+_STARTS = np.dtype(">i4")
 _LARGE = 1 << 31
 _CHECKSUM = {b"L4": 8}  # bytes between the header and the data
 
@@ -82,8 +79,8 @@ class PlainBranch:
     ----------
     dtype
         Of the numbers in the file: of big-endian order.
-    is_jagged
-        Whether it has a list for each event.
+    counter
+        The branch that says how long the list of each event is; None without a list.
     seek
         Where each basket begins.
     size
@@ -93,7 +90,7 @@ class PlainBranch:
     """
 
     dtype: np.dtype[Any]
-    is_jagged: bool
+    counter: str | None
     seek: NDArray[np.int64]
     size: NDArray[np.int64]
     entries: NDArray[np.int64]
@@ -104,12 +101,11 @@ class PlainBranch:
         if isinstance(branch, StoredBranch):
             if branch.dimensions:
                 return None
-            is_jagged = branch.counter is not None
             places = (each.astype(np.int64) for each in (branch.seek, branch.size, branch.entries))
-            return cls(branch.dtype, is_jagged, *places)
-        interpretation, is_jagged = branch.interpretation, False
-        if isinstance(interpretation, uproot.AsJagged) and interpretation.header_bytes == 0:
-            interpretation, is_jagged = interpretation.content, True
+            return cls(branch.dtype, branch.counter, *places)
+        interpretation, counter = branch.interpretation, None
+        if isinstance(interpretation, uproot.AsJagged) and branch.count_branch is not None:
+            interpretation, counter = interpretation.content, branch.count_branch.name
         if (
             type(interpretation) is not uproot.AsDtype
             or interpretation.inner_shape
@@ -123,7 +119,7 @@ class PlainBranch:
         entries = np.asarray(branch.entry_offsets, np.int64)
         if not count or len(entries) != count + 1:
             return None
-        return cls(interpretation.from_dtype, is_jagged, seek, size, entries)
+        return cls(interpretation.from_dtype, counter, seek, size, entries)
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where the baskets of a range of entries are, and how many bytes they have."""
@@ -138,7 +134,7 @@ class PlainBranch:
         return first, max(int(self.entries.searchsorted(stop)), first)
 
     def read(
-        self, take: Take, start: int, stop: int, known: dict[int, Begins] | None = None
+        self, take: Take, start: int, stop: int, known: dict[str, Begins] | None = None
     ) -> NDArray[Any] | Lists | None:
         """Entries of the branch, in native byte order.
 
@@ -149,8 +145,8 @@ class PlainBranch:
         start, stop
             Range of entries.
         known
-            Where the lists of other branches begin, by how many numbers they have in all: branches of one collection
-            then share this, which they need to keep only once, and which is seen to be equal at once.
+            Where the lists of other branches begin in the same range, by their counters. Branches of one counter have lists
+            of the same lengths: to work that out once is enough, and it is kept in the memory once.
 
         Returns
         -------
@@ -163,57 +159,106 @@ class PlainBranch:
         """
         if start >= stop:
             nothing = np.empty(0, self.dtype.newbyteorder("="))
-            return Lists(ak.index.Index64(np.zeros(1, np.int64)), nothing) if self.is_jagged else nothing
+            return Lists(ak.index.Index64(np.zeros(1, np.int64)), nothing) if self.counter else nothing
         first, last = self._baskets(start, stop)
-        baskets = [_Basket.at(take(seek, size), seek, size) for seek, size in self.pieces(start, stop)]
-        if self.is_jagged and not all(basket.has_lists for basket in baskets):
-            return None
-        borders = (self.entries[first : last + 1] - self.entries[first]).tolist()
-        values, offsets = self._content(baskets, borders)
-        offset = int(self.entries[first])
-        if not self.is_jagged:
-            return values[start - offset : stop - offset]
-        offsets = offsets[start - offset : stop - offset + 1]
-        numbers = values[offsets[0] : offsets[-1]]
-        if offsets[0]:
-            offsets = offsets - offsets[0]
+        borders = self.entries[first : last + 1]
+        baskets = [_basket(take(seek, size), seek, size) for seek, size in self.pieces(start, stop)]
+        if self.counter is None:
+            return self._flat(baskets, borders)[start - borders[0] : stop - borders[0]]
         known = {} if known is None else known
-        same, index = known.get(len(numbers), (None, None))
-        if same is None or not np.array_equal(same, offsets):
-            index = ak.index.Index64(offsets.astype(np.int64))
-            known[len(numbers)] = offsets, index
-        return Lists(index, numbers)
+        begins = known.get(self.counter)
+        if begins is not None and begins.fit(borders, baskets, self.dtype.itemsize):
+            values = self._numbers(baskets)
+        elif all(basket.has_lists for basket in baskets):
+            values, offsets = self._lists(baskets, (borders - borders[0]).tolist())
+            known[self.counter] = begins = Begins.of(int(borders[0]), offsets, start, stop)
+        else:
+            return None
+        return Lists(begins.index, values[begins.numbers])
 
-    def _content(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
-        size = self.dtype.itemsize
-        total = sum(basket.border // size for basket in baskets)
-        if not self.is_jagged and total != borders[-1]:
-            raise ValueError(f"{total} numbers for {borders[-1]} entries")
-        values = np.empty(total, self.dtype.newbyteorder("="))
-        wide = np.int32 if total * size < _LARGE else np.int64  # short numbers are added up in half the time
-        offsets = np.zeros(borders[-1] + 1 if self.is_jagged else 1, wide)
+    def _flat(self, baskets: list[_Basket], borders: NDArray[np.int64]) -> NDArray[Any]:
+        values = self._numbers(baskets)
+        if len(values) != borders[-1] - borders[0]:
+            raise ValueError(f"{len(values)} numbers for {borders[-1] - borders[0]} entries")
+        return values
+
+    def _numbers(self, baskets: list[_Basket]) -> NDArray[Any]:
+        values = self._room(baskets)
+        for _ in self._filled(values, baskets):
+            pass
+        return values
+
+    def _room(self, baskets: list[_Basket]) -> NDArray[Any]:
+        total = sum(basket.border for basket in baskets) // self.dtype.itemsize
+        return np.empty(total, self.dtype.newbyteorder("="))
+
+    def _filled(self, values: NDArray[Any], baskets: list[_Basket]) -> Iterator[tuple[_Basket, Any]]:
+        """Fill in the numbers of each basket; what all of it is, decompressed.
+
+        Each is done with before the next: what was decompressed is near to the processor, and its memory is used again.
+        """
         position = 0
-        # each basket is done with before the next: what was decompressed is near to the processor, its memory used again
-        for basket, begin, end in zip(baskets, borders, borders[1:]):
+        for basket in baskets:
             content = basket.content()
-            length = basket.border // size
-            values[position : position + length] = np.frombuffer(content, self.dtype, length)
-            if self.is_jagged:
-                starts = basket.starts(content)
-                if len(starts) != end - begin:
-                    raise ValueError(f"{len(starts)} lists for {end - begin} entries")
-                ends = offsets[begin + 1 : end + 1]
-                ends[:-1] = starts[1:]
-                ends[:-1] += position * size - basket.key
-                ends[-1:] = (position + length) * size
-            position += length
-        offsets >>= size.bit_length() - 1  # bytes to numbers; a size is a power of two
+            end = position + basket.border // self.dtype.itemsize
+            values[position:end] = np.frombuffer(content, self.dtype, end - position)
+            position = end
+            yield basket, content
+
+    def _lists(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
+        values, position = self._room(baskets), 0
+        wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
+        offsets = np.zeros(borders[-1] + 1, wide)
+        for (basket, content), begin, end in zip(self._filled(values, baskets), borders, borders[1:]):
+            starts = basket.starts(content)
+            if len(starts) != end - begin:
+                raise ValueError(f"{len(starts)} lists for {end - begin} entries")
+            ends = offsets[begin + 1 : end]
+            ends[:] = starts[1:]
+            ends += position - basket.key
+            position += basket.border
+            offsets[end] = position
+        offsets >>= self.dtype.itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
         return values, offsets
 
 
-@dataclass(frozen=True)
-class _Basket:
+class Begins(NamedTuple):
+    """Where the lists of a range of entries begin.
+
+    Attributes
+    ----------
+    entry
+        The first of the baskets that the range is in.
+    offsets
+        Where the list of each entry of these baskets begins, and the last ends.
+    index
+        The same of the range alone, from 0, as awkward has it.
+    numbers
+        Those of the range, among the numbers of the baskets.
+    """
+
+    entry: int
+    offsets: NDArray[Any]
+    index: ak.index.Index64
+    numbers: slice
+
+    @classmethod
+    def of(cls, entry: int, offsets: NDArray[Any], start: int, stop: int) -> Begins:
+        """Of the range from `start` to `stop`."""
+        ours = offsets[start - entry : stop - entry + 1]
+        index = ak.index.Index64((ours - ours[0]).astype(np.int64, copy=False))
+        return cls(entry, offsets, index, slice(int(ours[0]), int(ours[-1])))
+
+    def fit(self, borders: NDArray[np.int64], baskets: Sequence[_Basket], itemsize: int) -> bool:
+        """Whether baskets with these first entries, and this end, have as many numbers as the lists have."""
+        if borders[0] != self.entry or borders[-1] - self.entry != len(self.offsets) - 1:
+            return False
+        sizes = np.diff(self.offsets[borders - self.entry]) * itemsize
+        return bool(np.array_equal(sizes, [basket.border for basket in baskets]))
+
+
+class _Basket(NamedTuple):
     """A basket as it is in the file.
 
     Attributes
@@ -233,49 +278,47 @@ class _Basket:
     border: int
     key: int
 
-    @classmethod
-    def at(cls, raw: bytes, seek: int, size: int) -> _Basket:
-        if len(raw) != size:
-            raise ValueError(
-                f"the file ends at byte {seek + len(raw)}, in a basket that ends at {seek + size}"
-            )
-        bytes_, _, full, _, key = _KEY.unpack_from(raw)
-        if bytes_ != size or not _KEY.size < key <= size:
-            raise ValueError(f"no basket at byte {seek}")
-        border = _LAST.unpack_from(raw, key - _LAST.size - 1)[0] - key
-        if not 0 <= border <= full:
-            raise ValueError(f"no basket at byte {seek}")
-        return cls(memoryview(raw)[key:], full, border, key)
-
     @property
     def has_lists(self) -> bool:
         """Whether it says where the lists begin."""
         return self.border < self.full
 
-    def content(self) -> memoryview:
-        """What it contains, decompressed."""
+    def content(self) -> Any:
+        """What it contains, decompressed: bytes, or a view of them."""
         return self.packed if len(self.packed) == self.full else _decompressed(self.packed, self.full)
 
-    def starts(self, content: memoryview) -> NDArray[np.int32]:
+    def starts(self, content: Any) -> NDArray[np.int32]:
         """Where the list of each entry begins, in bytes, `key` too far."""
-        stored = np.frombuffer(content, ">i4", (self.full - self.border) // 4, self.border)
+        stored = np.frombuffer(content, _STARTS, (self.full - self.border) // _STARTS.itemsize, self.border)
         return stored[1:-1]  # the first says how many there are
 
 
-def _decompressed(content: memoryview, full: int) -> memoryview:
+def _basket(raw: bytes, seek: int, size: int) -> _Basket:
+    if len(raw) != size:
+        raise ValueError(f"the file ends at byte {seek + len(raw)}, in a basket that ends at {seek + size}")
+    bytes_, _, full, _, key = _KEY.unpack_from(raw)
+    if bytes_ != size or not _KEY.size < key <= size:
+        raise ValueError(f"no basket at byte {seek}")
+    border = _LAST.unpack_from(raw, key - _LAST.size - 1)[0] - key
+    if not 0 <= border <= full:
+        raise ValueError(f"no basket at byte {seek}")
+    return _Basket(memoryview(raw)[key:], full, border, key)
+
+
+def _decompressed(content: memoryview, full: int) -> Any:
     parts = []
     position = total = 0
     while total < full:
-        begin = position + _BLOCK.size
-        codec = bytes(content[position : position + 2])
-        if begin > len(content) or codec not in _CODECS:
+        codec, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
+        decompress = _CODECS.get(codec)
+        if decompress is None:
             raise ValueError(f"unknown compression {codec!r}")
-        _, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
-        packed, unpacked = packed + (more_packed << 16), unpacked + (more_unpacked << 16)
-        position = begin + packed
-        part = memoryview(_CODECS[codec](content[begin + _CHECKSUM.get(codec, 0) : position], unpacked))
+        begin = position + _BLOCK.size + _CHECKSUM.get(codec, 0)
+        position += _BLOCK.size + packed + (more_packed << 16)
+        unpacked += more_unpacked << 16
+        part = decompress(content[begin:position], unpacked)
         if len(part) != unpacked:
             raise ValueError(f"{len(part)} bytes where {unpacked} should be")
         parts.append(part)
         total += unpacked
-    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+    return parts[0] if len(parts) == 1 else b"".join(parts)

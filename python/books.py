@@ -305,7 +305,7 @@ def books_of(file: RootFile) -> FileBooks:
             file.path,
             file.entries,
             0,
-            math.fsum(np.asarray(weights, dtype=np.float64)),
+            float(np.asarray(weights, dtype=np.float64).sum()),
             "genWeight of the file's events",
             False,
         )

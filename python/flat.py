@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class Flat:
         """The place of each object in its event, from 0."""
         return np.arange(self._offsets[-1]) - np.repeat(self._offsets[:-1], self.counts)
 
-    @property
+    @cached_property
     def p4(self) -> Any:
         """The four-vectors (package vector) of objects with pt, eta, phi and mass."""
         return vector_package().array({name: getattr(self, name) for name in _COORDINATES})

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 import awkward as ak
 import numpy as np
@@ -25,6 +25,7 @@ from MLTools.NanoML.ttree import StoredBranch, stored_branches
 __all__ = ["Branch", "RootFile", "is_remote"]
 
 T = TypeVar("T")
+Plain = Union[NDArray[Any], Lists, ak.Array]
 
 PROVENANCE = "nanoml"
 """Name of the TObjString with the JSON record that skims and scores carry."""
@@ -279,9 +280,16 @@ class RootFile:
         return {name: _array(values) for name, values in self.read_plain(names, start, stop).items()}
 
     def read_plain(
-        self, names: Iterable[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any] | Lists | ak.Array]:
-        """As `read`, but where a branch has one number or one list of numbers for each event, not as an awkward array."""
+        self,
+        names: Iterable[str],
+        start: int = 0,
+        stop: int | None = None,
+        pick: Callable[[Plain], Plain] | None = None,
+    ) -> dict[str, Plain]:
+        """As `read`, but where a branch has one number or one list of numbers for each event, not as an awkward array.
+
+        What `pick` leaves of a branch is all of it that is kept when the next one is read.
+        """
         asked = {name: self.branch(name) for name in names}
         for name, branch in asked.items():
             if branch.dtype is None:
@@ -292,21 +300,27 @@ class RootFile:
         actual = sorted({branch.name for branch in asked.values()})
         if not actual:
             return {}
-        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop)))
+        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick or _all))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
-    def _arrays(self, names: list[str], start: int, stop: int) -> dict[str, Any]:
-        if not self.is_rntuple:
-            found = self._plain_arrays(names, start, stop)
-            rest = [name for name in names if name not in found]
-            if rest:
-                found.update(self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict))
-            return found
-        whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
-        # a cardinality column comes out as a signed 64-bit integer
-        return {name: ak.values_astype(whole[name], np.dtype(self.branches[name].dtype)) for name in names}
+    def _arrays(
+        self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
+    ) -> dict[str, Plain]:
+        if self.is_rntuple:
+            whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
+            # a cardinality column comes out as a signed 64-bit integer
+            types = {name: np.dtype(self.branches[name].dtype) for name in names}
+            return {name: pick(ak.values_astype(whole[name], types[name])) for name in names}
+        found = self._plain_arrays(names, start, stop, pick)
+        rest = [name for name in names if name not in found]
+        if rest:
+            others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
+            found.update({name: pick(array) for name, array in others.items()})
+        return found
 
-    def _plain_arrays(self, names: list[str], start: int, stop: int) -> dict[str, Any]:
+    def _plain_arrays(
+        self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
+    ) -> dict[str, Plain]:
         """Those of the branches that are plain."""
         if not self._access.is_fast:
             return {}
@@ -315,9 +329,13 @@ class RootFile:
                 self._plain[name] = PlainBranch.of(self._objects[name])
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
-        known: dict[int, Begins] = {}
-        found = {name: branch.read(take, start, stop, known) for name, branch in plain.items()}
-        return {name: array for name, array in found.items() if array is not None}
+        known: dict[str, Begins] = {}
+        found: dict[str, Plain] = {}
+        for name, branch in plain.items():
+            array = branch.read(take, start, stop, known)
+            if array is not None:
+                found[name] = pick(array)
+        return found
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -425,7 +443,11 @@ class _Described(Mapping[str, Branch]):
         return len(self._objects)
 
 
-def _array(values: Any) -> ak.Array:
+def _all(values: Plain) -> Plain:
+    return values
+
+
+def _array(values: Plain) -> ak.Array:
     """What was read, as an awkward array."""
     if isinstance(values, Lists):
         return values.array()

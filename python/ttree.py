@@ -11,6 +11,8 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 __all__ = ["StoredBranch", "stored_branches"]
 
-_TREE, _BRANCH, _LEAF = 20, 13, 2  # versions of the classes
+_TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
 _COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
 _MAP_OFFSET = 2  # between where something is and how it is referred to
 _TOBJECT = 10  # bytes
@@ -27,11 +29,17 @@ _INT = struct.Struct(">i")
 _TAG = struct.Struct(">I")
 _LONG = struct.Struct(">q")
 _ENTRIES = struct.Struct(">qqqqqdiiiiIqqqqqq")  # of the tree; the number of cluster ranges is the 11th
+_NAMED = struct.Struct(">IH10x")  # before a name: bytes that follow, version
 _FILL = struct.Struct(">iiiiq")  # of a branch; the fourth is the number of baskets
-_SIZES = struct.Struct(
-    ">iIiqqqq"
-)  # of a branch: offset, room for baskets, split level, entries, first entry, bytes
-_LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
+# of a branch: offset, room for baskets, split level, entries, first entry, bytes, compressed bytes; then two arrays,
+# each with the bytes that follow, version, bytes of its name, how many it has
+_SIZES = struct.Struct(">iIiqqqqIH10xBi4xIH10xBi4x")
+_LEAF_BEGINS = struct.Struct(
+    ">IHIH"
+)  # bytes that follow and version, of its class and of what all classes have
+_LENGTHS = struct.Struct(
+    ">iii??I"
+)  # of a leaf: numbers, bytes of each, offset, is range, is unsigned, what counts them
 _TYPES = {"O": "?", "B": ">i1", "S": ">i2", "I": ">i4", "L": ">i8", "G": ">i8", "F": ">f4", "D": ">f8"}
 _DIMENSION = re.compile(r"\[([0-9]+)\]")
 
@@ -93,6 +101,11 @@ def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, 
         return None
 
 
+@cache
+def _dtype(kind: str, is_unsigned: bool) -> np.dtype[Any]:
+    return np.dtype(_TYPES[kind].replace("i", "u") if is_unsigned else _TYPES[kind])
+
+
 class _OtherError(Exception):
     """It is not as expected."""
 
@@ -127,14 +140,18 @@ class _Reader:
         self._skip()  # TAttFill
         *_, baskets, _ = self._take(_FILL)
         self._skip()  # TIOFeatures
-        _, room, _, entries, _, uncompressed, _ = self._take(_SIZES)
-        if self._array() or self._array() != 1 or baskets >= room:
+        _, room, _, entries, _, uncompressed, _, *arrays = self._take(_SIZES)
+        _, version, unnamed, branches, _, same_version, same_unnamed, leaves = arrays
+        if version != _ARRAY or same_version != _ARRAY or unnamed or same_unnamed:
+            raise _OtherError
+        if branches or leaves != 1 or baskets >= room:
             raise _OtherError
         dtype, dimensions, counter = self._leaf()
         self._skip()  # baskets that are not in the file yet
+        content = self._content
         sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
-        last = _LONG.unpack_from(self._content, starts + 8 * baskets)[0]
-        if last != entries or self._content[seek + 8 * room]:  # some are not, or are in another file
+        last = _LONG.unpack_from(content, starts + 8 * baskets)[0]
+        if last != entries or content[seek + 8 * room]:  # some are not, or are in another file
             raise _OtherError
         return StoredBranch(
             name,
@@ -143,29 +160,27 @@ class _Reader:
             dimensions,
             counter,
             uncompressed,
-            np.frombuffer(self._content, ">i8", baskets, seek),
-            np.frombuffer(self._content, ">i4", baskets, sizes),
-            np.frombuffer(self._content, ">i8", baskets + 1, starts),
+            np.frombuffer(content, ">i8", baskets, seek),
+            np.frombuffer(content, ">i4", baskets, sizes),
+            np.frombuffer(content, ">i8", baskets + 1, starts),
         )
 
     def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
         place = self._place()
         end = self._object("TLeaf")
         kind = self._last_class[5:]
-        self._enter(1)
-        self._enter(_LEAF)
+        _, version, _, of_all = self._take(_LEAF_BEGINS)
         name, title = self._named()
-        numbers, _, _, _, is_unsigned = self._take(_LENGTHS)
-        counted_by = self._take(_TAG)[0]
-        if kind not in _TYPES or counted_by & _COUNTED:  # of a counter that comes later
-            raise _OtherError
+        numbers, _, _, _, is_unsigned, counted_by = self._take(_LENGTHS)
+        if version != 1 or of_all != _LEAF or kind not in _TYPES or counted_by & _COUNTED:
+            raise _OtherError  # the last: of a counter that comes later
         self._leaves[place] = name
-        dtype = np.dtype(_TYPES[kind].replace("i", "u") if is_unsigned else _TYPES[kind])
-        dimensions = tuple(map(int, _DIMENSION.findall(title)))
-        if numbers != int(np.prod(dimensions, dtype=int)):
+        dimensions = tuple(map(int, _DIMENSION.findall(title))) if "[" in title else ()
+        if numbers != prod(dimensions):
             raise _OtherError
         self._at = end
-        return dtype, dimensions, self._leaves[counted_by] if counted_by else None
+        counter = self._leaves[counted_by] if counted_by else None
+        return _dtype(kind, is_unsigned), dimensions, counter
 
     def _place(self) -> int:
         """How what begins here is referred to."""
@@ -192,16 +207,16 @@ class _Reader:
         return self._content[self._at - length : self._at].decode(errors="surrogateescape")
 
     def _named(self) -> tuple[str, str]:
-        end = self._at + 4 + (_TAG.unpack_from(self._content, self._at)[0] & ~_COUNTED)
-        self._at += _HEADER.size + _TOBJECT
+        begin = self._at + _TAG.size
+        follow, _ = self._take(_NAMED)
         name, title = self._string(), self._string()
-        if self._at != end:
+        if self._at != begin + (follow & ~_COUNTED):
             raise _OtherError
         return name, title
 
     def _array(self) -> int:
         """Enter a TObjArray; how many it has."""
-        self._enter(3)
+        self._enter(_ARRAY)
         self._at += _TOBJECT
         self._string()
         number: int = self._take(_INT)[0]

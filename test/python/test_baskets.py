@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML import baskets
-from MLTools.NanoML.baskets import PlainBranch, Take, from_descriptor
+from MLTools.NanoML.baskets import Begins, PlainBranch, Take, from_descriptor
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import RootFile
@@ -112,12 +112,37 @@ def test_every_branch_of_every_real_file(real_file: Path) -> None:
         plain = {branch.name: PlainBranch.of(branch) for branch in getattr(tree, "branches", ())}
         names = [name for name, found in plain.items() if found is not None]
         arrays = tree.arrays(names, how=dict) if names else {}
+        shared: dict[str, Begins] = {}
         for name in names:
-            known = plain[name]
-            assert known is not None
-            found = known.read(take, 0, tree.num_entries)
-            assert found is not None
-            assert_same(found, arrays[name])
+            branch = plain[name]
+            assert branch is not None
+            for known in (None, shared):
+                found = branch.read(take, 0, tree.num_entries, known)
+                assert found is not None
+                assert_same(found, arrays[name])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 2000), (3, 50)])
+def test_branches_of_one_counter_share_their_lists(sample: Path, start: int, stop: int) -> None:
+    path = sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+    with uproot.open(path) as file, taken_from(path) as take:
+        names = ("Muon_pt", "Muon_charge", "Electron_pt")
+        wanted = file["Events"].arrays(names, entry_start=start, entry_stop=stop, how=dict)
+        branches = {name: PlainBranch.of(file["Events"][name]) for name in names}
+        known: dict[str, Begins] = {}
+        found: dict[str, Any] = {
+            name: branch.read(take, start, stop, known) for name, branch in branches.items() if branch
+        }
+        assert list(known) == ["nMuon", "nElectron"]
+        assert found["Muon_pt"].offsets is found["Muon_charge"].offsets
+        for name in names:
+            assert_same(found[name], wanted[name])
+        # lists that do not fit to the numbers are not taken
+        charge = branches["Muon_charge"]
+        assert charge is not None
+        again = charge.read(take, start, stop, {"nMuon": known["nElectron"]})
+        assert again is not None
+        assert_same(again, wanted["Muon_charge"])
 
 
 def test_what_is_not_plain_is_left_to_uproot(tmp_path: Path) -> None:

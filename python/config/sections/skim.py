@@ -72,7 +72,7 @@ class Skim:
         },
     )
     chunk: int = field(
-        default=200_000, metadata={"doc": "How many events are read at once, at most.", "minimum": 1}
+        default=100_000, metadata={"doc": "How many events are read at once, at most.", "minimum": 1}
     )
     memory: int = field(
         default=100,
