@@ -307,16 +307,19 @@ class RootFile:
         self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
     ) -> dict[str, Plain]:
         if self.is_rntuple:
-            whole = self._tree.arrays(names, entry_start=start, entry_stop=stop)
-            # a cardinality column comes out as a signed 64-bit integer
-            types = {name: np.dtype(self.branches[name].dtype) for name in names}
-            return {name: pick(ak.values_astype(whole[name], types[name])) for name in names}
+            return {name: pick(self._field(name, start, stop)) for name in names}
         found = self._plain_arrays(names, start, stop, pick)
         rest = [name for name in names if name not in found]
         if rest:
             others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
             found.update({name: pick(array) for name, array in others.items()})
         return found
+
+    def _field(self, name: str, start: int, stop: int) -> ak.Array:
+        # not by `arrays` of the whole, which looks at all fields before it reads some
+        values = self._tree[name].array(entry_start=start, entry_stop=stop)
+        # a cardinality column comes out as a signed 64-bit integer
+        return ak.values_astype(values, np.dtype(self.branches[name].dtype))
 
     def _plain_arrays(
         self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
