@@ -202,7 +202,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
     copy_example(tmp_path)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
     stops = 0
-    for wait in (3, 4.5, 6, 8, 11, 15, 240):
+    for wait in (3, 6, 10, 240):
         with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
             try:
                 _, said = run.communicate(timeout=wait)
@@ -234,7 +234,7 @@ def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended
 ) -> None:
     copy_example(disk)
     failures = 0
-    for kilobytes in (100, 500, 1000, 1300, 2000, 2500, 30_000):
+    for kilobytes in (100, 1000, 2000, 30_000):  # skim, train, evaluate, all
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
         done = nanoml("run", "trilepton.yaml", cwd=disk, check=False)
         if done.returncode == 0:
@@ -245,6 +245,6 @@ def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended
         assert "Traceback" not in done.stderr, done.stderr
         assert list(disk.rglob("*.part-*")) == []
     assert done.returncode == 0
-    assert failures > 3
+    assert failures == 3
     for (_, scores), (_, expected) in zip(scored(disk), scored(example)):
         assert np.array_equal(scores["trilepton_signal"], expected["trilepton_signal"])

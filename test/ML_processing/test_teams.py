@@ -134,10 +134,8 @@ def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
     ("settings", "count", "number"),
     [
         ("workers=1", 6000, signal.SIGKILL),
-        ("workers=1, memory=1", 30_000, signal.SIGKILL),
         ("workers=2", 6000, signal.SIGKILL),
         ("workers=1, memory=1", 30_000, signal.SIGINT),
-        ("workers=2", 6000, signal.SIGINT),
         ("processes=2", 6000, signal.SIGINT),
     ],
 )
@@ -146,9 +144,6 @@ def test_goes_on_after_a_stop_at_any_moment(
 ) -> None:
     file, script = toy(count=count), tmp_path / "script.py"
     script.write_text(SCRIPT.replace("SETTINGS", settings).replace("EPOCHS", "4" if count > 6000 else "20"))
-    with start(script, file, tmp_path / "whole") as process:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
     stops, chance = 0, random.Random(1)
     for _ in range(20):
         with start(script, file, tmp_path / "run") as process:
@@ -169,6 +164,9 @@ def test_goes_on_after_a_stop_at_any_moment(
     assert stops == 2
     if settings.startswith("processes"):
         return  # sums are made in another order: see above
+    with start(script, file, tmp_path / "whole") as process:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
     check_same(tmp_path / "whole", tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoint*"))
 

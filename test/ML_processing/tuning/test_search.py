@@ -231,7 +231,7 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     calm, rough = (configure(file, tmp_path / name, epochs=40) for name in ("calm", "rough"))
     tune(load(calm), Options(trials=8, workers=1))
 
-    arguments: Sequence[str] = ("-n", "8", "--workers", "4")
+    arguments: Sequence[str] = ("-n", "8", "--workers", "3")
     with start(command(str(rough), *arguments)) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
         os.kill(workers_of(leader.pid)[0], signal.SIGKILL)
