@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import awkward as ak
@@ -115,17 +114,15 @@ class NanoTree:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        rows: dict[str, Any] = {
+        columns: dict[str, NDArray[Any] | Lists] = {
             name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
         }
         for name, members in self._collections.items():
             joined = _Collection.joined([lists.pop(name) for _, lists in pending])
-            arrays = joined.arrays()
-            rows["n" + name] = joined.counts
-            single = members[0].collection == members[0].name
-            rows[name] = arrays[members[0].field] if single else arrays
-        # of a dict, uproot takes a flat Muon_sumPt beside the collection Muon for one field too many
-        self._tree.extend(MappingProxyType(rows))
+            columns["n" + name] = joined.counts
+            lists = joined.lists()
+            columns.update({branch.name: lists[branch.field] for branch in members})
+        self._tree._cascading.fill(self._tree._file, columns)
         self.entries += self._rows
         self._rows = self._bytes = 0
 
@@ -192,9 +189,9 @@ class _Collection:
     def nbytes(self) -> int:
         return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
 
-    def arrays(self) -> dict[str, ak.Array]:
+    def lists(self) -> dict[str, Lists]:
         index = ak.index.Index64(offsets_of(self.counts))
-        return {field: Lists(index, numbers).array() for field, numbers in self.numbers.items()}
+        return {field: Lists(index, numbers) for field, numbers in self.numbers.items()}
 
 
 def _adding(directory: Any, branches: Mapping[str, Branch]) -> Any:

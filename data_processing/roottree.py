@@ -2,7 +2,8 @@
 
 uproot says how long each part of a tree's header is by adding up all parts before it, several times for each branch: for the
 750 branches of NanoAOD that takes seconds, again whenever there must be room for more baskets. Here each is made from its
-parts, from the inside to the outside; the bytes are the same.
+parts, from the inside to the outside. And it looks at all that arrays can be, and writes what is free in the file, for each
+basket, which takes as long as to compress it: here they are plain numbers and lists. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import numpy as np
 import uproot.writing._cascadetree as cascadetree  # uproot has no public way to give titles, or the types of counters
+from numpy.typing import NDArray
+from uproot import compression
+from uproot._util import datetime_to_code
 from uproot.reading import _key_format_big
 from uproot.serialization import string
 
+from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import Branch
 
 __all__ = ["RootTree"]
@@ -35,6 +41,12 @@ _TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
 _SIZES = struct.Struct(">iiiiq")  # of a branch: compression, bytes of baskets and lists, baskets, entries
 _PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
 _LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
+_BASKET = struct.Struct(
+    ">Hiiiix"
+)  # version, room for bytes, room and number of entries, where the numbers end
+_NUMBER_OF_LISTS = struct.Struct(">i")
+_MOST_BYTES = 2**31 - 1  # of a basket
+_OF_BASKETS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
 _EXTREMES = {
     letter: struct.Struct(">" + 2 * code)
     for letter, code in {"O": "?", "B": "b", "S": "h", "I": "i", "L": "q", "F": "f", "D": "d"}.items()
@@ -50,6 +62,14 @@ _TREE_NUMBERS = (
 )  # fmt: skip
 
 
+class _Content(NamedTuple):
+    """What a basket contains: its bytes, how many of them are numbers, and what is said of the room for them."""
+
+    all: bytes
+    numbers: int
+    room: int
+
+
 class RootTree(cascadetree.Tree):  # type: ignore[misc]
     """A tree that uproot writes.
 
@@ -62,6 +82,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
     """
 
     _key: Any  # uproot's, of the header
+    _basket_capacity: int
 
     def __init__(self, branches: Mapping[str, Branch], *arguments: Any) -> None:
         self._described = branches
@@ -75,6 +96,104 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         if described is not None:
             branch["fTitle"] = described.title
         return branch
+
+    def fill(self, file: Any, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+        """Write a basket of each branch.
+
+        Parameters
+        ----------
+        file
+            uproot's, in which the tree is.
+        columns
+            The values of each branch, counters included: all of the same number of entries, one at least.
+
+        Raises
+        ------
+        ValueError
+            They are not, or make a basket that is larger than 2 GiB.
+        """
+        if self._num_baskets >= self._basket_capacity - 1:
+            self._make_room(file)
+        entries = len(next(iter(columns.values())))
+        begins: dict[int, NDArray[np.int32]] = {}
+        for branch in self._plain_branches:
+            values = columns[branch["fName"]]
+            if len(values) != entries:
+                raise ValueError(f"{branch['fName']} has {len(values)} entries, where others have {entries}")
+            if isinstance(values, Lists):
+                if id(values.offsets) not in begins:  # branches of a collection share them
+                    begins[id(values.offsets)] = np.asarray(values.offsets.data).astype(np.int32)
+                content = self._lists(branch, values.numbers, begins[id(values.offsets)])
+            else:
+                content = self._numbers(branch, values)
+            self._write_basket(file.sink, branch, content, entries)
+        self._num_entries += entries
+        self._num_baskets += 1
+        self._freesegments.write(file.sink)
+        file.sink.set_file_length(self._freesegments.fileheader.end)
+        self.write_updates(file.sink)
+
+    @property
+    def _plain_branches(self) -> list[dict[str, Any]]:
+        return [branch for branch in self._branch_data if branch["kind"] != "record"]
+
+    def _numbers(self, branch: dict[str, Any], values: NDArray[Any]) -> _Content:
+        if values.shape[1:] != branch["shape"]:
+            raise ValueError(f"{branch['fName']} has the shape {values.shape[1:]}, not {branch['shape']}")
+        if branch["kind"] == "counter":
+            branch["tleaf_maximum_value"] = max(values.max(), branch["tleaf_maximum_value"])
+        packed = values.astype(branch["dtype"]).tobytes()
+        return _Content(packed, len(packed), branch["dtype"].itemsize * math.prod(branch["shape"]))
+
+    def _lists(self, branch: dict[str, Any], numbers: NDArray[Any], begins: NDArray[np.int32]) -> _Content:
+        packed, key = numbers.astype(branch["dtype"]).tobytes(), self._key_of_basket(branch)
+        places = (begins * np.int32(branch["dtype"].itemsize) + np.int32(key)).astype(">i4")
+        branch["fEntryOffsetLen"] = 4 * (len(begins) - 1)
+        lists = _NUMBER_OF_LISTS.pack(len(begins)) + places.tobytes()
+        return _Content(packed + lists, len(packed), len(begins) + 1)
+
+    def _key_of_basket(self, branch: dict[str, Any]) -> int:
+        return _key_format_big.size + len(self._names_of_basket(branch)) + _BASKET.size
+
+    def _names_of_basket(self, branch: dict[str, Any]) -> bytes:
+        names: bytes = string("TBasket") + string(branch["fName"]) + string(self._name)
+        return names
+
+    def _write_basket(self, sink: Any, branch: dict[str, Any], content: _Content, entries: int) -> None:
+        packed, key = compression.compress(content.all, branch["compression"]), self._key_of_basket(branch)
+        size, full = key + len(packed), key + len(content.all)
+        if max(size, full) > _MOST_BYTES:
+            raise ValueError(f"{entries} entries of {branch['fName']} are too many for a basket")
+        place = self._freesegments.allocate(size, dry_run=False)
+        now, directory = datetime_to_code(datetime.now()), self._directory.key.location
+        head = _key_format_big.pack(size, 1004, len(content.all), now, key, 0, place, directory)
+        described = _BASKET.pack(3, 32000, content.room, entries, key + content.numbers)
+        sink.write(place, head + self._names_of_basket(branch) + described + packed)
+        number = self._num_baskets
+        branch["fBasketBytes"][number] = size
+        branch["fBasketEntry"][number + 1] = self._num_entries + entries
+        branch["fBasketSeek"][number] = place
+        branch["arrays_write_stop"] = number + 1
+        for books in (branch, self._metadata):
+            books["fTotBytes"] += full
+            books["fZipBytes"] += size
+
+    def _make_room(self, file: Any) -> None:
+        """Have room for more baskets, with a header that is longer and stands elsewhere."""
+        larger = math.ceil(self._basket_capacity * self._resize_factor)
+        self._basket_capacity = max(self._basket_capacity + 1, larger)
+        for branch in self._plain_branches:
+            for name in _OF_BASKETS:
+                old = branch[name]
+                branch[name] = np.zeros(self._basket_capacity, old.dtype)
+                branch[name][: len(old)] = old
+            branch["fBasketEntry"][self._num_baskets + 1] = self._num_entries
+        start = self._key.seek_location
+        stop = start + self._key.num_bytes + self._key.compressed_bytes
+        self.write_anew(file.sink)
+        file._move_tree(start, self._key.seek_location)
+        self._freesegments.release(start, stop)
+        file.sink.set_file_length(self._freesegments.fileheader.end)
 
     def write_anew(self, sink: Any) -> None:
         """Write the header, where there is room for it."""
@@ -91,7 +210,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         head += _TREE.pack(self._num_entries, *numbers) + bytes(2) + _FEATURES  # no ranges of clusters
         key = _key_length(self._name, self._title)
         position = _VERSION.size + len(head) + len(_EMPTY)
-        branches = [branch for branch in self._branch_data if branch["kind"] != "record"]
+        branches = self._plain_branches
         parts = []
         for branch in branches:
             parts.append(self._branch(branch, position, key))
@@ -116,7 +235,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         branch["tleaf_reference_number"] = key + position + len(head) + len(_EMPTY) + _MAP_OFFSET
         head += _array(1, _leaf(branch)) + _EMPTY
         branch["basket_metadata_start"] = position + len(head)
-        arrays = (b"\1" + branch[name].tobytes() for name in ("fBasketBytes", "fBasketEntry", "fBasketSeek"))
+        arrays = (b"\1" + branch[name].tobytes() for name in _OF_BASKETS)
         baskets_file = string("")  # this one
         return _object("TBranch", _versioned(13, head + b"".join(arrays) + baskets_file))
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import uproot.writing._cascadetree as cascadetree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_processing import nanotree
+from data_processing import nanotree, roottree
 from data_processing.nanotree import NanoTree
 from data_processing.roottree import RootTree
+from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import Branch
 
 TYPES = (
@@ -115,6 +118,51 @@ def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: 
         assert ours == uproots
         assert len(ours) == (1 if baskets < 10 else 2) or baskets == 10  # there is room for ten at first
         file.close()
+
+
+def written(branches: dict[str, Branch], baskets: int, patch: pytest.MonkeyPatch) -> bytes:
+    """A file of so many baskets, made at some time."""
+    patch.setattr(nanotree, "_ROWS_PER_BASKET", 2)
+    for module in (roottree, uproot._util):
+        patch.setattr(module, "datetime_to_code", lambda _: 1_234_567_890)
+    stream = io.BytesIO()
+    file = uproot.recreate(stream, compression=uproot.ZLIB(1), uuid_function=lambda: uuid.UUID(int=1))
+    tree = NanoTree(file, "Events", branches)
+    for _ in range(baskets):
+        tree.extend(rows(branches, 3))
+    return stream.getvalue()
+
+
+@settings(max_examples=40, deadline=None)
+@given(trees(), st.integers(1, 13))
+def test_baskets_are_as_uproot_makes_them(branches: dict[str, Branch], baskets: int) -> None:
+    def extended(self: RootTree, file: Any, columns: Mapping[str, Any]) -> None:
+        arrays: dict[str, Any] = {}
+        for name, values in columns.items():
+            if not isinstance(values, Lists):
+                arrays[name] = values
+                continue
+            branch = branches[name]
+            arrays.setdefault(branch.collection, {})[branch.field] = values.array()
+        cascadetree.Tree.extend(self, file, file.sink, MappingProxyType(arrays))
+
+    with pytest.MonkeyPatch.context() as patch:
+        ours = written(branches, baskets, patch)
+        patch.setattr(RootTree, "fill", extended)
+        assert ours == written(branches, baskets, patch)
+
+
+def test_columns_that_do_not_fit_are_named() -> None:
+    branches = {
+        "x": Branch("x", "float32", "flat", "", None, ""),
+        "y": Branch("y", "float32", "fixed", "", None, "", 2),
+    }
+    file = uproot.recreate(io.BytesIO())
+    tree = NanoTree(file, "Events", branches)
+    with pytest.raises(ValueError, match="y has 3 entries, where others have 2"):
+        tree._tree._cascading.fill(tree._tree._file, {"x": np.ones(2), "y": np.ones((3, 2))})
+    with pytest.raises(ValueError, match=r"y has the shape \(3,\), not \(2,\)"):
+        tree._tree._cascading.fill(tree._tree._file, {"x": np.ones(2), "y": np.ones((2, 3))})
 
 
 def test_a_tree_without_rows_is_read(tmp_path: Any) -> None:
