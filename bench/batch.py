@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.progress import say, silence
 

@@ -27,7 +27,8 @@ import uproot
 from data_processing.columns import Objects, event_level_branches
 from data_processing.convert import ConvertJob, convert_files
 from data_processing.nanowriter import NanoWriter, compression_of
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton

@@ -35,7 +35,8 @@ from data_processing.nanoaodtools_process import name_algorithms
 from data_processing.nanowriter import NanoWriter
 from data_processing.score import ScoreJob, score_file
 from data_processing.scores import Scores
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.progress import silence

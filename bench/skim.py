@@ -29,7 +29,8 @@ import uproot
 from convert import make_input
 
 from data_processing.nanoaodtools_process import name_algorithms
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
 

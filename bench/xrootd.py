@@ -27,7 +27,8 @@ import uproot
 from convert import make_input
 from skim import KEEP
 
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.config import Read
 from MLTools.NanoML.grid import reading
 from MLTools.NanoML.grid.url import Url

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.branchrules import parse_rule, read_rules
 from data_processing.modules import ModuleChain, load_module
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Criteria
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.formula import Formula
@@ -22,9 +23,6 @@ from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import Selected, Selection
 from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import code_hash
-
-if TYPE_CHECKING:
-    from data_processing.skim import SkimJob
 
 __all__ = ["Filter", "Filters"]
 

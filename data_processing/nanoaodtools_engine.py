@@ -9,16 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_processing.nanoaodtools_process import ERROR
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
-
-if TYPE_CHECKING:
-    from data_processing.skim import SkimJob
 
 __all__ = ["postprocess_file"]
 

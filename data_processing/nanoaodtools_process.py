@@ -16,7 +16,8 @@ import numpy as np
 
 from data_processing.filters import Filters
 from data_processing.modules import load_module
-from data_processing.skim import SkimJob, plan_file, sections_read
+from data_processing.skim import plan_file, sections_read
+from data_processing.skimjob import SkimJob
 from data_processing.skimplan import SkimPlan
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.books import Books, FileBooks, Provenance, books_of, event_weights

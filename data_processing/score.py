@@ -13,7 +13,7 @@ from data_processing.datasets import output_names
 from data_processing.nanowriter import NanoWriter
 from data_processing.others import copy_others
 from data_processing.scores import Scores
-from data_processing.skim import SkimJob
+from data_processing.skimjob import SkimJob
 from data_processing.skimplan import plan_skim
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from data_processing.branchrules import Rule, apply_rules, parse_rule, read_rules
+from data_processing.filters import Filter
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
-
-if TYPE_CHECKING:
-    from data_processing.filters import Filter
-    from data_processing.skim import SkimJob
 
 __all__ = ["SkimPlan", "plan_skim"]
 

@@ -17,7 +17,8 @@ from data_processing.modules import load_module
 from data_processing.nanoaodtools_engine import postprocess_file
 from data_processing.score import ScoreJob, load_models, score_tasks
 from data_processing.shuffle import ShuffleJob, shuffle_files
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Config, Score
 from MLTools.NanoML.config.document import dotted

@@ -20,7 +20,8 @@ import yaml
 pytest.importorskip("data_processing")
 
 from data_processing.crab.tasks import write_tasks
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.config import load
 from MLTools.NanoML.folds import fold_of

@@ -16,7 +16,7 @@ from data_processing.crab.report import Processed, write_failure, write_success
 from data_processing.crab.settings import OUTPUT, Settings
 from data_processing.merge import MergeJob, merge_files, merge_summary
 from data_processing.nanoaodtools_engine import postprocess_file
-from data_processing.skim import SkimJob
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Books, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.lumimask import LumiMask, sections_of

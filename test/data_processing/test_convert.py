@@ -14,7 +14,8 @@ import uproot
 from data_processing.columns import Objects, columns_of, event_level_branches
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
 from data_processing.rows import RowReader
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.rootfile import RootFile

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_processing.filters import Filter, Filters
-from data_processing.skim import SkimJob
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
 

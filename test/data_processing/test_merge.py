@@ -22,7 +22,8 @@ from data_processing.convert import ConvertJob, convert_files
 from data_processing.merge import MergeJob, _check, merge_files, plan_lines
 from data_processing.mergeinputs import Inputs
 from data_processing.nanowriter import NanoWriter
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError

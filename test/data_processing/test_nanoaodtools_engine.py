@@ -16,7 +16,8 @@ import uproot
 from data_processing.branchrules import apply_rules, read_rules
 from data_processing.nanoaodtools_engine import postprocess_file
 from data_processing.nanoaodtools_process import compression_of, write_rules
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from data_processing.stages import skim_settings, skim_tasks
 from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.config.sections import Skim

@@ -16,7 +16,8 @@ import uproot
 from data_processing import skim as skim_module
 from data_processing.modules import ModuleChain, load_module
 from data_processing.nanowriter import NanoWriter
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Books, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask
@@ -185,7 +186,8 @@ def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Pa
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.errors import NanoMLError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from data_processing import validate
 from data_processing.columns import Objects, event_level_branches
 from data_processing.convert import ConvertJob, Sample, convert_files
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from data_processing.validate import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.hdf5 import read_metadata

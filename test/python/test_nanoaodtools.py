@@ -605,8 +605,9 @@ def met_of(path: Path) -> str:
 def fast(path: Path, output: Path) -> Path:
     """The skim by NanoML's own engine."""
     skim = pytest.importorskip("data_processing.skim")
+    skimjob = pytest.importorskip("data_processing.skimjob")
     skim.skim_file(
-        skim.SkimJob(
+        skimjob.SkimJob(
             str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=["MET_*", "Electron_*", "Muon_*"]
         )
     )

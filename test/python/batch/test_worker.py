@@ -16,7 +16,8 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from data_processing.skim import SkimJob, skim_file
+from data_processing.skim import skim_file
+from data_processing.skimjob import SkimJob
 from MLTools.NanoML.batch.causes import FAILED, PERMANENT
 from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.batch.job import Job
