@@ -120,8 +120,8 @@ class NanoTree:
         for name, members in self._collections.items():
             joined = _Collection.joined([lists.pop(name) for _, lists in pending])
             columns["n" + name] = joined.counts
-            lists = joined.lists()
-            columns.update({branch.name: lists[branch.field] for branch in members})
+            fields = joined.fields()
+            columns.update({branch.name: fields[branch.field] for branch in members})
         self._tree._cascading.fill(self._tree._file, columns)
         self.entries += self._rows
         self._rows = self._bytes = 0
@@ -189,7 +189,7 @@ class _Collection:
     def nbytes(self) -> int:
         return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
 
-    def lists(self) -> dict[str, Lists]:
+    def fields(self) -> dict[str, Lists]:
         index = ak.index.Index64(offsets_of(self.counts))
         return {field: Lists(index, numbers) for field, numbers in self.numbers.items()}
 

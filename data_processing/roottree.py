@@ -41,9 +41,9 @@ _TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
 _SIZES = struct.Struct(">iiiiq")  # of a branch: compression, bytes of baskets and lists, baskets, entries
 _PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
 _LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
-_BASKET = struct.Struct(
-    ">Hiiiix"
-)  # version, room for bytes, room and number of entries, where the numbers end
+# version, room for bytes, what is said of the room for entries, their number, where the numbers end
+_BASKET = struct.Struct(">Hiiiix")
+_KEY_OF_BASKET = _key_format_big.size + _BASKET.size  # without the names in it
 _NUMBER_OF_LISTS = struct.Struct(">i")
 _MOST_BYTES = 2**31 - 1  # of a basket
 _OF_BASKETS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
@@ -65,7 +65,7 @@ _TREE_NUMBERS = (
 class _Content(NamedTuple):
     """What a basket contains: its bytes, how many of them are numbers, and what is said of the room for them."""
 
-    all: bytes
+    data: bytes
     numbers: int
     room: int
 
@@ -146,29 +146,27 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         return _Content(packed, len(packed), branch["dtype"].itemsize * math.prod(branch["shape"]))
 
     def _lists(self, branch: dict[str, Any], numbers: NDArray[Any], begins: NDArray[np.int32]) -> _Content:
-        packed, key = numbers.astype(branch["dtype"]).tobytes(), self._key_of_basket(branch)
-        places = (begins * np.int32(branch["dtype"].itemsize) + np.int32(key)).astype(">i4")
+        packed = numbers.astype(branch["dtype"]).tobytes()
+        key = np.int32(len(self._names_in_key(branch)) + _KEY_OF_BASKET)
+        places = (begins * np.int32(branch["dtype"].itemsize) + key).astype(">i4")
         branch["fEntryOffsetLen"] = 4 * (len(begins) - 1)
         lists = _NUMBER_OF_LISTS.pack(len(begins)) + places.tobytes()
         return _Content(packed + lists, len(packed), len(begins) + 1)
 
-    def _key_of_basket(self, branch: dict[str, Any]) -> int:
-        return _key_format_big.size + len(self._names_of_basket(branch)) + _BASKET.size
-
-    def _names_of_basket(self, branch: dict[str, Any]) -> bytes:
-        names: bytes = string("TBasket") + string(branch["fName"]) + string(self._name)
-        return names
+    def _names_in_key(self, branch: dict[str, Any]) -> bytes:
+        return _names("TBasket", branch["fName"], self._name)
 
     def _write_basket(self, sink: Any, branch: dict[str, Any], content: _Content, entries: int) -> None:
-        packed, key = compression.compress(content.all, branch["compression"]), self._key_of_basket(branch)
-        size, full = key + len(packed), key + len(content.all)
+        packed, names = compression.compress(content.data, branch["compression"]), self._names_in_key(branch)
+        key = len(names) + _KEY_OF_BASKET
+        size, full = key + len(packed), key + len(content.data)
         if max(size, full) > _MOST_BYTES:
             raise ValueError(f"{entries} entries of {branch['fName']} are too many for a basket")
         place = self._freesegments.allocate(size, dry_run=False)
         now, directory = datetime_to_code(datetime.now()), self._directory.key.location
-        head = _key_format_big.pack(size, 1004, len(content.all), now, key, 0, place, directory)
+        head = _key_format_big.pack(size, 1004, len(content.data), now, key, 0, place, directory)
         described = _BASKET.pack(3, 32000, content.room, entries, key + content.numbers)
-        sink.write(place, head + self._names_of_basket(branch) + described + packed)
+        sink.write(place, head + names + described + packed)
         number = self._num_baskets
         branch["fBasketBytes"][number] = size
         branch["fBasketEntry"][number + 1] = self._num_entries + entries
@@ -208,7 +206,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         self._metadata_start = _VERSION.size + len(head)
         numbers = (self._metadata[name] for name in _TREE_NUMBERS)
         head += _TREE.pack(self._num_entries, *numbers) + bytes(2) + _FEATURES  # no ranges of clusters
-        key = _key_length(self._name, self._title)
+        key = _key_format_big.size + len(_names("TTree", self._name, self._title))
         position = _VERSION.size + len(head) + len(_EMPTY)
         branches = self._plain_branches
         parts = []
@@ -277,8 +275,9 @@ def _named(name: str, title: str, bits: int = 0) -> bytes:
     return _versioned(1, _OBJECT.pack(1, 0, _IN_MEMORY | bits) + string(name) + string(title))
 
 
-def _key_length(name: str, title: str) -> int:
-    return _key_format_big.size + sum(map(len, (string("TTree"), string(name), string(title))))
+def _names(kind: str, name: str, title: str) -> bytes:
+    """What a key says of its object."""
+    return b"".join(map(string, (kind, name, title)))
 
 
 _EMPTY = _array(0, b"")

@@ -197,8 +197,10 @@ class _Chunk:
                 part[name] = self._columns[name][slice(*rows)]
             elif name in plan.defaults:
                 part[name] = np.full(len(kept), plan.defaults[name])
+            elif name in arrays:
+                part[name] = arrays[name]
             else:
-                part[name] = arrays[name] if name in arrays else have(self._arrays[name])
+                part[name] = have(self._arrays[name])
         return part
 
 

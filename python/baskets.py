@@ -104,8 +104,10 @@ class PlainBranch:
             places = (each.astype(np.int64) for each in (branch.seek, branch.size, branch.entries))
             return cls(branch.dtype, branch.counter, *places)
         interpretation, counter = branch.interpretation, None
-        if isinstance(interpretation, uproot.AsJagged) and branch.count_branch is not None:
-            interpretation, counter = interpretation.content, branch.count_branch.name
+        if isinstance(interpretation, uproot.AsJagged) and interpretation.header_bytes == 0:
+            counted_by = branch.count_branch  # uproot looks for it each time
+            if counted_by is not None:
+                interpretation, counter = interpretation.content, counted_by.name
         if (
             type(interpretation) is not uproot.AsDtype
             or interpretation.inner_shape

@@ -26,6 +26,7 @@ __all__ = ["Branch", "RootFile", "is_remote"]
 
 T = TypeVar("T")
 Plain = Union[NDArray[Any], Lists, ak.Array]
+"""What is read of a branch: one number or one list of numbers for each event, or else an awkward array."""
 
 PROVENANCE = "nanoml"
 """Name of the TObjString with the JSON record that skims and scores carry."""
@@ -284,7 +285,7 @@ class RootFile:
         names: Iterable[str],
         start: int = 0,
         stop: int | None = None,
-        pick: Callable[[Plain], Plain] | None = None,
+        pick: Callable[[Plain], Plain] = lambda values: values,
     ) -> dict[str, Plain]:
         """As `read`, but where a branch has one number or one list of numbers for each event, not as an awkward array.
 
@@ -300,7 +301,7 @@ class RootFile:
         actual = sorted({branch.name for branch in asked.values()})
         if not actual:
             return {}
-        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick or _all))
+        arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
     def _arrays(
@@ -444,10 +445,6 @@ class _Described(Mapping[str, Branch]):
 
     def __len__(self) -> int:
         return len(self._objects)
-
-
-def _all(values: Plain) -> Plain:
-    return values
 
 
 def _array(values: Plain) -> ak.Array:

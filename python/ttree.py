@@ -34,12 +34,10 @@ _FILL = struct.Struct(">iiiiq")  # of a branch; the fourth is the number of bask
 # of a branch: offset, room for baskets, split level, entries, first entry, bytes, compressed bytes; then two arrays,
 # each with the bytes that follow, version, bytes of its name, how many it has
 _SIZES = struct.Struct(">iIiqqqqIH10xBi4xIH10xBi4x")
-_LEAF_BEGINS = struct.Struct(
-    ">IHIH"
-)  # bytes that follow and version, of its class and of what all classes have
-_LENGTHS = struct.Struct(
-    ">iii??I"
-)  # of a leaf: numbers, bytes of each, offset, is range, is unsigned, what counts them
+# of a leaf: bytes that follow and version, of its class and of what all classes have
+_LEAF_BEGINS = struct.Struct(">IHIH")
+# of a leaf: numbers, bytes of each, offset, is range, is unsigned, what counts them
+_LENGTHS = struct.Struct(">iii??I")
 _TYPES = {"O": "?", "B": ">i1", "S": ">i2", "I": ">i4", "L": ">i8", "G": ">i8", "F": ">f4", "D": ">f8"}
 _DIMENSION = re.compile(r"\[([0-9]+)\]")
 

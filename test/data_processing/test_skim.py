@@ -394,12 +394,12 @@ class Watched(RootFile):
     reads: list[tuple[tuple[str, ...], int, int]] = []
 
     def read_plain(
-        self, names: Iterable[str], start: int = 0, stop: int | None = None, pick: Any = None
+        self, names: Iterable[str], start: int = 0, stop: int | None = None, *pick: Any
     ) -> dict[str, Any]:
         asked = tuple(names)
         if asked:
             Watched.reads.append((asked, start, self.entries if stop is None else stop))
-        return super().read_plain(asked, start, stop, pick)
+        return super().read_plain(asked, start, stop, *pick)
 
 
 @pytest.fixture
