@@ -3,7 +3,7 @@
 uproot says how long each part of a tree's header is by adding up all parts before it, several times for each branch: for the
 750 branches of NanoAOD that takes seconds, again whenever there must be room for more baskets. Here each is made from its
 parts, from the inside to the outside. And it looks at all that arrays can be, and writes what is free in the file, for each
-basket, which takes as long as to compress it: here they are plain numbers and lists. The bytes are the same.
+basket, which takes as long as to compress it: here they are plain numbers and lists. All records are the same, byte by byte.
 """
 
 from __future__ import annotations
