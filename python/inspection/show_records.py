@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from MLTools.NanoML.inspection.page import Column, Page, amount, count, share
 
-__all__ = ["criteria_facts", "kind_of_events", "only_file", "show_cutflow", "show_files", "sum_of_weights"]
+__all__ = [
+    "criteria_facts",
+    "duplicates_fact",
+    "kind_of_events",
+    "only_file",
+    "show_cutflow",
+    "show_files",
+    "sum_of_weights",
+]
 
 _FILES_SHOWN = 8
 
@@ -32,6 +41,16 @@ def criteria_facts(criteria: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("code", criteria["code"] or None),
         ("branches kept", ", ".join(criteria["keep"]) or None),
     ]
+
+
+def duplicates_fact(
+    books: Mapping[str, Any], datasets: Mapping[str, int] = MappingProxyType({})
+) -> tuple[str, str | None]:
+    """How many events of data were left out as copies, and which datasets have them, as far as that is known."""
+    if not books["duplicates"]:
+        return "duplicates", None
+    also = "".join(f", {many:,} of which {name} has" for name, many in datasets.items() if name)
+    return "duplicates", f"{books['duplicates']:,} left out{also}"
 
 
 def only_file(books: Mapping[str, Any]) -> str | None:
