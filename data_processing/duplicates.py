@@ -125,7 +125,8 @@ class Duplicates:
                 return None
             first = self._seen[key]
             if first is not None:
-                self._seen[(*key, digest(first[0]))] = first
+                longer = (*key, digest(first[0]))
+                self._seen[longer] = first
                 self._seen[key] = None
             key = (*key, digest(file))
         same = self._seen.setdefault(key, (file, at))

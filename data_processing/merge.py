@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_processing.buckets import scratch
 from data_processing.checksums import Checksums
 from data_processing.content import Content, rows_at_once
-from data_processing.duplicateevents import DuplicateEvents, events_of, find_duplicates
+from data_processing.duplicateevents import events_of, find_duplicates
 from data_processing.histograms import bins_of
 from data_processing.mergeinputs import Inputs, is_same_sum
 from data_processing.mergeplan import TreePlan, listed, plan_tree
@@ -108,21 +108,21 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
     """
     inputs, plans = _look_into(job)
     _remove_leftovers(job.output)
-    duplicates = _find_duplicates(job, inputs, plans["Events"])
+    _find_duplicates(job, inputs, plans["Events"])
     record = _record(inputs, plans)
     with replacing(job.output) as aside:
         with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
-            expected = _write(job, inputs, plans, duplicates, writer)
+            expected = _write(job, inputs, plans, writer)
             writer.finish(record.to_json())
         expected.books = record.books
-        _check(job, aside, expected, inputs, duplicates)
-    return _summary(inputs, plans, record, duplicates)
+        _check(job, aside, expected, inputs)
+    return _summary(inputs, plans, record)
 
 
-def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> DuplicateEvents | None:
-    """Enter events of data that are there more than once into the books; None for simulation."""
+def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
+    """Note the events of data that are there more than once, and enter them into the books."""
     if not inputs.books.is_data or not set(IDENTIFIERS) <= set(plan.branches):
-        return None
+        return
 
     def numbers() -> Iterator[NDArray[Any]]:
         for path in inputs.paths:
@@ -130,15 +130,14 @@ def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> Duplicate
                 yield from events_of(file)
 
     with scratch(job.output) as directory:
-        found = find_duplicates([numbers()], directory, job.memory)
-    found.enter(0, inputs.books.files)
-    return found
+        inputs.duplicates = find_duplicates([numbers()], directory, job.memory)
+    inputs.duplicates.enter(0, inputs.books.files)
 
 
 def plan_lines(job: MergeJob) -> list[str]:
     """What would be merged, in words; raises as `merge_files` does, as far as that can be told beforehand."""
     inputs, plans = _look_into(job)
-    return merge_summary({job.output.name: _summary(inputs, plans, _record(inputs, plans), None)})
+    return merge_summary({job.output.name: _summary(inputs, plans, _record(inputs, plans))})
 
 
 def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
@@ -197,15 +196,9 @@ def _not_merged(inputs: Inputs, plans: Mapping[str, TreePlan]) -> dict[str, str]
     return found
 
 
-def _write(
-    job: MergeJob,
-    inputs: Inputs,
-    plans: Mapping[str, TreePlan],
-    duplicates: DuplicateEvents | None,
-    writer: NanoWriter,
-) -> Content:
+def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer: NanoWriter) -> Content:
     """Write all but the record; return what is to be found in the file."""
-    written = Content({"Events": _write_events(job, inputs, plans["Events"], duplicates, writer)})
+    written = Content({"Events": _write_events(job, inputs, plans["Events"], writer)})
     for name, plan in plans.items():
         if name != "Events" and plan.branches:
             arrays = _joined_rows(inputs, name, plan)
@@ -221,9 +214,7 @@ def _write(
     return written
 
 
-def _write_events(
-    job: MergeJob, inputs: Inputs, plan: TreePlan, duplicates: DuplicateEvents | None, writer: NanoWriter
-) -> Checksums:
+def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
     sums, pending, row = Checksums(), 0.0, 0
     with progress(f"merge {job.output.name}", inputs.entries) as bar:
         for source in inputs.trees["Events"]:
@@ -240,8 +231,8 @@ def _write_events(
                 for start, stop in file.ranges(names, most):
                     arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
                     length = kept = stop - start
-                    if duplicates:
-                        first = duplicates.is_first(0, row, row + length)
+                    if inputs.duplicates:
+                        first = inputs.duplicates.is_first(0, row, row + length)
                         kept = int(first.sum())
                         if kept < length:
                             arrays = {name: values[first] for name, values in arrays.items()}
@@ -264,11 +255,9 @@ def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
     return {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
 
 
-def _check(
-    job: MergeJob, written: Path, expected: Content, inputs: Inputs, duplicates: DuplicateEvents | None
-) -> None:
+def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> None:
     """Read what was written, and compare it."""
-    wanted = math.fsum(inputs.weights) - _copies(duplicates)
+    wanted = math.fsum(inputs.weights) - inputs.copies  # data weigh 1 each
     with RootFile(written) as file:
         problems = expected.differing(Content.of(file, job.memory))
         total = books_of(file).sum_of_weights
@@ -281,17 +270,11 @@ def _check(
         )
 
 
-def _copies(duplicates: DuplicateEvents | None) -> int:
-    return sum(duplicates.copies(0).values()) if duplicates else 0
-
-
-def _summary(
-    inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance, duplicates: DuplicateEvents | None
-) -> dict[str, Any]:
+def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) -> dict[str, Any]:
     return {
         "files": len(inputs.paths),
-        "entries": inputs.entries - _copies(duplicates),
-        "duplicates": _copies(duplicates),
+        "entries": inputs.entries - inputs.copies,
+        "duplicates": inputs.copies,
         "sum_of_weights": record.books.sum_of_weights,
         "branches": len(plans["Events"].branches),
         "filled": {
