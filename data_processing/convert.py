@@ -415,11 +415,11 @@ def _metadata(
 
 
 def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:
-    """What was left out of a dataset, as an earlier one has it, too, or the same one a second time."""
+    """How many events of data were left out of a dataset, and which dataset keeps a copy of them."""
     return [
         f"{name}: {many:,} events that {owner} also has were left out"
         if owner != dataset["name"]
-        else f"{name}: {many:,} events that were in its files before were left out"
+        else f"{name}: {many:,} copies of its own events were left out"
         for owner, many in dataset.get("duplicates", {}).items()
     ]
 

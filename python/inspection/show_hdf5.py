@@ -175,7 +175,7 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
             ("made from", only_file(books) or plural(len(books["files"]), "file")),
             ("left out", plural(len(dataset["missing"]), "file") if dataset["missing"] else None),
             ("events", f"{count(books['entries'])}{kept}"),
-            duplicates_fact(books, dataset["duplicates"]),
+            duplicates_fact(books, dataset["name"], dataset["duplicates"]),
             ("sum of weights", sum_of_weights(books)),
         ]
     )

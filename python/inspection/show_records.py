@@ -44,12 +44,15 @@ def criteria_facts(criteria: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def duplicates_fact(
-    books: Mapping[str, Any], datasets: Mapping[str, int] = MappingProxyType({})
+    books: Mapping[str, Any], own: str = "", owners: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[str, str | None]:
-    """How many events of data were left out as copies, and which datasets have them, as far as that is known."""
+    """How many events of a dataset were left out as copies, and how many of them each of the `owners` has."""
     if not books["duplicates"]:
         return "duplicates", None
-    also = "".join(f", {many:,} of which {name} has" for name, many in datasets.items() if name)
+    also = "".join(
+        f", {many:,} which {owner} has" if owner != own else f", {many:,} copies of its own events"
+        for owner, many in owners.items()
+    )
     return "duplicates", f"{books['duplicates']:,} left out{also}"
 
 
