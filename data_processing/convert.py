@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,9 +13,12 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from data_processing.blocks import BlockQueue, BlockWriter
+from data_processing.buckets import scratch
 from data_processing.columns import Columns, Objects, Parameter, check_parameters, check_same, columns_of
+from data_processing.duplicateevents import DuplicateEvents, events_of, find_duplicates
 from data_processing.rows import RowReader
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -31,6 +34,7 @@ __all__ = [
     "ConvertJob",
     "Sample",
     "convert_files",
+    "duplicate_lines",
     "truncation_lines",
 ]
 
@@ -96,6 +100,8 @@ class ConvertJob:
         Those of all datasets of the analysis, with their values for this one.
     missing
         Files of the dataset that are left out, as they cannot be read.
+    earlier
+        Of data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
     """
 
     sources: Sequence[str]
@@ -112,6 +118,7 @@ class ConvertJob:
     survey: Sequence[str] = ()
     parameters: Sequence[Parameter] = ()
     missing: Sequence[Missing] = ()
+    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def label(self) -> int:
@@ -167,6 +174,8 @@ class _Opened:
 
 def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
     columns, books, entries = _survey(job, opened)
+    duplicates = _find_duplicates(job, books, opened)
+    kept = books.selected if duplicates else entries
     weight = _weight_per_genweight(job, books)
     reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters)
     with (
@@ -176,26 +185,51 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
         progress(f"convert {job.output.name}", entries) as bar,
     ):
         queue = BlockQueue(threads)
-        shapes = {EVENTS: (entries,), **{name: (entries, most) for name, most in columns.max.items()}}
+        shapes = {EVENTS: (kept,), **{name: (kept, most) for name, most in columns.max.items()}}
         writers = {
             name: BlockWriter(file, name, shapes[name], dtype, job.compression, queue)
             for name, dtype in reader.dtypes.items()
         }
-        lost = _write(job, opened, reader, writers, bar)
+        lost = _write(job, opened, reader, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
-        if set(written.values()) != {entries}:
+        if set(written.values()) != {kept}:
             raise NanoMLError(
-                f"{job.output}: {written} events were written of {entries}. Nothing is kept: run it again."
+                f"{job.output}: {written} events were written of {kept}. Nothing is kept: run it again."
             )
-        metadata = _metadata(job, columns, books, lost)
+        metadata = _metadata(job, columns, books, lost, duplicates)
         write_metadata(file, metadata)
     return metadata
 
 
+def _find_duplicates(job: ConvertJob, books: Books, opened: _Opened) -> DuplicateEvents | None:
+    """Enter events of data that are there more than once into the books; None for simulation.
+
+    The parts are the earlier datasets, and then this one.
+    """
+    if not (books.is_data if job.sample.is_data is None else job.sample.is_data):
+        return None
+
+    def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[Any]]:
+        for path in files:
+            yield from events_of(opened(path))
+
+    with scratch(job.output) as directory, _Opened() as others:
+        parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
+        found = find_duplicates(parts, directory, job.memory)
+    found.enter(len(job.earlier), books.files)
+    return found
+
+
 def _write(
-    job: ConvertJob, opened: _Opened, reader: RowReader, writers: Mapping[str, BlockWriter], bar: Bar
+    job: ConvertJob,
+    opened: _Opened,
+    reader: RowReader,
+    duplicates: DuplicateEvents | None,
+    writers: Mapping[str, BlockWriter],
+    bar: Bar,
 ) -> dict[str, tuple[int, int]]:
     """Write all rows; return how many objects of each collection there were, and how many were cut off."""
+    row = 0
     most = max(1, job.memory * 1_000_000 // reader.bytes_per_event)
     lost = dict.fromkeys(reader.columns.objects, (0, 0))
     ranges = (
@@ -204,7 +238,14 @@ def _write(
         for start, stop in opened(source).ranges(reader.branches, most)
     )
     for file, length, arrays in _read_ahead(ranges, reader.branches):
-        rows, counts = reader.rows(arrays, length, file.path)
+        kept = length
+        if duplicates:
+            first = duplicates.is_first(len(job.earlier), row, row + length)
+            kept = int(first.sum())
+            if kept < length:
+                arrays = {name: values[first] for name, values in arrays.items()}
+        row += length
+        rows, counts = reader.rows(arrays, kept, file.path)
         for name, writer in writers.items():
             writer.write(rows[name])
         lost = {name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()}
@@ -321,9 +362,15 @@ def _largest(job: ConvertJob, opened: _Opened, columns: Columns) -> dict[str, in
 
 
 def _metadata(
-    job: ConvertJob, columns: Columns, books: Books, lost: Mapping[str, tuple[int, int]]
+    job: ConvertJob,
+    columns: Columns,
+    books: Books,
+    lost: Mapping[str, tuple[int, int]],
+    duplicates: DuplicateEvents | None,
 ) -> dict[str, Any]:
     sample = job.sample
+    names = [*job.earlier, sample.name]
+    copies = duplicates.copies(len(job.earlier)) if duplicates else {}
     return {
         "schema": SCHEMA,
         "creator": f"NanoML {__version__}",
@@ -361,9 +408,20 @@ def _metadata(
                 "is_data": bool(books.is_data),
                 "books": books.as_dict(),
                 **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
+                **({"duplicates": {names[part]: many for part, many in copies.items()}} if copies else {}),
             }
         ],
     }
+
+
+def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:
+    """How many events of data were left out of a dataset, and which dataset keeps a copy of them."""
+    return [
+        f"{name}: {many:,} events that {owner} also has were left out"
+        if owner != dataset["name"]
+        else f"{name}: {many:,} copies of its own events were left out"
+        for owner, many in dataset.get("duplicates", {}).items()
+    ]
 
 
 def truncation_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,13 @@ _KINDS: dict[str, Any] = {
 }
 _COLUMN = dict.fromkeys(("name", "dtype", "title", "source"), "text")
 _STEP = {"cut": "text", "events": "integer", "weights": "number"}
-_SUMS = {"entries": "integer", "selected": "integer", "sum_of_weights": "number", "cutflow": [_STEP]}
+_SUMS = {
+    "entries": "integer",
+    "selected": "integer",
+    "duplicates": "integer",
+    "sum_of_weights": "number",
+    "cutflow": [_STEP],
+}
 _FILE = {"file": "text", "sum_of_weights_source": "text", "is_data": "boolean", **_SUMS}
 _TRUNCATED = {"objects": "integer", "lost": "integer"}
 _OBJECTS = {"max": "integer", "order": "text or null", "fields": [_COLUMN], "truncated": _TRUNCATED}
@@ -115,11 +121,11 @@ def check_books(found: Findings, dataset: Mapping[str, Any]) -> None:
         if not same(dataset["books"][key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")
     for one in books.files:
-        steps = [one.entries, *(step.events for step in one.cutflow), one.selected]
+        steps = [one.entries, *(step.events for step in one.cutflow), one.selected + one.duplicates]
         falling = steps == sorted(steps, reverse=True)
-        if not falling or steps[1] != one.entries or steps[-2] != one.selected:
+        if not falling or steps[1] != one.entries or steps[-2] != steps[-1]:
             flow = ", ".join(map(str, steps[1:-1])) or "empty"
-            what = f"has {one.entries} events and {one.selected} kept, but its cut flow is {flow}"
+            what = f"has {one.entries} events and {steps[-1]} kept, but its cut flow is {flow}"
             found.add("cutflow", f"{where}, {one.file}", what)
 
 

@@ -1,14 +1,14 @@
-"""Files that are named twice, be it by two names, and copies of files: their events would count twice."""
+"""Files that are named twice, even by different names, and copies of files: their events would count twice."""
 
 from __future__ import annotations
 
-import filecmp
+import functools
 import hashlib
 import os
 import re
 import stat
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
@@ -23,7 +23,9 @@ _LFN = re.compile(r"(?:^/store/test/xrootd/[^/]+)?.*?(/store/.+)$")
 _LFN_ON_DISK = re.compile(r"(/store/(?:data|mc)(?:/[^/]+){5,})$")
 _SLASHES = re.compile("/+")
 
-_HEAD = 1024  # bytes; ROOT files have an identifier of their own there
+_PIECE = 1024  # bytes; the first of them have the identifier of a ROOT file
+_SAMPLES = 8  # pieces, from the beginning to the end
+_BLOCK = 1 << 20  # bytes
 
 
 def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
@@ -48,7 +50,7 @@ def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
 def _status(path: str) -> Optional[os.stat_result]:
     try:
         return os.lstat(path)
-    except OSError:  # it will be told when the file is to be read
+    except OSError:  # reported when the file is read
         return None
 
 
@@ -73,13 +75,24 @@ def _remote_name(file: str) -> str:
     return f"{url.scheme}://{host}{path}?{url.query}"
 
 
+@dataclass(frozen=True)
+class _Version:
+    """A file as it is now."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
 class Duplicates:
-    """What is known of the local files that were seen, so that few are looked into."""
+    """Local files that were seen, which are read only as far as it takes to tell them apart."""
 
     def __init__(self) -> None:
         self._directories: dict[str, str] = {}
-        self._of_size: dict[int, Optional[tuple[str, int]]] = {}
-        self._alike: dict[tuple[int, bytes], list[tuple[str, int]]] = defaultdict(list)
+        # files by size, then by digests of ever more of them; None where a key has several, which have longer keys
+        self._seen: dict[tuple[object, ...], Optional[tuple[_Version, int]]] = {}
 
     def local_names(self, path: str, status: Optional[os.stat_result]) -> list[str]:
         """What all paths of a file have in common."""
@@ -94,31 +107,56 @@ class Duplicates:
         return [real, *(lfn.groups() if lfn else ())]
 
     def copy_of(self, path: str, at: int) -> Optional[int]:
-        """The position of a file with the same content, among those that this was asked of before."""
+        """The position of a file with the same content, among those given to this method before."""
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 return None
-            return self._compared(path, at, status.st_size)
-        except OSError:  # it will be told when the file is to be read
+            file = _Version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            return self._compared(file, at)
+        except OSError:  # reported when the file is read
             return None
 
-    def _compared(self, path: str, at: int, size: int) -> Optional[int]:
-        if size not in self._of_size:
-            self._of_size[size] = (path, at)
-            return None
-        first = self._of_size[size]
-        if first is not None:
-            self._alike[size, _head(first[0])].append(first)
-            self._of_size[size] = None
-        alike = self._alike[size, _head(path)]
-        for other, position in alike:
-            if filecmp.cmp(other, path, shallow=False):
-                return position
-        alike.append((path, at))
-        return None
+    def _compared(self, file: _Version, at: int) -> Optional[int]:
+        key: tuple[object, ...] = (file.size,)
+        for digest in (_head, _samples, _content):
+            if key not in self._seen:
+                self._seen[key] = file, at
+                return None
+            first = self._seen[key]
+            if first is not None:
+                longer = (*key, digest(first[0]))
+                self._seen[longer] = first
+                self._seen[key] = None
+            key = (*key, digest(file))
+        same = self._seen.setdefault(key, (file, at))
+        return same[1] if same is not None and same[1] != at else None
 
 
-def _head(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read(_HEAD)).digest()
+# a run looks for copies more than once: no file is read again for it
+
+
+@functools.cache
+def _head(file: _Version) -> bytes:
+    with open(file.path, "rb") as source:
+        return hashlib.sha256(source.read(_PIECE)).digest()
+
+
+@functools.cache
+def _samples(file: _Version) -> bytes:
+    digest = hashlib.sha256()
+    last = max(file.size - _PIECE, 0)
+    with open(file.path, "rb") as source:
+        for number in range(_SAMPLES):
+            source.seek(last * number // (_SAMPLES - 1))
+            digest.update(source.read(_PIECE))
+    return digest.digest()
+
+
+@functools.cache
+def _content(file: _Version) -> bytes:
+    digest = hashlib.sha256()
+    with open(file.path, "rb") as source:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+    return digest.digest()

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from data_processing.alike import Source, check_alike
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import METADATA, check_events_differ, open_hdf5, reading
+from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, METADATA, check_events_differ, open_hdf5, reading
 
 __all__ = ["JoinedFiles"]
+
+_BLOCK = 500_000  # events whose numbers are read at once
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class JoinedFiles:
     def tables(self) -> dict[str, np.dtype[Any]]:
         """For each dataset, the type of what it has for one event."""
         return self.sources[0].tables
+
+    def identifiers(self, source: Source) -> Iterator[NDArray[Any]]:
+        """Run, luminosity section and event number of a file's events, block by block."""
+        with open_hdf5(source.path) as file, reading(source.path):
+            events = file[EVENTS].fields(IDENTIFIERS)
+            for start in range(0, source.rows, _BLOCK):
+                yield events[start : start + _BLOCK]
 
     def blocks(self, most: int) -> Iterator[_Block]:
         """All events in order, at most so many at once."""

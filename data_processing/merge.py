@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import glob
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
+from numpy.typing import NDArray
 
+from data_processing.buckets import scratch
 from data_processing.checksums import Checksums
 from data_processing.content import Content, rows_at_once
+from data_processing.duplicateevents import events_of, find_duplicates
 from data_processing.histograms import bins_of
 from data_processing.mergeinputs import Inputs, is_same_sum
 from data_processing.mergeplan import TreePlan, listed, plan_tree
@@ -21,6 +24,7 @@ from data_processing.nanowriter import NanoWriter, compression_of
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import IDENTIFIERS
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.runner import RECORDS, Stage
@@ -35,6 +39,10 @@ _CODE = (
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
     "MLTools.NanoML.lumimask",
+    "MLTools.NanoML.folds",
+    "data_processing.buckets",
+    "data_processing.duplicateevents",
+    "data_processing.table",
     "data_processing.nanotree",
     "data_processing.nanowriter",
     "data_processing.checksums",
@@ -78,7 +86,8 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
     """Merge files.
 
     The rows of `Events`, `Runs` and `LuminosityBlocks` come one after the other, in the order of the files;
-    histograms are summed; strings are kept if they are the same; the records are joined.
+    histograms are summed; strings are kept if they are the same; the records are joined. An event of collision data that
+    several files have, as skims of two primary datasets may, is taken from the first of them.
 
     Parameters
     ----------
@@ -87,8 +96,9 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
 
     Returns
     -------
-    What was written: numbers of `files`, `entries` and `branches`, `sum_of_weights`, `filled` (branch to the files that
-    lack it) and `not_merged` (what is left out, to the reason).
+    What was written: numbers of `files`, `entries` and `branches`, `duplicates` (events that were left out, since an
+    earlier file has them), `sum_of_weights`, `filled` (branch to the files that lack it) and `not_merged` (what is left
+    out, to the reason).
 
     Raises
     ------
@@ -97,8 +107,9 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
         what was read; nothing is written then.
     """
     inputs, plans = _look_into(job)
-    record = _record(inputs, plans)
     _remove_leftovers(job.output)
+    _find_duplicates(job, inputs, plans["Events"])
+    record = _record(inputs, plans)
     with replacing(job.output) as aside:
         with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
             expected = _write(job, inputs, plans, writer)
@@ -106,6 +117,21 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
         expected.books = record.books
         _check(job, aside, expected, inputs)
     return _summary(inputs, plans, record)
+
+
+def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
+    """Note the events of data that are there more than once, and enter them into the books."""
+    if not inputs.books.is_data or not set(IDENTIFIERS) <= set(plan.branches):
+        return
+
+    def numbers() -> Iterator[NDArray[Any]]:
+        for path in inputs.paths:
+            with RootFile(path) as file:
+                yield from events_of(file)
+
+    with scratch(job.output) as directory:
+        inputs.duplicates = find_duplicates([numbers()], directory, job.memory)
+    inputs.duplicates.enter(0, inputs.books.files)
 
 
 def plan_lines(job: MergeJob) -> list[str]:
@@ -189,7 +215,7 @@ def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer:
 
 
 def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
-    sums, pending = Checksums(), 0.0
+    sums, pending, row = Checksums(), 0.0, 0
     with progress(f"merge {job.output.name}", inputs.entries) as bar:
         for source in inputs.trees["Events"]:
             if not source.rows:
@@ -204,8 +230,15 @@ def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWri
                 most = rows_at_once(size, job.memory)
                 for start, stop in file.ranges(names, most):
                     arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
+                    length = kept = stop - start
+                    if inputs.duplicates:
+                        first = inputs.duplicates.is_first(0, row, row + length)
+                        kept = int(first.sum())
+                        if kept < length:
+                            arrays = {name: values[first] for name, values in arrays.items()}
+                    row += length
                     writer.events.extend(arrays)
-                    sums.add(arrays, stop - start)
+                    sums.add(arrays, kept)
                     pending += (stop - start) / most
                     if pending >= 1:  # as much as may be in the memory
                         writer.events.flush()
@@ -224,12 +257,13 @@ def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
 
 def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> None:
     """Read what was written, and compare it."""
+    wanted = math.fsum(inputs.weights) - inputs.copies  # data weigh 1 each
     with RootFile(written) as file:
         problems = expected.differing(Content.of(file, job.memory))
         total = books_of(file).sum_of_weights
     scale = math.fsum(abs(weights) for weights in inputs.weights)
-    if not is_same_sum(total, math.fsum(inputs.weights), scale):
-        problems.append(f"sum of weights ({total:.9g} for {math.fsum(inputs.weights):.9g})")
+    if not is_same_sum(total, wanted, scale):
+        problems.append(f"sum of weights ({total:.9g} for {wanted:.9g})")
     if problems:
         raise NanoMLError(
             f"{job.output}: what was written is not what was read: {listed(problems)}. Nothing is kept: run it again."
@@ -239,7 +273,8 @@ def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> N
 def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) -> dict[str, Any]:
     return {
         "files": len(inputs.paths),
-        "entries": inputs.entries,
+        "entries": inputs.entries - inputs.copies,
+        "duplicates": inputs.copies,
         "sum_of_weights": record.books.sum_of_weights,
         "branches": len(plans["Events"].branches),
         "filled": {
@@ -257,6 +292,8 @@ def merge_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"{name}: {found['files']:,} files, {found['entries']:,} events, sum of weights "
             f"{found['sum_of_weights']:.9g}, {found['branches']:,} branches"
         )
+        if found["duplicates"]:
+            lines.append(f"{found['duplicates']:,} events that an earlier file also has were left out")
         filled = [
             f"{branch} ({len(files)} of {found['files']} files)" for branch, files in found["filled"].items()
         ]

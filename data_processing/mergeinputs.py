@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_processing.content import TREES
+from data_processing.duplicateevents import DuplicateEvents
 from data_processing.histograms import add_histogram, is_histogram
 from data_processing.mergeplan import SourceTree
 from MLTools.NanoML.books import Books, FileBooks, Provenance, all_events_of
@@ -38,6 +39,8 @@ class Inputs:
         Sum of weights of each file, of its Runs tree or, without it, of its events.
     records
         The record of each file.
+    duplicates
+        Of data: which events are there more than once, all files being one part; None as long as that is not known.
     """
 
     trees: dict[str, list[SourceTree]] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Inputs:
     not_merged: dict[str, str] = field(default_factory=dict)
     weights: list[float] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)
+    duplicates: DuplicateEvents | None = None
     _described: list[dict[str, Branch]] = field(default_factory=list)
 
     @classmethod
@@ -80,6 +84,11 @@ class Inputs:
     def entries(self) -> int:
         """Number of events."""
         return sum(events.rows for events in self.trees["Events"])
+
+    @property
+    def copies(self) -> int:
+        """Number of events that are left out, since an earlier file has them."""
+        return sum(self.duplicates.copies(0).values()) if self.duplicates else 0
 
     @property
     def books(self) -> Books:

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from data_processing.blocks import BlockQueue, BlockWriter, gzip_level
 from data_processing.buckets import Buckets, scratch
+from data_processing.duplicateevents import find_duplicates
 from data_processing.joined import JoinedFiles
+from data_processing.table import identify
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import mixed
@@ -92,7 +94,7 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
     Raises
     ------
     NanoMLError
-        A file cannot be read, or does not fit to the others; nothing is written then.
+        A file cannot be read, or does not fit to the others, or an event of data is in several; nothing is written then.
     """
     gzip_level(job.compression)
     if job.output.resolve() in [source.resolve() for source in job.sources]:
@@ -104,6 +106,7 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
         scratch(job.output) as directory,
         progress(f"shuffle {job.output.name}", files.rows) as bar,
     ):
+        _check_once(files, directory, job.memory)
         buckets = Buckets(directory, {_KEY: np.dtype("u8"), **files.tables})
         bytes_per_event = sum(kind.itemsize for kind in files.tables.values()) + _KEY_BYTES
         # half of the memory, for rows are copied when they are put in order
@@ -124,6 +127,24 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
                 )
             write_metadata(file, metadata)
     return metadata
+
+
+def _check_once(files: JoinedFiles, directory: Path, memory: float) -> None:
+    """Refuse data of which an event is there more than once: the books do not tell which ROOT file it is from."""
+    if not all(one["is_data"] and one["class"] is None for one in files.metadata["datasets"]):
+        return
+    parts = (
+        (identify(str(source.path), rows) for rows in files.identifiers(source)) for source in files.sources
+    )
+    found = find_duplicates(parts, directory, memory)
+    for part, source in enumerate(files.sources):
+        for original, many in found.copies(part).items():
+            if original != part:
+                raise NanoMLError(
+                    f"{source.path}: {many:,} of its events are in {files.sources[original].path}, too, and would count twice. "
+                    "Convert both datasets with one configuration that says `data: true` of each, which keeps one copy of each event, "
+                    "or convert their ROOT files to one HDF5 file."
+                )
 
 
 def _deal(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from data_processing.columns import Objects, Parameter
-from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
+from data_processing.convert import ConvertJob, Sample, convert_files, duplicate_lines, truncation_lines
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.modules import load_module
 from data_processing.nanoaodtools_engine import postprocess_file
@@ -80,9 +80,13 @@ _POSTPROCESSING = (
 )
 _CONVERT = (
     *_READING,
+    "MLTools.NanoML.folds",
     "MLTools.NanoML.hdf5",
     "data_processing.blocks",
+    "data_processing.buckets",
     "data_processing.columns",
+    "data_processing.duplicateevents",
+    "data_processing.table",
     "data_processing.rows",
     "data_processing.convert",
 )
@@ -92,8 +96,10 @@ _SHUFFLE = (
     "data_processing.alike",
     "data_processing.blocks",
     "data_processing.buckets",
+    "data_processing.duplicateevents",
     "data_processing.joined",
     "data_processing.shuffle",
+    "data_processing.table",
 )
 
 
@@ -277,10 +283,14 @@ def convert_stage(config: Config, files: dict[str, list[str]], left_out: Left = 
             survey=survey,
             parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
             missing=left_out.get(name, ()),
+            earlier={other: groups[other] for other in config.earlier(name)},
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
-        settings.update(parameters=[one.name for one in parameters])
+        settings.update(parameters=[one.name for one in parameters], earlier=list(job.earlier))
+        inputs = dict.fromkeys(
+            [*(survey or paths), *(path for each in job.earlier.values() for path in each)]
+        )
         for key in ("memory", "shuffle"):
             settings.pop(key, None)
         for key in FROM_WHERE:
@@ -289,7 +299,7 @@ def convert_stage(config: Config, files: dict[str, list[str]], left_out: Left = 
             Task(
                 "convert",
                 name,
-                survey or tuple(paths),
+                tuple(inputs),
                 (job.output,),
                 settings,
                 code,
@@ -348,6 +358,7 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
         gone = [Missing(**each) for each in sample.get("missing", ())]
         lines += missing_lines({name: gone} if gone else {})
+        lines += duplicate_lines(name, sample)
         lines += truncation_lines(name, metadata)
     return lines
 

@@ -201,14 +201,19 @@ class _Group:
     """The datasets of one label: only by their weights can their events be told apart."""
 
     def __init__(self, label: int, datasets: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-        self.label, self.many = label, len(datasets)
+        simulated = sum(not one["is_data"] for one in datasets)
+        self.label, self.many = label, simulated + any(one["is_data"] for one in datasets)
         self.selected = sum(one["books"]["selected"] for one in datasets)
         factors = [weight_per_genweight(one) for one in datasets]
         self.weighted = "weight" in names and None not in factors
         self.factors = [(factor or 0.0, bool(one["is_data"])) for factor, one in zip(factors, datasets)]
         flows = [[file["cutflow"] for file in one["books"]["files"]] for one in datasets]
         self.has_cutflow = all(flow for files in flows for flow in files)
-        self.left = [math.fsum(flow[-1]["weights"] for flow in files if flow) for files in flows]
+        # copies are left out of data only, where each event has weight 1
+        self.left = [
+            math.fsum(flow[-1]["weights"] for flow in files if flow) - one["books"]["duplicates"]
+            for files, one in zip(flows, datasets)
+        ]
         data = {one["is_data"] for one in datasets}
         self.generated = "genWeight" in names and data != {True}
         self.has_generator = self.generated or data == {True}
@@ -254,7 +259,7 @@ class _Group:
 
 
 def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, int]) -> None:
-    """Datasets of one label may each have an event of the same numbers: simulation counts from 1 in each."""
+    """Datasets of one label may each have an event of the same numbers if they are simulated: these count from 1."""
     parts = -(-len(events) // _COMPARED_AT_ONCE)
     repeated: list[tuple[int, int]] = []
     times = 0

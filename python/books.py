@@ -53,6 +53,8 @@ class FileBooks:
         What was left after each cut; empty if there was no selection.
     luminosity_sections
         Of data that were skimmed: the sections that were read, as in a luminosity JSON; else empty.
+    duplicates
+        Of data: events that passed the last cut and were left out, since an earlier file or dataset has them, too.
     """
 
     file: str
@@ -63,6 +65,7 @@ class FileBooks:
     is_data: bool
     cutflow: list[Step] = field(default_factory=list)
     luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)
+    duplicates: int = 0
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> FileBooks:
@@ -85,6 +88,11 @@ class Books:
     def selected(self) -> int:
         """Events kept."""
         return sum(file.selected for file in self.files)
+
+    @property
+    def duplicates(self) -> int:
+        """Events that were left out as copies."""
+        return sum(file.duplicates for file in self.files)
 
     @property
     def sum_of_weights(self) -> float:
@@ -116,6 +124,7 @@ class Books:
             "files": [asdict(file) for file in self.files],
             "entries": self.entries,
             "selected": self.selected,
+            "duplicates": self.duplicates,
             "sum_of_weights": self.sum_of_weights,
             "cutflow": [asdict(step) for step in self.cutflow],
         }

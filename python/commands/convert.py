@@ -122,7 +122,8 @@ def convert(
         _convert_each(job, force)
         return
     metadata = _convert_all(job, conversion.convert_files)
-    for line in conversion.truncation_lines(output.name, metadata):
+    lines = conversion.duplicate_lines(output.name, metadata["datasets"][0])
+    for line in [*lines, *conversion.truncation_lines(output.name, metadata)]:
         say(line)
     if as_json:
         click.echo(json.dumps(metadata, indent=1))

@@ -50,6 +50,8 @@ def merge(
 ) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
 
+    An event of collision data that several files have, as skims of two primary datasets may, is taken from the first.
+
     Events, Runs and LuminosityBlocks come one after the other in the order of FILEs, histograms are summed. The files
     must have the same branches, in any order; of types that differ, the larger one is taken. The result is read again
     and compared with what was read of FILEs. A file that keeps no event still counts with its weights.

@@ -111,6 +111,16 @@ class Config:
             if (not dataset.is_data if per_object else dataset.class_ is not None)
         )
 
+    def earlier(self, name: str) -> tuple[str, ...]:
+        """The datasets before one that may have the same events: data before data, in the order of the configuration.
+
+        Simulation has none: run, luminosity section and event number repeat from sample to sample.
+        """
+        if not self.datasets[name].is_data:
+            return ()
+        names = list(self.datasets)
+        return tuple(other for other in names[: names.index(name)] if self.datasets[other].is_data)
+
     def path(self, text: str) -> Path:
         """Make a path of its text in the configuration; "~" is the home directory."""
         return self.base / os.path.expanduser(text)

@@ -25,7 +25,7 @@ def inspect_hdf5(path: str) -> dict[str, Any]:
     Beside what `inspect_file` promises, for a file of `nanoml convert` (`own` is true): `creator`, `events`,
     `selection`, `weight` (the column of weights, or None), `classes` (name, label, events, weights), `features`
     (name, dtype, title, source, min, mean, max, nan, infinite), `objects` (name, max, order, fields, objects,
-    lost) and `datasets` (name, class, cross_section [pb], luminosity [/fb], is_data, books, missing). For any other
+    lost) and `datasets` (name, class, cross_section [pb], luminosity [/fb], is_data, books, missing, duplicates). For any other
     file: `datasets` (name, shape, dtype, fields) and `attributes` (name to text).
 
     Raises
@@ -129,6 +129,7 @@ def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
         **{key: content[key] for key in ("name", "class", "cross_section", "luminosity", "is_data")},
         "books": describe_books(Books.from_dict(content["books"])),
         "missing": [dict(each) for each in content.get("missing", ())],
+        "duplicates": dict(content.get("duplicates", {})),
     }
 
 

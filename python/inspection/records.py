@@ -23,6 +23,7 @@ def describe_books(books: Books) -> dict[str, Any]:
     return {
         "entries": books.entries,
         "selected": books.selected,
+        "duplicates": books.duplicates,
         "is_data": books.is_data,
         "sum_of_weights": finite(books.sum_of_weights),
         "sum_of_weights_sources": sorted({file.sum_of_weights_source for file in books.files}),
@@ -32,6 +33,7 @@ def describe_books(books: Books) -> dict[str, Any]:
                 "file": file.file,
                 "entries": file.entries,
                 "selected": file.selected,
+                "duplicates": file.duplicates,
                 "sum_of_weights": finite(file.sum_of_weights),
                 "sum_of_weights_source": file.sum_of_weights_source,
             }

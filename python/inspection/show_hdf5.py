@@ -21,6 +21,7 @@ from MLTools.NanoML.inspection.page import (
     share,
 )
 from MLTools.NanoML.inspection.show_records import (
+    duplicates_fact,
     kind_of_events,
     only_file,
     show_cutflow,
@@ -160,7 +161,7 @@ def _lost(one: Mapping[str, Any]) -> Text:
 
 def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
     books = dataset["books"]
-    kept = f", {count(books['selected'])} kept" if books["cutflow"] else ""
+    kept = f", {count(books['selected'])} kept" if books["cutflow"] or books["duplicates"] else ""
     page.heading(f"Dataset {dataset['name']}" if dataset["name"] else "Source")
     page.facts(
         [
@@ -174,6 +175,7 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
             ("made from", only_file(books) or plural(len(books["files"]), "file")),
             ("left out", plural(len(dataset["missing"]), "file") if dataset["missing"] else None),
             ("events", f"{count(books['entries'])}{kept}"),
+            duplicates_fact(books, dataset["name"], dataset["duplicates"]),
             ("sum of weights", sum_of_weights(books)),
         ]
     )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from MLTools.NanoML.inspection.page import Column, Page, amount, count, share
 
-__all__ = ["criteria_facts", "kind_of_events", "only_file", "show_cutflow", "show_files", "sum_of_weights"]
+__all__ = [
+    "criteria_facts",
+    "duplicates_fact",
+    "kind_of_events",
+    "only_file",
+    "show_cutflow",
+    "show_files",
+    "sum_of_weights",
+]
 
 _FILES_SHOWN = 8
 
@@ -32,6 +41,19 @@ def criteria_facts(criteria: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("code", criteria["code"] or None),
         ("branches kept", ", ".join(criteria["keep"]) or None),
     ]
+
+
+def duplicates_fact(
+    books: Mapping[str, Any], own: str = "", owners: Mapping[str, int] = MappingProxyType({})
+) -> tuple[str, str | None]:
+    """How many events of a dataset were left out as copies, and how many of them each of the `owners` has."""
+    if not books["duplicates"]:
+        return "duplicates", None
+    also = "".join(
+        f", {many:,} which {owner} has" if owner != own else f", {many:,} copies of its own events"
+        for owner, many in owners.items()
+    )
+    return "duplicates", f"{books['duplicates']:,} left out{also}"
 
 
 def only_file(books: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from MLTools.NanoML.inspection.branches import COUNTERS, SINGLE, matching_branch
 from MLTools.NanoML.inspection.page import Column, Page, count, file_size, kinematics_first, plural
 from MLTools.NanoML.inspection.show_records import (
     criteria_facts,
+    duplicates_fact,
     kind_of_events,
     only_file,
     show_cutflow,
@@ -129,6 +130,7 @@ def _record_facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     model = record["model"]
     return [
         ("made from", only_file(record["books"])),
+        duplicates_fact(record["books"]),
         ("selection", record["selection"]),
         *criteria_facts(record["criteria"]),
         ("model", model["name"] if model else None),

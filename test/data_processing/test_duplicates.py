@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.datasets import output_names, resolve_datasets
-from data_processing.duplicates import find_same
+from data_processing.duplicates import _content, _head, _samples, find_same
 from MLTools.NanoML.config import load
 
 MANY = 100_000
@@ -28,10 +28,25 @@ def test_many_files_of_one_size_are_told_apart_by_their_beginnings(tmp_path: Pat
     assert find_same([*files, str(tmp_path / "copy.root")]) == (1234, 3000)
 
 
-def test_files_that_differ_at_their_end_are_no_copies(tmp_path: Path) -> None:
-    for number in range(3):
-        (tmp_path / f"{number}.root").write_bytes(bytes(5000) + bytes([number]))
-    assert find_same([str(tmp_path / f"{number}.root") for number in range(3)]) is None
+def test_files_are_read_once_and_only_as_far_as_it_takes_to_tell_them_apart(tmp_path: Path) -> None:
+    def make(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    alike = [make(f"alike{n}", bytes(9500) + n.to_bytes(2, "big") + bytes(5499)) for n in range(300)]
+    ends = [make(f"end{n}", bytes(20_000) + bytes([n])) for n in range(3)]
+    beginnings = [make(f"beginning{n}", bytes([n]) + bytes(30_000)) for n in range(3)]
+    sizes = [make(f"size{n}", bytes(40_000 + n)) for n in range(3)]
+    for digest in (_head, _samples, _content):
+        digest.cache_clear()
+    for _ in range(2):
+        assert find_same([*alike, *ends, *beginnings, *sizes]) is None
+        read = [digest.cache_info().misses for digest in (_head, _samples, _content)]
+        assert read == [306, 303, 300]
+    make("alike7", (tmp_path / "alike8").read_bytes())
+    assert find_same(alike) == (7, 8)
+    make("alike7", bytes(15_001))
+    assert find_same(alike) == (0, 7)
 
 
 def test_what_cannot_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> None:

@@ -366,11 +366,14 @@ def test_every_real_file_is_merged_value_for_value(real_file: Path, tmp_path: Pa
     shutil.copy(real_file, copy)
     found = merged([real_file, copy], tmp_path / "all.root")
     with RootFile(real_file) as file, RootFile(tmp_path / "all.root") as result:
-        assert result.entries == 2 * file.entries == found["entries"]
+        # of data, the copy of an event is left out
+        times = 1 if books_of(file).is_data else 2
+        assert result.entries == times * file.entries == found["entries"]
+        assert found["duplicates"] == (2 - times) * file.entries
         branches = without_own_counters(file.branches)
         before, after = file.read(branches), result.read(branches)
         for name, branch in branches.items():
-            assert same(after[name], ak.concatenate([before[name], before[name]])), name
+            assert same(after[name], ak.concatenate([before[name]] * times)), name
             assert result.branches[name].dtype == branch.dtype
             assert result.branches[name].title == branch.title
         for tree in ("Runs", "LuminosityBlocks"):
@@ -381,7 +384,8 @@ def test_every_real_file_is_merged_value_for_value(real_file: Path, tmp_path: Pa
                     assert same(after[name], ak.concatenate([before[name], before[name]])), name
         for name in ("tag", "untagged"):
             assert result.string(name) == file.string(name)
-        assert books_of(result).sum_of_weights == pytest.approx(2 * books_of(file).sum_of_weights, rel=1e-14)
+        total = times * books_of(file).sum_of_weights
+        assert books_of(result).sum_of_weights == pytest.approx(total, rel=1e-14)
 
 
 def test_versions_of_nanoaod_are_merged_in_what_they_have_in_common(

@@ -70,7 +70,7 @@ def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
             for key, (_, most) in COLLECTIONS.items()
         },
         "selection": None,
-        "datasets": [{"name": name, "class": "signal", "label": label, "books": books}],
+        "datasets": [{"name": name, "class": "signal", "label": label, "is_data": False, "books": books}],
     }
 
 

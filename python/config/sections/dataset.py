@@ -42,7 +42,11 @@ class Dataset:
         default=None, metadata={"doc": "Cross section of the process [pb].", "exclusiveMinimum": 0}
     )
     is_data: bool = field(
-        default=False, metadata={"doc": "True for data, false for simulation.", "key": "data"}
+        default=False,
+        metadata={
+            "doc": "True for data, false for simulation. An event that several datasets of data have is kept in the first.",
+            "key": "data",
+        },
     )
     parameters: dict[str, float] = field(
         default_factory=dict,
