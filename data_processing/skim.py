@@ -16,7 +16,15 @@ from data_processing.others import copy_others
 from data_processing.skimjob import SkimJob
 from data_processing.skimplan import SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights, is_simulation
+from MLTools.NanoML.books import (
+    Books,
+    FileBooks,
+    Provenance,
+    add_steps,
+    books_of,
+    event_weights,
+    is_simulation,
+)
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask, sections_of

@@ -53,7 +53,7 @@ def show_root(content: Mapping[str, Any], console: Console) -> None:
         columns,
         [(_label(group), count(len(names)), _members(group, names)) for group, names in groups],
     )
-    page.warnings(content["warnings"])
+    page.warnings(content["warnings"], content["errors"])
 
 
 def show_branches(content: dict[str, Any], console: Console, pattern: str) -> None:
