@@ -184,7 +184,7 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(
         whole,
-        path,
+        str(path),
         save_as_external_data=True,
         location="weights.bin",
         size_threshold=8,
@@ -196,7 +196,7 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
         open_session(str(path))  # although ONNX Runtime would find the file
     with pytest.raises(NanoMLError, match=expected):
         open_session(str(path), path.read_bytes())
-    onnx.save(onnx.load(path), tmp_path / "one.onnx")  # as the message says
+    onnx.save(onnx.load(str(path)), str(tmp_path / "one.onnx"))  # as the message says
     (tmp_path / "weights.bin").unlink()
     open_session(str(tmp_path / "one.onnx"))
 
@@ -204,7 +204,7 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
 def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Callable[..., Path]) -> None:
     path = linear_model(["x"])
     content = onnx.load(path)
-    onnx.save(content, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(content, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
     twin_of(path).unlink()
     with pytest.raises(NanoMLError, match="are in another file, weights.bin"):
         Model(path)
