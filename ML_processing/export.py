@@ -101,12 +101,14 @@ def export(
     Raises
     ------
     NanoMLError
-        The training is not finished, the release is unknown, the networks use what it does not know, or the ONNX file
+        The training is not finished, this is no CMSSW release, the networks use what it does not know, or the ONNX file
         does not compute what the networks do.
     """
     if output.suffix != ".onnx":
         raise NanoMLError(f"{output}: the name of a model ends in .onnx.")
     limits = target(config.cmssw, onnxruntime)
+    if limits.warning:
+        say(f"WARNING: {limits.warning}")
     return export_networks(Run.load(run), output, config.name or output.stem, limits, preprocess)
 
 

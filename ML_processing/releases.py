@@ -15,6 +15,8 @@ __all__ = ["IR", "OPSET", "Target", "target"]
 
 OPSET, IR = 15, 8
 """What is written unless the target is older: every release from CMSSW_12_4 on reads it."""
+_SAFE_FROM = (12, 4)  # the first release that reads it
+_RELEASE = re.compile(r"CMSSW_(\d+)_(\d+)(?:_[A-Za-z0-9_-]+)?")
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,18 @@ class Target:
     cmssw
         The release as the user named it, or None.
     onnxruntime
-        Version of its ONNX Runtime, or None where it is not established.
+        Version of its ONNX Runtime, or None if it is not established.
     opset, ir
-        The newest that it reads.
+        The newest that it reads, or is sure to read.
+    warning
+        What the user must know about this target; usually empty.
     """
 
     cmssw: str | None
     onnxruntime: str | None
     opset: int
     ir: int
+    warning: str = ""
 
     @property
     def name(self) -> str:
@@ -46,12 +51,16 @@ class Target:
 
 
 def target(cmssw: str | None = None, onnxruntime: str | None = None) -> Target:
-    """Limits of a release such as "CMSSW_14_0_X", or of an ONNX Runtime; of neither, what is usual.
+    """Limits of a release such as "CMSSW_14_0_X", or of an ONNX Runtime; without both, what CMSSW reads from 12_4 on.
+
+    A release whose ONNX Runtime is not established, such as one that is newer than the table (releases.json), gets the
+    form that every release from CMSSW_12_4 on reads, with a warning.
 
     Raises
     ------
     ConfigError
-        The release is not in the table (releases.json), the ONNX Runtime is older than the table, or both are given.
+        This is no name of a release, the release is older than 12_4 and not in the table, the ONNX Runtime is older than
+        the table, or both are given.
     """
     if cmssw and onnxruntime:
         raise ConfigError(f"{cmssw} and ONNX Runtime {onnxruntime}: name one of them, a release has its own.")
@@ -59,17 +68,38 @@ def target(cmssw: str | None = None, onnxruntime: str | None = None) -> Target:
         return Target(None, onnxruntime, *_limits(onnxruntime))
     if cmssw is None:
         return Target(None, None, OPSET, IR)
-    number = _number(cmssw.removeprefix("CMSSW_"))
+    name = _RELEASE.fullmatch(cmssw)
+    if name is None:
+        raise ConfigError(
+            f'export.cmssw: "{cmssw}" is not the name of a CMSSW release, such as CMSSW_14_0_X or CMSSW_14_0_19_patch1.'
+        )
+    number = int(name[1]), int(name[2])
     for entry in _table()["releases"]:
-        if _number(entry["first"]) <= number <= _number(entry["last"]):
-            version = entry["onnxruntime"]
+        version = entry["onnxruntime"]
+        if _number(entry["first"]) <= number <= _number(entry["last"]) and (version or entry["at_least"]):
             return Target(cmssw, version, *_limits(version or entry["at_least"]))
-    known = ", ".join(
-        f"{entry['first']} to {entry['last'].replace('_99', '_x')}" for entry in _table()["releases"]
+    if number < _SAFE_FROM:
+        raise ConfigError(
+            f"export.cmssw: which ONNX Runtime {cmssw} has is not known here, and releases before 12_4 may not read ONNX "
+            f"opset {OPSET} and IR {IR}. Known are CMSSW {_known()}. If you know the version: nanoml export --onnxruntime."
+        )
+    return Target(
+        cmssw,
+        None,
+        OPSET,
+        IR,
+        f"which ONNX Runtime {cmssw} has is not known here: the model is written for ONNX opset {OPSET} and IR {IR}, which "
+        "every known release from CMSSW_12_4 on reads. In an area of the release, `nanoml doctor --for cmssw` finds "
+        "the version; `nanoml export --onnxruntime VERSION` writes for it.",
     )
-    raise ConfigError(
-        f"export.cmssw: which ONNX Runtime {cmssw} has is not known here. Known are CMSSW {known}. "
-        f"Without export.cmssw the model is written for ONNX opset {OPSET} and IR {IR}: try whether it loads."
+
+
+def _known() -> str:
+    """The releases of the table whose ONNX Runtime is established, at least as from which version on."""
+    return ", ".join(
+        f"{entry['first']} to {entry['last'].replace('_99', '_x')}"
+        for entry in _table()["releases"]
+        if entry["onnxruntime"] or entry["at_least"]
     )
 
 
@@ -93,6 +123,6 @@ def _table() -> dict[str, Any]:
 
 
 def _number(text: str) -> tuple[int, int]:
-    """(14, 0) of "14_0", "14_0_X" or "14_0_19_patch1"; (0, 0) of anything else."""
+    """(14, 0) for "14_0"; (0, 0) for anything that does not begin with two numbers."""
     found = re.match(r"(\d+)_(\d+)(?:_|$)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ML_processing.own_model import resolve_model, source_of_model
+from ML_processing.releases import target
 from MLTools.NanoML.config import Config, Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.layout import Layout
@@ -77,9 +78,10 @@ def stages(config: Config) -> dict[str, Stage]:
     Raises
     ------
     NanoMLError
-        `train.files` names files that are not there.
+        `train.files` names files that are not there, or nothing can be exported for `export.cmssw`.
     """
     assert config.train is not None
+    _check_release(config)
     files = _training_files(config)
     try:
         settings = replace(config.train, model=resolve_model(config.train.model, config.base))
@@ -132,6 +134,15 @@ def stages(config: Config) -> dict[str, Stage]:
         "evaluate": Stage("evaluate", [evaluate]),
         "export": Stage("export", [export], summary=_export_summary),
     }
+
+
+def _check_release(config: Config) -> None:
+    """Refuse a release that nothing can be exported for now, not after the training."""
+    try:
+        target(config.export.cmssw if config.export else None)
+    except ConfigError as problem:
+        text = str(problem).removeprefix("export.cmssw: ").removesuffix(".")
+        raise config.error("export", "cmssw", message=text) from None
 
 
 def _training_files(config: Config) -> list[Path]:

@@ -22,7 +22,7 @@ from data_processing.duplicateevents import DuplicateEvents, events_of, find_dup
 from data_processing.rows import RowReader
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Provenance, all_events_of
+from MLTools.NanoML.books import UNWEIGHTED, Books, Provenance, all_events_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
@@ -177,7 +177,8 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
     duplicates = _find_duplicates(job, books, opened)
     kept = books.selected if duplicates else entries
     weight = _weight_per_genweight(job, books)
-    reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters)
+    is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in books.files)
+    reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters, is_weighted)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -318,11 +319,12 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
 def _check_kind(sample: Sample, books: Books) -> None:
     if sample.is_data and not books.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: `data: true`, but {books.files[0].file} has generator weights: it is simulation."
+            f"dataset {sample.name}: `data: true`, but {books.files[0].file} is simulation "
+            f"(its sum of weights: {books.files[0].sum_of_weights_source})."
         )
     if sample.is_data is False and sample.cross_section is not None and books.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: has a cross section, but {books.files[0].file} has no generator weights: it is data."
+            f"dataset {sample.name}: has a cross section, but {books.files[0].file} is data: it has no generator weights."
         )
 
 

@@ -38,6 +38,8 @@ class RowReader:
         Number of events expected per generator weight, or None if that cannot be known.
     parameters
         Columns after the features.
+    is_weighted
+        Whether simulation has `genWeight`; if not, it is 1 for each event.
     """
 
     columns: Columns
@@ -45,6 +47,7 @@ class RowReader:
     label: int
     weight: float | None
     parameters: Sequence[Parameter] = ()
+    is_weighted: bool = True
 
     @property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
@@ -115,7 +118,9 @@ class RowReader:
     @property
     def branches(self) -> list[str]:
         """All branches to be read."""
-        names = [*IDENTIFIER_TYPES] if self.is_data else [*IDENTIFIER_TYPES, "genWeight"]
+        names = [*IDENTIFIER_TYPES]
+        if self.is_weighted and not self.is_data:
+            names.append("genWeight")
         names += [feature.branch.name for feature in self.columns.features.values()]
         names += [branch.name for members in self.columns.objects.values() for branch in members.values()]
         return list(dict.fromkeys(names))
@@ -125,6 +130,8 @@ class RowReader:
         for name in (*IDENTIFIER_TYPES, "genWeight"):
             if name in arrays:
                 columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
+        if not (self.is_weighted or self.is_data):
+            columns["genWeight"] = np.ones(length, dtype["genWeight"])
         for name, feature in self.columns.features.items():
             values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
             values = values if feature.component is None else values[:, feature.component]

@@ -16,7 +16,15 @@ from data_processing.others import copy_others
 from data_processing.skimjob import SkimJob
 from data_processing.skimplan import SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights
+from MLTools.NanoML.books import (
+    Books,
+    FileBooks,
+    Provenance,
+    add_steps,
+    books_of,
+    event_weights,
+    is_simulation,
+)
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask, sections_of
@@ -76,7 +84,7 @@ def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
     """What a job would read and write, of a file that is open."""
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
-    stages = Filters.of(job).open(file, str(job.output), "genWeight" not in file.branches)
+    stages = Filters.of(job).open(file, str(job.output), not is_simulation(file))
     return plan_skim(file, stages, job)
 
 

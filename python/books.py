@@ -16,9 +16,11 @@ from MLTools.NanoML import __version__, nanoaod
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.progress import say_once
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
 __all__ = [
+    "UNWEIGHTED",
     "Books",
     "Criteria",
     "FileBooks",
@@ -27,7 +29,13 @@ __all__ = [
     "all_events_of",
     "books_of",
     "event_weights",
+    "is_simulation",
 ]
+
+UNWEIGHTED = "number of events (simulation without genWeight)"
+"""Source of the sum of weights of simulation that has no generator weights: each event counts 1."""
+
+_RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
 
 @dataclass
@@ -44,11 +52,12 @@ class FileBooks:
         Events of it that were kept.
     sum_of_weights
         Sum of the generator weights of all events that stand behind the file: of the Runs tree, which also
-        counts events that were skimmed away before. In data, the number of events.
+        counts events that were skimmed away before. In data, and in simulation without generator weights, the number
+        of events.
     sum_of_weights_source
         Where that number comes from.
     is_data
-        Whether it is collision data: it has no generator weights.
+        Whether it is collision data: it has neither generator weights nor other marks of simulation.
     cutflow
         What was left after each cut; empty if there was no selection.
     luminosity_sections
@@ -288,7 +297,7 @@ class Provenance:
 
 
 def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float64]:
-    """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones where there is none (data)."""
+    """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones if there is none, as in data."""
     if "genWeight" not in arrays:
         return np.ones(length)
     return np.asarray(ak.to_numpy(arrays["genWeight"]), dtype=np.float64)
@@ -318,4 +327,31 @@ def books_of(file: RootFile) -> FileBooks:
             "genWeight of the file's events",
             False,
         )
-    return FileBooks(file.path, file.entries, 0, float(file.entries), "number of events (data)", True)
+    mark = _mark_of_simulation(file)
+    if mark is None:
+        return FileBooks(file.path, file.entries, 0, float(file.entries), "number of events (data)", True)
+    if file.entries:
+        say_once(
+            UNWEIGHTED,
+            f"WARNING: {file.path}: is simulation (its run number is 1, and it has {mark}), but has neither genWeight nor "
+            "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
+            "generator weights are equal and no events were cut away before.",
+        )
+    return FileBooks(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False)
+
+
+def is_simulation(file: RootFile) -> bool:
+    """Whether the events of a file were simulated, also if they have no generator weights."""
+    return "genWeight" in file.branches or _mark_of_simulation(file) is not None
+
+
+def _mark_of_simulation(file: RootFile) -> str | None:
+    """A branch that only simulation has, if all events are of run 1 as well, which data never are; else None."""
+    mark = nanoaod.generator_branch(file.branches)
+    if mark is None or "run" not in file.branches:
+        return None
+    for start in range(0, file.entries, _RUNS_AT_ONCE):
+        runs = np.asarray(file.read(["run"], start, start + _RUNS_AT_ONCE)["run"])
+        if (runs != 1).any():
+            return None
+    return mark

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Collection, Iterable, Sequence
+
+from MLTools.NanoML.progress import say_once
 
 __all__ = [
     "IDENTIFIERS",
@@ -12,6 +15,7 @@ __all__ = [
     "collection_of",
     "did_you_mean",
     "expand",
+    "generator_branch",
     "is_glob",
     "resolve",
 ]
@@ -22,15 +26,34 @@ IDENTIFIERS = ("run", "luminosityBlock", "event")
 SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
 """Names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)."""
 
-_PREFIXES = (("MET_", "PFMET_"),)  # up to v14, from v15 on: the particle-flow missing momentum
+_OLD_MET, _NEW_MET = "MET_", "PFMET_"  # up to v14, from v15 on: the particle-flow missing momentum
+
+_GENERATOR = re.compile(
+    r"n?Gen(Part|Jet|JetAK8|VisTau|DressedLepton|IsolatedPhoton|MET|Vtx)(_\w+)?|n?LHE\w*|(Generator|HTXS)_\w+"
+    r"|genTtbarId|Pileup_nTrueInt|\w+_genPart(Idx|Flav)"
+)
+
+
+def generator_branch(names: Iterable[str]) -> str | None:
+    """The first branch that only simulation has, such as `GenPart_pt` or `Muon_genPartIdx`; None if there is none."""
+    return next((name for name in names if _GENERATOR.fullmatch(name)), None)
 
 
 def _other_names(name: str) -> Iterable[str]:
-    for old, new in _PREFIXES:
-        if name.startswith(old):
-            yield new + name[len(old) :]
-        elif name.startswith(new):
-            yield old + name[len(new) :]
+    if name.startswith(_OLD_MET):
+        yield _NEW_MET + name[len(_OLD_MET) :]
+    elif name.startswith(_NEW_MET):
+        yield _OLD_MET + name[len(_NEW_MET) :]
+
+
+def _mention_met(asked: str) -> None:
+    """Say, once in a run, that the missing momentum is that of another name: in Run 3 it may not be what is wanted."""
+    if asked.startswith(_OLD_MET):
+        say_once(
+            "PFMET",
+            "NOTE: NanoAOD from v15 on has no MET_*: PFMET_*, which is the same quantity, is read in its place. "
+            "Run 3 analyses use PuppiMET: for it, name PuppiMET_pt, PuppiMET_phi, ...",
+        )
 
 
 def is_glob(pattern: str) -> bool:
@@ -41,11 +64,14 @@ def is_glob(pattern: str) -> bool:
 def resolve(name: str, available: Collection[str]) -> str | None:
     """The name under which a file has a branch, or None if it has it under no name.
 
-    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, and the other way round.
+    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, which is said once in a run, and the other way round.
     """
     if name in available:
         return name
-    return next((other for other in _other_names(name) if other in available), None)
+    found = next((other for other in _other_names(name) if other in available), None)
+    if found is not None:
+        _mention_met(name)
+    return found
 
 
 def expand(pattern: str, available: Sequence[str]) -> list[str]:
@@ -53,6 +79,8 @@ def expand(pattern: str, available: Sequence[str]) -> list[str]:
     for candidate in (pattern, *_other_names(pattern)):
         found = [name for name in available if fnmatch.fnmatchcase(name, candidate)]
         if found:
+            if candidate != pattern:
+                _mention_met(pattern)
             return found
     return []
 

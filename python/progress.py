@@ -10,16 +10,17 @@ from typing import Protocol
 
 from MLTools.NanoML import interrupt
 
-__all__ = ["Bar", "progress", "say", "silence"]
+__all__ = ["Bar", "notes", "progress", "say", "say_once", "silence"]
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
 
 
 _silent = False
+_notes: dict[str, str] = {}
 
 
 def silence() -> None:
-    """Show no progress of this process: a worker, whose parent shows it."""
+    """Show no progress of this process, and print no notes: it is a worker, and its parent does both."""
     global _silent
     _silent = True
 
@@ -71,6 +72,27 @@ def say(text: str) -> None:
     """Print one line of information to standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def say_once(key: str, text: str) -> None:
+    """Print a line to standard error, but only once in a run, however many files and workers have reason to.
+
+    Parameters
+    ----------
+    key
+        What the line is about: of several lines with one key, the first is printed.
+    text
+        The line.
+    """
+    if key not in _notes:
+        _notes[key] = text
+        if not _silent:
+            say(text)
+
+
+def notes() -> dict[str, str]:
+    """All that `say_once` was called with so far: a worker hands it to its parent, which prints it."""
+    return dict(_notes)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from MLTools.NanoML import interrupt
 from MLTools.NanoML.atomic import make_directory, remove_leftovers
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.failures import FailedTasksError
-from MLTools.NanoML.progress import progress, say, silence
+from MLTools.NanoML.progress import notes, progress, say, say_once, silence
 from MLTools.NanoML.task import Task, forget, read_record, reason_to_run, stamps, write_record
 
 __all__ = [
@@ -233,18 +233,19 @@ def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
     for task in todo:
         interrupt.check()
         try:
-            summary, inputs, seconds = _work(task)
+            summary, inputs, seconds, _ = _work(task)
             write_record(task, records, inputs, summary, seconds)
         except NanoMLError as problem:
             failures[task.name] = problem
     return failures
 
 
-def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float]:
+def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float, dict[str, str]]:
+    """Do a task; return its summary, the stamps of its inputs, the seconds that it took, and this process's notes."""
     begin = time.monotonic()
     inputs = stamps(task)
     summary = task.work()
-    return summary, inputs, time.monotonic() - begin
+    return summary, inputs, time.monotonic() - begin, notes()
 
 
 def begin_worker() -> None:
@@ -304,7 +305,9 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
 
 def _finish(future: Future[Any], task: Task, records: Path) -> Optional[NanoMLError]:
     try:
-        summary, inputs, seconds = future.result()
+        summary, inputs, seconds, found = future.result()
+        for key, text in found.items():
+            say_once(key, text)
         write_record(task, records, inputs, summary, seconds)
     except NanoMLError as problem:
         return problem

@@ -24,8 +24,11 @@ __all__ = ["inspect"]
     "--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles."
 )
 @json_option
-def inspect(file: str, branches: Optional[str], as_json: bool) -> None:
-    """Show what is in a ROOT, HDF5 or ONNX file of the pipeline."""
+def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
+    """Show what is in a ROOT, HDF5 or ONNX file of the pipeline.
+
+    Ends with exit code 1 if the file is damaged, or does not fit what it says of itself.
+    """
     from MLTools.NanoML.inspection import inspect_file, show
 
     content = inspect_file(file)
@@ -33,3 +36,4 @@ def inspect(file: str, branches: Optional[str], as_json: bool) -> None:
         click.echo(json.dumps(content, indent=1))
     else:
         show(content, branches)
+    return 1 if content["errors"] else 0

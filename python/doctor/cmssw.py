@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from MLTools.NanoML.doctor.finding import Finding
+from MLTools.NanoML.doctor.outside import ask
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["area", "onnx_runtime", "release"]
@@ -15,6 +16,7 @@ __all__ = ["area", "onnx_runtime", "release"]
 PACKAGE = "MLTools/NanoML"
 PLUGIN = "pluginMLToolsNanoMLPlugins.so"
 _OLDEST = (13, 3)
+_SCRAM_SECONDS = 20.0  # the first time, its files come from CVMFS
 _ENTER = "cd YOUR_AREA/src && cmsenv, or first: cmsrel CMSSW_14_0_19"
 
 
@@ -30,25 +32,47 @@ def release() -> Finding:
 
 
 def onnx_runtime() -> Finding:
-    """Compare the ONNX Runtime that Python finds with that of the release."""
+    """Compare the ONNX Runtime that Python finds with that of the release, and with what the models in the area need.
+
+    The release's is what SCRAM says or, if it says nothing, what is in the table of `nanoml export`.
+    """
     name = os.environ.get("CMSSW_VERSION")
     try:
         here = importlib.metadata.version("onnxruntime")
     except importlib.metadata.PackageNotFoundError:
         return Finding(False, "Python finds none", "cmsenv, in an area of CMSSW_13_3 or newer")
     if not name:
-        return Finding(True, f"{here}, of no release")
-    expected = _of_release(name)
-    if expected is None or expected == here:
-        return Finding(True, f"{here}, export.cmssw: {name}" + ("" if expected else " (not in the table)"))
-    return Finding(
-        False,
-        f"Python finds {here}, but {name} has {expected}",
-        "leave environments of Python's that hide the release's packages: deactivate, unset PYTHONPATH, then cmsenv",
-    )
+        return Finding(True, f"{here}, outside CMSSW")
+    base = os.environ.get("CMSSW_BASE")
+    of_release, in_table = _by_scram(base) if base else None, _by_table(name)
+    expected = of_release or in_table
+    if expected not in (None, here):
+        return Finding(
+            False,
+            f"Python finds {here}, but {name} has {expected}",
+            "leave Python environments that hide the release's packages: deactivate, unset PYTHONPATH, then cmsenv",
+        )
+    too_new = _models_that_are_too_new(Path(base), here) if base else []
+    if too_new:
+        return Finding(
+            False,
+            f"{here} cannot read {', '.join(too_new)}",
+            f"nanoml export TRAINING --onnxruntime {here} -o MODEL.onnx",
+        )
+    if in_table == here:
+        return Finding(True, f"{here}, export.cmssw: {name}")
+    known = f"the table says {in_table}" if in_table else f"{name} is not in the table"
+    return Finding(True, f"{here} ({known}): export models by nanoml export --onnxruntime {here}")
 
 
-def _of_release(name: str) -> str | None:
+def _by_scram(base: str) -> str | None:
+    """Version of the release's ONNX Runtime, without the hash that CMS's builds put behind it."""
+    answer = ask(["scram", "tool", "info", "onnxruntime"], _SCRAM_SECONDS, directory=base)
+    found = re.search(r"^\s*Version\s*:\s*(\d+(?:\.\d+)+)", answer.text, re.M)
+    return found[1] if answer.code == 0 and found else None
+
+
+def _by_table(name: str) -> str | None:
     from MLTools.NanoML.pipeline import import_part
 
     try:
@@ -56,6 +80,27 @@ def _of_release(name: str) -> str | None:
     except NanoMLError:  # the part is not here, or the release not in its table
         return None
     return version
+
+
+def _models_that_are_too_new(base: Path, onnxruntime: str) -> list[str]:
+    """Models of `nanoml export` in the area's packages that this ONNX Runtime cannot read, each with the reason."""
+    from MLTools.NanoML.inspection.protobuf import read_header
+    from MLTools.NanoML.model import twin_of
+    from MLTools.NanoML.pipeline import import_part
+
+    try:
+        limits = import_part("ML_processing", "releases").target(onnxruntime=onnxruntime)
+    except NanoMLError:
+        return []
+    found = []
+    for path in sorted((base / "src").glob("*/*/data/**/*.onnx")):
+        if not twin_of(path).is_file():
+            continue
+        header = read_header(path)
+        if (header.opset or 0) > limits.opset or (header.ir or 0) > limits.ir:
+            needed = f"opset {header.opset}, IR {header.ir}; at most {limits.opset} and {limits.ir}"
+            found.append(f"{path.relative_to(base / 'src')} ({needed})")
+    return found
 
 
 def area() -> Finding:

@@ -46,7 +46,10 @@ def has(program: str) -> bool:
 
 
 def ask(
-    command: Sequence[str], seconds: float = SECONDS, environment: Optional[Mapping[str, str]] = None
+    command: Sequence[str],
+    seconds: float = SECONDS,
+    environment: Optional[Mapping[str, str]] = None,
+    directory: Optional[str] = None,
 ) -> Answer:
     """Run a program, and take what it says.
 
@@ -58,6 +61,8 @@ def ask(
         After that long it is ended, and all that it started; so is the wait for it, where even that does not end it.
     environment
         Variables beside those of this process.
+    directory
+        Where it runs; None for the current one.
     """
     try:
         process = subprocess.Popen(
@@ -66,6 +71,7 @@ def ask(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
+            cwd=directory,
             start_new_session=True,
         )
     except OSError as problem:

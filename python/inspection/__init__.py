@@ -25,7 +25,8 @@ def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     Plain content, fit for JSON (no NaN). Always there: `kind` ("root", "hdf5" or "onnx"), `path`, `size` in
-    bytes (None for a URL) and `warnings`, a list of sentences.
+    bytes (None for a URL), and two lists of sentences: `errors`, for which the file must not be used (it was damaged or
+    changed after it was made), and `warnings`.
 
     Raises
     ------

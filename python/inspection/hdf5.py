@@ -35,12 +35,14 @@ def inspect_hdf5(path: str) -> dict[str, Any]:
     """
     with open_hdf5(path) as file:
         warnings: list[str] = []
-        content = {"kind": "hdf5", "path": path, "size": os.path.getsize(path), "warnings": warnings}
+        errors: list[str] = []
+        size = os.path.getsize(path)
+        content = {"kind": "hdf5", "path": path, "size": size, "warnings": warnings, "errors": errors}
         try:
             if not _is_own(file):
                 return {**content, "own": False, **_foreign(file)}
             metadata = _metadata(path)
-            return {**content, "own": True, **_own(file, metadata, warnings)}
+            return {**content, "own": True, **_own(file, metadata, warnings, errors)}
         except (NanoMLError, MemoryError):
             raise
         except Exception as problem:  # what h5py raises for a damaged file depends on the damage
@@ -73,7 +75,9 @@ def _not_understood(path: str, problem: Exception) -> NanoMLError:
     )
 
 
-def _own(file: h5py.File, metadata: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+def _own(
+    file: h5py.File, metadata: Mapping[str, Any], warnings: list[str], errors: list[str]
+) -> dict[str, Any]:
     events = file[EVENTS]
     try:
         described = {
@@ -87,7 +91,7 @@ def _own(file: h5py.File, metadata: Mapping[str, Any], warnings: list[str]) -> d
         }
     except (KeyError, TypeError, AttributeError) as problem:
         raise _not_understood(file.filename, problem) from None
-    _check(file, described, warnings)
+    _check(file, described, errors)
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     summaries, counts = summarise(events, [one["name"] for one in described["features"]], weight)
     for feature in described["features"]:
@@ -133,8 +137,8 @@ def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(file: h5py.File, described: Mapping[str, Any], warnings: list[str]) -> None:
-    """Metadata and data must fit together: they may have been changed apart by another program."""
+def _check(file: h5py.File, described: Mapping[str, Any], errors: list[str]) -> None:
+    """Metadata and data must fit together: another program may have changed one of them."""
     columns = file[EVENTS].dtype.names
     lacking = [
         name for name in ("label", *(one["name"] for one in described["features"])) if name not in columns
@@ -149,7 +153,7 @@ def _check(file: h5py.File, described: Mapping[str, Any], warnings: list[str]) -
         )
     selected = sum(one["books"]["selected"] for one in described["datasets"])
     if selected != described["events"]:
-        warnings.append(
+        errors.append(
             f"The file has {described['events']:,} events, but its books say {selected:,}: "
             "it was changed after the conversion. Convert again."
         )

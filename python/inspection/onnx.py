@@ -67,9 +67,10 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         "outputs": outputs,
         "own": text is not None,
         "warnings": [],
+        "errors": [],
     }
     if text is None:
-        return {**content, "warnings": _stray_twin(path)}
+        return {**content, "errors": _stray_twin(path)}
     metadata = parse_metadata(text, path)
     description = Description.of(metadata, path)
     try:
@@ -80,7 +81,8 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         ) from None
     content["twin"] = _twin(path, metadata, content["sha256"])
     content["reference"] = _reference(session, metadata)
-    content["warnings"] += [*_tensors_complaint(session, description), *_complaints(content)]
+    content["errors"] = [*_tensors_complaint(session, description), *_errors(content)]
+    content["warnings"] = _warnings(content)
     return content
 
 
@@ -194,34 +196,45 @@ def _tensors_complaint(session: Any, description: Description) -> list[str]:
     return []
 
 
-def _complaints(content: Mapping[str, Any]) -> list[str]:
-    complaints = []
+def _errors(content: Mapping[str, Any]) -> list[str]:
+    """Why the model must not be used."""
+    found = []
+    state, twin, reference = content["twin"]["state"], content["twin"]["path"], content["reference"]
+    if state == "of another file":
+        found.append(
+            f"{twin}: belongs to another version of this model, or the model is damaged. Copy or export both again."
+        )
+    elif state == "unreadable":
+        found.append(f"{twin}: cannot be read. Copy or export both again.")
+    if reference is not None and reference["events"] is None:
+        found.append(
+            f"Its reference events cannot be computed: {reference['problem']} Do not use the model: export it again."
+        )
+    elif reference is not None and not reference["agrees"]:
+        found.append(
+            f"It does not compute here what it did where it was made: {reference['problem']} "
+            f"It is damaged, or must not be used with ONNX Runtime {content['onnxruntime']}."
+        )
+    return found
+
+
+def _warnings(content: Mapping[str, Any]) -> list[str]:
+    found = []
     for key in ("opset", "ir"):
-        told, found = content["target"][key], content[key]
-        if told is not None and found is not None and told != found:
-            complaints.append(
-                f"The metadata say {key} {told}, but the file has {found}: it was changed. Export it again."
+        told, actual = content["target"][key], content[key]
+        if told is not None and actual is not None and told != actual:
+            found.append(
+                f"The metadata say {key} {told}, but the file has {actual}: it was changed. Export it again."
             )
     state, twin = content["twin"]["state"], content["twin"]["path"]
     if state == "missing":
-        complaints.append(
+        found.append(
             f"There is no {twin}: CMSSW's C++ modules read it beside the model. Copy it there, or export again."
         )
-    elif state != "matches":
-        advice = "It is not of this model" if state == "of another file" else f"It is {state}"
-        complaints.append(f"{twin}: {advice}. Export both again.")
-    reference = content["reference"]
-    if reference is None:
-        complaints.append(
+    elif state == "edited":
+        found.append(f"{twin}: was edited. Export both again.")
+    if content["reference"] is None:
+        found.append(
             "The model carries no reference events: it cannot be checked that it computes the same here."
         )
-    elif reference["events"] is None:
-        complaints.append(
-            f"Its reference events cannot be computed: {reference['problem']} Do not use the model: export it again."
-        )
-    elif not reference["agrees"]:
-        complaints.append(
-            f"It does not compute here what it did where it was made: {reference['problem']} "
-            f"Do not use it with ONNX Runtime {content['onnxruntime']}."
-        )
-    return complaints
+    return found

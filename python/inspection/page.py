@@ -92,12 +92,14 @@ class Page:
         """A line under a table."""
         self._console.print(Padding(text, _INDENT))
 
-    def warnings(self, warnings: Iterable[str]) -> None:
-        """What the reader must not miss."""
-        for number_, warning in enumerate(warnings):
+    def warnings(self, warnings: Iterable[str], errors: Iterable[str] = ()) -> None:
+        """What the reader must not miss, the worst first."""
+        lines = [("error: ", "bold red", text) for text in errors]
+        lines += [("warning: ", "bold yellow", text) for text in warnings]
+        for number_, (kind, style, text) in enumerate(lines):
             if not number_:
                 self._console.print()
-            self._console.print(Text.assemble(("warning: ", "bold yellow"), warning))
+            self._console.print(Text.assemble((kind, style), text))
 
 
 def count(value: int) -> str:

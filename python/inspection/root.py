@@ -29,12 +29,13 @@ def inspect_root(path: str) -> dict[str, Any]:
         The file cannot be read, or has no tree of events.
     """
     warnings: list[str] = []
+    errors: list[str] = []
     with RootFile(path) as file:
-        provenance = _provenance(file, warnings)
+        provenance = _provenance(file, errors)
         books = _books(file, provenance)
         made = provenance.columns if provenance else {}
         branches = [_describe(branch, made) for branch in file.branches.values()]
-        _check_record(file, provenance, warnings)
+        _check_record(file, provenance, errors)
         if finite(books.sum_of_weights) is None:
             warnings.append(
                 "The sum of weights is not a finite number: some events have bad generator weights."
@@ -54,14 +55,15 @@ def inspect_root(path: str) -> dict[str, Any]:
             "objects": _objects(file, provenance),
             "record": _record(provenance),
             "warnings": warnings,
+            "errors": errors,
         }
 
 
-def _provenance(file: RootFile, warnings: list[str]) -> Provenance | None:
+def _provenance(file: RootFile, errors: list[str]) -> Provenance | None:
     try:
         return Provenance.of(file)
     except NanoMLError as problem:
-        warnings.append(str(problem))
+        errors.append(str(problem))
         return None
 
 
@@ -72,18 +74,18 @@ def _books(file: RootFile, provenance: Provenance | None) -> Books:
     return Books([books_of(file)])
 
 
-def _check_record(file: RootFile, provenance: Provenance | None, warnings: list[str]) -> None:
+def _check_record(file: RootFile, provenance: Provenance | None, errors: list[str]) -> None:
     if provenance is None:
         return
     expected = provenance.books.selected
     if provenance.kind == "skim" and file.entries != expected:
-        warnings.append(
+        errors.append(
             f"The file has {file.entries:,} events, but its record says {expected:,}: it was changed after the skim. "
             "Skim it again."
         )
     lacking = [name for name in provenance.columns if name not in file.branches]
     if lacking:
-        warnings.append(
+        errors.append(
             f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again."
         )
 

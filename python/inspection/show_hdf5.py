@@ -44,7 +44,7 @@ def show_hdf5(content: Mapping[str, Any], console: Console) -> None:
         _show_own(page, content)
     else:
         _show_foreign(page, content)
-    page.warnings(content["warnings"])
+    page.warnings(content["warnings"], content["errors"])
 
 
 def _show_own(page: Page, content: Mapping[str, Any]) -> None:

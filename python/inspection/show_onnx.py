@@ -42,7 +42,7 @@ def show_onnx(content: Mapping[str, Any], console: Console) -> None:
         _show_own(page, content)
     else:
         _show_foreign(page, content)
-    page.warnings(content["warnings"])
+    page.warnings(content["warnings"], content["errors"])
 
 
 def _show_own(page: Page, content: Mapping[str, Any]) -> None:

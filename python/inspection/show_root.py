@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from MLTools.NanoML.books import UNWEIGHTED
 from MLTools.NanoML.inspection.branches import COUNTERS, SINGLE, matching_branches
 from MLTools.NanoML.inspection.page import Column, Page, count, file_size, kinematics_first, plural
 from MLTools.NanoML.inspection.show_records import (
@@ -52,7 +53,7 @@ def show_root(content: Mapping[str, Any], console: Console) -> None:
         columns,
         [(_label(group), count(len(names)), _members(group, names)) for group, names in groups],
     )
-    page.warnings(content["warnings"])
+    page.warnings(content["warnings"], content["errors"])
 
 
 def show_branches(content: dict[str, Any], console: Console, pattern: str) -> None:
@@ -97,7 +98,7 @@ def _facts(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _sum_of_weights(content: Mapping[str, Any]) -> str:
     text = sum_of_weights(content)
-    if any(source.startswith("genWeight") for source in content["sum_of_weights_sources"]):
+    if any(source.startswith(("genWeight", UNWEIGHTED)) for source in content["sum_of_weights_sources"]):
         text += ". Right only if no events were cut away before: there is no Runs tree to tell"
     return text
 

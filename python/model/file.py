@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.graph import external_tensor
 
 __all__ = ["KEY", "check_twin", "file_hash", "metadata_text", "open_session", "twin_of"]
 
@@ -66,9 +68,11 @@ def open_session(path: str, content: Optional[bytes] = None) -> Any:
     Raises
     ------
     NanoMLError
-        It cannot be loaded.
+        It cannot be loaded, or some of it is in another file.
     """
     import onnxruntime
+
+    _refuse_external_data(path, content)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # as in CMSSW; files are scored in parallel instead
@@ -84,6 +88,24 @@ def open_session(path: str, content: Optional[bytes] = None) -> Any:
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason} "
             "It may be damaged or truncated: export it again; or it needs a newer ONNX Runtime: export it for an older release."
         ) from None
+
+
+def _refuse_external_data(path: str, content: Optional[bytes]) -> None:
+    """Refuse a model that is more than one file: a copy may lose the others, and its hash does not cover them."""
+    try:
+        if content is None:
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                found = external_tensor(mapped)
+        else:
+            found = external_tensor(content)
+    except (OSError, ValueError):  # ONNX Runtime says what is wrong
+        return
+    if found is not None:
+        name, other = found
+        raise NanoMLError(
+            f"{path}: the values of its tensor {name} are in another file, {other}. A model must be one file: save it with "
+            'the data inside, by the Python package onnx: onnx.save(onnx.load("OLD.onnx"), "NEW.onnx").'
+        )
 
 
 def metadata_text(session: Any, path: str) -> Optional[str]:

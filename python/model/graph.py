@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
-from MLTools.NanoML.model.wire import Content, fields, message, number
+from MLTools.NanoML.model.wire import Content, fields, message, number, text
 
-__all__ = ["metadata_of", "network_files"]
+__all__ = ["external_tensor", "metadata_of", "network_files"]
 
 _GRAPH, _METADATA = 7, 14  # of a model
 _NODE, _INITIALIZER, _OUTPUT, _VALUE, _SPARSE = 1, 5, 12, 13, 15  # of a graph
@@ -19,6 +19,22 @@ _INPUTS, _OUTPUTS, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7  # of a node
 _TENSOR_NAME = 8
 _INTEGER = 3  # of an attribute
 _KEY, _TEXT = 1, 2  # of an entry of the metadata
+_WHERE, _LOCATION, _EXTERNAL = 13, 14, 1  # of a tensor: external_data, data_location and its value EXTERNAL
+_TENSORS = {  # the fields of each message in which there may be tensors
+    "model": {_GRAPH: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {_NODE: "node", _INITIALIZER: "tensor", _SPARSE: "sparse tensor"},
+    "node": {_ATTRIBUTE: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
 _WITH_GRAPHS = (b"If", b"Loop", b"Scan", b"SequenceMap")
 _FLOATS = message(
     2, message(1, b"\x08\x01", message(2, 3 * message(1)))
@@ -58,6 +74,44 @@ def metadata_of(content: Content, key: str) -> Optional[str]:
             if entry.get(_KEY) == key.encode():
                 found = entry.get(_TEXT, b"").decode()
     return found
+
+
+def external_tensor(
+    content: Content, begin: int = 0, end: Optional[int] = None, message: str = "model"
+) -> Optional[tuple[str, str]]:
+    """The first tensor whose numbers are in another file than the model, and that file; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        It is no ONNX file, or damaged.
+    """
+    for field, _, first, last in fields(content, begin, end):
+        inner = _TENSORS[message].get(field)
+        if inner is None:
+            continue
+        found = (
+            _external(content, first, last)
+            if inner == "tensor"
+            else external_tensor(content, first, last, inner)
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def _external(content: Content, begin: int, end: int) -> Optional[tuple[str, str]]:
+    """Name and file of a tensor, if its numbers are in another file."""
+    name, file, is_external = "", "", False
+    for field, _, first, last in fields(content, begin, end):
+        if field == _TENSOR_NAME:
+            name = text(content, first, last)
+        elif field == _LOCATION:
+            is_external = number(content, first) == _EXTERNAL
+        elif field == _WHERE:
+            entry = {at: text(content, *where) for at, _, *where in fields(content, first, last)}
+            file = entry.get(_TEXT, "") if entry.get(_KEY) == "location" else file
+    return (name, file) if is_external else None
 
 
 def network_files(content: bytes, output: str, count: int) -> Optional[list[bytes]]:

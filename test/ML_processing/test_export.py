@@ -404,9 +404,13 @@ def test_what_is_asked_for_is_checked_first(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training(run: Path, tmp_path: Path) -> None:
-    metadata = export(run, tmp_path / "model.onnx", Export(cmssw="CMSSW_14_0_X", name="trilepton"))
+def test_a_training_for_a_release_that_is_not_known(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = export(run, tmp_path / "model.onnx", Export(cmssw="CMSSW_17_0_0_pre3", name="trilepton"))
     assert metadata["name"] == "trilepton"
+    assert metadata["target"] == {"cmssw": "CMSSW_17_0_0_pre3", "onnxruntime": None, "opset": 15, "ir": 8}
+    assert "WARNING: which ONNX Runtime CMSSW_17_0_0_pre3 has is not known here" in capsys.readouterr().err
     assert metadata["training"]["datasets"]
     said = list(verify_model(tmp_path / "model.onnx", None, Networks.of(run)))
     assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ML_processing.releases import IR, OPSET, Target, target
+from ML_processing.releases import IR, OPSET, Target, _table, target
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -44,11 +44,43 @@ def test_a_runtime(version: str, opset: int, ir: int) -> None:
     assert target(onnxruntime=version) == Target(None, version, opset, ir)
 
 
-@pytest.mark.parametrize("cmssw", ["CMSSW_10_2_X", "CMSSW_17_0_X", "CMSSW_21_0_X", "CMSSW_new"])
-def test_not_known(cmssw: str) -> None:
+@pytest.mark.parametrize(
+    "cmssw",
+    [
+        "CMSSW_14_3_X",
+        "CMSSW_17_0_0_pre3",
+        "CMSSW_18_1_ROOT6_X_2026-11-01-2300",
+        "CMSSW_20_0",
+        "CMSSW_20_2_X",
+        "CMSSW_99_9_9_patch1",
+    ],
+)
+def test_a_release_that_is_not_known_gets_what_all_others_read(cmssw: str) -> None:
+    found = target(cmssw)
+    assert (found.cmssw, found.onnxruntime, found.opset, found.ir) == (cmssw, None, OPSET, IR)
+    assert f"which ONNX Runtime {cmssw} has is not known here" in found.warning
+    assert "nanoml doctor --for cmssw" in found.warning
+
+
+def test_a_release_whose_runtime_is_bounded_has_no_warning() -> None:
+    for entry in _table()["releases"]:
+        found = target(f"CMSSW_{entry['first']}_X")
+        assert bool(found.warning) == (entry["onnxruntime"] is None and entry["at_least"] is None)
+        if entry["first"] not in ("10_6", "11_0", "11_1", "11_2", "11_3"):
+            assert (found.opset, found.ir) >= (OPSET, IR)
+
+
+@pytest.mark.parametrize("cmssw", ["CMSSW_10_2_X", "CMSSW_9_4_0", "CMSSW_10_7_0"])
+def test_an_old_release_that_is_not_known(cmssw: str) -> None:
     with pytest.raises(
-        ConfigError, match=f"export.cmssw: which ONNX Runtime {cmssw} has is not known here. Known are"
+        ConfigError, match=f"export.cmssw: which ONNX Runtime {cmssw} has is not known here.* Known are"
     ):
+        target(cmssw)
+
+
+@pytest.mark.parametrize("cmssw", ["foo", "CMSSW_new", "CMSSW_14", "CMSSW_14_X", "14_0_X", "CMSSW_14_0_19 "])
+def test_what_is_no_release(cmssw: str) -> None:
+    with pytest.raises(ConfigError, match=f'export.cmssw: "{cmssw}" is not the name of a CMSSW release'):
         target(cmssw)
 
 

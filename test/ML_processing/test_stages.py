@@ -77,3 +77,8 @@ def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
         == here.settings
     )
     assert changed(tmp_path, "epochs: 3, precision: bfloat16").settings != here.settings
+
+
+def test_a_release_that_is_too_old_stops_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a.yaml:10: export.cmssw: which ONNX Runtime CMSSW_9_4_0 has"):
+        changed(tmp_path, "epochs: 3}\nexport: {cmssw: CMSSW_9_4_0")

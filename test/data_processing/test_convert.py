@@ -16,6 +16,7 @@ from data_processing.convert import ConvertJob, Sample, convert_files, truncatio
 from data_processing.rows import RowReader
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
+from data_processing.validate import validate_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.rootfile import RootFile
@@ -113,7 +114,10 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
         ({"objects": {"Jet": Objects(("ptt",), 2)}}, 'collection Jet has no field ptt. Did you mean "pt"'),
         ({"objects": {"Jet": Objects(("eta",), 2, "-px")}}, "collection Jet has no field px"),
         ({"objects": {"Jet": Objects(("valid",), 2)}}, "Jet_valid cannot be stored"),
-        ({"sample": Sample("d", is_data=True)}, "`data: true`, but .* has generator weights"),
+        (
+            {"sample": Sample("d", is_data=True)},
+            "`data: true`, but .* is simulation .its sum of weights: Runs/genEventSumw",
+        ),
         ({"sources": []}, "there are no files to convert"),
     ],
 )
@@ -153,6 +157,20 @@ def test_negative_weights_keep_their_sign(tmp_path: Path) -> None:
     convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0))
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["events"]["weight"].tolist() == [30_000.0, -10_000.0]
+
+
+def test_each_event_of_simulation_without_weights_counts_one(tmp_path: Path) -> None:
+    pileup = {"Pileup_nTrueInt": np.ones(2, np.float32), "x": np.ones(2, np.float32)}
+    plain, skimmed = _tree(tmp_path / "plain.root", pileup), tmp_path / "skimmed.root"
+    skim_file(SkimJob(plain, skimmed, keep=("x",), cut="event == 1"))
+    for source, events in ((plain, 2), (str(skimmed), 1)):
+        output = tmp_path / "a.h5"
+        metadata = convert_files(ConvertJob([source], output, ["x"], {}, Sample("a", "a", 3.0), ["a"], 10.0))
+        assert metadata["datasets"][0]["books"]["sum_of_weights"] == 2
+        with h5py.File(output) as file:
+            assert file["events"]["genWeight"].tolist() == [1.0] * events
+            assert file["events"]["weight"].tolist() == [15_000.0] * events
+        assert validate_file(output).faults == {}
 
 
 def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:

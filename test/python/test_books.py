@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.books import Books, FileBooks, Provenance, add_steps, books_of, event_weights
+from MLTools.NanoML import books as books_module
+from MLTools.NanoML import nanoaod, progress
+from MLTools.NanoML.books import (
+    UNWEIGHTED,
+    Books,
+    FileBooks,
+    Provenance,
+    add_steps,
+    books_of,
+    event_weights,
+    is_simulation,
+)
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
@@ -38,6 +50,85 @@ def test_sums_of_weights_of_real_files(
     assert books.sum_of_weights == pytest.approx(expected, rel=1e-12)
     assert books.sum_of_weights_source == source
     assert books.is_data is is_data
+
+
+def test_real_files_without_their_weights_are_told_apart(
+    real_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nanoaod, "SUM_OF_WEIGHTS", ())
+    for name, path in real_files.items():
+        with uproot.open(path) as plain:
+            if not hasattr(plain["Events"], "num_entries"):
+                continue  # an RNTuple, which this uproot does not read
+        with RootFile(path) as file:
+            file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
+            books = books_of(file)
+            assert is_simulation(file) is not books.is_data
+        assert books.is_data == ("_data_" in name), name
+        assert books.sum_of_weights == books.entries
+        assert books.sum_of_weights_source == ("number of events (data)" if books.is_data else UNWEIGHTED)
+
+
+def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:
+    """Events of these runs, with columns of the same length."""
+    length = len(runs)
+    arrays = {
+        "run": np.array(runs, "u4"),
+        "luminosityBlock": np.ones(length, "u4"),
+        "event": np.arange(length, dtype="u8"),
+        **{name: np.full(length, value, "f4") for name, value in columns.items()},
+    }
+    with uproot.recreate(path) as file:
+        if rntuple:
+            file["Events"] = arrays
+        else:
+            file.mktree("Events", {name: values.dtype for name, values in arrays.items()}).extend(arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("runs", "columns", "is_data"),
+    [
+        ([1, 1, 1], ["Pileup_nTrueInt"], False),
+        ([1, 1, 1], ["Generator_x1"], False),
+        ([1, 1, 1], ["LHE_HT"], False),
+        ([1, 1, 1], ["genTtbarId"], False),
+        ([], ["nGenJet"], False),
+        ([1, 1, 1], ["PuppiMET_pt"], True),  # run 1 alone may be an event made by hand
+        ([], ["PuppiMET_pt"], True),
+        ([1, 1, 315267], ["GenMET_pt"], True),  # seen in the last range of events only
+        ([315267] * 3, ["Muon_genPartIdx"], True),
+        ([1, 1, 1], ["PV_ndof", "Generic_pt", "myLHE_pt", "GenericJet"], True),
+    ],
+)
+@pytest.mark.parametrize("rntuple", [False, True])
+def test_what_counts_as_simulation_without_weights(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: list[int],
+    columns: list[str],
+    is_data: bool,
+    rntuple: bool,
+) -> None:
+    monkeypatch.setattr(books_module, "_RUNS_AT_ONCE", 2)
+    path = _events(tmp_path / "a.root", runs, rntuple, **dict.fromkeys(columns, 1))
+    with RootFile(path) as file:
+        books = books_of(file)
+    assert (books.is_data, books.sum_of_weights) == (is_data, len(runs))
+
+
+def test_simulation_without_weights_is_mentioned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_notes", {})
+    for name, runs in (("empty", []), ("a", [1]), ("b", [1, 1])):
+        with RootFile(_events(tmp_path / f"{name}.root", runs, GenMET_pt=1)) as file:
+            books_of(file)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"WARNING: {tmp_path / 'a.root'}: is simulation (its run number is 1, and it has GenMET_pt)"
+    )
+    assert "Each event counts 1" in line
 
 
 def _books(name: str, events: int, weights: float, is_data: bool = False) -> FileBooks:

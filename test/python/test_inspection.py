@@ -35,7 +35,7 @@ def test_every_real_file_is_understood(real_files: dict[str, Path]) -> None:
         assert content["size"] == path.stat().st_size
         assert content["is_data"] == ("_data_" in name)
         assert content["format"] == ("RNTuple" if "rntuple" in name else "TTree")
-        assert content["warnings"] == []
+        assert content["warnings"] == content["errors"] == []
         assert len(content["event_level"]["HLT"]) > 400
         assert "Muon" in content["collections"]
         for width in (80, 120):

@@ -8,9 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from MLTools.NanoML.books import Books, FileBooks
+from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show, summary
@@ -196,7 +198,8 @@ def test_bad_weights_are_told(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
     content = inspect_file(write(tmp_path / "a.h5", rows=events()[:4]))
-    assert "has 4 events, but its books say 5" in content["warnings"][0]
+    assert "has 4 events, but its books say 5" in content["errors"][0]
+    assert CliRunner().invoke(command, [str(tmp_path / "a.h5")], standalone_mode=False).return_value == 1
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.inspection import inspect_file, kind_of, show
@@ -123,7 +126,7 @@ def test_a_good_model(tmp_path: Path) -> None:
     content = inspect_file(path)
     assert content["kind"] == "onnx"
     assert content["own"] is True
-    assert content["warnings"] == []
+    assert content["warnings"] == content["errors"] == []
     assert content["sha256"] == file_hash(path)
     assert content["twin"]["state"] == "matches"
     assert content["reference"]["agrees"] is True
@@ -184,7 +187,7 @@ def test_metadata_of_another_model(tmp_path: Path) -> None:
     described["inputs"][0]["dtypes"].append("float32")
     content = inspect_file(write(tmp_path / "model.onnx", described))
     warning = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
-    assert content["warnings"][0].startswith(warning)
+    assert content["errors"][0].startswith(warning)
 
 
 def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
@@ -225,16 +228,16 @@ def test_a_regression_of_objects(linear_model: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("twin", "state", "warning"),
+    ("twin", "state", "kind", "said"),
     [
-        (None, "missing", "There is no .*model.json"),
-        ("{", "unreadable", "It is unreadable. Export both again"),
-        ("[]", "unreadable", "It is unreadable"),
-        ({"onnx_sha256": "0"}, "of another file", "It is not of this model. Export both again"),
-        ({"name": "other"}, "edited", "It is edited. Export both again"),
+        (None, "missing", "warnings", "There is no .*model.json"),
+        ("{", "unreadable", "errors", "model.json: cannot be read. Copy or export both again"),
+        ("[]", "unreadable", "errors", "cannot be read"),
+        ({"onnx_sha256": "0"}, "of another file", "errors", "another version of this model, or .* damaged"),
+        ({"name": "other"}, "edited", "warnings", "was edited. Export both again"),
     ],
 )
-def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, warning: str) -> None:
+def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: str, said: str) -> None:
     path = write(tmp_path / "model.onnx", metadata(), twin=False)
     if isinstance(twin, dict):
         twin = json.dumps({**metadata(), "onnx_sha256": file_hash(path), **twin})
@@ -242,16 +245,16 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, warning:
         twin_of(path).write_text(str(twin))
     content = inspect_file(path)
     assert content["twin"]["state"] == state
-    assert len(content["warnings"]) == 1
-    with pytest.raises(AssertionError, match=warning):
-        raise AssertionError(content["warnings"][0])
-    assert "warning: " in printed(content)
+    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert found == kind
+    assert re.search(said, text)
+    assert f"{kind[:-1]}: " in printed(content)
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "warning"),
+    ("change", "said", "problem"),
     [
-        ({"outputs": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "Do not use it with ONNX Runtime"),
+        ({"outputs": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "must not be used with ONNX Runtime"),
         ({"inputs": {"features": [[float("nan")] * 3] * 2}}, "gives other scores", "number 0 is .nan"),
         ({"outputs": [[0.5], [0.5]]}, "gives other scores", r"shape \(2, 2\), but \(2, 1\) is expected"),
         (
@@ -268,16 +271,34 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, warning:
     ],
 )
 def test_the_reference_events_are_scored(
-    tmp_path: Path, change: dict[str, Any], said: str, warning: str
+    tmp_path: Path, change: dict[str, Any], said: str, problem: str
 ) -> None:
     described = metadata()
     described["reference"].update(change)
     content = inspect_file(write(tmp_path / "model.onnx", described))
     assert content["reference"] is None or content["reference"]["agrees"] is False
-    assert len(content["warnings"]) == 1
-    with pytest.raises(AssertionError, match=warning):
-        raise AssertionError(content["warnings"][0])
+    kind = "warnings" if content["reference"] is None else "errors"
+    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert found == kind
+    assert re.search(problem, text)
     assert said in printed(content)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str]) -> None:
+    path = write(tmp_path / "model.onnx", metadata())
+    assert CliRunner().invoke(command, [str(path), *form], standalone_mode=False).return_value == 0
+    weights = KERNEL.tobytes()
+    whole = path.read_bytes()
+    assert whole.count(weights) == 1
+    path.write_bytes(whole.replace(weights, (KERNEL * 30).tobytes()))  # which ONNX Runtime takes for a model
+    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
+    assert done.return_value == 1
+    assert "It does not compute here what it did where it was made" in " ".join(done.stdout.split())
+    onnx.save(model(), path)  # as one whose end, the metadata, was cut off
+    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
+    assert done.return_value == 1
+    assert "but this file is none: copy both again" in " ".join(done.stdout.split())
 
 
 def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
@@ -373,7 +394,7 @@ def outcome(path: Path) -> str:
     except NanoMLError as problem:
         return str(problem)
     printed(content, 120)
-    return f"{path.name}: {' '.join(content['warnings'])}"
+    return f"{path.name}: {' '.join([*content['errors'], *content['warnings']])}"
 
 
 def test_every_damage_is_explained(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
+from click.testing import CliRunner
 from rich.console import Console
 
 from MLTools.NanoML.books import Books, FileBooks, Provenance
+from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, matching_branches, show
@@ -197,14 +199,15 @@ def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
 def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
     record = Provenance("skim", books(selected=5), columns={"gone": {"dtype": "float32", "title": ""}})
     content = inspect_file(skim(tmp_path / "a.root", record))
-    assert "has 3 events, but its record says 5" in content["warnings"][0]
-    assert "columns that the file lacks: gone" in content["warnings"][1]
-    assert "warning: The file has 3 events" in printed(content)
+    assert "has 3 events, but its record says 5" in content["errors"][0]
+    assert "columns that the file lacks: gone" in content["errors"][1]
+    assert "error: The file has 3 events" in printed(content)
+    assert CliRunner().invoke(command, [str(tmp_path / "a.root")], standalone_mode=False).return_value == 1
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> None:
     content = inspect_file(write(tmp_path / "a.root", {"genWeight": np.array([1.5, -0.5])}, nanoml="{"))
-    assert "cannot be understood" in content["warnings"][0]
+    assert "cannot be understood" in content["errors"][0]
     assert content["events"] == 2
     assert content["sum_of_weights"] == 1
     assert "nanoml" in content["objects"]

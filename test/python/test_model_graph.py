@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.graph import metadata_of, network_files
+from MLTools.NanoML.model import Model, open_session, twin_of
+from MLTools.NanoML.model.graph import external_tensor, metadata_of, network_files
 from MLTools.NanoML.model.wire import fields, message, number
 
 onnx = pytest.importorskip("onnx")
@@ -155,3 +155,56 @@ def test_a_model_that_is_replaced_while_it_is_in_use(
     (tmp_path / "model.onnx").unlink()
     with pytest.raises(NanoMLError, match="model.onnx: cannot read: No such file"):
         model.scores(columns)
+
+
+def constant_in_a_branch(tensor: Any) -> Any:
+    """A model whose tensor is an attribute of a node in a graph within the graph."""
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    inner = onnx.helper.make_graph(
+        [make("Constant", [], ["y"], value=tensor)], "inner", [], [info("y", onnx.TensorProto.FLOAT, [2])]
+    )
+    outer = onnx.helper.make_graph(
+        [make("If", ["x"], ["z"], then_branch=inner, else_branch=inner)],
+        "outer",
+        [info("x", onnx.TensorProto.BOOL, [])],
+        [info("z", onnx.TensorProto.FLOAT, [2])],
+    )
+    return onnx.helper.make_model(outer, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
+
+
+@pytest.mark.parametrize("place", ["weights", "constant"])
+def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
+    tensor = onnx.numpy_helper.from_array(np.float32([1, 2]), "factors")
+    whole = bundle() if place == "weights" else constant_in_a_branch(tensor)
+    if place == "weights":
+        whole.graph.initializer.append(tensor)
+        for node in whole.graph.node:
+            node.name = ""  # ONNX Runtime refuses names that are there twice
+    assert external_tensor(whole.SerializeToString()) is None
+    path = tmp_path / "model.onnx"
+    onnx.save(
+        whole,
+        str(path),
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=8,
+        convert_attribute=place == "constant",
+    )
+    assert (tmp_path / "weights.bin").stat().st_size >= 8
+    expected = r"model.onnx: the values of its tensor \w+ are in another file, weights.bin.*save it with the data inside"
+    with pytest.raises(NanoMLError, match=expected):
+        open_session(str(path))  # although ONNX Runtime would find the file
+    with pytest.raises(NanoMLError, match=expected):
+        open_session(str(path), path.read_bytes())
+    onnx.save(onnx.load(str(path)), str(tmp_path / "one.onnx"))  # as the message says
+    (tmp_path / "weights.bin").unlink()
+    open_session(str(tmp_path / "one.onnx"))
+
+
+def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Callable[..., Path]) -> None:
+    path = linear_model(["x"])
+    content = onnx.load(path)
+    onnx.save(content, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    twin_of(path).unlink()
+    with pytest.raises(NanoMLError, match="are in another file, weights.bin"):
+        Model(path)

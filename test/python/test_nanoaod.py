@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from MLTools.NanoML import nanoaod
+from MLTools.NanoML import nanoaod, progress
 
 
 def test_a_branch_is_found_under_its_name_in_another_version() -> None:
@@ -16,6 +16,21 @@ def test_globs_keep_the_order_of_the_file_and_follow_renames() -> None:
     assert nanoaod.expand("Muon_*", ["Muon_pt", "Electron_pt", "Muon_eta"]) == ["Muon_pt", "Muon_eta"]
     assert nanoaod.expand("MET_*", ["PFMET_pt", "PFMET_phi"]) == ["PFMET_pt", "PFMET_phi"]
     assert nanoaod.expand("Tau_*", ["Muon_pt"]) == []
+
+
+def test_another_missing_momentum_is_mentioned_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_notes", {})
+    assert nanoaod.resolve("PFMET_pt", ["MET_pt"]) == "MET_pt"
+    assert nanoaod.resolve("MET_pt", ["MET_pt", "PFMET_pt"]) == "MET_pt"
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        assert nanoaod.expand("MET_*", ["PFMET_pt"]) == ["PFMET_pt"]
+        assert nanoaod.resolve("MET_phi", ["PFMET_phi"]) == "PFMET_phi"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "PFMET_*" in line
+    assert "Run 3 analyses use PuppiMET" in line
 
 
 @pytest.mark.parametrize(

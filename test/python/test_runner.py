@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from MLTools.NanoML import progress
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.runner import Stage, locked, plan, run
 from MLTools.NanoML.task import Task
@@ -20,12 +21,14 @@ COPY = """
 import os
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import say_once
 
 def copy(source, output):
     if source.read_text() == "bad":
         raise NanoMLError(f"{source}: is bad")
     if source.read_text() == "fatal":
         os._exit(9)
+    say_once("copies", f"{source.name} is copied, as many others are")
     with replacing(output) as aside:
         aside.write_text(source.read_text())
     return {"size": len(source.read_text())}
@@ -71,6 +74,15 @@ def test_two_stages_run_once_and_only_what_changed_runs_again(
     assert (inputs / "b2").read_text() == "changed!!"
     forced = plan(stages, inputs, force=True)
     assert forced[0].reasons == dict.fromkeys("0123", "you asked for it")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_many_tasks_mention_is_printed_once(
+    inputs: Path, workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_notes", {})
+    run(plan([stage(inputs, "a", "in", range(4), workers)], inputs), inputs)
+    assert capsys.readouterr().err.count("is copied, as many others are") == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -30,8 +30,9 @@ class Export:
     cmssw: Optional[str] = field(
         default=None,
         metadata={
-            "doc": "The CMSSW release that must be able to run the model.",
-            "pattern": "CMSSW_[0-9]+_[0-9]+_(?:X|[0-9]+)(?:_[A-Za-z0-9_-]+)?",
+            "doc": "The CMSSW release that must be able to run the model. One whose ONNX Runtime is not known gets the form "
+            "that all known releases from 12_4 on read, with a warning.",
+            "pattern": "CMSSW_[0-9]+_[0-9]+(?:_[A-Za-z0-9_-]+)?",
             "form": "a release such as CMSSW_14_0_X or CMSSW_14_0_19_patch1",
             "examples": ["CMSSW_14_0_X"],
         },

@@ -215,6 +215,7 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("convert: {features: [a, a]}", '1: convert.features: "a" is listed twice.'),
         ("convert: {features: [a b]}", "1: convert.features[0]: expected the name of a branch"),
         ("export: {cmssw: '14_0'}", "1: export.cmssw: expected a release such as CMSSW_14_0_X"),
+        ("export: {cmssw: foo}", "1: export.cmssw: expected a release such as CMSSW_14_0_X"),
         ("luminosity: 0", "1: luminosity: expected a number above 0, got 0."),
     ],
 )
@@ -226,7 +227,14 @@ def test_mistakes(write: Write, text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "release", ["CMSSW_14_0_X", "CMSSW_14_0_19_patch1", "CMSSW_15_1_0_pre3", "CMSSW_16_0_X_2025-11-01-2300"]
+    "release",
+    [
+        "CMSSW_14_0_X",
+        "CMSSW_14_0_19_patch1",
+        "CMSSW_17_0_0_pre3",
+        "CMSSW_16_0_X_2025-11-01-2300",
+        "CMSSW_15_0_ROOT6_X",
+    ],
 )
 def test_releases(write: Write, release: str) -> None:
     assert load(write(f"export: {{cmssw: {release}}}")).export == Export(release)

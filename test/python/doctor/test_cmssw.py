@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,87 @@ def test_the_onnx_runtime_is_compared_with_the_table(base: Path, monkeypatch: py
     assert not finding.fine
     assert finding.found == "Python finds 1.14.1, but CMSSW_14_1_0 has 1.17.1"
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_99_0_0")
-    assert cmssw.onnx_runtime().found.endswith("(not in the table)")
+    assert "1.14.1 (CMSSW_99_0_0 is not in the table)" in cmssw.onnx_runtime().found
+
+
+# as SCRAM V3 prints it; it must run in an area, and fails elsewhere
+SCRAM = """
+if [ ! -d .SCRAM ]; then
+    echo "SCRAM fatal: Unable to locate the top of local release. Please run this command from a SCRAM-based area." >&2
+    exit 1
+fi
+[ "$*" = "tool info onnxruntime" ] || exit 2
+cat << END
+Tool info as configured in location $PWD
+++++++++++++++++++++++++++++++++++++++++++
+Name : onnxruntime
+Version : 1.25.1-27dc9ae2aa3b1ae1a6eef2b9e0d25a2f
+++++++++++++++++++++
+
+INCLUDE=/cvmfs/cms.cern.ch/el9_amd64_gcc13/external/onnxruntime/1.25.1-27dc9ae2aa3b1ae1a6eef2b9e0d25a2f/include
+LIB=onnxruntime
+USE=protobuf cuda
+
+END
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "fine", "found"),
+    [
+        ("CMSSW_17_0_0", "1.25.1", True, "1.25.1 (CMSSW_17_0_0 is not in the table): "),
+        ("CMSSW_16_0_X", "1.25.1", True, "1.25.1 (CMSSW_16_0_X is not in the table): "),
+        ("CMSSW_15_0_1", "1.25.1", True, "1.25.1 (the table says 1.20.1): "),
+        ("CMSSW_15_0_1", "1.20.1", False, "Python finds 1.20.1, but CMSSW_15_0_1 has 1.25.1"),
+    ],
+)
+@needs_table
+def test_scram_knows_the_release_better_than_the_table(
+    base: Path,
+    program: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    here: str,
+    fine: bool,
+    found: str,
+) -> None:
+    program("scram", SCRAM)
+    (base / ".SCRAM").mkdir()
+    monkeypatch.setenv("CMSSW_VERSION", name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: here)
+    finding = cmssw.onnx_runtime()
+    assert (finding.fine, finding.found[: len(found)]) == (fine, found)
+    assert finding.found.endswith("nanoml export --onnxruntime 1.25.1") is fine
+
+
+@needs_table
+def test_what_scram_does_not_know_is_looked_up_in_the_table(
+    base: Path, program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program("scram", SCRAM)  # there is no area
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
+    assert cmssw.onnx_runtime().found == "1.14.1, export.cmssw: CMSSW_14_0_19"
+
+
+@needs_table
+def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = base / "src" / "MLTools" / "NanoML" / "data"
+    data.mkdir(parents=True)
+    for suffix in ("onnx", "json"):
+        shutil.copy(Path(__file__).resolve().parents[3] / "data" / f"leptons.{suffix}", data)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
+    assert cmssw.onnx_runtime().fine
+    monkeypatch.setenv("CMSSW_VERSION", "CMSSW_12_3_0")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.7.2")
+    finding = cmssw.onnx_runtime()
+    assert not finding.fine
+    assert (
+        finding.found
+        == "1.7.2 cannot read MLTools/NanoML/data/leptons.onnx (opset 15, IR 8; at most 13 and 7)"
+    )
+    assert "--onnxruntime 1.7.2" in finding.mend
+    (data / "leptons.json").unlink()  # then it is not a model of ours
+    assert cmssw.onnx_runtime().fine
 
 
 def test_the_area(base: Path) -> None:
