@@ -22,8 +22,8 @@ from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.rootfile import RootFile
 
 
-def test_trigger_bits_and_counters_are_left_out_unless_asked_for(real_file: Path) -> None:
-    with RootFile(real_file) as file:
+def test_trigger_bits_and_counters_are_left_out_unless_asked_for(nano_file: Path) -> None:
+    with RootFile(nano_file) as file:
         features, left_out = event_level_branches(file)
         everything = event_level_branches(file, ["*"])[0]
     odd = set(everything) - set(features)

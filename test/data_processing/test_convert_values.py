@@ -133,9 +133,9 @@ def compare(file: h5py.File, branches: Mapping[str, Read]) -> dict[str, str]:
     return found
 
 
-def test_every_value_of_every_real_file(tmp_path: Path, real_file: Path) -> None:
-    branches = read([real_file])
-    found = convert_all([real_file], branches, tmp_path / "a.h5")
+def test_every_value_of_every_real_file(tmp_path: Path, nano_file: Path) -> None:
+    branches = read([nano_file])
+    found = convert_all([nano_file], branches, tmp_path / "a.h5")
     assert set(found) == set(branches)
     flat = {name for name, branch in branches.items() if branch.counts is None}
     assert {name for name, dataset in found.items() if dataset == "events"} == flat

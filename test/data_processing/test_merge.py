@@ -361,11 +361,11 @@ def without_own_counters(branches: Mapping[str, Branch]) -> dict[str, Branch]:
 
 
 @pytest.mark.slow
-def test_every_real_file_is_merged_value_for_value(real_file: Path, tmp_path: Path) -> None:
+def test_every_real_file_is_merged_value_for_value(nano_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.root"
-    shutil.copy(real_file, copy)
-    found = merged([real_file, copy], tmp_path / "all.root")
-    with RootFile(real_file) as file, RootFile(tmp_path / "all.root") as result:
+    shutil.copy(nano_file, copy)
+    found = merged([nano_file, copy], tmp_path / "all.root")
+    with RootFile(nano_file) as file, RootFile(tmp_path / "all.root") as result:
         # of data, the copy of an event is left out
         times = 1 if books_of(file).is_data else 2
         assert result.entries == times * file.entries == found["entries"]

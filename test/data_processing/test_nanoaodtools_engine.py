@@ -350,9 +350,9 @@ def test_certified_data(
 
 @needs_nanoaodtools
 @pytest.mark.slow
-def test_every_real_file(real_file: Path, base: Path) -> None:
-    job = SkimJob(str(real_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
-    with RootFile(real_file) as file:
+def test_every_real_file(nano_file: Path, base: Path) -> None:
+    job = SkimJob(str(nano_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
+    with RootFile(nano_file) as file:
         if file.is_rntuple:
             with pytest.raises(
                 NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"

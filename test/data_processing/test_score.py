@@ -226,17 +226,17 @@ def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: 
 def test_real_files(
     tmp_path: Path, real_files: dict[str, Path], name: str, linear_model: Callable[..., Path]
 ) -> None:
-    real_file = real_files[name]
+    nano_file = real_files[name]
     model = linear_model(["MET_phi"], objects={"Jet": (["eta"], 4, "-pt")})
-    score_file(ScoreJob(str(real_file), tmp_path / "s.root", [model]))
-    with RootFile(real_file) as file:
+    score_file(ScoreJob(str(nano_file), tmp_path / "s.root", [model]))
+    with RootFile(nano_file) as file:
         entries = file.entries
         arrays = file.read(["MET_phi", "Jet_eta", "Jet_pt"])
     found = scores_of(tmp_path / "s.root")
     assert found.shape == (entries, 3)
     order = ak.argsort(-arrays["Jet_pt"], stable=True)
     x = ak.to_numpy(arrays["MET_phi"]) + ak.to_numpy(ak.sum(arrays["Jet_eta"][order][:, :4], axis=1))
-    assert found == pytest.approx(softmax(x, folds(real_file)), abs=1e-5)
+    assert found == pytest.approx(softmax(x, folds(nano_file)), abs=1e-5)
 
 
 def test_a_file_without_events_is_scored(

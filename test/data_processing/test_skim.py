@@ -95,9 +95,9 @@ def test_a_skim_has_the_events_the_columns_and_the_books(
     assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
 
 
-def test_every_real_file_is_skimmed(even: Path, real_file: Path) -> None:
+def test_every_real_file_is_skimmed(even: Path, nano_file: Path) -> None:
     job = SkimJob(
-        str(real_file),
+        str(nano_file),
         even / "out.root",
         "selections.py:Even",
         str(even),
@@ -105,7 +105,7 @@ def test_every_real_file_is_skimmed(even: Path, real_file: Path) -> None:
         chunk=33,
     )
     books = skim_file(job)
-    with RootFile(real_file) as original, RootFile(job.output) as skim:
+    with RootFile(nano_file) as original, RootFile(job.output) as skim:
         arrays = original.read(["event", "MET_pt", "Muon_pt", "Jet_pt"])
         picked = np.asarray(arrays["event"]) % 2 == 0
         assert skim.entries == books["selected"] == int(picked.sum())
@@ -336,10 +336,10 @@ def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> No
     ],
 )
 def test_types_titles_and_counters_are_those_of_the_input(
-    real_file: Path, tmp_path: Path, keep: tuple[str, ...]
+    nano_file: Path, tmp_path: Path, keep: tuple[str, ...]
 ) -> None:
-    skim_file(SkimJob(str(real_file), tmp_path / "skim.root", cut="event % 2 == 0", keep=keep))
-    with RootFile(real_file) as before, RootFile(tmp_path / "skim.root") as after:
+    skim_file(SkimJob(str(nano_file), tmp_path / "skim.root", cut="event % 2 == 0", keep=keep))
+    with RootFile(nano_file) as before, RootFile(tmp_path / "skim.root") as after:
         picked = np.asarray(before.read(["event"])["event"]) % 2 == 0
         # counters of single lists are not there any more: collections have theirs
         lists = [branch for branch in after.branches.values() if branch.is_jagged]

@@ -652,16 +652,16 @@ def test_all_engines_give_the_same_on_all_simulation(
 
 
 @pytest.mark.slow
-def test_files_of_all_versions(real_file: Path, postprocess: Postprocess) -> None:
-    if "rntuple" in real_file.stem:
+def test_files_of_all_versions(nano_file: Path, postprocess: Postprocess) -> None:
+    if "rntuple" in nano_file.stem:
         pytest.skip("nanoAOD-tools reads no RNTuple")
-    met = met_of(real_file)
-    ours = postprocess(real_file, trilepton.trilepton())
-    check_same(ours, postprocess(real_file, event_loop(met), postfix="_loop"))
-    ours = postprocess(real_file, PostprocModule(Muons()))
-    events = check_same(ours, postprocess(real_file, muons_module(met), postfix="_loop"), Muons.columns)
+    met = met_of(nano_file)
+    ours = postprocess(nano_file, trilepton.trilepton())
+    check_same(ours, postprocess(nano_file, event_loop(met), postfix="_loop"))
+    ours = postprocess(nano_file, PostprocModule(Muons()))
+    events = check_same(ours, postprocess(nano_file, muons_module(met), postfix="_loop"), Muons.columns)
     assert flow(ours)[-1] == ("hard muon", events)
-    assert events == len(in_one_go(Muons(), real_file).rows)
+    assert events == len(in_one_go(Muons(), nano_file).rows)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import RootFile
 
 
-def test_real_files_are_described_and_read_as_uproot_does(real_file: Path) -> None:
-    with RootFile(real_file) as file, uproot.open(real_file) as plain:
+def test_real_files_are_described_and_read_as_uproot_does(nano_file: Path) -> None:
+    with RootFile(nano_file) as file, uproot.open(nano_file) as plain:
         tree = plain["Events"]
         assert file.entries == tree.num_entries
         # of an RNTuple uproot also lists each collection, under a name of its own

@@ -30,11 +30,11 @@ def written(path: Path, types: dict[str, Any], arrays: dict[str, Any]) -> Path:
     return path
 
 
-def test_branches_are_what_uproot_says_of_them(real_file: Path) -> None:
-    with uproot.open(real_file) as file:
+def test_branches_are_what_uproot_says_of_them(nano_file: Path) -> None:
+    with uproot.open(nano_file) as file:
         trees = [name for name in ("Events", "Runs") if file.classnames(cycle=False).get(name) == "TTree"]
         for name in trees:
-            found, tree = parsed(real_file, name), file[name]
+            found, tree = parsed(nano_file, name), file[name]
             if found is None:  # baskets within the tree
                 assert any(branch.embedded_baskets for branch in tree.branches)
                 continue
@@ -51,11 +51,11 @@ def test_branches_are_what_uproot_says_of_them(real_file: Path) -> None:
                 assert stored.size.tolist() == branch.member("fBasketBytes")[:count].tolist()
 
 
-def test_branches_are_described_as_from_uproot(real_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with RootFile(real_file) as file:
+def test_branches_are_described_as_from_uproot(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RootFile(nano_file) as file:
         found, entries = dict(file.branches), file.entries
     monkeypatch.setattr(rootfile, "stored_branches", lambda *_: None)
-    with RootFile(real_file) as file:
+    with RootFile(nano_file) as file:
         assert (found, entries) == (dict(file.branches), file.entries)
 
 
