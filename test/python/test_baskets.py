@@ -106,7 +106,7 @@ def test_lists_of_many_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.Mo
         assert_same(found, file["Events"]["jet"].array(entry_start=3, entry_stop=40))
 
 
-def test_every_branch_of_every_real_file(nano_file: Path) -> None:
+def test_every_branch_of_every_file(nano_file: Path) -> None:
     with uproot.open(nano_file) as file, taken_from(nano_file) as take:
         tree = file["Events"]
         plain = {branch.name: PlainBranch.of(branch) for branch in getattr(tree, "branches", ())}

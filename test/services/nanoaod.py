@@ -35,7 +35,7 @@ RUNS = (315267, 315270)
 EVENTS_PER_SECTION = 25
 FIRST_SECTION = 11
 
-CERTIFIED = {"315267": [[11, 11], [13, 14]], "315270": [[1, 11]]}
+CERTIFIED = {"315267": [[11, 11], [14, 14]], "315270": [[1, 11], [13, 13]]}
 """A luminosity JSON: it certifies a part of the sections of the data, some of which have no events."""
 
 TRIGGERS = (
@@ -182,15 +182,18 @@ def write(path: Path, made: Made) -> None:
         for name, columns in _beside_events(made, events).items():
             _write_tree(file, name, columns)
         file["tag"] = f"made for v{made.version}"
-    if made.version < 12 and not made.is_rntuple:
-        _make_counters_unsigned(path)
+    content = _with_titles(path.read_bytes())
+    path.write_bytes(_with_unsigned_counters(content) if made.version < 12 else content)
 
 
 def _write_tree(file: Any, name: str, columns: Columns) -> None:
-    arrays = {key: ak.Array(values) for key, values in columns.items()}
-    tree = file.mktree(name, {key: ak.type(values).content for key, values in arrays.items()})
-    if len(next(iter(arrays.values()))):
-        tree.extend(arrays)
+    types = {
+        key: ak.type(values).content if isinstance(values, ak.Array) else values.dtype
+        for key, values in columns.items()
+    }
+    tree = file.mktree(name, types)
+    if len(next(iter(columns.values()))):
+        tree.extend(columns)
 
 
 def _plain(events: Columns, made: Made) -> Columns:
@@ -198,23 +201,37 @@ def _plain(events: Columns, made: Made) -> Columns:
     counter = np.int32 if made.version >= 12 else np.uint32
     found: Columns = {}
     for name, values in events.items():
-        fields = ak.fields(values) if isinstance(values, ak.Array) else []
-        if isinstance(values, ak.Array):
+        is_list = isinstance(values, ak.Array)
+        fields = ak.fields(values) if is_list else []
+        if fields or (is_list and made.is_rntuple):
             found[f"n{name}"] = ak.to_numpy(ak.num(values)).astype(counter)
         found.update({f"{name}_{each}": values[each] for each in fields} or {name: values})
     return found
 
 
-def _make_counters_unsigned(path: Path) -> None:
-    """Counters are UInt_t before version 12, which no public writer makes: in their leaves, set the flag that says so.
+def _with_titles(content: bytes) -> bytes:
+    """Give titles to the branches.
+
+    As ROOT does where there are none, uproot writes what a branch holds, `Muon_pt[nMuon]/F`: with a colon for the slash,
+    it is a title of the same length, which says nothing of types. Its length stands before it.
+    """
+
+    def with_title(found: re.Match[bytes]) -> bytes:
+        text = found[0]
+        return text.replace(b"/", b":") if text[0] == len(text) - 1 else text
+
+    return re.sub(rb"[\x03-\x7f][A-Za-z]\w+(\[n\w+\])?/[OBbSsIiLlFD]", with_title, content)
+
+
+def _with_unsigned_counters(content: bytes) -> bytes:
+    """Make the counters UInt_t, as before version 12; no public writer does.
 
     A TLeafI has its name and its title, the number of values (1), their size (4) and offset (0), a flag for counters
     (1), and whether it is unsigned.
     """
-    leaf = re.compile(
-        rb"(?P<size>.)(n[A-Z]\w+?)(?P=size)\2" + bytes([0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0, 1, 0]), re.S
-    )
-    path.write_bytes(leaf.sub(lambda found: found[0][:-1] + b"\1", path.read_bytes()))
+    numbers = bytes([0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0, 1])
+    leaf = re.compile(rb"((?P<size>.)(?P<name>n[A-Z]\w*)(?P=size)(?P=name)" + numbers + rb")\0", re.S)
+    return leaf.sub(lambda found: found[1] + b"\x01", content)
 
 
 # ---- events ----
@@ -302,6 +319,8 @@ def _muons(made: Made, size: int, generator: np.random.Generator) -> Columns:
     fields["highPtId"] = generator.choice([0, 1, 2], size, p=[0.1, 0.1, 0.8]).astype(np.uint8)
     fields["pfRelIso04_all"] = generator.exponential(0.1, size).astype(np.float32)
     fields["tightId"] = generator.random(size) < 0.8
+    if made.version < 12:
+        fields["cleanmask"] = generator.integers(0, 2, size).astype(np.uint8)
     return fields
 
 
