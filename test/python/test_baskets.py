@@ -194,12 +194,12 @@ def test_baskets_that_do_not_fit_to_the_entries_are_damaged(tmp_path: Path, name
 
 
 def test_a_block_that_is_not_as_long_as_it_says_is_damaged(tmp_path: Path) -> None:
-    path = made(tmp_path / "a.root", "lzma", [1000])
+    path = made(tmp_path / "a.root", "zlib", [1000])
     with uproot.open(path) as file:
         plain = PlainBranch.of(file["Events"]["on"])
     assert plain is not None
     content = bytearray(path.read_bytes())
-    block = content.index(b"XZ", int(plain.seek[0]))
+    block = content.index(b"ZL", int(plain.seek[0]))
     content[block + 6] ^= 1  # the lowest byte of the decompressed length
     path.write_bytes(content)
     with taken_from(path) as take, pytest.raises(ValueError, match="bytes where .* should be"):
