@@ -14,14 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import uproot
 
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.grid import reading
+from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
 pytest_plugins = ["services.fixtures"]
+
+# how long an example takes says only how busy the machine is
+hypothesis.settings.register_profile("nanoml", deadline=None)
+hypothesis.settings.load_profile("nanoml")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,23 +41,44 @@ def _found(kind: str) -> list[Path]:
     return sorted((DATA / kind).rglob("*.root"))
 
 
-def _input_files(kind: str) -> list[Path]:
-    files = _found(kind)
-    if not files:
-        pytest.skip(f"no NanoAOD files in {DATA / kind}: name their directory by NANOML_TEST_DATA")
-    return files
+@pytest.fixture(scope="session")
+def made_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Generated files of all versions and kinds, by the names of services.nanoaod.FILES."""
+    return _written(FILES, tmp_path_factory.mktemp("made"))
+
+
+def _written(files: Mapping[str, Made], directory: Path) -> dict[str, Path]:
+    paths = {name: directory / f"{name}.root" for name in _writable(files)}
+    for name, path in paths.items():
+        write(path, files[name])
+    return paths
+
+
+def _writable(files: Mapping[str, Made]) -> list[str]:
+    return [name for name, made in files.items() if can_write_rntuple() or not made.is_rntuple]
+
+
+@pytest.fixture(params=_writable(FILES))
+def made_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Path:
+    """Each of the generated files: for what does not depend on who wrote a file."""
+    return made_files[request.param]
 
 
 @pytest.fixture(scope="session")
 def real_files() -> dict[str, Path]:
-    """NanoAOD of CMS of several versions, by its name without ".root"."""
-    return {path.stem: path for path in _input_files("real")}
+    """NanoAOD of CMS of several versions, by its name without ".root"; without any, the test is skipped."""
+    files = {path.stem: path for path in _found("real")}
+    if not files:
+        pytest.skip(f"no NanoAOD files in {DATA / 'real'}: name their directory by NANOML_TEST_DATA")
+    return files
 
 
-@pytest.fixture(params=[path.stem for path in _found("real")] or ["absent"])
-def real_file(request: pytest.FixtureRequest, real_files: dict[str, Path]) -> Path:
-    """Each of the real files, but for those that this uproot cannot read."""
-    path = real_files[request.param]
+@pytest.fixture(params=[*_writable(FILES), *(path.stem for path in _found("real"))])
+def nano_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Path:
+    """Each of the generated files and, where they are at hand, of the real ones that this uproot can read."""
+    if request.param in made_files:
+        return made_files[request.param]
+    path = DATA / "real" / f"{request.param}.root"
     with uproot.open(path) as file:
         if "RNTuple" in file.classnames(cycle=False)["Events"] and not hasattr(file["Events"], "num_entries"):
             pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
@@ -59,12 +86,30 @@ def real_file(request: pytest.FixtureRequest, real_files: dict[str, Path]) -> Pa
 
 
 @pytest.fixture(scope="session")
-def mc_files() -> dict[str, list[Path]]:
-    """Simulated NanoAOD, by the name of its dataset."""
-    files: dict[str, list[Path]] = {}
-    for path in _input_files("mc"):
-        files.setdefault(path.parent.name, []).append(path)
-    return files
+def made_datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """The generated datasets of services.nanoaod.DATASETS: a directory each, with its files in their order."""
+    directory = tmp_path_factory.mktemp("datasets")
+    found = {}
+    for dataset, files in DATASETS.items():
+        (directory / dataset).mkdir()
+        found[dataset] = list(_written(files, directory / dataset).values())
+    return found
+
+
+@pytest.fixture(scope="session")
+def mc_files(made_datasets: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The generated datasets of simulation."""
+    return {name: made_datasets[name] for name, files in DATASETS.items() if not _are_data(files)}
+
+
+@pytest.fixture(scope="session")
+def data_files(made_datasets: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The generated datasets of data."""
+    return {name: made_datasets[name] for name, files in DATASETS.items() if _are_data(files)}
+
+
+def _are_data(files: Mapping[str, Made]) -> bool:
+    return all(made.is_data for made in files.values())
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from data_processing.convert import ConvertJob, convert_files
 from data_processing.rows import RowReader
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
+from services.nanoaod import DATASETS
 
 HEADER = 65_000  # bytes; HDF5 describes all columns of a dataset in 64 KiB
 
@@ -44,7 +45,7 @@ class Read:
 
 
 def read(paths: Sequence[Path]) -> dict[str, Read]:
-    """All branches of all files, as uproot reads them."""
+    """The branches that all files have, as uproot reads them."""
     found: dict[str, list[ak.Array]] = {}
     for path in paths:
         with uproot.open(path) as file:
@@ -53,7 +54,7 @@ def read(paths: Sequence[Path]) -> dict[str, Read]:
             arrays = tree.arrays(names)
             for name in names:
                 found.setdefault(name, []).append(_as_in_file(tree, name, arrays[name]))
-    return {name: _joined(parts) for name, parts in found.items()}
+    return {name: _joined(parts) for name, parts in found.items() if len(parts) == len(paths)}
 
 
 def _as_in_file(tree: Any, name: str, array: ak.Array) -> ak.Array:
@@ -97,7 +98,7 @@ def in_parts(names: Sequence[str], branches: Mapping[str, Read]) -> Iterator[lis
 def convert_all(paths: Sequence[Path], branches: Mapping[str, Read], output: Path) -> dict[str, str]:
     """Convert all that the files have; return which dataset has each branch, after comparing its values."""
     with RootFile(paths[0]) as file:
-        features = event_level_branches(file, ["*"])[0]
+        features = [name for name in event_level_branches(file, ["*"])[0] if name in branches]
         members = [branch for branch in file.branches.values() if branch.is_jagged]
     first = {str(branch.collection): branches[branch.name] for branch in reversed(members)}
     most = {name: int(np.max(branch.counts, initial=1)) for name, branch in first.items()}
@@ -133,18 +134,19 @@ def compare(file: h5py.File, branches: Mapping[str, Read]) -> dict[str, str]:
     return found
 
 
-def test_every_value_of_every_real_file(tmp_path: Path, real_file: Path) -> None:
-    branches = read([real_file])
-    found = convert_all([real_file], branches, tmp_path / "a.h5")
+def test_every_value_of_every_file(tmp_path: Path, made_file: Path) -> None:
+    branches = read([made_file])
+    found = convert_all([made_file], branches, tmp_path / "a.h5")
     assert set(found) == set(branches)
     flat = {name for name, branch in branches.items() if branch.counts is None}
     assert {name for name, dataset in found.items() if dataset == "events"} == flat
 
 
-def test_every_value_of_every_simulated_file(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
+def test_every_value_of_every_dataset(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
     for dataset, paths in mc_files.items():
         branches = read(paths)
         assert set(convert_all(paths, branches, tmp_path / f"{dataset}.h5")) == set(branches)
+        assert len(branches["event"].values) == sum(made.events for made in DATASETS[dataset].values())
 
 
 def reference(
@@ -185,8 +187,8 @@ def check_objects(
     return {"objects": lost + int(valid.sum()), "lost": lost}
 
 
-def test_the_first_objects_in_any_order(tmp_path: Path, real_files: dict[str, Path]) -> None:
-    path = real_files["nano_v9_mc_2015_opendata_ttbar"]
+def test_the_first_objects_in_any_order(tmp_path: Path, made_files: dict[str, Path]) -> None:
+    path = made_files["made_v9_mc"]
     fields = ("pt", "eta", "partonFlavour", "cleanmask", "btagDeepB")
     with uproot.open(path) as file:
         arrays = file["Events"].arrays([f"Jet_{name}" for name in fields], library="np", how=tuple)
@@ -477,9 +479,9 @@ def test_columns_are_refused_only_if_hdf5_cannot_describe_them(tmp_path: Path, k
     assert 0 < refused < 50
 
 
-def test_pandas_has_the_same_columns(tmp_path: Path, real_files: dict[str, Path]) -> None:
+def test_pandas_has_the_same_columns(tmp_path: Path, made_files: dict[str, Path]) -> None:
     pandas = pytest.importorskip("pandas")
-    path = real_files["nano_v9_mc_2015_opendata_ttbar"]
+    path = made_files["made_v9_mc"]
     with RootFile(path) as file:
         features = event_level_branches(file)[0]
     convert_files(ConvertJob([str(path)], tmp_path / "a.h5", features))

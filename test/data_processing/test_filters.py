@@ -121,9 +121,9 @@ def test_a_cut_on_the_events_that_are_left(base: Path, file: RootFile) -> None:
 
 
 def test_a_cut_finds_branches_under_the_name_that_the_file_has(
-    base: Path, real_files: dict[str, Path]
+    base: Path, made_files: dict[str, Path]
 ) -> None:
-    with RootFile(real_files["nano_v15_mc_ttbar"]) as file:
+    with RootFile(made_files["made_v15_mc"]) as file:
         (step,) = opened(base, file, cut="MET_pt > 60 || MET_phi > 3")
         assert list(step.branches) == ["PFMET_pt", "PFMET_phi"]
         expected = (values(file, "PFMET_pt") > 60) | (values(file, "PFMET_phi") > 3)

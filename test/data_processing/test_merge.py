@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing import merge
 from data_processing.columns import Objects
 from data_processing.content import Content
 from data_processing.convert import ConvertJob, convert_files
 from data_processing.merge import MergeJob, _check, merge_files, plan_lines
-from data_processing.mergeinputs import Inputs
+from data_processing.mergeinputs import Inputs, is_same_sum
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
@@ -28,6 +29,7 @@ from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
+from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 READ = (
@@ -361,11 +363,11 @@ def without_own_counters(branches: Mapping[str, Branch]) -> dict[str, Branch]:
 
 
 @pytest.mark.slow
-def test_every_real_file_is_merged_value_for_value(real_file: Path, tmp_path: Path) -> None:
+def test_every_file_is_merged_value_for_value(made_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.root"
-    shutil.copy(real_file, copy)
-    found = merged([real_file, copy], tmp_path / "all.root")
-    with RootFile(real_file) as file, RootFile(tmp_path / "all.root") as result:
+    shutil.copy(made_file, copy)
+    found = merged([made_file, copy], tmp_path / "all.root")
+    with RootFile(made_file) as file, RootFile(tmp_path / "all.root") as result:
         # of data, the copy of an event is left out
         times = 1 if books_of(file).is_data else 2
         assert result.entries == times * file.entries == found["entries"]
@@ -389,21 +391,21 @@ def test_every_real_file_is_merged_value_for_value(real_file: Path, tmp_path: Pa
 
 
 def test_versions_of_nanoaod_are_merged_in_what_they_have_in_common(
-    real_files: dict[str, Path], tmp_path: Path
+    made_files: dict[str, Path], tmp_path: Path
 ) -> None:
     skims = []
-    for name in ("nano_v9_mc_ul17_dy", "nano_v13_mc_ggh"):
+    for name in ("made_v9_mc", "made_v12_mc_many_runs"):
         keep = ("Muon_*", "HLT_IsoMu2[0-9]", "Electron_cutBased")
         skims.append(tmp_path / f"{name}.root")
-        skim_file(SkimJob(str(real_files[name]), skims[-1], cut="1", keep=keep))
+        skim_file(SkimJob(str(made_files[name]), skims[-1], cut="1", keep=keep))
     with pytest.raises(NanoMLError) as raised:
         merged(skims, tmp_path / "all.root")
-    lost = "Muon_mvaId, Muon_mvaLowPtId, Muon_cleanmask"
+    lost = "Muon_cleanmask"
     assert f"{lost}: not in {skims[1]}, but in {skims[0]}" in str(raised.value)
     merged(skims, tmp_path / "all.root", common=True)
-    found, v9, v13 = (values(path) for path in (tmp_path / "all.root", *skims))
+    found, v9, v12 = (values(path) for path in (tmp_path / "all.root", *skims))
     for name in found:
-        assert found[name] == v9[name] + v13[name]
+        assert found[name] == v9[name] + v12[name]
     assert {"nMuon", "Muon_pt", "HLT_IsoMu24", "Electron_cutBased"} <= set(found)
     with RootFile(skims[0]) as old, RootFile(skims[1]) as new, RootFile(tmp_path / "all.root") as both:
         types = [file.branches["Electron_cutBased"].dtype for file in (old, new, both)]
@@ -519,6 +521,12 @@ def test_skims_that_something_else_selected_are_refused(
         return
     with pytest.raises(NanoMLError, match=rf"data1.root: was {message}.*Merge them apart"):
         merged(skims, tmp_path / "all.root")
+
+
+def test_sums_of_weights_differ_by_rounding_only() -> None:
+    assert is_same_sum(1e6, 1e6 * (1 + 1e-15), 1e6)
+    assert is_same_sum(0.0, 1e-7, 1e6)  # weights that cancel
+    assert not is_same_sum(1e6, 1e6 * (1 + 1e-10), 1e6)
 
 
 def test_a_skim_that_was_changed_behind_its_record_is_refused(
@@ -729,3 +737,28 @@ def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path)) == [".nanoml", "all.root"]
     assert values(tmp_path / "all.root") == joined(parts)
+
+
+def test_a_file_that_changes_while_files_are_merged_is_noticed(
+    mc_files: dict[str, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = mc_files["WprimeToWZ"]
+    sources = [Path(shutil.copy(path, tmp_path)) for path in (first, second)]
+    record = merge._record
+
+    def record_after_a_change(*arguments: Any) -> Provenance:
+        shutil.copy(first, sources[1])
+        return record(*arguments)
+
+    monkeypatch.setattr(merge, "_record", record_after_a_change)
+    with pytest.raises(NanoMLError, match=rf"{second.name}: was changed meanwhile: nothing was written"):
+        merged(sources, tmp_path / "all.root")
+    assert not (tmp_path / "all.root").exists()
+
+
+def test_weights_of_both_signs_are_merged(mc_files: dict[str, list[Path]], tmp_path: Path) -> None:
+    found = merged(mc_files["WprimeToWZ"], tmp_path / "all.root")
+    expected = sum(made.sum_of_weights for made in DATASETS["WprimeToWZ"].values())
+    assert found["sum_of_weights"] == pytest.approx(expected, rel=1e-14)
+    with RootFile(tmp_path / "all.root") as file:
+        assert books_of(file).sum_of_weights == pytest.approx(expected, rel=1e-14)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from MLTools.NanoML.books import Provenance, books_of
 from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import RootFile
+from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster
 
@@ -321,17 +323,22 @@ def test_selection_and_modules(source: Path, base: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "golden", "is_certified"),
     [
-        ("nano_v6_data_dimuon_run315267", "Legacy2018", True),
-        ("nano_v6_data_dimuon_run315267", "Legacy2016", False),
-        ("nano_v13_data_egamma2022E_run359571", "Collisions2022", True),
+        ("made_v9_data", CERTIFIED, True),
+        ("made_v9_data", {"315267": [[13, 20]], "1": [[11, 12]]}, False),
+        ("made_v12_data", CERTIFIED, True),
     ],
 )
 @pytest.mark.parametrize("selection", ["", "selections.py:Even"])
 def test_certified_data(
-    name: str, golden: str, is_certified: bool, selection: str, real_files: dict[str, Path], base: Path
+    name: str,
+    golden: dict[str, list[list[int]]],
+    is_certified: bool,
+    selection: str,
+    made_files: dict[str, Path],
+    base: Path,
 ) -> None:
-    path = real_files[name]
-    [certified] = (path.parents[1] / "golden").glob(f"*{golden}*")
+    path, certified = made_files[name], base / "golden.json"
+    certified.write_text(json.dumps(golden))
     job = SkimJob(
         str(path),
         base / "out.root",
@@ -350,9 +357,9 @@ def test_certified_data(
 
 @needs_nanoaodtools
 @pytest.mark.slow
-def test_every_real_file(real_file: Path, base: Path) -> None:
-    job = SkimJob(str(real_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
-    with RootFile(real_file) as file:
+def test_every_file(made_file: Path, base: Path) -> None:
+    job = SkimJob(str(made_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
+    with RootFile(made_file) as file:
         if file.is_rntuple:
             with pytest.raises(
                 NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"

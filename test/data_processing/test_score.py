@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing import score
 from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files
 from data_processing.score import ScoreJob, load_models, score_file, score_tasks
@@ -222,27 +223,27 @@ def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: 
         score_file(ScoreJob(str(tmp_path / "s.root"), tmp_path / "t.root", [linear_model(["MET_phi"])]))
 
 
-@pytest.mark.parametrize("name", ["nano_v6_mc_dy", "nano_v15_mc_ttbar"])
-def test_real_files(
-    tmp_path: Path, real_files: dict[str, Path], name: str, linear_model: Callable[..., Path]
+@pytest.mark.parametrize("name", ["made_v9_mc", "made_v12_data", "made_v15_mc"])
+def test_versions_of_nanoaod(
+    tmp_path: Path, made_files: dict[str, Path], name: str, linear_model: Callable[..., Path]
 ) -> None:
-    real_file = real_files[name]
+    path = made_files[name]
     model = linear_model(["MET_phi"], objects={"Jet": (["eta"], 4, "-pt")})
-    score_file(ScoreJob(str(real_file), tmp_path / "s.root", [model]))
-    with RootFile(real_file) as file:
+    score_file(ScoreJob(str(path), tmp_path / "s.root", [model]))
+    with RootFile(path) as file:
         entries = file.entries
         arrays = file.read(["MET_phi", "Jet_eta", "Jet_pt"])
     found = scores_of(tmp_path / "s.root")
     assert found.shape == (entries, 3)
     order = ak.argsort(-arrays["Jet_pt"], stable=True)
     x = ak.to_numpy(arrays["MET_phi"]) + ak.to_numpy(ak.sum(arrays["Jet_eta"][order][:, :4], axis=1))
-    assert found == pytest.approx(softmax(x, folds(real_file)), abs=1e-5)
+    assert found == pytest.approx(softmax(x, folds(path)), abs=1e-5)
 
 
 def test_a_file_without_events_is_scored(
-    tmp_path: Path, real_files: dict[str, Path], linear_model: Callable[..., Path]
+    tmp_path: Path, made_files: dict[str, Path], linear_model: Callable[..., Path]
 ) -> None:
-    empty = str(real_files["nano_v6_mc_dy_zero_events"])
+    empty = str(made_files["made_v9_mc_zero_events"])
     models = [
         linear_model(["MET_pt"]),
         linear_model(["Jet_pt"], name="tag", level="object", collection="Jet"),
@@ -349,3 +350,19 @@ def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) 
     not_there = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [tmp_path / "model.onnx"]))
     assert not_there[0].code == plain[0].code
     assert Model(model).selection_columns == {"ZCand_mass": SELECTION}
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
+
+
+def test_scores_of_some_events_only_are_refused(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "RootFile", Short)
+    with pytest.raises(NanoMLError, match=r"600 of 800 events were scored: nothing was written"):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"])], chunk=300))
+    assert list(tmp_path.iterdir()) == []

@@ -73,13 +73,13 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "name",
-    ["nano_v6_data_dimuon_run315267", "nano_v6_mc_dy_zero_events", "nano_v9_mc_ul17_dy", "nano_v15_mc_ttbar"],
+    ["made_v9_data", "made_v9_mc_zero_events", "made_v9_mc", "made_v15_mc"],
 )
-def test_real_files_are_valid(tmp_path: Path, real_files: dict[str, Path], name: str) -> None:
-    with RootFile(real_files[name]) as file:
+def test_files_of_all_versions_are_valid(tmp_path: Path, made_files: dict[str, Path], name: str) -> None:
+    with RootFile(made_files[name]) as file:
         features, _ = event_level_branches(file)
     objects = {"Muon": Objects((), 2), "Jet": Objects(("pt", "eta"), 30, "eta")}
-    convert_files(ConvertJob([str(real_files[name])], tmp_path / "a.h5", features, objects))
+    convert_files(ConvertJob([str(made_files[name])], tmp_path / "a.h5", features, objects))
     assert failed(tmp_path / "a.h5", allow_nan=True) == set()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,8 +107,8 @@ def test_lists_of_many_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.Mo
         assert_same(found, file["Events"]["jet"].array(entry_start=3, entry_stop=40))
 
 
-def test_every_branch_of_every_real_file(real_file: Path) -> None:
-    with uproot.open(real_file) as file, taken_from(real_file) as take:
+def test_every_branch_of_every_file(nano_file: Path) -> None:
+    with uproot.open(nano_file) as file, taken_from(nano_file) as take:
         tree = file["Events"]
         plain = {branch.name: PlainBranch.of(branch) for branch in getattr(tree, "branches", ())}
         names = [name for name, found in plain.items() if found is not None]
@@ -179,3 +180,37 @@ def test_damage_is_explained_or_does_no_harm(tmp_path: Path) -> None:
             else:
                 assert found is None or len(found) == 200
     assert failed > size / 2
+
+
+@pytest.mark.parametrize(("name", "what"), [("x", "numbers"), ("jet", "lists")])
+def test_baskets_that_do_not_fit_to_the_entries_are_damaged(tmp_path: Path, name: str, what: str) -> None:
+    path = made(tmp_path / "a.root", "zlib", [5, 7])
+    with uproot.open(path) as file, taken_from(path) as take:
+        plain = PlainBranch.of(file["Events"][name])
+        assert plain is not None
+        longer = dataclasses.replace(plain, entries=plain.entries + np.arange(3))
+        with pytest.raises(ValueError, match=f"{what} for .* entries"):
+            longer.read(take, 0, 14)
+
+
+def test_a_block_that_is_not_as_long_as_it_says_is_damaged(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.root", "zlib", [1000])
+    with uproot.open(path) as file:
+        plain = PlainBranch.of(file["Events"]["on"])
+    assert plain is not None
+    content = bytearray(path.read_bytes())
+    block = content.index(b"ZL", int(plain.seek[0]))
+    content[block + 6] ^= 1  # the lowest byte of the decompressed length
+    path.write_bytes(content)
+    with taken_from(path) as take, pytest.raises(ValueError, match="bytes where .* should be"):
+        plain.read(take, 0, 1000)
+
+
+def test_blocks_of_more_than_64_kb(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root", compression=uproot.ZLIB(1)) as file:
+        file.mktree("Events", {"x": "f8"}).extend({"x": np.arange(20_000) // 1000})
+    with uproot.open(tmp_path / "a.root") as file, taken_from(tmp_path / "a.root") as take:
+        plain = PlainBranch.of(file["Events"]["x"])
+        assert plain is not None
+        assert plain.size[0] < 40_000  # so it is compressed
+        assert_same(plain.read(take, 0, 20_000), file["Events"]["x"].array())

@@ -23,50 +23,47 @@ from MLTools.NanoML.books import (
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
+from services.nanoaod import FILES
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "is_data"),
+    ("name", "source"),
     [
-        ("nano_v5_mc_ttbar_1000", "genWeight of the file's events", False),
-        ("nano_v6_mc_dy", "Runs/genEventSumw_", False),
-        ("nano_v6_mc_dy_zero_events", "genWeight of the file's events", False),
-        ("nano_v6_data_dimuon_run315267", "number of events (data)", True),
-        ("nano_v9_mc_ul17_dy", "Runs/genEventSumw", False),
-        ("nano_v13_data_egamma2022E_run359571", "number of events (data)", True),
+        ("made_v6_mc_underscore", "Runs/genEventSumw_"),
+        ("made_v9_mc", "Runs/genEventSumw"),
+        ("made_v9_mc_no_runs", "genWeight of the file's events"),
+        ("made_v9_mc_skimmed", "Runs/genEventSumw"),
+        ("made_v9_mc_zero_events", "Runs/genEventSumw"),
+        ("made_v9_data", "number of events (data)"),
+        ("made_v12_mc_many_runs", "Runs/genEventSumw"),
     ],
 )
-def test_sums_of_weights_of_real_files(
-    real_files: dict[str, Path], name: str, source: str, is_data: bool
-) -> None:
-    with RootFile(real_files[name]) as file, uproot.open(real_files[name]) as plain:
+def test_sums_of_weights(made_files: dict[str, Path], name: str, source: str) -> None:
+    with RootFile(made_files[name]) as file:
         books = books_of(file)
-        if source.startswith("Runs/"):
-            expected = float(np.sum(plain[source].array(library="np")))
-        elif is_data:
-            expected = plain["Events"].num_entries
-        else:
-            expected = float(np.sum(plain["Events/genWeight"].array(library="np").astype(float)))
-    assert books.sum_of_weights == pytest.approx(expected, rel=1e-12)
+    made = FILES[name]
+    assert books.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
     assert books.sum_of_weights_source == source
-    assert books.is_data is is_data
+    assert (books.entries, books.selected, books.is_data) == (made.events, 0, made.is_data)
 
 
-def test_real_files_without_their_weights_are_told_apart(
-    real_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_events_have_their_signs(made_files: dict[str, Path]) -> None:
+    expected = FILES["made_v9_mc"].weights.astype(np.float32).astype(np.float64)
+    with RootFile(made_files["made_v9_mc"]) as file:
+        found = event_weights(file.read(["genWeight"]), file.entries)
+    assert found.tolist() == expected.tolist()
+    assert 0 < (found < 0).sum() < len(found) / 3
+
+
+def test_files_without_their_weights_are_told_apart(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nanoaod, "SUM_OF_WEIGHTS", ())
-    for name, path in real_files.items():
-        with uproot.open(path) as plain:
-            if not hasattr(plain["Events"], "num_entries"):
-                continue  # an RNTuple, which this uproot does not read
-        with RootFile(path) as file:
-            file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
-            books = books_of(file)
-            assert is_simulation(file) is not books.is_data
-        assert books.is_data == ("_data_" in name), name
-        assert books.sum_of_weights == books.entries
-        assert books.sum_of_weights_source == ("number of events (data)" if books.is_data else UNWEIGHTED)
+    with RootFile(nano_file) as file:
+        file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
+        books = books_of(file)
+        assert is_simulation(file) is not books.is_data
+    assert books.is_data == ("_data" in nano_file.stem)
+    assert books.sum_of_weights == books.entries
+    assert books.sum_of_weights_source == ("number of events (data)" if books.is_data else UNWEIGHTED)
 
 
 def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:

@@ -280,9 +280,9 @@ def test_an_empty_foreign_file(tmp_path: Path) -> None:
     printed(content)
 
 
-def test_a_real_conversion(real_files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
     module = pytest.importorskip("data_processing.convert")
-    source = real_files["nano_v9_mc_ul17_dy"]
+    source = made_files["made_v9_mc"]
     sample = module.Sample("DY", "Z", 6077.0)
     objects = {"Jet": module.Objects(["pt", "eta"], 1), "Muon": module.Objects([], 3)}
     job = module.ConvertJob(
@@ -291,7 +291,7 @@ def test_a_real_conversion(real_files: dict[str, Path], tmp_path: Path) -> None:
     said = module.convert_files(job)
     content = inspect_file(job.output)
     assert content["warnings"] == []
-    assert content["classes"][1]["events"] == content["events"] == 100
+    assert content["classes"][1]["events"] == content["events"] == 80
     with h5py.File(job.output) as file:
         rows = file["events"][:]
     assert content["classes"][1]["weights"] == pytest.approx(rows["weight"].astype("f8").sum())

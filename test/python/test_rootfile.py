@@ -10,10 +10,11 @@ import uproot
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.rootfile import RootFile
+from services.nanoaod import can_write_rntuple
 
 
-def test_real_files_are_described_and_read_as_uproot_does(real_file: Path) -> None:
-    with RootFile(real_file) as file, uproot.open(real_file) as plain:
+def test_files_are_described_and_read_as_uproot_does(nano_file: Path) -> None:
+    with RootFile(nano_file) as file, uproot.open(nano_file) as plain:
         tree = plain["Events"]
         assert file.entries == tree.num_entries
         # of an RNTuple uproot also lists each collection, under a name of its own
@@ -44,25 +45,42 @@ def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -
         assert isinstance(file.read_plain(["legs"])["legs"], ak.Array)
 
 
-def test_missing_momentum_is_found_in_every_version(real_files: dict[str, Path]) -> None:
-    with RootFile(real_files["nano_v15_mc_ttbar"]) as file:
+def test_missing_momentum_is_found_in_every_version(made_files: dict[str, Path]) -> None:
+    with RootFile(made_files["made_v15_mc"]) as file:
         assert file.name_of("MET_pt") == "PFMET_pt"
         assert list(file.read(["MET_pt"])) == ["MET_pt"]
 
 
-def test_an_rntuple_reads_as_the_tree_of_the_same_events(real_files: dict[str, Path]) -> None:
-    path = real_files["nano_v6_mc_dy_rntuple"]
+@pytest.mark.parametrize(
+    ("files", "ntuple_name", "tree_name"),
+    [
+        ("made_files", "made_v9_mc_rntuple", "made_v9_mc"),
+        (
+            "real_files",
+            "nano_v6_mc_dy_rntuple",
+            "nano_v6_mc_dy",
+        ),  # with collections that uproot does not write
+    ],
+)
+def test_an_rntuple_reads_as_the_tree_of_the_same_events(
+    request: pytest.FixtureRequest, files: str, ntuple_name: str, tree_name: str
+) -> None:
+    if files == "made_files" and not can_write_rntuple():
+        pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
+    paths = request.getfixturevalue(files)
+    path = paths[ntuple_name]
     if not hasattr(uproot.open(path)["Events"], "num_entries"):
         with pytest.raises(NanoMLError, match="newer uproot"):
             RootFile(path)
         pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
-    with RootFile(path) as ntuple, RootFile(real_files["nano_v6_mc_dy"]) as tree:
+    with RootFile(path) as ntuple, RootFile(paths[tree_name]) as tree:
         assert ntuple.is_rntuple
         assert set(ntuple.branches) == set(tree.branches)
         names = ["run", "event", "genWeight", "nMuon", "Muon_pt", "Jet_nMuons", "HLT_IsoMu24"]
         first, second = ntuple.read(names, 1, 39), tree.read(names, 1, 39)
         for name in names:
             assert ak.to_list(first[name]) == ak.to_list(second[name])
+            assert str(ak.type(first[name])) == str(ak.type(second[name]))
             assert ntuple.branch(name).dtype == tree.branch(name).dtype
             assert ntuple.branch(name).collection == tree.branch(name).collection
 

@@ -320,12 +320,12 @@ def test_a_skim_with_scores_is_a_skim(
 
 @pytest.mark.slow
 def test_counters_of_all_versions(
-    real_file: Path, command: Command, linear_model: Callable[..., Path]
+    made_file: Path, command: Command, linear_model: Callable[..., Path]
 ) -> None:
-    if "rntuple" in real_file.stem:
+    if "rntuple" in made_file.stem:
         pytest.skip("nanoAOD-tools reads no RNTuple")
-    output = command(real_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))
-    with RootFile(output) as file, RootFile(real_file) as original:
+    output = command(made_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))
+    with RootFile(output) as file, RootFile(made_file) as original:
         assert file.branches["nMuon"] == original.branches["nMuon"]
         found, expected = (
             file.read(["nMuon", "Muon_pt", "Muon_linear_WZ"]),

@@ -22,17 +22,17 @@ def select(path: Path) -> tuple[Selected, dict[str, Any]]:
         return selection.apply(arrays, collections, np.ones(file.entries)), arrays
 
 
-def test_counts_of_the_reference_analysis(mc_files: dict[str, list[Path]]) -> None:
-    selected, _ = select(mc_files["WprimeToWZToLNuLL_M1000"][0])
+def test_counts_of_the_reference_analysis(sample: Path) -> None:
+    selected, _ = select(sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root")
     steps = {step.cut: step.events for step in selected.cutflow.steps}
     assert steps == {
-        "all": 3000,
-        "three good leptons": 1229,
-        "Z candidate": 1207,
-        "W lepton": 982,
-        "Z muon identification": 982,
+        "all": 1000,
+        "three good leptons": 390,
+        "Z candidate": 388,
+        "W lepton": 263,
+        "Z muon identification": 263,
     }
-    assert np.bincount(selected.columns["channel"]).tolist() == [0, 227, 228, 249, 278]
+    assert np.bincount(selected.columns["channel"]).tolist() == [0, 50, 60, 77, 76]
 
 
 def test_columns_agree_with_an_event_loop(sample: Path) -> None:

@@ -30,11 +30,11 @@ def written(path: Path, types: dict[str, Any], arrays: dict[str, Any]) -> Path:
     return path
 
 
-def test_branches_are_what_uproot_says_of_them(real_file: Path) -> None:
-    with uproot.open(real_file) as file:
+def test_branches_are_what_uproot_says_of_them(nano_file: Path) -> None:
+    with uproot.open(nano_file) as file:
         trees = [name for name in ("Events", "Runs") if file.classnames(cycle=False).get(name) == "TTree"]
         for name in trees:
-            found, tree = parsed(real_file, name), file[name]
+            found, tree = parsed(nano_file, name), file[name]
             if found is None:  # baskets within the tree
                 assert any(branch.embedded_baskets for branch in tree.branches)
                 continue
@@ -51,11 +51,11 @@ def test_branches_are_what_uproot_says_of_them(real_file: Path) -> None:
                 assert stored.size.tolist() == branch.member("fBasketBytes")[:count].tolist()
 
 
-def test_branches_are_described_as_from_uproot(real_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with RootFile(real_file) as file:
+def test_branches_are_described_as_from_uproot(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RootFile(nano_file) as file:
         found, entries = dict(file.branches), file.entries
     monkeypatch.setattr(rootfile, "stored_branches", lambda *_: None)
-    with RootFile(real_file) as file:
+    with RootFile(nano_file) as file:
         assert (found, entries) == (dict(file.branches), file.entries)
 
 
@@ -98,3 +98,15 @@ def test_bytes_that_are_no_tree_are_left_to_uproot(sample: Path, data: st.DataOb
     assert shorter is None or list(shorter[1]) == list(whole[1])  # what comes after the branches is not read
     content[cut] ^= data.draw(st.integers(1, 255))
     stored_branches(bytes(content), key.fKeylen)  # raises nothing
+
+
+def test_baskets_that_are_not_in_the_file_yet_are_left_to_uproot(sample: Path) -> None:
+    with uproot.open(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        key = file.key("Events")
+        chunk, cursor = key.get_uncompressed_chunk_cursor()
+        content = bytes(chunk.get(0, key.data_uncompressed_bytes, cursor, {}))
+    whole = stored_branches(content, key.fKeylen)
+    assert whole is not None
+    entries = next(iter(whole[1].values())).entries.tobytes()
+    last = content.index(entries) + len(entries) - 1  # of the first branch
+    assert stored_branches(content[:last] + b"\1" + content[last + 1 :], key.fKeylen) is None

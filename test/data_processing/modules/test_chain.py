@@ -8,7 +8,6 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-import uproot
 
 from data_processing.modules import ModuleChain, load_module
 from MLTools.NanoML.errors import NanoMLError
@@ -163,35 +162,17 @@ def test_chunks_do_not_change_the_result(specs: tuple[str, ...], run: Callable[.
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "nano_v5_mc_ttbar_1000",
-        "nano_v6_data_dimuon_run315267",
-        "nano_v6_mc_dy_rntuple",
-        "nano_v6_mc_dy_zero_events",
-        "nano_v9_mc_ul17_dy",
-        "nano_v13_data_egamma2022E_run359571",
-        "nano_v15_mc_ttbar",
-    ],
-)
-def test_files_of_all_versions(name: str, run: Callable[..., Any], real_files: dict[str, Path]) -> None:
-    path = real_files[name]
-    if "rntuple" in name and uproot.__version__.startswith("5.0."):
-        pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
+def test_files_of_all_versions(run: Callable[..., Any], made_file: Path) -> None:
+    path, has_weights = made_file, "mc" in made_file.stem
     one, two = run(path, CHAIN), run(path, ["z_candidate.py:modules", "muon_scale.py:both"], chunk=37)
-    a = (
-        read(path, "Electron_pt", "Muon_pt", "genWeight")
-        if "mc" in name
-        else read(path, "Electron_pt", "Muon_pt")
-    )
+    a = read(path, "Electron_pt", "Muon_pt", *(["genWeight"] if has_weights else []))
     found = ak.num(a["Electron_pt"]) + ak.num(a["Muon_pt"])
     assert one.rows.tolist() == [row for row in one.rows.tolist() if found[row] > 0]
     assert ak.num(one.columns["Lepton_pt"]).tolist() == found[one.rows].tolist()
     assert ak.num(two.columns["Muon_corrPt"]).tolist() == ak.num(a["Muon_pt"])[two.rows].tolist()
     total = one.flows[0][0]
     assert total[1] == len(found)
-    weights = np.asarray(a["genWeight"] if "mc" in name else np.ones(len(found)), np.float64)
+    weights = np.asarray(a["genWeight"] if has_weights else np.ones(len(found)), np.float64)
     assert total[2] == pytest.approx(weights.sum())
 
 

@@ -98,15 +98,15 @@ def test_the_results_are_equal(
 
 @needs_cmssw_tools
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nano_v5_mc_ttbar_1000", "nano_v9_mc_ul17_dy", "nano_v13_mc_ggh"])
+@pytest.mark.parametrize("name", ["made_v9_mc_no_runs", "made_v9_mc", "made_v12_mc_many_runs"])
 def test_the_results_are_equal_for_files_of_all_versions(
-    name: str, run: Callable[..., Any], real_files: dict[str, Path], user_modules: Path, tmp_path: Path
+    name: str, run: Callable[..., Any], made_files: dict[str, Path], user_modules: Path, tmp_path: Path
 ) -> None:
     specs = [*LEPTONS, "counting.py:Counting", "muon_scale.py:rough"]
     check(
-        run(real_files[name], specs),
-        theirs(user_modules, tmp_path, real_files[name], specs),
-        real_files[name],
+        run(made_files[name], specs),
+        theirs(user_modules, tmp_path, made_files[name], specs),
+        made_files[name],
     )
 
 

@@ -154,10 +154,10 @@ def same_bytes(one: ak.Array, other: ak.Array) -> bool:
     return bool(ak.to_numpy(one).tobytes() == ak.to_numpy(other).tobytes())
 
 
-def test_every_version_of_nanoaod(storage: Storage, real_file: Path, read_with: Callable[..., None]) -> None:
+def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: Callable[..., None]) -> None:
     pytest.importorskip("XRootD")
-    shutil.copyfile(real_file, storage.directory / real_file.name)
-    with RootFile(real_file) as here, RootFile(f"{storage.url}/{real_file.name}") as there:
+    shutil.copyfile(made_file, storage.directory / made_file.name)
+    with RootFile(made_file) as here, RootFile(f"{storage.url}/{made_file.name}") as there:
         names = [name for name in here.branches if here.branch(name).is_numeric]
         names = names[::20] if here.is_rntuple else names
         found, wanted = there.read(names), here.read(names)
