@@ -313,7 +313,10 @@ class RootFile:
         rest = [name for name in names if name not in found]
         if rest:
             others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
-            found.update({name: pick(array) for name, array in others.items()})
+            for name, array in others.items():
+                if len(array) != stop - start:
+                    raise ValueError(f"{name} has {len(array)} of {stop - start} entries")
+                found[name] = pick(array)
         return found
 
     def _field(self, name: str, start: int, stop: int) -> ak.Array:
@@ -325,21 +328,31 @@ class RootFile:
     def _plain_arrays(
         self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
     ) -> dict[str, Plain]:
-        """Those of the branches that are plain."""
+        """Those of the branches that our own code reads; it is fast, and leaves to uproot whatever it has a doubt about."""
         if not self._access.is_fast:
             return {}
+        size = self._access.size
         for name in names:
             if name not in self._plain:
-                self._plain[name] = PlainBranch.of(self._objects[name])
+                branch = self._unless_in_doubt(name, lambda name=name: PlainBranch.of(self._objects[name]))
+                self._plain[name] = branch if branch is not None and branch.fits(self.entries, size) else None
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         known: dict[str, Begins] = {}
         found: dict[str, Plain] = {}
         for name, branch in plain.items():
-            array = branch.read(take, start, stop, known)
+            array = self._unless_in_doubt(name, lambda branch=branch: branch.read(take, start, stop, known))
             if array is not None:
                 found[name] = pick(array)
         return found
+
+    def _unless_in_doubt(self, name: str, action: Callable[[], T | None]) -> T | None:
+        """The result of `action`; None, and uproot reads the branch from now on, if it fails for whatever reason."""
+        try:
+            return action()
+        except Exception:  # uproot knows better; if it fails too, its reason is the one to report
+            self._plain[name] = None
+            return None
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
