@@ -134,11 +134,12 @@ class Access:
         return f"; it has {size:,} of {end:,} bytes" if magic == b"root" and size < end else ""
 
     def take(self, pieces: Iterable[tuple[int, int]]) -> Take:
-        """What gives pieces of the file; of a remote file, these pieces and no others."""
+        """What gives pieces of the file; of a remote file, those of these pieces that are in it, and no others."""
         if self._descriptor is not None:
             return from_descriptor(self._descriptor)
         assert self._remote is not None
-        wanted = list(dict.fromkeys(pieces))
+        end = self._remote.size
+        wanted = [each for each in dict.fromkeys(pieces) if 0 < each[0] < sum(each) <= end]
         found = dict(zip(wanted, self._remote.read_all(wanted)))
         return lambda seek, size: found[seek, size]
 

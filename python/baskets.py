@@ -105,13 +105,6 @@ class PlainBranch:
     size: NDArray[np.int64]
     entries: NDArray[np.int64]
 
-    def __post_init__(self) -> None:
-        # a basket that is not in the file yet is in the branch itself, and its place is 0
-        if len(self.seek) and min(self.seek.min(), self.size.min()) <= 0:
-            raise ValueError("some baskets are not in the file")
-        if self.entries[0] != 0 or (self.entries[1:] < self.entries[:-1]).any():
-            raise ValueError("the baskets do not follow one another")
-
     @classmethod
     def of(cls, branch: Any) -> PlainBranch | None:
         """What is known of a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
@@ -145,11 +138,6 @@ class PlainBranch:
         if not count or len(entries) != count + 1:
             return None
         return cls(interpretation.from_dtype, counter, seek, size, entries)
-
-    def fits(self, entries: int, size: int | None) -> bool:
-        """Whether it can be a branch of a tree with so many entries, in a file of so many bytes."""
-        ends = self.seek + self.size
-        return bool(self.entries[-1] == entries and (size is None or not (ends > size).any()))
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where the baskets of a range of entries are, and how many bytes they have."""
@@ -191,10 +179,12 @@ class PlainBranch:
             nothing = np.empty(0, self.dtype.newbyteorder("="))
             return Lists(ak.index.Index64(np.zeros(1, np.int64)), nothing) if self.counter else nothing
         first, last = self._baskets(start, stop)
-        borders = self.entries[first : last + 1]
+        borders: list[int] = self.entries[first : last + 1].tolist()
+        if not borders[0] <= start < stop <= borders[-1]:
+            raise ValueError("the baskets do not have all entries")
         baskets = [
-            _basket(take(*piece), *piece, entries)
-            for piece, entries in zip(self.pieces(start, stop), np.diff(borders).tolist())
+            _basket(take(*piece), *piece, end - begin)
+            for piece, begin, end in zip(self.pieces(start, stop), borders, borders[1:])
         ]
         if self.counter is None:
             return self._flat(baskets)[start - borders[0] : stop - borders[0]]
@@ -203,8 +193,8 @@ class PlainBranch:
         if begins is not None and begins.fit(borders, baskets, self.dtype.itemsize):
             values = self._numbers(baskets, begins.offsets)
         elif all(basket.has_lists for basket in baskets):
-            values, offsets = self._lists(baskets, (borders - borders[0]).tolist())
-            known[self.counter] = begins = Begins.of(int(borders[0]), offsets, start, stop)
+            values, offsets = self._lists(baskets)
+            known[self.counter] = begins = Begins.of(borders[0], offsets, start, stop)
         else:
             return None
         return Lists(begins.index, values[begins.numbers])
@@ -221,14 +211,14 @@ class PlainBranch:
         """The numbers of baskets whose lists should begin at `offsets`."""
         values, position = self._room(baskets), 0
         for basket, content in self._filled(values, baskets):
+            end = position + basket.entries
             if basket.has_lists:
+                wanted = offsets[position:end] * self.dtype.itemsize
+                wanted += basket.key - offsets[position] * self.dtype.itemsize
                 starts = basket.starts(content)
-                wanted = offsets[position : position + basket.entries] - offsets[position]
-                wanted *= self.dtype.itemsize
-                wanted += basket.key
-                if not np.array_equal(starts, wanted):
-                    raise ValueError("the lists are not those of other branches with this counter")
-            position += basket.entries
+                if len(starts) != len(wanted) or (starts != wanted).any():
+                    raise ValueError("the lists are not those of another branch with the same counter")
+            position = end
         return values
 
     def _room(self, baskets: list[_Basket]) -> NDArray[Any]:
@@ -250,20 +240,22 @@ class PlainBranch:
             position = end
             yield basket, content
 
-    def _lists(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _lists(self, baskets: list[_Basket]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
-        values, position = self._room(baskets), 0
+        values, position, begin = self._room(baskets), 0, 0
         wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
-        offsets = np.zeros(borders[-1] + 1, wide)
-        for (basket, content), begin, end in zip(self._filled(values, baskets), borders, borders[1:]):
+        offsets = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
+        for basket, content in self._filled(values, baskets):
+            end = begin + basket.entries
             starts = basket.starts(content)
-            if len(starts) != end - begin or (len(starts) and starts[0] != basket.key):
-                raise ValueError(f"there are not {end - begin} lists")
+            if len(starts) != basket.entries or (len(starts) and starts[0] != basket.key):
+                raise ValueError(f"there are not {basket.entries} lists")
             ends = offsets[begin + 1 : end]
             ends[:] = starts[1:]
             ends += position - basket.key
             position += basket.border
             offsets[end] = position
+            begin = end
         if (offsets[1:] < offsets[:-1]).any() or np.bitwise_or.reduce(offsets) % self.dtype.itemsize:
             raise ValueError("lists begin before others end, or within a number")
         offsets >>= self.dtype.itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
@@ -297,12 +289,14 @@ class Begins(NamedTuple):
         index = ak.index.Index64((ours - ours[0]).astype(np.int64, copy=False))
         return cls(entry, offsets, index, slice(int(ours[0]), int(ours[-1])))
 
-    def fit(self, borders: NDArray[np.int64], baskets: Sequence[_Basket], itemsize: int) -> bool:
+    def fit(self, borders: Sequence[int], baskets: Sequence[_Basket], itemsize: int) -> bool:
         """Whether baskets with these first entries, and this end, have as many numbers as the lists have."""
         if borders[0] != self.entry or borders[-1] - self.entry != len(self.offsets) - 1:
             return False
-        sizes = np.diff(self.offsets[borders - self.entry]) * itemsize
-        return bool(np.array_equal(sizes, [basket.border for basket in baskets]))
+        ends = [int(self.offsets[border - self.entry]) for border in borders]
+        return all(
+            basket.border == (end - begin) * itemsize for basket, begin, end in zip(baskets, ends, ends[1:])
+        )
 
 
 class _Basket(NamedTuple):

@@ -331,25 +331,23 @@ class RootFile:
         """Those of the branches that our own code reads; it is fast, and leaves to uproot whatever it has a doubt about."""
         if not self._access.is_fast:
             return {}
-        size = self._access.size
         for name in names:
             if name not in self._plain:
-                branch = self._unless_in_doubt(name, lambda name=name: PlainBranch.of(self._objects[name]))
-                self._plain[name] = branch if branch is not None and branch.fits(self.entries, size) else None
+                self._plain[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         known: dict[str, Begins] = {}
         found: dict[str, Plain] = {}
         for name, branch in plain.items():
-            array = self._unless_in_doubt(name, lambda branch=branch: branch.read(take, start, stop, known))
+            array = self._unless_in_doubt(name, branch.read, take, start, stop, known)
             if array is not None:
                 found[name] = pick(array)
         return found
 
-    def _unless_in_doubt(self, name: str, action: Callable[[], T | None]) -> T | None:
-        """The result of `action`; None, and uproot reads the branch from now on, if it fails for whatever reason."""
+    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What `read` returns; if it fails for whatever reason, None, and uproot reads the branch from now on."""
         try:
-            return action()
+            return read(*arguments)
         except Exception:  # uproot knows better; if it fails too, its reason is the one to report
             self._plain[name] = None
             return None
