@@ -191,7 +191,10 @@ class RootFile:
             if stored is not None:
                 return stored
         found = self._tree if tree == self._name else self._file[tree]
-        return int(found.num_entries), {each.name: each for each in found.branches}
+        objects: dict[str, Any] = {}
+        for each in found.branches:
+            objects.setdefault(each.name, each)  # of several of one name, uproot reads the first
+        return int(found.num_entries), objects
 
     @property
     def _tree(self) -> Any:
@@ -384,7 +387,8 @@ class RootFile:
         """`start`, the entries in between at which baskets of all the branches end, and `stop`."""
         ends: set[int] = set()
         if not self.is_rntuple:
-            offsets = [set(self._objects[self.name_of(name)].entry_offsets) for name in names]
+            objects = [self._objects[self.name_of(name)] for name in names]
+            offsets = self._attempt(lambda: [set(each.entry_offsets) for each in objects])
             ends = set.intersection(*offsets) if offsets else set()
         return sorted({start, stop, *(end for end in ends if start < end < stop)})
 
@@ -445,7 +449,11 @@ class _Described(Mapping[str, Branch]):
 
     def __getitem__(self, name: str) -> Branch:
         if name not in self._known:
-            self._known[name] = _describe(self._objects[name], self._names)
+            branch = self._objects[name]
+            try:
+                self._known[name] = _describe(branch, self._names)
+            except Exception:  # uproot cannot interpret this branch, but the others can be read
+                self._known[name] = Branch(name, None, "other", "", None, "unknown")
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:

@@ -128,8 +128,9 @@ class _Reader:
         for _ in range(self._array()):
             end = self._object("TBranch")
             branch = self._branch()
+            if self._at != end or branch.name in found:
+                raise _OtherError
             found[branch.name] = branch
-            self._at = end
         return entries, found
 
     def _branch(self) -> StoredBranch:
@@ -144,12 +145,13 @@ class _Reader:
             raise _OtherError
         if branches or leaves != 1 or baskets >= room:
             raise _OtherError
-        dtype, dimensions, counter = self._leaf()
+        dtype, dimensions, counter = self._leaf(name)
         self._skip()  # baskets that are not in the file yet
         content = self._content
         sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
         last = _LONG.unpack_from(content, starts + 8 * baskets)[0]
-        if last != entries or content[seek + 8 * room]:  # some are not, or are in another file
+        self._at = seek + 8 * room
+        if last != entries or self._string():  # some are not, or are in another file
             raise _OtherError
         return StoredBranch(
             name,
@@ -163,7 +165,7 @@ class _Reader:
             np.frombuffer(content, ">i8", baskets + 1, starts),
         )
 
-    def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
+    def _leaf(self, branch: str) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
         place = self._place()
         end = self._object("TLeaf")
         kind = self._last_class[5:]
@@ -172,16 +174,17 @@ class _Reader:
         numbers, _, _, _, is_unsigned, counted_by = self._take(_LENGTHS)
         if version != 1 or of_all != _LEAF or kind not in _TYPES or counted_by & _COUNTED:
             raise _OtherError  # the last: of a counter that comes later
-        self._leaves[place] = name
+        self._leaves[place] = branch
         dimensions = tuple(map(int, _DIMENSION.findall(title))) if "[" in title else ()
-        if numbers != prod(dimensions):
-            raise _OtherError
-        self._at = end
         counter = self._leaves[counted_by] if counted_by else None
-        return _dtype(kind, is_unsigned), dimensions, counter
+        dtype = _dtype(kind, is_unsigned)
+        self._at += 2 * dtype.itemsize  # the smallest and the largest number
+        if numbers != prod(dimensions) or self._at != end:
+            raise _OtherError
+        return dtype, dimensions, counter
 
     def _place(self) -> int:
-        """How what begins here is referred to."""
+        """By which number other objects refer to what begins here."""
         return self._at + self._key_length + _MAP_OFFSET
 
     def _take(self, form: struct.Struct) -> tuple[Any, ...]:
@@ -194,7 +197,10 @@ class _Reader:
             raise _OtherError
 
     def _skip(self) -> None:
-        self._at += 4 + (_TAG.unpack_from(self._content, self._at)[0] & ~_COUNTED)
+        follow = self._take(_TAG)[0]
+        if not follow & _COUNTED:
+            raise _OtherError
+        self._at += follow & ~_COUNTED
 
     def _string(self) -> str:
         length = self._content[self._at]
