@@ -58,6 +58,20 @@ def real_file(request: pytest.FixtureRequest, real_files: dict[str, Path]) -> Pa
     return path
 
 
+def _any_files() -> list[Path]:
+    """ROOT files of any kind: in the directory that NANOML_TEST_ROOT_FILES names, real ones and one of the example's."""
+    directory = os.environ.get("NANOML_TEST_ROOT_FILES")
+    more = sorted(Path(directory).rglob("*.root")) if directory else []
+    return [ROOT / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root", *_found("real"), *more]
+
+
+@pytest.fixture(params=_any_files(), ids=lambda path: path.stem)
+def any_file(request: pytest.FixtureRequest) -> Path:
+    """Each of the ROOT files at hand, whatever is in it."""
+    path: Path = request.param
+    return path
+
+
 @pytest.fixture(scope="session")
 def mc_files() -> dict[str, list[Path]]:
     """Simulated NanoAOD, by the name of its dataset."""
