@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, TypeVar, Union
 
@@ -138,9 +139,9 @@ class RootFile:
             raise
 
     def _attempt(self, action: Callable[[], T]) -> T:
-        """Read something, and explain what goes wrong: uproot raises many things for one cause.
+        """Read something, and explain what goes wrong: uproot raises many exceptions for one cause.
 
-        What a server gave that makes no sense is read again from another.
+        If what a server sent makes no sense, it is read again from another server.
         """
         is_stale = False
         while True:
@@ -151,8 +152,8 @@ class RootFile:
             except (NanoMLError, KeyboardInterrupt, MemoryError):
                 raise
             except Exception as problem:
-                reason = str(problem).strip().split("\n")[0] or type(problem).__name__
-                self._access.reject(f"{type(problem).__name__}: {reason}", problem)
+                reason = shorten(f"{type(problem).__name__}: {problem}", 160, placeholder=" ...")
+                self._access.reject(reason, problem)
                 is_stale = True
 
     def _load(self) -> None:

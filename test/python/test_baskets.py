@@ -186,7 +186,9 @@ def test_lists_that_differ_from_those_of_another_branch_are_left_to_uproot(tmp_p
         basket = file["Events"]["Muon_pt"].basket(0)
         place = int(file["Events"]["Muon_pt"].member("fBasketSeek")[0]) + basket.member("fLast")
     content = bytearray(path.read_bytes())
-    content[place + 8 + 3] += 8  # the second list begins a number later: plausible, and wrong for the other branch
+    content[place + 8 + 3] += (
+        8  # the second list begins a number later: plausible, and wrong for the other branch
+    )
     path.write_bytes(content)
     with RootFile(path) as file:
         found = file.read(["Muon_pt", "Muon_id"])

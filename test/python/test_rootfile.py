@@ -49,8 +49,8 @@ def check_tree(path: Path, name: str, tree: Any) -> int:
         assert file.entries == tree.num_entries
         assert dict(file.branches) == {key: described(each, set(branches)) for key, each in branches.items()}
         names = [key for key, branch in file.branches.items() if branch.dtype is not None]
-        wanted = tried(lambda: tree.arrays(names, how=dict), Exception)  # at once that is fast, but all fail if one does
-        if wanted is None:
+        wanted = tried(lambda: tree.arrays(names, how=dict), Exception)
+        if wanted is None:  # because of at least one of them
             wanted = {key: tried(branches[key].array, Exception) for key in names}
         readable = [key for key in names if wanted[key] is not None]
         found = file.read_plain(readable)
