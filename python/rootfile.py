@@ -318,8 +318,9 @@ class RootFile:
         if rest:
             others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
             for name, array in others.items():
-                if len(array) != stop - start:
-                    raise ValueError(f"{name} has {len(array)} of {stop - start} entries")
+                # uproot does not look whether lists end before they begin, and then returns whatever was in the memory
+                if len(array) != stop - start or not ak.is_valid(array):
+                    raise ValueError(f"{name} does not have {stop - start} valid entries")
                 found[name] = pick(array)
         return found
 
