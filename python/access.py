@@ -53,6 +53,7 @@ class Access:
     def __init__(self, path: str) -> None:
         self.path = path
         self._directory: Any = None
+        self._shortage = ""
         self._descriptor: int | None = None
         self._remote: RemoteFile | None = None
         self._local: str | None = None
@@ -105,7 +106,7 @@ class Access:
         self._shut()
         if self._copy is None and self._local is not None:
             _check_kind(self._local)
-        self._check_head()
+        self._shortage = self._missing_bytes()
         if self._local is not None:
             self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
         if self._local is None and self._remote is not None:
@@ -117,36 +118,33 @@ class Access:
             self._directory = uproot.open({self._local or self.path: None}, array_cache=None)
         return self._directory
 
-    def _check_head(self) -> None:
-        """Refuse what does not begin like a ROOT file, or ends before its end."""
+    def _missing_bytes(self) -> str:
+        """What to say of a file that ends before its header says; uproot may be able to read it all the same."""
         size = self.size
-        if size is None:
-            return
+        if size is None or size < _HEAD:
+            return ""
         if self._local is not None:
             with open(self._local, "rb") as file:
                 head = file.read(_HEAD)
         else:
             assert self._remote is not None
-            head = self._remote.read(0, min(_HEAD, size))
-        if head[:4] != b"root":
-            raise ValueError("it does not begin with the bytes `root`")
-        if len(head) == _HEAD:
-            _, version, _ = _HEADER.unpack_from(head)
-            end = (_END if version < _LONG else _LONG_END).unpack_from(head, _HEADER.size)[0]
-            if size < end:
-                raise ValueError(f"it has {size:,} of {end:,} bytes")
+            head = self._remote.read(0, _HEAD)
+        magic, version, _ = _HEADER.unpack_from(head)
+        end = (_END if version < _LONG else _LONG_END).unpack_from(head, _HEADER.size)[0]
+        return f"; it has {size:,} of {end:,} bytes" if magic == b"root" and size < end else ""
 
     def take(self, pieces: Iterable[tuple[int, int]]) -> Take:
-        """What gives pieces of the file; of a remote file, these pieces and no others."""
+        """What gives pieces of the file; of a remote file, those of these pieces that are in it, and no others."""
         if self._descriptor is not None:
             return from_descriptor(self._descriptor)
         assert self._remote is not None
-        wanted = list(dict.fromkeys(pieces))
+        end = self._remote.size
+        wanted = [each for each in dict.fromkeys(pieces) if 0 < each[0] < sum(each) <= end]
         found = dict(zip(wanted, self._remote.read_all(wanted)))
         return lambda seek, size: found[seek, size]
 
     def reject(self, reason: str, problem: Exception) -> None:
-        """Note that what was read makes no sense; `open` it again, then.
+        """Note that what was read makes no sense; then `open` it again.
 
         Raises
         ------
@@ -154,6 +152,7 @@ class Access:
             It can be read nowhere else.
         """
         self._shut()
+        reason += self._shortage
         if self._remote is None:
             raise UnreadableError(
                 f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.",

@@ -1,7 +1,7 @@
-"""Reads the baskets of plain branches.
+"""Reads the baskets of branches with one number or one list of numbers per event, which is all of NanoAOD.
 
-uproot finds them and says what is in them; for branches of one number or one list of numbers per event, which is all of
-NanoAOD, the rest takes few lines, and these are several times as fast as a reader of all that ROOT can store.
+This takes few lines, and they are several times as fast as uproot, which reads all that ROOT can store. Whatever is not as
+expected raises an exception: uproot then reads the branch, and decides whether the file is damaged.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ Take = Callable[[int, int], bytes]
 """Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
 
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
-_LAST = struct.Struct(">i")  # where the last entry ends, before the last byte of the key
+_END_OF_KEY = struct.Struct(">iix")  # number of entries, where the last one ends
 # header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
 _BLOCK = struct.Struct("<2sxHBHB")
 _STARTS = np.dtype(">i4")
 _LARGE = 1 << 31
-_CHECKSUM = {b"L4": 8}  # bytes between the header and the data
 
 
 class _Zstd(threading.local):
@@ -57,11 +56,22 @@ def _inflating() -> Callable[[Any, int], Any]:
     return lambda block, full: isal_zlib.decompress(block, bufsize=full)
 
 
+def _lz4(block: memoryview, full: int) -> Any:
+    """Decompress what ROOT calls L4: its checksum comes before the data."""
+    import xxhash  # uproot needs it for LZ4, too
+
+    checksum, data = block[:8], block[8:]
+    if xxhash.xxh64_digest(data) != checksum:
+        raise ValueError("the checksum is wrong")
+    return _decompress_lz4(data, full)
+
+
 _zstd = _Zstd()
+_decompress_lz4: Callable[[Any, int], Any] = uproot.LZ4(1).decompress
 _CODECS: dict[bytes, Callable[[Any, int], Any]] = {
     b"ZL": _inflating(),
     b"XZ": uproot.LZMA(1).decompress,
-    b"L4": uproot.LZ4(1).decompress,
+    b"L4": _lz4,
     b"ZS": lambda block, full: _zstd.decompress(block, full),
 }
 
@@ -97,7 +107,13 @@ class PlainBranch:
 
     @classmethod
     def of(cls, branch: Any) -> PlainBranch | None:
-        """What is known of a `StoredBranch` or an `uproot.TBranch`; None if it is not plain."""
+        """What is known of a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
+
+        Raises
+        ------
+        Exception
+            Its baskets are not as expected.
+        """
         if isinstance(branch, StoredBranch):
             if branch.dimensions:
                 return None
@@ -156,41 +172,58 @@ class PlainBranch:
 
         Raises
         ------
-        ValueError
-            A basket is damaged.
+        Exception
+            A basket is not as expected.
         """
         if start >= stop:
             nothing = np.empty(0, self.dtype.newbyteorder("="))
             return Lists(ak.index.Index64(np.zeros(1, np.int64)), nothing) if self.counter else nothing
         first, last = self._baskets(start, stop)
-        borders = self.entries[first : last + 1]
-        baskets = [_basket(take(seek, size), seek, size) for seek, size in self.pieces(start, stop)]
+        borders: list[int] = self.entries[first : last + 1].tolist()
+        if not borders[0] <= start < stop <= borders[-1]:
+            raise ValueError("the baskets do not have all entries")
+        baskets = [
+            _basket(take(*piece), *piece, end - begin)
+            for piece, begin, end in zip(self.pieces(start, stop), borders, borders[1:])
+        ]
         if self.counter is None:
-            return self._flat(baskets, borders)[start - borders[0] : stop - borders[0]]
+            return self._flat(baskets)[start - borders[0] : stop - borders[0]]
         known = {} if known is None else known
         begins = known.get(self.counter)
         if begins is not None and begins.fit(borders, baskets, self.dtype.itemsize):
-            values = self._numbers(baskets)
+            values = self._numbers(baskets, begins.offsets)
         elif all(basket.has_lists for basket in baskets):
-            values, offsets = self._lists(baskets, (borders - borders[0]).tolist())
-            known[self.counter] = begins = Begins.of(int(borders[0]), offsets, start, stop)
+            values, offsets = self._lists(baskets)
+            known[self.counter] = begins = Begins.of(borders[0], offsets, start, stop)
         else:
             return None
         return Lists(begins.index, values[begins.numbers])
 
-    def _flat(self, baskets: list[_Basket], borders: NDArray[np.int64]) -> NDArray[Any]:
-        values = self._numbers(baskets)
-        if len(values) != borders[-1] - borders[0]:
-            raise ValueError(f"{len(values)} numbers for {borders[-1] - borders[0]} entries")
-        return values
-
-    def _numbers(self, baskets: list[_Basket]) -> NDArray[Any]:
+    def _flat(self, baskets: list[_Basket]) -> NDArray[Any]:
+        if any(basket.border != basket.entries * self.dtype.itemsize for basket in baskets):
+            raise ValueError("there is not one number for each entry")
         values = self._room(baskets)
         for _ in self._filled(values, baskets):
             pass
         return values
 
+    def _numbers(self, baskets: list[_Basket], offsets: NDArray[Any]) -> NDArray[Any]:
+        """The numbers of baskets whose lists should begin at `offsets`."""
+        values, position = self._room(baskets), 0
+        for basket, content in self._filled(values, baskets):
+            end = position + basket.entries
+            if basket.has_lists:
+                wanted = offsets[position:end] * self.dtype.itemsize
+                wanted += basket.key - offsets[position] * self.dtype.itemsize
+                starts = basket.starts(content)
+                if len(starts) != len(wanted) or (starts != wanted).any():
+                    raise ValueError("the lists are not those of another branch with the same counter")
+            position = end
+        return values
+
     def _room(self, baskets: list[_Basket]) -> NDArray[Any]:
+        if any(basket.border % self.dtype.itemsize for basket in baskets):
+            raise ValueError("a basket ends within a number")
         total = sum(basket.border for basket in baskets) // self.dtype.itemsize
         return np.empty(total, self.dtype.newbyteorder("="))
 
@@ -207,20 +240,24 @@ class PlainBranch:
             position = end
             yield basket, content
 
-    def _lists(self, baskets: list[_Basket], borders: list[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _lists(self, baskets: list[_Basket]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
-        values, position = self._room(baskets), 0
+        values, position, begin = self._room(baskets), 0, 0
         wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
-        offsets = np.zeros(borders[-1] + 1, wide)
-        for (basket, content), begin, end in zip(self._filled(values, baskets), borders, borders[1:]):
+        offsets = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
+        for basket, content in self._filled(values, baskets):
+            end = begin + basket.entries
             starts = basket.starts(content)
-            if len(starts) != end - begin:
-                raise ValueError(f"{len(starts)} lists for {end - begin} entries")
+            if len(starts) != basket.entries or (len(starts) and starts[0] != basket.key):
+                raise ValueError(f"there are not {basket.entries} lists")
             ends = offsets[begin + 1 : end]
             ends[:] = starts[1:]
             ends += position - basket.key
             position += basket.border
             offsets[end] = position
+            begin = end
+        if (offsets[1:] < offsets[:-1]).any() or np.bitwise_or.reduce(offsets) % self.dtype.itemsize:
+            raise ValueError("lists begin before others end, or within a number")
         offsets >>= self.dtype.itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
         return values, offsets
 
@@ -252,12 +289,14 @@ class Begins(NamedTuple):
         index = ak.index.Index64((ours - ours[0]).astype(np.int64, copy=False))
         return cls(entry, offsets, index, slice(int(ours[0]), int(ours[-1])))
 
-    def fit(self, borders: NDArray[np.int64], baskets: Sequence[_Basket], itemsize: int) -> bool:
+    def fit(self, borders: Sequence[int], baskets: Sequence[_Basket], itemsize: int) -> bool:
         """Whether baskets with these first entries, and this end, have as many numbers as the lists have."""
         if borders[0] != self.entry or borders[-1] - self.entry != len(self.offsets) - 1:
             return False
-        sizes = np.diff(self.offsets[borders - self.entry]) * itemsize
-        return bool(np.array_equal(sizes, [basket.border for basket in baskets]))
+        ends = [int(self.offsets[border - self.entry]) for border in borders]
+        return all(
+            basket.border == (end - begin) * itemsize for basket, begin, end in zip(baskets, ends, ends[1:])
+        )
 
 
 class _Basket(NamedTuple):
@@ -270,15 +309,18 @@ class _Basket(NamedTuple):
     full
         How many bytes these are, decompressed.
     border
-        How many of them are numbers; then come the lists, if it has any.
+        How many of them are numbers; after these come the beginnings of the lists, if it has any.
     key
-        How many bytes stood before.
+        How many bytes come before.
+    entries
+        How many entries it has.
     """
 
     packed: memoryview
     full: int
     border: int
     key: int
+    entries: int
 
     @property
     def has_lists(self) -> bool:
@@ -291,36 +333,38 @@ class _Basket(NamedTuple):
 
     def starts(self, content: Any) -> NDArray[np.int32]:
         """Where the list of each entry begins, in bytes, `key` too far."""
-        stored = np.frombuffer(content, _STARTS, (self.full - self.border) // _STARTS.itemsize, self.border)
+        stored = np.frombuffer(content, _STARTS, offset=self.border)
         return stored[1:-1]  # the first says how many there are
 
 
-def _basket(raw: bytes, seek: int, size: int) -> _Basket:
+def _basket(raw: bytes, seek: int, size: int, entries: int) -> _Basket:
     if len(raw) != size:
         raise ValueError(f"the file ends at byte {seek + len(raw)}, in a basket that ends at {seek + size}")
     bytes_, _, full, _, key = _KEY.unpack_from(raw)
-    if bytes_ != size or not _KEY.size < key <= size:
+    if bytes_ != size or not _KEY.size + _END_OF_KEY.size <= key <= size:
         raise ValueError(f"no basket at byte {seek}")
-    border = _LAST.unpack_from(raw, key - _LAST.size - 1)[0] - key
-    if not 0 <= border <= full:
-        raise ValueError(f"no basket at byte {seek}")
-    return _Basket(memoryview(raw)[key:], full, border, key)
+    counted, end = _END_OF_KEY.unpack_from(raw, key - _END_OF_KEY.size)
+    if counted != entries or not 0 <= end - key <= full:
+        raise ValueError(f"no basket of {entries} entries at byte {seek}")
+    return _Basket(memoryview(raw)[key:], full, end - key, key, entries)
 
 
 def _decompressed(content: memoryview, full: int) -> Any:
     parts = []
     position = total = 0
-    while total < full:
+    while position < len(content):
         codec, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
         decompress = _CODECS.get(codec)
         if decompress is None:
             raise ValueError(f"unknown compression {codec!r}")
-        begin = position + _BLOCK.size + _CHECKSUM.get(codec, 0)
-        position += _BLOCK.size + packed + (more_packed << 16)
+        begin = position + _BLOCK.size
+        position = begin + packed + (more_packed << 16)
         unpacked += more_unpacked << 16
         part = decompress(content[begin:position], unpacked)
         if len(part) != unpacked:
             raise ValueError(f"{len(part)} bytes where {unpacked} should be")
         parts.append(part)
         total += unpacked
+    if position != len(content) or total != full:
+        raise ValueError(f"{total} bytes where {full} should be")
     return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, TypeVar, Union
 
@@ -138,9 +139,9 @@ class RootFile:
             raise
 
     def _attempt(self, action: Callable[[], T]) -> T:
-        """Read something, and explain what goes wrong: uproot raises many things for one cause.
+        """Read something, and explain what goes wrong: uproot raises many exceptions for one cause.
 
-        What a server gave that makes no sense is read again from another.
+        If what a server sent makes no sense, it is read again from another server.
         """
         is_stale = False
         while True:
@@ -151,8 +152,8 @@ class RootFile:
             except (NanoMLError, KeyboardInterrupt, MemoryError):
                 raise
             except Exception as problem:
-                reason = str(problem).strip().split("\n")[0] or type(problem).__name__
-                self._access.reject(f"{type(problem).__name__}: {reason}", problem)
+                reason = shorten(f"{type(problem).__name__}: {problem}", 160, placeholder=" ...")
+                self._access.reject(reason, problem)
                 is_stale = True
 
     def _load(self) -> None:
@@ -191,7 +192,10 @@ class RootFile:
             if stored is not None:
                 return stored
         found = self._tree if tree == self._name else self._file[tree]
-        return int(found.num_entries), {each.name: each for each in found.branches}
+        objects: dict[str, Any] = {}
+        for each in found.branches:
+            objects.setdefault(each.name, each)  # of several of one name, uproot reads the first
+        return int(found.num_entries), objects
 
     @property
     def _tree(self) -> Any:
@@ -313,7 +317,11 @@ class RootFile:
         rest = [name for name in names if name not in found]
         if rest:
             others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
-            found.update({name: pick(array) for name, array in others.items()})
+            for name, array in others.items():
+                # uproot does not look whether lists end before they begin, and then returns whatever was in the memory
+                if len(array) != stop - start or not ak.is_valid(array):
+                    raise ValueError(f"{name} does not have {stop - start} valid entries")
+                found[name] = pick(array)
         return found
 
     def _field(self, name: str, start: int, stop: int) -> ak.Array:
@@ -325,21 +333,29 @@ class RootFile:
     def _plain_arrays(
         self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
     ) -> dict[str, Plain]:
-        """Those of the branches that are plain."""
+        """Those of the branches that our own code reads; it is fast, and leaves to uproot whatever it has a doubt about."""
         if not self._access.is_fast:
             return {}
         for name in names:
             if name not in self._plain:
-                self._plain[name] = PlainBranch.of(self._objects[name])
+                self._plain[name] = self._unless_in_doubt(name, PlainBranch.of, self._objects[name])
         plain = {name: branch for name in names if (branch := self._plain[name]) is not None}
         take = self._access.take(piece for branch in plain.values() for piece in branch.pieces(start, stop))
         known: dict[str, Begins] = {}
         found: dict[str, Plain] = {}
         for name, branch in plain.items():
-            array = branch.read(take, start, stop, known)
+            array = self._unless_in_doubt(name, branch.read, take, start, stop, known)
             if array is not None:
                 found[name] = pick(array)
         return found
+
+    def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
+        """What `read` returns; if it fails for whatever reason, None, and uproot reads the branch from now on."""
+        try:
+            return read(*arguments)
+        except Exception:  # uproot knows better; if it fails too, its reason is the one to report
+            self._plain[name] = None
+            return None
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
@@ -373,7 +389,8 @@ class RootFile:
         """`start`, the entries in between at which baskets of all the branches end, and `stop`."""
         ends: set[int] = set()
         if not self.is_rntuple:
-            offsets = [set(self._objects[self.name_of(name)].entry_offsets) for name in names]
+            objects = [self._objects[self.name_of(name)] for name in names]
+            offsets = self._attempt(lambda: [set(each.entry_offsets) for each in objects])
             ends = set.intersection(*offsets) if offsets else set()
         return sorted({start, stop, *(end for end in ends if start < end < stop)})
 
@@ -434,7 +451,11 @@ class _Described(Mapping[str, Branch]):
 
     def __getitem__(self, name: str) -> Branch:
         if name not in self._known:
-            self._known[name] = _describe(self._objects[name], self._names)
+            branch = self._objects[name]
+            try:
+                self._known[name] = _describe(branch, self._names)
+            except Exception:  # uproot cannot interpret this branch, but the others can be read
+                self._known[name] = Branch(name, None, "other", "", None, "unknown")
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:

@@ -23,19 +23,24 @@ __all__ = ["StoredBranch", "stored_branches"]
 _TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
 _COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
 _MAP_OFFSET = 2  # between where something is and how it is referred to
-_TOBJECT = 10  # bytes
+_REFERENCED, _MEMBERWISE = (
+    0x10,
+    0x4000,
+)  # bits of a TObject and of a version after which more follows than is read here
 _HEADER = struct.Struct(">IH")  # bytes that follow, version
+_TOBJECT = struct.Struct(">H4xI")  # version, bits
 _INT = struct.Struct(">i")
 _TAG = struct.Struct(">I")
 _LONG = struct.Struct(">q")
 _ENTRIES = struct.Struct(">qqqqqdiiiiIqqqqqq")  # of the tree; the number of cluster ranges is the 11th
-_NAMED = struct.Struct(">IH10x")  # before a name: bytes that follow, version
+_NAMED = struct.Struct(
+    ">IHH4xI"
+)  # before a name: bytes that follow, version; version and bits of its TObject
 _FILL = struct.Struct(">iiiiq")  # of a branch; the fourth is the number of baskets
 # of a branch: offset, room for baskets, split level, entries, first entry, bytes, compressed bytes; then two arrays,
-# each with the bytes that follow, version, bytes of its name, how many it has
-_SIZES = struct.Struct(">iIiqqqqIH10xBi4xIH10xBi4x")
-# of a leaf: bytes that follow and version, of its class and of what all classes have
-_LEAF_BEGINS = struct.Struct(">IHIH")
+# each with the bytes that follow, version, version and bits of its TObject, bytes of its name, how many it has
+_SIZES = struct.Struct(">iIiqqqq" + 2 * "IHH4xIBi4x")
+_EMPTY = _COUNTED | 21  # bytes that follow in an array of nothing
 # of a leaf: numbers, bytes of each, offset, is range, is unsigned, what counts them
 _LENGTHS = struct.Struct(">iii??I")
 _TYPES = {"O": "?", "B": ">i1", "S": ">i2", "I": ">i4", "L": ">i8", "G": ">i8", "F": ">f4", "D": ">f8"}
@@ -117,7 +122,7 @@ class _Reader:
         self._leaves: dict[int, str] = {}
 
     def tree(self) -> tuple[int, dict[str, StoredBranch]]:
-        self._enter(_TREE)
+        self._enter(_TREE, len(self._content))
         self._named()
         for _ in range(3):  # how it is drawn
             self._skip()
@@ -127,29 +132,35 @@ class _Reader:
         found = {}
         for _ in range(self._array()):
             end = self._object("TBranch")
-            branch = self._branch()
+            branch = self._branch(end)
+            if self._at != end or branch.name in found:
+                raise _OtherError
             found[branch.name] = branch
-            self._at = end
         return entries, found
 
-    def _branch(self) -> StoredBranch:
-        self._enter(_BRANCH)
+    def _branch(self, end: int) -> StoredBranch:
+        self._enter(_BRANCH, end)
         name, title = self._named()
         self._skip()  # TAttFill
         *_, baskets, _ = self._take(_FILL)
         self._skip()  # TIOFeatures
         _, room, _, entries, _, uncompressed, _, *arrays = self._take(_SIZES)
-        _, version, unnamed, branches, _, same_version, same_unnamed, leaves = arrays
-        if version != _ARRAY or same_version != _ARRAY or unnamed or same_unnamed:
+        branches, leaves = arrays[:6], arrays[6:]
+        for _, version, object_version, bits, unnamed, _ in (branches, leaves):
+            if version != _ARRAY or object_version != 1 or bits & _REFERENCED or unnamed:
+                raise _OtherError
+        if branches[0] != _EMPTY or branches[5] or leaves[5] != 1 or baskets >= room:
             raise _OtherError
-        if branches or leaves != 1 or baskets >= room:
+        leaves_end = self._at - _EMPTY + leaves[0]
+        dtype, dimensions, counter = self._leaf(name)
+        if self._at != leaves_end:
             raise _OtherError
-        dtype, dimensions, counter = self._leaf()
         self._skip()  # baskets that are not in the file yet
         content = self._content
         sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
         last = _LONG.unpack_from(content, starts + 8 * baskets)[0]
-        if last != entries or content[seek + 8 * room]:  # some are not, or are in another file
+        self._at = seek + 8 * room
+        if last != entries or self._string():  # some are not, or are in another file
             raise _OtherError
         return StoredBranch(
             name,
@@ -163,25 +174,27 @@ class _Reader:
             np.frombuffer(content, ">i8", baskets + 1, starts),
         )
 
-    def _leaf(self) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
+    def _leaf(self, branch: str) -> tuple[np.dtype[Any], tuple[int, ...], str | None]:
         place = self._place()
         end = self._object("TLeaf")
         kind = self._last_class[5:]
-        _, version, _, of_all = self._take(_LEAF_BEGINS)
-        name, title = self._named()
+        self._enter(1, end)
+        common_end = self._enter(_LEAF)
+        title = self._named()[1]
         numbers, _, _, _, is_unsigned, counted_by = self._take(_LENGTHS)
-        if version != 1 or of_all != _LEAF or kind not in _TYPES or counted_by & _COUNTED:
+        if self._at != common_end or kind not in _TYPES or counted_by & _COUNTED:
             raise _OtherError  # the last: of a counter that comes later
-        self._leaves[place] = name
+        self._leaves[place] = branch
         dimensions = tuple(map(int, _DIMENSION.findall(title))) if "[" in title else ()
-        if numbers != prod(dimensions):
-            raise _OtherError
-        self._at = end
         counter = self._leaves[counted_by] if counted_by else None
-        return _dtype(kind, is_unsigned), dimensions, counter
+        dtype = _dtype(kind, is_unsigned)
+        self._at += 2 * dtype.itemsize  # the smallest and the largest number
+        if numbers != prod(dimensions) or self._at != end:
+            raise _OtherError
+        return dtype, dimensions, counter
 
     def _place(self) -> int:
-        """How what begins here is referred to."""
+        """By which number other objects refer to what begins here."""
         return self._at + self._key_length + _MAP_OFFSET
 
     def _take(self, form: struct.Struct) -> tuple[Any, ...]:
@@ -189,12 +202,19 @@ class _Reader:
         self._at += form.size
         return found
 
-    def _enter(self, version: int) -> None:
-        if self._take(_HEADER)[1] != version:
+    def _enter(self, version: int, expected_end: int | None = None) -> int:
+        """Enter what is of a class of this version; where it ends."""
+        follow, found = self._take(_HEADER)
+        end: int = self._at - 2 + (follow & ~_COUNTED)
+        if found != version or not follow & _COUNTED or expected_end not in (None, end):
             raise _OtherError
+        return end
 
     def _skip(self) -> None:
-        self._at += 4 + (_TAG.unpack_from(self._content, self._at)[0] & ~_COUNTED)
+        follow, version = self._take(_HEADER)
+        if not follow & _COUNTED or version & _MEMBERWISE:
+            raise _OtherError
+        self._at += (follow & ~_COUNTED) - 2
 
     def _string(self) -> str:
         length = self._content[self._at]
@@ -206,16 +226,18 @@ class _Reader:
 
     def _named(self) -> tuple[str, str]:
         begin = self._at + _TAG.size
-        follow, _ = self._take(_NAMED)
+        follow, *versions, bits = self._take(_NAMED)
         name, title = self._string(), self._string()
-        if self._at != begin + (follow & ~_COUNTED):
+        if follow != (self._at - begin) | _COUNTED or versions != [1, 1] or bits & _REFERENCED:
             raise _OtherError
         return name, title
 
     def _array(self) -> int:
         """Enter a TObjArray; how many it has."""
         self._enter(_ARRAY)
-        self._at += _TOBJECT
+        version, bits = self._take(_TOBJECT)
+        if version != 1 or bits & _REFERENCED:
+            raise _OtherError
         self._string()
         number: int = self._take(_INT)[0]
         self._at += _INT.size

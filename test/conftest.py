@@ -85,6 +85,20 @@ def nano_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Pa
     return path
 
 
+def _any_files() -> list[Path]:
+    """ROOT files of any kind: in the directory that NANOML_TEST_ROOT_FILES names, real ones and one of the example's."""
+    directory = os.environ.get("NANOML_TEST_ROOT_FILES")
+    more = sorted(Path(directory).rglob("*.root")) if directory else []
+    return [ROOT / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root", *_found("real"), *more]
+
+
+@pytest.fixture(params=_any_files(), ids=lambda path: path.stem)
+def any_file(request: pytest.FixtureRequest) -> Path:
+    """Each of the ROOT files at hand, whatever is in it."""
+    path: Path = request.param
+    return path
+
+
 @pytest.fixture(scope="session")
 def made_datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """The generated datasets of services.nanoaod.DATASETS: a directory each, with its files in their order."""

@@ -45,7 +45,7 @@ def _kind_of_content(file: BinaryIO, name: str, size: int) -> str:
     head = file.read(256)
     if not head:
         raise NanoMLError(f"{name}: is empty (0 bytes): fetch or make it again.")
-    if head.startswith(b"root\0"):  # the fifth byte is the first of a version number that is never so large
+    if head.startswith(b"root") and not _is_text(head):  # a version number follows, which may be negative
         return "root"
     if _is_hdf5(file, size):
         return "hdf5"

@@ -1,33 +1,92 @@
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
+from MLTools.NanoML import rootfile
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import kind_of
 from MLTools.NanoML.lists import Lists
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.rootfile import Branch, RootFile
 from services.nanoaod import can_write_rntuple
 
+T = TypeVar("T")
 
-def test_files_are_described_and_read_as_uproot_does(nano_file: Path) -> None:
-    with RootFile(nano_file) as file, uproot.open(nano_file) as plain:
-        tree = plain["Events"]
+
+def parts(values: Any) -> list[tuple[Any, ...]]:
+    """Types, shapes and bytes of the numbers, and of where lists begin."""
+    if isinstance(values, ak.Array):
+        values = Lists.of(values) if values.ndim > 1 and values.layout.is_list else ak.to_numpy(values)
+    arrays = [values.offsets.data, values.numbers] if isinstance(values, Lists) else [values]
+    return [(array.dtype, array.shape, np.asarray(array).tobytes()) for array in arrays]
+
+
+def tried(action: Callable[[], T], *refusals: type[Exception]) -> T | None:
+    """What `action` returns; None if it raises one of these."""
+    try:
+        return action()
+    except refusals:
+        return None
+
+
+def described(branch: Any, names: set[str]) -> Branch:
+    found = tried(lambda: rootfile._describe(branch, names), Exception)
+    return found or Branch(branch.name, None, "other", "", None, "unknown")
+
+
+def check_tree(path: Path, name: str, tree: Any) -> int:
+    """Compare what is read of a tree with what uproot reads of it; how many branches were compared."""
+    branches: dict[str, Any] = {}
+    for branch in tree.branches:
+        branches.setdefault(branch.name, branch)
+    with RootFile(path, name) as file:
         assert file.entries == tree.num_entries
-        # of an RNTuple uproot also lists each collection, under a name of its own
-        assert list(file.branches) == [name for name in tree.keys(recursive=False) if name[0] != "_"]
-        assert {branch.shape for branch in file.branches.values()} <= {"flat", "jagged"}
-        assert file.branch("Muon_pt").collection == "Muon"
-        assert file.branch("Electron_charge").field == "charge"
-        names = ["run", "event", "Muon_pt", "Electron_charge", "nJet"]
-        for key, array in file.read(names, 3, 17).items():
-            expected = tree[key].array(entry_start=3, entry_stop=17)
-            assert ak.to_list(array) == ak.to_list(expected)
-            if not (file.is_rntuple and key == "nJet"):  # uproot reads all counters as int64
-                assert str(ak.type(array)) == str(ak.type(expected))
+        assert dict(file.branches) == {key: described(each, set(branches)) for key, each in branches.items()}
+        names = [key for key, branch in file.branches.items() if branch.dtype is not None]
+        wanted = tried(lambda: tree.arrays(names, how=dict), Exception)
+        if wanted is None:  # because of at least one of them
+            wanted = {key: tried(branches[key].array, Exception) for key in names}
+        readable = [key for key in names if wanted[key] is not None]
+        found = file.read_plain(readable)
+    assert [key for key in readable if parts(found[key]) != parts(wanted[key])] == []
+    for key in set(names) - set(readable):
+        with RootFile(path, name) as file, pytest.raises(NanoMLError, match="cannot be read"):
+            file.read([key])
+    return len(names)
+
+
+def check_file(path: Path) -> int:
+    """As `check_tree`, for all trees of a file; both refuse what uproot cannot read."""
+    try:
+        opened = uproot.open(path)
+    except Exception:
+        with pytest.raises(NanoMLError):
+            RootFile(path)
+        return 0
+    compared = 0
+    with opened as directory:
+        for name, kind in directory.classnames(recursive=False, cycle=False).items():
+            if kind not in ("TTree", "TNtuple", "TNtupleD"):
+                continue
+            tree = tried(lambda name=name: directory[name], Exception)
+            if tree is None:
+                with pytest.raises(NanoMLError):
+                    RootFile(path, name)
+            else:
+                compared += check_tree(path, name, tree)
+    return compared
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_tree_reads_as_uproot_reads_it(any_file: Path) -> None:
+    check_file(any_file)
 
 
 def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -> None:
@@ -145,6 +204,56 @@ def test_damage_in_the_middle_of_a_file_shows_when_it_is_read(tmp_path: Path, sa
         pytest.raises(NanoMLError, match="damaged.root: cannot be read"),
     ):
         file.read(["Muon_pt"])
+
+
+def test_uproot_reads_what_our_own_code_has_a_doubt_about(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path, compression=None) as made:
+        made.mktree("Events", {"x": "f4", "y": "i4"}).extend({"x": np.ones(3, "f4"), "y": np.arange(3)})
+    with uproot.open(path) as plain:
+        key = plain.key("Events")
+        size = int(plain["Events"]["x"].member("fBasketBytes")[0])
+    content = path.read_bytes()
+    place = content.index(struct.pack(">iiii", size, 0, 0, 0), key.fSeekKey)  # sizes of the baskets
+    path.write_bytes(content[:place] + struct.pack(">i", size + 1) + content[place + 4 :])
+    with RootFile(path) as file:
+        found = file.read_plain(["x", "y"])
+    assert isinstance(found["x"], ak.Array)  # as uproot gives it
+    assert isinstance(found["y"], np.ndarray)
+    assert found["x"].tolist() == [1, 1, 1]
+
+
+def test_a_version_may_be_negative(tmp_path: Path, sample: Path) -> None:
+    content = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
+    version = struct.unpack(">i", content[4:8])[0]
+    path = tmp_path / "a.root"
+    path.write_bytes(content[:4] + struct.pack(">i", -version) + content[8:])
+    assert kind_of(path) == "root"
+    with RootFile(path) as file:
+        assert len(file.read(["Muon_pt"])["Muon_pt"]) == file.entries
+
+
+def test_a_file_without_its_last_bytes_is_refused_only_if_uproot_cannot_read_it(
+    tmp_path: Path, sample: Path
+) -> None:
+    content = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
+    path = tmp_path / "a.root"
+    path.write_bytes(content[:-1])
+    assert uproot.open(path)["Events"].num_entries
+    with RootFile(path) as file:
+        assert file.entries
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(NanoMLError, match=r"cannot be read \(.*; it has [\d,]+ of [\d,]+ bytes\)"):
+        RootFile(path)
+
+
+def test_of_two_branches_of_one_name_the_first_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path, compression=None) as made:
+        made.mktree("Events", {"one": "i4", "two": "i4"}).extend({"one": [1, 1], "two": [2, 2]})
+    path.write_bytes(path.read_bytes().replace(b"\x03two", b"\x03one"))
+    with RootFile(path) as file, uproot.open(path) as plain:
+        assert file.read(["one"])["one"].tolist() == plain["Events"]["one"].array().tolist() == [1, 1]
 
 
 def test_an_unsupported_type_is_named(tmp_path: Path) -> None:

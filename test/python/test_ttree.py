@@ -51,14 +51,6 @@ def test_branches_are_what_uproot_says_of_them(nano_file: Path) -> None:
                 assert stored.size.tolist() == branch.member("fBasketBytes")[:count].tolist()
 
 
-def test_branches_are_described_as_from_uproot(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with RootFile(nano_file) as file:
-        found, entries = dict(file.branches), file.entries
-    monkeypatch.setattr(rootfile, "stored_branches", lambda *_: None)
-    with RootFile(nano_file) as file:
-        assert (found, entries) == (dict(file.branches), file.entries)
-
-
 def test_arrays_of_fixed_size_and_all_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
     types: dict[str, Any] = {f"x{kind.replace('?', 'b')}": np.dtype(kind) for kind in kinds}

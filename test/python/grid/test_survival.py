@@ -273,7 +273,7 @@ def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*no basket at byte")]
+    ("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")]
 )
 def test_nothing_but_damaged_replicas(
     cluster: Cluster, name: str, said: str, read_with: Callable[..., None]
