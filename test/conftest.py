@@ -21,9 +21,13 @@ import uproot
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.grid import reading
 
-pytest_plugins = ["services.fixtures"]
+pytest_plugins = ["services.fixtures", "skips"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# in the Python programs that tests start, too, a warning that our code causes is an error
+STRICT = str(ROOT / "test" / "strict")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STRICT, os.environ.get("PYTHONPATH")]))
 
 # a part that has been taken out takes its tests with it
 collect_ignore = [part for part in ("data_processing", "ML_processing") if not (ROOT / part).is_dir()]
