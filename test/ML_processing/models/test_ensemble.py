@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,16 +46,18 @@ def export(
     axes = {name: {0: "events", 1: f"{name.removesuffix('_mask')}s"} for name in shape.tensors}
     if "features" in axes:
         axes["features"] = {0: "events"}
-    torch.onnx.export(
-        ensemble,
-        tuple(tensors),
-        str(path),
-        input_names=shape.tensors,
-        output_names=["mean", "each"],
-        dynamic_axes={**axes, "mean": {0: "events"}, "each": {0: "events"}},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.onnx.export(
+            ensemble,
+            tuple(tensors),
+            str(path),
+            input_names=shape.tensors,
+            output_names=["mean", "each"],
+            dynamic_axes={**axes, "mean": {0: "events"}, "each": {0: "events"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
     onnx.checker.check_model(onnx.load(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
