@@ -17,7 +17,7 @@ _HAS_CMSSW_VERSIONS = np.lib.NumpyVersion(np.__version__) < "2.0.0"
 _HAS_DATA = bool(os.environ.get("NANOML_TEST_DATA")) or (_ROOT.parent / "shared" / "data").is_dir()
 
 DECLARED = {
-    "ROOT and nanoAOD-tools come with CMSSW, not from a package registry": [
+    "nanoAOD-tools, and the ROOT that it needs, come with CMSSW": [
         r"needs .*\b(ROOT|nanoAOD-tools|NanoAODTools)\b",
         "could not import '(ROOT|PhysicsTools|FWCore)",
         "nano_postproc.py is not in the PATH",
