@@ -20,16 +20,14 @@ DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
 TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing test/test_crab.py))
 
-# stamps, renewed when the packaging changes
-ALL := $(VENV)/.installed-all
-TEST := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test
-DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev
-DOC := $(VENV)/.installed-doc
+# stamps, renewed when the packaging changes; a developer's environment will do for the example
+DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev,doc
+ALL := $(or $(wildcard $(DEV)),$(VENV)/.installed-all)
 CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-newest test-cmssw debian lint style types versions format doc wheel clean
+.PHONY: help demo test test-newest test-cmssw install install-cmssw debian lint style types versions format doc wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k books']"
@@ -41,11 +39,21 @@ demo: $(ALL) ## install NanoML into .venv and run the worked example, all of it
 
 test: test-newest test-cmssw ## run all tests, and those of what runs in CMSSW also with CMSSW's versions
 
-test-newest: $(TEST) debian ## run all tests with the newest packages
+test-newest: debian $(DEV) ## run all tests with the newest packages
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-test-cmssw: $(CMSSW) debian ## run the tests of what runs in CMSSW, but for the slow ones, with the versions of CMSSW_13_3
+ifneq ($(CMSSW_PYTHON),)
+test-cmssw: debian $(CMSSW) ## run the tests of what runs in CMSSW, but for the slow ones, with the versions of CMSSW_13_3
 	$(VENV_CMSSW)/bin/python -m pytest $(PARALLEL) -m "not slow" $(TESTS_CMSSW) $(PYTEST_ARGS)
+
+install-cmssw: $(CMSSW) ## install NanoML with the versions of CMSSW_13_3 into .venv-cmssw
+else
+test-cmssw install-cmssw:
+	@echo "Skipped: what runs in CMSSW is not tested with the versions of CMSSW_13_3. They need a Python from 3.9 to 3.11, and"
+	@echo "there is none. If there is one by another name: make $@ CMSSW_PYTHON=/path/to/python3.9"
+endif
+
+install: $(DEV) ## install NanoML and all that a developer needs into .venv
 
 lint: style types versions ## check everything that can be checked without running it
 
@@ -64,7 +72,7 @@ format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-doc: $(DOC) ## build the manual into build/site
+doc: $(DEV) ## build the manual into build/site
 	@# its theme advertises another program, in red, at each start
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "The manual: build/site/index.html"
@@ -91,9 +99,6 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV_CMSSW)/.created:
-	@test -n "$(CMSSW_PYTHON)" || { \
-		echo "CMSSW's versions need a Python from 3.9 to 3.11, and there is none. Name one: make $(MAKECMDGOALS) CMSSW_PYTHON=python3.11"; \
-		exit 1; }
 	$(call make_venv,$(CMSSW_PYTHON),$(@D))
 	@touch $@
 
@@ -112,11 +117,15 @@ $(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV_CMSSW)/.created
 	@$(VENV_CMSSW)/bin/python -m pip install --quiet --editable '.[$*]' --constraint $(CONSTRAINTS)
 	@touch $@
 
-debian: ## install the Debian packages that tests need, as root
+debian: ## install the Debian packages that tests need, as root; what a release does not have is left out
 	@packages=$$(grep -v '^ *\(#\|$$\)' test/debian-packages.txt) || exit 0; \
 	command -v dpkg-query >/dev/null || { echo "Not Debian: tests that need these packages skip:" $$packages; exit 0; }; \
 	missing=$$(for package in $$packages; do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
 	test -n "$$missing" || exit 0; \
 	test "$$(id -u)" = 0 || { echo "Tests that need these Debian packages skip:" $$missing; exit 0; }; \
-	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null
+	apt-get -qq update; \
+	found=$$(LC_ALL=C apt-cache policy $$missing | sed -n '/^[^ ]/{s/:$$//;h}; /Candidate: [^(]/{g;p}'); \
+	absent=$$(for package in $$missing; do echo "$$found" | grep -qxF "$$package" || echo $$package; done); \
+	test -z "$$absent" || echo "This release does not have these Debian packages; tests that need them skip:" $$absent; \
+	test -z "$$found" || DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$found >/dev/null

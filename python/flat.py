@@ -17,7 +17,7 @@ from MLTools.NanoML.lists import offsets_of, picked_lists
 __all__ = ["Flat"]
 
 _Index = NDArray[np.int64]
-_COORDINATES = ("pt", "eta", "phi", "mass")
+_COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # as vector calls them
 
 
 class Flat:
@@ -85,7 +85,12 @@ class Flat:
     @cached_property
     def p4(self) -> Any:
         """The four-vectors (package vector) of objects with pt, eta, phi and mass."""
-        return vector_package().array({name: getattr(self, name) for name in _COORDINATES})
+        # vector.array would rename pt and mass by setting the array's dtype, which numpy 2.5 deprecates
+        columns = {component: getattr(self, name) for name, component in _COMPONENTS.items()}
+        array = np.empty(int(self._offsets[-1]), [(name, values.dtype) for name, values in columns.items()])
+        for name, values in columns.items():
+            array[name] = values
+        return array.view(vector_package().MomentumNumpy4D)
 
     def __getitem__(self, what: Any) -> Any:
         """A column by its name, or the objects of the events that a mask (or an array of positions) picks."""

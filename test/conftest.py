@@ -18,18 +18,27 @@ import hypothesis
 import numpy as np
 import pytest
 import uproot
+from hypothesis import HealthCheck, settings
 
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.grid import reading
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
-pytest_plugins = ["services.fixtures"]
+pytest_plugins = ["services.fixtures", "skips"]
 
 # how long an example takes says only how busy the machine is
 hypothesis.settings.register_profile("nanoml", deadline=None)
 hypothesis.settings.load_profile("nanoml")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# in the Python programs that tests start, too, a warning that our code causes is an error
+STRICT = str(ROOT / "test" / "strict")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STRICT, os.environ.get("PYTHONPATH")]))
+
+# how long an example takes depends on what else the machine does
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # a part that has been taken out takes its tests with it
 collect_ignore = [part for part in ("data_processing", "ML_processing") if not (ROOT / part).is_dir()]

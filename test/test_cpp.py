@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,9 +281,7 @@ def transformer(tmp_path_factory: pytest.TempPathFactory, made: Made) -> Path:
 
 def events_of(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
     """Events scored by a network, for the C++ tests."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's exporter
-        path = network_model(directory, model, made, order)
+    path = network_model(directory, model, made, order)
     scores = scored(path, made.tensors(order))
     columns = [made.columns(event) for event in range(len(scores))]
     return write_events(directory / "events.json", path, columns, [*scores])

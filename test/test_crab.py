@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -171,9 +170,6 @@ def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Pa
 def test_own_selections_and_modules_run_from_the_jobs_directory(
     job: Callable[..., Path], sample: Path, tmp_path: Path
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
-        pytest.importorskip("ROOT")
     (tmp_path / "my cuts.py").write_text(OWN)
     (tmp_path / "least.py").write_text("LEAST = 40\n")
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"

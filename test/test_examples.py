@@ -30,7 +30,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def nanoml(directory: Path, command: str, name: str) -> None:
-    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", command, name]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", command, name]
     done = subprocess.run(line, cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -24,7 +24,7 @@ pytest.importorskip("torch")
 
 
 def nanoml(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
     done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done

@@ -205,7 +205,6 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
 
 
 @needs_nanoaodtools
-@pytest.mark.filterwarnings("ignore::UserWarning")  # ROOT of PyPI says that it is new
 @pytest.mark.parametrize(
     ("job", "selected", "steps"),
     [

@@ -30,7 +30,7 @@ def files(sample: Path) -> dict[str, Path]:
 
 
 def started(arguments: Sequence[object], directory: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+    words = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
     environment = {**os.environ, "NANOML_READING": '{"timeout": 3}'}
     return subprocess.Popen(words, cwd=directory, env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -526,7 +526,7 @@ def peak_memory(process: int) -> int:
 
 def run_analysis(directory: Path, name: str, due: Callable[[], bool] = lambda: False) -> int:
     """Run an analysis, and kill it as soon as it is due; return its peak memory [MB]."""
-    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", "run", f"{name}.yaml"]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", f"{name}.yaml"]
     peak, killed = 0, False
     with open(directory / "log", "w+") as log, subprocess.Popen(line, cwd=directory, stderr=log) as run:
         while run.poll() is None:

@@ -98,7 +98,6 @@ def test_two_lists_are_read_in_parallel(file: RootFile, events: Sequence[Event])
     ]
 
 
-@pytest.mark.filterwarnings("ignore")  # ROOT warns of itself when it is imported
 def test_a_cut_means_what_it_means_to_root(file: RootFile) -> None:
     ROOT = pytest.importorskip("ROOT")  # noqa: N806
     opened = ROOT.TFile.Open(file.path)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", *arguments]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", *arguments]
     return subprocess.run(
         line, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import warnings
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -499,12 +498,10 @@ Postprocess = Callable[..., Path]
 
 def framework() -> Any:
     """The module of nanoAOD-tools that runs modules; skip the test where it is not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
-        pytest.importorskip("ROOT", reason="needs ROOT")
-        return pytest.importorskip(
-            "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
-        )
+    pytest.importorskip("ROOT", reason="needs ROOT")
+    return pytest.importorskip(
+        "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
+    )
 
 
 @pytest.fixture
@@ -713,7 +710,6 @@ CUT = "MET_pt > 40 && Sum$(Muon_pt > 20) > 0"
 LUMI = {"1": [[14001, 14001], [14003, 14004]]}
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # it does not close the file of rules
 @pytest.mark.parametrize(
     "options",
     [

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def nanoml(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-W", "error", "-m", "MLTools.NanoML.cli", *arguments]
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", *arguments]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,12 +218,10 @@ Command = Callable[..., Path]
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Runs nano_postproc.py; returns the file that it makes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
-        pytest.importorskip("ROOT", reason="needs ROOT")
-        pytest.importorskip(
-            "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
-        )
+    pytest.importorskip("ROOT", reason="needs ROOT")
+    pytest.importorskip(
+        "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
+    )
     script = shutil.which("nano_postproc.py")
     if script is None:
         pytest.skip("nano_postproc.py is not in the PATH")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-W", "error", "-m", *arguments]
+    line = [sys.executable, "-m", *arguments]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
 
 

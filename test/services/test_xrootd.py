@@ -28,7 +28,7 @@ with uproot.open(sys.argv[1]) as file:
 
 def met(path: object) -> str:
     """The sum of MET_pt of all events, which uproot reads in a process of its own."""
-    return run([sys.executable, "-W", "error", "-c", EVENTS, path], IMPATIENT).stdout
+    return run([sys.executable, "-c", EVENTS, path], IMPATIENT).stdout
 
 
 def test_uproot_reads_through_the_redirector(xrootd: Cluster) -> None:

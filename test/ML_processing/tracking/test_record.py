@@ -76,7 +76,6 @@ def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
     toy: Toy, tmp_path: Path, quiet_mlflow: None
 ) -> None:

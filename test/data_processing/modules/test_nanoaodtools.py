@@ -66,7 +66,7 @@ CHAINS = [
 
 def theirs(directory: Path, output: Path, path: Path, specs: Sequence[str], cut: str = "") -> Any:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(directory), str(output), str(path), cut, *specs],
+        [sys.executable, "-c", PROGRAM, str(directory), str(output), str(path), cut, *specs],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -87,7 +87,6 @@ def check(ours: Any, tree: Any, path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*invalid escape sequence")  # in nanoAOD-tools
 @pytest.mark.parametrize("specs", CHAINS)
 @pytest.mark.parametrize("always", [True, False], ids=["our classes", "their classes in our loop"])
 def test_the_results_are_equal(

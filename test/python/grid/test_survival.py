@@ -344,7 +344,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process: subprocess.Popen[str] = subprocess.Popen([sys.executable, "-W", "error", "-c", code], **pipes)  # type: ignore[call-overload]
+    process: subprocess.Popen[str] = subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload]
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "read\n"

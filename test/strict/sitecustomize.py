@@ -1,0 +1,12 @@
+"""Python imports this as it starts if the directory is in PYTHONPATH: warnings that our code causes become errors.
+
+The options -W and PYTHONWARNINGS cannot do it, since they name a single module, not a package.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+warnings.filterwarnings(
+    "error", module=r"(__main__|MLTools\.NanoML|data_processing|ML_processing|test|services)(\.|$)"
+)

@@ -1,0 +1,100 @@
+"""What is demanded of all tests: no warnings of our own, and with --strict-skips no skips but those that are declared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+OURS = ["MLTools.NanoML", "MLTools.NanoML.batch.condor", "data_processing.skim", "ML_processing", __name__]
+OTHERS = ["vector.backends.numpy", "torch", "testing", "MLTools.NanoMLWeaver"]
+
+
+def warn(module: str) -> None:
+    warnings.warn_explicit("do not", DeprecationWarning, "file.py", 1, module, registry={})
+
+
+def warning_program(module: str) -> subprocess.CompletedProcess[str]:
+    code = f"import warnings\nwarnings.warn_explicit('do not', UserWarning, 'file.py', 1, '{module}')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_a_warning_that_our_code_causes_is_an_error(module: str) -> None:
+    with pytest.raises(DeprecationWarning):
+        warn(module)
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_a_warning_that_another_package_causes_is_shown(module: str) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warn(module)
+    assert [str(each.message) for each in shown] == ["do not"]
+
+
+@pytest.mark.parametrize("module", [*OURS, "__main__"])
+def test_in_a_subprocess_ours_is_an_error(module: str) -> None:
+    done = warning_program(module)
+    assert done.returncode == 1
+    assert done.stderr.endswith("UserWarning: do not\n")
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_in_a_subprocess_another_package_s_is_shown(module: str) -> None:
+    done = warning_program(module)
+    assert (done.returncode, done.stderr.splitlines()[:1]) == (0, ["file.py:1: UserWarning: do not"])
+
+
+SKIPPING = """
+import pytest
+
+@pytest.mark.skipif(True, reason="MARKED")
+def test_mark():
+    pass
+
+def test_call():
+    pytest.skip("CALLED")
+
+@pytest.mark.xfail
+def test_that_is_expected_to_fail():
+    raise ValueError
+"""
+
+
+def outcome(directory: Path, text: str, *options: str) -> tuple[int, str]:
+    (directory / "test_it.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "skips", *options, "test_it.py"],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_skip_that_is_not_declared_fails(tmp_path: Path) -> None:
+    text = SKIPPING.replace("CALLED", "needs ROOT").replace("MARKED", "the moon is full")
+    code, said = outcome(tmp_path, text, "--strict-skips", "-n", "1")
+    assert code == 1
+    assert "1 skipped, 1 xfailed, 1 error" in said
+    assert "test_it.py:4: Skipped: the moon is full" in said
+    code, said = outcome(tmp_path, text, "-n", "0")
+    assert code == 0
+    assert "2 skipped, 1 xfailed" in said
+
+
+def test_nor_may_a_module_skip(tmp_path: Path) -> None:
+    text = 'import pytest\npytest.importorskip("NAME")\ndef test_nothing():\n    pass\n'
+    code, said = outcome(tmp_path, text.replace("NAME", "no_such_module"), "--strict-skips", "-n", "0")
+    assert code == 2
+    assert "could not import 'no_such_module'" in said
+    code, said = outcome(tmp_path, text.replace("NAME", "FWCore"), "--strict-skips", "-n", "0")
+    assert "1 skipped" in said
