@@ -8,7 +8,6 @@ import importlib.util
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -271,19 +270,6 @@ def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) ->
         found = measured(started, name)
         gaps[name] = found["auc_on_training_events"] - found["auc"]["network"]
     assert 0 < gaps["results"] < gaps["overtrained"]
-
-
-@has_parts
-@pytest.mark.slow
-def test_the_readme(tmp_path: Path, follow: Callable[..., None]) -> None:
-    """After `make demo`, which is not done again here."""
-    shutil.copytree(
-        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons")
-    )
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "examples/trilepton.yaml"]
-    subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
-    follow("../README.md", tmp_path, inside=".")
-    assert (tmp_path / "myanalysis" / "analysis.yaml").is_file()
 
 
 @has_parts

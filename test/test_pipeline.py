@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import uproot
+
+from processes import heed_interrupts, running
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["skim", "convert", "train", "evaluate", "export", "score"]
@@ -32,8 +34,9 @@ def nanoml(*arguments: object, cwd: Path, check: bool = True) -> subprocess.Comp
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example, as it is in the repository, after one run."""
-    directory = tmp_path_factory.mktemp("example")
+    """A copy of examples/, as it is in the repository, after one run."""
+    directory = tmp_path_factory.mktemp("checkout") / "examples"
+    directory.mkdir()
     copy_example(directory)
     nanoml("run", "trilepton.yaml", cwd=directory)
     return directory
@@ -44,9 +47,20 @@ def copy_example(directory: Path) -> None:
     (directory / "data").symlink_to(ROOT / "examples" / "data")
 
 
-def heed() -> None:
-    """Undo what a shell does to commands in the background: they ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def copy_short_example(directory: Path) -> None:
+    """The example with networks that are trained in a second."""
+    copy_example(directory)
+    config = directory / "trilepton.yaml"
+    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 15\n"))
+
+
+@pytest.fixture(scope="module")
+def short_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The short example after one run."""
+    directory = tmp_path_factory.mktemp("short")
+    copy_short_example(directory)
+    nanoml("run", "trilepton.yaml", cwd=directory)
+    return directory
 
 
 def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
@@ -194,16 +208,22 @@ def test_what_was_lost_is_made_again(example: Path) -> None:
     assert "score: 1 of 9 to do" in done.stderr
 
 
-# SIGTERM comes from batch systems, and is tested with these
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_readme_after_the_demo(example: Path, follow: Callable[..., None]) -> None:
+    follow("../README.md", example.parent, inside=".")
+    assert (example.parent / "myanalysis" / "analysis.yaml").is_file()
+
+
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
-    tmp_path: Path, example: Path, number: signal.Signals
+    tmp_path: Path, short_example: Path
 ) -> None:
-    copy_example(tmp_path)
+    copy_short_example(tmp_path)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
     stops = 0
-    for wait in (3, 6, 10, 240):
-        with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as run:
+    # SIGTERM comes from batch systems, and is tested with these
+    for wait, number in ((3, signal.SIGKILL), (5, signal.SIGINT), (8, signal.SIGKILL), (200, signal.SIGINT)):
+        with running(
+            line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        ) as run:
             try:
                 _, said = run.communicate(timeout=wait)
                 assert run.returncode == 0, said
@@ -221,8 +241,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
                     assert "Traceback" not in said
     assert stops > 0
     assert not any(to_do(tmp_path).values())
-    assert [path for path in tmp_path.rglob("*.part-*") if number != signal.SIGKILL] == []
-    for (skim, scores), (expected_skim, expected_scores) in zip(scored(tmp_path), scored(example)):
+    for (skim, scores), (expected_skim, expected_scores) in zip(scored(tmp_path), scored(short_example)):
         for found, expected in ((skim, expected_skim), (scores, expected_scores)):
             assert list(found) == list(expected)
             for name in expected:
@@ -230,9 +249,9 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
 
 
 def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(
-    disk: Path, example: Path
+    disk: Path, short_example: Path
 ) -> None:
-    copy_example(disk)
+    copy_short_example(disk)
     for kilobytes, stage in ((100, "skim"), (1000, "train"), (2000, "evaluate")):
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
         done = nanoml("run", "trilepton.yaml", cwd=disk, check=False)
@@ -245,5 +264,5 @@ def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended
         assert list(disk.rglob("*.part-*")) == []
     subprocess.run(["mount", "-o", "remount,size=30000k", str(disk)], check=True)
     nanoml("run", "trilepton.yaml", cwd=disk)
-    for (_, scores), (_, expected) in zip(scored(disk), scored(example)):
+    for (_, scores), (_, expected) in zip(scored(disk), scored(short_example)):
         assert np.array_equal(scores["trilepton_signal"], expected["trilepton_signal"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ML_processing import plots
 from ML_processing.train import train
 from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
+from processes import heed_interrupts, running
 
 Toy = Callable[..., Path]
 
@@ -106,13 +108,9 @@ if __name__ == "__main__":
 """
 
 
-def start(script: Path, file: Path, directory: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(script), str(file), str(directory)],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the background ignores it
-    )
+def start(script: Path, file: Path, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    line = [sys.executable, str(script), str(file), str(directory)]
+    return running(line, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
@@ -133,7 +131,6 @@ def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
 @pytest.mark.parametrize(
     ("settings", "count", "number"),
     [
-        ("workers=1", 6000, signal.SIGKILL),
         ("workers=2", 6000, signal.SIGKILL),
         ("workers=1, memory=1", 30_000, signal.SIGINT),
         ("processes=2", 6000, signal.SIGINT),

@@ -29,6 +29,7 @@ from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
+from processes import running
 from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
@@ -724,7 +725,7 @@ def test_a_plan_names_what_is_filled(eras: list[Path], tmp_path: Path) -> None:
 def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp_path: Path) -> None:
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "merge", "-o", "all.root", "--memory", "1", *parts]
     for moment in (0.0, 0.05, 0.15):
-        with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
+        with running(line, cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
             while not list(tmp_path.glob(aside_of("all.root", "*").name)) and run.poll() is None:
                 time.sleep(0.001)
             time.sleep(moment)

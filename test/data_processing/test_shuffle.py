@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from data_processing.stages import shuffle_summary, stages
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
+from processes import running
 
 Tables = dict[str, NDArray[Any]]
 
@@ -408,10 +410,12 @@ shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]
 """
 
 
-def start(output: Path, memory: float, paths: Sequence[Path]) -> subprocess.Popen[bytes]:
+def start(
+    output: Path, memory: float, paths: Sequence[Path]
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
     line = [sys.executable, "-c", RUN, str(output), str(memory), *map(str, paths)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
+    return running(line, env=environment, stderr=subprocess.DEVNULL)
 
 
 def scratch_of(output: Path) -> Path:
@@ -528,7 +532,7 @@ def run_analysis(directory: Path, name: str, due: Callable[[], bool] = lambda: F
     """Run an analysis, and kill it as soon as it is due; return its peak memory [MB]."""
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", f"{name}.yaml"]
     peak, killed = 0, False
-    with open(directory / "log", "w+") as log, subprocess.Popen(line, cwd=directory, stderr=log) as run:
+    with open(directory / "log", "w+") as log, running(line, cwd=directory, stderr=log) as run:
         while run.poll() is None:
             peak = max(peak, peak_memory(run.pid))
             if not killed and due():

@@ -15,6 +15,7 @@ from MLTools.NanoML import progress
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.runner import Stage, locked, plan, run
 from MLTools.NanoML.task import Task
+from processes import heed_interrupts, running
 
 # in a module of its own: worker processes import it
 COPY = """
@@ -133,7 +134,7 @@ with locked(Path(sys.argv[1])):
 
 
 def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+    with running([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         with (
@@ -168,11 +169,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "pool.py").write_text(POOL)
-    with subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)],
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the background ignores it
-    ) as parent:
+    line = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
+    with running(line, stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts) as parent:
         workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
         parent.send_signal(number)
         parent.wait(timeout=20)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import running
 from services.daemons import Daemons, free_port, listens, wait_for
 
 pytestmark = pytest.mark.service
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.service
 TESTS = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
+from processes import running
 from services.daemons import Daemons
 daemons = Daemons("test")
 # one that goes into the background, and one that does not heed signals
@@ -30,7 +32,7 @@ time.sleep(1000)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_daemons_end_with_the_tests(number: signal.Signals) -> None:
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-c", TESTS, str(Path(__file__).resolve().parents[1])],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

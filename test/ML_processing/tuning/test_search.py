@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import pytest
 import yaml
+
+from processes import heed_interrupts, running
 
 pytest.importorskip("optuna")
 
@@ -187,14 +190,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "MLTools.NanoML.cli", "tune", *arguments]
 
 
-def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    # in a job in the background Ctrl-C would be ignored
-    return subprocess.Popen(
-        arguments,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def start(arguments: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def workers_of(leader: int) -> list[int]:
