@@ -21,9 +21,10 @@ from data_processing.nanowriter import NanoWriter
 from data_processing.table import Column, Table
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Criteria, Provenance, all_events_of
+from MLTools.NanoML.books import Books, all_events_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.progress import progress
+from MLTools.NanoML.provenance import Criteria, Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.runner import RECORDS, Stage
 from MLTools.NanoML.task import Task, code_hash, source_of
@@ -35,6 +36,8 @@ _CODE = (
     "MLTools.NanoML.baskets",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
+    "MLTools.NanoML.entryranges",
+    "MLTools.NanoML.provenance",
     "MLTools.NanoML.hdf5",
     "data_processing.nanotree",
     "data_processing.nanowriter",
@@ -90,7 +93,7 @@ def attach_file(
                 {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
                 criteria=provenance.criteria if provenance else Criteria(),
             )
-            writer.finish(record.to_json())
+            writer.finish(record)
     return {"entries": len(rows)}
 
 

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from MLTools.NanoML import nanoaod
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = [

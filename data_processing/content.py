@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from data_processing.checksums import Checksums
 from data_processing.histograms import bins_of, is_histogram
-from MLTools.NanoML.books import Books, Provenance
+from MLTools.NanoML.books import Books
 from MLTools.NanoML.progress import progress
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
 __all__ = ["TREES", "Content", "rows_at_once"]
@@ -61,7 +62,7 @@ class Content:
         for name, kind in file.keys.items():
             if name in TREES:
                 found.trees[name] = _rows(file, name)
-            elif kind == "TObjString" and name != PROVENANCE:
+            elif kind == "TObjString":
                 found.strings[name] = file.string(name) or ""
             elif is_histogram(kind):
                 found.histograms[name] = bins_of(file.object(name))

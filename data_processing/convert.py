@@ -22,11 +22,13 @@ from data_processing.duplicateevents import DuplicateEvents, events_of, find_dup
 from data_processing.rows import RowReader
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import UNWEIGHTED, Books, Provenance, all_events_of
+from MLTools.NanoML.books import UNWEIGHTED, Books, all_events_of
+from MLTools.NanoML.entryranges import EntryRange
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
 from MLTools.NanoML.progress import Bar, progress
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.runner import usable_cores
 
@@ -35,6 +37,7 @@ __all__ = [
     "Sample",
     "convert_files",
     "duplicate_lines",
+    "gap_lines",
     "truncation_lines",
 ]
 
@@ -102,6 +105,8 @@ class ConvertJob:
         Files of the dataset that are left out, as they cannot be read.
     earlier
         Of data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
+    allow_gaps
+        Whether entries may be lacking of files that nanoAOD-tools read in ranges.
     """
 
     sources: Sequence[str]
@@ -119,6 +124,7 @@ class ConvertJob:
     parameters: Sequence[Parameter] = ()
     missing: Sequence[Missing] = ()
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    allow_gaps: bool = False
 
     @property
     def label(self) -> int:
@@ -288,16 +294,16 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
     columns: Columns | None = None
     books = Books()
     entries = 0
+    owners: list[str] = []
     for source in job.sources:
         file = opened(source)
         provenance = Provenance.of(file)
         books.files += provenance.books.files if provenance else [all_events_of(file)]
+        owners += [source] * (len(books.files) - len(owners))
         entries += file.entries
-        if provenance and provenance.books.selected != file.entries:
-            raise NanoMLError(
-                f"{source}: has {file.entries} events, but its books say {provenance.books.selected}: it was changed after the skim. "
-                "Skim it again."
-            )
+        problem = provenance.contradiction(file) if provenance else None
+        if problem is not None:
+            raise NanoMLError(f"{source}: {problem}: it was changed after the skim. Skim it again.")
         found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
         check_parameters(file, found, job.parameters)
         if columns is None:
@@ -313,6 +319,7 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
             f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
         )
     _check_kind(job.sample, books)
+    books.check(owners, job.allow_gaps)
     return replace(columns, max=_largest(job, opened, columns)), books, entries
 
 
@@ -411,6 +418,7 @@ def _metadata(
                 "books": books.as_dict(),
                 **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
                 **({"duplicates": {names[part]: many for part, many in copies.items()}} if copies else {}),
+                **({"gaps": [asdict(each) for each in books.gaps]} if books.gaps else {}),
             }
         ],
     }
@@ -423,6 +431,15 @@ def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:
         if owner != dataset["name"]
         else f"{name}: {many:,} copies of its own events were left out"
         for owner, many in dataset.get("duplicates", {}).items()
+    ]
+
+
+def gap_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Warnings of entries that no file has, of files that were read in ranges."""
+    return [
+        f"WARNING {name}: {EntryRange(**gap)} were not read. The normalisation is scaled by the weights that were."
+        for dataset in metadata["datasets"]
+        for gap in dataset.get("gaps", ())
     ]
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from data_processing.branchrules import parse_rule, read_rules
 from data_processing.modules import ModuleChain, load_module
 from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import Criteria
 from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.formula import Formula
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.provenance import Criteria
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import Selected, Selection
 from MLTools.NanoML.sources import source_files

@@ -11,12 +11,13 @@ from data_processing.content import TREES
 from data_processing.duplicateevents import DuplicateEvents
 from data_processing.histograms import add_histogram, is_histogram
 from data_processing.mergeplan import SourceTree
-from MLTools.NanoML.books import Books, FileBooks, Provenance, all_events_of
+from MLTools.NanoML.books import Books, FileBooks, all_events_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import progress
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
 
-__all__ = ["Inputs", "is_same_sum"]
+__all__ = ["Inputs"]
 
 
 @dataclass
@@ -35,8 +36,8 @@ class Inputs:
         Sums of histograms, by name.
     not_merged
         What is left out, with the reason.
-    weights
-        Sum of weights of each file, of its Runs tree or, without it, of its events.
+    own
+        The books of each file as if it had no record: by its Runs tree or, without it, by its events.
     records
         The record of each file.
     duplicates
@@ -48,7 +49,7 @@ class Inputs:
     strings: dict[str, str] = field(default_factory=dict)
     histograms: dict[str, Any] = field(default_factory=dict)
     not_merged: dict[str, str] = field(default_factory=dict)
-    weights: list[float] = field(default_factory=list)
+    own: list[FileBooks] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)
     duplicates: DuplicateEvents | None = None
     _described: list[dict[str, Branch]] = field(default_factory=list)
@@ -96,12 +97,17 @@ class Inputs:
         return Books([file for record in self.records for file in record.books.files])
 
     def without(self, tree: str) -> list[str]:
-        """Files with events or weights that lack a tree."""
+        """Files with events or weights that lack a tree.
+
+        Of a file that nanoAOD-tools reads in ranges of entries, the first one has the tree for all.
+        """
         having = {source.path for source in self.trees[tree]}
         return [
             events.path
             for events, record in zip(self.trees["Events"], self.records)
-            if events.path not in having and (events.rows or record.books.sum_of_weights)
+            if events.path not in having
+            and (events.rows or record.books.sum_of_weights)
+            and any(file.has_beginning for file in record.books.files)
         ]
 
     def _add(self, file: RootFile) -> None:
@@ -111,16 +117,18 @@ class Inputs:
                 f"{file.path}: the sum of its weights ({own.sum_of_weights_source}) is not a finite number: make it again."
             )
         record = Provenance.of(file) or Provenance("skim", Books([own]))
-        _check_record(file, record, own)
+        problem = record.contradiction(file)
+        if problem is not None:
+            raise NanoMLError(f"{file.path}: {problem}: it was changed after the skim. Skim it again.")
         self.records.append(record)
-        self.weights.append(own.sum_of_weights)
+        self.own.append(own)
         self._add_tree("Events", file, file.entries, file.branches)
         for name, kind in file.keys.items():
             if name in TREES:
                 self._add_rows(name, kind, file)
             elif is_histogram(kind):
                 self._add_histogram(name, file.object(name))
-            elif kind == "TObjString" and name != PROVENANCE:
+            elif kind == "TObjString":
                 text = file.string(name) or ""
                 if self.strings.setdefault(name, text) != text:
                     self.not_merged[name] = "differs from file to file"
@@ -170,45 +178,8 @@ class Inputs:
             if record.books.is_data != first.books.is_data:
                 kinds = ["data" if each.books.is_data else "simulation" for each in (record, first)]
                 raise _apart(path, f"is {kinds[0]}", first_path, f"is {kinds[1]}")
-        self._check_read_once()
-
-    def _check_read_once(self) -> None:
-        # by name and numbers: jobs on a grid may call all of their inputs by one name
-        read: dict[tuple[str, int, float], int] = {}
-        for at, record in enumerate(self.records):
-            for file in record.books.files:
-                other = read.setdefault((file.file, file.entries, file.sum_of_weights), at)
-                if other != at:
-                    raise NanoMLError(
-                        f"{self.paths[at]}: was made from {file.file}, as {self.paths[other]} was: its events and weights "
-                        "would count twice. Take one of them."
-                    )
-
-
-def is_same_sum(one: float, other: float, scale: float) -> bool:
-    """Whether two sums of weights agree but for rounding; `scale` is the sum of their absolute values."""
-    return abs(one - other) <= 1e-12 * scale
-
-
-def _check_record(file: RootFile, record: Provenance, own: FileBooks) -> None:
-    """Refuse a skim that was changed behind its record, as by `hadd`, which keeps the record of its first file."""
-    if record.kind != "skim":
-        return
-    books = record.books
-    if books.selected != file.entries:
-        raise NanoMLError(
-            f"{file.path}: has {file.entries} events, but its record says {books.selected}: it was changed after the skim. "
-            "Skim it again."
-        )
-    sources = [own.sum_of_weights_source, *(each.sum_of_weights_source for each in books.files)]
-    scale = math.fsum(abs(each.sum_of_weights) for each in books.files)
-    if all(source.startswith("Runs/") for source in sources) and not is_same_sum(
-        own.sum_of_weights, books.sum_of_weights, scale
-    ):
-        raise NanoMLError(
-            f"{file.path}: its Runs tree has a sum of weights of {own.sum_of_weights:.9g}, but its record says "
-            f"{books.sum_of_weights:.9g}: it was changed after the skim. Skim it again."
-        )
+        owners = [path for path, record in zip(self.paths, self.records) for _ in record.books.files]
+        self.books.check(owners, allow_gaps=True)
 
 
 def _apart(path: str, what: str, first_path: str, but: str) -> NanoMLError:

@@ -14,8 +14,8 @@ from typing import Any
 from data_processing.nanoaodtools_process import ERROR
 from data_processing.skimjob import SkimJob
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
 __all__ = ["postprocess_file"]

@@ -20,7 +20,7 @@ from data_processing.skim import plan_file, sections_read
 from data_processing.skimjob import SkimJob
 from data_processing.skimplan import SkimPlan
 from MLTools.NanoML.atomic import make_directory
-from MLTools.NanoML.books import Books, FileBooks, Provenance, books_of, event_weights
+from MLTools.NanoML.books import Books, FileBooks, books_of, event_weights
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid.remote import RemoteFile
@@ -29,6 +29,8 @@ from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared
+from MLTools.NanoML.nanoaodtools.record import write_tree
+from MLTools.NanoML.provenance import Provenance, books_of_input
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
 
 __all__ = ["ERROR", "compression_of", "main", "name_algorithms", "write_rules"]
@@ -91,6 +93,8 @@ class _Output:
         What is kept of the input; its `defaults` are written as constants.
     """
 
+    keeps_all = True  # events; so it needs no line of its own in the cut flow
+
     def __init__(self, rules: Path, plan: SkimPlan) -> None:
         self._rules, self._plan = rules, plan
         self.is_begun = False
@@ -141,7 +145,7 @@ def _skim(job: SkimJob, folder: Path) -> None:
             )
         # which branches the modules make is only known when they run
         plan = plan_file(replace(job, modules=(), cut=""), file)
-        books = books_of(file)
+        books = books_of_input(file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and books.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
         _write_record(output, _record(job, plan, file, books, mask, output))
@@ -314,8 +318,7 @@ def _write_record(output: Path, record: Provenance) -> None:
     import ROOT
 
     file = ROOT.TFile.Open(str(output), "UPDATE")
-    file.Delete(f"{PROVENANCE};*")
-    file.WriteTObject(ROOT.TObjString(record.to_json()), PROVENANCE)
+    write_tree(file, record)
     file.Close()
 
 

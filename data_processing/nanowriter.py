@@ -11,6 +11,7 @@ import uproot
 from data_processing.deflate import Zlib
 from data_processing.nanotree import NanoTree
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.provenance import RECORD_BRANCHES, Provenance
 from MLTools.NanoML.rootfile import PROVENANCE, Branch
 
 __all__ = ["NanoWriter", "compression_of"]
@@ -75,8 +76,8 @@ class NanoWriter:
         """Write a string, or a histogram that uproot has read."""
         self._file[name] = content
 
-    def finish(self, provenance: str | None = None) -> None:
+    def finish(self, record: Provenance | None = None) -> None:
         """Write what is pending, and the record of where the file comes from."""
         self.events.flush()
-        if provenance is not None:
-            self.write_object(PROVENANCE, provenance)
+        if record is not None:
+            self.write_tree(PROVENANCE, RECORD_BRANCHES, record.rows())

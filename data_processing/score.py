@@ -17,12 +17,13 @@ from data_processing.skimjob import SkimJob
 from data_processing.skimplan import plan_skim
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import Books, Provenance, all_events_of
+from MLTools.NanoML.books import Books, all_events_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.progress import progress
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import Task, code_hash, source_of
@@ -34,6 +35,8 @@ _CODE = (
     "MLTools.NanoML.baskets",
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.books",
+    "MLTools.NanoML.entryranges",
+    "MLTools.NanoML.provenance",
     "MLTools.NanoML.model",
     "MLTools.NanoML.padding",
     "MLTools.NanoML.folds",
@@ -148,7 +151,7 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
                     writer.events.extend(rows)
                     bar.advance(stop - start)
             left_out = copy_others(file, writer, None) if job.copy else []
-            writer.finish(_record(file, job, models, made, left_out).to_json())
+            writer.finish(_record(file, job, models, made, left_out))
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."

@@ -16,20 +16,13 @@ from data_processing.others import copy_others
 from data_processing.skimjob import SkimJob
 from data_processing.skimplan import SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.books import (
-    Books,
-    FileBooks,
-    Provenance,
-    add_steps,
-    books_of,
-    event_weights,
-    is_simulation,
-)
+from MLTools.NanoML.books import Books, FileBooks, add_steps, event_weights, is_simulation
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask, sections_of
 from MLTools.NanoML.picking import Picker
 from MLTools.NanoML.progress import progress
+from MLTools.NanoML.provenance import Provenance, books_of_input
 from MLTools.NanoML.rootfile import RootFile
 
 __all__ = ["plan_file", "sections_read", "skim_file"]
@@ -54,7 +47,7 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
     """
     filters = Filters.of(job)
     with RootFile(job.source) as file:
-        books = books_of(file)
+        books = books_of_input(file)
         stages = filters.open(file, str(job.output), books.is_data)
         plan = plan_skim(file, stages, job)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
@@ -219,7 +212,7 @@ def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> No
         raise NanoMLError(
             f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written."
         )
-    writer.finish(record.to_json())
+    writer.finish(record)
     if writer.events.entries != books.selected:
         raise NanoMLError(
             f"{books.file}: {books.selected} events passed the last cut, but {writer.events.entries} were kept. "

@@ -11,7 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from data_processing.columns import Objects, Parameter
-from data_processing.convert import ConvertJob, Sample, convert_files, duplicate_lines, truncation_lines
+from data_processing.convert import (
+    ConvertJob,
+    Sample,
+    convert_files,
+    duplicate_lines,
+    gap_lines,
+    truncation_lines,
+)
 from data_processing.datasets import find_files, output_names, resolve_datasets
 from data_processing.modules import load_module
 from data_processing.nanoaodtools_engine import postprocess_file
@@ -48,6 +55,8 @@ _READING = (
     "MLTools.NanoML.rootfile",
     "MLTools.NanoML.ttree",
     "MLTools.NanoML.books",
+    "MLTools.NanoML.entryranges",
+    "MLTools.NanoML.provenance",
 )
 _SKIM = (
     *_READING,
@@ -284,6 +293,7 @@ def convert_stage(config: Config, files: dict[str, list[str]], left_out: Left = 
             parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
             missing=left_out.get(name, ()),
             earlier={other: groups[other] for other in config.earlier(name)},
+            allow_gaps=convert.allow_gaps,
         )
         settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
         settings.update(classes=list(config.classes), luminosity=config.luminosity)
@@ -332,6 +342,7 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
         All else; its own sources and output do not matter.
     """
     settings: dict[str, Any] = {
+        "allow_gaps": job.allow_gaps,
         "compression": job.compression,
         "features": list(job.features),
         "float16": list(job.float16),
@@ -359,6 +370,7 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         gone = [Missing(**each) for each in sample.get("missing", ())]
         lines += missing_lines({name: gone} if gone else {})
         lines += duplicate_lines(name, sample)
+        lines += gap_lines(name, metadata)
         lines += truncation_lines(name, metadata)
     return lines
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML import __version__, nanoaod
+from MLTools.NanoML import nanoaod
 from MLTools.NanoML.cutflow import Step
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.entryranges import EntryRange, Part, check_ranges, gaps_between, place_of, sum_of_ranges
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.progress import say_once
-from MLTools.NanoML.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootfile import RootFile
 
 __all__ = [
     "UNWEIGHTED",
     "Books",
-    "Criteria",
     "FileBooks",
-    "Provenance",
     "add_steps",
     "all_events_of",
     "books_of",
@@ -40,20 +37,20 @@ _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
 @dataclass
 class FileBooks:
-    """The books of one input file.
+    """The books of one input file, or of a range of its entries.
 
     Attributes
     ----------
     file
         Its path or URL.
     entries
-        Events in it.
+        Events that were read.
     selected
-        Events of it that were kept.
+        Events that were kept.
     sum_of_weights
-        Sum of the generator weights of all events that stand behind the file: of the Runs tree, which also
-        counts events that were skimmed away before. In data, and in simulation without generator weights, the number
-        of events.
+        Sum of the generator weights of all events behind the file: of its Runs tree, which also counts events that
+        were skimmed away before. In data, and in simulation without
+        generator weights, the number of events. It is the whole file's, whatever range was read.
     sum_of_weights_source
         Where that number comes from.
     is_data
@@ -64,6 +61,10 @@ class FileBooks:
         Of data that were skimmed: the sections that were read, as in a luminosity JSON; else empty.
     duplicates
         Of data: events that passed the last cut and were left out, since an earlier file or dataset has them, too.
+    uuid
+        The identifier that ROOT gave the file, which a copy has too; empty if it has none.
+    part
+        The range of entries that was read; None for the whole file.
     """
 
     file: str
@@ -75,11 +76,36 @@ class FileBooks:
     cutflow: list[Step] = field(default_factory=list)
     luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)
     duplicates: int = 0
+    uuid: str = ""
+    part: Optional[Part] = None
+
+    @property
+    def file_entries(self) -> int:
+        """Events in the file."""
+        return self.entries if self.part is None else self.part.file_entries
+
+    @property
+    def read(self) -> Optional[EntryRange]:
+        """The entries that were read; None if they are not known."""
+        first = 0 if self.part is None else self.part.first
+        return None if first is None else EntryRange(self.file, first, first + self.entries)
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether the first entry is among those that were read: nanoAOD-tools copies Runs with it, and only then."""
+        return self.part is None or self.part.first == 0
+
+    @property
+    def identity(self) -> tuple[str, int, float]:
+        """What two ranges of one file have in common, whatever directories it was read from."""
+        return self.uuid or self.file, self.file_entries, self.sum_of_weights
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> FileBooks:
         """Undo `dataclasses.asdict`."""
-        return cls(**{**content, "cutflow": [Step(**step) for step in content["cutflow"]]})
+        cutflow = [Step(**step) for step in content["cutflow"]]
+        part = Part(**content["part"]) if content.get("part") else None
+        return cls(**{**content, "cutflow": cutflow, "part": part})
 
 
 @dataclass
@@ -105,8 +131,54 @@ class Books:
 
     @property
     def sum_of_weights(self) -> float:
-        """Sum of the generator weights behind all files."""
-        return math.fsum(file.sum_of_weights for file in self.files)
+        """Sum of the generator weights behind all files.
+
+        A file's sum counts once, however many ranges of entries it was read in. If entries were left out, it counts by
+        the share that the events that were read have in the generator weights of the file's events.
+        """
+        return math.fsum(sum_of_ranges(ranges) for ranges in self._by_file())
+
+    @property
+    def sum_in_runs(self) -> float:
+        """Sum of weights of the Runs tree beside these events: the range that has a file's first entry has its rows."""
+        return math.fsum(
+            ranges[0].sum_of_weights
+            for ranges in self._by_file()
+            if any(each.has_beginning for each in ranges)
+        )
+
+    @property
+    def gaps(self) -> list[EntryRange]:
+        """The entries that no range covers, of files that were read in ranges."""
+        return [gap for ranges in self._by_file() for gap in gaps_between(ranges)]
+
+    def check(self, owners: Sequence[str] = (), allow_gaps: bool = False) -> None:
+        """Refuse books by which events would count twice, or weights would be wrong.
+
+        Parameters
+        ----------
+        owners
+            For each of `files` the ROOT file that has the events in it now, for messages.
+        allow_gaps
+            Whether entries of a file may be left out.
+
+        Raises
+        ------
+        NanoMLError
+            Entries of a file were read twice, or were not read, or nobody knows whether they were, or the file was changed
+            between the passes.
+        """
+        owner = dict(zip(map(id, self.files), owners))
+        for ranges in self._by_file():
+            if len(ranges) > 1 or ranges[0].part is not None:
+                check_ranges(ranges, [owner.get(id(each), each.file) for each in ranges], allow_gaps)
+
+    def _by_file(self) -> list[list[FileBooks]]:
+        """The ranges of each file, in their order."""
+        found: dict[tuple[str, int, float], list[FileBooks]] = {}
+        for file in self.files:
+            found.setdefault(file.identity, []).append(file)
+        return [sorted(ranges, key=place_of) for ranges in found.values()]
 
     @property
     def is_data(self) -> bool | None:
@@ -155,147 +227,6 @@ def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
     return list(total.values())
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """What decided, beside a selection, which events and branches a skim has.
-
-    Attributes
-    ----------
-    certified
-        Of data that were skimmed by a luminosity JSON: its `file` and the `sha256` of its sections, however they are
-        written; else None.
-    cut
-        The cut in the language of TTree::Draw; empty without one.
-    modules
-        Modules of nanoAOD-tools, in their order.
-    code
-        Hash of the source files of selection and modules; empty without any.
-    keep
-        Rules for the input's branches, those of a branch selection file first.
-    """
-
-    certified: dict[str, str] | None = None
-    cut: str = ""
-    modules: tuple[str, ...] = ()
-    code: str = ""
-    keep: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Criteria:
-        """Undo `dataclasses.asdict`."""
-        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in ("modules", "keep")}})
-
-
-@dataclass
-class Provenance:
-    """What a ROOT file of the pipeline says of itself, in its TObjString `nanoml`.
-
-    Attributes
-    ----------
-    kind
-        "skim", "scores" or "attached".
-    books
-        Of the files that it was made from.
-    selection
-        The selection that was run, or None.
-    columns
-        Column name to {"dtype", "title"} of the columns that were made.
-    model
-        For scores: name and hash of the model.
-    not_copied
-        Objects of the input that could not be copied.
-    criteria
-        What else decided, in a skim or in what was made from one.
-    """
-
-    kind: str
-    books: Books
-    selection: str | None = None
-    columns: dict[str, dict[str, str]] = field(default_factory=dict)
-    model: dict[str, Any] | None = None
-    not_copied: list[str] = field(default_factory=list)
-    criteria: Criteria = field(default_factory=Criteria)
-
-    def to_json(self) -> str:
-        """Text for the file."""
-        content = {
-            "schema": 1,
-            "creator": f"NanoML {__version__}",
-            "kind": self.kind,
-            "selection": self.selection,
-            "criteria": asdict(self.criteria),
-            "columns": self.columns,
-            "model": self.model,
-            "not_copied": self.not_copied,
-            "books": self.books.as_dict(),
-        }
-        return json.dumps(content, allow_nan=False)
-
-    def difference(self, other: Provenance) -> tuple[str, str] | None:
-        """How the events of this file were selected, and how those of another one; None if in the same way.
-
-        A class or function is the same by any name of its file, if the code is the same. Which branches were kept does
-        not matter.
-        """
-        is_same_code = bool(self.criteria.code) and self.criteria.code == other.criteria.code
-        mine, others = (record._compared(is_same_code) for record in (self, other))
-        for (what, key), (but, other_key) in zip(mine, others):
-            if key != other_key:
-                return what, but
-        return None
-
-    def _compared(self, is_same_code: bool) -> list[tuple[str, Any]]:
-        """What is compared: in words, and in the form in which it is compared."""
-
-        def known_as(specs: Sequence[str]) -> list[str]:
-            return [spec.rpartition(":")[2] if is_same_code else spec for spec in specs]
-
-        criteria = self.criteria
-        certified = criteria.certified or {"file": "", "sha256": ""}
-        modules = ", ".join(criteria.modules)
-        by = f"{certified['file']} {certified['sha256'][:8]}"
-        return [
-            (f"selected by {self.selection or 'nothing'}", known_as((self.selection or "").split(","))),
-            (
-                f"selected by the modules {modules}" if modules else "selected without modules",
-                known_as(criteria.modules),
-            ),
-            (
-                f"selected by the cut {criteria.cut}" if criteria.cut else "selected without a cut",
-                "".join(criteria.cut.split()),
-            ),
-            (f"certified by {by}" if criteria.certified else "not certified", certified["sha256"]),
-        ]
-
-    @classmethod
-    def of(cls, file: RootFile) -> Provenance | None:
-        """Read it from a file; None for a file that NanoML did not write.
-
-        Raises
-        ------
-        NanoMLError
-            There is one that cannot be understood.
-        """
-        text = file.string(PROVENANCE)
-        if text is None:
-            return None
-        try:
-            content = json.loads(text)
-            return cls(
-                content["kind"],
-                Books.from_dict(content["books"]),
-                content["selection"],
-                content["columns"],
-                content["model"],
-                content["not_copied"],
-                Criteria.from_dict(content.get("criteria", {})),
-            )
-        except (ValueError, KeyError, TypeError) as problem:
-            raise NanoMLError(
-                f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again."
-            ) from None
-
-
 def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float64]:
     """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones if there is none, as in data."""
     if "genWeight" not in arrays:
@@ -316,7 +247,7 @@ def books_of(file: RootFile) -> FileBooks:
     name = next((name for name in nanoaod.SUM_OF_WEIGHTS if name in runs), None)
     if name is not None:
         total = math.fsum(ak.to_list(runs[name]))
-        return FileBooks(file.path, file.entries, 0, total, f"Runs/{name}", False)
+        return FileBooks(file.path, file.entries, 0, total, f"Runs/{name}", False, uuid=file.uuid)
     if "genWeight" in file.branches:
         weights = file.read(["genWeight"])["genWeight"]
         return FileBooks(
@@ -326,10 +257,13 @@ def books_of(file: RootFile) -> FileBooks:
             float(np.asarray(weights, dtype=np.float64).sum()),
             "genWeight of the file's events",
             False,
+            uuid=file.uuid,
         )
     mark = _mark_of_simulation(file)
     if mark is None:
-        return FileBooks(file.path, file.entries, 0, float(file.entries), "number of events (data)", True)
+        return FileBooks(
+            file.path, file.entries, 0, float(file.entries), "number of events (data)", True, uuid=file.uuid
+        )
     if file.entries:
         say_once(
             UNWEIGHTED,
@@ -337,7 +271,7 @@ def books_of(file: RootFile) -> FileBooks:
             "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
             "generator weights are equal and no events were cut away before.",
         )
-    return FileBooks(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False)
+    return FileBooks(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False, uuid=file.uuid)
 
 
 def is_simulation(file: RootFile) -> bool:

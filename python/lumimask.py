@@ -17,7 +17,7 @@ from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
 
-__all__ = ["LumiMask", "sections_of", "shared_sections"]
+__all__ = ["LumiMask", "sections_between", "sections_of", "shared_sections"]
 
 _SECTION = ("run", "luminosityBlock")
 _LARGEST = 2**32 - 1
@@ -283,11 +283,26 @@ def sections_of(file: RootFile) -> tuple[LumiMask, str]:
     tree = file.other_tree("LuminosityBlocks") or {}
     if all(name in tree and len(tree[name]) for name in _SECTION):
         return LumiMask.of(*(tree[name] for name in _SECTION)), "LuminosityBlocks"
+    return _sections_of_events(file, 0, file.entries), "Events"
+
+
+def sections_between(file: RootFile, start: int, stop: int) -> LumiMask:
+    """The luminosity sections that stand behind a range of a file's entries.
+
+    Those of which the file has no event belong to its first entry, so that the ranges have all sections together.
+    """
+    sections = _sections_of_events(file, start, stop)
+    if start == 0:
+        sections |= sections_of(file)[0] - _sections_of_events(file, stop, file.entries)
+    return sections
+
+
+def _sections_of_events(file: RootFile, start: int, stop: int) -> LumiMask:
     sections = LumiMask()
-    for start, stop in file.ranges(_SECTION, _CHUNK):
-        events = file.read(_SECTION, start, stop)
+    for first, last in file.ranges(_SECTION, _CHUNK, start, stop):
+        events = file.read(_SECTION, first, last)
         sections |= LumiMask.of(*(events[name] for name in _SECTION))
-    return sections, "Events"
+    return sections
 
 
 def shared_sections(files: Mapping[str, LumiMask]) -> dict[str, LumiMask]:

@@ -30,7 +30,7 @@ Plain = Union[NDArray[Any], Lists, ak.Array]
 """What is read of a branch: one number or one list of numbers for each event, or else an awkward array."""
 
 PROVENANCE = "nanoml"
-"""Name of the TObjString with the JSON record that skims and scores carry."""
+"""Name of the tree with the record that skims and scores carry."""
 
 _FLAT_TYPES = {
     "bool": "bool",
@@ -408,6 +408,12 @@ class RootFile:
     def size(self) -> int | None:
         """Size in bytes; None if that is not known."""
         return self._access.size
+
+    @property
+    def uuid(self) -> str:
+        """The identifier that ROOT gave the file when it was made; copies share it. Empty if there is none."""
+        found = self._attempt(lambda: self._file.file.uuid)
+        return str(found) if found.int else ""
 
     @property
     def keys(self) -> dict[str, str]:

@@ -21,11 +21,12 @@ pytest.importorskip("data_processing")
 from data_processing.crab.tasks import write_tasks
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import Provenance, books_of
+from MLTools.NanoML.books import books_of
 from MLTools.NanoML.config import load
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from services.nanoaodtools import is_there, needs_nanoaodtools
 

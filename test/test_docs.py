@@ -17,9 +17,12 @@ pytest.importorskip("data_processing")
 
 from data_processing.datasets import resolve_datasets
 from data_processing.overview import query
+from MLTools.NanoML.books import Books
 from MLTools.NanoML.config import Read, load
 from MLTools.NanoML.config.schema import plain
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.provenance import Provenance
+from MLTools.NanoML.rootfile import RootFile
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,10 +36,11 @@ def skims(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None])
     return directory / "skims"
 
 
-def record(path: Path) -> dict[str, Any]:
-    with uproot.open(path) as file:
-        found: dict[str, Any] = json.loads(str(file["nanoml"]))
-    return found
+def books_of_skim(path: Path) -> Books:
+    with RootFile(path) as file:
+        found = Provenance.of(file)
+    assert found is not None
+    return found.books
 
 
 def events(path: Path) -> Any:
@@ -49,15 +53,15 @@ def test_the_selection_finds_the_z(skims: Path) -> None:
     )
     assert len(masses) == 442
     assert abs(np.median(masses) - 91) < 2
-    (books,) = record(skims / "dimuon" / "ZGToLLG_0.root")["books"]["files"]
-    assert [step["cut"] for step in books["cutflow"]] == ["all", "two muons", "pt", "opposite charge"]
+    (books,) = books_of_skim(skims / "dimuon" / "ZGToLLG_0.root").files
+    assert [step.cut for step in books.cutflow] == ["all", "two muons", "pt", "opposite charge"]
 
 
 def test_the_analysis_skims_both_datasets(skims: Path) -> None:
     found = sorted((skims / "analysis" / "skims").glob("*/*.root"))
     assert [path.stem for path in found] == ["WZTo3LNu_0", "WZTo3LNu_1", "ZGToLLG_0", "ZGToLLG_1"]
     for path in found:
-        cuts = [step["cut"] for step in record(path)["books"]["cutflow"]]
+        cuts = [step.cut for step in books_of_skim(path).cutflow]
         assert cuts == ["all", "cut", "two muons", "pt", "opposite charge"]
         names = events(path).keys()
         assert "MET_pt" in names
@@ -82,14 +86,14 @@ def test_rules_keep_what_the_page_says(skims: Path) -> None:
 def test_the_module_makes_its_column(skims: Path) -> None:
     tree = events(skims / "module" / "ZGToLLG_0.root")
     sums, muons = tree["muonSumPt"].array(library="np"), tree["Muon_pt"].array()
-    assert len(sums) == record(skims / "module" / "ZGToLLG_0.root")["books"]["selected"] > 0
+    assert len(sums) == books_of_skim(skims / "module" / "ZGToLLG_0.root").selected > 0
     assert np.allclose(sums, [sum(pts) for pts in muons.tolist()], rtol=1e-6)
     assert tree["muonSumPt"].title == "scalar sum of the muons' pt [GeV]"
 
 
 def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None:
-    merged = record(skims / "ZGToLLG.root")["books"]
-    assert (merged["entries"], merged["selected"], merged["sum_of_weights"]) == (1600, 442, 1600)
+    merged = books_of_skim(skims / "ZGToLLG.root")
+    assert (merged.entries, merged.selected, merged.sum_of_weights) == (1600, 442, 1600)
     assert events(skims / "ZGToLLG.root").num_entries == 442
 
 

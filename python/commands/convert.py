@@ -73,6 +73,11 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 )
 @click.option("--drop", multiple=True, metavar="GLOB", help="Branches to leave out; may be repeated.")
 @click.option("--float16", multiple=True, metavar="GLOB", help="Columns to store with half precision.")
+@click.option(
+    "--allow-gaps",
+    is_flag=True,
+    help="Convert also if entries are lacking of files that nano_postproc.py read in ranges; the normalisation is scaled.",
+)
 @click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
 @click.option(
     "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
@@ -87,6 +92,7 @@ def convert(
     objects: tuple[tuple[str, Optional[int], Optional[float]], ...],
     drop: tuple[str, ...],
     float16: tuple[str, ...],
+    allow_gaps: bool,
     compression: str,
     memory: int,
     force: bool,
@@ -114,7 +120,15 @@ def convert(
             for name, most, share in objects
         }
     job = conversion.ConvertJob(
-        sources, output, features, wanted, compression=compression, memory=memory, float16=float16, drop=drop
+        sources,
+        output,
+        features,
+        wanted,
+        compression=compression,
+        memory=memory,
+        float16=float16,
+        drop=drop,
+        allow_gaps=allow_gaps,
     )
     if left_out:
         say(f"{left_out} trigger bits and counters are left out; name them by --branches to have them.")
@@ -123,6 +137,7 @@ def convert(
         return
     metadata = _convert_all(job, conversion.convert_files)
     lines = conversion.duplicate_lines(output.name, metadata["datasets"][0])
+    lines += conversion.gap_lines(output.name, metadata)
     for line in [*lines, *conversion.truncation_lines(output.name, metadata)]:
         say(line)
     if as_json:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from MLTools.NanoML.books import Books, Criteria
+from MLTools.NanoML.books import Books
 from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.provenance import Criteria
 
 __all__ = ["describe_books", "describe_criteria", "describe_cutflow", "finite"]
 
@@ -36,6 +37,7 @@ def describe_books(books: Books) -> dict[str, Any]:
                 "duplicates": file.duplicates,
                 "sum_of_weights": finite(file.sum_of_weights),
                 "sum_of_weights_source": file.sum_of_weights_source,
+                "part": None if file.part is None else asdict(file.part),
             }
             for file in books.files
         ],

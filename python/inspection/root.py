@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from MLTools.NanoML.books import Books, Provenance, books_of
+from MLTools.NanoML.books import Books, books_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.branches import group_branches
 from MLTools.NanoML.inspection.records import describe_books, describe_criteria, finite
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
 
 __all__ = ["inspect_root"]
@@ -33,6 +34,7 @@ def inspect_root(path: str) -> dict[str, Any]:
     with RootFile(path) as file:
         provenance = _provenance(file, errors)
         books = _books(file, provenance)
+        warnings += [f"The file lacks {gap}." for gap in books.gaps]
         made = provenance.columns if provenance else {}
         branches = [_describe(branch, made) for branch in file.branches.values()]
         _check_record(file, provenance, errors)
@@ -77,12 +79,13 @@ def _books(file: RootFile, provenance: Provenance | None) -> Books:
 def _check_record(file: RootFile, provenance: Provenance | None, errors: list[str]) -> None:
     if provenance is None:
         return
-    expected = provenance.books.selected
-    if provenance.kind == "skim" and file.entries != expected:
-        errors.append(
-            f"The file has {file.entries:,} events, but its record says {expected:,}: it was changed after the skim. "
-            "Skim it again."
-        )
+    problem = provenance.contradiction(file)
+    if problem is not None:
+        errors.append(f"The file {problem}: it was changed after the skim. Skim it again.")
+    try:
+        provenance.books.check([file.path] * len(provenance.books.files), allow_gaps=True)
+    except NanoMLError as wrong:
+        errors.append(str(wrong))
     lacking = [name for name in provenance.columns if name not in file.branches]
     if lacking:
         errors.append(

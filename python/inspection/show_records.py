@@ -58,7 +58,7 @@ def duplicates_fact(
 
 def only_file(books: Mapping[str, Any]) -> str | None:
     """The file that events were read from, if it is one; `show_files` tells of more."""
-    return str(books["files"][0]["file"]) if len(books["files"]) == 1 else None
+    return _named(books["files"][0]) if len(books["files"]) == 1 else None
 
 
 def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]]) -> None:
@@ -93,7 +93,7 @@ def show_files(page: Page, books: Mapping[str, Any]) -> None:
     if len(files) < 2:
         return
     directory = _common_directory([file["file"] for file in files])
-    rows = [(file["file"][len(directory) :], *_numbers(file)) for file in files[:_FILES_SHOWN]]
+    rows = [(_named(file)[len(directory) :], *_numbers(file)) for file in files[:_FILES_SHOWN]]
     if len(files) > _FILES_SHOWN:
         rows.append((f"... and {len(files) - _FILES_SHOWN:,} more", "", "", ""))
     rows.append((f"all {len(files):,} files", *_numbers(books)))
@@ -106,8 +106,21 @@ def show_files(page: Page, books: Mapping[str, Any]) -> None:
     page.table(f"Made from {directory}".rstrip(), columns, rows)
 
 
+def _named(file: Mapping[str, Any]) -> str:
+    """The file, with its range of entries where it was not read whole."""
+    part = file["part"]
+    if part is None:
+        return str(file["file"])
+    if part["first"] is None:
+        return f"{file['file']}, some entries"
+    return f"{file['file']}, entries {part['first']:,} to {part['first'] + file['entries'] - 1:,}"
+
+
 def _numbers(books: Mapping[str, Any]) -> tuple[str, str, str]:
-    return count(books["entries"]), count(books["selected"]), amount(books["sum_of_weights"])
+    """Of a range of entries the sum is that of its own events; the file's counts once in the sum over all."""
+    part = books.get("part")
+    weights = part["weights"] if part else books["sum_of_weights"]
+    return count(books["entries"]), count(books["selected"]), amount(weights)
 
 
 def _common_directory(files: Sequence[str]) -> str:

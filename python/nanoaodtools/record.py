@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
-from MLTools.NanoML.books import Books, Criteria, FileBooks, Provenance, books_of
+from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.entryranges import Part
+from MLTools.NanoML.lumimask import sections_between
 from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.progress import say
+from MLTools.NanoML.provenance import RECORD_BRANCHES, Criteria, Provenance, books_of_input
 from MLTools.NanoML.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.sources import source_files
 from MLTools.NanoML.task import code_hash
 
-__all__ = ["write_record"]
+__all__ = ["write_record", "write_tree"]
+
+_LETTERS = {"int32": ("i", "I"), "uint8": ("B", "b")}  # of Python's arrays, and of ROOT
 
 
 def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tree: Any) -> None:
@@ -34,12 +42,28 @@ def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tre
             f"{output_file.GetName()}: has {books.selected:,} of {books.entries:,} events: it is a friend of a skim of the "
             "same events, not of the input file."
         )
-    record = _record(evaluations, books, is_friend)
+    write_tree(output_file, _record(evaluations, books, is_friend))
+
+
+def write_tree(output_file: Any, record: Provenance) -> None:
+    """Write a record into a file that ROOT has open, in the place of one that is there."""
     import ROOT
 
-    # nanoAOD-tools would copy the record of the input over this one
-    getattr(output_tree, "_otherObjects", {}).pop(PROVENANCE, None)
-    output_file.WriteTObject(ROOT.TObjString(record.to_json()), PROVENANCE)
+    output_file.Delete(f"{PROVENANCE};*")
+    tree = ROOT.TTree(PROVENANCE, "record of NanoML", 99, output_file)
+    rows, buffers = record.rows(), {}
+    for name, branch in RECORD_BRANCHES.items():
+        letter, leaf = _LETTERS[str(branch.dtype)]
+        buffers[name] = array(letter, [0] * branch.size)
+        length = f"[{branch.size}]" if branch.is_fixed else ""
+        tree.Branch(name, buffers[name], f"{name}{length}/{leaf}").SetTitle(branch.title)
+    for row in range(len(rows["text"])):
+        for name, buffer in buffers.items():
+            buffer[:] = array(buffer.typecode, rows[name][row].tobytes())
+        tree.Fill()
+    tree.FlushBaskets()
+    output_file.WriteTObject(tree, PROVENANCE)
+    tree.SetDirectory(ROOT.nullptr)
 
 
 def _record(evaluations: Sequence[Evaluation], books: FileBooks, is_friend: bool) -> Provenance:
@@ -55,8 +79,9 @@ def _record(evaluations: Sequence[Evaluation], books: FileBooks, is_friend: bool
         if it.model.description.parameter and it.parameter is not None
     }
     used = record_of([it.model for it in models], parameters) if models else None
-    if not cutting and not is_friend and books.selected == books.entries:
-        before = Provenance.of(evaluations[0].source.file)
+    source = evaluations[0].source
+    if not cutting and not is_friend and books.selected == books.entries and books.part is None:
+        before = Provenance.of(source.file)
         if before is not None:
             return replace(before, model=used)
     selections = [it.selection for it in cutting]
@@ -70,37 +95,81 @@ def _record(evaluations: Sequence[Evaluation], books: FileBooks, is_friend: bool
             for name, made in evaluation.made.items()
         },
         used,
-        criteria=Criteria(
-            code=code_hash({path for selection in selections for path in source_files(selection)})
-            if selections
-            else ""
-        ),
+        criteria=_criteria(selections, source.request),
     )
 
 
+def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Criteria:
+    """What decided beside the selections, as far as it is known."""
+    if request is None:
+        others: list[Any] = []
+        criteria = Criteria()
+    else:
+        modules = request.postprocessor.modules
+        others = [module for module in modules if not hasattr(module, "selection")]
+        names = [_spec(getattr(module, "selection", module)) for module in modules] if others else []
+        criteria = Criteria(request.certified_by, request.cut, tuple(names))
+    code: set[Path] = set()
+    for thing in [*selections, *others]:
+        try:
+            code.update(source_files(thing))
+        except (TypeError, OSError):  # it was typed in, and is in no file
+            continue
+    return replace(criteria, code=code_hash(code) if code else "")
+
+
 def _books(evaluations: Sequence[Evaluation]) -> FileBooks:
-    """Books of the whole file; the cut flow begins with all its events, also where not all came to a selection."""
+    """Books of the range of entries; the cut flow begins with all its events, also if not all came to a selection."""
     source = evaluations[0].source
-    books = books_of(source.file)
-    for evaluation in evaluations:
+    books = _opened(source)
+    # the same steps for all files and ranges, also for those in which nothing was dropped, so that they can be added
+    may_drop = source.request.may_drop if source.request else [False] * (len(evaluations) + 1)
+    for evaluation, is_listed in zip(evaluations, may_drop):
         reached, *cuts = evaluation.finish()
         name = evaluation.selection.name
         if not books.cutflow:
-            whole = reached.events == books.entries
-            weights = reached.weights if whole else float(source.weights(0, books.entries).sum())
-            books.cutflow.append(Step("all", books.entries, weights))
-        if reached.events != books.cutflow[-1].events:
+            if source.range is None and reached.events < books.entries:
+                # something else than a PostProcessor chose the events
+                all_weights = source.sum_of_weights(0, books.entries)
+                books.part = Part(None, books.entries, reached.weights, all_weights)
+            books.cutflow.append(_first_step(source, books, reached))
+        if is_listed or reached.events != books.cutflow[-1].events:
             books.cutflow.append(Step(f"reached {name}", reached.events, reached.weights))
         known = {step.cut for step in books.cutflow}
         for step in cuts:
             cut = f"{name}: {step.cut}" if step.cut in known else step.cut
             books.cutflow.append(Step(cut, step.events, step.weights))
     kept = evaluations[-1].kept()
-    if kept.events != books.cutflow[-1].events:
+    if may_drop[-1] or kept.events != books.cutflow[-1].events:
         books.cutflow.append(kept)
     books.selected = kept.events
     return books
 
 
-def _spec(selection: Selection) -> str:
-    return f"{type(selection).__module__}:{type(selection).__qualname__}"
+def _opened(source: Source) -> FileBooks:
+    """Books of the file, or of the range of its entries that was asked for, with nothing read yet."""
+    books = books_of_input(source.file)
+    books.file = source.name
+    start, stop = source.range or (0, books.entries)
+    if (start, stop) != (0, books.entries):
+        file_weights = source.sum_of_weights(0, books.entries)
+        books.part = Part(start, books.entries, source.sum_of_weights(start, stop), file_weights)
+        books.entries = stop - start
+    if books.is_data and source.request is not None:
+        sections = sections_between(source.file, start, stop)
+        certified = source.request.certified
+        books.luminosity_sections = (sections if certified is None else sections & certified).as_dict()
+    return books
+
+
+def _first_step(source: Source, books: FileBooks, reached: Step) -> Step:
+    if reached.events == books.entries:
+        return Step("all", books.entries, reached.weights)
+    if books.part is None:
+        return Step("all", books.entries, source.sum_of_weights(0, books.entries))
+    weights = books.part.file_weights if books.part.first is None else books.part.weights
+    return Step("all", books.entries, weights)
+
+
+def _spec(thing: Any) -> str:
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"

@@ -1,11 +1,18 @@
-"""The file that nanoAOD-tools goes through, read in bulk."""
+"""The file that nanoAOD-tools goes through, read in bulk, and what nanoAOD-tools was asked to do with it."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import math
+import os
+import sys
 from array import array
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, cast
 
 import awkward as ak
 import numpy as np
@@ -13,9 +20,107 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.books import event_weights
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.rootfile import Branch, RootFile, is_remote
 
-__all__ = ["Source"]
+__all__ = ["Request", "Source"]
+
+_AT_ONCE = 1_000_000  # weights that are read at once
+_ATTRIBUTES = (
+    "modules",
+    "inputFiles",
+    "outputDir",
+    "cut",
+    "json",
+    "firstEntry",
+    "maxEntries",
+    "noOut",
+    "friend",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What nanoAOD-tools' PostProcessor was asked to do.
+
+    Attributes
+    ----------
+    postprocessor
+        The PostProcessor.
+    file
+        The input file that it is at, as it was named.
+    """
+
+    postprocessor: Any
+    file: Optional[str] = None
+
+    @classmethod
+    def of(cls, module: Any) -> Optional[Request]:
+        """The request that a module is run for; None if no PostProcessor runs it.
+
+        Modules are not told the cut, the luminosity JSON and the range of entries. The PostProcessor that calls them
+        has these, so it is looked for among the callers: it is the one with this very module among its own.
+        """
+        frame = sys._getframe(1)
+        while frame is not None:
+            caller: Any = frame.f_locals.get("self")
+            if all(hasattr(caller, name) for name in _ATTRIBUTES) and any(
+                each is module for each in caller.modules
+            ):
+                name = frame.f_locals.get("fname")
+                return cls(caller, name if isinstance(name, str) else None)
+            frame = frame.f_back  # type: ignore[assignment]
+        return None
+
+    @property
+    def cut(self) -> str:
+        """The cut; empty without one."""
+        return self.postprocessor.cut or ""
+
+    @property
+    def certified(self) -> Optional[LumiMask]:
+        """The sections of the luminosity JSON, if there is one."""
+        json = self.postprocessor.json
+        if json is None:
+            return None
+        return LumiMask.from_dict(json, "luminosity JSON") if isinstance(json, dict) else LumiMask.read(json)
+
+    @property
+    def certified_by(self) -> Optional[dict[str, str]]:
+        """As in `Criteria.certified`."""
+        mask, json = self.certified, self.postprocessor.json
+        if mask is None:
+            return None
+        name = "luminosity JSON" if isinstance(json, dict) else Path(json).name
+        return {"file": name, "sha256": hashlib.sha256(mask.to_json().encode()).hexdigest()}
+
+    @property
+    def may_drop(self) -> list[bool]:
+        """Whether something else may drop events: before each of our modules, after the one before it, and at the end."""
+        asked = self.postprocessor
+        found = [bool(asked.cut) or asked.json is not None]
+        for module in asked.modules:
+            if hasattr(module, "selection"):
+                found.append(False)
+            elif not getattr(module, "keeps_all", False):
+                found[-1] = True
+        return found
+
+    def range(self, entries: int) -> tuple[int, int]:
+        """The first entry that is asked for of a file with so many, and the one after the last."""
+        first = int(self.postprocessor.firstEntry or 0)
+        return first, max(first, min(first + int(self.postprocessor.maxEntries), entries))
+
+    def outputs(self) -> Iterable[tuple[str, Path]]:
+        """The input files, without friends, and the output of each; none if there is no output."""
+        asked = self.postprocessor
+        if asked.noOut:
+            return
+        postfix = asked.postfix if asked.postfix is not None else "_Friend" if asked.friend else "_Skim"
+        for names in asked.inputFiles:
+            name = names.split(",")[0]
+            output = os.path.basename(name).replace(".root", f"{postfix}.root")
+            yield name, Path(asked.outputDir, output)
 
 
 class Source:
@@ -25,6 +130,15 @@ class Source:
     ----------
     input_file, input_tree
         As nanoAOD-tools has opened them: of a file that was prefetched, the local copy.
+    request
+        What nanoAOD-tools was asked to do, if that is known.
+
+    Attributes
+    ----------
+    name
+        The file as nanoAOD-tools was given it.
+    range
+        The first entry that was asked for, and the one after the last; None if that is not known.
 
     Raises
     ------
@@ -32,8 +146,11 @@ class Source:
         A file cannot be read.
     """
 
-    def __init__(self, input_file: Any, input_tree: Any) -> None:
+    def __init__(self, input_file: Any, input_tree: Any, request: Optional[Request]) -> None:
         self.file = _open(input_file.GetName(), input_tree.GetName())
+        self.request = request
+        self.name = (request and request.file) or self.file.path
+        self.range = request.range(self.file.entries) if request else None
         self._files = [self.file]
         for friend in input_tree.GetListOfFriends() or ():
             tree = friend.GetTree()
@@ -57,7 +174,14 @@ class Source:
     def entry(self, event: Any) -> int:
         """Number of an event in the file. nanoAOD-tools counts along the entry list, where there is one."""
         number: int = event._entry
-        return number if self._listed is None else self._listed[number]
+        if self._listed is not None:
+            number = self._listed[number]
+        if self.range is not None and not self.range[0] <= number < self.range[1]:
+            raise NanoMLError(
+                f"{self.name}: has {self.file.entries:,} entries, and --first-entry is {self.range[0]:,}, but nanoAOD-tools reads "
+                f"entry {number:,}, as it does if the first entry is beyond the end. Leave the file out of this pass."
+            )
+        return number
 
     def entries(self, start: int, stop: int) -> NDArray[np.int64]:
         """The entries of a range that nanoAOD-tools may come to."""
@@ -79,6 +203,12 @@ class Source:
         return event_weights(
             self.file.read({"genWeight"} & set(self.file.branches), start, stop), stop - start
         )
+
+    def sum_of_weights(self, start: int, stop: int) -> float:
+        """Sum of the generator weights of a range of entries, exact but for one rounding."""
+        chunks = range(start, stop, _AT_ONCE)
+        parts = (self.weights(first, min(first + _AT_ONCE, stop)).tolist() for first in chunks)
+        return math.fsum(itertools.chain.from_iterable(parts))
 
 
 def _open(path: str, tree: str) -> RootFile:

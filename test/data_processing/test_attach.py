@@ -17,8 +17,8 @@ import data_processing.table as table_module
 from data_processing import attach, matching
 from data_processing.attach import AttachJob, attach_stages
 from data_processing.convert import ConvertJob, convert_files
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.runner import plan, run
 

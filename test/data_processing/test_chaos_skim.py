@@ -18,7 +18,7 @@ import uproot
 
 from data_processing.nanowriter import NanoWriter
 from MLTools.NanoML.baskets import PlainBranch
-from MLTools.NanoML.books import Provenance
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 READ = ("run", "luminosityBlock", "event", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt", "HLT_IsoMu24")
@@ -96,10 +96,9 @@ def content(path: Path) -> dict[str, Any]:
     """All values of all trees, in the bytes that numpy has for them, and the record."""
     found: dict[str, Any] = {}
     with uproot.open(path) as file:
-        for tree in ("Events", "Runs"):
+        for tree in ("Events", "Runs", "nanoml"):
             for name, array in file[tree].arrays(how=dict).items():
                 found[f"{tree}/{name}"] = [np.asarray(each).tobytes() for each in array]
-        found["record"] = str(file["nanoml"])
     return found
 
 

@@ -8,7 +8,8 @@ import pytest
 import uproot
 
 from data_processing.content import Content, rows_at_once
-from MLTools.NanoML.books import Books, FileBooks, Provenance
+from MLTools.NanoML.books import Books, FileBooks
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
 BOOKS = FileBooks("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
@@ -17,7 +18,7 @@ CONTENT: dict[str, Any] = {
     "Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 3.0)},
     "tag": "2018",
     "h": (np.array([1.0, 2]), np.array([0.0, 1, 2])),
-    "nanoml": Provenance("skim", Books([BOOKS])).to_json(),
+    "nanoml": Provenance("skim", Books([BOOKS])).rows(),
 }
 
 
@@ -25,7 +26,9 @@ def content(path: Path, **changes: Any) -> Content:
     with uproot.recreate(path) as file:
         for name, value in {**CONTENT, **changes}.items():
             if isinstance(value, dict):
-                tree = file.mktree(name, {key: array.dtype for key, array in value.items()})
+                tree = file.mktree(
+                    name, {key: (array.dtype, array.shape[1:]) for key, array in value.items()}
+                )
                 tree.extend(value)
             elif value is not None:
                 file[name] = value
@@ -46,7 +49,7 @@ def content(path: Path, **changes: Any) -> Content:
         ({"tag": None}, ["tag"]),
         ({"h": (np.array([1.0, 3]), np.array([0.0, 1, 2]))}, ["h"]),
         ({"h": None}, ["h"]),
-        ({"nanoml": Provenance("skim", Books([BOOKS, BOOKS])).to_json()}, ["the record nanoml"]),
+        ({"nanoml": Provenance("skim", Books([BOOKS, BOOKS])).rows()}, ["the record nanoml"]),
         ({"nanoml": None}, ["the record nanoml"]),
     ],
 )

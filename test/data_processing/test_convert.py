@@ -13,13 +13,20 @@ import uproot
 
 from data_processing.columns import Objects, columns_of, event_level_branches
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
+from data_processing.merge import MergeJob, merge_files
+from data_processing.nanowriter import NanoWriter
 from data_processing.rows import RowReader
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
+from data_processing.stages import convert_summary
 from data_processing.validate import validate_file
+from MLTools.NanoML.books import Books, FileBooks
+from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.entryranges import Part
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.provenance import Provenance
+from MLTools.NanoML.rootfile import Branch, RootFile
 
 
 def test_trigger_bits_and_counters_are_left_out_unless_asked_for(made_file: Path) -> None:
@@ -186,12 +193,84 @@ def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:
 
 def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: list[str]) -> None:
     with RootFile(skims[0]) as file:
-        record = file.string("nanoml")
-    with uproot.recreate(tmp_path / "cut.root") as file:
-        file.mktree("Events", {"x": "f4"}).extend({"x": np.ones(2, np.float32)})
-        file["nanoml"] = record
-    with pytest.raises(NanoMLError, match="has 2 events, but its books say .* Skim it again"):
+        record = Provenance.of(file)
+    branch = Branch("x", "float32", "flat", "", None, "float")
+    with NanoWriter(tmp_path / "cut.root", {"x": branch}, "ZLIB:1") as writer:
+        writer.events.extend({"x": np.ones(2, np.float32)})
+        writer.finish(record)
+    with pytest.raises(NanoMLError, match="has 2 events, but its record says .* Skim it again"):
         convert_files(ConvertJob([str(tmp_path / "cut.root")], tmp_path / "a.h5", ["x"]))
+
+
+WEIGHTS = np.random.default_rng(5).normal(0.5, 1, 30).astype(np.float32)
+
+
+def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
+    """A skim of a range of the entries of a file of 30 events, as nano_postproc.py makes it."""
+    weights = WEIGHTS.astype(float)
+    part = Part(first, 30, float(weights[first:stop].sum()), float(weights.sum()))
+    source, steps = "Runs/genEventSumw", [Step("all", stop - first, part.weights)]
+    books = FileBooks("in.root", stop - first, stop - first, 17.3, source, False, steps, part=part)
+    branches = {name: Branch(name, "float32", "flat", "", None, "float") for name in ("genWeight", "x")}
+    identifiers = {
+        name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock", "event")
+    }
+    numbers = np.arange(first, stop)
+    with NanoWriter(path, {**identifiers, **branches}, "ZLIB:1") as writer:
+        values = {name: numbers.astype(np.uint32) for name in identifiers}
+        writer.events.extend({**values, "genWeight": WEIGHTS[first:stop], "x": numbers.astype(np.float32)})
+        if runs:
+            sums = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "double")}
+            writer.write_tree("Runs", sums, {"genEventSumw": np.array([20.5, -3.2] if first == 0 else [])})
+        writer.finish(Provenance("skim", Books([books])))
+    return str(path)
+
+
+def _weights(sources: list[str], output: Path, **settings: Any) -> dict[float, float]:
+    convert_files(ConvertJob(sources, output, ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0, **settings))
+    with h5py.File(output) as file:
+        return dict(zip(file["events"]["x"].tolist(), file["events"]["weight"].tolist()))
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_ranges_of_a_file_have_its_weights(tmp_path: Path, runs: bool) -> None:
+    """With a luminosity JSON, nano_postproc.py writes Runs for the first range only."""
+    expected = _weights([_range(tmp_path / "whole.root", 0, 30)], tmp_path / "whole.h5")
+    assert len(expected) == 30
+    ends = (0, 4, 5, 21, 30)
+    ranges = [
+        _range(tmp_path / f"{first}.root", first, stop, runs or first == 0)
+        for first, stop in zip(ends, ends[1:])
+    ]
+    ranges = [ranges[number] for number in (2, 0, 3, 1)]
+    assert _weights(ranges, tmp_path / "a.h5") == expected
+    merge_files(MergeJob(ranges[1:], tmp_path / "some.root"))
+    merge_files(MergeJob([ranges[0], str(tmp_path / "some.root")], tmp_path / "all.root"))
+    assert _weights([str(tmp_path / "all.root")], tmp_path / "b.h5") == expected
+    with pytest.raises(NanoMLError, match=r"4.root: was made from entry 4 of in.root, as .*some.root was"):
+        _weights([ranges[0], str(tmp_path / "some.root"), ranges[3]], tmp_path / "c.h5")
+    with pytest.raises(NanoMLError, match=r"4.root: was made from entry 4 of in.root, as .*some.root was"):
+        merge_files(MergeJob([str(tmp_path / "some.root"), ranges[3]], tmp_path / "c.root"))
+    assert not (tmp_path / "c.h5").exists()
+    assert not (tmp_path / "c.root").exists()
+
+
+def test_entries_that_are_lacking_are_scaled_if_that_is_allowed(tmp_path: Path) -> None:
+    sources = [_range(tmp_path / "0.root", 0, 4), _range(tmp_path / "21.root", 21, 30)]
+    with pytest.raises(NanoMLError, match=r"0.root: lacks entries 4 to 20 of in.root, .* Or allow gaps"):
+        _weights(sources, tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
+    found = _weights(sources, tmp_path / "a.h5", allow_gaps=True)
+    kept = [0, 1, 2, 3, *range(21, 30)]
+    weights = WEIGHTS.astype(float)
+    total = 17.3 * weights[kept].sum() / weights.sum()
+    assert found == pytest.approx({float(n): weights[n] * 2.0 * 1000 * 10.0 / total for n in kept}, rel=1e-6)
+    metadata = read_metadata(tmp_path / "a.h5")
+    assert metadata["datasets"][0]["gaps"] == [{"file": "in.root", "first": 4, "stop": 21}]
+    assert metadata["datasets"][0]["books"]["sum_of_weights"] == pytest.approx(total, rel=1e-14)
+    assert convert_summary({"a.h5": metadata})[1] == (
+        "WARNING a.h5: entries 4 to 20 of in.root were not read. The normalisation is scaled by the weights that were."
+    )
 
 
 def test_more_columns_than_hdf5_can_describe_are_refused(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ from data_processing.shuffle import ShuffleJob, shuffle_files
 from data_processing.stages import stages
 from data_processing.validate import validate_file
 from MLTools.NanoML.batch.codec import decode, encode
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
 Event = tuple[int, int, int]

@@ -26,8 +26,9 @@ from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
 from MLTools.NanoML.atomic import aside_of
-from MLTools.NanoML.books import Books, Provenance, books_of
+from MLTools.NanoML.books import Books, all_events_of, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 from processes import running
 from services.nanoaod import DATASETS
@@ -61,7 +62,14 @@ def described(name: str, array: Any) -> Branch:
     return Branch(name, dtype, shape, f"title of {name}", COLLECTIONS.get(name, name), "")
 
 
-def write(path: Path, events: Arrays, *, runs: Arrays | None = None, **others: Any) -> Path:
+def write(
+    path: Path,
+    events: Arrays,
+    *,
+    runs: Arrays | None = None,
+    record: Provenance | None = None,
+    **others: Any,
+) -> Path:
     """Write a NanoAOD file; without `runs`, with the sums of its weights."""
     if runs is None and "genWeight" in events:
         weights = np.asarray(events["genWeight"], np.float64)
@@ -80,7 +88,7 @@ def write(path: Path, events: Arrays, *, runs: Arrays | None = None, **others: A
             )
         for name, content in others.items():
             writer.write_object(name, content)
-        writer.finish()
+        writer.finish(record)
     return path
 
 
@@ -113,6 +121,7 @@ def empty(parts: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     with uproot.open(parts[0]) as file:
         events = file["Events"].arrays([*READ, "genWeight"], how=dict)
     events["event"] = events["event"] + 1_000_000_000_000
+    write(directory / "other.root", events)
     source = write(directory / "source.root", events)
     skim_file(SkimJob(str(source), directory / "empty.root", cut=NEW, keep=("*",)))
     return directory / "empty.root"
@@ -178,7 +187,7 @@ def test_a_file_without_events_counts_wherever_it_stands(
     parts: list[Path], empty: Path, tmp_path: Path, order: str
 ) -> None:
     second = tmp_path / "second.root"
-    shutil.copy(empty.with_name("source.root"), tmp_path / "source.root")
+    shutil.copy(empty.with_name("other.root"), tmp_path / "source.root")
     whole = [tmp_path / "0.root", tmp_path / "1.root"]
     for source, output in ((tmp_path / "source.root", second), *zip(parts, whole)):
         skim_file(SkimJob(str(source), output, cut=NEW, keep=("*",)))
@@ -540,14 +549,15 @@ def test_a_skim_that_was_changed_behind_its_record_is_refused(
         events = file.read([name for name in file.branches if name not in ("nMuon", "nJet")])
         runs = file.other_tree("Runs")
     assert runs is not None
-    # as `hadd` does it, which keeps the record of the first file: with another skim that has events, or none
     more = {name: ak.concatenate([array, array]) for name, array in events.items()}
-    write(tmp_path / "more.root", more, runs=runs, nanoml=record.to_json())
+    write(tmp_path / "more.root", more, runs=runs, record=record)
     doubled = {name: ak.concatenate([array, array]) for name, array in runs.items()}
-    write(tmp_path / "heavy.root", events, runs=doubled, nanoml=record.to_json())
+    write(tmp_path / "heavy.root", events, runs=doubled, record=record)
     with pytest.raises(NanoMLError, match="more.root: has .* events, but its record says"):
         merged([parts[1], tmp_path / "more.root"], tmp_path / "all.root")
-    with pytest.raises(NanoMLError, match="heavy.root: its Runs tree has a sum of weights of"):
+    with pytest.raises(
+        NanoMLError, match="heavy.root: has a sum of weights of .* in its Runs tree, but its record says"
+    ):
         merged([parts[1], tmp_path / "heavy.root"], tmp_path / "all.root")
 
 
@@ -629,11 +639,11 @@ def test_friends_are_merged_as_the_files_that_they_belong_to(parts: list[Path], 
     for part in parts[:2]:
         with RootFile(part) as file:
             record = Provenance(
-                "attached", Books([books_of(file)]), None, {"x": {"dtype": "float32", "title": "t"}}
+                "attached", Books([all_events_of(file)]), None, {"x": {"dtype": "float32", "title": "t"}}
             )
             arrays: Arrays = file.read(IDENTIFIERS)
             arrays["x"] = file.read(["MET_pt"])["MET_pt"]
-        friends.append(write(tmp_path / part.name, arrays, nanoml=record.to_json()))
+        friends.append(write(tmp_path / part.name, arrays, record=record))
     merged(friends, tmp_path / "friend.root")
     assert record_of(tmp_path / "friend.root").kind == "attached"
     assert record_of(tmp_path / "friend.root").columns == {"x": {"dtype": "float32", "title": "t"}}

@@ -20,9 +20,10 @@ from data_processing.nanoaodtools_process import compression_of, write_rules
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
 from data_processing.stages import skim_settings, skim_tasks
-from MLTools.NanoML.books import Provenance, books_of
+from MLTools.NanoML.books import books_of
 from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools

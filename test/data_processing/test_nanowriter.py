@@ -8,8 +8,10 @@ import pytest
 import uproot
 
 from data_processing.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootfile import Branch
+from MLTools.NanoML.provenance import Provenance
+from MLTools.NanoML.rootfile import Branch, RootFile
 
 BRANCHES = {
     "event": Branch("event", "uint64", "flat", "", None, ""),
@@ -22,6 +24,7 @@ BRANCHES = {
     "legs": Branch("legs", "int16", "fixed", "two numbers", None, "", 2),
     "nMuon": Branch("nMuon", "uint32", "flat", "number of muons", None, ""),
 }
+BOOKS = FileBooks("a.root", 20, 12, 20.0, "Runs/genEventSumw", False)
 COLUMNS = [name for name in BRANCHES if name != "nMuon"]
 
 
@@ -43,14 +46,17 @@ def rows(first: int, count: int) -> dict[str, ak.Array]:
 @pytest.mark.parametrize("compression", ["ZLIB:5", "LZMA:1"])
 def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
     parts = [rows(0, 7), rows(7, 0), rows(7, 5)]
+    title = "a long one, and not in ASCII: \u00b5 " * 100  # more than one row
+    record = Provenance("skim", Books([BOOKS, BOOKS]), columns={"x": {"dtype": "f4", "title": title}})
     with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
         for part in parts:
             writer.events.extend(part)
-        writer.finish('{"x": 1}')
+        writer.finish(record)
         assert writer.events.entries == 12
+    with RootFile(tmp_path / "a.root") as file:
+        assert Provenance.of(file) == record
     with uproot.open(tmp_path / "a.root") as file:
         tree = file["Events"]
-        assert str(file["nanoml"]) == '{"x": 1}'
         for name in COLUMNS:
             array = tree[name].array()
             assert ak.to_list(array) == [value for part in parts for value in ak.to_list(part[name])]
@@ -76,7 +82,7 @@ def test_collections_whose_branches_disagree_are_refused(tmp_path: Path) -> None
 
 def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
     with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
-        writer.finish("{}")
+        writer.finish()
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Events"].num_entries == 0
         assert set(BRANCHES) <= set(file["Events"].keys())
@@ -90,7 +96,7 @@ def test_other_trees_can_be_written(tmp_path: Path) -> None:
             "Pdf": Branch("Pdf", "float64", "jagged", "weights", "Pdf", ""),
         }
         writer.write_tree("Runs", branches, sums)
-        writer.finish("{}")
+        writer.finish()
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Runs/Pdf"].array().tolist() == [[0.5, 1.5], [2.0]]
         assert file["Runs/nPdf"].array().tolist() == [2, 1]

@@ -10,7 +10,9 @@ import uproot
 
 from data_processing.nanowriter import NanoWriter
 from data_processing.others import copy_others
+from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 
 EVENTS = {"run": Branch("run", "uint32", "flat", "run number", None, "")}
@@ -51,7 +53,7 @@ def source(tmp_path: Path) -> Path:
         writer.write_object("h1", np.histogram([0.5, 1.5, 1.7], [0.0, 1, 2]))
         writer.write_object("h2", np.histogram2d([0.5, 1.5], [0.5, 0.5], ([0.0, 1, 2], [0.0, 1])))
         writer.write_object("h3", np.histogramdd(np.full((1, 3), 0.5), ([0.0, 1], [0.0, 1], [0.0, 1])))
-        writer.finish("{}")
+        writer.finish(Provenance("skim", Books([FileBooks("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])))
     return path
 
 

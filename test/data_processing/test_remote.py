@@ -13,7 +13,7 @@ import awkward as ak
 import h5py
 import pytest
 
-from MLTools.NanoML.books import Provenance
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from services.xrootd import Cluster
 

@@ -17,10 +17,10 @@ from data_processing.convert import ConvertJob, Sample, convert_files
 from data_processing.score import ScoreJob, load_models, score_file, score_tasks
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import Model, file_hash
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"

@@ -18,9 +18,10 @@ from data_processing.modules import ModuleChain, load_module
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import Books, Provenance
+from MLTools.NanoML.books import Books
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
 from services.nanoaod import CERTIFIED, DATASETS
 

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from data_processing.stages import convert_stage, stages
 from data_processing.validate import validate_file
-from MLTools.NanoML.books import Provenance
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
 CONFIG = """\

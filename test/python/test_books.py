@@ -14,14 +14,12 @@ from MLTools.NanoML.books import (
     UNWEIGHTED,
     Books,
     FileBooks,
-    Provenance,
     add_steps,
     books_of,
     event_weights,
     is_simulation,
 )
 from MLTools.NanoML.cutflow import Step
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootfile import RootFile
 from services.nanoaod import FILES
 
@@ -150,14 +148,3 @@ def test_cut_flows_of_other_cuts_are_joined_by_name() -> None:
 
 def test_event_weights_are_ones_in_data() -> None:
     assert event_weights({}, 3).tolist() == [1, 1, 1]
-
-
-def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
-    with uproot.recreate(tmp_path / "a.root") as file:
-        file.mktree("Events", {"x": "f4"}).extend({"x": np.ones(2, "f4")})
-        file["nanoml"] = '{"kind": "skim"}'
-    with (
-        RootFile(tmp_path / "a.root") as file,
-        pytest.raises(NanoMLError, match="its record `nanoml` cannot be understood"),
-    ):
-        Provenance.of(file)

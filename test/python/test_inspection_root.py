@@ -10,12 +10,13 @@ import uproot
 from click.testing import CliRunner
 from rich.console import Console
 
-from MLTools.NanoML.books import Books, FileBooks, Provenance
+from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, matching_branches, show
 from MLTools.NanoML.inspection.branches import group_branches
+from MLTools.NanoML.provenance import Provenance
 from services.nanoaod import FILES
 
 
@@ -29,10 +30,14 @@ def one_file(sample: Path, dataset: str) -> Path:
     return sorted((sample / dataset).glob("*.root"))[0]
 
 
-def write(path: Path, columns: dict[str, Any], **strings: str) -> Path:
+def write(path: Path, columns: dict[str, Any], record: Provenance | None = None, **strings: str) -> Path:
     with uproot.recreate(path) as file:
         tree = file.mktree("Events", {name: values.dtype for name, values in columns.items()})
         tree.extend(columns)
+        if record is not None:
+            rows = record.rows()
+            types = {name: (values.dtype, values.shape[1:]) for name, values in rows.items()}
+            file.mktree("nanoml", types).extend(rows)
         for name, text in strings.items():
             file[name] = text
     return path
@@ -51,7 +56,7 @@ def books(files: int = 1, selected: int = 3, is_data: bool = False) -> Books:
 
 def skim(path: Path, record: Provenance) -> Path:
     identifiers = {name: np.arange(3, dtype="u4") for name in ("run", "luminosityBlock", "event")}
-    return write(path, {**identifiers, "dxy": np.ones(3, "f4")}, nanoml=record.to_json())
+    return write(path, {**identifiers, "dxy": np.ones(3, "f4")}, record)
 
 
 def test_a_file_is_described_as_it_is(sample: Path) -> None:
@@ -207,7 +212,10 @@ def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> None:
-    content = inspect_file(write(tmp_path / "a.root", {"genWeight": np.array([1.5, -0.5])}, nanoml="{"))
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Events", {"genWeight": "f8"}).extend({"genWeight": np.array([1.5, -0.5])})
+        file.mktree("nanoml", {"version": "i4"}).extend({"version": np.ones(1, "i4")})
+    content = inspect_file(tmp_path / "a.root")
     assert "cannot be understood" in content["errors"][0]
     assert content["events"] == 2
     assert content["sum_of_weights"] == 1

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.lumimask import LumiMask, sections_of, shared_sections
+from MLTools.NanoML.lumimask import LumiMask, sections_between, sections_of, shared_sections
 from MLTools.NanoML.rootfile import RootFile
 from services.nanoaod import CERTIFIED
 
@@ -237,6 +237,27 @@ def test_events_of_data_are_certified(made_files: dict[str, Path]) -> None:
     read = LumiMask.of(events["run"], events["luminosityBlock"])
     assert pairs_of(read & certified) == {(315267, 11), (315270, 13)}
     assert not (certified - read).mask(events["run"], events["luminosityBlock"]).any()
+
+
+def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None:
+    """The sections without events, 4 and 9 here, belong to the first entry."""
+    blocks = {"Events": [1, 1, 2, 2, 2, 3], "LuminosityBlocks": [1, 2, 3, 4, 9]}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        for tree, numbers in blocks.items():
+            file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
+                {"run": np.full(len(numbers), 7, "u4"), "luminosityBlock": np.array(numbers, "u4")}
+            )
+    with RootFile(tmp_path / "a.root") as file:
+        whole, _ = sections_of(file)
+        found = [sections_between(file, *each).as_dict() for each in ((0, 3), (3, 5), (5, 6), (6, 6), (0, 6))]
+    assert found == [
+        {"7": [[1, 2], [4, 4], [9, 9]]},
+        {"7": [[2, 2]]},
+        {"7": [[3, 3]]},
+        {},
+        {"7": [[1, 4], [9, 9]]},
+    ]
+    assert whole.as_dict() == found[-1]
 
 
 def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> None:

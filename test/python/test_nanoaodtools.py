@@ -20,13 +20,14 @@ import pytest
 import uproot
 
 from MLTools.NanoML import trilepton
-from MLTools.NanoML.books import Provenance, books_of
+from MLTools.NanoML.books import books_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declare
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.source import Source
+from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection
 from MLTools.NanoML.trilepton import Trilepton
@@ -750,10 +751,13 @@ def test_options_of_nano_postproc(
     passed = wanted[selected.rows]
     assert found["event"].tolist() == whole["event"][selected.rows[passed]].tolist()
     assert bits(found["ZLep1_pt"]) == bits(selected.columns["ZLep1_pt"][passed])
-    reached = [] if wanted.all() else [("reached Trilepton", int(wanted.sum()))]
-    assert flow(ours)[: 1 + len(reached)] == [("all", 1000), *reached]
+    asked = min(options.get("maxEntries", 1000), 1000 - first)
+    reached = [("reached Trilepton", int(wanted.sum()))] if options.keys() & {"cut", "jsonInput"} else []
+    assert flow(ours)[: 1 + len(reached)] == [("all", asked), *reached]
     assert flow(ours)[1 + len(reached)][0] == "three good leptons"
-    assert record(ours).books.sum_of_weights == 1000
+    (books,) = record(ours).books.files
+    assert books.sum_of_weights == 1000
+    assert record(ours).books.sum_of_weights == asked
 
 
 def test_without_output(source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -893,8 +897,19 @@ def test_modules_see_what_those_before_them_make(
     assert told.count("one by one") == 1
     assert "Dressed: events are evaluated one by one" in told
     steps = flow(ours)
-    assert [cut for cut, _ in steps] == ["all", "reached Muons", "missing momentum", "hard muon", "flag"]
-    assert [steps[1][1], steps[3][1], steps[4][1]] == [200, (muons.rows < 200).sum(), len(rows)]
+    muon_cuts = ["missing momentum", "hard muon"]
+    assert [cut for cut, _ in steps] == [
+        "all",
+        *muon_cuts,
+        "reached Dressed",
+        "flag",
+        "kept by all modules",
+    ]
+    assert [events for _, events in (steps[0], *steps[2:])] == [
+        200,
+        *[(muons.rows < 200).sum()] * 2,
+        *[len(rows)] * 2,
+    ]
     assert record(ours).selection.split(",")[1].endswith("Dressed")
     assert {"nHard", "total"} <= record(ours).columns.keys()
 

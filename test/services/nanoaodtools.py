@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-__all__ = ["MISSING", "is_there", "needs_cmssw_tools", "needs_nanoaodtools"]
+__all__ = ["MISSING", "is_there", "needs_cmssw_tools", "needs_nanoaodtools", "postprocessor"]
 
 _OUTPUT = "PhysicsTools.NanoAODTools.postprocessing.framework.output"
 
@@ -18,6 +20,14 @@ def is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def postprocessor() -> Any:
+    """The class PostProcessor of nanoAOD-tools."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
+        from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
+    return PostProcessor
 
 
 def _is_cmssw() -> bool:

@@ -97,3 +97,10 @@ class Convert:
             "maximum": 2**32 - 1,
         },
     )
+    allow_gaps: bool = field(
+        default=False,
+        metadata={
+            "doc": "Whether entries of a file may be lacking that nano_postproc.py read in ranges. Then only the weights that "
+            "were read count in the normalisation.",
+        },
+    )

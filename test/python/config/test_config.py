@@ -344,6 +344,7 @@ CONVERTS = st.builds(
     st.lists(TEXT, max_size=2),
     maybe(st.just("gzip:9")),
     COUNTS,
+    allow_gaps=st.booleans(),
 )
 TRAINS = st.builds(
     Train,
