@@ -54,6 +54,7 @@ class Access:
         self.path = path
         self._directory: Any = None
         self._shortage = ""
+        self._bytes: int | None = None
         self._descriptor: int | None = None
         self._remote: RemoteFile | None = None
         self._local: str | None = None
@@ -106,7 +107,7 @@ class Access:
         self._shut()
         if self._copy is None and self._local is not None:
             _check_kind(self._local)
-        self._shortage = self._missing_bytes()
+        self._shortage, self._bytes = self._missing_bytes(), self.size
         if self._local is not None:
             self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
         if self._local is None and self._remote is not None:
@@ -117,6 +118,17 @@ class Access:
             # nothing is read twice here, so a cache would only fill the memory
             self._directory = uproot.open({self._local or self.path: None}, array_cache=None)
         return self._directory
+
+    def check_size(self) -> None:
+        """Refuse a local file that was cut after it was opened: it would crash older versions of uproot, which map it into memory.
+
+        Raises
+        ------
+        ValueError
+            It does not have as many bytes as when it was opened.
+        """
+        if self._local is not None and self.size != self._bytes:
+            raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
 
     def _missing_bytes(self) -> str:
         """What to say of a file that ends before its header says; uproot may be able to read it all the same."""

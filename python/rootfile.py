@@ -316,13 +316,26 @@ class RootFile:
         found = self._plain_arrays(names, start, stop, pick)
         rest = [name for name in names if name not in found]
         if rest:
+            self._access.check_size()
             others = self._tree.arrays(rest, entry_start=start, entry_stop=stop, how=dict)
             for name, array in others.items():
-                # uproot does not look whether lists end before they begin, and then returns whatever was in the memory
-                if len(array) != stop - start or not ak.is_valid(array):
-                    raise ValueError(f"{name} does not have {stop - start} valid entries")
+                self._check_lengths(name, array, start, stop)
                 found[name] = pick(array)
         return found
+
+    def _check_lengths(self, name: str, array: ak.Array, start: int, stop: int) -> None:
+        """Refuse lists of other lengths than their counter says: uproot does not compare them, and can return anything then."""
+        if len(array) != stop - start:
+            raise ValueError(f"{name} has {len(array)} of {stop - start} entries")
+        counter = _counter_of(self._objects[name])
+        if counter not in self._objects or not self.branches[counter].is_flat:
+            return
+        counts = self._arrays([counter], start, stop, lambda values: values)[counter]
+        layout = array.layout
+        if layout.is_list and not np.array_equal(
+            np.asarray(layout.stops) - layout.starts, np.asarray(counts)
+        ):
+            raise ValueError(f"the lists of {name} do not have the lengths that {counter} says")
 
     def _field(self, name: str, start: int, stop: int) -> ak.Array:
         # not by `arrays` of the whole, which looks at all fields before it reads some
@@ -488,9 +501,7 @@ def _describe(branch: Any, names: set[str]) -> Branch:
         title = ""
     if isinstance(branch, StoredBranch):
         return _describe_stored(branch, title, names)
-    interpretation = branch.interpretation
-    counted_by = branch.count_branch  # uproot looks for it each time
-    counter = counted_by.name if counted_by is not None else None
+    interpretation, counter = branch.interpretation, _counter_of(branch)
     jagged = isinstance(interpretation, uproot.AsJagged)
     numbers = interpretation.content if jagged else interpretation
     # several numbers under one name, as of a TLorentzVector or a leaf list, have a type with names
@@ -502,6 +513,14 @@ def _describe(branch: Any, names: set[str]) -> Branch:
         return Branch(branch.name, dtype, "other" if inner else "jagged", title, collection, branch.typename)
     shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
     return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
+
+
+def _counter_of(branch: Any) -> str | None:
+    """The branch that says how long the lists of a branch are; None if there is none."""
+    if isinstance(branch, StoredBranch):
+        return branch.counter
+    counted_by = branch.count_branch  # uproot looks for it each time
+    return None if counted_by is None else str(counted_by.name)
 
 
 def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branch:
