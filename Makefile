@@ -8,7 +8,9 @@ CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9;
 	&& echo $$python && break; done)
 PYTEST_ARGS ?=
 # each file of tests in one process, since what a file's tests share takes long to make
-PARALLEL := --numprocesses auto --dist loadfile
+# and some processes more than there are cores, since many tests wait for a server or a batch system
+PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+PARALLEL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 VENV_CMSSW := .venv-cmssw

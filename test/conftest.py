@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ settings.load_profile("patient")
 collect_ignore = [part for part in ("data_processing", "ML_processing") if not (ROOT / part).is_dir()]
 
 DATA = Path(os.environ.get("NANOML_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have many slow tests, so that none of them is left for the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def _found(kind: str) -> list[Path]:

@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
 TOLERANCE = 1e-6
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export"),
+]
 
 FEATURES = {"MET_pt": "float32", "nGood": "int32", "PV_npvs": "uint8", "tight": "bool", "rho": "float64"}
 COLLECTIONS: dict[str, dict[str, str]] = {

@@ -143,9 +143,9 @@ def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
     assert found["nGood"].tolist() == ak.sum(found["Muon_pt"] > 3, axis=1).tolist()
 
 
-def test_every_file_is_skimmed(even: Path, nano_file: Path) -> None:
+def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
     job = SkimJob(
-        str(nano_file),
+        str(made_file),
         even / "out.root",
         "selections.py:Even",
         str(even),
@@ -153,7 +153,7 @@ def test_every_file_is_skimmed(even: Path, nano_file: Path) -> None:
         chunk=33,
     )
     books = skim_file(job)
-    with RootFile(nano_file) as original, RootFile(job.output) as skim:
+    with RootFile(made_file) as original, RootFile(job.output) as skim:
         arrays = original.read(["event", "MET_pt", "Muon_pt", "Jet_pt"])
         picked = np.asarray(arrays["event"]) % 2 == 0
         assert skim.entries == books["selected"] == int(picked.sum())

@@ -360,7 +360,7 @@ def test_a_file_without_events_has_a_cut_flow_of_zeros(
 def test_the_cut_flow_has_the_weights_with_their_signs(made_files: dict[str, Path]) -> None:
     path = made_files["made_v9_mc"]
     tree = Tree()
-    source = Source(SimpleNamespace(GetName=lambda: str(path)), tree)
+    source = Source(SimpleNamespace(GetName=lambda: str(path)), tree, None)
     evaluation = Evaluation(Trilepton(), source, (), tree, None, 33, print)
     passed = [entry for entry in range(source.file.entries) if evaluation.analyze(Event(tree, entry))]
     steps, kept = evaluation.finish(), evaluation.kept()

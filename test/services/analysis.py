@@ -22,6 +22,7 @@ import yaml
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootfile import PROVENANCE
 from services.daemons import PATH, wait_for
 
 __all__ = ["DATASETS", "EXAMPLE", "Analysis", "branches_of", "clients", "equal", "without_places"]
@@ -31,12 +32,12 @@ DATASETS = ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100")
 
 
 def branches_of(path: Path) -> dict[str, Any]:
-    """All branches of all trees of a ROOT file, as lists."""
+    """All branches of all trees of a ROOT file but its record, which says when and where it was made."""
     with uproot.open(path) as file:
         return {
             f"{name}/{branch}": values
             for name, kind in file.classnames(cycle=False).items()
-            if kind == "TTree"
+            if kind == "TTree" and name != PROVENANCE
             for branch, values in file[name].arrays(library="np").items()
         }
 
