@@ -328,7 +328,7 @@ class RootFile:
         if len(array) != stop - start:
             raise ValueError(f"{name} has {len(array)} of {stop - start} entries")
         counter = _counter_of(self._objects[name])
-        if counter not in self._objects or not self.branches[counter].is_flat:
+        if counter is None or counter not in self._objects or not self.branches[counter].is_flat:
             return
         counts = self._arrays([counter], start, stop, lambda values: values)[counter]
         layout = array.layout

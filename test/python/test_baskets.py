@@ -62,7 +62,7 @@ def made(path: Path, codec: str, sizes: list[int]) -> Path:
                     "x": random.normal(size=size).astype("f4"),
                     "on": random.random(size) < 0.5,
                     "n": random.integers(0, 2**63, size, dtype="u8"),
-                    "jet": ak.unflatten(random.normal(size=total).astype("f4"), counts),
+                    "jet": ak.unflatten(random.integers(0, 5, total).astype("f4"), counts),
                     "id": ak.unflatten(random.integers(0, 255, total).astype("u1"), counts),
                 }
             )
@@ -180,13 +180,15 @@ def test_damage_is_refused_where_uproot_refuses_it(tmp_path: Path, codec: str) -
         with RootFile(path) as file:
             try:
                 found = file.read(["jet"])["jet"]
-            except NanoMLError as problem:
-                assert "cannot be read" in str(problem)
-                assert wanted is None or not wanted[1]
-                failed += 1
-            else:
-                assert wanted is not None
-                assert_same(found, wanted[0])
+            except NanoMLError:
+                found = None
+        if found is None:
+            failed += 1
+            assert wanted is None or not wanted[1]
+        else:
+            assert wanted is not None
+            assert ak.is_valid(found)  # no list ends before it begins
+            assert_same(found, wanted[0])
     assert failed > 3
 
 
