@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing import merge
 from data_processing.columns import Objects
 from data_processing.content import Content
 from data_processing.convert import ConvertJob, convert_files
@@ -28,6 +29,7 @@ from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.books import Books, Provenance, books_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootfile import Branch, RootFile
+from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 READ = (
@@ -729,3 +731,28 @@ def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path)) == [".nanoml", "all.root"]
     assert values(tmp_path / "all.root") == joined(parts)
+
+
+def test_a_file_that_changes_while_files_are_merged_is_noticed(
+    mc_files: dict[str, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = mc_files["WprimeToWZ"]
+    sources = [Path(shutil.copy(path, tmp_path)) for path in (first, second)]
+    record = merge._record
+
+    def record_after_a_change(*arguments: Any) -> Provenance:
+        shutil.copy(first, sources[1])
+        return record(*arguments)
+
+    monkeypatch.setattr(merge, "_record", record_after_a_change)
+    with pytest.raises(NanoMLError, match=rf"{second.name}: was changed meanwhile: nothing was written"):
+        merged(sources, tmp_path / "all.root")
+    assert not (tmp_path / "all.root").exists()
+
+
+def test_weights_of_both_signs_are_merged(mc_files: dict[str, list[Path]], tmp_path: Path) -> None:
+    found = merged(mc_files["WprimeToWZ"], tmp_path / "all.root")
+    expected = sum(made.sum_of_weights for made in DATASETS["WprimeToWZ"].values())
+    assert found["sum_of_weights"] == pytest.approx(expected, rel=1e-14)
+    with RootFile(tmp_path / "all.root") as file:
+        assert books_of(file).sum_of_weights == pytest.approx(expected, rel=1e-14)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
+from data_processing import score
 from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files
 from data_processing.score import ScoreJob, load_models, score_file, score_tasks
@@ -349,3 +350,19 @@ def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) 
     not_there = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [tmp_path / "model.onnx"]))
     assert not_there[0].code == plain[0].code
     assert Model(model).selection_columns == {"ZCand_mass": SELECTION}
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
+
+
+def test_scores_of_some_events_only_are_refused(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "RootFile", Short)
+    with pytest.raises(NanoMLError, match=r"600 of 800 events were scored: nothing was written"):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"])], chunk=300))
+    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -516,3 +516,22 @@ def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp
     assert books["selected"] == len(expected.rows) > 100
     for name in made:
         assert found[name] == ak.to_list(expected.columns[name])
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
+
+
+def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skim_module, "RootFile", Short)
+    job = SkimJob(
+        str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "a.root", cut="MET_pt > 20", chunk=300
+    )
+    with pytest.raises(NanoMLError, match=r"has 800 events, but 600 were read\. Nothing was written"):
+        skim_file(job)
+    assert list(tmp_path.iterdir()) == []

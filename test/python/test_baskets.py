@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,3 +180,27 @@ def test_damage_is_explained_or_does_no_harm(tmp_path: Path) -> None:
             else:
                 assert found is None or len(found) == 200
     assert failed > size / 2
+
+
+@pytest.mark.parametrize(("name", "what"), [("x", "numbers"), ("jet", "lists")])
+def test_baskets_that_do_not_fit_to_the_entries_are_damaged(tmp_path: Path, name: str, what: str) -> None:
+    path = made(tmp_path / "a.root", "zlib", [5, 7])
+    with uproot.open(path) as file, taken_from(path) as take:
+        plain = PlainBranch.of(file["Events"][name])
+        assert plain is not None
+        longer = dataclasses.replace(plain, entries=plain.entries + np.arange(3))
+        with pytest.raises(ValueError, match=f"{what} for .* entries"):
+            longer.read(take, 0, 14)
+
+
+def test_a_block_that_is_not_as_long_as_it_says_is_damaged(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.root", "zlib", [1000])
+    with uproot.open(path) as file:
+        plain = PlainBranch.of(file["Events"]["on"])
+    assert plain is not None
+    content = bytearray(path.read_bytes())
+    block = content.index(b"ZL", int(plain.seek[0]))
+    content[block + 6] ^= 1  # the lowest byte of the decompressed length
+    path.write_bytes(content)
+    with taken_from(path) as take, pytest.raises(ValueError, match="bytes where .* should be"):
+        plain.read(take, 0, 1000)
