@@ -104,6 +104,23 @@ def test_a_skim_has_the_events_the_columns_and_the_books(
     assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
 
 
+def test_weights_stay_with_their_events_through_all_filters(
+    tmp_path: Path, mc_files: dict[str, list[Path]]
+) -> None:
+    source = mc_files["WZTo3LNu"][0]
+    job = SkimJob(
+        str(source), tmp_path / "a.root", TRILEPTON, cut="event % 2 == 0", keep=("MET_*",), chunk=40
+    )
+    flow = skim_file(job)["cutflow"]
+    with uproot.open(source) as file, uproot.open(job.output) as skim:
+        event, weight = (file[f"Events/{name}"].array(library="np") for name in ("event", "genWeight"))
+        passed = np.isin(event, skim["Events/event"].array(library="np"))
+    weight = weight.astype(np.float64)
+    assert flow[1]["weights"] == pytest.approx(weight[event % 2 == 0].sum())
+    assert flow[-1]["weights"] == pytest.approx(weight[passed].sum())
+    assert flow[-1]["events"] == passed.sum() > 10
+
+
 def test_every_file_is_skimmed(even: Path, nano_file: Path) -> None:
     job = SkimJob(
         str(nano_file),

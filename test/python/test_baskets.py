@@ -204,3 +204,13 @@ def test_a_block_that_is_not_as_long_as_it_says_is_damaged(tmp_path: Path) -> No
     path.write_bytes(content)
     with taken_from(path) as take, pytest.raises(ValueError, match="bytes where .* should be"):
         plain.read(take, 0, 1000)
+
+
+def test_blocks_of_more_than_64_kb(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root", compression=uproot.ZLIB(1)) as file:
+        file.mktree("Events", {"x": "f8"}).extend({"x": np.arange(20_000) // 1000})
+    with uproot.open(tmp_path / "a.root") as file, taken_from(tmp_path / "a.root") as take:
+        plain = PlainBranch.of(file["Events"]["x"])
+        assert plain is not None
+        assert plain.size[0] < 40_000  # so it is compressed
+        assert_same(plain.read(take, 0, 20_000), file["Events"]["x"].array())

@@ -164,11 +164,3 @@ def test_branches_of_a_collection_share_where_their_lists_begin(sample: Path) ->
     assert offsets["Muon_pt"] is offsets["Muon_eta"]
     assert offsets["Muon_pt"] is not offsets["Electron_pt"]
     assert np.asarray(offsets["Muon_pt"].data)[0] == 0
-
-
-@pytest.mark.parametrize("which", ["smallest", "largest"])
-def test_an_event_without_objects_has_none_to_choose(which: str) -> None:
-    events, _ = made([1, 0, 2])
-    flat = events.flat("Muon")
-    with pytest.raises(NanoMLError, match="an event without objects to choose from"):
-        getattr(flat, which)(flat.pt)

@@ -80,6 +80,7 @@ def test_an_rntuple_reads_as_the_tree_of_the_same_events(
         first, second = ntuple.read(names, 1, 39), tree.read(names, 1, 39)
         for name in names:
             assert ak.to_list(first[name]) == ak.to_list(second[name])
+            assert str(ak.type(first[name])) == str(ak.type(second[name]))
             assert ntuple.branch(name).dtype == tree.branch(name).dtype
             assert ntuple.branch(name).collection == tree.branch(name).collection
 

@@ -98,3 +98,15 @@ def test_bytes_that_are_no_tree_are_left_to_uproot(sample: Path, data: st.DataOb
     assert shorter is None or list(shorter[1]) == list(whole[1])  # what comes after the branches is not read
     content[cut] ^= data.draw(st.integers(1, 255))
     stored_branches(bytes(content), key.fKeylen)  # raises nothing
+
+
+def test_baskets_that_are_not_in_the_file_yet_are_left_to_uproot(sample: Path) -> None:
+    with uproot.open(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        key = file.key("Events")
+        chunk, cursor = key.get_uncompressed_chunk_cursor()
+        content = bytes(chunk.get(0, key.data_uncompressed_bytes, cursor, {}))
+    whole = stored_branches(content, key.fKeylen)
+    assert whole is not None
+    entries = next(iter(whole[1].values())).entries.tobytes()
+    last = content.index(entries) + len(entries) - 1  # of the first branch
+    assert stored_branches(content[:last] + b"\1" + content[last + 1 :], key.fKeylen) is None

@@ -293,6 +293,7 @@ def _leptons(
         dxy=generator.normal(0.0, 0.003, size).astype(np.float32),
         dz=generator.normal(0.0, 0.01, size).astype(np.float32),
         ip3d=generator.exponential(0.003, size).astype(np.float32),
+        pfRelIso03_all=generator.exponential(0.1, size).astype(np.float32),
         charge=charge,
         pdgId=-charge * np.int32(flavour),
         jetIdx=generator.integers(-1, 4, size).astype(index),
@@ -309,7 +310,6 @@ def _electrons(made: Made, size: int, generator: np.random.Generator) -> Columns
         identification
     )
     fields["photonIdx"] = generator.integers(-1, 2, size).astype(index)
-    fields["pfRelIso03_all"] = generator.exponential(0.1, size).astype(np.float32)
     fields["convVeto"] = generator.random(size) < 0.9
     return fields
 
