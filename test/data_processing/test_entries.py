@@ -54,6 +54,8 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
     ]
     assert find_files(["lists/all.txt"], files) == expected
     assert find_files(["lists/*.txt"], files) == expected
+    (files / "lists" / "open.txt").write_text("a.root\nb c.root")  # without an end of the last line
+    assert find_files(["lists/open.txt"], files) == expected[:2]
     assert [entry.number for entry in entries_of(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [
         0,
         *[1] * 5,

@@ -121,6 +121,27 @@ def test_weights_stay_with_their_events_through_all_filters(
     assert flow[-1]["events"] == passed.sum() > 10
 
 
+def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
+    even: Path, mc_files: dict[str, list[Path]]
+) -> None:
+    (even / "third.py").write_text(
+        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
+        "class Third(Module):\n"
+        "    def analyze(self, event):\n"
+        "        return event.event % 3 == 0\n"
+    )
+    source, output = mc_files["WZTo3LNu"][0], even / "out.root"
+    skim_file(
+        SkimJob(
+            str(source), output, "selections.py:Even", str(even), ("Muon_*",), modules=("third.py:Third",)
+        )
+    )
+    with uproot.open(output) as file:
+        found = file["Events"].arrays(["event", "nGood", "Muon_pt"])
+    assert found["event"].tolist() == list(range(6, 151, 6))
+    assert found["nGood"].tolist() == ak.sum(found["Muon_pt"] > 3, axis=1).tolist()
+
+
 def test_every_file_is_skimmed(even: Path, nano_file: Path) -> None:
     job = SkimJob(
         str(nano_file),
