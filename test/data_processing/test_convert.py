@@ -196,7 +196,9 @@ def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: li
 
 def test_more_columns_than_hdf5_can_describe_are_refused(tmp_path: Path) -> None:
     names = [f"HLT_Path{number}" for number in range(800)]
-    path = _tree(tmp_path / "a.root", {name: np.ones(1, bool) for name in names})
+    path = _tree(
+        tmp_path / "a.root", {"genWeight": np.ones(2, "f4"), **{name: np.ones(2, bool) for name in names}}
+    )
     with pytest.raises(NanoMLError, match="columns are more than one HDF5 dataset can describe"):
         convert_files(ConvertJob([path], tmp_path / "a.h5", names))
 
