@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,12 @@ def test_reads_in_pieces(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> 
     pieces = read(files)
     order = np.lexsort(pieces.identifiers), np.lexsort(whole.identifiers)
     assert pieces[order[0]].sha256() == whole[order[1]].sha256()
+
+
+def test_blocks_of_whole_chunks_have_all_rows(files: list[Path]) -> None:
+    opened = dataclasses.replace(Data.open(files[:1], Train()), rows=(1003,), chunks=(10,), blocks=3)
+    edges = [opened._edges(number)[0][1:] for number in range(3)]
+    assert edges == [(0, 330), (330, 670), (670, 1003)]
 
 
 def test_hash_is_of_the_content(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,14 @@ def test_penalty_is_of_the_background_and_of_known_spectators() -> None:
     spectator = torch.where(labels == 1, score, torch.nan)
     spectator[torch.arange(500) % 3 == 0] = torch.inf
     assert float(penalty(outputs, events(labels, spectator=spectator), 0)) == pytest.approx(1, abs=1e-4)
+
+
+def test_negative_weights_count_by_their_absolute_values_in_the_penalty() -> None:
+    outputs = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
+    made = events(torch.ones(40).long(), spectator=outputs[:, 0] ** 2)
+    weights = torch.where(torch.arange(40) % 4 == 0, -2.0, 1.0)
+    found, expected = (penalty(outputs, replace(made, weights=each), 0) for each in (weights, weights.abs()))
+    assert float(found) == float(expected) > 0.1
 
 
 def test_penalty_of_a_regression_is_of_all_events() -> None:

@@ -21,7 +21,7 @@ from data_processing.columns import Objects
 from data_processing.content import Content
 from data_processing.convert import ConvertJob, convert_files
 from data_processing.merge import MergeJob, _check, merge_files, plan_lines
-from data_processing.mergeinputs import Inputs
+from data_processing.mergeinputs import Inputs, is_same_sum
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
@@ -521,6 +521,12 @@ def test_skims_that_something_else_selected_are_refused(
         return
     with pytest.raises(NanoMLError, match=rf"data1.root: was {message}.*Merge them apart"):
         merged(skims, tmp_path / "all.root")
+
+
+def test_sums_of_weights_differ_by_rounding_only() -> None:
+    assert is_same_sum(1e6, 1e6 * (1 + 1e-15), 1e6)
+    assert is_same_sum(0.0, 1e-7, 1e6)  # weights that cancel
+    assert not is_same_sum(1e6, 1e6 * (1 + 1e-10), 1e6)
 
 
 def test_a_skim_that_was_changed_behind_its_record_is_refused(
