@@ -116,6 +116,13 @@ def test_hash_is_of_the_content(toy: Toy, write: Callable[..., Path], tmp_path: 
     assert read([change(first, "weight", weights)]).sha256() != before
 
 
+def test_weights_keep_their_signs(toy: Toy) -> None:
+    path = toy()
+    weights = rows_of(path)["weight"]
+    weights[::7] *= -1
+    assert read([change(path, "weight", weights)]).weights.tolist() == weights.tolist()
+
+
 def test_other_types_of_numbers(toy: Toy) -> None:
     path = toy(
         count=600, flag=np.arange(600) % 3 == 0, big=np.full(600, 1e300), byte=np.arange(600, dtype="u1")

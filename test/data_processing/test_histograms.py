@@ -59,15 +59,15 @@ def test_errors_and_what_means_are_made_of_are_added_and_can_be_written(tmp_path
         tmp_path / "a.root",
         # of the second, ROOT has not noted the squares of weights: they are 1
         one=th1([0, 1, 2, 3, 9], [0, 0.5, 0.25, 3, 9], labels="abc"),
-        two=th1([1, 1, 0, 4, 0], [], labels="abc"),
+        two=th1([1, 1, 0, 4, 5], [], labels="abc"),
     )
     assert add_histogram(one, two) is None
     (found,) = written(tmp_path / "b.root", sum=one)
-    assert found.values(flow=True).tolist() == [1, 2, 2, 7, 9]
-    assert [each.tolist() for each in bins_of(found)] == [[1, 2, 2, 7, 9], [1, 1.5, 0.25, 7, 9]]
+    assert found.values(flow=True).tolist() == [1, 2, 2, 7, 14]
+    assert [each.tolist() for each in bins_of(found)] == [[1, 2, 2, 7, 14], [1, 1.5, 0.25, 7, 14]]
     assert found.axis().labels() == ["a", "b", "c"]
     statistics = [found.member(name) for name in ("fEntries", "fTsumw", "fTsumw2", "fTsumwx", "fTsumwx2")]
-    assert statistics == [21, 2, 4, 6, 8]
+    assert statistics == [26, 2, 4, 6, 8]
 
 
 def test_profiles_are_added(tmp_path: Path) -> None:
