@@ -29,6 +29,13 @@ def test_too_sure() -> None:
     assert found.deviation > 10 * found.by_chance
 
 
+def test_each_bin_is_by_itself_and_one_is_in_the_last() -> None:
+    found = reliability([0.05, 0.85, 0.95, 1.0], [0, 1, 1, 1], np.ones(4))
+    assert found is not None
+    assert found.predicted == pytest.approx([0.05, 0.85, 0.975])
+    assert found.share == pytest.approx([0.25, 0.25, 0.5])
+
+
 def test_numbers_of_a_bin() -> None:
     found = reliability([0.11, 0.13, 0.15, 0.92], [1, 0, 0, 1], [2.0, 1.0, -0.5, 1.0])
     assert found is not None

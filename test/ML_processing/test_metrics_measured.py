@@ -29,6 +29,13 @@ def test_efficiency_without_weights_is_binomial() -> None:
     assert efficiency([True], [-1.0]).value is None
 
 
+def test_error_of_an_efficiency_depends_on_which_weights_pass() -> None:
+    assert efficiency([True, False], [3.0, 1.0]).value == 0.75
+    assert efficiency([True, False], [3.0, 1.0]).error == pytest.approx(
+        np.sqrt(9 * 0.25**2 + 1 * 0.75**2) / 4
+    )
+
+
 def test_error_of_the_efficiency_is_its_spread() -> None:
     random = np.random.default_rng(1)
     passed, weight = (
