@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ def test_trees_have_not_seen_what_they_score(toy: Toy) -> None:
     after = baseline(table, splits, 1)
     unchanged = [np.array_equal(before[split.test], after[split.test]) for split in splits]
     assert unchanged == [True, False, False]
+
+
+def test_classes_weigh_the_same_whatever_their_cross_sections(toy: Toy) -> None:
+    table = read([toy()], Train())
+    splits = make_splits(table, 3)
+    larger = replace(table, weights=np.where(table.labels == 0, table.weights * 1024, table.weights))
+    assert np.array_equal(baseline(larger, splits, 1), baseline(table, splits, 1))
 
 
 def test_bins_keep_the_order_and_what_is_missing() -> None:

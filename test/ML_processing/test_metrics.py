@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from ML_processing.metrics import auc, auc_difference, confusion, roc
+from ML_processing.metrics import auc, auc_difference, confusion, residuals, roc, sculpting
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -104,3 +104,18 @@ def test_confusion() -> None:
     expected = confusion_matrix(truth, predicted, sample_weight=weight)
     assert confusion(truth, predicted, weight, 3) == pytest.approx(expected)
     assert confusion([0], [0], [2.0], 2).tolist() == [[2, 0], [0, 0]]
+
+
+def test_residuals_are_predicted_minus_true() -> None:
+    found = residuals([1.0, 1.0, np.nan], [1.5, 3.0, 9.0], [3.0, -1.0, 5.0], seed=1)
+    assert found.bias.value == (3 * 0.5 - 2) / 2
+    assert found.bias.error == pytest.approx(np.sqrt(9 * 0.75**2 + 2.25**2) / 2)
+    assert residuals([1.0], [2.0], [-1.0], seed=1).bias.value is None
+
+
+def test_sculpting_compares_what_passes_with_what_fails() -> None:
+    values = np.repeat([0.5, 1.5, 2.5], 40)
+    found = sculpting(values, values > 1, np.ones(120), np.arange(4.0), seed=1)
+    assert found.divergence == pytest.approx(1)  # no overlap
+    assert found.excess is not None
+    assert found.excess > 10

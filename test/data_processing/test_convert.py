@@ -142,11 +142,10 @@ def _tree(path: Path, arrays: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_weights_that_cannot_be_normalised_stop(tmp_path: Path) -> None:
-    path = _tree(
-        tmp_path / "a.root", {"genWeight": np.array([1, -1], np.float32), "x": np.ones(2, np.float32)}
-    )
-    with pytest.raises(NanoMLError, match="sum of weights of its 1 files is 0"):
+@pytest.mark.parametrize(("weights", "total"), [([1, -1], "0"), ([1, -2], "-1")])
+def test_weights_that_cannot_be_normalised_stop(tmp_path: Path, weights: list[int], total: str) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.float32(weights), "x": np.ones(2, np.float32)})
+    with pytest.raises(NanoMLError, match=f"sum of weights of its 1 files is {total},"):
         convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 1.0), ["a"], 1.0))
 
 
@@ -182,6 +181,18 @@ def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:
         convert_files(ConvertJob([a, b], tmp_path / "a.h5", ["x"]))
     with pytest.raises(NanoMLError, match="mixes data .* and simulation"):
         convert_files(ConvertJob([a, data], tmp_path / "a.h5", ["x"]))
+
+
+@pytest.mark.parametrize("skim_first", [True, False])
+def test_skims_and_originals_are_not_mixed(
+    tmp_path: Path, mc_files: dict[str, list[Path]], skim_first: bool
+) -> None:
+    first, second, _ = map(str, mc_files["WZTo3LNu"])
+    skim = tmp_path / "skim.root"
+    skim_file(SkimJob(first, skim, cut="MET_pt > 20", keep=("MET_*",)))
+    sources = [str(skim), second] if skim_first else [second, str(skim)]
+    with pytest.raises(NanoMLError, match=f"{skim}: is a skim, but {second} is none: convert them apart"):
+        convert_files(ConvertJob(sources, tmp_path / "a.h5", ["MET_pt"]))
 
 
 def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: list[str]) -> None:
