@@ -31,6 +31,10 @@ pytest_plugins = ["services.fixtures", "skips"]
 hypothesis.settings.register_profile("nanoml", deadline=None)
 hypothesis.settings.load_profile("nanoml")
 
+# how long an example takes says only how busy the machine is
+hypothesis.settings.register_profile("nanoml", deadline=None)
+hypothesis.settings.load_profile("nanoml")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # in the Python programs that tests start, too, a warning that our code causes is an error
