@@ -211,7 +211,7 @@ class PlainBranch:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
         values, position = self._room(baskets), 0
         wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
-        offsets = np.zeros(borders[-1] + 1, wide)
+        offsets: NDArray[Any] = np.zeros(borders[-1] + 1, wide)
         for (basket, content), begin, end in zip(self._filled(values, baskets), borders, borders[1:]):
             starts = basket.starts(content)
             if len(starts) != end - begin:
