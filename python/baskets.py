@@ -244,7 +244,7 @@ class PlainBranch:
         """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
         values, position, begin = self._room(baskets), 0, 0
         wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
-        offsets = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
+        offsets: NDArray[Any] = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
         for basket, content in self._filled(values, baskets):
             end = begin + basket.entries
             starts = basket.starts(content)

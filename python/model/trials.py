@@ -82,6 +82,7 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
         return {name: np.where(random.random(real[name].shape) < 0.3, np.nan, real[name]) for name in numbers}
 
     limits = np.finfo(np.float32)
+    largest, smallest = float(limits.max), float(limits.smallest_subnormal)
     found = [
         Trial(f"real {what}", real),
         Trial(f"varied {what}", changed(varied())),
@@ -89,8 +90,8 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
         Trial("only NaN", filled(np.nan, np.nan)),
         Trial("infinity", filled(np.inf, -np.inf)),
         Trial("zeros", filled(0, 0)),
-        Trial("the largest numbers", filled(limits.max, -limits.max)),
-        Trial("the smallest numbers", filled(limits.smallest_subnormal, limits.smallest_subnormal)),
+        Trial("the largest numbers", filled(largest, -largest)),
+        Trial("the smallest numbers", filled(smallest, smallest)),
     ]
     return found + list(_of_objects(description.objects, real, f"real {what}"))
 

@@ -187,7 +187,7 @@ class Source:
         """The entries of a range that nanoAOD-tools may come to."""
         if self._listed is None:
             return np.arange(start, stop)
-        listed = np.asarray(self._listed)
+        listed = np.asarray(self._listed, np.int64)
         return listed[(listed >= start) & (listed < stop)]
 
     def read(self, names: Iterable[str], start: int, stop: int) -> dict[str, ak.Array]:

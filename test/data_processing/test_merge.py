@@ -21,7 +21,7 @@ from data_processing.columns import Objects
 from data_processing.content import Content
 from data_processing.convert import ConvertJob, convert_files
 from data_processing.merge import MergeJob, _check, merge_files, plan_lines
-from data_processing.mergeinputs import Inputs, is_same_sum
+from data_processing.mergeinputs import Inputs
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob

@@ -51,7 +51,7 @@ class Certificates:
     subject
         Distinguished name of the user.
     environment
-        X509_CERT_DIR and X509_VOMS_DIR. Name a proxy by X509_USER_PROXY.
+        X509_CERT_DIR and X509_VOMS_DIR, and the server's name. Name a proxy by X509_USER_PROXY.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,6 +62,8 @@ class Certificates:
         self.environment = {
             "X509_CERT_DIR": str(directory / "certificates"),
             "X509_VOMS_DIR": str(directory / "vomsdir"),
+            # glibc before 2.37 does not find it for ::ffff:127.0.0.1, which XRootD looks up
+            "XrdSecGSISRVNAMES": "localhost",
         }
         self._count = itertools.count()
         for name in ("certificates", "vomsdir/cms", "proxies"):

@@ -81,7 +81,10 @@ class Slurm:
         """Start it; jobs may be submitted when this returns."""
         for name in ("state", "spool"):
             (self.directory / name).mkdir()
-        (self.directory / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        version = run(["slurmd", "-V"], {}).stdout.split()[-1]
+        # before 23.02 a plugin must be named, even if nothing uses it
+        plugin = "disabled" if tuple(map(int, version.split(".")[:2])) >= (23, 2) else "cgroup/v1"
+        (self.directory / "cgroup.conf").write_text(f"CgroupPlugin={plugin}\n")
         configuration = CONFIGURATION.format(
             host=socket.gethostname().partition(".")[0],
             controller=free_port(),
