@@ -71,7 +71,7 @@ def test_configuration(directory: Path, name: str) -> None:
     check_scores(directory / Path(name).stem)
 
 
-@pytest.mark.parametrize("model", ["mlp", "particlenet", "transformer"])
+@pytest.mark.parametrize("model", ["particlenet", "transformer"])
 def test_network(directory: Path, model: str) -> None:
     text = (directory / "leptons.yaml").read_text()
     (directory / "leptons.yaml").write_text(text.replace("model: deepsets", f"model: {model}"))

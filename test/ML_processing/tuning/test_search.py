@@ -225,14 +225,14 @@ def epochs_in(directory: Path) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     file = toy()
-    calm, rough = (configure(file, tmp_path / name, epochs=40) for name in ("calm", "rough"))
-    tune(load(calm), Options(trials=8, workers=1))
+    calm, rough = (configure(file, tmp_path / name, epochs=80) for name in ("calm", "rough"))
+    tune(load(calm), Options(trials=5, workers=1))
 
-    arguments: Sequence[str] = ("-n", "8", "--workers", "3")
+    arguments: Sequence[str] = ("-n", "5", "--workers", "3")
     with start(command(str(rough), *arguments)) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
         os.kill(workers_of(leader.pid)[0], signal.SIGKILL)
-        wait_for(lambda: epochs_in(tmp_path / "rough") > 100)
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 60)
         workers = workers_of(leader.pid)
         assert workers
         for process in (leader.pid, *workers):
@@ -246,12 +246,12 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
         journal.write('{"op_code": 5, "wor')
     with start(command(str(rough), *arguments, "--join")) as joined:
         done = subprocess.run(
-            command(str(rough), "-n", "8", "--workers", "2"), capture_output=True, text=True, check=False
+            command(str(rough), "-n", "5", "--workers", "2"), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         joined.communicate()
     assert joined.returncode == 0
-    assert [row["trial"] for row in table(tmp_path / "rough")] == list(range(8))
+    assert [row["trial"] for row in table(tmp_path / "rough")] == list(range(5))
     assert outcome(tmp_path / "rough") == outcome(tmp_path / "calm")
 
 
