@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,9 +152,7 @@ def test_there_is_something_to_show(example: Path) -> None:
 
 def test_a_second_run_does_nothing_and_says_so(example: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in example.rglob("trilepton/**/*") if path.is_file()}
-    begin = time.monotonic()
     done = nanoml("run", "trilepton.yaml", cwd=example)
-    assert time.monotonic() - begin < 20
     assert done.stderr.splitlines()[-1] == "Everything is up to date."
     after = {path: path.stat().st_mtime_ns for path in example.rglob("trilepton/**/*") if path.is_file()}
     changed = [path for path in after if after[path] != before.get(path)]

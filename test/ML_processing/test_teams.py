@@ -147,13 +147,11 @@ def test_goes_on_after_a_stop_at_any_moment(
             if stops < 2 and is_under_way(process, tmp_path / "run"):
                 time.sleep(chance.uniform(0, 0.2))
                 process.send_signal(number)
-                begin = time.monotonic()
                 _, said = process.communicate()
                 stops += process.returncode != 0
                 if number == signal.SIGINT:
                     assert process.returncode in (0, 130), said
                     assert "Traceback" not in said, said
-                    assert time.monotonic() - begin < 20  # on a machine that does other things, too
                 continue
             _, said = process.communicate()
             assert process.returncode == 0, said

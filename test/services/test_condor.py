@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,10 +105,8 @@ def test_a_dag_of_two_nodes(pool: CondorPool, tmp_path: Path) -> None:
 def test_jobs_are_killed_vacated_held_and_removed(pool: CondorPool, tmp_path: Path) -> None:
     cluster = submit(pool, tmp_path, "executable = /bin/sleep\narguments = 1000\nqueue 8\n")
     killed, vacated, held, removed = (f"{cluster}.{number}" for number in range(4))
-    start = time.monotonic()
     for number in range(8):
         wait_for_event(tmp_path, f"{cluster}.{number}", "001")
-    assert time.monotonic() - start < 15
 
     assert len(pool.processes(killed)) == 1
     pool.kill(killed)

@@ -228,8 +228,7 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     calm, rough = (configure(file, tmp_path / name, epochs=80) for name in ("calm", "rough"))
     tune(load(calm), Options(trials=5, workers=1))
 
-    arguments: Sequence[str] = ("-n", "5", "--workers", "3")
-    with start(command(str(rough), *arguments)) as leader:
+    with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
         os.kill(workers_of(leader.pid)[0], signal.SIGKILL)
         wait_for(lambda: epochs_in(tmp_path / "rough") > 60)
@@ -244,9 +243,9 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     # the journal may end in the middle of a line
     with open(tmp_path / "rough" / "a" / "tuning" / "journal.log", "a") as journal:
         journal.write('{"op_code": 5, "wor')
-    with start(command(str(rough), *arguments, "--join")) as joined:
+    with start(command(str(rough), "-n", "5", "--workers", "1", "--join")) as joined:
         done = subprocess.run(
-            command(str(rough), "-n", "5", "--workers", "2"), capture_output=True, text=True, check=False
+            command(str(rough), "-n", "5", "--workers", "1"), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         joined.communicate()

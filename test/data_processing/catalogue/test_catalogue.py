@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -126,10 +125,8 @@ def test_what_does_not_pass_is_told_at_once(fault: int, message: str, dbs: Catal
 def test_a_server_that_hangs_is_given_up(dbs: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_processing.catalogue.dbs.TIMEOUT", 0.3)
     dbs.faults = ["hang"] * 3
-    start = time.monotonic()
     with pytest.raises(UnavailableError, match=r"localhost:\d+: cannot be reached [(].*timed out[)]"):
         Catalogue().files(WZ, GLOBAL)
-    assert time.monotonic() - start < 5
 
 
 def test_after_one_failure_nobody_waits_for_the_next(dbs: CatalogueServer) -> None:

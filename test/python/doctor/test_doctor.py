@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,11 +34,9 @@ def test_ways_name_checks_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nowhere_a_traceback_and_soon_done(way: str, tmp_path: Path) -> None:
-    """On a machine that has nothing of CERN's. The search for a name may take as long as the network wants."""
-    begin = time.monotonic()
+def test_nowhere_a_traceback(way: str, tmp_path: Path) -> None:
+    """On a machine that has nothing of CERN's."""
     done = run("--for", way, "--json", cwd=tmp_path, HOME=str(tmp_path))
-    assert time.monotonic() - begin < (15 if WAYS[way].redirector else 5)
     assert done.stderr == ""
     found = json.loads(done.stdout)
     states = {check["name"]: check["state"] for check in found["checks"]}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,9 +190,7 @@ def test_a_server_that_comes_back(tmp_path: Path, read_with: Callable[..., None]
         server.kill()
         back = threading.Timer(0.5, server.start)
         back.start()
-        begin = time.monotonic()
         remote.copy(f"{server.url}/a", tmp_path / "back")
-        assert time.monotonic() - begin < 20
         back.join()
         assert (tmp_path / "back").read_bytes() == path.read_bytes()
     finally:

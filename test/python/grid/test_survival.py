@@ -177,10 +177,8 @@ def test_a_server_fails_in_the_middle(
             gone.append(server_of(file, cluster))  # which need not be the one that it was opened at
             getattr(gone[0], how)()
 
-        begin = time.monotonic()
         found = in_steps(file, [disturb])
         assert server_of(file, cluster) is not gone[0]
-        assert time.monotonic() - begin < 20
     assert same(found, wanted)
 
 
@@ -317,14 +315,10 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
         file.read(NAMES, 0, 10)
         for server in cluster.servers:
             getattr(server, how)()
-        begin = time.monotonic()
         with pytest.raises(
             UnreadableError, match=r"good.root: read error after \d tries at \d sources? \(127.0.0.1:"
         ):
             file.read(NAMES)
-        assert time.monotonic() - begin < 30
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 1
 
 
 def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
@@ -352,18 +346,14 @@ except KeyboardInterrupt:
     process.stdin.write("\n")
     process.stdin.flush()
     time.sleep(0.5)
-    begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=50)[0] == "interrupted\n"
     assert process.returncode == 0
-    assert time.monotonic() - begin < 10
 
 
 def test_no_such_file(cluster: Cluster) -> None:
-    begin = time.monotonic()
     with pytest.raises(NanoMLError, match="/store/none.root: .*127.0.0.1"):
         RootFile(url(cluster.servers[0], "/store/none.root"))
-    assert time.monotonic() - begin < 10
 
 
 def test_what_is_no_root_file(storage: Storage, read_with: Callable[..., None]) -> None:
