@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.grid import reading
+from services import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
 pytest_plugins = ["services.fixtures", "skips"]
@@ -106,10 +107,11 @@ def nano_file(request: pytest.FixtureRequest, made_files: dict[str, Path]) -> Pa
 
 
 def _any_files() -> list[Path]:
-    """ROOT files of any kind: in the directory that NANOML_TEST_ROOT_FILES names, real ones and one of the example's."""
+    """ROOT files of any kind: in the directory that NANOML_TEST_ROOT_FILES names, real ones, and two of the repository."""
     directory = os.environ.get("NANOML_TEST_ROOT_FILES")
     more = sorted(Path(directory).rglob("*.root")) if directory else []
-    return [ROOT / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root", *_found("real"), *more]
+    example = ROOT / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"
+    return [example, embedded_baskets.PATH, *_found("real"), *more]
 
 
 @pytest.fixture(params=_any_files(), ids=lambda path: path.stem)

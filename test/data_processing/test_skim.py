@@ -23,6 +23,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
+from services import embedded_baskets
 from services.nanoaod import CERTIFIED, DATASETS
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
@@ -574,3 +575,16 @@ def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
     with pytest.raises(NanoMLError, match=r"has 800 events, but 600 were read\. Nothing was written"):
         skim_file(job)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_its_baskets_inside_the_branches(tmp_path: Path) -> None:
+    job = SkimJob(str(embedded_baskets.PATH), tmp_path / "a.root", cut="nMuon > 1", keep=("Muon_*",), chunk=7)
+    books = skim_file(job)
+    passed = [event for event in range(embedded_baskets.EVENTS) if len(embedded_baskets.muon_pts(event)) > 1]
+    weights = [embedded_baskets.weight(event) for event in range(embedded_baskets.EVENTS)]
+    assert books["sum_of_weights"] == sum(weights)
+    assert books["cutflow"][-1]["weights"] == sum(weights[event] for event in passed)
+    with uproot.open(job.output) as file:
+        found = file["Events"].arrays(["event", "Muon_pt"], how=dict)
+    assert found["event"].tolist() == passed
+    assert found["Muon_pt"].tolist() == [embedded_baskets.muon_pts(event) for event in passed]
