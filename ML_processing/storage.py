@@ -24,5 +24,6 @@ def save(content: Any, path: Path) -> None:
     # through memory, because torch's own writer does not tell a full disk from a damaged file
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path) as aside:
-        aside.write_bytes(buffer.getbuffer())
+    # the view is given back here: Python cannot collect a buffer that is in use
+    with replacing(path) as aside, buffer.getbuffer() as written:
+        aside.write_bytes(written)

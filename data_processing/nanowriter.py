@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,15 @@ class NanoWriter:
     """
 
     def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str) -> None:
-        self._file = uproot.recreate(path, compression=compression_of(compression))
+        codec = compression_of(compression)
+        stream = open(path, "w+b")  # noqa: SIM115
+        try:
+            self._file = uproot.recreate(stream, compression=codec)
+        except BaseException:
+            # left open on a full disk, it would fail once more when Python collects it, with a traceback on the terminal
+            with contextlib.suppress(OSError):
+                stream.close()
+            raise
         self.events = NanoTree(self._file, "Events", branches)
 
     def __enter__(self) -> NanoWriter:

@@ -88,7 +88,7 @@ def started(inputs: list[str], output: str, directory: Path, workers: int = 2) -
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     return process.returncode, told
 
 

@@ -36,7 +36,7 @@ def started(arguments: Sequence[object], directory: Path) -> subprocess.Popen[st
 
 
 def done(process: subprocess.Popen[str]) -> str:
-    told = process.communicate(timeout=120)[1]
+    told = process.communicate(timeout=300)[1]
     assert process.returncode == 0, told
     return told
 
@@ -105,7 +105,7 @@ def test_nothing_is_reachable(xrootd: Cluster, tmp_path: Path) -> None:
     pytest.importorskip("XRootD")
     urls = [f"{xrootd.url}/store/ZGToLLG/ZGToLLG_0.root", "root://127.0.0.1:1//store/none.root"]
     process = started([*SKIM, "--redirector", "root://127.0.0.1:1/", "-o", "out", *urls], tmp_path)
-    told = process.communicate(timeout=120)[1]
+    told = process.communicate(timeout=300)[1]
     assert process.returncode == 1
     assert (
         "skim none: root://127.0.0.1:1//store/none.root: read error after 3 tries at 1 source (127.0.0.1:1: "

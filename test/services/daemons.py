@@ -128,7 +128,7 @@ def run(
     argv: Sequence[object],
     environment: Mapping[str, str],
     check: bool = True,
-    timeout: float = 60,
+    timeout: float = 300,
     cwd: Optional[Path] = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as a client of a service.

@@ -262,7 +262,7 @@ def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
         wait_for(lambda: epochs_in(tmp_path) > 20)
         workers = workers_of(leader.pid)
         leader.send_signal(signal.SIGINT)
-        _, said = leader.communicate(timeout=60)
+        _, said = leader.communicate(timeout=300)
     assert leader.returncode == 130
     assert said.splitlines()[-1].startswith("Interrupted. What was finished is kept")
     assert "Traceback" not in said

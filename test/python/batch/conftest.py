@@ -89,6 +89,6 @@ def leave(submission: Submission) -> Callable[..., Result]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """What the analysis of `services.analysis` gives without jobs."""
     analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
-    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=60)
+    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=300)
     assert "skim: 6 files" in said
     return analysis

@@ -45,7 +45,7 @@ def test_submission_is_killed_at_any_moment(tmp_path: Path, delay: float) -> Non
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "local")
     time.sleep(delay)
     begun.kill()
-    begun.communicate(timeout=60)
+    begun.communicate(timeout=300)
     said = analysis.nanoml("submit", "skim", "analysis.yaml", "--on", "local", check=False)
     assert "How they go" in said or "are at work here" in said or "up to date" in said
     assert "All is done." in analysis.wait()

@@ -110,7 +110,7 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "slurm", PATH=path)
     wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission", 20)
     assert "It is being submitted at this moment." in analysis.page()
-    assert "How they go" in begun.communicate(timeout=60)[0]
+    assert "How they go" in begun.communicate(timeout=300)[0]
     last = analysis.submissions()[-1]
     (last / "job.sh.wait").touch()
     analysis.closed.unlink()
@@ -145,7 +145,7 @@ def test_a_proxy_expires_in_the_queue(
             proxy.with_suffix(".new").rename(proxy)
 
         def say(*words: str) -> str:
-            return str(analysis.begin(*words).communicate(timeout=60)[0])
+            return str(analysis.begin(*words).communicate(timeout=300)[0])
 
         submit = ["submit", "skim", "analysis.yaml", "--on", "slurm"]
         renew(2)
@@ -192,7 +192,7 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
         if number >= 3:
             time.sleep(0.3 * (number - 2))
             process.kill()
-        killed.append(process.communicate(timeout=60)[0])
+        killed.append(process.communicate(timeout=300)[0])
         analyses.append(analysis)
     assert [text for text in killed[:3] if text] == []
     for analysis in analyses:

@@ -51,10 +51,10 @@ def runs(
         )
     for system in ("condor", "slurm"):
         said, _ = (
-            made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=60)
+            made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=300)
         )
         assert f"10 jobs on {system}" in said
-    local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=120)
+    local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)
     assert "score: analysis/scores" in local
     try:
         for system in ("slurm", "condor"):

@@ -173,7 +173,7 @@ def test_what_is_no_job_is_one_message(
     with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
         work(tmp_path / "job.json", tmp_path / "result.json")
     process = start(tmp_path / "job.json")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "is no job" in said
     assert "Traceback" not in said
@@ -193,7 +193,7 @@ def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
     process = start(job)
     wait_for(lambda: (tmp_path / "work" / "1.root").exists())
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, said
     result = read(tmp_path)
     assert (result.state, result.exit_code) == ("stopped", FAILED)
@@ -236,7 +236,7 @@ def test_a_twin_waits_and_then_has_nothing_to_do(
         assert not (tmp_path / "work").exists()
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert work(job, tmp_path / "result.json") == 0
-    said, _ = twin.communicate(timeout=60)
+    said, _ = twin.communicate(timeout=300)
     assert twin.returncode == 0
     assert said.count("is done already") == 2
     assert read(tmp_path).state == "done"
