@@ -247,10 +247,7 @@ def _write(
     for file, length, arrays in _read_ahead(ranges, reader.branches):
         kept = length
         if duplicates:
-            first = duplicates.is_first(len(job.earlier), row, row + length)
-            kept = int(first.sum())
-            if kept < length:
-                arrays = {name: values[first] for name, values in arrays.items()}
+            arrays, kept = duplicates.without_copies(len(job.earlier), row, arrays, length)
         row += length
         rows, counts = reader.rows(arrays, kept, file.path)
         for name, writer in writers.items():

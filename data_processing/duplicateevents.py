@@ -68,6 +68,24 @@ class DuplicateEvents:
         bits = np.unpackbits(self._copies[start // 8 : -(-stop // 8)])
         return bits[start - skipped : stop - skipped] == 0
 
+    def without_copies(
+        self, part: int, start: int, arrays: dict[str, Any], length: int
+    ) -> tuple[dict[str, Any], int]:
+        """The events of a block that are the first of their numbers, and how many they are.
+
+        Parameters
+        ----------
+        part, start
+            The part, and where the block begins in it.
+        arrays
+            Arrays of `length` events.
+        length
+            Number of events in the block.
+        """
+        first = self.is_first(part, start, start + length)
+        kept = int(first.sum())
+        return arrays if kept == length else {name: each[first] for name, each in arrays.items()}, kept
+
     def copies(self, part: int) -> dict[int, int]:
         """How many events of a part are copies, by the part that has the first."""
         found = {original: many for (mine, original), many in self._counts.items() if mine == part}

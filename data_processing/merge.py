@@ -236,10 +236,7 @@ def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWri
                     arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
                     length = kept = stop - start
                     if inputs.duplicates:
-                        first = inputs.duplicates.is_first(0, row, row + length)
-                        kept = int(first.sum())
-                        if kept < length:
-                            arrays = {name: values[first] for name, values in arrays.items()}
+                        arrays, kept = inputs.duplicates.without_copies(0, row, arrays, length)
                     row += length
                     writer.events.extend(arrays)
                     sums.add(arrays, kept)

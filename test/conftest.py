@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 import uproot
@@ -27,14 +26,6 @@ from services import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
 pytest_plugins = ["services.fixtures", "skips"]
-
-# how long an example takes says only how busy the machine is
-hypothesis.settings.register_profile("nanoml", deadline=None)
-hypothesis.settings.load_profile("nanoml")
-
-# how long an example takes says only how busy the machine is
-hypothesis.settings.register_profile("nanoml", deadline=None)
-hypothesis.settings.load_profile("nanoml")
 
 ROOT = Path(__file__).resolve().parent.parent
 

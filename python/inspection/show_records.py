@@ -117,7 +117,7 @@ def _named(file: Mapping[str, Any]) -> str:
 
 
 def _numbers(books: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Of a range of entries the sum is that of its own events; the file's counts once in the sum over all."""
+    """Events and weights of a file. A range of entries shows the sum of its own events; the file's sum counts once in all."""
     part = books.get("part")
     weights = part["weights"] if part else books["sum_of_weights"]
     return count(books["entries"]), count(books["selected"]), amount(weights)

@@ -301,7 +301,7 @@ def counters(tree: Tree) -> dict[str, str]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tree=trees(),
     files=st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=3),

@@ -51,7 +51,7 @@ def blocks_of(events: Sequence[Event], size: int) -> Iterator[NDArray[Any]]:
         yield block
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(
     parts=st.lists(st.lists(NUMBERS, max_size=30), max_size=4),
     size=st.integers(1, 12),

@@ -132,7 +132,7 @@ def test_the_order_is_the_documented_one_whatever_the_memory(
     assert sorted(os.listdir(tmp_path)) == ["all.h5", *sorted(path.name for path in paths)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     counts=st.lists(st.integers(0, 300), min_size=1, max_size=5),
     memory=st.floats(0.002, 0.2),

@@ -75,7 +75,7 @@ def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
         pytest.importorskip({"lz4": "lz4", "zstd": "zstandard"}[codec])
     path = made(tmp_path / "a.root", codec, [5, 1, 7, 30])
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(0, 43), st.integers(0, 43))
     def check(one: int, other: int) -> None:
         start, stop = sorted((one, other))

@@ -39,7 +39,7 @@ def lists(flat: Flat, name: str) -> list[list[Any]]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers_of_objects, st.integers(0, 5))
 def test_it_is_what_awkward_has(counts: list[int], seed: int) -> None:
     events, muons = made(counts, seed)
@@ -59,7 +59,7 @@ def test_it_is_what_awkward_has(counts: list[int], seed: int) -> None:
     assert lists(positive, "eta") == muons.eta[(muons.pt > 1) & (muons.charge > 0)].tolist()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers_of_objects, st.integers(0, 5))
 def test_pairs_are_in_the_order_of_awkward(counts: list[int], seed: int) -> None:
     events, muons = made(counts, seed)
@@ -72,7 +72,7 @@ def test_pairs_are_in_the_order_of_awkward(counts: list[int], seed: int) -> None
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers_of_objects, st.integers(0, 5))
 def test_of_equal_ones_the_first_is_chosen(counts: list[int], seed: int) -> None:
     events, muons = made([count + 1 for count in counts], seed)
@@ -98,7 +98,7 @@ def test_nan_is_never_the_best() -> None:
     assert flat.largest(flat.pt).tolist() == [1, 3]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers_of_objects, numbers_of_objects)
 def test_two_collections_are_joined_event_by_event(counts: list[int], others: list[int]) -> None:
     length = min(len(counts), len(others))
@@ -113,7 +113,7 @@ def test_two_collections_are_joined_event_by_event(counts: list[int], others: li
         _ = joined.only
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(numbers_of_objects, st.data())
 def test_cuts_narrow_it(counts: list[int], data: st.DataObject) -> None:
     events, muons = made(counts)

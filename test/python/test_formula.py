@@ -219,7 +219,7 @@ made_events = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(expressions, made_events)
 def test_any_expression_is_what_python_makes_of_it(made: Made, content: Any) -> None:
     events: list[Event] = [

@@ -72,7 +72,7 @@ def test_a_log_that_is_not_there_has_no_events(tmp_path: Path) -> None:
     assert jobs_of(tmp_path) == {}
 
 
-@settings(suppress_health_check=FIXTURE, max_examples=150, deadline=None)
+@settings(suppress_health_check=FIXTURE, max_examples=150)
 @given(end=st.integers(0, len(SAMPLE)))
 def test_of_a_log_that_is_being_written_the_whole_events_count(
     log: Callable[[bytes], Path], end: int
@@ -85,7 +85,7 @@ def test_of_a_log_that_is_being_written_the_whole_events_count(
         assert seen.state in ("waiting", "running", "held", "ended")
 
 
-@settings(suppress_health_check=FIXTURE, max_examples=100, deadline=None)
+@settings(suppress_health_check=FIXTURE, max_examples=100)
 @given(at=st.integers(0, len(SAMPLE)), size=st.integers(0, 200), junk=st.binary(max_size=40))
 def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size: int, junk: bytes) -> None:
     path = log(SAMPLE[:at] + junk + SAMPLE[at + size :])

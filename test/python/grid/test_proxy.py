@@ -231,7 +231,7 @@ def check_damaged(data: bytes, path: Path, content: bytes) -> None:
     assert not any(line in text for line in key.decode().split())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.floats(0, 1, exclude_max=True),
     length=st.integers(0, 80),
@@ -244,7 +244,7 @@ def test_damaged_files_are_one_message(
     check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1, exclude_max=True), instead=st.binary(min_size=1, max_size=6), cut=st.booleans())
 def test_damaged_certificates_are_one_message(
     content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool

@@ -378,7 +378,7 @@ def large(storage: Storage) -> tuple[str, bytes]:
     return f"{storage.url}/large", content
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 19_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 9_000_000])),
