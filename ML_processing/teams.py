@@ -63,7 +63,7 @@ def train_in_parallel(
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     with (
         progress(f"train {len(folds)} networks", config.epochs * len(folds), "epochs") as bar,
-        worker_pool(workers, _begin, queue) as pool,
+        worker_pool(workers, __name__, _begin, queue) as pool,
     ):
         pending = {pool.submit(_train_alone, files, config, directory, fold) for fold in folds}
         while pending:

@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -256,19 +257,26 @@ def begin_worker() -> None:
 
 
 @contextmanager
-def worker_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(
+    workers: int, module: str, begin: Callable[..., None], *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
     """Processes for work, which are ended in the middle of it if something is raised in the block.
 
     Parameters
     ----------
     workers
         How many.
+    module
+        What the work is in. It is imported once for all processes, where that is safe.
     begin, arguments
         Called in each process first; it must call `begin_worker`.
     """
-    # spawned, not forked: the libraries that read files have threads, which a fork would not survive
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin, initargs=arguments)
+    # Not forked from this process: the libraries that read files have threads, which a fork would not survive. A server
+    # without threads imports the module, and is forked. Libraries of macOS do not survive that either.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([module])
+    initial = (dict(os.environ), begin, arguments)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_like_parent, initargs=initial)
     try:
         yield pool
     except BaseException:
@@ -278,6 +286,14 @@ def worker_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> It
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _begin_like_parent(
+    environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]
+) -> None:
+    os.environ.clear()  # the server may have begun with another environment
+    os.environ.update(environment)
+    begin(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -290,7 +306,8 @@ def _end_with_parent() -> None:
 
 def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
     failures: dict[str, NanoMLError] = {}
-    with worker_pool(workers, begin_worker) as pool, progress(name, len(todo), "files") as bar:
+    module = getattr(todo[0].work, "func", todo[0].work).__module__
+    with worker_pool(workers, module, begin_worker) as pool, progress(name, len(todo), "files") as bar:
         running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:

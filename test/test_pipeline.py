@@ -46,22 +46,6 @@ def copy_example(directory: Path) -> None:
     (directory / "data").symlink_to(ROOT / "examples" / "data")
 
 
-def copy_short_example(directory: Path) -> None:
-    """The example with networks that are trained in a second."""
-    copy_example(directory)
-    config = directory / "trilepton.yaml"
-    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 15\n"))
-
-
-@pytest.fixture(scope="module")
-def short_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The short example after one run."""
-    directory = tmp_path_factory.mktemp("short")
-    copy_short_example(directory)
-    nanoml("run", "trilepton.yaml", cwd=directory)
-    return directory
-
-
 def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
     plan = json.loads(nanoml("run", "trilepton.yaml", "--dry-run", "--json", *options, cwd=directory).stdout)
     return {stage["stage"]: stage["to_do"] for stage in plan}
@@ -211,13 +195,13 @@ def test_the_readme_after_the_demo(example: Path, follow: Callable[..., None]) -
 
 
 def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
-    tmp_path: Path, short_example: Path
+    tmp_path: Path, example: Path
 ) -> None:
-    copy_short_example(tmp_path)
+    copy_example(tmp_path)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml"]
     stops = 0
     # SIGTERM comes from batch systems, and is tested with these
-    for wait, number in ((3, signal.SIGKILL), (5, signal.SIGINT), (8, signal.SIGKILL), (200, signal.SIGINT)):
+    for wait, number in ((4, signal.SIGKILL), (8, signal.SIGINT), (300, signal.SIGINT)):
         with running(
             line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
         ) as run:
@@ -238,7 +222,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
                     assert "Traceback" not in said
     assert stops > 0
     assert not any(to_do(tmp_path).values())
-    for (skim, scores), (expected_skim, expected_scores) in zip(scored(tmp_path), scored(short_example)):
+    for (skim, scores), (expected_skim, expected_scores) in zip(scored(tmp_path), scored(example)):
         for found, expected in ((skim, expected_skim), (scores, expected_scores)):
             assert list(found) == list(expected)
             for name in expected:
@@ -246,9 +230,9 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
 
 
 def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(
-    disk: Path, short_example: Path
+    disk: Path, example: Path
 ) -> None:
-    copy_short_example(disk)
+    copy_example(disk)
     for kilobytes, stage in ((100, "skim"), (1000, "train"), (2000, "evaluate")):
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
         done = nanoml("run", "trilepton.yaml", cwd=disk, check=False)
@@ -261,5 +245,5 @@ def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended
         assert list(disk.rglob("*.part-*")) == []
     subprocess.run(["mount", "-o", "remount,size=30000k", str(disk)], check=True)
     nanoml("run", "trilepton.yaml", cwd=disk)
-    for (_, scores), (_, expected) in zip(scored(disk), scored(short_example)):
+    for (_, scores), (_, expected) in zip(scored(disk), scored(example)):
         assert np.array_equal(scores["trilepton_signal"], expected["trilepton_signal"])

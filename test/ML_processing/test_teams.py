@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from ML_processing import plots
+from ML_processing import data, plots
 from ML_processing.train import train
 from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
@@ -86,7 +87,14 @@ def test_processes_that_share_the_batches(
     assert logging.getLogger().isEnabledFor(logging.WARNING)
 
 
-SCRIPT = """
+SETTINGS: dict[str, Any] = {
+    "options": {"hidden": [8], "dropout": 0.1},
+    "batch_size": 500,
+    "folds": 3,
+    "device": "cpu",
+}
+BLOCK = 10_000  # events
+SCRIPT = f"""
 import signal, sys
 from pathlib import Path
 from ML_processing import data, loop, plots
@@ -95,14 +103,12 @@ from MLTools.NanoML import interrupt
 from MLTools.NanoML.config import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
-data._BLOCK_EVENTS = 10_000
+data._BLOCK_EVENTS = {BLOCK}
 plots.save = lambda figure, stem: None
 if __name__ == "__main__":
     interrupt.heed()
-    options = {"hidden": [8], "dropout": 0.1}
-    config = Train(options=options, batch_size=500, epochs=EPOCHS, folds=3, device="cpu", SETTINGS)
     try:
-        train([Path(sys.argv[1])], config, Path(sys.argv[2]))
+        train([Path(sys.argv[1])], Train(**{SETTINGS}, **SPECIAL), Path(sys.argv[2]))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -110,7 +116,8 @@ if __name__ == "__main__":
 
 def start(script: Path, file: Path, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     line = [sys.executable, str(script), str(file), str(directory)]
-    return running(line, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    environment = {**os.environ, "SCRIPT": str(script)}
+    return running(line, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
@@ -129,59 +136,57 @@ def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("settings", "count", "number"),
+    ("special", "count", "number"),
     [
-        ("workers=2", 6000, signal.SIGKILL),
-        ("workers=1, memory=1", 30_000, signal.SIGINT),
-        ("processes=2", 6000, signal.SIGINT),
+        ({"workers": 2, "epochs": 20}, 6000, signal.SIGKILL),
+        ({"workers": 1, "epochs": 4, "memory": 1}, 30_000, signal.SIGINT),
+        ({"processes": 2, "epochs": 20}, 6000, signal.SIGINT),
     ],
+    ids=["workers", "memory", "processes"],
 )
 def test_goes_on_after_a_stop_at_any_moment(
-    toy: Toy, tmp_path: Path, settings: str, count: int, number: signal.Signals
+    toy: Toy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    special: dict[str, int],
+    count: int,
+    number: signal.Signals,
 ) -> None:
     file, script = toy(count=count), tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("SETTINGS", settings).replace("EPOCHS", "4" if count > 6000 else "20"))
-    stops, chance = 0, random.Random(1)
-    for _ in range(20):
-        with start(script, file, tmp_path / "run") as process:
-            if stops < 2 and is_under_way(process, tmp_path / "run"):
-                time.sleep(chance.uniform(0, 0.2))
-                process.send_signal(number)
-                _, said = process.communicate()
-                stops += process.returncode != 0
-                if number == signal.SIGINT:
-                    assert process.returncode in (0, 130), said
-                    assert "Traceback" not in said, said
-                continue
-            _, said = process.communicate()
-            assert process.returncode == 0, said
-            break
-    assert stops == 2
-    if settings.startswith("processes"):
-        return  # sums are made in another order: see above
-    with start(script, file, tmp_path / "whole") as process:
+    script.write_text(SCRIPT.replace("SPECIAL", str(special)))
+    with start(script, file, tmp_path / "run") as process:
+        assert is_under_way(process, tmp_path / "run")
+        time.sleep(random.Random(count).uniform(0, 0.1))
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number], said
+        assert "Traceback" not in said, said
+    with start(script, file, tmp_path / "run") as process:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    check_same(tmp_path / "whole", tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoint*"))
+    if "processes" not in special:  # they make sums in another order: see above
+        monkeypatch.setattr(data, "_BLOCK_EVENTS", BLOCK)
+        train([file], Train(**{**SETTINGS, **special, "workers": 1}), tmp_path / "whole")
+        check_same(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_no_process_is_left(toy: Toy, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    for settings in ("workers=2", "processes=2"):
-        script.write_text(SCRIPT.replace("SETTINGS", settings).replace("EPOCHS", "100_000, patience=100_000"))
-        with start(script, toy(), tmp_path / settings) as process:
-            assert is_under_way(process, tmp_path / settings)
+    for name in ("workers", "processes"):
+        special = {name: 2, "epochs": 100_000, "patience": 100_000}
+        script.write_text(SCRIPT.replace("SPECIAL", str(special)))
+        with start(script, toy(), tmp_path / name) as process:
+            assert is_under_way(process, tmp_path / name)
             process.kill()
         time.sleep(1)
-        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_of(path, process.pid)]
-        assert left == []
+        assert [path for path in Path("/proc").glob("[0-9]*/environ") if _is_of(path, script)] == []
 
 
-def _is_of(path: Path, pid: int) -> bool:
-    """Whether a process was spawned by another one; its command line tells."""
+def _is_of(path: Path, script: Path) -> bool:
+    """Whether a process belongs to a script that was started; its environment tells."""
     try:
-        return f"parent_pid={pid}," in path.read_text()
-    except (OSError, UnicodeDecodeError):
+        return str(script).encode() in path.read_bytes()
+    except OSError:
         return False
