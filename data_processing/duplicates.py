@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
-from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.grid.url import is_remote
 
 __all__ = ["Duplicates", "find_same"]
 

@@ -14,9 +14,8 @@ from data_processing.catalogue.answers import FileInfo
 from data_processing.catalogue.listing import is_listing
 from data_processing.catalogue.names import is_name
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.url import is_xrootd
+from MLTools.NanoML.grid.url import is_remote, is_xrootd
 from MLTools.NanoML.nanoaod import is_glob
-from MLTools.NanoML.rootfile import is_remote
 
 __all__ = ["Entry", "entries_of", "url_of"]
 

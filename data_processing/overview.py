@@ -13,8 +13,8 @@ from data_processing.description import Description, Part, describe
 from data_processing.wishes import Confirm
 from MLTools.NanoML.config import Config, Dataset
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.runner import locked
 
 __all__ = ["overview", "query"]

@@ -13,11 +13,12 @@ import uproot
 
 from MLTools.NanoML.baskets import Take, from_descriptor
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.grid.url import is_remote, is_xrootd
 
 if TYPE_CHECKING:
     from MLTools.NanoML.grid.remote import RemoteFile
 
-__all__ = ["Access", "is_remote"]
+__all__ = ["Access"]
 
 _HEADER = struct.Struct(">4sii")  # magic, version, where the first record is
 _END, _LONG_END, _LONG = (
@@ -26,11 +27,6 @@ _END, _LONG_END, _LONG = (
     1_000_000,
 )  # versions from here on have a long one
 _HEAD = _HEADER.size + _LONG_END.size
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is read over a network (root://, https://, ...)."""
-    return "://" in os.fspath(path)
 
 
 class Access:
@@ -67,7 +63,6 @@ class Access:
     def _reach(self) -> None:
         from MLTools.NanoML.grid import reading
         from MLTools.NanoML.grid.remote import RemoteFile
-        from MLTools.NanoML.grid.url import is_xrootd
 
         if not is_xrootd(self.path):
             return

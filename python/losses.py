@@ -11,7 +11,6 @@ from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.failures import FailedTasksError
 from MLTools.NanoML.grid import missing
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.runner import Stage, plan, run
 from MLTools.NanoML.task import Task
 
@@ -92,6 +91,8 @@ def look_again(workdir: Path) -> None:
 
 
 def _still_missing(files: Iterable[missing.Missing]) -> Iterable[tuple[str, str]]:
+    from MLTools.NanoML.rootfile import RootFile  # awkward takes half as long to import as all else
+
     for each in files:
         try:
             RootFile(each.file).close()

@@ -17,13 +17,13 @@ import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
-from MLTools.NanoML.access import Access, is_remote
+from MLTools.NanoML.access import Access
 from MLTools.NanoML.baskets import Begins, PlainBranch
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.lists import Lists
 from MLTools.NanoML.ttree import StoredBranch, stored_branches
 
-__all__ = ["Branch", "RootFile", "is_remote"]
+__all__ = ["Branch", "RootFile"]
 
 T = TypeVar("T")
 Plain = Union[NDArray[Any], Lists, ak.Array]

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.grid.url import is_remote
 
 __all__ = [
     "Task",

@@ -14,8 +14,8 @@ from MLTools.NanoML.batch.site import Site
 from MLTools.NanoML.batch.staging import url_of
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.task import Task
 
 __all__ = ["Place", "check_inputs", "check_place", "check_search", "needs_proxy", "usable_proxy"]

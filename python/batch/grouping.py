@@ -9,7 +9,7 @@ from typing import Optional
 
 from MLTools.NanoML.batch.resources import Resources, duration
 from MLTools.NanoML.config.sections.batch import Batch, Needs
-from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.task import Task
 
 __all__ = ["Group", "Grouping"]

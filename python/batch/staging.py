@@ -13,7 +13,7 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import Job, TaskNames
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.rootfile import is_remote
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.task import Task
 
 __all__ = ["Staging", "url_of"]

@@ -19,10 +19,10 @@ from MLTools.NanoML.batch.submission import JOBS, Submission
 from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.pipeline import import_part, planned
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.rootfile import is_remote
 from MLTools.NanoML.runner import Planned, locked
 from MLTools.NanoML.stages import STAGES
 

@@ -1,18 +1,24 @@
-"""The parts of a root:// URL."""
+"""Addresses of files that are read over a network."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import Optional
 
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["Url", "is_xrootd"]
+__all__ = ["Url", "is_remote", "is_xrootd"]
 
 _FORM = re.compile(r"(x?roots?)://([^/?\s]+)(?:/([^?]*))?(?:\?(.*))?", re.S)
 _MAPPED = re.compile(r"\[::(?:ffff:)?([0-9.]+)\]")  # servers tell of others like that
 _LOGICAL = re.compile(r"(?:/store/test/xrootd/[^/]+)?.*?(/store/.+)")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is read over a network (root://, https://, ...)."""
+    return "://" in os.fspath(path)
 
 
 def is_xrootd(path: str) -> bool:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.books import event_weights
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.lumimask import LumiMask
-from MLTools.NanoML.rootfile import Branch, RootFile, is_remote
+from MLTools.NanoML.rootfile import Branch, RootFile
 
 __all__ = ["Request", "Source"]
 
