@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
+import uproot
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import schema
@@ -229,7 +230,11 @@ def measured(directory: Path, name: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_start_here(started: Path) -> None:
     assert 0.91 < measured(started, "results")["auc"]["network"] < 0.96
-    assert (started / "myanalysis" / "results" / "model.onnx").is_file()
+    results = started / "myanalysis" / "results"
+    assert (results / "model.onnx").is_file()
+    assert (results / "training" / "report.html").is_file()
+    with uproot.open(results / "scores" / "signal" / "WprimeToWZToLNuLL_M600.root") as file:
+        assert file["Events"]["myanalysis_signal"].array(library="np").mean() > 0.6
 
 
 @has_parts

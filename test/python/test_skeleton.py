@@ -92,18 +92,6 @@ def test_the_data_side_runs(analysis: Path) -> None:
     assert "signal: 766 of 2,000 events kept" in done.stderr
 
 
-@pytest.mark.slow
-def test_the_whole_runs(analysis: Path) -> None:
-    pytest.importorskip("data_processing")
-    pytest.importorskip("torch")
-    pytest.importorskip("ML_processing")
-    done = nanoml("run", "analysis.yaml", cwd=analysis)
-    assert done.returncode == 0, done.stderr
-    assert (analysis / "results" / "training" / "report.html").is_file()
-    tree = uproot.open(analysis / "results" / "scores" / "signal" / "WprimeToWZToLNuLL_M600.root")["Events"]
-    assert tree["my_analysis_signal"].array(library="np").mean() > 0.6
-
-
 def test_results_are_ignored_by_git_and_the_rest_is_not(analysis: Path, tmp_path: Path) -> None:
     create(tmp_path / "mine")
     (tmp_path / "mine" / "results").mkdir()
