@@ -109,14 +109,15 @@ define make_venv
 	@$(1) -m venv $(2) || { echo "$(1) cannot make an environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 endef
 
+# most modules are never imported, so none is compiled before
 $(VENV)/.installed-%: $(PACKAGING) | $(VENV)/.created
 	@echo "Installing NanoML [$*] into $(VENV): a few minutes the first time"
-	@$(VENV)/bin/python -m pip install --quiet --editable '.[$*]'
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$*]'
 	@touch $@
 
 $(VENV_CMSSW)/.installed-%: $(PACKAGING) $(CONSTRAINTS) | $(VENV_CMSSW)/.created
 	@echo "Installing NanoML [$*] with CMSSW's versions into $(VENV_CMSSW): a minute or two the first time"
-	@$(VENV_CMSSW)/bin/python -m pip install --quiet --editable '.[$*]' --constraint $(CONSTRAINTS)
+	@$(VENV_CMSSW)/bin/python -m pip install --quiet --no-compile --editable '.[$*]' --constraint $(CONSTRAINTS)
 	@touch $@
 
 debian: ## install the Debian packages that tests need, as root; what a release does not have is left out
