@@ -311,7 +311,8 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
         running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            # a signal just before Python begins to wait is heeded when the wait ends
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 problem = _finish(future, running[future], records)
                 if problem is not None:

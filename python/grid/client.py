@@ -146,7 +146,10 @@ def _waited_for(call: Callable[[], T]) -> T:
         except BaseException as problem:
             done.put((None, problem))
 
-    threading.Thread(target=work, daemon=True).start()
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(0.5)  # a signal just before Python begins to wait is heeded when the wait ends
     found, problem = done.get()
     if problem is not None:
         raise problem
