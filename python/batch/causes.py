@@ -51,7 +51,9 @@ def problem_of(problem: BaseException) -> Problem:
         return Problem("memory", text if isinstance(problem, BrokenProcessPool) else "the memory was used up")
     if number in (errno.ENOSPC, errno.EDQUOT):
         return Problem("disk", text)
-    if isinstance(problem, ModuleNotFoundError) or isinstance(problem.__cause__, ModuleNotFoundError):
+    if isinstance(problem, ModuleNotFoundError):
+        return Problem("package", f"The Python package {problem.name} is missing")
+    if isinstance(problem.__cause__, ModuleNotFoundError):
         return Problem("package", text)
     if isinstance(problem, ConfigError):
         return Problem("configuration", text)

@@ -197,7 +197,7 @@ class Analysis:
     def done(self) -> Counter[str]:
         """How often each task, "skim NAME", was done, by the results of all submissions."""
         count: Counter[str] = Counter()
-        for path in self.directory.glob("jobs/*/results/*.json"):
+        for path in self.directory.glob("jobs/*/results/[!.]*.json"):
             with contextlib.suppress(ValueError, KeyError):
                 tasks = json.loads(path.read_text())["tasks"]
                 stage = path.stem.rpartition("-")[0]
