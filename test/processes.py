@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["heed_interrupts", "running"]
+__all__ = ["running"]
 
 
 @contextmanager
@@ -24,7 +24,8 @@ def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[An
     **options
         Of `subprocess.Popen`.
     """
-    with subprocess.Popen(argv, **options) as process:
+    # a shell has commands in the background ignore Ctrl-C, these tests perhaps, and what they start
+    with subprocess.Popen(argv, preexec_fn=_heed_interrupts, **options) as process:
         try:
             yield process
         finally:
@@ -32,6 +33,5 @@ def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[An
                 process.kill()
 
 
-def heed_interrupts() -> None:
-    """Undo what a shell does to commands in the background, which ignore Ctrl-C; a `preexec_fn`."""
+def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import uproot
 
-from processes import heed_interrupts, running
+from processes import running
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["skim", "convert", "train", "evaluate", "export", "score"]
@@ -202,9 +202,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
     stops = 0
     # SIGTERM comes from batch systems, and is tested with these
     for wait, number in ((4, signal.SIGKILL), (8, signal.SIGINT), (300, signal.SIGINT)):
-        with running(
-            line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-        ) as run:
+        with running(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
             try:
                 _, said = run.communicate(timeout=wait)
                 assert run.returncode == 0, said

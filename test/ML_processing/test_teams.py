@@ -24,7 +24,7 @@ from ML_processing import data, plots
 from ML_processing.train import train
 from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
-from processes import heed_interrupts, running
+from processes import running
 
 Toy = Callable[..., Path]
 
@@ -117,7 +117,7 @@ if __name__ == "__main__":
 def start(script: Path, file: Path, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     line = [sys.executable, str(script), str(file), str(directory)]
     environment = {**os.environ, "SCRIPT": str(script)}
-    return running(line, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    return running(line, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:

@@ -15,7 +15,7 @@ from MLTools.NanoML import progress
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.runner import Stage, locked, plan, run
 from MLTools.NanoML.task import Task
-from processes import heed_interrupts, running
+from processes import running
 
 # in a module of its own: worker processes import it
 COPY = """
@@ -170,7 +170,7 @@ if __name__ == "__main__":
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "pool.py").write_text(POOL)
     line = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
-    with running(line, stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts) as parent:
+    with running(line, stderr=subprocess.DEVNULL) as parent:
         workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
         parent.send_signal(number)
         parent.wait(timeout=20)

@@ -16,7 +16,7 @@ import h5py
 import pytest
 import yaml
 
-from processes import heed_interrupts, running
+from processes import running
 
 pytest.importorskip("optuna")
 
@@ -191,7 +191,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def start(arguments: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
-    return running(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    return running(arguments, stderr=subprocess.PIPE, text=True)
 
 
 def workers_of(leader: int) -> list[int]:

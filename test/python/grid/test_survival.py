@@ -20,6 +20,7 @@ import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import processes
 from MLTools.NanoML.baskets import PlainBranch
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.grid.remote import RemoteFile
@@ -337,18 +338,19 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process: subprocess.Popen[str] = subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload]
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stdout.readline() == "read\n"
-    cluster.servers[0].stop()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=50)[0] == "interrupted\n"
-    assert process.returncode == 0
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes.update(stderr=subprocess.STDOUT, text=True)
+    with processes.running([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "read\n"
+        cluster.servers[0].stop()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=50)[0] == "interrupted\n"
+        assert process.returncode == 0
 
 
 def test_no_such_file(cluster: Cluster) -> None:
