@@ -145,6 +145,16 @@ def sample() -> Path:
     return ROOT / "examples" / "data"
 
 
+@pytest.fixture(autouse=True)
+def usual_reading() -> Iterator[None]:
+    """The settings for reading over the network, which a run leaves in the environment, end with the test."""
+    before = os.environ.get(reading.VARIABLE)
+    yield
+    os.environ.pop(reading.VARIABLE, None)
+    if before is not None:
+        os.environ[reading.VARIABLE] = before
+
+
 @pytest.fixture
 def read_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Reads over the network with these settings, during the test; no others than loopback's redirectors are asked."""
