@@ -15,7 +15,7 @@ from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS
 from MLTools.NanoML.nanoaod import did_you_mean
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["Columns", "Labels", "agreed_columns"]
 

@@ -23,7 +23,7 @@ from ML_processing.table import Table
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["inputs_of", "make_course"]
 

@@ -19,7 +19,7 @@ from MLTools.NanoML.hdf5 import EVENTS, check_events_differ, open_hdf5, read_met
 from MLTools.NanoML.progress import progress
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["Data", "read"]
 

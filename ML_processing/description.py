@@ -13,32 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ML_processing.own_model import source_of_model
+from ML_processing.own_model import TRAINING, code_behind
 from ML_processing.parameter import Parameter
 from ML_processing.provenance import git_state, now, versions
 from ML_processing.splits import signal_index, split_count
 from ML_processing.survey import Survey
 from ML_processing.table import Table
 from MLTools.NanoML.folds import RULE
-from MLTools.NanoML.task import code_hash, source_of
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["describe"]
 
 _SAMPLE = 64  # real events kept with the networks, to check an export against
-_CODE = (
-    "MLTools.NanoML.folds",
-    *(
-        f"ML_processing.{name}"
-        for name in (
-            "batches", "columns", "course", "data", "losses", "loop", "models", "models.deepsets", "models.layers",
-            "models.mlp", "models.network", "models.pairs", "models.particlenet", "models.scaling",
-            "models.transformer", "parameter", "splits", "survey", "table", "train",
-        )
-    ),
-)  # fmt: skip
 
 
 def describe(
@@ -92,10 +80,9 @@ def _fingerprint(settings: dict[str, Any], data: list[Any]) -> str:
     decisive = {key: value for key, value in settings.items() if key not in without}
     place, _, name = settings["model"].rpartition(":")
     if place:  # a user's: its code counts, wherever it is
-        decisive["model"] = [name, code_hash(source_of_model(settings["model"]))]
-    return hashlib.sha256(
-        json.dumps([decisive, data, code_hash(source_of(*_CODE))], sort_keys=True).encode()
-    ).hexdigest()
+        decisive["model"] = name
+    code = code_behind(settings["model"], *TRAINING)
+    return hashlib.sha256(json.dumps([decisive, data, code], sort_keys=True).encode()).hexdigest()
 
 
 def _sample(table: Table, parameter: Parameter | None, seed: int) -> dict[str, list[Any]]:

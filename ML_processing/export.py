@@ -32,7 +32,7 @@ from MLTools.NanoML.model.verification import check_tensors, check_trials
 from MLTools.NanoML.progress import say
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Export
+    from MLTools.NanoML.settings.results import Export
 
 __all__ = ["export", "export_networks", "networks_of", "sample_of"]
 

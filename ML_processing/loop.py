@@ -24,7 +24,7 @@ from MLTools.NanoML import interrupt
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["Course", "Monitor", "at_best", "fit"]
 

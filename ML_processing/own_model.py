@@ -1,4 +1,4 @@
-"""A network of the user's own, named as module:Class or file.py:Class: where its code is."""
+"""Where the code of a network is, NanoML's or the user's own, which is named as module:Class or file.py:Class."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import importable
-from MLTools.NanoML.task import source_of
 
-__all__ = ["resolve_model", "source_of_model"]
+__all__ = ["TRAINING", "code_behind", "resolve_model"]
+
+TRAINING = ("ML_processing.fold", "ML_processing.description")
+"""The modules that decide what a training gives, beside that of its network."""
 
 
 def resolve_model(model: str, base: Path) -> str:
@@ -31,8 +34,20 @@ def resolve_model(model: str, base: Path) -> str:
     return model
 
 
-def source_of_model(model: str) -> tuple[Path, ...]:
-    """Source files of a model that `resolve_model` gave; none of a model of NanoML's.
+def code_behind(model: str, *roots: str) -> str:
+    """A hash of the code behind a model that `resolve_model` gave, and behind some modules.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file or module.
+    """
+    source = _source_of(model)
+    return code_of(*roots, source or f"ML_processing.networks.{model}")
+
+
+def _source_of(model: str) -> Path | None:
+    """The source file of a model that `resolve_model` gave; none of a model of NanoML's.
 
     Raises
     ------
@@ -41,22 +56,23 @@ def source_of_model(model: str) -> tuple[Path, ...]:
     """
     place = model.rpartition(":")[0]
     if not place:
-        return ()
+        return None
     if place.endswith(".py"):
-        found = tuple(path for path in [Path(place)] if path.is_file())
+        found = Path(place)
     else:
         importlib.invalidate_caches()
         with importable(Path()):
-            found = _source_of_module(place)
-    if not found:
+            found = _file_of_module(place)
+    if not found.is_file():
         raise ConfigError(
             f'train.model: "{model}": there is no {place}. A file is named relative to the YAML file.'
         )
     return found
 
 
-def _source_of_module(name: str) -> tuple[Path, ...]:
+def _file_of_module(name: str) -> Path:
     try:
-        return source_of(name)
+        spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # of the package that it is in
-        return ()
+        spec = None
+    return Path(spec.origin) if spec is not None and spec.origin else Path(name)

@@ -10,16 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ML_processing.own_model import resolve_model, source_of_model
+from ML_processing.own_model import TRAINING, code_behind, resolve_model
 from ML_processing.releases import target
-from MLTools.NanoML.config import Config, Export, Train
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.runner import Stage
-from MLTools.NanoML.task import Task, code_hash, source_of
+from MLTools.NanoML.settings.results import Export
+from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.stages import Analysis
+from MLTools.NanoML.task import Task
 
-__all__ = ["stages"]
+__all__ = ["evaluate_stage", "export_stage", "train_stage"]
 
 for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
     if (
@@ -27,113 +30,98 @@ for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "o
     ):  # known now, not after the skims; and without the seconds of an import
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
-_NETWORKS = (
-    "MLTools.NanoML.folds",
-    "MLTools.NanoML.hdf5",
-    "ML_processing.columns",
-    "ML_processing.data",
-    "ML_processing.inputs",
-    "ML_processing.models",
-    "ML_processing.parameter",
-    "ML_processing.run",
-    "ML_processing.splits",
-    "ML_processing.survey",
-    "ML_processing.table",
-)
-_TRAIN = (
-    *_NETWORKS,
-    "ML_processing.batches",
-    "ML_processing.course",
-    "ML_processing.description",
-    "ML_processing.distributed",
-    "ML_processing.loop",
-    "ML_processing.losses",
-    "ML_processing.teams",
-    "ML_processing.train",
-)
 _ELSEWHERE = ("files", "device", "workers", "tracking")  # settings on which the networks do not depend
-_EVALUATE = (
-    *_NETWORKS,
-    "ML_processing.baseline",
-    "ML_processing.evaluate",
-    "ML_processing.metrics",
-    "ML_processing.plots",
-    "ML_processing.report",
-    "ML_processing.scored",
-    "ML_processing.verdict",
-)
-_EXPORT = (
-    *_NETWORKS,
-    "MLTools.NanoML.model",
-    "ML_processing.export",
-    "ML_processing.parity",
-    "ML_processing.preprocess",
-    "ML_processing.releases",
-)
 
 
-def stages(config: Config) -> dict[str, Stage]:
-    """The stages of this part that a configuration asks for.
+def train_stage(analysis: Analysis) -> Stage:
+    """The training of the networks of all folds.
 
     Raises
     ------
     NanoMLError
         `train.files` names files that are not there, or nothing can be exported for `export.cmssw`.
     """
+    config = analysis.config
     assert config.train is not None
     _check_release(config)
-    files = _training_files(config)
-    try:
-        settings = replace(config.train, model=resolve_model(config.train.model, config.base))
-        own = source_of_model(settings.model)
-    except ConfigError as problem:
-        raise config.error("train", "model", message=str(problem).removeprefix("train.model: ")) from None
-    layout = Layout.of(config)
-    run, inputs = layout.training, tuple(str(file) for file in files)
-    trained = run / "training.json"
+    settings, run = _settings(config), Layout.of(config).training
     decisive = {key: value for key, value in config.as_dict("train").items() if key not in _ELSEWHERE}
-    train = Task(
+    trained = run / "training.json"
+    files = _training_files(config)
+    task = Task(
         "train",
         "network",
-        inputs,
+        tuple(str(file) for file in files),
         (trained,),
-        {**decisive, **({"model_source": code_hash(own)} if own else {})},
-        code_hash(source_of(*_TRAIN)),
+        decisive,
+        code_behind(settings.model, *TRAINING),
         functools.partial(_train, files, settings, run),
         memory=(trained,),
         folders=(run,),
     )
-    report = (run / "report.html", run / "metrics.json")
+    return Stage("train", [task])
+
+
+def evaluate_stage(analysis: Analysis) -> Stage:
+    """The report of the training.
+
+    Raises
+    ------
+    NanoMLError
+        `train.files` or `evaluate.compare` names files that are not there.
+    """
+    config = analysis.config
+    assert config.train is not None
+    run, files = Layout.of(config).training, _training_files(config)
     compare = _files(config, config.evaluate.compare, "evaluate", "compare") if config.evaluate else []
-    shown = {"signal": config.train.signal, "compare": [str(file) for file in compare]}
-    evaluate = Task(
+    task = Task(
         "evaluate",
         "report",
-        (str(trained), *inputs, *(str(file) for file in compare)),
-        report,
-        shown,
-        code_hash(source_of(*_EVALUATE)),
+        tuple(str(path) for path in (run / "training.json", *files, *compare)),
+        (run / "report.html", run / "metrics.json"),
+        {"signal": config.train.signal, "compare": [str(file) for file in compare]},
+        code_behind(_settings(config).model, "ML_processing.evaluate"),
         functools.partial(_evaluate, run, files, compare),
         folders=(run,),
     )
-    export_config = Export(config.export.cmssw if config.export else None, layout.name)
-    models = (layout.model, twin_of(layout.model))
-    named = {"cmssw": export_config.cmssw, "name": export_config.name}
-    export = Task(
+    return Stage("evaluate", [task])
+
+
+def export_stage(analysis: Analysis) -> Stage:
+    """The networks as one ONNX file.
+
+    Raises
+    ------
+    NanoMLError
+        `train.files` names files that are not there, or nothing can be exported for `export.cmssw`.
+    """
+    config = analysis.config
+    _check_release(config)
+    layout = Layout.of(config)
+    export = Export(config.export.cmssw if config.export else None, layout.name)
+    inputs = (layout.training / "training.json", *_training_files(config))
+    task = Task(
         "export",
         "model",
-        (str(trained), *inputs),
-        models,
-        named,
-        code_hash((*source_of(*_EXPORT), Path(__file__).with_name("releases.json"))),
-        functools.partial(_export, run, layout.model, export_config),
-        folders=(run,),
+        tuple(str(path) for path in inputs),
+        (layout.model, twin_of(layout.model)),
+        {"cmssw": export.cmssw, "name": export.name},
+        code_behind(_settings(config).model, "ML_processing.export"),
+        functools.partial(_export, layout.training, layout.model, export),
+        folders=(layout.training,),
     )
-    return {
-        "train": Stage("train", [train]),
-        "evaluate": Stage("evaluate", [evaluate]),
-        "export": Stage("export", [export], summary=_export_summary),
-    }
+    return Stage("export", [task], summary=_export_summary)
+
+
+def _settings(config: Config) -> Train:
+    """The section `train`, with a model that means the same in every directory."""
+    assert config.train is not None
+    settings = replace(config.train, model=resolve_model(config.train.model, config.base))
+    try:
+        code_behind(settings.model)
+    except ConfigError as problem:
+        raise config.error("train", "model", message=str(problem).removeprefix("train.model: ")) from None
+    return settings
 
 
 def _check_release(config: Config) -> None:

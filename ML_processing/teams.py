@@ -23,13 +23,13 @@ from ML_processing.splits import split_count
 from ML_processing.survey import Survey
 from ML_processing.table import Table
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import begin_worker, worker_pool
 from MLTools.NanoML.progress import Bar, progress
-from MLTools.NanoML.runner import begin_worker, worker_pool
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["train_in_parallel", "train_together"]
 
@@ -94,7 +94,8 @@ def _begin(queue: SimpleQueue[tuple[int, int, str]]) -> None:
 
 
 def _train_alone(files: Sequence[Path], config: Train, directory: Path, fold: int) -> None:
-    from ML_processing.train import train_fold
+    from ML_processing.fold import train_fold
+    from ML_processing.tracking import following
 
     def report(entries: list[dict[str, Any]], note: str) -> None:
         assert _queue is not None
@@ -103,7 +104,8 @@ def _train_alone(files: Sequence[Path], config: Train, directory: Path, fold: in
     global _events
     if _events is None:
         _events = _read(files, config)
-    train_fold(*_events, config, directory, fold, torch.device("cpu"), report)
+    with following(config.tracking, directory, fold, report) as followed:
+        train_fold(*_events, config, directory, fold, torch.device("cpu"), followed)
 
 
 def _read(files: Sequence[Path], config: Train) -> tuple[Data, Table, Survey]:
@@ -173,7 +175,8 @@ def _quiet_torchrun() -> Iterator[None]:
 def _train_share(
     files: Sequence[Path], config: Train, directory: Path, folds: Sequence[int], messages: Path
 ) -> None:
-    from ML_processing.train import train_fold
+    from ML_processing.fold import train_fold
+    from ML_processing.tracking import following
 
     rank = int(os.environ["RANK"])
     shown = progress(f"train {len(folds)} networks", config.epochs * len(folds), "epochs")
@@ -188,7 +191,8 @@ def _train_share(
         try:
             events = _read(files, config)
             for fold in folds:
-                train_fold(*events, config, directory, fold, device, partial(_advance, bar, fold))
+                with following(config.tracking, directory, fold, partial(_advance, bar, fold)) as report:
+                    train_fold(*events, config, directory, fold, device, report)
         except Exception as problem:
             known = isinstance(problem, NanoMLError)  # is told before what it led to in other processes
             text = str(problem) if known else f"a process that trained failed:\n{traceback.format_exc()}"

@@ -31,9 +31,9 @@ from ML_processing.course import inputs_of, make_course
 from ML_processing.data import Data, read
 from ML_processing.loop import Monitor, fit
 from ML_processing.models import make_network
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.hdf5 import write_metadata
 from MLTools.NanoML.progress import silence
+from MLTools.NanoML.settings.train import Train
 
 EPOCHS = 3
 SIDES = ("bare", "steps", "whole")

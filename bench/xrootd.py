@@ -29,10 +29,10 @@ from skim import KEEP
 
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from MLTools.NanoML.config import Read
 from MLTools.NanoML.grid import reading
 from MLTools.NanoML.grid.url import Url
 from MLTools.NanoML.progress import silence
+from MLTools.NanoML.settings.read import Read
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.parallel import locked
 
 __all__ = ["Buckets", "scratch"]
 

@@ -10,7 +10,7 @@ from data_processing.columns import RESERVED
 from data_processing.datasets import resolve_datasets
 from data_processing.skim import plan_file
 from data_processing.skimjob import SkimJob
-from data_processing.stages import skim_settings
+from data_processing.skimstage import skim_settings
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.config.document import Key

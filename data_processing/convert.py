@@ -27,10 +27,10 @@ from MLTools.NanoML.entryranges import EntryRange
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.missing import Missing
 from MLTools.NanoML.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
+from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.progress import Bar, progress
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
-from MLTools.NanoML.runner import usable_cores
 
 __all__ = [
     "ConvertJob",

@@ -16,6 +16,8 @@ from data_processing.entries import entries_of
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import reading
+from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.stages import Analysis
 
 __all__ = [
     "FileInfo",
@@ -24,6 +26,7 @@ __all__ = [
     "find_files",
     "output_names",
     "resolve_datasets",
+    "root_files",
 ]
 
 
@@ -107,3 +110,16 @@ def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
 
 def _stem(file: str) -> str:
     return posixpath.splitext(posixpath.basename(file.partition("?")[0]))[0]
+
+
+def root_files(analysis: Analysis) -> dict[str, list[str]]:
+    """What the stages after the skim read: the skims, or the datasets' files where there is no skim."""
+    skims = Layout.of(analysis.config).skims
+    return {
+        name: [
+            str(skims(name) / output) if analysis.config.skim else path
+            for path, output in output_names(list(paths)).items()
+            if path not in analysis.left_out(name)
+        ]
+        for name, paths in analysis.files.items()
+    }

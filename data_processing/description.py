@@ -11,10 +11,11 @@ from data_processing.catalogue.catalogue import Catalogue, FileList
 from data_processing.catalogue.pins import Pins
 from data_processing.entries import entries_of, url_of
 from data_processing.wishes import Confirm, Wildcards, Wish, look_up, place_of
-from MLTools.NanoML.config import Config, Dataset
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.progress import say
+from MLTools.NanoML.settings.dataset import Dataset
 
 __all__ = ["Description", "Part", "describe"]
 

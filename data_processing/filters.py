@@ -15,14 +15,12 @@ from data_processing.branchrules import parse_rule, read_rules
 from data_processing.modules import ModuleChain, load_module
 from data_processing.skimjob import SkimJob
 from MLTools.NanoML.cutflow import Cutflow
+from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.formula import Formula
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.provenance import Criteria
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import Selected, Selection
-from MLTools.NanoML.sources import source_files
-from MLTools.NanoML.task import code_hash
+from MLTools.NanoML.selection import Selected, Selection, load_selection
 
 __all__ = ["Filter", "Filters"]
 
@@ -127,14 +125,13 @@ class Filters:
             The branch selection file cannot be read, or a rule in it or in `job.keep` is none.
         """
         users = [each for each in (self.selection, *self.modules) if each is not None]
-        sources = {path for each in users for path in source_files(each)}
         rules = read_rules(Path(job.base, job.branches)) if job.branches else []
         rules += [parse_rule(text, "skim.keep") for text in job.keep]
         return Criteria(
             self._certified_by(job) if is_data else None,
             job.cut,
             tuple(job.modules),
-            code_hash(sources) if sources else "",
+            code_of(*map(source_of, users), only_own=True) if users else "",
             tuple(
                 f"{'keep' if rule.keep else 'drop'}{'match' if rule.is_regex else ''} {rule.pattern}"
                 for rule in rules

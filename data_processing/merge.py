@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,33 +28,8 @@ from MLTools.NanoML.nanoaod import IDENTIFIERS
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
-from MLTools.NanoML.runner import RECORDS, Stage
-from MLTools.NanoML.task import Task, code_hash, source_of
 
-__all__ = ["MergeJob", "merge_files", "merge_stage", "plan_lines", "workdir_of"]
-
-_CODE = (
-    "MLTools.NanoML.baskets",
-    "MLTools.NanoML.nanoaod",
-    "MLTools.NanoML.ttree",
-    "MLTools.NanoML.rootfile",
-    "MLTools.NanoML.books",
-    "MLTools.NanoML.entryranges",
-    "MLTools.NanoML.provenance",
-    "MLTools.NanoML.lumimask",
-    "MLTools.NanoML.folds",
-    "data_processing.buckets",
-    "data_processing.duplicateevents",
-    "data_processing.table",
-    "data_processing.nanotree",
-    "data_processing.nanowriter",
-    "data_processing.checksums",
-    "data_processing.content",
-    "data_processing.histograms",
-    "data_processing.mergeinputs",
-    "data_processing.mergeplan",
-    "data_processing.merge",
-)
+__all__ = ["MergeJob", "foresee", "merge_files"]
 
 
 @dataclass(frozen=True)
@@ -138,10 +112,10 @@ def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
     inputs.duplicates.enter(0, inputs.books.files)
 
 
-def plan_lines(job: MergeJob) -> list[str]:
-    """What would be merged, in words; raises as `merge_files` does, as far as that can be told beforehand."""
+def foresee(job: MergeJob) -> dict[str, Any]:
+    """What `merge_files` would return; raises as it does, as far as that can be told beforehand."""
     inputs, plans = _look_into(job)
-    return merge_summary({job.output.name: _summary(inputs, plans, _record(inputs, plans))})
+    return _summary(inputs, plans, _record(inputs, plans))
 
 
 def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
@@ -285,45 +259,6 @@ def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) 
         },
         "not_merged": _not_merged(inputs, plans),
     }
-
-
-def merge_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was merged, and what was not, in lines; `done` is what `merge_files` returned, by the file's name."""
-    lines = []
-    for name, found in done.items():
-        lines.append(
-            f"{name}: {found['files']:,} files, {found['entries']:,} events, sum of weights "
-            f"{found['sum_of_weights']:.9g}, {found['branches']:,} branches"
-        )
-        if found["duplicates"]:
-            lines.append(f"{found['duplicates']:,} events that an earlier file also has were left out")
-        filled = [
-            f"{branch} ({len(files)} of {found['files']} files)" for branch, files in found["filled"].items()
-        ]
-        if filled:
-            lines.append(f"filled where a file lacks it: {listed(filled)}")
-        lines += [f"WARNING {what} is left out: {reason}" for what, reason in found["not_merged"].items()]
-    return lines
-
-
-def merge_stage(job: MergeJob) -> Stage:
-    """The stage that merges; its record belongs in `workdir_of` the output."""
-    settings = {"fill": job.fill, "common": job.common, "compression": job.compression}
-    task = Task(
-        "merge",
-        job.output.name,
-        tuple(job.sources),
-        (job.output,),
-        settings,
-        code_hash(source_of(*_CODE)),
-        functools.partial(merge_files, job),
-    )
-    return Stage("merge", [task], summary=merge_summary)
-
-
-def workdir_of(output: Path) -> Path:
-    """Where the record of a merged file is: a place of its own, so that others may be at work beside it."""
-    return output.parent / RECORDS / output.name
 
 
 def _remove_leftovers(output: Path) -> None:

@@ -25,13 +25,13 @@ from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid.remote import RemoteFile
 from MLTools.NanoML.grid.url import is_xrootd
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.provenance import Provenance, books_of_input
 from MLTools.NanoML.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.selection import load_selection
 
 __all__ = ["ERROR", "compression_of", "main", "name_algorithms", "write_rules"]
 

@@ -11,11 +11,12 @@ from data_processing.catalogue.names import checked, instance_of, is_wildcard
 from data_processing.datasets import check_duplicates
 from data_processing.description import Description, Part, describe
 from data_processing.wishes import Confirm
-from MLTools.NanoML.config import Config, Dataset
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.settings.dataset import Dataset
 
 __all__ = ["overview", "query"]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_processing.datasets import output_names
 from data_processing.nanowriter import NanoWriter
 from data_processing.others import copy_others
 from data_processing.scores import Scores
@@ -19,35 +17,13 @@ from MLTools.NanoML import nanoaod
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.books import Books, all_events_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.progress import progress
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.sources import source_files
-from MLTools.NanoML.task import Task, code_hash, source_of
 
-__all__ = ["ScoreJob", "load_models", "score_file", "score_tasks"]
-
-_CODE = (
-    "MLTools.NanoML.nanoaod",
-    "MLTools.NanoML.baskets",
-    "MLTools.NanoML.rootfile",
-    "MLTools.NanoML.books",
-    "MLTools.NanoML.entryranges",
-    "MLTools.NanoML.provenance",
-    "MLTools.NanoML.model",
-    "MLTools.NanoML.padding",
-    "MLTools.NanoML.folds",
-    "MLTools.NanoML.events",
-    "MLTools.NanoML.selection",
-    "data_processing.nanotree",
-    "data_processing.nanowriter",
-    "data_processing.others",
-    "data_processing.score",
-    "data_processing.scores",
-)
+__all__ = ["ScoreJob", "load_models", "score_file"]
 
 
 @dataclass(frozen=True)
@@ -203,44 +179,3 @@ def _record(
         model=record_of(models, job.parameters),
         not_copied=[*odd, *left_out],
     )
-
-
-def score_tasks(
-    files: Sequence[str], directory: Path, job: ScoreJob, prefix: str = "", own: bool = False
-) -> list[Task]:
-    """One task for each file to be scored into a directory.
-
-    Parameters
-    ----------
-    files
-        Paths and URLs.
-    directory
-        Of the scores.
-    job
-        All else; its own source and output do not matter.
-    prefix
-        Of the tasks' names: the dataset.
-    own
-        The model is made by the same analysis: it may not be there yet, and its selection has been run in the skims.
-    """
-    settings = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
-    code = code_hash((*source_of(*_CODE), *([] if own else _selection_sources(job))))
-    tasks = []
-    for file, name in output_names(list(files)).items():
-        one = replace(job, source=file, output=directory / name)
-        inputs = (file, *map(str, job.models))
-        work = functools.partial(score_file, one)
-        tasks.append(Task("score", prefix + Path(name).stem, inputs, (one.output,), settings, code, work))
-    return tasks
-
-
-def _selection_sources(job: ScoreJob) -> list[Path]:
-    """The files of the selections that may be run; what is wrong with a model is told when it is used."""
-    found: list[Path] = []
-    for path in job.models:
-        try:
-            specs = set(Model(path).selection_columns.values())
-            found += [source for spec in specs for source in source_files(load_selection(spec, job.base))]
-        except NanoMLError:
-            continue
-    return found

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.padding import Jagged
 from MLTools.NanoML.picking import Picker
 from MLTools.NanoML.rootfile import Branch, RootFile
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.selection import Selection, load_selection
 
 __all__ = ["Scores"]
 

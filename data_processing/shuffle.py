@@ -30,8 +30,8 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import mixed
 from MLTools.NanoML.hdf5 import EVENTS, IDENTIFIERS, new_hdf5, write_metadata
+from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.progress import Bar, progress
-from MLTools.NanoML.runner import usable_cores
 
 __all__ = ["ShuffleJob", "shuffle_files"]
 

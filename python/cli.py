@@ -20,6 +20,7 @@ _COMMANDS = {
     "init": "MLTools.NanoML.commands.init",
     "doctor": "MLTools.NanoML.commands.doctor",
     "run": "MLTools.NanoML.commands.run",
+    "accept": "MLTools.NanoML.commands.accept",
     "skim": "MLTools.NanoML.commands.skim",
     "merge": "MLTools.NanoML.commands.merge",
     "convert": "MLTools.NanoML.commands.convert",

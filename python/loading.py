@@ -1,4 +1,4 @@
-"""Finds a user's selection by its name, and imports users' files."""
+"""Imports users' files and modules."""
 
 from __future__ import annotations
 
@@ -12,48 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.selection import Selection
 
-__all__ = ["import_file", "importable", "load_module", "load_selection"]
-
-
-def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
-    """Find a selection by "module:Class" or "file.py:Class".
-
-    Parameters
-    ----------
-    spec
-        Where it is. A file is relative to `base`; a module is looked for on the import path and in `base`.
-    base
-        A directory.
-
-    Raises
-    ------
-    ConfigError
-        There is no such module, file or class, or it is no selection.
-    """
-    place, _, attribute = spec.rpartition(":")
-    if not place or not attribute:
-        raise ConfigError(f'selection "{spec}": write it as module:Class or file.py:Class.')
-    module = load_module(f'selection "{spec}"', place, "nanoml_selection", base)
-    found = getattr(module, attribute, None)
-    known = [
-        name
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Selection) and value is not Selection
-    ]
-    if found is None:
-        raise ConfigError(
-            f'selection "{spec}": {place} has no class {attribute}.{nanoaod.did_you_mean(attribute, known)} '
-            f"It has: {', '.join(known) or 'no selection'}."
-        )
-    if not (inspect.isclass(found) and issubclass(found, Selection)):
-        raise ConfigError(
-            f'selection "{spec}": {attribute} is not a class made from MLTools.NanoML.selection.Selection.'
-        )
-    return found()
+__all__ = ["import_file", "importable", "load_module"]
 
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Optional
 
 from MLTools.NanoML.installation import checkout
+from MLTools.NanoML.stages import NAMES, declared
 
-__all__ = ["PAGES", "STAGES", "page_of", "where"]
+__all__ = ["PAGES", "page_of", "where"]
 
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
@@ -49,16 +50,7 @@ PAGES = {
 }
 """The module, or package, that raises an error, to the page about what it does."""
 
-STAGES = {
-    "skim": "howto/selection.md",
-    "convert": "hdf5.md",
-    "shuffle": "hdf5.md",
-    "train": "training.md",
-    "score": "model.md",
-}
-"""The stage whose tasks failed, in processes of their own, to the page about it."""
-
-_OF_TASKS = re.compile(rf"({'|'.join(STAGES)}) \S+: ")
+_OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 
 
 def page_of(problem: BaseException) -> Optional[str]:
@@ -66,7 +58,7 @@ def page_of(problem: BaseException) -> Optional[str]:
     modules = list(_modules(problem.__traceback__))
     if modules and modules[0] == "MLTools.NanoML.runner":
         stage = _OF_TASKS.match(str(problem))
-        return STAGES[stage[1]] if stage else None
+        return declared(stage[1]).page if stage else None
     for module in modules:
         parts = module.split(".")
         for length in range(len(parts), 0, -1):

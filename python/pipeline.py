@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Optional
+from typing import Optional
 
 from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.config import Config
@@ -15,51 +14,24 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.failures import FailedTasksError
 from MLTools.NanoML.grid import missing, reading
 from MLTools.NanoML.grid.missing import Missing
-from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.losses import forgive, look_again, note_read
+from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import Planned, Stage, locked, plan, run
-from MLTools.NanoML.stages import PARTS, STAGES
+from MLTools.NanoML.runner import Planned, Stage, plan, run
+from MLTools.NanoML.stages import NAMES, STAGES, Analysis, declared, import_part
+from MLTools.NanoML.task import accept
 
-__all__ = ["between", "execute", "import_part", "pipeline_stages", "planned"]
-
-_EXTRAS = {"data_processing": "data", "ML_processing": "train"}
-
-
-def part_of(stage: str) -> str:
-    """The part of NanoML that has a stage."""
-    return next(part for part, names in PARTS.items() if stage in names)
-
-
-def import_part(part: str, module: str) -> Any:
-    """Import a module of a part.
-
-    Raises
-    ------
-    NanoMLError
-        The part is not here, or a package that it needs is missing.
-    """
-    try:
-        return importlib.import_module(f"{part}.{module}")
-    except ModuleNotFoundError as problem:
-        stages = ", ".join(PARTS[part])
-        if (problem.name or "").split(".")[0] == part:
-            raise NanoMLError(
-                f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
-            ) from None
-        raise NanoMLError(
-            f"{stages}: the Python package {problem.name} is missing. Install it: {how_to_install(_EXTRAS[part])}."
-        ) from problem
+__all__ = ["accept_stage", "between", "execute", "pipeline_stages", "planned"]
 
 
 def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
     """The stages from one to another, both included; None is the first or the last of all."""
-    begin = STAGES.index(first) if first else 0
-    end = STAGES.index(last) if last else len(STAGES) - 1
+    begin = NAMES.index(first) if first else 0
+    end = NAMES.index(last) if last else len(NAMES) - 1
     if begin > end:
         raise NanoMLError(f"{first} comes after {last}: there is no stage from the one to the other.")
-    return STAGES[begin : end + 1]
+    return NAMES[begin : end + 1]
 
 
 def pipeline_stages(
@@ -81,21 +53,9 @@ def pipeline_stages(
     NanoMLError
         A part is missing, a dataset has no files, and so on.
     """
-    found: dict[str, Stage] = {}
-    for part in {part_of(name): None for name in names}:
-        if _asks_for(config, part):
-            more = (left_out,) if part == "data_processing" else ()
-            found.update(import_part(part, "stages").stages(config, *more))
-    return [found[name] for name in STAGES if name in names and name in found]
-
-
-def _asks_for(config: Config, part: str) -> bool:
-    if part == "ML_processing":
-        return config.train is not None
-    return (
-        any(section is not None for section in (config.skim, config.convert, config.score))
-        or config.train is not None
-    )
+    analysis = Analysis(config, left_out)
+    made = (stage.make(analysis) for stage in STAGES if stage.name in names)
+    return [stage for stage in made if stage is not None]
 
 
 def _reader(config: Config) -> Optional[str]:
@@ -167,6 +127,32 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     _say_where(config, todo)
 
 
+def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
+    """Take the results of a stage as up to date where only the code behind them was changed; what was done, in lines.
+
+    Raises
+    ------
+    NanoMLError
+        As `pipeline_stages`; or another run is at work.
+    """
+    workdir = Layout.of(config).workdir
+    with locked(workdir):
+        stages = pipeline_stages(config, [name], missing.read(workdir))
+        if not stages:
+            raise _nothing_to_do(config, [name])
+        (stage,) = stages
+        changes = [accept(task, workdir / RECORDS, dry_run) for task in stage.tasks]
+        lines = [
+            f"{name}: {count} of {len(stage.tasks)} {'would be' if dry_run else 'are'} accepted as they are: {change}"
+            for change, count in Counter(filter(None, changes)).items()
+        ]
+        (left,) = plan([stage], workdir)
+    to_do = len(left.reasons) - (sum(change is not None for change in changes) if dry_run else 0)
+    return lines + [f"{name}: {to_do} of {len(stage.tasks)} have another reason to be done again"] * bool(
+        to_do
+    ) or [f"{name}: up to date, nothing is to be accepted"]
+
+
 def _run(
     config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None
 ) -> Sequence[Planned]:
@@ -184,15 +170,14 @@ def _run(
             if later:
                 _run(config, later, force, False)
             break
-        if part_of(each.stage.name) == "data_processing" and missing.read(workdir):
+        if declared(each.stage.name).part == "data_processing" and missing.read(workdir):
             note_read(each.stage.tasks, files_of(config), workdir)
     return todo
 
 
 def files_of(config: Config) -> Mapping[str, Sequence[str]]:
     """The files of each dataset; it raises as `datasets.resolve_datasets` does."""
-    found: Mapping[str, Sequence[str]] = import_part("data_processing", "datasets").resolve_datasets(config)
-    return found
+    return Analysis(config).files
 
 
 def _say_where(config: Config, todo: Sequence[Planned]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import awkward as ak
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import nanoaod
 from MLTools.NanoML.cutflow import Cutflow
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.dependencies import files_behind, source_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.events import Events
+from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.slips import in_words
-from MLTools.NanoML.sources import source_files
 
-__all__ = ["Column", "Selected", "Selection"]
+__all__ = ["Column", "Selected", "Selection", "load_selection"]
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,11 @@ class Selection:
     def _line_of(self, problem: BaseException) -> str:
         """The innermost line of the selection's own files in a traceback."""
         frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
-        own = {str(path) for path in source_files(self)}
+        own = set(files_behind(source_of(self), only_own=True).values())
         found = [
             f"{frame.filename}:{frame.lineno}"
             for frame in frames
-            if frame.filename in own and frame.function != "apply"
+            if Path(frame.filename).resolve() in own and frame.function != "apply"
         ]
         return found[-1] if found else self.where().rpartition(":")[0]
 
@@ -252,3 +255,40 @@ class Selection:
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return bool(values.min() >= limits.min and values.max() <= limits.max)
+
+
+def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
+    """Find a selection by "module:Class" or "file.py:Class".
+
+    Parameters
+    ----------
+    spec
+        Where it is. A file is relative to `base`; a module is looked for on the import path and in `base`.
+    base
+        A directory.
+
+    Raises
+    ------
+    ConfigError
+        There is no such module, file or class, or it is no selection.
+    """
+    place, _, attribute = spec.rpartition(":")
+    if not place or not attribute:
+        raise ConfigError(f'selection "{spec}": write it as module:Class or file.py:Class.')
+    module = load_module(f'selection "{spec}"', place, "nanoml_selection", base)
+    found = getattr(module, attribute, None)
+    known = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Selection) and value is not Selection
+    ]
+    if found is None:
+        raise ConfigError(
+            f'selection "{spec}": {place} has no class {attribute}.{nanoaod.did_you_mean(attribute, known)} '
+            f"It has: {', '.join(known) or 'no selection'}."
+        )
+    if not (inspect.isclass(found) and issubclass(found, Selection)):
+        raise ConfigError(
+            f'selection "{spec}": {attribute} is not a class made from MLTools.NanoML.selection.Selection.'
+        )
+    return found()

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.url import is_remote
 
 __all__ = [
     "Task",
-    "code_hash",
+    "accept",
     "forget",
     "read_record",
     "reason_to_run",
-    "source_of",
     "stamps",
     "write_record",
 ]
@@ -47,7 +45,7 @@ class Task:
     settings
         All settings that its result depends on, as JSON could hold them.
     code
-        `code_hash` of the source files that its result depends on; the tasks of a stage share it.
+        `dependencies.code_of` what its result depends on; the tasks of a stage share it.
     work
         Does it, and returns a summary for the record. It must be picklable.
     memory
@@ -66,27 +64,6 @@ class Task:
     work: Callable[[], Mapping[str, Any]] = field(compare=False)
     memory: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
-
-
-def source_of(*modules: str) -> tuple[Path, ...]:
-    """Source files of modules and packages, which are not imported for it (but the packages that they are in are)."""
-    found: list[Path] = []
-    for name in modules:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            found += sorted(Path(spec.submodule_search_locations[0]).rglob("*.py"))
-        elif spec is not None and spec.origin:
-            found.append(Path(spec.origin))
-    return tuple(found)
-
-
-def code_hash(files: Iterable[Path]) -> str:
-    """One hash of the content of source files."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _stamp(path: str) -> dict[str, Any]:
@@ -243,4 +220,26 @@ def _changed_code(task: Task, record: Mapping[str, Any]) -> Optional[str]:
         return None
     if record["version"] != __version__:
         return f"NanoML {__version__} does it differently from {record['version']}, which did it before"
-    return "the code that does it was changed"
+    modules = changed(record["code"], task.code)
+    if not modules:
+        return "the code that does it was changed"
+    return f"{modules[0]} was changed" + (f" (and {len(modules) - 1} more)" if len(modules) > 1 else "")
+
+
+def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:
+    """Take what a task has made as up to date, if nothing but its code was changed; the record says so from then on.
+
+    Returns
+    -------
+    How the code was changed; None if that is not the reason to do the task again.
+    """
+    record = read_record(task, records)
+    reason = reason_to_run(task, records, ())
+    if record is None or reason is None or reason != _changed_code(task, record):
+        return None
+    if not dry_run:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        accepted = [*record.get("accepted", []), {"code": record["code"], "because": reason, "at": now}]
+        changes = {"code": task.code, "version": __version__, "accepted": accepted}
+        write_json(_record_path(task, records), {**record, **changes})
+    return reason

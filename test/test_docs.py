@@ -18,11 +18,12 @@ pytest.importorskip("data_processing")
 from data_processing.datasets import resolve_datasets
 from data_processing.overview import query
 from MLTools.NanoML.books import Books
-from MLTools.NanoML.config import Read, load
-from MLTools.NanoML.config.schema import plain
+from MLTools.NanoML.config import load
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.settings import plain
+from MLTools.NanoML.settings.read import Read
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[1]

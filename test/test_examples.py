@@ -39,8 +39,8 @@ def check_scores(workdir: Path) -> None:
     """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
     from ML_processing.data import read
     from ML_processing.run import Run
-    from MLTools.NanoML.config import Train
-    from MLTools.NanoML.config.schema import build
+    from MLTools.NanoML.settings import build
+    from MLTools.NanoML.settings.train import Train
 
     training = Run.load(workdir / "training")
     files = sorted((workdir / "hdf5").glob("*.h5"))

@@ -26,15 +26,16 @@ from data_processing.score import ScoreJob, score_file
 from ML_processing.evaluate import evaluate
 from ML_processing.export import export
 from ML_processing.inputs import Inputs
-from ML_processing.networks import Networks
+from ML_processing.reference import Networks
 from ML_processing.run import Run
 from ML_processing.train import train
-from MLTools.NanoML.config import Export, PerObject, Train
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verify import verify_model
 from MLTools.NanoML.rootfile import RootFile
 from MLTools.NanoML.score import Scoring
+from MLTools.NanoML.settings.results import Export
+from MLTools.NanoML.settings.train import PerObject, Train
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")

@@ -27,9 +27,9 @@ from ML_processing.survey import Survey
 from ML_processing.table import Table
 from ML_processing.verdict import verdict
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.config import Train
-from MLTools.NanoML.config.schema import build
 from MLTools.NanoML.progress import say
+from MLTools.NanoML.settings import build
+from MLTools.NanoML.settings.train import Train
 
 __all__ = ["evaluate"]
 

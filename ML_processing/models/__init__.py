@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ML_processing.models.ensemble import Ensemble
 from ML_processing.models.network import Network
-from ML_processing.models.registry import MODELS, make_network, options_of
+from ML_processing.models.registry import make_network, network, options_of
 from ML_processing.models.scaling import Scaling
 
-__all__ = ["MODELS", "Ensemble", "Network", "Scaling", "make_network", "options_of"]
+__all__ = ["Ensemble", "Network", "Scaling", "make_network", "network", "options_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,24 +10,21 @@ from typing import Any
 from torch import nn
 
 from ML_processing.inputs import Shape
-from ML_processing.models.deepsets import DeepSets
-from ML_processing.models.mlp import MLP
 from ML_processing.models.network import Network
-from ML_processing.models.particlenet import ParticleNet
-from ML_processing.models.transformer import Transformer
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import did_you_mean
+from MLTools.NanoML.settings.train import MODELS
 
-__all__ = ["MODELS", "make_network", "options_of"]
+__all__ = ["make_network", "network", "options_of"]
 
-MODELS: dict[str, type[nn.Module]] = {
-    "mlp": MLP,
-    "deepsets": DeepSets,
-    "particlenet": ParticleNet,
-    "transformer": Transformer,
-}
-"""What `train.model` may name, beside classes of one's own."""
+_NETWORKS: dict[str, type[nn.Module]] = {}
+
+
+def network(core: type[nn.Module]) -> type[nn.Module]:
+    """Make a class the network that `train.model` names by the module that it is in, which is in ML_processing/networks/."""
+    _NETWORKS[core.__module__.rpartition(".")[2]] = core
+    return core
 
 
 def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Network:
@@ -35,7 +33,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     Parameters
     ----------
     model
-        A name from `MODELS`, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made with the shape and
+        A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made with the shape and
         options, each with a default, and that goes from scaled `Inputs` to outputs of shape (N, shape.outputs).
         Modules and files are looked for in the current directory, modules also on the import path.
     options
@@ -82,7 +80,9 @@ def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
 
 def _model_class(model: str) -> type[nn.Module]:
     if model in MODELS:
-        return MODELS[model]
+        # not before: a training depends on its own network, not on the others
+        importlib.import_module(f"ML_processing.networks.{model}")
+        return _NETWORKS[model]
     place, _, name = model.rpartition(":")
     if not place or not name:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ML_processing.provenance import git_state, now, versions
-from MLTools.NanoML.runner import usable_cores
+from MLTools.NanoML.parallel import usable_cores
 
 __all__ = ["environment"]
 

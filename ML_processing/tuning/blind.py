@@ -14,7 +14,7 @@ from ML_processing.splits import split_count
 from ML_processing.table import Table
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train
+    from MLTools.NanoML.settings.train import Train
 
 __all__ = ["FOLD", "Blind", "open_blind"]
 

@@ -29,10 +29,11 @@ from ML_processing.tuning.blind import FOLD
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import Material, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
-from MLTools.NanoML.config import Config, Train
-from MLTools.NanoML.config.schema import plain
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.progress import Bar, progress, say
+from MLTools.NanoML.settings import plain
+from MLTools.NanoML.settings.train import Train
 
 __all__ = ["conclude"]
 

@@ -12,18 +12,20 @@ from optuna.trial import TrialState
 
 from ML_processing import tracking
 from ML_processing.own_model import resolve_model
-from ML_processing.stages import stages
+from ML_processing.stages import train_stage
 from ML_processing.tuning.journal import Lock, held
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.team import Job, Team
 from ML_processing.tuning.trial import Material, tracking_of, work
-from MLTools.NanoML.config import Config, Tune
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.parallel import locked, usable_cores
 from MLTools.NanoML.progress import Bar, progress, say
-from MLTools.NanoML.runner import locked, usable_cores
+from MLTools.NanoML.settings.tune import Tune
+from MLTools.NanoML.stages import Analysis
 from MLTools.NanoML.task import stamps
 
 __all__ = ["Options", "plan", "tune"]
@@ -120,7 +122,7 @@ def _prepared(config: Config) -> tuple[Config, list[Path]]:
     if config.train is None:
         raise NanoMLError(f"{config.where()}: has no section train: there is nothing to tune.")
     config = replace(config, tune=config.tune or Tune())
-    (task,) = stages(config)["train"].tasks
+    (task,) = train_stage(Analysis(config)).tasks
     return config, [Path(it["path"]) for it in stamps(task)]
 
 

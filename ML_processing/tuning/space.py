@@ -16,10 +16,12 @@ from optuna.distributions import (
 )
 
 from ML_processing.models import options_of
-from MLTools.NanoML.config import Axis, Config, Train
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.config.complaints import suggestion
 from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.config.schema import build, plain
+from MLTools.NanoML.settings import build, plain
+from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.settings.tune import Axis
 
 __all__ = ["Space"]
 

@@ -14,10 +14,10 @@ from typing import NoReturn
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import Material, work
-from MLTools.NanoML.config import Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.parallel import begin_worker
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import begin_worker
+from MLTools.NanoML.settings.tune import Tune
 
 __all__ = ["Job", "Team"]
 

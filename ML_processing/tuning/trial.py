@@ -15,11 +15,11 @@ import torch
 
 from ML_processing import tracking
 from ML_processing.description import describe
+from ML_processing.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.loop import at_best
 from ML_processing.run import checkpoint_file, history_file, network_file
 from ML_processing.survey import Survey
 from ML_processing.table import Table
-from ML_processing.train import device_of, is_trained, prepare, train_fold
 from ML_processing.tuning.blind import FOLD, Blind, open_blind
 from ML_processing.tuning.study import Held, Study
 from MLTools.NanoML import interrupt
@@ -27,7 +27,8 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError, is_os_error
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Train, Tune
+    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.settings.tune import Tune
 
 __all__ = ["Material", "tracking_of", "train_one", "work"]
 
@@ -94,9 +95,9 @@ def train_one(
     prepare(directory, description)
     tracking.begin(train.tracking, directory, _workdir(directory), _name(directory), description)
     if not is_trained(directory, FOLD):
-        train_fold(
-            material.data, material.table, material.survey, train, directory, FOLD, material.device, report
-        )
+        events = material.data, material.table, material.survey
+        with tracking.following(train.tracking, directory, FOLD, report) as followed:
+            train_fold(*events, train, directory, FOLD, material.device, followed)
     history: list[dict[str, Any]] = json.loads(history_file(directory, FOLD).read_text(encoding="utf-8"))
     return history
 

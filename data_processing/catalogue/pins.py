@@ -13,7 +13,7 @@ from data_processing.catalogue.answers import FileInfo, Site
 from data_processing.catalogue.catalogue import FileList
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import RECORDS
+from MLTools.NanoML.parallel import RECORDS
 
 __all__ = ["Pins"]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from data_processing.crab.report import Processed, write_failure, write_success
 from data_processing.crab.settings import OUTPUT, Settings
-from data_processing.merge import MergeJob, merge_files, merge_summary
+from data_processing.merge import MergeJob, merge_files
+from data_processing.mergestage import merge_summary
 from data_processing.nanoaodtools_engine import postprocess_file
 from data_processing.skimjob import SkimJob
 from MLTools.NanoML.books import Books, books_of

@@ -13,17 +13,18 @@ import data_processing
 from data_processing.branchrules import read_rules
 from data_processing.crab.settings import Settings
 from data_processing.modules import load_module
-from data_processing.stages import skim_settings
+from data_processing.skimstage import skim_settings
 from MLTools import NanoML
 from MLTools.NanoML.atomic import replacing, write_text
-from MLTools.NanoML.config import Config, Score
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.lumimask import LumiMask
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.score import score
-from MLTools.NanoML.sources import source_files
+from MLTools.NanoML.selection import load_selection
+from MLTools.NanoML.settings.results import Score
 
 __all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]
 
@@ -80,7 +81,7 @@ def own_files(config: Config) -> list[Path]:
     things += [module for spec in skim.modules for module in load_module(spec, base)]
     named = [spec.rpartition(":")[0] for spec in (skim.selection or "", *skim.modules)]
     paths = [base / place for place in named if place.endswith(".py")]
-    paths += [path for thing in things for path in source_files(thing)]
+    paths += files_behind(*map(source_of, things), only_own=True).values()
     folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
     # what they import beside them, whatever they take of it
     imported = [

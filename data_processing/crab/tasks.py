@@ -17,9 +17,11 @@ from data_processing.entries import entries_of
 from data_processing.wishes import place_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.resources import duration
-from MLTools.NanoML.config import Config, Dataset, Read
-from MLTools.NanoML.config.sections.batch import Grid, Needs
+from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.batch import Grid, Needs
+from MLTools.NanoML.settings.dataset import Dataset
+from MLTools.NanoML.settings.read import Read
 
 __all__ = ["Task", "Written", "tasks_of", "write_tasks"]
 

@@ -13,7 +13,7 @@ from MLTools.NanoML.batch.codec import decode
 from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import RECORDS
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.task import Task, stamps, write_record
 
 __all__ = ["collect", "task_of"]

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
 from MLTools.NanoML.batch.resources import Resources, duration
-from MLTools.NanoML.config.sections.batch import Batch, Needs
 from MLTools.NanoML.grid.url import is_remote
+from MLTools.NanoML.settings.batch import Batch, Needs
+from MLTools.NanoML.stages import NAMES, declared
 from MLTools.NanoML.task import Task
 
 __all__ = ["Group", "Grouping"]
 
 _OVERHEAD = 10.0  # seconds for each file, whatever its size
-_RATES = {
-    "skim": 5e6,
-    "convert": 20e6,
-    "score": 10e6,
-}  # bytes per second of these stages, which have many files
 _UNKNOWN = 500e6  # bytes of a file of which nothing is known
 _MARGIN = 3.0  # machines differ
 _SHORTEST = 1200  # seconds that any job may ask for
-_USUAL = {
-    "shuffle": Resources(7200, 2000),
-    "train": Resources(8 * 3600, 4000),
-    "tune": Resources(8 * 3600, 4000),
-    "evaluate": Resources(3600, 4000),
-    "export": Resources(1800, 2000),
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +63,7 @@ class Grouping:
             yield from (Group(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces)
 
     def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[list[Task]]:
-        if stage not in _RATES:
+        if _speed(stage) is None:
             return [[task] for task in tasks]
         if self.batch.files_per_job is not None:
             most = self.batch.files_per_job
@@ -91,7 +81,7 @@ class Grouping:
 
     def _seconds(self, stage: str, task: Task) -> float:
         size = sum(self._size(path) for path in task.inputs if path.endswith(".root"))
-        return _OVERHEAD + size / _RATES[stage]
+        return _OVERHEAD + size / (_speed(stage) or math.inf)
 
     def _size(self, path: str) -> float:
         if path in self.sizes:
@@ -106,9 +96,9 @@ class Grouping:
     def wanted(self, stage: str, tasks: Sequence[Task] = (), least: Optional[Resources] = None) -> Resources:
         """What a job of these tasks asks for: what the configuration says, else what is usual or follows from sizes."""
         needs, batch = self.batch.stages.get(stage, Needs()), self.batch
-        usual = _USUAL.get(stage, Resources())
+        usual = declared(stage if stage in NAMES else "train").resources  # a search is of trainings
         time = usual.time
-        if stage in _RATES:
+        if _speed(stage) is not None:
             time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(stage, task) for task in tasks)))
         text = needs.time or batch.time
         found = Resources(
@@ -121,3 +111,8 @@ class Grouping:
         if least is None:
             return found
         return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
+
+
+def _speed(stage: str) -> Optional[float]:
+    """How fast a stage with a task for each file reads [B/s]."""
+    return declared(stage).speed if stage in NAMES else None

@@ -19,7 +19,7 @@ from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.batch.result import Problem
 from MLTools.NanoML.batch.seen import Look, Seen
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.runner import usable_cores
+from MLTools.NanoML.parallel import usable_cores
 
 __all__ = ["Local", "drive"]
 

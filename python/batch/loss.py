@@ -14,8 +14,8 @@ from MLTools.NanoML.failures import FailedTasksError
 from MLTools.NanoML.grid import missing
 from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.losses import forgive
+from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.pipeline import files_of
-from MLTools.NanoML.runner import locked
 from MLTools.NanoML.task import Task
 
 __all__ = ["forgive_jobs"]

@@ -14,11 +14,10 @@ from MLTools.NanoML.batch.archive import Entry, below, pack
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.layout import Layout
+from MLTools.NanoML.stages import PARTS
 
 __all__ = ["cmssw_area", "code", "environment"]
 
-_PARTS = ("data_processing", "ML_processing")
-_WITH_TORCH = ("train", "evaluate", "export")
 _MOST = 50 << 20  # bytes of a user's own files, which travel with each job
 _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 
@@ -33,7 +32,7 @@ def code(config: Config, directory: Path) -> Path:
     """
     package = Path(NanoML.__path__[0]).resolve()
     entries = below(package, "lib/MLTools/NanoML")
-    for part in _PARTS:
+    for part in PARTS:
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.submodule_search_locations:
             entries += below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
@@ -97,7 +96,7 @@ def environment(stage: str, directory: Path) -> Path:
         NanoML was not installed by pip here.
     """
     entries: list[Entry] = []
-    extras = {"data", "xrootd", *(["train"] if stage in _WITH_TORCH else [])}
+    extras = {"data", "xrootd", *(["train"] if stage in PARTS["ML_processing"] else [])}
     for name in sorted(_closure("nanoml", extras)):
         distribution = importlib.metadata.distribution(name)
         root = Path(str(distribution.locate_file("")))

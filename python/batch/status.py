@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.seen import Look, Seen
 from MLTools.NanoML.batch.submission import Entry, Submission, submissions_of
 from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.parallel import locked
 
 __all__ = ["JobState", "Status", "as_dict", "observe", "settle"]
 

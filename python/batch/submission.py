@@ -16,7 +16,7 @@ from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.result import Result
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import RECORDS
+from MLTools.NanoML.parallel import RECORDS
 
 __all__ = ["JOBS", "Entry", "Submission", "submissions_of"]
 

@@ -21,10 +21,11 @@ from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.pipeline import import_part, planned
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.pipeline import planned
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import Planned, locked
-from MLTools.NanoML.stages import STAGES
+from MLTools.NanoML.runner import Planned
+from MLTools.NanoML.stages import NAMES, import_part
 
 __all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
 
@@ -58,7 +59,7 @@ def submit(
         settle(workdir)
         todo: list[Planned] = []
         if wish.what != TUNE:
-            names = STAGES if wish.what == PIPELINE else (wish.what,)
+            names = NAMES if wish.what == PIPELINE else (wish.what,)
             todo = planned(config, names, force, again)
             if not any(each.reasons for each in todo):
                 return None

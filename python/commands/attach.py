@@ -66,14 +66,17 @@ def attach(
     Events are found by run, luminosityBlock and event, so the HDF5 file may be of many ROOT files, and its rows in
     any order. The output has these and the columns: make it a friend of the ROOT file.
     """
-    from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import locked, plan, run, usable_cores
+    from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.runner import plan, run
+    from MLTools.NanoML.stages import import_part
 
-    attaching, datasets = import_part("data_processing", "attach"), import_part("data_processing", "datasets")
+    attaching, stage_of, datasets = (
+        import_part("data_processing", name) for name in ("attach", "attachstage", "datasets")
+    )
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = attaching.AttachJob(
         events.resolve(), sources, output.resolve(), columns, dataset, prefix, missing, partial
     )
-    stages = attaching.attach_stages(job, workers or usable_cores())
+    stages = stage_of.attach_stages(job, workers or usable_cores())
     with locked(output):
         run(plan(stages, output, force), output)

@@ -23,7 +23,7 @@ def config() -> None:
 def check(config: Path, as_json: bool) -> None:
     """Check a configuration: its keys and types, and its branches against the real files."""
     from MLTools.NanoML.config import load
-    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.stages import import_part
 
     loaded = load(config)
     found = import_part("data_processing", "check").check(loaded) if loaded.datasets else []

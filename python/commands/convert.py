@@ -107,8 +107,8 @@ def convert(
         run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
         return
     from MLTools.NanoML.grid import reading
-    from MLTools.NanoML.pipeline import import_part
     from MLTools.NanoML.rootfile import RootFile
+    from MLTools.NanoML.stages import import_part
 
     columns, conversion = (import_part("data_processing", name) for name in ("columns", "convert"))
     reading.use(read_settings(reading.current(), **read))
@@ -165,10 +165,11 @@ def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> di
 def _convert_each(job: Any, force: bool) -> None:
     from MLTools.NanoML.grid import reading
     from MLTools.NanoML.losses import run_stage
-    from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import Stage, locked, usable_cores
+    from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.runner import Stage
+    from MLTools.NanoML.stages import import_part
 
-    stages = import_part("data_processing", "stages")
+    stages = import_part("data_processing", "convertstage")
     with locked(job.output):
         tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
         stage = Stage("convert", tasks, usable_cores(), stages.convert_summary)

@@ -46,7 +46,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     The catalogue is asked by dasgoclient if it is there, or else by its web service, with your grid proxy (nanoml proxy
     init). Its answers are remembered for a day.
     """
-    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.stages import import_part
 
     told = import_part("data_processing", "overview")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):

@@ -60,17 +60,20 @@ def merge(
         raise click.UsageError(
             "--fill takes the branches of any file, --common those of all: give one of them."
         )
-    from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import locked, plan, run
+    from MLTools.NanoML.parallel import locked
+    from MLTools.NanoML.runner import plan, run
+    from MLTools.NanoML.stages import import_part
 
-    merging, datasets = import_part("data_processing", "merge"), import_part("data_processing", "datasets")
+    merging, stage_of, datasets = (
+        import_part("data_processing", name) for name in ("merge", "mergestage", "datasets")
+    )
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = merging.MergeJob(sources, output.resolve(), fill, common, compression, memory)
-    workdir = merging.workdir_of(job.output)
-    stage = merging.merge_stage(job)
+    workdir = stage_of.workdir_of(job.output)
+    stage = stage_of.merge_stage(job)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
-        click.echo("\n".join([*lines, *merging.plan_lines(job)]))
+        click.echo("\n".join([*lines, *stage_of.merge_summary({job.output.name: merging.foresee(job)})]))
         return
     with locked(workdir):
         run(plan([stage], workdir, force), workdir)

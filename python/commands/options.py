@@ -12,7 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Config, Read
+    from MLTools.NanoML.config import Config
+    from MLTools.NanoML.settings.read import Read
 
 __all__ = [
     "FILE",
@@ -49,7 +50,7 @@ class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
     name = "N|SHARE%"
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        from MLTools.NanoML.config.sections.read import LOSS
+        from MLTools.NanoML.settings.read import LOSS
 
         if not re.fullmatch(LOSS["pattern"], str(value)):
             return self.fail(f'"{value}": write {LOSS["form"]}.')

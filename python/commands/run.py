@@ -9,7 +9,7 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog, json_option, loaded, missing_option
-from MLTools.NanoML.stages import STAGES
+from MLTools.NanoML.stages import NAMES
 
 __all__ = ["run"]
 
@@ -19,8 +19,8 @@ __all__ = ["run"]
     epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
 )
 @config_argument
-@click.option("--from", "first", type=click.Choice(STAGES), help="First stage; default: skim.")
-@click.option("--to", "last", type=click.Choice(STAGES), help="Last stage; default: score.")
+@click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: skim.")
+@click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: score.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--force", is_flag=True, help="Do all of it again, also what is up to date.")
 @missing_option

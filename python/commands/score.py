@@ -75,10 +75,13 @@ def score(
         raise click.UsageError("Say where the scores go: -o DIR.")
     from MLTools.NanoML.grid import reading
     from MLTools.NanoML.losses import run_stage
-    from MLTools.NanoML.pipeline import import_part
-    from MLTools.NanoML.runner import Stage, locked, usable_cores
+    from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.runner import Stage
+    from MLTools.NanoML.stages import import_part
 
-    scoring, datasets = import_part("data_processing", "score"), import_part("data_processing", "datasets")
+    scoring, stage_of, datasets = (
+        import_part("data_processing", name) for name in ("score", "scorestage", "datasets")
+    )
     values = dict(_parameter(text) for text in parameters)
     paths = tuple(model.resolve() for model in models)
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
@@ -86,7 +89,7 @@ def score(
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
     with locked(output):
-        tasks = scoring.score_tasks(sources, output.resolve(), job)
+        tasks = stage_of.score_tasks(sources, output.resolve(), job)
         stage = Stage("score", tasks, workers or usable_cores())
         run_stage(stage, sources, output, force, reading.current().max_missing_files)
 

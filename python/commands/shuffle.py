@@ -47,7 +47,7 @@ def shuffle(
     if output is None:
         run_one(config_only(files, "-o ALL.h5", "HDF5"), "shuffle", force)
         return
-    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.stages import import_part
 
     shuffling, datasets = (import_part("data_processing", name) for name in ("shuffle", "datasets"))
     sources = [Path(path) for path in datasets.find_files(files, Path(os.getcwd()))]

@@ -72,9 +72,10 @@ def export(
             )
         run_one(source, "export", force)
         return
-    from MLTools.NanoML.config import Export, load
+    from MLTools.NanoML.config import load
     from MLTools.NanoML.layout import Layout
-    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.settings.results import Export
+    from MLTools.NanoML.stages import import_part
 
     training = Layout.of(load(source)).training if is_config else source
     exporting = import_part("ML_processing", "export")

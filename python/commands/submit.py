@@ -8,8 +8,8 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog
-from MLTools.NanoML.config.sections.batch import SYSTEMS
-from MLTools.NanoML.stages import STAGES
+from MLTools.NanoML.settings.batch import SYSTEMS
+from MLTools.NanoML.stages import NAMES
 
 __all__ = ["submit"]
 
@@ -24,7 +24,7 @@ __all__ = ["submit"]
         "nanoml status",
     ),
 )
-@click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*STAGES, "pipeline", "tune"]))
+@click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
 @click.option("--on", type=click.Choice(SYSTEMS), help="Where; default: what the section batch says.")
 @click.option("--dry-run", is_flag=True, help="Write everything that would be submitted, for reading.")

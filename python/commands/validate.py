@@ -54,7 +54,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
 
     All checks are made, whatever fails. The exit code is 0 if all files are valid, and 1 if not.
     """
-    from MLTools.NanoML.pipeline import import_part
+    from MLTools.NanoML.stages import import_part
 
     validation = import_part("data_processing", "validate")
     found = []

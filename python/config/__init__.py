@@ -10,55 +10,20 @@ from typing import Any, Optional
 
 from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.document import Document, Key
-from MLTools.NanoML.config.schema import json_schema, parse, plain
-from MLTools.NanoML.config.sections import (
-    ENGINES,
-    MODELS,
-    NAME,
-    SYSTEMS,
-    Axis,
-    Batch,
-    Convert,
-    Dataset,
-    Decorrelation,
-    Evaluate,
-    Export,
-    Grid,
-    Needs,
-    Objects,
-    PerObject,
-    Read,
-    Score,
-    Skim,
-    Train,
-    Tune,
-)
+from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings import plain
+from MLTools.NanoML.settings.batch import Batch
+from MLTools.NanoML.settings.convert import Convert
+from MLTools.NanoML.settings.dataset import Dataset
+from MLTools.NanoML.settings.names import NAME
+from MLTools.NanoML.settings.read import Read
+from MLTools.NanoML.settings.results import Evaluate, Export, Score
+from MLTools.NanoML.settings.skim import Skim
+from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.settings.tune import Tune
 
-__all__ = [
-    "ENGINES",
-    "MODELS",
-    "SYSTEMS",
-    "Axis",
-    "Batch",
-    "Config",
-    "Convert",
-    "Dataset",
-    "Decorrelation",
-    "Evaluate",
-    "Export",
-    "Grid",
-    "Needs",
-    "Objects",
-    "PerObject",
-    "Read",
-    "Score",
-    "Skim",
-    "Train",
-    "Tune",
-    "load",
-    "schema",
-]
+__all__ = ["Config", "load", "schema"]
 
 
 @dataclass(frozen=True)

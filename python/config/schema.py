@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from MLTools.NanoML.config.complaints import complaints
 from MLTools.NanoML.config.document import Document
+from MLTools.NanoML.settings import build, optional, plain, settings_of
 
-__all__ = ["build", "json_schema", "parse", "plain"]
+__all__ = ["json_schema", "parse"]
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def json_schema(cls: type) -> dict[str, Any]:
     as it is when all its lines are comments.
     """
     properties, required = {}, []
-    for field, key, hint in _settings(cls):
+    for field, key, hint in settings_of(cls):
         properties[key] = {**_of_hint(hint, field.metadata), **_default(field)}
         if _is_required(field):
             required.append(key)
@@ -74,31 +75,6 @@ def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
     return build(cls, data)
 
 
-def build(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build an object of the dataclass `cls` from data that its schema allows."""
-    known = {field.name: (key, hint) for field, key, hint in _settings(cls)}
-    return cls(**{name: _typed(hint, data[key]) for name, (key, hint) in known.items() if key in data})
-
-
-def plain(value: Any) -> Any:
-    """Undo `build`, to mappings, lists, text and numbers. A None that is the default is left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = (
-            (key, getattr(value, field.name), field.default) for field, key, _ in _settings(type(value))
-        )
-        return {key: plain(item) for key, item, default in entries if not (item is None and default is None)}
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _settings(cls: Any) -> Iterator[tuple[dataclasses.Field[Any], str, Any]]:
-    hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if not field.metadata.get("hidden"):
-            yield field, field.metadata.get("key", field.name.rstrip("_")), hints[field.name]
-
-
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -109,14 +85,8 @@ def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
     return {} if field.default in (dataclasses.MISSING, None) else {"default": field.default}
 
 
-def _optional(hint: Any) -> Any:
-    """Find the X of Optional[X]; None for any other hint."""
-    inner = [argument for argument in get_args(hint) if argument is not type(None)]
-    return inner[0] if get_origin(hint) is Union and len(inner) == 1 else None
-
-
 def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    inner = _optional(hint)
+    inner = optional(hint)
     if inner is not None:
         schema = _of_hint(inner, metadata)
         return {**schema, "type": list(dict.fromkeys([*_as_list(schema["type"]), "null"]))}
@@ -163,16 +133,3 @@ def _filled(data: Any, schema: Mapping[str, Any]) -> Any:
         return data
     properties, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
     return {key: _filled(value, properties.get(key, others)) for key, value in data.items()}
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    inner = _optional(hint)
-    if inner is not None:
-        return None if value is None else _typed(inner, value)
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value)  # type: ignore[arg-type]
-    if get_origin(hint) is list:
-        return [_typed(get_args(hint)[0], item) for item in (value if isinstance(value, list) else [value])]
-    if get_origin(hint) is dict:
-        return {key: _typed(get_args(hint)[1], item) for key, item in value.items()}
-    return hint(value) if hint in (int, float) else value

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.entryranges import Part
 from MLTools.NanoML.lumimask import sections_between
 from MLTools.NanoML.model.record import record_of
@@ -20,8 +21,6 @@ from MLTools.NanoML.progress import say
 from MLTools.NanoML.provenance import RECORD_BRANCHES, Criteria, Provenance, books_of_input
 from MLTools.NanoML.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection
-from MLTools.NanoML.sources import source_files
-from MLTools.NanoML.task import code_hash
 
 __all__ = ["write_record", "write_tree"]
 
@@ -109,13 +108,11 @@ def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Cr
         others = [module for module in modules if not hasattr(module, "selection")]
         names = [_spec(getattr(module, "selection", module)) for module in modules] if others else []
         criteria = Criteria(request.certified_by, request.cut, tuple(names))
-    code: set[Path] = set()
+    code = []
     for thing in [*selections, *others]:
-        try:
-            code.update(source_files(thing))
-        except (TypeError, OSError):  # it was typed in, and is in no file
-            continue
-    return replace(criteria, code=code_hash(code) if code else "")
+        with suppress(TypeError, OSError):  # it was typed in, and is in no file
+            code.append(source_of(thing))
+    return replace(criteria, code=code_of(*code, only_own=True) if code else "")
 
 
 def _books(evaluations: Sequence[Evaluation]) -> FileBooks:

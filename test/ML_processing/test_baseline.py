@@ -12,7 +12,7 @@ from ML_processing.baseline import baseline, flattened, regression_baseline
 from ML_processing.data import read
 from ML_processing.metrics import auc
 from ML_processing.splits import make_splits
-from MLTools.NanoML.config import Train
+from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 

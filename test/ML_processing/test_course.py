@@ -18,9 +18,9 @@ from ML_processing.data import Data
 from ML_processing.loop import Course
 from ML_processing.models import Network, make_network
 from ML_processing.splits import class_factors
-from MLTools.NanoML.config import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 COUNT = 60_000

@@ -16,10 +16,10 @@ from ML_processing.data import Data
 from ML_processing.data import read as read_with
 from ML_processing.survey import Survey
 from ML_processing.table import Table
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 

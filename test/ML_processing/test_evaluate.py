@@ -19,8 +19,8 @@ from ML_processing.evaluate.dependence import is_mass
 from ML_processing.run import Run
 from ML_processing.splits import make_splits
 from ML_processing.train import train
-from MLTools.NanoML.config import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 CLASSES = ["signal", "WZ", "ZG"]

@@ -17,17 +17,17 @@ from ML_processing import export as exporting
 from ML_processing.export import export, export_networks, networks_of, sample_of
 from ML_processing.inputs import Collection, Inputs, Shape
 from ML_processing.models import Network, make_network
-from ML_processing.networks import Networks
 from ML_processing.preprocess import preprocess_file
+from ML_processing.reference import Networks
 from ML_processing.releases import Target, target
 from MLTools.NanoML.commands.stages import export as export_command
-from MLTools.NanoML.config import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.folds import RULE
 from MLTools.NanoML.model import KEY, Model, file_hash
 from MLTools.NanoML.model.graph import network_files
 from MLTools.NanoML.model.verify import verify_model
 from MLTools.NanoML.padding import Jagged
+from MLTools.NanoML.settings.results import Export
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 JETS = Collection("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")

@@ -18,8 +18,8 @@ from ML_processing.data import Data
 from ML_processing.loop import Course, Monitor, fit
 from ML_processing.losses import distance_correlation
 from ML_processing.models import Network, make_network
-from MLTools.NanoML.config import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 CPU = torch.device("cpu")

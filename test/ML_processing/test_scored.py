@@ -11,7 +11,7 @@ import pytest
 from ML_processing.data import read
 from ML_processing.evaluate import tested
 from ML_processing.scored import Scored, sampled
-from MLTools.NanoML.config import Train
+from MLTools.NanoML.settings.train import Train
 
 
 def scored(labels: list[int], weights: list[float], scores: list[float] | None = None) -> Scored:

@@ -8,8 +8,8 @@ import pytest
 
 from ML_processing.data import Data, read
 from ML_processing.splits import class_factors, factors_of_split, make_splits, signal_index, split_count
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.settings.train import Train
 
 
 @pytest.mark.parametrize("folds", [3, 5, 8])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ML_processing.stages import stages
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.pipeline import pipeline_stages
 from MLTools.NanoML.task import Task
 
 CONFIG = """
@@ -30,7 +30,8 @@ def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
     tmp_path: Path, shuffle: str, files: list[str]
 ) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG.replace("SHUFFLE", shuffle))
-    found = stages(load(tmp_path / "a.yaml"))
+    names = ("train", "evaluate", "export")
+    found = {stage.name: stage for stage in pipeline_stages(load(tmp_path / "a.yaml"), names)}
     expected = [str(tmp_path / "a" / "hdf5" / name) for name in files]
     assert list(found["train"].tasks[0].inputs) == expected
     for name in ("evaluate", "export"):
@@ -39,7 +40,8 @@ def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
 
 def changed(tmp_path: Path, train: str) -> Task:
     (tmp_path / "a.yaml").write_text(CONFIG.replace("SHUFFLE", "").replace("train:", f"train: {{{train}}}"))
-    return stages(load(tmp_path / "a.yaml"))["train"].tasks[0]
+    (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["train"])
+    return stage.tasks[0]
 
 
 @pytest.mark.parametrize("model", ["net.py:Net", "net:Net", "~/net.py:Net"])
@@ -52,16 +54,17 @@ def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
     assert isinstance(task.work, functools.partial)
     assert task.work.args[1].model == f"{tmp_path}/net.py:Net"
     assert task.settings["model"] == model
-    (tmp_path / "net.py").write_text("class Net: pass")
-    assert changed(tmp_path, f"model: '{model}'").settings["model_source"] != task.settings["model_source"]
+    (tmp_path / "net.py").write_text("class Net: ...  # a comment")
+    assert changed(tmp_path, f"model: '{model}'").code == task.code
+    (tmp_path / "net.py").write_text("class Net: width = 2")
+    assert changed(tmp_path, f"model: '{model}'").code != task.code
 
 
 def test_a_model_of_a_package_on_the_import_path(tmp_path: Path) -> None:
     task = changed(tmp_path, "model: ML_processing.inputs:Inputs")
     assert isinstance(task.work, functools.partial)
     assert task.work.args[1].model == "ML_processing.inputs:Inputs"
-    assert "model_source" in task.settings
-    assert "model_source" not in changed(tmp_path, "model: mlp").settings
+    assert task.code != changed(tmp_path, "model: mlp").code
 
 
 @pytest.mark.parametrize("model", ["net.py:Net", "no_such_module:Net", "no.such.module:Net"])

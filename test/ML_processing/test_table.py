@@ -13,9 +13,9 @@ import pytest
 from ML_processing import data
 from ML_processing.data import read
 from ML_processing.table import Table
-from MLTools.NanoML.config import PerObject, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.settings.train import PerObject, Train
 
 
 @pytest.fixture

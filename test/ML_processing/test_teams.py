@@ -22,8 +22,8 @@ import torch
 
 from ML_processing import data, plots
 from ML_processing.train import train
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Train
 from processes import running
 
 Toy = Callable[..., Path]
@@ -100,7 +100,7 @@ from pathlib import Path
 from ML_processing import data, loop, plots
 from ML_processing.train import train
 from MLTools.NanoML import interrupt
-from MLTools.NanoML.config import Train
+from MLTools.NanoML.settings.train import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
 data._BLOCK_EVENTS = {BLOCK}

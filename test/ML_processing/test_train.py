@@ -17,12 +17,11 @@ from ML_processing import data, loop, plots
 from ML_processing.course import inputs_of
 from ML_processing.data import read
 from ML_processing.metrics import auc
-from ML_processing.models import MODELS
 from ML_processing.run import Run, predict
 from ML_processing.train import train
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.folds import RULE, fold_of
+from MLTools.NanoML.settings.train import MODELS, Train
 
 Toy = Callable[..., Path]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -392,19 +391,20 @@ def test_a_network_of_ones_own(toy: Toy, quick: Train, tmp_path: Path) -> None:
 def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
     toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "moved").mkdir()
-    (tmp_path / "moved" / "mine.py").write_text(MODULE)
     file, trained = toy(), []
-    for place in ("mine.py", "moved/mine.py", "changed"):
-        if place == "changed":
-            place = "moved/mine.py"
-            (tmp_path / place).write_text(MODULE + "# changed\n")
+    for place, more in (
+        ("mine.py", ""),
+        ("moved/mine.py", ""),
+        ("moved/mine.py", "# a comment\n"),
+        ("moved/mine.py", "CHANGED = True\n"),
+    ):
+        (tmp_path / place).write_text(MODULE + more)
         train(
             [file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run"
         )
         trained.append(capsys.readouterr().err.count("is trained already"))
-    assert trained == [0, 3, 0]
+    assert trained == [0, 3, 3, 0]
 
 
 def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -535,7 +535,7 @@ import re, sys
 from pathlib import Path
 from ML_processing import plots
 from ML_processing.train import train
-from MLTools.NanoML.config import Train
+from MLTools.NanoML.settings.train import Train
 plots.save = lambda figure, stem: None
 config = Train(memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
 train([Path(sys.argv[1])], config, Path(sys.argv[2]))

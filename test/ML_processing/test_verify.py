@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ML_processing.export import export_networks, networks_of, sample_of
 from ML_processing.inputs import Collection, Shape
 from ML_processing.models import make_network
-from ML_processing.networks import Networks
+from ML_processing.reference import Networks
 from ML_processing.releases import target
 from MLTools.NanoML.commands.verify import verify
 from MLTools.NanoML.errors import NanoMLError

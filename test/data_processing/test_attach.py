@@ -15,7 +15,8 @@ import uproot
 
 import data_processing.table as table_module
 from data_processing import attach, matching
-from data_processing.attach import AttachJob, attach_stages
+from data_processing.attach import AttachJob
+from data_processing.attachstage import attach_stages
 from data_processing.convert import ConvertJob, convert_files
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.provenance import Provenance

@@ -13,12 +13,12 @@ import uproot
 
 from data_processing.columns import Objects, columns_of, event_level_branches
 from data_processing.convert import ConvertJob, Sample, convert_files, truncation_lines
+from data_processing.convertstage import convert_summary
 from data_processing.merge import MergeJob, merge_files
 from data_processing.nanowriter import NanoWriter
 from data_processing.rows import RowReader
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from data_processing.stages import convert_summary
 from data_processing.validate import validate_file
 from MLTools.NanoML.books import Books, FileBooks
 from MLTools.NanoML.cutflow import Step

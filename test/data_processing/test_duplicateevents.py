@@ -22,13 +22,13 @@ from data_processing.convert import ConvertJob, convert_files
 from data_processing.duplicateevents import find_duplicates
 from data_processing.merge import MergeJob, merge_files
 from data_processing.shuffle import ShuffleJob, shuffle_files
-from data_processing.stages import stages
 from data_processing.validate import validate_file
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.pipeline import pipeline_stages
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
 
@@ -144,7 +144,8 @@ def test_datasets_keep_what_a_set_would_whatever_the_files_and_the_order_of_jobs
             write(tmp_path / name / f"{number}.root", part)
         lines.append(f"  {name}: {{files: {name}/*.root, data: true}}")
     (tmp_path / "a.yaml").write_text("\n".join(lines))
-    tasks = list(stages(load(tmp_path / "a.yaml"))["convert"].tasks)
+    (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["convert"])
+    tasks = list(stage.tasks)
     chance.shuffle(tasks)
     for task in tasks:
         decode(json.loads(json.dumps(encode(task.work))))()  # as a job does

@@ -20,8 +20,9 @@ from data_processing import merge
 from data_processing.columns import Objects
 from data_processing.content import Content
 from data_processing.convert import ConvertJob, convert_files
-from data_processing.merge import MergeJob, _check, merge_files, plan_lines
+from data_processing.merge import MergeJob, _check, foresee, merge_files
 from data_processing.mergeinputs import Inputs
+from data_processing.mergestage import merge_summary
 from data_processing.nanowriter import NanoWriter
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
@@ -728,7 +729,9 @@ def test_the_command_refuses_what_cannot_be_meant(
 
 
 def test_a_plan_names_what_is_filled(eras: list[Path], tmp_path: Path) -> None:
-    lines = plan_lines(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True))
+    lines = merge_summary(
+        {"all.root": foresee(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True))}
+    )
     assert (
         lines[1]
         == "filled where a file lacks it: Events/HLT_IsoMu24 (1 of 3 files), Events/HLT_Mu50 (1 of 3 files)"

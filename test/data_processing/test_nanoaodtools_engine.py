@@ -19,12 +19,12 @@ from data_processing.nanoaodtools_engine import postprocess_file
 from data_processing.nanoaodtools_process import compression_of, write_rules
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
-from data_processing.stages import skim_settings, skim_tasks
+from data_processing.skimstage import skim_settings, skim_tasks
 from MLTools.NanoML.books import books_of
-from MLTools.NanoML.config.sections import Skim
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.settings.skim import Skim
 from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster

@@ -14,7 +14,8 @@ import uproot
 from data_processing import score
 from data_processing.columns import Objects
 from data_processing.convert import ConvertJob, Sample, convert_files
-from data_processing.score import ScoreJob, load_models, score_file, score_tasks
+from data_processing.score import ScoreJob, load_models, score_file
+from data_processing.scorestage import score_tasks
 from data_processing.skim import skim_file
 from data_processing.skimjob import SkimJob
 from MLTools.NanoML.errors import ConfigError, NanoMLError

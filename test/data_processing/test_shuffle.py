@@ -27,11 +27,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data_processing import shuffle
+from data_processing.convertstage import shuffle_summary
 from data_processing.shuffle import ShuffleJob, shuffle_files
-from data_processing.stages import shuffle_summary, stages
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.pipeline import pipeline_stages
+from MLTools.NanoML.runner import Stage
+from MLTools.NanoML.stages import PARTS
 from processes import running
 
 Tables = dict[str, NDArray[Any]]
@@ -671,13 +674,18 @@ convert:
 """
 
 
+def stages(path: Path) -> dict[str, Stage]:
+    """The stages of this part that a configuration asks for."""
+    return {stage.name: stage for stage in pipeline_stages(load(path), PARTS["data_processing"])}
+
+
 def test_the_pipeline_shuffles_datasets_with_a_class_if_it_is_told_to(tmp_path: Path, sample: Path) -> None:
     config = tmp_path / "a.yaml"
     config.write_text(CONFIG.format(sample))
-    plain = stages(load(config))
+    plain = stages(config)
     assert list(plain) == ["convert"]
     config.write_text(CONFIG.format(sample) + "  shuffle: 3\n")
-    found = stages(load(config))
+    found = stages(config)
     assert list(found) == ["convert", "shuffle"]
     assert [task.settings for task in found["convert"].tasks] == [t.settings for t in plain["convert"].tasks]
     (task,) = found["shuffle"].tasks

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.stages import convert_stage, stages
 from data_processing.validate import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
 from MLTools.NanoML.hdf5 import read_metadata
 from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.pipeline import pipeline_stages
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.runner import Stage
+from MLTools.NanoML.stages import PARTS
 
 CONFIG = """\
 datasets:
@@ -27,6 +29,11 @@ datasets:
     class: WZ
 convert: {{features: MET_pt, shuffle: 1}}
 """
+
+
+def stages(path: Path) -> dict[str, Stage]:
+    """The stages of this part that a configuration asks for."""
+    return {stage.name: stage for stage in pipeline_stages(load(path), PARTS["data_processing"])}
 
 
 def run(command: str, path: Path) -> str:
@@ -81,9 +88,7 @@ def test_a_parameter_that_is_infinite_is_a_fault(config: Path) -> None:
 
 def test_what_has_other_parameters_is_converted_again(config: Path) -> None:
     def settings() -> dict[str, object]:
-        loaded = load(config)
-        files = {name: list(dataset.files) for name, dataset in loaded.datasets.items()}
-        return {task.name: task.settings for task in convert_stage(loaded, files).tasks}
+        return {task.name: task.settings for task in stages(config)["convert"].tasks}
 
     before = settings()
     text = config.read_text()
@@ -157,7 +162,7 @@ def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
     text = config.read_text() + "train: {parameter: mass}\n"
     for more, expected in (("", False), ("score: {parameter: {mass: 650}}\n", True)):
         config.write_text(text + more)
-        found = stages(load(config))
+        found = stages(config)
         assert ("score" in found) == expected
     assert found["score"].tasks[0].settings["parameters"] == {"mass": 650.0}
     config.write_text(text)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.loading import load_selection
-from MLTools.NanoML.sources import source_files
+from MLTools.NanoML.selection import load_selection
 
 
 def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
     )
     mine = load_selection("mine.py:Mine", tmp_path)
     assert mine.cut == 5  # type: ignore[attr-defined]
-    files = source_files(mine)
+    files = files_behind(source_of(mine)).values()
     assert tmp_path / "mine.py" in files
     assert tmp_path / "helper_of_mine.py" in files
 

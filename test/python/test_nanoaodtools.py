@@ -22,14 +22,13 @@ import uproot
 from MLTools.NanoML import trilepton
 from MLTools.NanoML.books import books_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.loading import load_selection
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declare
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.provenance import Provenance
 from MLTools.NanoML.rootfile import RootFile
-from MLTools.NanoML.selection import Column, Selected, Selection
+from MLTools.NanoML.selection import Column, Selected, Selection, load_selection
 from MLTools.NanoML.trilepton import Trilepton
 from services.nanoaod import CERTIFIED, FILES
 

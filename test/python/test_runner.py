@@ -13,7 +13,8 @@ import pytest
 
 from MLTools.NanoML import progress
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.runner import Stage, locked, plan, run
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.runner import Stage, plan, run
 from MLTools.NanoML.task import Task
 from processes import running
 
@@ -126,7 +127,7 @@ def test_plans_read_well(inputs: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.parallel import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from MLTools.NanoML import task as task_module
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task, code_hash, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.task import Task, accept, read_record, reason_to_run, stamps, write_record
 
 
 def make(directory: Path, **changes: Any) -> Task:
@@ -19,7 +21,7 @@ def make(directory: Path, **changes: Any) -> Task:
         "inputs": (str(directory / "in.root"),),
         "outputs": (directory / "out.root",),
         "settings": {"keep": ["MET_*"]},
-        "code": code_hash([directory / "code.py"]),
+        "code": code_of(directory / "code.py"),
         "work": dict,
     }
     return Task(**{**settings, **changes})
@@ -61,9 +63,37 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     done(tmp_path, task)
     (tmp_path / "code.py").write_text("new = True\n")
     task = make(tmp_path)
-    assert reason_to_run(task, records, ()) == "the code that does it was changed"
+    assert reason_to_run(task, records, ()) == "code.py was changed"
+    assert reason_to_run(replace(task, code="of another user"), records, ()) == (
+        "the code that does it was changed"
+    )
     monkeypatch.setattr(task_module, "__version__", "9.0")
     assert "NanoML 9.0 does it differently from" in str(reason_to_run(task, records, ()))
+
+
+def test_a_change_of_code_may_be_accepted_and_no_other_change(tmp_path: Path) -> None:
+    task, records = make(tmp_path), tmp_path / "records"
+    assert accept(task, records) is None  # not done yet
+    done(tmp_path, task)
+    assert accept(task, records) is None  # up to date
+    before = task.code
+    (tmp_path / "code.py").write_text("new = True\n")
+    task = make(tmp_path)
+    assert accept(task, records, dry_run=True) == "code.py was changed"
+    assert reason_to_run(task, records, ()) == "code.py was changed"
+    assert accept(make(tmp_path, settings={"keep": []}), records) is None
+    os.utime(task.inputs[0], ns=(1, 1))
+    assert accept(task, records) is None
+    done(tmp_path, make(tmp_path, code=before))
+    assert accept(task, records) == "code.py was changed"
+    assert reason_to_run(task, records, ()) is None
+    record = read_record(task, records)
+    assert record is not None
+    assert record["code"] == task.code
+    assert record["summary"] == {"entries": 5}
+    assert [(each["code"], each["because"]) for each in record["accepted"]] == [
+        (before, "code.py was changed")
+    ]
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:

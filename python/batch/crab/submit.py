@@ -20,9 +20,9 @@ from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.pipeline import import_part
+from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.stages import import_part
 
 __all__ = ["PAUSE", "described", "fetch_log", "kill", "resubmit", "submit"]
 

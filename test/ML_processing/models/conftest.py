@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ML_processing.inputs import Collection, Inputs, Objects, Shape
-from ML_processing.models import MODELS, Network, make_network
+from ML_processing.models import Network, make_network
+from MLTools.NanoML.settings.train import MODELS
 
 SMALL = {
     "mlp": {"hidden": [16, 16]},

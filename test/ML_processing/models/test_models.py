@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ML_processing.inputs import Collection, Inputs, Objects, Shape
-from ML_processing.models import MODELS, Network, make_network
+from ML_processing.models import Network, make_network
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings.train import MODELS
 
 Build = Callable[..., Network]
 Draw = Callable[..., Inputs]

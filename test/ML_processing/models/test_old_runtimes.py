@@ -18,7 +18,7 @@ import pytest
 from ML_processing.export import export_networks, networks_of, sample_of
 from ML_processing.inputs import Inputs, Shape
 from ML_processing.models import Network
-from ML_processing.networks import Networks
+from ML_processing.reference import Networks
 from ML_processing.releases import OPSET, target
 from MLTools.NanoML.model import Description
 from MLTools.NanoML.model.runtimes import Elsewhere

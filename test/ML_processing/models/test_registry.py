@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ML_processing.inputs import Shape
-from ML_processing.models import MODELS, make_network
+from ML_processing.models import make_network
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings.train import MODELS
 
 SOURCE = """
 import torch

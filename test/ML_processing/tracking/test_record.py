@@ -11,8 +11,8 @@ import pytest
 
 from ML_processing import tracking
 from ML_processing.train import train
-from MLTools.NanoML.config import Train
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 

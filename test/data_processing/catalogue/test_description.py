@@ -18,7 +18,7 @@ from data_processing.description import describe
 from data_processing.overview import overview, query
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.runner import locked
+from MLTools.NanoML.parallel import locked
 from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer
 
 pytestmark = pytest.mark.service

@@ -14,7 +14,8 @@ from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Entry, Submission
 from MLTools.NanoML.batch.worker import adler32
-from MLTools.NanoML.task import Task, code_hash, stamps
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.task import Task, stamps
 from services.analysis import Analysis
 
 
@@ -32,7 +33,7 @@ def submission(tmp_path: Path) -> Submission:
         for number in numbers:
             source = tmp_path / f"{number}.root"
             source.write_text(f"input {number}")
-            work = functools.partial(code_hash, [source])
+            work = functools.partial(code_of, source)
             output = workdir / f"{number}.out"
             tasks.append(Task(stage, f"WZ/{number}", (str(source),), (output,), {"cut": 1}, "12ab", work))
         Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(

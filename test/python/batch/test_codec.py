@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.result import Problem
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task, code_hash
+from MLTools.NanoML.task import Task
 
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 paths = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1).map(Path)
@@ -54,20 +55,20 @@ def test_numbers_that_json_has_not_come_back() -> None:
 @settings(max_examples=30)
 @given(st.lists(values, max_size=3), st.dictionaries(st.sampled_from("abc"), values, max_size=3))
 def test_partials_come_back(arguments: list[Any], keywords: dict[str, Any]) -> None:
-    found = there_and_back(functools.partial(code_hash, *arguments, **keywords))
-    assert found.func is code_hash
+    found = there_and_back(functools.partial(code_of, *arguments, **keywords))
+    assert found.func is code_of
     assert repr((list(found.args), found.keywords)) == repr((arguments, keywords))
 
 
 def test_a_task_comes_back_with_its_work(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
-    work = functools.partial(code_hash, [tmp_path / "a.py"])
+    work = functools.partial(code_of, tmp_path / "a.py")
     task = Task(
         "skim", "WZ/0", ("a.root",), (tmp_path / "b.root",), {"cut": None}, "12ab", work, folders=(tmp_path,)
     )
     found = there_and_back(task)
     assert found == task
-    assert found.work() == code_hash([tmp_path / "a.py"])
+    assert found.work() == code_of(tmp_path / "a.py")
 
 
 def test_every_text_and_path_is_renamed_but_no_key_and_no_name_of_a_class() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.batch.job import Job, TaskNames
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task, code_hash
+from MLTools.NanoML.task import Task
 
 
 def make(directory: Path) -> Job:
-    work = functools.partial(code_hash, [directory / "in.root"])
+    work = functools.partial(code_of, directory / "in.root")
     task = Task("skim", "WZ/0", (str(directory / "in.root"),), (directory / "out.root",), {}, "12ab", work)
     return Job.of(
         "skim-0000", [task], workdir=str(directory), base=str(directory), storage={"/eos/": "root://a//eos/"}

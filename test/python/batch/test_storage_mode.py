@@ -34,8 +34,9 @@ from MLTools.NanoML.batch.staging import Staging
 from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submit import find
 from MLTools.NanoML.config import load
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.pipeline import execute, pipeline_stages, planned
-from MLTools.NanoML.task import Task, code_hash
+from MLTools.NanoML.task import Task
 from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Storage
@@ -356,9 +357,7 @@ def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Stora
     reached = {f"{storage.directory}/": f"{storage.url}/"}
     staging = Staging(str(place / "work"), str(tmp_path), reached, tmp_path)
     output = scratch / "output"
-    task = Task(
-        "evaluate", "report", (), (output,), {}, "", functools.partial(code_hash, []), folders=(scratch,)
-    )
+    task = Task("evaluate", "report", (), (output,), {}, "", functools.partial(code_of), folders=(scratch,))
     (names,) = Job.of("evaluate-0000", [task], workdir="", base="").names()
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     run.chmod(0o777)

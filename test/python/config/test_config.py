@@ -15,24 +15,21 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.config import (
-    ENGINES,
-    MODELS,
-    Config,
-    Convert,
-    Dataset,
-    Decorrelation,
-    Export,
-    Objects,
-    PerObject,
-    Score,
-    Skim,
-    Train,
-    load,
-    schema,
-)
-from MLTools.NanoML.config.sections import PRECISIONS, SCHEDULES, TRACKERS
+from MLTools.NanoML.config import Config, load, schema
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings.convert import Convert, Objects
+from MLTools.NanoML.settings.dataset import Dataset
+from MLTools.NanoML.settings.results import Export, Score
+from MLTools.NanoML.settings.skim import ENGINES, Skim
+from MLTools.NanoML.settings.train import (
+    MODELS,
+    PRECISIONS,
+    SCHEDULES,
+    TRACKERS,
+    Decorrelation,
+    PerObject,
+    Train,
+)
 
 ANALYSIS = """\
 workdir: trilepton

@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 
 from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.config.schema import json_schema, parse, plain
+from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.settings import plain
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.service
 
 CODE = """
 import sys
-from MLTools.NanoML.config import Read
+from MLTools.NanoML.settings.read import Read
 from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.grid import reading
 from MLTools.NanoML.rootfile import RootFile

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config import Config, Read, load
+from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid import reading
+from MLTools.NanoML.settings.read import Read
 
 
 def loaded(tmp_path: Path, text: str) -> Config:

@@ -325,7 +325,7 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
 def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
     code = f"""
 import sys
-from MLTools.NanoML.config import Read
+from MLTools.NanoML.settings.read import Read
 from MLTools.NanoML.grid import reading
 from MLTools.NanoML.rootfile import RootFile
 reading.use(Read(timeout=60, redirectors=[{cluster.url!r}]))

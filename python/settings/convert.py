@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from MLTools.NanoML.config.sections.names import BRANCH
+from MLTools.NanoML.settings.names import BRANCH
 
 __all__ = ["Convert", "Objects"]
 

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from ML_processing.inputs import Inputs, Objects, Shape
 from ML_processing.models.layers import check_counts, check_dropout, dense, extended
+from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = ["MLP"]
 
 
+@network
 class MLP(nn.Module):
     """Multilayer perceptron: each event is one row of numbers.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from MLTools.NanoML.config.sections.names import NAME
+from MLTools.NanoML.settings.names import NAME
 
 __all__ = ["Evaluate", "Export", "Score"]
 

@@ -16,10 +16,12 @@ from ML_processing.models.layers import (
     pool,
     pooled_width,
 )
+from ML_processing.models.registry import network
 
 __all__ = ["DeepSets"]
 
 
+@network
 class DeepSets(nn.Module):
     """Deep sets (arXiv:1703.06114, arXiv:1810.05165): the order of the objects does not matter.
 
@@ -62,8 +64,8 @@ class DeepSets(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
         parts = [inputs.features] if self.shape.features else []
-        for it, network in zip(self.shape.collections, self.objects, strict=True):
+        for it, encoder in zip(self.shape.collections, self.objects, strict=True):
             values, mask, _ = inputs.objects[it.name]
-            parts.append(pool(network(values), mask, it.max))
+            parts.append(pool(encoder(values), mask, it.max))
         outputs: Tensor = self.event(torch.cat(parts, dim=1))
         return outputs

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.config.sections.names import BRANCH, NAME
+from MLTools.NanoML.settings.names import BRANCH, NAME
 
 __all__ = ["MODELS", "PRECISIONS", "SCHEDULES", "TRACKERS", "Decorrelation", "PerObject", "Train"]
 
 
-MODELS = ("mlp", "deepsets", "particlenet", "transformer")
-"""The models that `train.model` can name."""
+def _networks() -> Iterator[str]:
+    """The networks of ML_processing/networks/, each a module, without an import of any."""
+    spec = importlib.util.find_spec("ML_processing")
+    for directory in (spec.submodule_search_locations if spec else None) or ():
+        yield from sorted(path.stem for path in Path(directory, "networks").glob("[!_]*.py"))
+
+
+MODELS = tuple(dict.fromkeys(["mlp", *_networks()]))
+"""The networks that `train.model` can name, the default first."""
 
 
 SCHEDULES = ("plateau", "cosine", "constant")

@@ -25,6 +25,7 @@ from ML_processing.models.pairs import (
     joined_vectors,
     pair_features,
 )
+from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = ["ParticleNet"]
@@ -32,6 +33,7 @@ __all__ = ["ParticleNet"]
 _FAR = 3e4  # squared distance of what is no neighbour, within half precision
 
 
+@network
 class ParticleNet(nn.Module):
     """Dynamic graph network (ParticleNet, arXiv:1902.08570) over the objects of all collections.
 

@@ -19,6 +19,7 @@ from ML_processing.models.layers import (
     pooled_width,
 )
 from ML_processing.models.pairs import PAIR_FEATURES, has_vectors, joined_vectors, pair_features
+from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = ["Transformer"]
@@ -26,6 +27,7 @@ __all__ = ["Transformer"]
 _HIDDEN = -1e4  # added to the attention to padding: exp of it is 0, and half precision can hold it
 
 
+@network
 class Transformer(nn.Module):
     """Transformer (Particle Transformer, arXiv:2202.03772) over the objects of all collections.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from MLTools.NanoML.config.sections.names import BRANCH, DATASET
+from MLTools.NanoML.settings.names import BRANCH, DATASET
 
 __all__ = ["FROM_WHERE", "TIERS", "Dataset"]
 

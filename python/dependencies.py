@@ -1,0 +1,345 @@
+"""What a result depends on: the modules that make it and all that these import, compared by their syntax alone.
+
+A module that another one imports, if only in a function, stands behind it, and so does a file beside a module that the
+module names in a text, such as a table. Comments, docstrings, blank lines and what only a type checker reads change
+nothing. A package that only passes on what its modules have counts for what is taken of it. Other people's packages are
+not followed.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import sysconfig
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+from MLTools.NanoML.atomic import write_json
+
+__all__ = ["changed", "code_of", "files_behind", "source_of"]
+
+_FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
+_PARTS = ("data_processing", "ML_processing")
+_Root = Union[str, Path]
+
+
+def code_of(*roots: _Root, only_own: bool = False) -> str:
+    """A hash of the code behind some modules: as long as it is the same, so are the results.
+
+    Parameters
+    ----------
+    roots
+        Names of NanoML's modules, and files of the user's.
+    only_own
+        Leave out what stands behind modules of NanoML.
+    """
+    syntaxes = _known()
+    modules = {
+        name: syntaxes.of(path).hash if path.suffix == ".py" else _sha256(path.read_bytes())
+        for name, path in files_behind(*roots, only_own=only_own).items()
+    }
+    code = _sha256(json.dumps(sorted(modules.items())).encode())
+    syntaxes.note(code, modules)
+    syntaxes.write()
+    return code
+
+
+def source_of(thing: object) -> Path:
+    """The file of the class of a selection, or of another thing of the user's.
+
+    Raises
+    ------
+    TypeError, OSError
+        It is in no file: it was typed in.
+    """
+    return Path(inspect.getfile(type(thing)))
+
+
+def changed(before: str, now: str) -> list[str]:
+    """The modules in which two codes differ; none if one of them is not known here, but to another user."""
+    syntaxes = _known()
+    old, new = syntaxes.noted(before), syntaxes.noted(now)
+    return [name for name in {**new, **old} if old.get(name) != new.get(name)] if old and new else []
+
+
+def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
+    """The files behind some modules, these themselves first, by the names of the modules.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        There is no such module of NanoML's.
+    """
+    syntaxes = _known()
+    found: dict[Path, str] = {}
+    followed: set[Path] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = [_first(root) for root in reversed(roots)]
+    while waiting:
+        place = waiting.pop()
+        if place.path not in found:
+            name = place.name
+            while name in found.values():  # two helpers of the same name, each beside what imports it
+                name += "'"
+            found[place.path] = name
+        if place.is_followed and place.path not in followed and place.path.suffix == ".py":
+            followed.add(place.path)
+            behind = _behind(place, syntaxes, seen)
+            waiting += [each for each in behind if not (only_own and _is_ours(each.name))]
+    syntaxes.write()
+    return {name: path for path, name in found.items()}
+
+
+class _Place(NamedTuple):
+    """A file, the module that it is, and whether what it imports counts."""
+
+    path: Path
+    name: str
+    is_followed: bool = True
+
+
+def _first(root: _Root) -> _Place:
+    if isinstance(root, Path):
+        path = root.resolve()
+        for package, directory in _directories().items():
+            if directory in path.parents:
+                return _Place(path, ".".join([package, *path.relative_to(directory).with_suffix("").parts]))
+        return _Place(path, root.name)
+    found = _module(root)
+    if found is None:
+        raise ModuleNotFoundError(f"No module named {root!r}", name=root)
+    return _Place(found, root)
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] in ("MLTools", *_PARTS)
+
+
+def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> Iterator[_Place]:
+    """What stands behind a file: the modules that it imports and the tables that it names.
+
+    What has been `seen` of NanoML is left out, and added.
+    """
+    syntax = syntaxes.of(place.path)
+    for text in syntax.texts:
+        if (place.path.parent / text).is_file():
+            yield _Place(place.path.parent / text, text)
+    for level, module, name in syntax.imports:
+        if _is_ours(module):
+            if (module, name) not in seen:
+                seen.add((module, name))
+                yield from _imported(module, name, syntaxes)
+        elif not _is_ours(place.name):
+            for wanted in filter(None, (module, f"{module}.{name}".strip("."))):
+                yield from _beside(place.path, level, wanted)
+
+
+def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
+    """What `from module import name` takes of NanoML: the module that has it, and the packages that this is in."""
+    path = _module(module)
+    if path is None:
+        return
+    inner = _module(f"{module}.{name}") if name else None
+    if inner is not None:
+        path, module = inner, f"{module}.{name}"
+    elif path.name == "__init__.py" and name in (exports := syntaxes.of(path).exports):
+        yield _Place(path, module, False)
+        yield from _imported(*exports[name], syntaxes)
+        return
+    yield _Place(path, module)
+    while "." in module:
+        module = module.rpartition(".")[0]
+        package = _module(module)
+        if package is not None:
+            yield _Place(package, module, not syntaxes.of(package).exports)
+
+
+def _module(name: str) -> Optional[Path]:
+    """The file of a module of NanoML's; None if there is none of this name."""
+    for package, directory in _directories().items():
+        if name == package:
+            return directory / "__init__.py"
+        if name.startswith(f"{package}."):
+            place = directory.joinpath(*name[len(package) + 1 :].split("."))
+            for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+                if path.is_file():
+                    return path
+    return None
+
+
+@functools.cache
+def _directories() -> dict[str, Path]:
+    found = {"MLTools.NanoML": Path(__file__).resolve().parent}
+    for part in _PARTS:
+        spec = importlib.util.find_spec(part)
+        if spec is not None and spec.origin:
+            found[part] = Path(spec.origin).resolve().parent
+    return found
+
+
+def _beside(path: Path, level: int, name: str) -> Iterator[_Place]:
+    """A module that a user's file imports from its directory or package; what is installed imports its own package alone."""
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    own = path.relative_to(top).parts[0].partition(".")[0]
+    if not level and top in _installed() and name.partition(".")[0] != own:
+        return
+    place = (path.parents[level - 1] if level else top).joinpath(*name.split("."))
+    packages = [each / "__init__.py" for each in (place, *place.parents) if top in each.parents]
+    for file in (place.with_name(f"{place.name}.py"), *packages):
+        if file.is_file():
+            yield _Place(file, str(file.relative_to(top)))
+
+
+@functools.cache
+def _installed() -> frozenset[Path]:
+    return frozenset(Path(path).resolve() for path in sysconfig.get_paths().values())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+class _Import(NamedTuple):
+    """`from ..module import name`, with as many dots as its level; without a name, `import module`."""
+
+    level: int
+    module: str
+    name: str
+
+
+class _Syntax(NamedTuple):
+    """What counts of a module: its hash, what it imports, texts that could name a file, and names that it passes on.
+
+    Only a module that does nothing else passes names on: of each the module, and the name there.
+    """
+
+    hash: str
+    imports: list[_Import]
+    texts: list[str]
+    exports: dict[str, tuple[str, str]]
+
+
+class _Syntaxes:
+    """The syntax of files by their content, kept in the user's cache directory: reading all of it takes a second."""
+
+    def __init__(self) -> None:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self._path = Path(caches, "nanoml", f"syntax-{_sha256(Path(__file__).read_bytes())}.json")
+        self._known: dict[str, Any] = {}
+        self._is_new = False
+        with suppress(OSError, TypeError, ValueError):
+            self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
+
+    def of(self, path: Path) -> _Syntax:
+        """The syntax of a file."""
+        content = path.read_bytes()
+        key = _sha256(content)
+        if key not in self._known:
+            self._known[key], self._is_new = _read(content, path), True
+        hashed, imports, texts, exports = self._known[key]
+        return _Syntax(hashed, [_Import(*each) for each in imports], texts, exports)
+
+    def note(self, code: str, modules: Mapping[str, str]) -> None:
+        """Keep the modules behind a code."""
+        if self._known.get(code) != modules:
+            self._known[code], self._is_new = dict(modules), True
+
+    def noted(self, code: str) -> dict[str, str]:
+        """The modules behind a code, with the hash of each; none if the code is not known."""
+        found: dict[str, str] = self._known.get(code, {})
+        return found
+
+    def write(self) -> None:
+        """Keep what is new; a home directory that is full or not there costs a second each time, no more."""
+        if self._is_new:
+            with suppress(Exception):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self._path, self._known)
+            self._is_new = False
+
+
+@functools.cache
+def _known() -> _Syntaxes:
+    return _Syntaxes()
+
+
+def _read(content: bytes, path: Path) -> _Syntax:
+    tree = ast.parse(content, str(path))
+    imports: list[_Import] = []
+    texts: set[str] = set()
+    for node in _nodes(tree):
+        if isinstance(node, ast.Import):
+            imports += [_Import(0, alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports += [_Import(node.level, node.module or "", alias.name) for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE.fullmatch(node.value):
+            texts.add(node.value)
+    return _Syntax(_sha256("".join(_words(tree)).encode()), imports, sorted(texts), _exports(tree))
+
+
+def _exports(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.update({alias.asname or alias.name: (node.module, alias.name) for alias in node.names})
+        elif not (_is_text(node) or (isinstance(node, ast.Assign) and _names(node, "__all__"))):
+            return {}
+    return found
+
+
+def _names(node: ast.AST, name: str) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == name for each in ast.walk(node))
+
+
+def _nodes(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for _, value in _fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _nodes(child)
+
+
+def _words(value: Any) -> Iterator[str]:
+    """A syntax tree as text that is the same in every version of Python, which `ast.dump` is not."""
+    if isinstance(value, ast.AST):
+        yield f"{type(value).__name__}("
+        for name, child in _fields(value):
+            yield f"{name}="
+            yield from _words(child)
+        yield ")"
+    elif isinstance(value, list):
+        for each in value:
+            yield from _words(each)
+            yield ","
+    else:
+        yield ascii(value)
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """What a node is made of, without what cannot change a result."""
+    is_for_types = isinstance(node, ast.If) and _names(node.test, "TYPE_CHECKING")
+    for name, value in ast.iter_fields(node):
+        if isinstance(value, list):
+            value = [each for each in value if not _is_text(each)]
+        is_needless = name in ("ctx", "kind", "type_comment") or (name == "body" and is_for_types)
+        if value is not None and value != [] and not is_needless:
+            yield name, value
+
+
+def _is_text(node: Any) -> bool:
+    """A docstring, or another text that stands alone."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,124 @@
+"""Processes beside each other: how many, of what, and one at a time in a work directory."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.atomic import make_directory
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.progress import silence
+
+__all__ = ["RECORDS", "begin_worker", "locked", "usable_cores", "worker_pool"]
+
+RECORDS = ".nanoml"
+"""Name of the directory of records, in the work directory."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: as many as its job has, if it is one."""
+    if os.environ.get("NANOML_CORES", "").isdigit():
+        return max(1, int(os.environ["NANOML_CORES"]))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the work directory: two runs must not write the same files.
+
+    The lock goes with the process, however it ends.
+
+    Raises
+    ------
+    NanoMLError
+        Another run holds it, or the directory cannot be written to.
+    """
+    path = make_directory(workdir / RECORDS) / "lock"
+    try:
+        file = open(path, "a+")  # noqa: SIM115
+    except OSError as problem:
+        raise NanoMLError(
+            f"{path}: cannot be written ({problem.strerror}): choose another workdir."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno in (errno.EAGAIN, errno.EACCES):
+                file.seek(0)
+                raise NanoMLError(
+                    f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it."
+                ) from None
+            # some network file systems have no locks: better to run without than not at all
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        # what this process has begun at a batch system holds the lock, too, when it is killed (see `seen.call`)
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def begin_worker() -> None:
+    """Make this process a quiet worker, which ends with its parent: an initializer for pools of processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    silence()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def worker_pool(
+    workers: int, module: str, begin: Callable[..., None], *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes for work, which are ended in the middle of it if something is raised in the block.
+
+    Parameters
+    ----------
+    workers
+        How many.
+    module
+        What the work is in. It is imported once for all processes, where that is safe.
+    begin, arguments
+        Called in each process first; it must call `begin_worker`.
+    """
+    # Not forked from this process: the libraries that read files have threads, which a fork would not survive. A server
+    # without threads imports the module, and is forked. Libraries of macOS do not survive that either.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([module])
+    initial = (dict(os.environ), begin, arguments)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_like_parent, initargs=initial)
+    try:
+        yield pool
+    except BaseException:
+        # the pool has no way to end work that has begun, and shutting it down forgets its processes
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _begin_like_parent(
+    environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]
+) -> None:
+    os.environ.clear()  # the server may have begun with another environment
+    os.environ.update(environment)
+    begin(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A worker must not go on writing when the run that holds the lock was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,56 @@
+"""The settings of each section of the configuration, with the defaults that a physicist would choose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["build", "optional", "plain", "settings_of"]
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build an object of the dataclass `cls` from data that its schema allows."""
+    known = {field.name: (key, hint) for field, key, hint in settings_of(cls)}
+    return cls(**{name: _typed(hint, data[key]) for name, (key, hint) in known.items() if key in data})
+
+
+def plain(value: Any) -> Any:
+    """Undo `build`, to mappings, lists, text and numbers. A None that is the default is left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = (
+            (key, getattr(value, field.name), field.default) for field, key, _ in settings_of(type(value))
+        )
+        return {key: plain(item) for key, item, default in entries if not (item is None and default is None)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def settings_of(cls: Any) -> Iterator[tuple[dataclasses.Field[Any], str, Any]]:
+    """The fields of a dataclass that are settings, with their names in YAML and their types."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if not field.metadata.get("hidden"):
+            yield field, field.metadata.get("key", field.name.rstrip("_")), hints[field.name]
+
+
+def optional(hint: Any) -> Any:
+    """Find the X of Optional[X]; None for any other hint."""
+    inner = [argument for argument in get_args(hint) if argument is not type(None)]
+    return inner[0] if get_origin(hint) is Union and len(inner) == 1 else None
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    inner = optional(hint)
+    if inner is not None:
+        return None if value is None else _typed(inner, value)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value)  # type: ignore[arg-type]
+    if get_origin(hint) is list:
+        return [_typed(get_args(hint)[0], item) for item in (value if isinstance(value, list) else [value])]
+    if get_origin(hint) is dict:
+        return {key: _typed(get_args(hint)[1], item) for key, item in value.items()}
+    return hint(value) if hint in (int, float) else value

@@ -1,0 +1,76 @@
+"""`nanoml accept`: results stay after a change of code that does not matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from MLTools.NanoML.cli import nanoml
+
+SELECTION = """
+from MLTools.NanoML.selection import Selection
+
+class TwoJets(Selection):
+    branches = ("nJet",)
+    columns = {}
+    def select(self, events, cutflow):
+        return cutflow.cut("two jets", events.nJet > 1, events), {}
+"""
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(nanoml, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    return done.output
+
+
+@pytest.fixture
+def config(tmp_path: Path, mc_files: dict[str, list[Path]]) -> Path:
+    """An analysis of a selection in a file, after its skim."""
+    (tmp_path / "mine.py").write_text(SELECTION)
+    lines = [f"  {name}: {{files: {paths[0]}}}" for name, paths in mc_files.items()]
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join(["datasets:", *lines, "skim: {selection: mine.py:TwoJets, workers: 1}\n"]))
+    run("skim", path)
+    return path
+
+
+def test_a_change_is_accepted_once(config: Path, mc_files: dict[str, list[Path]]) -> None:
+    total = len(mc_files)
+    assert run("accept", "skim", config) == "skim: up to date, nothing is to be accepted\n"
+    (config.parent / "mine.py").write_text(SELECTION.replace("> 1", ">= 2"))
+    plan = run("run", config, "--dry-run")
+    assert f"skim: {total} of {total} to do" in plan
+    assert "mine.py was changed" in plan
+    would = run("accept", "skim", config, "--dry-run")
+    assert would == f"skim: {total} of {total} would be accepted as they are: mine.py was changed\n"
+    assert run("run", config, "--dry-run") == plan
+    assert run("accept", "skim", config) == would.replace("would be", "are")
+    assert run("run", config, "--dry-run") == f"skim: up to date ({total} of {total})\n"
+    for record in (config.parent / "a" / ".nanoml" / "skim").rglob("*.json"):
+        assert [each["because"] for each in json.loads(record.read_text())["accepted"]] == [
+            "mine.py was changed"
+        ]
+
+
+def test_a_comment_needs_no_acceptance(config: Path) -> None:
+    (config.parent / "mine.py").write_text(SELECTION + "\n# a comment\n")
+    assert "up to date" in run("run", config, "--dry-run")
+
+
+def test_what_is_changed_otherwise_stays_to_do(config: Path, mc_files: dict[str, list[Path]]) -> None:
+    total = len(mc_files)
+    (config.parent / "mine.py").write_text(SELECTION.replace("> 1", ">= 2"))
+    next((config.parent / "a" / "skims").rglob("*.root")).unlink()
+    assert run("accept", "skim", config).splitlines() == [
+        f"skim: {total - 1} of {total} are accepted as they are: mine.py was changed",
+        f"skim: 1 of {total} have another reason to be done again",
+    ]
+
+
+def test_a_stage_that_the_analysis_has_not(config: Path) -> None:
+    done = CliRunner().invoke(nanoml, ["accept", "train", str(config)])
+    assert "has no section for train" in str(done.exception)

@@ -1,0 +1,257 @@
+"""What a result depends on follows from the code: no more than that, and no less."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML import dependencies
+from MLTools.NanoML.dependencies import changed, code_of, files_behind, source_of
+from MLTools.NanoML.selection import load_selection
+from MLTools.NanoML.trilepton import Trilepton
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "MLTools.NanoML": "python",
+    "data_processing": "data_processing",
+    "ML_processing": "ML_processing",
+}
+SHELL = (
+    "batch",
+    "commands",
+    "config",
+    "doctor",
+    "inspection",
+    "runner",
+    "task",
+    "pipeline",
+    "layout",
+    "stages",
+)
+KERNELS = [
+    ("data_processing.skim",),
+    ("data_processing.nanoaodtools_engine",),
+    ("data_processing.convert",),
+    ("data_processing.shuffle",),
+    ("data_processing.merge",),
+    ("data_processing.attach",),
+    ("data_processing.score",),
+    ("ML_processing.fold", "ML_processing.description", "ML_processing.networks.mlp"),
+    ("ML_processing.evaluate", "ML_processing.networks.mlp"),
+    ("ML_processing.export", "ML_processing.networks.transformer"),
+]
+SELECTION = "from MLTools.NanoML.selection import Selection\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dependencies._known.cache_clear()
+    yield
+    dependencies._known.cache_clear()
+
+
+@pytest.fixture(params=KERNELS, ids=lambda roots: roots[0])
+def kernel(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The modules that are a kernel."""
+    roots: tuple[str, ...] = request.param
+    if not (ROOT / roots[0].partition(".")[0]).is_dir():
+        pytest.skip("this part has been taken out")
+    return roots
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The modules of NanoML in a copy, which are those that count from then on."""
+    directories = {}
+    for package, name in PACKAGES.items():
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "templates")
+            directories[package] = shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    monkeypatch.setattr(dependencies, "_directories", lambda: directories)
+    return [path for name in PACKAGES.values() for path in (tmp_path / name).rglob("*.py")]
+
+
+def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
+    behind = {name.removeprefix("MLTools.NanoML.") for name in files_behind(*kernel)}
+    assert not {name for name in behind if name.partition(".")[0] in SHELL}
+    assert not {name for name in behind if "crab" in name or "catalogue" in name}
+
+
+@pytest.mark.slow
+def test_a_change_of_any_module_behind_a_kernel_counts(kernel: tuple[str, ...], copy: list[Path]) -> None:
+    code, behind = code_of(*kernel), files_behind(*kernel)
+    assert len(behind) > 20
+    for name, path in behind.items():
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n_another = 1\n")
+        assert name in changed(code, code_of(*kernel))
+        path.write_bytes(content)
+    assert code_of(*kernel) == code
+
+
+def test_no_other_change_counts(kernel: tuple[str, ...], copy: list[Path]) -> None:
+    code, behind = code_of(*kernel), set(files_behind(*kernel).values())
+    others = 0
+    for path in copy:
+        text = path.read_text()
+        if path not in behind:
+            path.write_text(text + "\n_another = 1\n")
+            others += 1
+        else:
+            doc, _, rest = text.partition("\n")
+            path.write_text(f"{doc.replace('.', '!')}\n# a comment\n\n{rest}\n\n# another\n\n\n")
+    assert others > 50
+    assert code_of(*kernel) == code
+
+
+def written(directory: Path, **files: str) -> None:
+    for name, text in files.items():
+        (directory / f"{name}.py").write_text(text)
+
+
+def names(directory: Path, spec: str) -> set[str]:
+    found = files_behind(source_of(load_selection(spec, directory)), only_own=True)
+    return {path.name for path in found.values() if directory in path.parents}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from cuts_of_mine import PT",
+        "from cuts_of_mine import PT as threshold, ETA",
+        "import cuts_of_mine",
+        "import cuts_of_mine as cuts",
+        "from cuts_of_mine import *",
+        "def later():\n    from cuts_of_mine import PT",
+    ],
+)
+def test_a_file_of_which_only_constants_are_imported_counts(tmp_path: Path, line: str) -> None:
+    written(
+        tmp_path, cuts_of_mine="PT = 20\nETA = 2.4\n", mine_a=f"{SELECTION}{line}\nclass A(Selection): pass\n"
+    )
+    written(tmp_path, unrelated="X = 1\n")
+    assert names(tmp_path, "mine_a.py:A") == {"mine_a.py", "cuts_of_mine.py"}
+
+
+def test_what_stands_behind_a_helper_and_a_base_counts_too(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        deep_numbers="PT = 20\n",
+        deep_helper="from deep_numbers import PT\nimport deep_round\n",
+        deep_round="import deep_helper\n",  # in circles
+        deep_other="ETA = 2\n",
+        deep_base=f"{SELECTION}from deep_other import ETA\nclass Base(Selection): pass\n",
+        deep="from deep_base import Base\nimport deep_helper\nclass Deep(Base): pass\n",
+    )
+    expected = {f"deep{name}.py" for name in ("", "_base", "_other", "_helper", "_numbers", "_round")}
+    assert names(tmp_path, "deep.py:Deep") == expected
+
+
+def test_packages_and_tables_of_the_users_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "group_of_mine"
+    (package / "sub").mkdir(parents=True)
+    written(
+        package, __init__="", cuts="from .sub import deep\nfrom . import tables\n", tables="NAME = 'sf.csv'\n"
+    )
+    written(package / "sub", __init__="from ..last import X\n", deep="")
+    written(package, last="X = 1\n", unrelated="")
+    (package / "sf.csv").write_text("1,2\n")
+    written(
+        tmp_path, mine_b=f"{SELECTION}import numpy\nimport group_of_mine.cuts\nclass B(Selection): pass\n"
+    )
+    found = files_behind(tmp_path / "mine_b.py", only_own=True)
+    assert sorted(found) == sorted(
+        [
+            "mine_b.py",
+            "group_of_mine/__init__.py",
+            "group_of_mine/cuts.py",
+            "group_of_mine/tables.py",
+            "group_of_mine/last.py",
+            "group_of_mine/sub/__init__.py",
+            "group_of_mine/sub/deep.py",
+            "sf.csv",
+        ]
+    )
+    code = code_of(tmp_path / "mine_b.py")
+    (package / "sf.csv").write_text("1,3\n")
+    assert changed(code, code_of(tmp_path / "mine_b.py")) == ["sf.csv"]
+
+
+def test_two_helpers_of_one_name_are_two(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, helper=f"X = '{name}'\n", top="import helper\n")
+    roots = [tmp_path / name / "top.py" for name in ("one", "two")]
+    assert len(files_behind(*roots)) == 4
+
+
+def test_a_selection_of_nanoml_counts_with_what_it_imports() -> None:
+    assert list(files_behind(source_of(Trilepton()), only_own=True)) == ["MLTools.NanoML.trilepton"]
+    behind = files_behind(source_of(Trilepton()))
+    assert {"MLTools.NanoML.selection", "MLTools.NanoML.events", "MLTools.NanoML.cutflow"} <= set(behind)
+
+
+EVERYTHING = '''
+"""A docstring."""
+from __future__ import annotations
+import os, sys as system
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import decimal
+@property
+async def f(a, /, b: int = 1, *c, d=2.5e-300, **e) -> "text":
+    """Another."""
+    async with a as b, c: pass
+    await x; yield y
+    return [i async for i in a if i] or {**e, 1: 2j} or {*c} or (yield)
+class C(object, metaclass=type):
+    x: int = ...
+    def g(self): global h; nonlocal_ = lambda *a: a; raise E from None
+try: del a[1:2, ..., ::3]
+except (A, B) as c: assert not c, f"{c!r:>{width}} é \\N{BULLET} {{}}" "joined"
+else: a @= b // c ** -d if e is not f else ~g
+finally: print(b"\\x00\\xff", u"\\u2028", 10**30, 0x10, True, None, "tab\\t")
+while (n := 1) < 2 <= 3 in x: break
+for i, *j in k: continue
+'''
+
+
+def test_the_hash_is_the_same_in_every_python(tmp_path: Path) -> None:
+    path = tmp_path / "everything.py"
+    path.write_text(EVERYTHING)
+    assert code_of(path) == "285dc4b78f8e533e"
+    path.write_text(EVERYTHING.replace("decimal", "fractions").replace("docstring", "text") + "# comment\n")
+    assert code_of(path) == "285dc4b78f8e533e"
+    for old, new in (("x: int", "y: int"), ("2.5e-300", "2.5e-301"), ("break", "continue"), ("'", '"""')):
+        path.write_text(EVERYTHING.replace(old, new))
+        assert (code_of(path) == "285dc4b78f8e533e") == (old == "'")
+
+
+def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, a="X = 1\n")
+    code = code_of(tmp_path / "a.py")
+    assert [path.name[:7] for path in (tmp_path / "cache" / "nanoml").iterdir()] == ["syntax-"]
+    for broken in ("{", "[]"):
+        (file,) = (tmp_path / "cache" / "nanoml").iterdir()
+        file.write_text(broken)
+        dependencies._known.cache_clear()
+        assert code_of(tmp_path / "a.py") == code
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    dependencies._known.cache_clear()
+    assert code_of(tmp_path / "a.py") == code
+    assert changed("another user's", code) == []
+
+
+def test_an_unknown_module_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="data_processing.nothing"):
+        code_of("data_processing.nothing")
+
+
+def test_a_selection_that_was_typed_in_is_in_no_file() -> None:
+    with pytest.raises(TypeError):
+        source_of(type("Typed", (), {"__module__": "builtins"})())
