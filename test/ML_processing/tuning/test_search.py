@@ -230,7 +230,9 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
 
     with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
-        os.kill(workers_of(leader.pid)[0], signal.SIGKILL)
+        killed = workers_of(leader.pid)[0]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: len({*workers_of(leader.pid)} - {killed}) == 2)
         wait_for(lambda: epochs_in(tmp_path / "rough") > 60)
         workers = workers_of(leader.pid)
         assert workers
