@@ -44,7 +44,8 @@ def train_stage(analysis: Analysis) -> Stage:
     config = analysis.config
     assert config.train is not None
     _check_release(config)
-    settings, run = _settings(config), Layout.of(config).training
+    settings, code = _settings(config, *TRAINING)
+    run = Layout.of(config).training
     decisive = {key: value for key, value in config.as_dict("train").items() if key not in _ELSEWHERE}
     trained = run / "training.json"
     files = _training_files(config)
@@ -54,7 +55,7 @@ def train_stage(analysis: Analysis) -> Stage:
         tuple(str(file) for file in files),
         (trained,),
         decisive,
-        code_behind(settings.model, *TRAINING),
+        code,
         functools.partial(_train, files, settings, run),
         memory=(trained,),
         folders=(run,),
@@ -80,7 +81,7 @@ def evaluate_stage(analysis: Analysis) -> Stage:
         tuple(str(path) for path in (run / "training.json", *files, *compare)),
         (run / "report.html", run / "metrics.json"),
         {"signal": config.train.signal, "compare": [str(file) for file in compare]},
-        code_behind(_settings(config).model, "ML_processing.evaluate"),
+        _settings(config, "ML_processing.evaluate")[1],
         functools.partial(_evaluate, run, files, compare),
         folders=(run,),
     )
@@ -106,22 +107,21 @@ def export_stage(analysis: Analysis) -> Stage:
         tuple(str(path) for path in inputs),
         (layout.model, twin_of(layout.model)),
         {"cmssw": export.cmssw, "name": export.name},
-        code_behind(_settings(config).model, "ML_processing.export"),
+        _settings(config, "ML_processing.export")[1],
         functools.partial(_export, layout.training, layout.model, export),
         folders=(layout.training,),
     )
     return Stage("export", [task], summary=_export_summary)
 
 
-def _settings(config: Config) -> Train:
-    """The section `train`, with a model that means the same in every directory."""
+def _settings(config: Config, *roots: str) -> tuple[Train, str]:
+    """The section `train`, with a model that means the same in every directory; the code behind it and some modules."""
     assert config.train is not None
     settings = replace(config.train, model=resolve_model(config.train.model, config.base))
     try:
-        code_behind(settings.model)
+        return settings, code_behind(settings.model, *roots)
     except ConfigError as problem:
         raise config.error("train", "model", message=str(problem).removeprefix("train.model: ")) from None
-    return settings
 
 
 def _check_release(config: Config) -> None:

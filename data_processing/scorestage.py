@@ -87,7 +87,7 @@ def score_tasks(
 
 
 def _selection_sources(job: ScoreJob) -> list[Path]:
-    """The files of the selections that may be run; what is wrong with a model is told when it is used."""
+    """The files of the selections that models ask for; a faulty model is reported when it is used."""
     found: list[Path] = []
     for path in job.models:
         try:

@@ -94,7 +94,6 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
             followed.add(place.path)
             behind = _behind(place, syntaxes, seen)
             waiting += [each for each in behind if not (only_own and _is_ours(each.name))]
-    syntaxes.write()
     return {name: path for path, name in found.items()}
 
 

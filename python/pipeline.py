@@ -141,16 +141,21 @@ def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
         if not stages:
             raise _nothing_to_do(config, [name])
         (stage,) = stages
-        changes = [accept(task, workdir / RECORDS, dry_run) for task in stage.tasks]
-        lines = [
-            f"{name}: {count} of {len(stage.tasks)} {'would be' if dry_run else 'are'} accepted as they are: {change}"
-            for change, count in Counter(filter(None, changes)).items()
-        ]
-        (left,) = plan([stage], workdir)
-    to_do = len(left.reasons) - (sum(change is not None for change in changes) if dry_run else 0)
-    return lines + [f"{name}: {to_do} of {len(stage.tasks)} have another reason to be done again"] * bool(
-        to_do
-    ) or [f"{name}: up to date, nothing is to be accepted"]
+        (todo,) = plan([stage], workdir)
+        changes = Counter(
+            change
+            for task in stage.tasks
+            if task.name in todo.reasons and (change := accept(task, workdir / RECORDS, dry_run))
+        )
+    total, left = len(stage.tasks), len(todo.reasons) - sum(changes.values())
+    verb = "would be" if dry_run else "are"
+    lines = [
+        f"{name}: {count} of {total} {verb} accepted as they are: {change}"
+        for change, count in changes.items()
+    ]
+    if left:
+        lines.append(f"{name}: {left} of {total} have another reason to be done again")
+    return lines or [f"{name}: up to date, nothing is to be accepted"]
 
 
 def _run(

@@ -96,7 +96,7 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)
-    for part in {it.part: 0 for it in STAGES}
+    for part in dict.fromkeys(stage.part for stage in STAGES)
 }
 """The names of the stages of each part."""
 

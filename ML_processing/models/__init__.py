@@ -1,4 +1,4 @@
-"""The networks that can be trained."""
+"""What networks are made of, and how they are found by their names."""
 
 from __future__ import annotations
 

@@ -33,8 +33,9 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     Parameters
     ----------
     model
-        A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made with the shape and
-        options, each with a default, and that goes from scaled `Inputs` to outputs of shape (N, shape.outputs).
+        A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made
+        with the shape and options, each with a default, and that goes from scaled `Inputs` to outputs of shape
+        (N, shape.outputs).
         Modules and files are looked for in the current directory, modules also on the import path.
     options
         Options of its constructor.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +62,8 @@ class Grouping:
             yield from (Group(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces)
 
     def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[list[Task]]:
-        if _speed(stage) is None:
+        speed = _speed(stage)
+        if speed is None:
             return [[task] for task in tasks]
         if self.batch.files_per_job is not None:
             most = self.batch.files_per_job
@@ -71,7 +71,7 @@ class Grouping:
         pieces: list[list[Task]] = []
         target, filled = duration(self.batch.job_time), 0.0
         for task in tasks:
-            seconds = self._seconds(stage, task)
+            seconds = self._seconds(task, speed)
             if not pieces or filled + seconds > target:
                 pieces.append([])
                 filled = 0.0
@@ -79,9 +79,9 @@ class Grouping:
             filled += seconds
         return pieces
 
-    def _seconds(self, stage: str, task: Task) -> float:
+    def _seconds(self, task: Task, speed: float) -> float:
         size = sum(self._size(path) for path in task.inputs if path.endswith(".root"))
-        return _OVERHEAD + size / (_speed(stage) or math.inf)
+        return _OVERHEAD + size / speed
 
     def _size(self, path: str) -> float:
         if path in self.sizes:
@@ -97,9 +97,9 @@ class Grouping:
         """What a job of these tasks asks for: what the configuration says, else what is usual or follows from sizes."""
         needs, batch = self.batch.stages.get(stage, Needs()), self.batch
         usual = declared(stage if stage in NAMES else "train").resources  # a search is of trainings
-        time = usual.time
-        if _speed(stage) is not None:
-            time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(stage, task) for task in tasks)))
+        time, speed = usual.time, _speed(stage)
+        if speed is not None:
+            time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(task, speed) for task in tasks)))
         text = needs.time or batch.time
         found = Resources(
             duration(text) if text else time,
