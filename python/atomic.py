@@ -18,6 +18,7 @@ from MLTools.NanoML.errors import explain_os_error, is_os_error
 
 __all__ = [
     "aside_of",
+    "cache_directory",
     "is_aside",
     "make_directory",
     "remove_leftovers",
@@ -39,6 +40,15 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     except OSError as problem:
         raise explain_os_error(problem, path, "create this directory") from None
     return Path(path)
+
+
+def cache_directory() -> Path:
+    """NanoML's directory in the user's cache; without a home directory, a path under which nothing can be kept."""
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a job whose user the machine does not know
+        caches = os.devnull
+    return Path(caches, "nanoml")
 
 
 def aside_of(path: str | os.PathLike[str], tag: Optional[str] = None) -> Path:

@@ -14,7 +14,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import os
 import re
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.atomic import cache_directory, write_json
 
 __all__ = ["changed", "code_of", "files_behind", "source_of"]
 
@@ -232,8 +231,7 @@ class _Syntaxes:
     """The syntax of files by their content, kept in the user's cache directory: reading all of it takes a second."""
 
     def __init__(self) -> None:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self._path = Path(caches, "nanoml", f"syntax-{_sha256(Path(__file__).read_bytes())}.json")
+        self._path = cache_directory() / f"syntax-{_sha256(Path(__file__).read_bytes())}.json"
         self._known: dict[str, Any] = {}
         self._is_new = False
         with suppress(OSError, TypeError, ValueError):

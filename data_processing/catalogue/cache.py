@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import write_text
+from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["Cache", "Kept", "now"]
@@ -53,8 +52,7 @@ class Cache:
     """The directory of answers, one file for each question. What cannot be read there counts as not there."""
 
     def __init__(self, directory: Optional[Path] = None) -> None:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self._directory = directory or Path(caches, "nanoml", "das")
+        self._directory = directory or cache_directory() / "das"
 
     def get(self, question: str) -> Optional[Kept]:
         """The answer to a question; None if there is none."""

@@ -245,6 +245,14 @@ def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytes
     dependencies._known.cache_clear()
     assert code_of(tmp_path / "a.py") == code
     assert changed("another user's", code) == []
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    dependencies._known.cache_clear()
+    assert code_of(tmp_path / "a.py") == code
 
 
 def test_an_unknown_module_is_an_error() -> None:
