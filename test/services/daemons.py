@@ -205,8 +205,16 @@ class Daemons:
         return answer
 
     def alive(self, pid: int) -> bool:
-        """Whether a daemon runs, or is stopped by a signal."""
-        return Path(f"/proc/{pid}").is_dir()
+        """Whether a daemon runs, or is stopped by a signal.
+
+        One that has ended may stay in the list of processes: Python runs no handler for a signal that comes while the
+        keeper leaves that handler, and then its call to read blocks.
+        """
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return status.rpartition(")")[2].split()[0] not in "ZX"
 
     def is_stopped(self, pid: int) -> bool:
         """Whether all threads of a daemon have come to their stop, or it is gone."""

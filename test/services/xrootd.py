@@ -118,6 +118,13 @@ class DataServer:
         """Kill it, as if the machine were switched off."""
         self._signal(signal.SIGKILL)
         wait_for(lambda: not any(map(self._daemons.alive, self._pids)), f"end of {self._name}", 10)
+        self._pids = []  # the kernel gives them to others
+
+    def revive(self) -> None:
+        """Let it be at work again, whatever was done to it."""
+        self.go_on()
+        if not self._pids:
+            self.start()
 
     def stop(self) -> None:
         """Make it hang: connections stay open, and nobody answers."""

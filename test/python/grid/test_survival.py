@@ -83,10 +83,7 @@ def cluster(running: Cluster, read_with: Callable[..., None]) -> Iterator[Cluste
     read_with(redirectors=[running.url], timeout=3)
     yield running
     for server in running.servers:
-        server.go_on()
-        if not all(Path(f"/proc/{pid}").is_dir() for pid in server._pids):
-            server.kill()
-            server.start()
+        server.revive()
     wait_for(lambda: running.known() == len(running.servers), "all servers", 20, running.directory)
 
 
