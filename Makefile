@@ -7,6 +7,8 @@ CMSSW_PYTHON ?= $(shell for python in $(PYTHON) python3.11 python3.10 python3.9;
 	$$python -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$python && break; done)
 PYTEST_ARGS ?=
+# tests start hundreds of programs, and each would compile all that it imports
+unexport PYTHONDONTWRITEBYTECODE
 # each file of tests in one process, since what a file's tests share takes long to make
 # and some processes more than there are cores, since many tests wait for a server or a batch system
 PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
