@@ -10,17 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ML_processing.own_model import TRAINING, code_behind, resolve_model
-from ML_processing.releases import target
+from ML_processing.export.releases import target
+from ML_processing.training.own_model import TRAINING, code_behind, resolve_model
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.runner import Stage
 from MLTools.NanoML.settings.results import Export
 from MLTools.NanoML.settings.train import Train
-from MLTools.NanoML.stages import Analysis
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.runner import Stage
+from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["evaluate_stage", "export_stage", "train_stage"]
 
@@ -81,7 +81,7 @@ def evaluate_stage(analysis: Analysis) -> Stage:
         tuple(str(path) for path in (run / "training.json", *files, *compare)),
         (run / "report.html", run / "metrics.json"),
         {"signal": config.train.signal, "compare": [str(file) for file in compare]},
-        _settings(config, "ML_processing.evaluate")[1],
+        _settings(config, "ML_processing.evaluation")[1],
         functools.partial(_evaluate, run, files, compare),
         folders=(run,),
     )
@@ -107,7 +107,7 @@ def export_stage(analysis: Analysis) -> Stage:
         tuple(str(path) for path in inputs),
         (layout.model, twin_of(layout.model)),
         {"cmssw": export.cmssw, "name": export.name},
-        _settings(config, "ML_processing.export")[1],
+        _settings(config, "ML_processing.export.export")[1],
         functools.partial(_export, layout.training, layout.model, export),
         folders=(layout.training,),
     )
@@ -160,7 +160,7 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 
 def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]:
     from ML_processing.tracking import ending
-    from ML_processing.train import train
+    from ML_processing.training.train import train
 
     with ending(config.tracking, run):
         train(files, config, run)
@@ -168,7 +168,7 @@ def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]
 
 
 def _evaluate(run: Path, files: Sequence[Path], compare: Sequence[Path]) -> Mapping[str, Any]:
-    from ML_processing.evaluate import evaluate
+    from ML_processing.evaluation import evaluate
     from ML_processing.tracking import add
 
     evaluate(run, files, run, compare)
@@ -177,7 +177,7 @@ def _evaluate(run: Path, files: Sequence[Path], compare: Sequence[Path]) -> Mapp
 
 
 def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
-    from ML_processing.export import export
+    from ML_processing.export.export import export
     from ML_processing.tracking import add
 
     described = export(run, output, config)

@@ -24,9 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from MLTools.NanoML.cutflow import Cutflow
-from MLTools.NanoML.events import Events
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.selection import Cutflow, Events, Selection
 from MLTools.NanoML.trilepton import Trilepton
 
 SIDE = Path(__file__).resolve().parent / "adapter_side.py"
@@ -52,7 +50,7 @@ def selection(name: str) -> Selection:
 
 def compare(source: Path, events: int, name: str, how: str) -> None:
     """Let both sides take turns, and print what each took."""
-    from MLTools.NanoML.tryout import on_file
+    from MLTools.NanoML.selection.tryout import on_file
 
     kept = on_file(selection(name), str(source), most=events).rows.tolist()
     letters = {column: spec.dtype[0].upper() for column, spec in Trilepton.columns.items()}

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.progress import say, silence
+from MLTools.NanoML.terminal.progress import say, silence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "test"))

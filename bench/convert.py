@@ -24,13 +24,13 @@ import h5py
 import numpy as np
 import uproot
 
-from data_processing.columns import Objects, event_level_branches
-from data_processing.convert import ConvertJob, convert_files
-from data_processing.nanowriter import NanoWriter, compression_of
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML.progress import silence
-from MLTools.NanoML.rootfile import RootFile
+from data_processing.convert.columns import Objects, event_level_branches
+from data_processing.convert.convert import ConvertJob, convert_files
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
 
 SAMPLES = Path(__file__).resolve().parents[1] / "examples" / "data"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ML_processing.inputs import Collection, Shape
+from ML_processing.events.inputs import Collection, Shape
 from ML_processing.models import Ensemble, make_network
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -31,17 +31,17 @@ import uproot
 from convert import make_input
 from numpy.typing import NDArray
 
-from data_processing.nanoaodtools_process import name_algorithms
-from data_processing.nanowriter import NanoWriter
-from data_processing.score import ScoreJob, score_file
-from data_processing.scores import Scores
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML import nanoaod
+from data_processing.score.score import ScoreJob, score_file
+from data_processing.score.scores import Scores
+from data_processing.skim.job import SkimJob
+from data_processing.skim.nanoaodtools_process import name_algorithms
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.progress import silence
-from MLTools.NanoML.rootfile import Branch, RootFile
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.score import score
+from MLTools.NanoML.terminal.progress import silence
 
 FEATURES = ("ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass")
 JETS = ("pt", "eta", "phi", "mass", "btagDeepFlavB")
@@ -53,10 +53,10 @@ def make_model(path: Path, kind: str) -> None:
     """A model of five networks that were not trained."""
     import torch
 
-    from ML_processing.export import export_networks
-    from ML_processing.inputs import Collection, Shape
+    from ML_processing.events.inputs import Collection, Shape
+    from ML_processing.export.export import export_networks
+    from ML_processing.export.releases import target
     from ML_processing.models import make_network
-    from ML_processing.releases import target
 
     shape = Shape(FEATURES, () if kind == "mlp" else (Collection("Jet", JETS, 8, "-pt"),), 3)
     random = np.random.default_rng(1)
@@ -154,9 +154,9 @@ def own_networks(source: Path, model: Path, output: Path, ready: Prepared) -> in
 
 def read_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> int:
     """Read what the model reads, and write the scores that are known already."""
-    names = [*nanoaod.IDENTIFIERS, *ready.model.reads]
+    names = [*versions.IDENTIFIERS, *ready.model.reads]
     with RootFile(source) as file:
-        ids = {name: file.branches[name] for name in nanoaod.IDENTIFIERS}
+        ids = {name: file.branches[name] for name in versions.IDENTIFIERS}
         branches = {name: branch for name, (branch, _) in ready.made.items()}
         with NanoWriter(output, {**ids, **branches}, "ZLIB:5") as writer:
             for start, stop in file.ranges(names, 200_000):
@@ -169,10 +169,10 @@ def read_and_write(source: Path, model: Path, output: Path, ready: Prepared) -> 
 
 def uproot_alone(source: Path, model: Path, output: Path, ready: Prepared) -> int:
     """The same, with nothing but uproot."""
-    names = [*nanoaod.IDENTIFIERS, *ready.model.reads]
+    names = [*versions.IDENTIFIERS, *ready.model.reads]
     with uproot.open(source) as file, uproot.recreate(output, compression=uproot.ZLIB(5)) as made:
         arrays = file["Events"].arrays(names, how=dict)
-        ids = {name: np.asarray(arrays[name]) for name in nanoaod.IDENTIFIERS}
+        ids = {name: np.asarray(arrays[name]) for name in versions.IDENTIFIERS}
         rows = {**ids, **{name: values for name, (_, values) in ready.made.items()}}
         made.mktree("Events", {name: values.dtype for name, values in rows.items()}).extend(rows)
         return int(file["Events"].num_entries)

@@ -28,10 +28,10 @@ from typing import Any
 import uproot
 from convert import make_input
 
-from data_processing.nanoaodtools_process import name_algorithms
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML.progress import silence
+from data_processing.skim.job import SkimJob
+from data_processing.skim.nanoaodtools_process import name_algorithms
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton
 
 ROOT_OF_ALL = Path(__file__).resolve().parents[1]

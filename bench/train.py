@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ML_processing.batches import Position
-from ML_processing.course import inputs_of, make_course
-from ML_processing.data import Data, read
-from ML_processing.loop import Monitor, fit
+from ML_processing.events.batches import Position
+from ML_processing.events.data import Data, read
+from ML_processing.events.training_data import inputs_of, make_course
 from ML_processing.models import make_network
-from MLTools.NanoML.hdf5 import write_metadata
-from MLTools.NanoML.progress import silence
+from ML_processing.training.loop import Monitor, fit
+from MLTools.NanoML.contracts.hdf5 import write_metadata
 from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3
 SIDES = ("bare", "steps", "whole")

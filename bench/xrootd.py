@@ -27,12 +27,12 @@ import uproot
 from convert import make_input
 from skim import KEEP
 
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML.grid import reading
-from MLTools.NanoML.grid.url import Url
-from MLTools.NanoML.progress import silence
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.url import Url
 from MLTools.NanoML.settings.read import Read
+from MLTools.NanoML.terminal.progress import silence
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))
 

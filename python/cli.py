@@ -11,8 +11,8 @@ from typing import Any, NoReturn, Optional
 
 import click
 
-from MLTools.NanoML import interrupt
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal import interrupt
 
 __all__ = ["main", "nanoml"]
 
@@ -60,7 +60,7 @@ class _Lazy(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from MLTools.NanoML.nanoaod import did_you_mean
+        from MLTools.NanoML.nanoaod.versions import did_you_mean
 
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             ctx.fail(f'"{args[0]}" is no command.{did_you_mean(args[0], _COMMANDS)}')
@@ -69,7 +69,7 @@ class _Lazy(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from MLTools.NanoML.environment import report
+        from MLTools.NanoML.doctor.environment import report
 
         click.echo("\n".join(report()))
         ctx.exit()
@@ -103,7 +103,7 @@ def nanoml(ctx: click.Context) -> None:
 
 
 def _say_what_is_next() -> None:
-    from MLTools.NanoML.guide import advice
+    from MLTools.NanoML.commands.guide import advice
 
     for each in advice(Path.cwd()):
         click.secho(each.about, bold=True)
@@ -122,7 +122,7 @@ def _say(text: str, colour: str) -> None:
 
 
 def _say_where_explained(problem: NanoMLError) -> None:
-    from MLTools.NanoML.pages import page_of, where
+    from MLTools.NanoML.commands.pages import page_of, where
 
     page = page_of(problem)
     if page is not None:

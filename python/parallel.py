@@ -18,7 +18,7 @@ from typing import Any
 
 from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.progress import silence
+from MLTools.NanoML.terminal.progress import silence
 
 __all__ = ["RECORDS", "begin_worker", "locked", "usable_cores", "worker_pool"]
 

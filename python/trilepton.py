@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from MLTools.NanoML.cutflow import Cutflow
-from MLTools.NanoML.events import Events
-from MLTools.NanoML.flat import Flat
 from MLTools.NanoML.nanoaodtools import postproc_module
-from MLTools.NanoML.selection import Column, Selection
+from MLTools.NanoML.selection import Column, Cutflow, Events, Flat, Selection
 
 __all__ = ["Trilepton", "trilepton"]
 

@@ -20,8 +20,8 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
-from MLTools.NanoML.folds import RULE
-from MLTools.NanoML.grid import reading
+from MLTools.NanoML.nanoaod.folds import RULE
+from MLTools.NanoML.rootio.remote import reading
 from services import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 pytest.importorskip("data_processing")
 
-from data_processing.columns import VALID, Columns, Feature
-from data_processing.rows import RowReader
-from MLTools.NanoML.folds import RULE
-from MLTools.NanoML.hdf5 import EVENTS
-from MLTools.NanoML.rootfile import Branch
+from data_processing.convert.columns import VALID, Columns, Feature
+from data_processing.convert.rows import RowReader
+from MLTools.NanoML.contracts.hdf5 import EVENTS
+from MLTools.NanoML.nanoaod.folds import RULE
+from MLTools.NanoML.rootio.rootfile import Branch
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
@@ -218,7 +218,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
     """Two untrained networks of all columns as a model file."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing")
-    from ML_processing.inputs import Collection, Shape
+    from ML_processing.events.inputs import Collection, Shape
     from ML_processing.models import Ensemble, make_network
 
     collections = [Collection(name, (*COLLECTIONS[name],), MAX[name], by) for name, by in order.items()]

@@ -19,15 +19,15 @@ import yaml
 pytest.importorskip("data_processing")
 
 from data_processing.crab.tasks import write_tasks
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import books_of
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config import load
-from MLTools.NanoML.folds import fold_of
-from MLTools.NanoML.lumimask import LumiMask
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.rootfile import RootFile
 from services.nanoaodtools import is_there, needs_nanoaodtools
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,13 +15,13 @@ import uproot
 
 pytest.importorskip("data_processing")
 
-from data_processing.datasets import resolve_datasets
-from data_processing.overview import query
-from MLTools.NanoML.books import Books
+from data_processing.datasets.datasets import resolve_datasets
+from data_processing.datasets.overview import query
 from MLTools.NanoML.config import load
-from MLTools.NanoML.hdf5 import read_metadata
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.settings import plain
 from MLTools.NanoML.settings.read import Read
 from services.catalogue import CatalogueServer, Content
@@ -196,7 +196,7 @@ def test_plain_python_scores_features(models: Path, monkeypatch: pytest.MonkeyPa
 def test_plain_python_scores_collections(
     models: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data_processing.score import ScoreJob, score_file
+    from data_processing.score.score import ScoreJob, score_file
 
     source, leptons = sample / "WZTo3LNu" / "WZTo3LNu_0.root", ROOT / "data" / "leptons.onnx"
     score_file(ScoreJob(str(source), tmp_path / "scores.root", [leptons]))

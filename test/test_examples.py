@@ -37,8 +37,8 @@ def nanoml(directory: Path, command: str, name: str) -> None:
 
 def check_scores(workdir: Path) -> None:
     """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
-    from ML_processing.data import read
-    from ML_processing.run import Run
+    from ML_processing.events.data import read
+    from ML_processing.training.run import Run
     from MLTools.NanoML.settings import build
     from MLTools.NanoML.settings.train import Train
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.nanoaod.folds import fold_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "data" / "leptons.onnx"

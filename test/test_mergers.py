@@ -19,15 +19,15 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from data_processing.convert import ConvertJob, Sample, convert_files
-from data_processing.merge import MergeJob, merge_files
-from data_processing.nanowriter import NanoWriter
-from MLTools.NanoML.books import Books
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.merge.merge import MergeJob, merge_files
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod.accounting import Books
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selection
 from services.nanoaodtools import needs_nanoaodtools, postprocessor
 

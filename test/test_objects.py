@@ -20,19 +20,19 @@ pytest.importorskip("ML_processing")
 
 import torch
 
-from data_processing.columns import Objects
-from data_processing.convert import ConvertJob, Sample, convert_files
-from data_processing.score import ScoreJob, score_file
-from ML_processing.evaluate import evaluate
-from ML_processing.export import export
-from ML_processing.inputs import Inputs
-from ML_processing.reference import Networks
-from ML_processing.run import Run
-from ML_processing.train import train
-from MLTools.NanoML.folds import fold_of
+from data_processing.convert.columns import Objects
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.score.score import ScoreJob, score_file
+from ML_processing.evaluation import evaluate
+from ML_processing.events.inputs import Inputs
+from ML_processing.export.export import export
+from ML_processing.export.reference import Networks
+from ML_processing.training.run import Run
+from ML_processing.training.train import train
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verify import verify_model
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import Scoring
 from MLTools.NanoML.settings.results import Export
 from MLTools.NanoML.settings.train import PerObject, Train

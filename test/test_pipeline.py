@@ -86,9 +86,9 @@ def test_the_auc_follows_from_the_scores_in_the_root_files(example: Path) -> Non
 def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(example: Path) -> None:
     import torch
 
-    from ML_processing.inputs import Inputs
-    from ML_processing.run import Run
-    from MLTools.NanoML.folds import fold_of
+    from ML_processing.events.inputs import Inputs
+    from ML_processing.training.run import Run
+    from MLTools.NanoML.nanoaod.folds import fold_of
 
     training = Run.load(example / "trilepton/training")
     columns = json.loads((example / "trilepton/model.json").read_text())["inputs"][0]["columns"]

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.network import Network
 
 __all__ = ["Ensemble"]

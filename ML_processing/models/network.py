@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.scaling import Scaling, center_and_width
 
 __all__ = ["Network"]

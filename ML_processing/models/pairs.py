@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
 
 __all__ = ["PAIR_FEATURES", "angular_distance", "has_vectors", "joined_vectors", "pair_features"]
 

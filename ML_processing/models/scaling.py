@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ML_processing.inputs import Inputs, Objects, Shape
+from ML_processing.events.inputs import Inputs, Objects, Shape
 
 __all__ = ["Scaler", "Scaling", "center_and_width"]
 

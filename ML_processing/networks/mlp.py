@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ML_processing.inputs import Inputs, Objects, Shape
+from ML_processing.events.inputs import Inputs, Objects, Shape
 from ML_processing.models.layers import check_counts, check_dropout, dense, extended
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError

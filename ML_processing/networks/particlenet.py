@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.layers import (
     Embedding,
     check_counts,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.progress import say
+from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

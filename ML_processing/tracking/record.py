@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ML_processing import distributed
-from ML_processing.run import training_file
 from ML_processing.tracking.boards import Board
 from ML_processing.tracking.environment import environment
 from ML_processing.tracking.flow import Flow
 from ML_processing.tracking.flow import prepare as prepare_flow
+from ML_processing.training import distributed
+from ML_processing.training.run import training_file
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.installation import how_to_install

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ML_processing.data import Data
-from ML_processing.splits import split_count
-from ML_processing.table import Table
+from ML_processing.events.data import Data
+from ML_processing.events.splits import split_count
+from ML_processing.events.table import Table
 
 if TYPE_CHECKING:
     from MLTools.NanoML.settings.train import Train

@@ -18,12 +18,12 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing import plots
-from ML_processing.data import Data
+from ML_processing.events.data import Data
+from ML_processing.events.splits import split_count
+from ML_processing.events.table import Table
 from ML_processing.metrics import Measured, auc, auc_difference
-from ML_processing.run import Run, build, network_file, one_thread, training_file
-from ML_processing.splits import split_count
-from ML_processing.table import Table
 from ML_processing.tracking import finish
+from ML_processing.training.run import Run, build, network_file, one_thread, training_file
 from ML_processing.tuning import figures
 from ML_processing.tuning.blind import FOLD
 from ML_processing.tuning.study import Study
@@ -31,9 +31,9 @@ from ML_processing.tuning.trial import Material, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.progress import Bar, progress, say
 from MLTools.NanoML.settings import plain
 from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 __all__ = ["conclude"]
 

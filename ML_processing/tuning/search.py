@@ -11,8 +11,8 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from ML_processing import tracking
-from ML_processing.own_model import resolve_model
 from ML_processing.stages import train_stage
+from ML_processing.training.own_model import resolve_model
 from ML_processing.tuning.journal import Lock, held
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
@@ -21,12 +21,12 @@ from ML_processing.tuning.team import Job, Team
 from ML_processing.tuning.trial import Material, tracking_of, work
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.parallel import locked, usable_cores
-from MLTools.NanoML.progress import Bar, progress, say
 from MLTools.NanoML.settings.tune import Tune
-from MLTools.NanoML.stages import Analysis
-from MLTools.NanoML.task import stamps
+from MLTools.NanoML.terminal.progress import Bar, progress, say
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.task import stamps
 
 __all__ = ["Options", "plan", "tune"]
 

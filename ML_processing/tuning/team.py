@@ -16,8 +16,8 @@ from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import Material, work
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker
-from MLTools.NanoML.progress import say
 from MLTools.NanoML.settings.tune import Tune
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["Job", "Team"]
 

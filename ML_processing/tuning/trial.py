@@ -14,17 +14,17 @@ import optuna
 import torch
 
 from ML_processing import tracking
-from ML_processing.description import describe
-from ML_processing.fold import device_of, is_trained, prepare, train_fold
-from ML_processing.loop import at_best
-from ML_processing.run import checkpoint_file, history_file, network_file
-from ML_processing.survey import Survey
-from ML_processing.table import Table
+from ML_processing.events.survey import Survey
+from ML_processing.events.table import Table
+from ML_processing.training.description import describe
+from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
+from ML_processing.training.loop import at_best
+from ML_processing.training.run import checkpoint_file, history_file, network_file
 from ML_processing.tuning.blind import FOLD, Blind, open_blind
 from ML_processing.tuning.study import Held, Study
-from MLTools.NanoML import interrupt
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError, is_os_error
+from MLTools.NanoML.terminal import interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.settings.train import Train

@@ -17,7 +17,7 @@ from data_processing.catalogue.dasgoclient import DasGoClient
 from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
 from data_processing.catalogue.names import checked, is_wildcard
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.progress import say
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["Catalogue", "FileList", "Source", "UnavailableError"]
 

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 
 from data_processing.catalogue.answers import FileInfo
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.storage import Status, list_directory
-from MLTools.NanoML.grid.url import Url
-from MLTools.NanoML.nanoaod import is_glob
+from MLTools.NanoML.nanoaod.versions import is_glob
+from MLTools.NanoML.rootio.remote.storage import Status, list_directory
+from MLTools.NanoML.rootio.remote.url import Url
 
 __all__ = ["is_listing", "list_remote"]
 

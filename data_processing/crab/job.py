@@ -14,15 +14,15 @@ from typing import Any
 
 from data_processing.crab.report import Processed, write_failure, write_success
 from data_processing.crab.settings import OUTPUT, Settings
-from data_processing.merge import MergeJob, merge_files
-from data_processing.mergestage import merge_summary
-from data_processing.nanoaodtools_engine import postprocess_file
-from data_processing.skimjob import SkimJob
-from MLTools.NanoML.books import Books, books_of
+from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.merge.stage import merge_summary
+from data_processing.skim.job import SkimJob
+from data_processing.skim.nanoaodtools_engine import postprocess_file
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.lumimask import LumiMask, sections_of
-from MLTools.NanoML.progress import say
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.nanoaod.accounting import Books, books_of
+from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["CANNOT_OPEN", "CONFIGURATION", "OTHER", "main", "mask_of", "run_job"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from data_processing.catalogue.names import GLOBAL, instance_of, is_wildcard
+from data_processing.catalogue.queries import place_of
 from data_processing.crab.crabconfig import crab_config, request_name, safe
 from data_processing.crab.sent import CONFIG, copy, models_of, own_files, scripts, write_job
-from data_processing.entries import entries_of
-from data_processing.wishes import place_of
+from data_processing.datasets.entries import entries_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.resources import duration
 from MLTools.NanoML.config import Config

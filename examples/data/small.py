@@ -11,10 +11,10 @@ from pathlib import Path
 
 import awkward as ak
 
-from data_processing.branchrules import apply_rules, parse_rule
-from data_processing.nanowriter import NanoWriter
+from data_processing.skim.branchrules import apply_rules, parse_rule
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 HERE = Path(__file__).parent
 PROCESSES = ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100", "ZGToLLG_PtG100")

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from MLTools.NanoML.batch.result import Problem
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
-from MLTools.NanoML.progress import say
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["ADVICE", "FAILED", "PERMANENT", "exit_code_of", "problem_of"]
 

@@ -14,7 +14,7 @@ from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.task import Task, stamps, write_record
+from MLTools.NanoML.workflow.task import Task, stamps, write_record
 
 __all__ = ["collect", "task_of"]
 

@@ -14,9 +14,9 @@ from MLTools.NanoML.batch.site import Site
 from MLTools.NanoML.batch.staging import url_of
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.grid.url import is_remote
-from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["Place", "check_inputs", "check_place", "check_search", "needs_proxy", "usable_proxy"]
 

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["Job", "TaskNames"]
 

@@ -9,14 +9,14 @@ from MLTools.NanoML.batch.collect import task_of
 from MLTools.NanoML.batch.status import Status
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.config import Config
+from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
-from MLTools.NanoML.failures import FailedTasksError
-from MLTools.NanoML.grid import missing
-from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.losses import forgive
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.pipeline import files_of
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.failures import FailedTasksError
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.missing import forgive
+from MLTools.NanoML.workflow.pipeline import files_of
+from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["forgive_jobs"]
 

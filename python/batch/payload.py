@@ -13,8 +13,8 @@ from MLTools import NanoML
 from MLTools.NanoML.batch.archive import Entry, below, pack
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.layout import Layout
-from MLTools.NanoML.stages import PARTS
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import PARTS
 
 __all__ = ["cmssw_area", "code", "environment"]
 

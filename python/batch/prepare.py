@@ -34,12 +34,12 @@ from MLTools.NanoML.batch.site import load_site
 from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
 from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.config import Config
-from MLTools.NanoML.grid.reading import VARIABLE
-from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.runner import Planned
+from MLTools.NanoML.rootio.remote.reading import VARIABLE
 from MLTools.NanoML.settings.batch import Needs
-from MLTools.NanoML.task import Task, forget
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.runner import Planned
+from MLTools.NanoML.workflow.task import Task, forget
 
 __all__ = ["PIPELINE", "TUNE", "Wish", "new_directory", "place_of", "prepare"]
 

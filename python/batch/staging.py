@@ -13,8 +13,8 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import Job, TaskNames
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.grid.url import is_remote
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["Staging", "url_of"]
 
@@ -97,7 +97,7 @@ class Staging:
         """
         if self.storage is None:
             return
-        from MLTools.NanoML.grid import storage
+        from MLTools.NanoML.rootio.remote import storage
 
         for name, path in zip(names.inputs, task.inputs):
             if not is_remote(path) and not os.path.exists(path):
@@ -119,7 +119,7 @@ class Staging:
         """
         if self.storage is None:
             return
-        from MLTools.NanoML.grid import storage
+        from MLTools.NanoML.rootio.remote import storage
 
         self.deliver_folders(task)
         for name, path in zip(names.outputs, task.outputs):
@@ -134,7 +134,7 @@ class Staging:
         """
         if self.storage is None:
             return
-        from MLTools.NanoML.grid import storage
+        from MLTools.NanoML.rootio.remote import storage
 
         for folder, name in self._folders(task):
             gone = [path for path in self.delivered if folder in path.parents and not path.exists()]
@@ -163,7 +163,7 @@ class Staging:
 
     def _is_there(self, output: Mapping[str, Any]) -> bool:
         if self.storage is not None:
-            from MLTools.NanoML.grid import storage
+            from MLTools.NanoML.rootio.remote import storage
 
             url = self._url(output["path"])
             return storage.exists(url) and storage.size(url) == output["size"]

@@ -19,13 +19,13 @@ from MLTools.NanoML.batch.submission import JOBS, Submission
 from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.url import is_remote
-from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.pipeline import planned
-from MLTools.NanoML.progress import say
-from MLTools.NanoML.runner import Planned
-from MLTools.NanoML.stages import NAMES, import_part
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.runner import Planned
+from MLTools.NanoML.workflow.stages import NAMES, import_part
 
 __all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
 
@@ -83,7 +83,7 @@ def _sizes(config: Config, todo: Sequence[Planned]) -> dict[str, int]:
     tasks = [task for each in todo for task in each.stage.tasks if task.name in each.reasons]
     if not any(is_remote(path) for task in tasks for path in task.inputs):
         return {}
-    described = import_part("data_processing", "datasets").describe_datasets(config)
+    described = import_part("data_processing.datasets.datasets").describe_datasets(config)
     return {file.name: file.size for files in described.values() for file in files if file.size is not None}
 
 

@@ -19,8 +19,8 @@ from MLTools.NanoML.batch.job import Job, TaskNames
 from MLTools.NanoML.batch.result import Done, Problem, Result
 from MLTools.NanoML.batch.staging import Staging
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.progress import say
-from MLTools.NanoML.task import Task, stamps
+from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.task import Task, stamps
 
 __all__ = ["adler32", "work"]
 

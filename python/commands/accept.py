@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog
-from MLTools.NanoML.stages import NAMES
+from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["accept"]
 
@@ -27,7 +27,7 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
     be done again, such as new inputs or settings, is not touched.
     """
     from MLTools.NanoML.config import load
-    from MLTools.NanoML.pipeline import accept_stage
+    from MLTools.NanoML.workflow.pipeline import accept_stage
 
     for line in accept_stage(load(config), stage, dry_run):
         click.echo(line)

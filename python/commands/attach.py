@@ -67,11 +67,16 @@ def attach(
     any order. The output has these and the columns: make it a friend of the ROOT file.
     """
     from MLTools.NanoML.parallel import locked, usable_cores
-    from MLTools.NanoML.runner import plan, run
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.workflow.stages import import_part
 
     attaching, stage_of, datasets = (
-        import_part("data_processing", name) for name in ("attach", "attachstage", "datasets")
+        import_part(name)
+        for name in (
+            "data_processing.score.attach",
+            "data_processing.score.attachstage",
+            "data_processing.datasets.datasets",
+        )
     )
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = attaching.AttachJob(

@@ -23,10 +23,10 @@ def config() -> None:
 def check(config: Path, as_json: bool) -> None:
     """Check a configuration: its keys and types, and its branches against the real files."""
     from MLTools.NanoML.config import load
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
     loaded = load(config)
-    found = import_part("data_processing", "check").check(loaded) if loaded.datasets else []
+    found = import_part("data_processing.datasets.check").check(loaded) if loaded.datasets else []
     if as_json:
         click.echo(
             json.dumps(

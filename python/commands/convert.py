@@ -21,7 +21,7 @@ from MLTools.NanoML.commands.options import (
     reading_options,
     run_one,
 )
-from MLTools.NanoML.progress import say
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["convert"]
 
@@ -106,13 +106,15 @@ def convert(
     if output is None:
         run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
         return
-    from MLTools.NanoML.grid import reading
-    from MLTools.NanoML.rootfile import RootFile
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.rootio.rootfile import RootFile
+    from MLTools.NanoML.workflow.stages import import_part
 
-    columns, conversion = (import_part("data_processing", name) for name in ("columns", "convert"))
+    columns, conversion = (
+        import_part(name) for name in ("data_processing.convert.columns", "data_processing.convert.convert")
+    )
     reading.use(read_settings(reading.current(), **read))
-    sources = import_part("data_processing", "datasets").find_files(files, Path(os.getcwd()))
+    sources = import_part("data_processing.datasets.datasets").find_files(files, Path(os.getcwd()))
     with RootFile(sources[0]) as first:
         features, left_out = columns.event_level_branches(first, branches, drop)
         wanted = {
@@ -146,8 +148,9 @@ def convert(
 
 def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     """Convert all files to one, but for those that cannot be read and may be missing."""
+    from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.errors import UnreadableError
-    from MLTools.NanoML.grid import missing, reading
+    from MLTools.NanoML.rootio.remote import reading
 
     most = missing.allowed(reading.current().max_missing_files, len(job.sources))
     while True:
@@ -163,13 +166,13 @@ def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> di
 
 
 def _convert_each(job: Any, force: bool) -> None:
-    from MLTools.NanoML.grid import reading
-    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.parallel import locked, usable_cores
-    from MLTools.NanoML.runner import Stage
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.workflow.missing import run_stage
+    from MLTools.NanoML.workflow.runner import Stage
+    from MLTools.NanoML.workflow.stages import import_part
 
-    stages = import_part("data_processing", "convertstage")
+    stages = import_part("data_processing.convert.stage")
     with locked(job.output):
         tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
         stage = Stage("convert", tasks, usable_cores(), stages.convert_summary)

@@ -46,9 +46,9 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     The catalogue is asked by dasgoclient if it is there, or else by its web service, with your grid proxy (nanoml proxy
     init). Its answers are remembered for a day.
     """
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
-    told = import_part("data_processing", "overview")
+    told = import_part("data_processing.datasets.overview")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
         found = told.query(source, instance, refresh)
         _tell(found, as_json, _show_query)
@@ -86,13 +86,13 @@ def _yaml(names: Sequence[str]) -> str:
 def _page() -> Any:
     from rich.console import Console
 
-    from MLTools.NanoML.inspection.page import Page
+    from MLTools.NanoML.terminal.page import Page
 
     return Page(Console())
 
 
 def _show_query(content: dict[str, Any]) -> None:
-    from MLTools.NanoML.inspection.page import count
+    from MLTools.NanoML.terminal.page import count
 
     page = _page()
     found, details = content["datasets"], content["details"]
@@ -108,7 +108,7 @@ def _show_query(content: dict[str, Any]) -> None:
 
 
 def _facts(part: dict[str, Any]) -> list[tuple[str, Optional[str]]]:
-    from MLTools.NanoML.inspection.page import file_size
+    from MLTools.NanoML.terminal.page import file_size
 
     return [
         ("files", _files(part)),
@@ -120,7 +120,7 @@ def _facts(part: dict[str, Any]) -> list[tuple[str, Optional[str]]]:
 
 
 def _show(content: Sequence[dict[str, Any]]) -> None:
-    from MLTools.NanoML.inspection.page import Column, file_size, number
+    from MLTools.NanoML.terminal.page import Column, file_size, number
 
     page = _page()
     numbers = [Column(name, "number") for name in ("pb", "files", "events", "size")]
@@ -151,7 +151,7 @@ def _of(read: Optional[int], available: Optional[int]) -> str:
 
 
 def _count(value: Optional[int]) -> str:
-    from MLTools.NanoML.inspection.page import count
+    from MLTools.NanoML.terminal.page import count
 
     return "-" if value is None else count(value)
 

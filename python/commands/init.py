@@ -21,7 +21,7 @@ def init(directory: Path) -> None:
     It has the YAML file of the analysis, with comments, a selection of your own with its test, a README and a
     .gitignore. NAME must not exist, or be an empty directory.
     """
-    from MLTools.NanoML.skeleton import create
+    from MLTools.NanoML.commands.skeleton import create
 
     for path in create(directory):
         click.echo(f"  {directory / path}")

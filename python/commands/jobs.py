@@ -50,7 +50,7 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
 
 def _shower() -> Callable[[Any], None]:
     """Shows how far jobs are, where that has changed."""
-    from MLTools.NanoML.progress import say
+    from MLTools.NanoML.terminal.progress import say
 
     before = ""
 

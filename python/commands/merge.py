@@ -61,11 +61,16 @@ def merge(
             "--fill takes the branches of any file, --common those of all: give one of them."
         )
     from MLTools.NanoML.parallel import locked
-    from MLTools.NanoML.runner import plan, run
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.workflow.stages import import_part
 
     merging, stage_of, datasets = (
-        import_part("data_processing", name) for name in ("merge", "mergestage", "datasets")
+        import_part(name)
+        for name in (
+            "data_processing.merge.merge",
+            "data_processing.merge.stage",
+            "data_processing.datasets.datasets",
+        )
     )
     sources = datasets.find_files(files, Path(os.getcwd()))
     job = merging.MergeJob(sources, output.resolve(), fill, common, compression, memory)

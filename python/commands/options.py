@@ -134,6 +134,6 @@ def loaded(config: Path, **options: Any) -> Config:
 
 def run_one(config: Path, stage: str, force: bool = False, **options: Any) -> None:
     """Run one stage of a configuration; the options are those of `reading_options`."""
-    from MLTools.NanoML.pipeline import execute
+    from MLTools.NanoML.workflow.pipeline import execute
 
     execute(loaded(config, **options), (stage,), force)

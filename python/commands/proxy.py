@@ -108,7 +108,7 @@ def _show(content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from MLTools.NanoML.inspection.page import Page
+    from MLTools.NanoML.terminal.page import Page
 
     console = Console()
     page = Page(console)

@@ -9,7 +9,7 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog, json_option, loaded, missing_option
-from MLTools.NanoML.stages import NAMES
+from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["run"]
 
@@ -39,7 +39,7 @@ def run(
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
     configuration, or of the code. It may be interrupted at any moment; the same command goes on.
     """
-    from MLTools.NanoML.pipeline import between, execute, planned
+    from MLTools.NanoML.workflow.pipeline import between, execute, planned
 
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan: use it with --dry-run.")

@@ -73,14 +73,19 @@ def score(
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
-    from MLTools.NanoML.grid import reading
-    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.parallel import locked, usable_cores
-    from MLTools.NanoML.runner import Stage
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.workflow.missing import run_stage
+    from MLTools.NanoML.workflow.runner import Stage
+    from MLTools.NanoML.workflow.stages import import_part
 
     scoring, stage_of, datasets = (
-        import_part("data_processing", name) for name in ("score", "scorestage", "datasets")
+        import_part(name)
+        for name in (
+            "data_processing.score.score",
+            "data_processing.score.stage",
+            "data_processing.datasets.datasets",
+        )
     )
     values = dict(_parameter(text) for text in parameters)
     paths = tuple(model.resolve() for model in models)

@@ -47,8 +47,10 @@ def shuffle(
     if output is None:
         run_one(config_only(files, "-o ALL.h5", "HDF5"), "shuffle", force)
         return
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
-    shuffling, datasets = (import_part("data_processing", name) for name in ("shuffle", "datasets"))
+    shuffling, datasets = (
+        import_part(name) for name in ("data_processing.convert.shuffle", "data_processing.datasets.datasets")
+    )
     sources = [Path(path) for path in datasets.find_files(files, Path(os.getcwd()))]
     shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory, compression))

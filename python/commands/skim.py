@@ -87,12 +87,15 @@ def skim(
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
-    from MLTools.NanoML.grid import reading
-    from MLTools.NanoML.losses import run_stage
     from MLTools.NanoML.parallel import locked, usable_cores
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.workflow.missing import run_stage
+    from MLTools.NanoML.workflow.stages import import_part
 
-    stages, datasets = import_part("data_processing", "skimstage"), import_part("data_processing", "datasets")
+    stages, datasets = (
+        import_part("data_processing.skim.stage"),
+        import_part("data_processing.datasets.datasets"),
+    )
     asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
     reading.use(read_settings(reading.current(), **read))
     sources = datasets.find_files(files, Path(os.getcwd()))

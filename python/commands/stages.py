@@ -73,10 +73,10 @@ def export(
         run_one(source, "export", force)
         return
     from MLTools.NanoML.config import load
-    from MLTools.NanoML.layout import Layout
     from MLTools.NanoML.settings.results import Export
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.layout import Layout
+    from MLTools.NanoML.workflow.stages import import_part
 
     training = Layout.of(load(source)).training if is_config else source
-    exporting = import_part("ML_processing", "export")
+    exporting = import_part("ML_processing.export.export")
     exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)

@@ -9,7 +9,7 @@ import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog
 from MLTools.NanoML.settings.batch import SYSTEMS
-from MLTools.NanoML.stages import NAMES
+from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["submit"]
 

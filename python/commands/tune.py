@@ -67,9 +67,9 @@ def tune(
     if join and force:
         raise click.UsageError("--join works on the search that is there: use it without --force.")
     from MLTools.NanoML.config import load
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
-    loaded, search = load(config), import_part("ML_processing", "tuning.search")
+    loaded, search = load(config), import_part("ML_processing.tuning.search")
     options = search.Options(trials, workers, timeout, join, force)
     if not dry_run:
         search.tune(loaded, options)

@@ -54,9 +54,9 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
 
     All checks are made, whatever fails. The exit code is 0 if all files are valid, and 1 if not.
     """
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
-    validation = import_part("data_processing", "validate")
+    validation = import_part("data_processing.convert.validate")
     found = []
     for file in files:
         found.append(_content(validation.validate_file(file, allow_nan)))
@@ -100,7 +100,7 @@ def _show(content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from MLTools.NanoML.inspection.page import Column, Page, count
+    from MLTools.NanoML.terminal.page import Column, Page, count
 
     console = Console()
     page = Page(console)

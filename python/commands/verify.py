@@ -40,10 +40,10 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
     These are other numbers of events and of objects than usual, also none, NaN, infinities and extreme numbers.
     """
     from MLTools.NanoML.model.verify import verify_model
-    from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.stages import import_part
 
     networks = None
     if training is not None:
-        networks = import_part("ML_processing", "reference").Networks.of(training)
+        networks = import_part("ML_processing.export.reference").Networks.of(training)
     for line in verify_model(model, version, networks):
         click.echo(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from MLTools.NanoML.config.complaints import complaints, suggestion
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import json_schema
-from MLTools.NanoML.hdf5 import RESERVED
+from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.settings.dataset import TIERS
 from MLTools.NanoML.settings.train import MODELS, Train
 from MLTools.NanoML.settings.tune import TUNABLE, Axis

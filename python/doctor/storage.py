@@ -10,7 +10,7 @@ from pathlib import Path
 
 from MLTools.NanoML.doctor.finding import Finding
 from MLTools.NanoML.doctor.outside import answers, ask, has
-from MLTools.NanoML.inspection.page import file_size
+from MLTools.NanoML.terminal.page import file_size
 
 __all__ = ["afs", "cvmfs", "disk", "eos"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 
 __all__ = ["COUNTERS", "SINGLE", "group_branches", "matching_branches"]
 
@@ -64,10 +64,10 @@ def matching_branches(content: dict[str, Any], pattern: str) -> list[dict[str, A
         There is none.
     """
     branches = {branch["name"]: branch for branch in content["branches"]}
-    names = nanoaod.expand(pattern, list(branches))
+    names = versions.expand(pattern, list(branches))
     if not names:
         names = [branch["name"] for branch in content["branches"] if branch["collection"] == pattern]
     if not names:
-        hint = nanoaod.did_you_mean(pattern, [*branches, *content["collections"]])
+        hint = versions.did_you_mean(pattern, [*branches, *content["collections"]])
         raise NanoMLError(f'{content["path"]}: no branch matches "{pattern}".{hint}')
     return [branches[name] for name in names]

@@ -8,11 +8,11 @@ from typing import Any
 
 import h5py
 
-from MLTools.NanoML.books import Books
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.hdf5 import EVENTS, METADATA, open_hdf5, read_metadata
 from MLTools.NanoML.inspection.records import describe_books, finite
 from MLTools.NanoML.inspection.summary import Counts, summarise
+from MLTools.NanoML.nanoaod.accounting import Books
 
 __all__ = ["inspect_hdf5"]
 

@@ -8,8 +8,8 @@ import stat
 from typing import BinaryIO
 
 from MLTools.NanoML.errors import NanoMLError, explain_os_error
-from MLTools.NanoML.grid.url import is_remote
 from MLTools.NanoML.inspection.protobuf import begins_like_onnx
+from MLTools.NanoML.rootio.remote.url import is_remote
 
 __all__ = ["kind_of"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from MLTools.NanoML.books import Books
-from MLTools.NanoML.cutflow import Step
-from MLTools.NanoML.provenance import Criteria
+from MLTools.NanoML.contracts.provenance import Criteria
+from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.selection import Step
 
 __all__ = ["describe_books", "describe_criteria", "describe_cutflow", "finite"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from MLTools.NanoML.books import Books, books_of
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.branches import group_branches
 from MLTools.NanoML.inspection.records import describe_books, describe_criteria, finite
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import PROVENANCE, Branch, RootFile
+from MLTools.NanoML.nanoaod.accounting import Books, books_of
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
 
 __all__ = ["inspect_root"]
 

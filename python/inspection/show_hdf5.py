@@ -9,7 +9,15 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.inspection.page import (
+from MLTools.NanoML.inspection.show_records import (
+    duplicates_fact,
+    kind_of_events,
+    only_file,
+    show_cutflow,
+    show_files,
+    sum_of_weights,
+)
+from MLTools.NanoML.terminal.page import (
     Column,
     Page,
     amount,
@@ -19,14 +27,6 @@ from MLTools.NanoML.inspection.page import (
     number,
     plural,
     share,
-)
-from MLTools.NanoML.inspection.show_records import (
-    duplicates_fact,
-    kind_of_events,
-    only_file,
-    show_cutflow,
-    show_files,
-    sum_of_weights,
 )
 
 __all__ = ["show_hdf5"]

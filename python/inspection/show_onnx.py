@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.inspection.page import Column, Page, amount, count, file_size
+from MLTools.NanoML.terminal.page import Column, Page, amount, count, file_size
 
 __all__ = ["show_onnx"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from MLTools.NanoML.inspection.page import Column, Page, amount, count, share
+from MLTools.NanoML.terminal.page import Column, Page, amount, count, share
 
 __all__ = [
     "criteria_facts",

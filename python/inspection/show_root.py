@@ -8,9 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.books import UNWEIGHTED
 from MLTools.NanoML.inspection.branches import COUNTERS, SINGLE, matching_branches
-from MLTools.NanoML.inspection.page import Column, Page, count, file_size, kinematics_first, plural
 from MLTools.NanoML.inspection.show_records import (
     criteria_facts,
     duplicates_fact,
@@ -20,6 +18,8 @@ from MLTools.NanoML.inspection.show_records import (
     show_files,
     sum_of_weights,
 )
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED
+from MLTools.NanoML.terminal.page import Column, Page, count, file_size, kinematics_first, plural
 
 __all__ = ["show_branches", "show_root"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.progress import progress
+from MLTools.NanoML.terminal.progress import progress
 
 __all__ = ["Counts", "Summary", "summarise"]
 

@@ -15,7 +15,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.model.description import Description, Objects, parse_metadata
 from MLTools.NanoML.model.file import KEY, check_twin, metadata_text, open_session
 from MLTools.NanoML.model.graph import metadata_of, network_files
-from MLTools.NanoML.padding import Jagged, padded
+from MLTools.NanoML.model.padding import Jagged, padded
 
 __all__ = ["Model"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import elsewhere
 from MLTools.NanoML.model.trials import SIZES, Trial
-from MLTools.NanoML.progress import say
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["Elsewhere", "Outcome", "Outcomes", "run_here"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools.module import PostprocModule
 from MLTools.NanoML.selection import Selection
 
@@ -62,7 +62,7 @@ def postproc_module(selection: Callable[[], Selection]) -> Callable[[], Postproc
     def unknown(name: str) -> Any:
         known = [key for key, value in namespace.items() if isinstance(value, _Constructor)]
         raise _UnknownNameError(
-            f"{namespace['__name__']}: has no `{name}`.{nanoaod.did_you_mean(name, namespace)} "
+            f"{namespace['__name__']}: has no `{name}`.{versions.did_you_mean(name, namespace)} "
             f"Its modules for nano_postproc.py -I: {', '.join(known)}."
         )
 

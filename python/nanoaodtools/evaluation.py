@@ -11,14 +11,13 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.books import add_steps
-from MLTools.NanoML.cutflow import Step
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import add_steps
 from MLTools.NanoML.nanoaodtools.columns import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.reads import Reads
 from MLTools.NanoML.nanoaodtools.source import Source
-from MLTools.NanoML.picking import Picker
-from MLTools.NanoML.selection import Selected, Selection
+from MLTools.NanoML.rootio.picking import Picker
+from MLTools.NanoML.selection import Selected, Selection, Step
 
 __all__ = ["Evaluation"]
 

@@ -11,8 +11,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import write_record
 from MLTools.NanoML.nanoaodtools.source import Request, Source
-from MLTools.NanoML.progress import say
 from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["PostprocModule"]
 

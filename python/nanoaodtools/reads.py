@@ -9,10 +9,10 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from MLTools.NanoML import nanoaod
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools.columns import Made
-from MLTools.NanoML.rootfile import Branch
+from MLTools.NanoML.rootio.rootfile import Branch
 from MLTools.NanoML.selection import Selection
 
 __all__ = ["Reads"]
@@ -57,9 +57,9 @@ class Reads:
         undeclared = [
             name
             for name in selection.branches
-            if not nanoaod.is_glob(name)
+            if not versions.is_glob(name)
             and name not in selection.optional
-            and nanoaod.resolve(name, available) is None
+            and versions.resolve(name, available) is None
         ]
         found = selection.resolve([*available, *undeclared], path)
         made = {asked: name for asked, name in found.items() if name in earlier or name in undeclared}
@@ -78,7 +78,7 @@ class Reads:
             if values.ndim > 1:
                 name = self.from_modules[asked]
                 counter = self.earlier[name].counter if name in self.earlier else None
-                found[asked] = nanoaod.collection_of(name, counter, available)
+                found[asked] = versions.collection_of(name, counter, available)
         return found
 
     def made(self, event: Any) -> dict[str, ak.Array]:

@@ -8,19 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from MLTools.NanoML.books import Books, FileBooks
-from MLTools.NanoML.cutflow import Step
+from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, books_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.entryranges import Part
-from MLTools.NanoML.lumimask import sections_between
 from MLTools.NanoML.model.record import record_of
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source
-from MLTools.NanoML.progress import say
-from MLTools.NanoML.provenance import RECORD_BRANCHES, Criteria, Provenance, books_of_input
-from MLTools.NanoML.rootfile import PROVENANCE
-from MLTools.NanoML.selection import Selection
+from MLTools.NanoML.rootio.rootfile import PROVENANCE
+from MLTools.NanoML.selection import Selection, Step
+from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["write_record", "write_tree"]
 

@@ -9,15 +9,13 @@ from typing import Any, Optional
 import awkward as ak
 import numpy as np
 
-from MLTools.NanoML import nanoaod
-from MLTools.NanoML.cutflow import Cutflow
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.events import Events
-from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools.columns import ListColumn
-from MLTools.NanoML.padding import Jagged
-from MLTools.NanoML.selection import Column, Selection
+from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
 
 __all__ = ["Scoring"]
 
@@ -45,7 +43,7 @@ class Scoring(Selection):
         collection = description.collection
         prefix = f"{collection}_" if collection else ""
         # every model has its own
-        self.branches = tuple(dict.fromkeys([*nanoaod.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
+        self.branches = tuple(dict.fromkeys([*versions.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
         what = "probability of class" if description.kind == "classes" else "estimate of"
         at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
         self.columns = {  # type: ignore[misc]
@@ -65,7 +63,7 @@ class Scoring(Selection):
 
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
         """As any selection's, with a message of its own."""
-        missing = [name for name in self.branches if nanoaod.resolve(name, available) is None]
+        missing = [name for name in self.branches if versions.resolve(name, available) is None]
         if not missing:
             return super().resolve(available, path)
         made = self.model.selection_columns
@@ -73,7 +71,7 @@ class Scoring(Selection):
         hint = (
             f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
             if first
-            else nanoaod.did_you_mean(missing[0], available)
+            else versions.did_you_mean(missing[0], available)
         )
         raise NanoMLError(
             f"{path}: model {self.name} reads {', '.join(missing)}, which the file lacks and no module before makes.{hint}"
@@ -81,7 +79,7 @@ class Scoring(Selection):
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         """All events, with their scores."""
-        run, block, event = (np.asarray(events[name]) for name in nanoaod.IDENTIFIERS)
+        run, block, event = (np.asarray(events[name]) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
         columns = {name: events[name] for name in self.model.reads}
         if self.model.description.collection is None:

@@ -18,11 +18,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.books import event_weights
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.url import is_remote
-from MLTools.NanoML.lumimask import LumiMask
-from MLTools.NanoML.rootfile import Branch, RootFile
+from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 
 __all__ = ["Request", "Source"]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.train import train
-from MLTools.NanoML.hdf5 import EVENTS, METADATA
-from MLTools.NanoML.padding import Jagged, Places
-from MLTools.NanoML.rootfile import RootFile
+from ML_processing.training.train import train
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA
+from MLTools.NanoML.model.padding import Jagged, Places
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.settings.train import Train
 from MLTools.NanoML.trilepton import Trilepton
 
@@ -206,7 +206,7 @@ def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     """Its evaluation, with the report in the directory of the training."""
-    from ML_processing.evaluate import evaluate
+    from ML_processing.evaluation import evaluate
 
     return evaluate(run, files, run)
 

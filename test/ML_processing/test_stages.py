@@ -7,8 +7,8 @@ import pytest
 
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.pipeline import pipeline_stages
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.task import Task
 
 CONFIG = """
 datasets:
@@ -61,9 +61,9 @@ def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
 
 
 def test_a_model_of_a_package_on_the_import_path(tmp_path: Path) -> None:
-    task = changed(tmp_path, "model: ML_processing.inputs:Inputs")
+    task = changed(tmp_path, "model: ML_processing.events.inputs:Inputs")
     assert isinstance(task.work, functools.partial)
-    assert task.work.args[1].model == "ML_processing.inputs:Inputs"
+    assert task.work.args[1].model == "ML_processing.events.inputs:Inputs"
     assert task.code != changed(tmp_path, "model: mlp").code
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.validate import validate_file
+from data_processing.convert.validate import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config import load
-from MLTools.NanoML.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import file_hash
-from MLTools.NanoML.pipeline import pipeline_stages
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import RootFile
-from MLTools.NanoML.runner import Stage
-from MLTools.NanoML.stages import PARTS
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.runner import Stage
+from MLTools.NanoML.workflow.stages import PARTS
 
 CONFIG = """\
 datasets:

@@ -19,29 +19,18 @@ PACKAGES = {
     "data_processing": "data_processing",
     "ML_processing": "ML_processing",
 }
-SHELL = (
-    "batch",
-    "commands",
-    "config",
-    "doctor",
-    "inspection",
-    "runner",
-    "task",
-    "pipeline",
-    "layout",
-    "stages",
-)
+SHELL = ("batch", "commands", "config", "doctor", "inspection", "workflow")
 KERNELS = [
-    ("data_processing.skim",),
-    ("data_processing.nanoaodtools_engine",),
-    ("data_processing.convert",),
-    ("data_processing.shuffle",),
-    ("data_processing.merge",),
-    ("data_processing.attach",),
-    ("data_processing.score",),
-    ("ML_processing.fold", "ML_processing.description", "ML_processing.networks.mlp"),
-    ("ML_processing.evaluate", "ML_processing.networks.mlp"),
-    ("ML_processing.export", "ML_processing.networks.transformer"),
+    ("data_processing.skim.skim",),
+    ("data_processing.skim.nanoaodtools_engine",),
+    ("data_processing.convert.convert",),
+    ("data_processing.convert.shuffle",),
+    ("data_processing.merge.merge",),
+    ("data_processing.score.attach",),
+    ("data_processing.score.score",),
+    ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
+    ("ML_processing.evaluation", "ML_processing.networks.mlp"),
+    ("ML_processing.export.export", "ML_processing.networks.transformer"),
 ]
 SELECTION = "from MLTools.NanoML.selection import Selection\n"
 
@@ -193,7 +182,11 @@ def test_two_helpers_of_one_name_are_two(tmp_path: Path) -> None:
 def test_a_selection_of_nanoml_counts_with_what_it_imports() -> None:
     assert list(files_behind(source_of(Trilepton()), only_own=True)) == ["MLTools.NanoML.trilepton"]
     behind = files_behind(source_of(Trilepton()))
-    assert {"MLTools.NanoML.selection", "MLTools.NanoML.events", "MLTools.NanoML.cutflow"} <= set(behind)
+    assert {
+        "MLTools.NanoML.selection.selection",
+        "MLTools.NanoML.selection.events",
+        "MLTools.NanoML.selection.cutflow",
+    } <= set(behind)
 
 
 EVERYTHING = '''

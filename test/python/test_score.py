@@ -17,12 +17,12 @@ import pytest
 import uproot
 
 from MLTools.NanoML import score as module
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.folds import fold_of
 from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import postproc_module
-from MLTools.NanoML.provenance import Provenance
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import Column, Selection
 from MLTools.NanoML.trilepton import Trilepton, trilepton

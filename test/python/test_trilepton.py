@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from MLTools.NanoML.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selected
 from MLTools.NanoML.trilepton import Z_MASS, Trilepton
 

@@ -22,7 +22,7 @@ import yaml
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootfile import PROVENANCE
+from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from services.daemons import PATH, wait_for
 
 __all__ = ["DATASETS", "EXAMPLE", "Analysis", "branches_of", "clients", "equal", "without_places"]

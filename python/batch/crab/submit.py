@@ -19,10 +19,10 @@ from MLTools.NanoML.batch.resources import Resources, in_words
 from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
 from MLTools.NanoML.config import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.layout import Layout
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.progress import say
-from MLTools.NanoML.stages import import_part
+from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import import_part
 
 __all__ = ["PAUSE", "described", "fetch_log", "kill", "resubmit", "submit"]
 
@@ -92,7 +92,7 @@ def _done(config: Config) -> set[str]:
 
 def _write(config: Config, wish: Wish, done: set[str]) -> Submission:
     workdir = Layout.of(config).workdir
-    write_tasks = import_part("data_processing", "crab.tasks").write_tasks
+    write_tasks = import_part("data_processing.crab.tasks").write_tasks
     with new_directory(config.base / JOBS, workdir.name, wish.dry_run) as (aside, final):
         tasks = {task.name: asdict(task) for task in write_tasks(config, aside, final.name)}
         for name in [name for name, task in tasks.items() if task["digest"] in done]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from selection import ThreeLeptons
 
-from MLTools.NanoML.tryout import on_events, on_file
+from MLTools.NanoML.selection.tryout import on_events, on_file
 
 DATA = Path(__file__).parent / "data"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.settings.train import MODELS
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.inputs import Collection, Inputs, Shape
+from ML_processing.events.inputs import Collection, Inputs, Shape
 from ML_processing.models import Ensemble, Network
 
 Build = Callable[..., Network]

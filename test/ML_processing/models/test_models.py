@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ML_processing.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.settings.train import MODELS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models import Network, make_network
 
 Draw = Callable[..., Inputs]

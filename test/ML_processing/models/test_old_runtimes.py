@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from ML_processing.export import export_networks, networks_of, sample_of
-from ML_processing.inputs import Inputs, Shape
+from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.export.export import export_networks, networks_of, sample_of
+from ML_processing.export.reference import Networks
+from ML_processing.export.releases import OPSET, target
 from ML_processing.models import Network
-from ML_processing.reference import Networks
-from ML_processing.releases import OPSET, target
 from MLTools.NanoML.model import Description
 from MLTools.NanoML.model.runtimes import Elsewhere
 from MLTools.NanoML.model.trials import Trial, trials

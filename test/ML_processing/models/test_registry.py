@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ML_processing.inputs import Shape
+from ML_processing.events.inputs import Shape
 from ML_processing.models import make_network
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.settings.train import MODELS

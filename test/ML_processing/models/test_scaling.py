@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
 from ML_processing.models.scaling import Scaling
 
 RANDOM = np.random.default_rng(1)

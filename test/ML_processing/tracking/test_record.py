@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ML_processing import tracking
-from ML_processing.train import train
+from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.settings.train import Train
 

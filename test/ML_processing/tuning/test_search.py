@@ -23,7 +23,7 @@ pytest.importorskip("optuna")
 from ML_processing.tuning.search import Options, plan, tune
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.folds import fold_of
+from MLTools.NanoML.nanoaod.folds import fold_of
 
 Toy = Callable[..., Path]
 

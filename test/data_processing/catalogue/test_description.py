@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from data_processing.datasets import describe_datasets, resolve_datasets
-from data_processing.description import describe
-from data_processing.overview import overview, query
+from data_processing.datasets.datasets import describe_datasets, resolve_datasets
+from data_processing.datasets.description import describe
+from data_processing.datasets.overview import overview, query
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked

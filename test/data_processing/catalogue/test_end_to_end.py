@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.books import Books
+from MLTools.NanoML.nanoaod.accounting import Books
 from services.catalogue import WZ, CatalogueServer, Content
 from services.xrootd import Cluster
 

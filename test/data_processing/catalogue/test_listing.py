@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_processing.catalogue.listing import is_listing, list_remote
-from data_processing.datasets import describe_datasets, find_files
-from data_processing.overview import overview
+from data_processing.datasets.datasets import describe_datasets, find_files
+from data_processing.datasets.overview import overview
 from MLTools.NanoML.config import load
 from MLTools.NanoML.errors import NanoMLError
 from services.xrootd import Cluster, Storage

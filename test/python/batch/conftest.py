@@ -15,7 +15,7 @@ from MLTools.NanoML.batch.result import Done, Result
 from MLTools.NanoML.batch.submission import Entry, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.task import Task, stamps
+from MLTools.NanoML.workflow.task import Task, stamps
 from services.analysis import Analysis
 
 

@@ -16,7 +16,7 @@ from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.result import Problem
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.task import Task
 
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 paths = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1).map(Path)
@@ -94,8 +94,8 @@ def test_what_cannot_be_written_is_refused() -> None:
         "MLTools.NanoMLx:thing",
         "",
         ":",
-        "MLTools.NanoML.task:os.system",
-        "MLTools.NanoML.task:Task.__init__.__globals__",
+        "MLTools.NanoML.workflow.task:os.system",
+        "MLTools.NanoML.workflow.task:Task.__init__.__globals__",
         "MLTools.NanoML.batch.codec:importlib.import_module",
         "MLTools.NanoML.batch.codec:Path",
     ],

@@ -10,7 +10,7 @@ import pytest
 from MLTools.NanoML.batch.collect import collect
 from MLTools.NanoML.batch.result import Done, Problem, Result
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.task import Task, read_record, reason_to_run
+from MLTools.NanoML.workflow.task import Task, read_record, reason_to_run
 
 
 def again(submission: Submission) -> list[str]:

@@ -24,7 +24,7 @@ from MLTools.NanoML.batch.prepare import place_of
 from MLTools.NanoML.batch.site import Site
 from MLTools.NanoML.config import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.task import Task
 from services.certificates import Certificates
 
 STORAGE = {"/eos/user/": "root://eosuser.cern.ch//eos/user/"}

@@ -9,7 +9,7 @@ import pytest
 from MLTools.NanoML.batch.job import Job, TaskNames
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.task import Task
 
 
 def make(directory: Path) -> Job:

@@ -35,8 +35,8 @@ from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submit import find
 from MLTools.NanoML.config import load
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.pipeline import execute, pipeline_stages, planned
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages, planned
+from MLTools.NanoML.workflow.task import Task
 from services.condor import CondorPool
 from services.slurm import Slurm
 from services.xrootd import Storage

@@ -16,15 +16,15 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from data_processing.skim import skim_file
-from data_processing.skimjob import SkimJob
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.batch.causes import FAILED, PERMANENT
 from MLTools.NanoML.batch.command import nanoml_command
 from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.result import Problem, Result
 from MLTools.NanoML.batch.worker import adler32, work
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.task import Task
+from MLTools.NanoML.workflow.task import Task
 
 
 @pytest.fixture

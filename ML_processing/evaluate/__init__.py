@@ -1,7 +1,0 @@
-"""How good a training is: numbers, plots and a report, all on events that the networks have not seen."""
-
-from __future__ import annotations
-
-from ML_processing.evaluate.evaluation import evaluate
-
-__all__ = ["evaluate"]

@@ -1,0 +1,312 @@
+"""Which columns of the HDF5 files a training reads, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ML_processing.events.inputs import Collection, Shape
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.versions import did_you_mean
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.settings.train import Train
+
+__all__ = ["Columns", "Labels", "agreed_columns"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Objects that are told apart, instead of events: each is a row.
+
+    Attributes
+    ----------
+    collection
+        Their collection.
+    field
+        Its field that tells what an object is.
+    classes
+        Values of this field to number of the class. Objects of other values are left out.
+    fields
+        The other fields, by their full names: Electron_pt to pt.
+    """
+
+    collection: str
+    field: str
+    classes: dict[int, int]
+    fields: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Full name of the field that tells what an object is."""
+        return f"{self.collection}_{self.field}"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a training, as files of the conversion describe them.
+
+    Attributes
+    ----------
+    features
+        Event-level inputs, and where objects are told apart those of the object: name, dtype, title and source of
+        each. A parameter is the last one.
+    collections
+        Collections that are inputs.
+    fields
+        By collection, name, dtype, title and source of each of its fields.
+    targets
+        Columns to be estimated; none if classes are to be told apart.
+    parameter
+        The feature that is a parameter of the network, or None.
+    spectator
+        What the output must not depend on, or None.
+    extras
+        Columns that are read beside the inputs: targets, spectator, and more if they were asked for.
+    classes
+        Names of the classes.
+    selection
+        The selection that computed the columns, as "module:Class", or None.
+    datasets
+        The datasets with their books.
+    labels
+        Which objects are told apart; None for events.
+    """
+
+    features: list[dict[str, Any]]
+    collections: tuple[Collection, ...]
+    fields: dict[str, list[dict[str, Any]]]
+    targets: tuple[str, ...]
+    parameter: str | None
+    spectator: str | None
+    extras: tuple[str, ...]
+    classes: list[str]
+    selection: str | None
+    datasets: list[dict[str, Any]]
+    labels: Labels | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the inputs that are one number of a row each."""
+        return [column["name"] for column in self.features]
+
+    @property
+    def shape(self) -> Shape:
+        """What a network reads and gives."""
+        return Shape(tuple(self.names), self.collections, len(self.targets) or len(self.classes))
+
+    @property
+    def datasets_read(self) -> list[str]:
+        """Names of the HDF5 datasets."""
+        return [*self._wanted()]
+
+    def check(self, file: Path, h5: Any) -> None:
+        """Make sure that an open HDF5 file has what its metadata tell.
+
+        Raises
+        ------
+        NanoMLError
+            A dataset or a field is not there.
+        """
+        for dataset, names in self._wanted().items():
+            known = (h5[dataset].dtype.names or ()) if dataset in h5 else ()
+            missing = [name for name in names if name not in known]
+            if missing == ["weight"]:
+                raise NanoMLError(
+                    f"{file}: its events have no weight, since no cross section or luminosity was given. Give each dataset "
+                    "its `cross_section` and the analysis its `luminosity`, and convert again."
+                )
+            if missing:
+                raise NanoMLError(
+                    f"{file}: `{dataset}` has no field {missing[0]}. Make the file again with `nanoml convert`."
+                )
+            if dataset in h5 and len(h5[dataset]) != len(h5[EVENTS]):
+                raise NanoMLError(
+                    f"{file}: `{dataset}` has {len(h5[dataset])} rows for {len(h5[EVENTS])} events. "
+                    "Make the file again with `nanoml convert`."
+                )
+
+    def _wanted(self) -> dict[str, list[str]]:
+        """The fields of each HDF5 dataset."""
+        of_object = self.labels.fields if self.labels else {}
+        names = [*self.names, *self.extras]
+        of_event = [name for name in names if name not in of_object]
+        wanted = {EVENTS: [*IDENTIFIERS, "label", "weight", *of_event]}
+        if self.labels is not None:
+            fields = [of_object[name] for name in names if name in of_object]
+            wanted[self.labels.collection] = ["valid", self.labels.field, *fields]
+        return wanted | {it.name: ["valid", *it.fields] for it in self.collections}
+
+
+def agreed_columns(
+    files: Sequence[Path], metadata: Sequence[dict[str, Any]], config: Train, everything: bool
+) -> Columns:
+    """The columns that a training reads from files which must agree on them.
+
+    Parameters
+    ----------
+    files, metadata
+        The files, and what they say of themselves.
+    config
+        The section `train`.
+    everything
+        Take all other columns that are one number of a row as extras.
+
+    Raises
+    ------
+    NanoMLError
+        The files disagree.
+    ConfigError
+        A column or collection that `config` names is in none of them, or cannot be used like that.
+    """
+    for file, content in zip(files[1:], metadata[1:], strict=True):
+        _check_agreement(files[0], metadata[0], file, content)
+    first = metadata[0]
+    labels = _labels(first, config)
+    known = {**_fields_of(first, labels), **{column["name"]: column for column in first["features"]}}
+    parameters = [name for name, column in known.items() if column["source"] == "parameter"]
+    wanted = config.features
+    if wanted is None:
+        wanted = [name for name in known if name not in (*config.targets, *parameters)]
+    features = [_find(name, known, "train.features") for name in wanted if name != config.parameter]
+    targets = [_find(name, known, "train.targets")["name"] for name in config.targets]
+    both = [name for name in targets if name in wanted]
+    if both:
+        raise ConfigError(
+            f"train.targets: {both[0]} is a feature as well: the network would read what it is to estimate."
+        )
+    telling = [column["name"] for column in features if column["name"] in parameters]
+    if telling:
+        raise ConfigError(
+            f"train.features: {telling[0]} is a parameter of some datasets, so it would tell them from the others. "
+            f"Name it in `train.parameter`, or take it out."
+        )
+    if config.parameter is not None:
+        features.append(_parameter(config.parameter, known, parameters))
+    extras, spectator = dict.fromkeys(targets), None
+    if config.decorrelate is not None:
+        spectator = str(_find(config.decorrelate.column, known, "train.decorrelate.column")["name"])
+        extras[spectator] = None
+    if everything:
+        names = [column["name"] for column in features]
+        extras |= dict.fromkeys(name for name in known if name not in names and name not in parameters)
+    chosen = [] if labels else list(first["objects"]) if config.objects is None else config.objects
+    fields = {name: _find(name, first["objects"], "train.objects")["fields"] for name in chosen}
+    collections = tuple(
+        Collection(
+            name,
+            tuple(column["name"] for column in fields[name]),
+            first["objects"][name]["max"],
+            first["objects"][name]["order"],
+        )
+        for name in chosen
+    )
+    if not features and not collections:
+        raise NanoMLError(
+            f"{files[0]}: has no event-level feature and no collection to train on. Name some in `convert.features` "
+            "or `convert.objects` and convert again, or leave `train.features` and `train.objects` out."
+        )
+    return Columns(
+        features,
+        collections,
+        fields,
+        tuple(targets),
+        config.parameter,
+        spectator,
+        tuple(extras),
+        list(config.per_object.classes) if config.per_object else first["classes"],
+        first["selection"],
+        [dataset for content in metadata for dataset in content["datasets"]],
+        labels,
+    )
+
+
+def _labels(content: dict[str, Any], config: Train) -> Labels | None:
+    """The objects that are told apart."""
+    wanted = config.per_object
+    if wanted is None:
+        return None
+    place = "train.per_object"
+    if config.objects or config.targets:
+        raise ConfigError(
+            f"{place}: its networks read one object at a time and tell classes apart: take out "
+            f"train.{'objects' if config.objects else 'targets'}."
+        )
+    members = _find(wanted.collection, content["objects"], f"{place}.collection")["fields"]
+    label = _find(wanted.label, {column["name"]: column for column in members}, f"{place}.label")
+    if np.dtype(label["dtype"]).kind not in "biu":
+        raise ConfigError(
+            f'{place}.label: "{wanted.label}" is of type {label["dtype"]}, but classes are told by whole numbers.'
+        )
+    names = [column["name"] for column in members if column["name"] != wanted.label]
+    of_class = {value: i for i, values in enumerate(wanted.classes.values()) for value in values}
+    of_events = [column["name"] for column in content["features"]]
+    fields = {f"{wanted.collection}_{name}": name for name in names}
+    both = next((name for name in fields if name in of_events), None)
+    if both is not None:
+        raise NanoMLError(
+            f"{both} is a column of the event and, as {wanted.collection}.{fields[both]}, one of its objects: "
+            "take one of them out of `convert`, and convert again."
+        )
+    return Labels(wanted.collection, wanted.label, of_class, fields)
+
+
+def _fields_of(content: dict[str, Any], labels: Labels | None) -> dict[str, dict[str, Any]]:
+    """The columns of the objects that are told apart, by their full names."""
+    if labels is None:
+        return {}
+    members = {column["name"]: column for column in content["objects"][labels.collection]["fields"]}
+    return {name: {**members[field], "name": name} for name, field in labels.fields.items()}
+
+
+def _find(name: str, known: dict[str, dict[str, Any]], setting: str) -> dict[str, Any]:
+    if name not in known:
+        hint = did_you_mean(name, known) or f" They have: {', '.join(known) or 'none'}."
+        raise ConfigError(f'{setting}: "{name}" is not in the HDF5 files.{hint}')
+    return known[name]
+
+
+def _parameter(name: str, known: dict[str, dict[str, Any]], parameters: Iterable[str]) -> dict[str, Any]:
+    if name not in parameters:
+        raise ConfigError(
+            f'train.parameter: "{name}" is no parameter of the HDF5 files ({", ".join(parameters) or "they have none"}). '
+            f"Give its value to the datasets that have one, as in `parameters: {{{name}: 600}}`, and convert again."
+        )
+    return known[name]
+
+
+def _check_agreement(file_a: Path, a: dict[str, Any], file_b: Path, b: dict[str, Any]) -> None:
+    """Events of different files may only be joined if their columns mean the same."""
+    views: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "features": lambda content: [column["name"] for column in content["features"]],
+        "collections": lambda content: [
+            f"{name}_{column['name']}" for name, it in content["objects"].items() for column in it["fields"]
+        ],
+        "numbers of objects": lambda content: [
+            f"{name} ({it['max']}, sorted by {it['order']})" for name, it in content["objects"].items()
+        ],
+        "parameters": lambda content: [
+            column["name"] for column in content["features"] if column["source"] == "parameter"
+        ],
+        "classes": lambda content: content["classes"],
+        "selection": lambda content: [content["selection"] or "none"],
+    }
+    for what, view in views.items():
+        in_a, in_b = view(a), view(b)
+        if in_a != in_b:
+            raise NanoMLError(
+                f"{file_b}: its {what} are not those of {file_a}: {_difference(in_a, in_b)}. "
+                "Convert all datasets with the same configuration."
+            )
+
+
+def _difference(in_a: list[str], in_b: list[str]) -> str:
+    missing = [name for name in in_a if name not in in_b]
+    extra = [name for name in in_b if name not in in_a]
+    texts = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", extra)) if names]
+    return " and ".join(texts) or f"another order ({', '.join(in_b)})"

@@ -1,0 +1,198 @@
+"""What all events of a training are like: counted while they are read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ML_processing.events.columns import Columns
+from ML_processing.events.table import Table
+from MLTools.NanoML.errors import NanoMLError
+
+__all__ = ["Survey"]
+
+_MOST_TOLD = 10  # labels of objects
+_MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
+
+
+@dataclass
+class _Range:
+    """Values of one column in all events (of a collection: in all objects)."""
+
+    count: int = 0
+    finite: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        finite = values[np.isfinite(values)]
+        self.count += len(values)
+        self.finite += len(finite)
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+
+@dataclass
+class Survey:
+    """Counts of events.
+
+    Attributes
+    ----------
+    about
+        What the columns are.
+    counts, sums, absolute
+        Events, sum of weights and sum of their absolute values, float64 of shape (classes, folds).
+    parameters
+        Sum of weights by the value of the parameter, over the events that have one.
+    left_out
+        Objects of no class, by what tells it.
+    """
+
+    about: Columns
+    counts: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    absolute: NDArray[np.float64]
+    parameters: dict[float, float] = field(default_factory=dict)
+    left_out: Counter[int] = field(default_factory=Counter)
+    _ranges: dict[str, _Range] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, about: Columns, folds: int) -> Survey:
+        """Of no events."""
+        counts, sums, absolute = (np.zeros((len(about.classes), folds)) for _ in range(3))
+        return cls(about, counts, sums, absolute)
+
+    def add(self, table: Table) -> None:
+        """Count the events of a table."""
+        classes, folds = self.counts.shape
+        cell = table.labels * folds + table.folds(folds)
+        weights = table.weights.astype(np.float64)
+        for total, values in ((self.counts, None), (self.sums, weights), (self.absolute, np.abs(weights))):
+            total += np.bincount(cell, values, classes * folds).reshape(classes, folds)
+        for name, values in _columns(table):
+            self._ranges.setdefault(name, _Range()).add(values)
+        self.left_out += table.left_out
+        if self.about.parameter is not None:
+            self._add_parameter(table.features[:, -1], weights)
+
+    def _add_parameter(self, values: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
+        there = np.isfinite(values)
+        found, which = np.unique(values[there], return_inverse=True)
+        for value, total in zip(found, np.bincount(which, weights[there], len(found)), strict=True):
+            self.parameters[float(value)] = self.parameters.get(float(value), 0.0) + float(total)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Events and sum of weights of each class."""
+        return {
+            name: {"events": int(count), "sum_of_weights": float(total)}
+            for name, count, total in zip(
+                self.about.classes, self.counts.sum(axis=1), self.sums.sum(axis=1), strict=True
+            )
+        }
+
+    def check(self, files: Sequence[Path]) -> None:
+        """Make sure that there is something to train on.
+
+        Raises
+        ------
+        NanoMLError
+            There are too few classes, a class has no event, or a column has no value in any.
+        """
+        classes = self.about.classes
+        if len(classes) < (1 if self.about.targets else 2):
+            needed = "a class" if self.about.targets else "two classes or more"
+            raise NanoMLError(
+                f"{files[0]}: a training needs {needed}; these files have {', '.join(classes) or 'none'}. "
+                "Give each dataset to train on its `class`, and convert again."
+            )
+        for name, count in zip(classes, self.counts.sum(axis=1), strict=True):
+            if not count:
+                raise NanoMLError(self._no_object(name) if self.about.labels else self._no_event(name))
+        for name, values in self._ranges.items():
+            if values.count and not values.finite and name != self.about.parameter:
+                raise NanoMLError(
+                    f'"{name}" is not a finite number in any event. Take it out of the configuration, or correct how '
+                    "it is computed."
+                )
+        for name in self.about.targets:
+            missing = self._ranges[name].count - self._ranges[name].finite
+            if missing:
+                raise NanoMLError(
+                    f'target "{name}" is not a finite number in {missing:,} events. Select the events that have one.'
+                )
+        if self.about.parameter is not None and not 2 <= len(self.parameters) <= _MOST_VALUES:
+            raise NanoMLError(
+                f'parameter "{self.about.parameter}" has {len(self.parameters)} values in these events: a network learns to '
+                f"interpolate between 2 or more (up to {_MOST_VALUES})."
+            )
+
+    def notes(self) -> list[str]:
+        """Sentences about columns, and about objects that are left out, that are worth a look."""
+        columns = [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
+        return [*self._left_out(), *columns]
+
+    def _left_out(self) -> Iterator[str]:
+        labels, count = self.about.labels, self.left_out.total()
+        if labels is not None and count:
+            every = count + int(self.counts.sum())
+            yield (
+                f"{count:,} of {every:,} objects of {labels.collection} are of no class and left out, by {labels.name}: "
+                f"{self._values()}."
+            )
+
+    def _values(self) -> str:
+        """The labels of objects that are left out, the most frequent ones first."""
+        first = self.left_out.most_common(_MOST_TOLD)
+        more = ["..."] if len(self.left_out) > len(first) else []
+        return ", ".join([*(f"{value} ({count:,})" for value, count in first), *more])
+
+    def _no_object(self, name: str) -> str:
+        labels = self.about.labels
+        assert labels is not None
+        mine = [value for value, i in labels.classes.items() if self.about.classes[i] == name]
+        return (
+            f'class "{name}" has no object: no {labels.name} is {" or ".join(map(str, mine)) or "given"}. '
+            f"Of no class are: {self._values() or 'none'}. Correct train.per_object.classes, or give other files."
+        )
+
+    def _no_event(self, name: str) -> str:
+        mine = [dataset["name"] for dataset in self.about.datasets if dataset["class"] == name]
+        where = (
+            f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
+        )
+        return (
+            f'class "{name}" has no event ({where}). Give its files too, check its selection, '
+            "or take the class out of the configuration."
+        )
+
+    def _notes_on(self, name: str, values: _Range) -> Iterator[str]:
+        missing = values.count - values.finite
+        if name == self.about.parameter or not values.count:
+            return
+        is_field = name not in (*self.about.names, *self.about.extras)
+        is_feature = is_field or name in self.about.names
+        rows = "objects" if is_field or self.about.labels else "events"
+        what = "Feature" if is_feature else "Column"
+        if missing:
+            of = f"{missing:,} of {values.count:,} {rows}"
+            share = f"({100 * missing / values.count:.2g} %)"
+            then = "take the median" if is_feature else "are not decorrelated"
+            yield f"{what} {name} is not a finite number in {of} {share}: these count as missing and {then}."
+        if values.low == values.high:
+            yield f"{what} {name} has the same value, {values.low:g}, everywhere: it cannot help."
+
+
+def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """All inputs, targets and the spectator by their full names; of collections the objects, without padding."""
+    yield from zip(table.names, table.features.T, strict=True)
+    for it in table.about.collections:
+        values, mask = table.objects[it.name]
+        for i, name in enumerate(it.fields):
+            yield f"{it.name}_{name}", values[..., i][mask]
+    rest = {*table.about.targets, *filter(None, [table.about.spectator])} - set(table.names)
+    yield from ((name, table.extras[name]) for name in sorted(rest))

@@ -1,0 +1,71 @@
+"""What a training makes small."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from ML_processing.events.batches import Events
+
+__all__ = ["distance_correlation", "event_losses", "penalty"]
+
+
+def event_losses(outputs: Tensor, events: Events) -> Tensor:
+    """Loss of each event, float32 of shape (N,).
+
+    Cross entropy where classes are told apart; where targets are estimated, the Huber loss of the standardised
+    values, summed over the targets: quadratic near 0 and linear for outliers.
+
+    Parameters
+    ----------
+    outputs
+        Logits or standardised estimates, shape (N, outputs).
+    events
+        Their events.
+    """
+    if events.targets.shape[1]:
+        return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
+    return cross_entropy(outputs, events.labels, reduction="none")
+
+
+def penalty(outputs: Tensor, events: Events, signal: int) -> Tensor:
+    """How much the output depends on the spectator among the background events, from 0 to 1.
+
+    The squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
+    probability of the signal, or the first estimate of a regression, among all events in that case.
+    """
+    if events.targets.shape[1]:
+        use, score = torch.ones_like(events.labels, dtype=torch.bool), outputs[:, 0]
+    else:
+        use, score = events.labels != signal, torch.softmax(outputs, dim=1)[:, signal]
+    use = use & torch.isfinite(events.spectator)
+    # negative weights have no place in a mean of distances: their events count by absolute value
+    return distance_correlation(score[use], events.spectator[use], events.weights[use].abs())
+
+
+def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Squared distance correlation of two variables, a number from 0 (independent) to 1.
+
+    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights. Memory grows with the square of N.
+
+    Parameters
+    ----------
+    x, y
+        Shape (N,).
+    weights
+        Shape (N,), none negative.
+    """
+    if len(x) < 2:
+        return x.sum() * 0
+    share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    a, b = (_centred(values, share) for values in (x, y))
+    pairs = share[:, None] * share[None, :]
+    covariance, of_x, of_y = ((pairs * one * two).sum() for one, two in ((a, b), (a, a), (b, b)))
+    return covariance / (of_x * of_y).clamp_min(1e-20).sqrt()
+
+
+def _centred(values: Tensor, share: Tensor) -> Tensor:
+    distances = (values[:, None] - values[None, :]).abs()
+    rows = (distances * share[None, :]).sum(dim=1)
+    return distances - rows[:, None] - rows[None, :] + (rows * share).sum()

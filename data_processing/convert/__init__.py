@@ -1,0 +1,1 @@
+"""Conversion of ROOT files to HDF5, and shuffling."""

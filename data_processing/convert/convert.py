@@ -1,0 +1,460 @@
+"""Conversion: ROOT files to one HDF5 file of the schema in doc/hdf5.md."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.blocks import BlockQueue, BlockWriter
+from data_processing.convert.buckets import scratch
+from data_processing.convert.columns import (
+    Columns,
+    Objects,
+    Parameter,
+    check_parameters,
+    check_same,
+    columns_of,
+)
+from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates
+from data_processing.convert.rows import RowReader
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
+from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Books, all_events_of
+from MLTools.NanoML.nanoaod.entryranges import EntryRange
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal.progress import Bar, progress
+
+__all__ = [
+    "ConvertJob",
+    "Sample",
+    "convert_files",
+    "duplicate_lines",
+    "gap_lines",
+    "truncation_lines",
+]
+
+_COUNTED_AT_ONCE = 1_000_000  # events
+_MOST_OPEN = 40  # files; older uproot maps them into memory
+_MOST_BRANCHES = 3000  # of all open files, for each takes some kilobytes of memory
+_SWITCH = 0.0002  # seconds
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an analysis says of a dataset.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    class_
+        Name of its class, or None.
+    cross_section
+        In pb, or None.
+    is_data
+        Whether it is said to be collision data; None if nothing is said.
+    """
+
+    name: str
+    class_: str | None = None
+    cross_section: float | None = None
+    is_data: bool | None = None
+
+
+@dataclass(frozen=True)
+class ConvertJob:
+    """One HDF5 file to be made.
+
+    Attributes
+    ----------
+    sources
+        The ROOT files of one dataset.
+    output
+        Path of the HDF5 file.
+    features
+        Event-level columns, by the names of branches or of a selection's columns.
+    objects
+        Collections to be stored.
+    sample
+        The dataset.
+    classes
+        All classes of the analysis, in the order of their labels.
+    luminosity
+        In /fb, or None.
+    compression
+        "gzip:LEVEL" or "none".
+    memory
+        How much the rows of a block of events may take, in MB.
+    float16
+        Globs of columns that are stored in reduced precision.
+    drop
+        Globs of branches that are left out of whole collections.
+    survey
+        Files over which quantiles of the numbers of objects are taken; empty for `sources`.
+    parameters
+        Those of all datasets of the analysis, with their values for this one.
+    missing
+        Files of the dataset that are left out, as they cannot be read.
+    earlier
+        Of data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
+    allow_gaps
+        Whether entries may be lacking of files that nanoAOD-tools read in ranges.
+    """
+
+    sources: Sequence[str]
+    output: Path
+    features: Sequence[str]
+    objects: Mapping[str, Objects] = field(default_factory=dict)
+    sample: Sample = Sample("")
+    classes: Sequence[str] = ()
+    luminosity: float | None = None
+    compression: str = "gzip:1"
+    memory: int = 100
+    float16: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    survey: Sequence[str] = ()
+    parameters: Sequence[Parameter] = ()
+    missing: Sequence[Missing] = ()
+    earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    allow_gaps: bool = False
+
+    @property
+    def label(self) -> int:
+        """Number of the class, -1 without one."""
+        return self.classes.index(self.sample.class_) if self.sample.class_ is not None else -1
+
+
+def convert_files(job: ConvertJob) -> dict[str, Any]:
+    """Convert the files of one dataset into one HDF5 file.
+
+    Parameters
+    ----------
+    job
+        What to do.
+
+    Returns
+    -------
+    The metadata that was written (see doc/hdf5.md).
+
+    Raises
+    ------
+    NanoMLError
+        A file cannot be read or lacks a column, or the sum of weights is not positive; nothing is written then.
+    """
+    with _Opened() as opened:
+        return _convert(job, opened)
+
+
+class _Opened:
+    """Files that are open: a file is looked into before it is read, and opening one takes long."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, RootFile] = {}
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def __call__(self, path: str) -> RootFile:
+        if path not in self._files:
+            self._files[path] = RootFile(path)
+            while len(self._files) > 2 and self._too_many():
+                self._files.pop(next(iter(self._files))).close()
+        return self._files[path]
+
+    def _too_many(self) -> bool:
+        branches = sum(len(file.branches) for file in self._files.values())
+        return len(self._files) > _MOST_OPEN or branches > _MOST_BRANCHES
+
+
+def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
+    columns, books, entries = _survey(job, opened)
+    duplicates = _find_duplicates(job, books, opened)
+    kept = books.selected if duplicates else entries
+    weight = _weight_per_genweight(job, books)
+    is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in books.files)
+    reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters, is_weighted)
+    with (
+        replacing(job.output) as aside,
+        new_hdf5(aside) as file,
+        ThreadPoolExecutor(usable_cores()) as threads,
+        progress(f"convert {job.output.name}", entries) as bar,
+    ):
+        queue = BlockQueue(threads)
+        shapes = {EVENTS: (kept,), **{name: (kept, most) for name, most in columns.max.items()}}
+        writers = {
+            name: BlockWriter(file, name, shapes[name], dtype, job.compression, queue)
+            for name, dtype in reader.dtypes.items()
+        }
+        lost = _write(job, opened, reader, duplicates, writers, bar)
+        written = {name: writer.finish() for name, writer in writers.items()}
+        if set(written.values()) != {kept}:
+            raise NanoMLError(
+                f"{job.output}: {written} events were written of {kept}. Nothing is kept: run it again."
+            )
+        metadata = _metadata(job, columns, books, lost, duplicates)
+        write_metadata(file, metadata)
+    return metadata
+
+
+def _find_duplicates(job: ConvertJob, books: Books, opened: _Opened) -> DuplicateEvents | None:
+    """Enter events of data that are there more than once into the books; None for simulation.
+
+    The parts are the earlier datasets, and then this one.
+    """
+    if not (books.is_data if job.sample.is_data is None else job.sample.is_data):
+        return None
+
+    def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[Any]]:
+        for path in files:
+            yield from events_of(opened(path))
+
+    with scratch(job.output) as directory, _Opened() as others:
+        parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
+        found = find_duplicates(parts, directory, job.memory)
+    found.enter(len(job.earlier), books.files)
+    return found
+
+
+def _write(
+    job: ConvertJob,
+    opened: _Opened,
+    reader: RowReader,
+    duplicates: DuplicateEvents | None,
+    writers: Mapping[str, BlockWriter],
+    bar: Bar,
+) -> dict[str, tuple[int, int]]:
+    """Write all rows; return how many objects of each collection there were, and how many were cut off."""
+    row = 0
+    most = max(1, job.memory * 1_000_000 // reader.bytes_per_event)
+    lost = dict.fromkeys(reader.columns.objects, (0, 0))
+    ranges = (
+        (opened(source), start, stop)
+        for source in job.sources
+        for start, stop in opened(source).ranges(reader.branches, most)
+    )
+    for file, length, arrays in _read_ahead(ranges, reader.branches):
+        kept = length
+        if duplicates:
+            arrays, kept = duplicates.without_copies(len(job.earlier), row, arrays, length)
+        row += length
+        rows, counts = reader.rows(arrays, kept, file.path)
+        for name, writer in writers.items():
+            writer.write(rows[name])
+        lost = {name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()}
+        bar.advance(length)
+    return lost
+
+
+@contextmanager
+def _switching_fast() -> Iterator[None]:
+    """Let threads take turns sooner: reading needs Python's lock for a moment, ten thousand times a second."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _read_ahead(
+    ranges: Iterable[tuple[RootFile, int, int]], branches: Sequence[str]
+) -> Iterator[tuple[RootFile, int, dict[str, ak.Array]]]:
+    """Files, numbers of events and arrays of ranges; the next range is read while this one is written."""
+    # all branches at once: what uproot does for each call takes longer than reading a branch
+    with ThreadPoolExecutor(1) as thread, _switching_fast():
+        following: tuple[RootFile, int, Future[dict[str, ak.Array]]] | None = None
+        for file, start, stop in ranges:
+            current, following = (
+                following,
+                (file, stop - start, thread.submit(file.read, branches, start, stop)),
+            )
+            if current:
+                yield current[0], current[1], current[2].result()
+        if following:
+            yield following[0], following[1], following[2].result()
+
+
+def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
+    """Look into every file before anything is written: columns, types, books."""
+    columns: Columns | None = None
+    books = Books()
+    entries = 0
+    owners: list[str] = []
+    for source in job.sources:
+        file = opened(source)
+        provenance = Provenance.of(file)
+        books.files += provenance.books.files if provenance else [all_events_of(file)]
+        owners += [source] * (len(books.files) - len(owners))
+        entries += file.entries
+        problem = provenance.contradiction(file) if provenance else None
+        if problem is not None:
+            raise NanoMLError(f"{source}: {problem}: it was changed after the skim. Skim it again.")
+        found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
+        check_parameters(file, found, job.parameters)
+        if columns is None:
+            columns = found
+        else:
+            check_same(columns, found, job.sources[0], source)
+    if columns is None:
+        raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
+    if books.is_data is None:
+        simulated = next(file.file for file in books.files if not file.is_data)
+        data = next(file.file for file in books.files if file.is_data)
+        raise NanoMLError(
+            f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
+        )
+    _check_kind(job.sample, books)
+    books.check(owners, job.allow_gaps)
+    return replace(columns, max=_largest(job, opened, columns)), books, entries
+
+
+def _check_kind(sample: Sample, books: Books) -> None:
+    if sample.is_data and not books.is_data:
+        raise NanoMLError(
+            f"dataset {sample.name}: `data: true`, but {books.files[0].file} is simulation "
+            f"(its sum of weights: {books.files[0].sum_of_weights_source})."
+        )
+    if sample.is_data is False and sample.cross_section is not None and books.is_data:
+        raise NanoMLError(
+            f"dataset {sample.name}: has a cross section, but {books.files[0].file} is data: it has no generator weights."
+        )
+
+
+def _weight_per_genweight(job: ConvertJob, books: Books) -> float | None:
+    """Factor from generator weight to the number of events expected, or None if it cannot be known."""
+    if books.is_data:
+        return 1.0
+    if job.sample.cross_section is None or job.luminosity is None:
+        return None
+    total = books.sum_of_weights
+    if not total > 0:
+        raise NanoMLError(
+            f"dataset {job.sample.name}: the sum of weights of its {len(books.files)} files is {total:g}, so it cannot be "
+            "normalised to a cross section. Add files with events."
+        )
+    return job.sample.cross_section * 1000 * job.luminosity / total  # 1 pb = 1000 fb
+
+
+def _largest(job: ConvertJob, opened: _Opened, columns: Columns) -> dict[str, int]:
+    """How many objects of each collection are stored: as asked for, or by the quantile of their numbers."""
+    found = dict(columns.max)
+    wanted = {name: objects.quantile for name, objects in job.objects.items() if objects.quantile is not None}
+    histograms = {name: np.zeros(1, np.int64) for name in wanted}
+    for source in (job.survey or job.sources) if wanted else ():
+        file = opened(source)
+        for name in wanted:
+            branch = columns.order_branch(name)
+            for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
+                counts = np.bincount(np.asarray(ak.num(file.read([branch], start, stop)[branch])))
+                size = max(len(counts), len(histograms[name]))
+                padded = (np.pad(each, (0, size - len(each))) for each in (counts, histograms[name]))
+                histograms[name] = sum(padded, np.zeros(size, np.int64))
+    for name, share in wanted.items():
+        below = np.cumsum(histograms[name])
+        found[name] = max(1, int(np.searchsorted(below, share * below[-1])))
+    return found
+
+
+def _metadata(
+    job: ConvertJob,
+    columns: Columns,
+    books: Books,
+    lost: Mapping[str, tuple[int, int]],
+    duplicates: DuplicateEvents | None,
+) -> dict[str, Any]:
+    sample = job.sample
+    names = [*job.earlier, sample.name]
+    copies = duplicates.copies(len(job.earlier)) if duplicates else {}
+    return {
+        "schema": SCHEMA,
+        "creator": f"NanoML {__version__}",
+        "classes": list(job.classes),
+        "features": [
+            *(columns.describe(name, feature.branch, name) for name, feature in columns.features.items()),
+            *(parameter.describe() for parameter in job.parameters),
+        ],
+        "objects": {
+            name: {
+                "max": columns.max[name],
+                "order": objects.order,
+                "quantile": objects.quantile,
+                "fields": [
+                    columns.describe(field_name, branch, f"{name}_{field_name}")
+                    for field_name, branch in columns.objects[name].items()
+                ],
+                "truncated": {"objects": lost[name][0], "lost": lost[name][1]},
+            }
+            for name, objects in job.objects.items()
+        },
+        "selection": columns.selection,
+        "settings": {
+            "compression": job.compression,
+            "objects": {name: asdict(o) for name, o in job.objects.items()},
+        },
+        "datasets": [
+            {
+                "name": sample.name,
+                "class": sample.class_,
+                "label": job.label,
+                "cross_section": sample.cross_section,
+                "luminosity": job.luminosity,
+                "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
+                "is_data": bool(books.is_data),
+                "books": books.as_dict(),
+                **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
+                **({"duplicates": {names[part]: many for part, many in copies.items()}} if copies else {}),
+                **({"gaps": [asdict(each) for each in books.gaps]} if books.gaps else {}),
+            }
+        ],
+    }
+
+
+def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:
+    """How many events of data were left out of a dataset, and which dataset keeps a copy of them."""
+    return [
+        f"{name}: {many:,} events that {owner} also has were left out"
+        if owner != dataset["name"]
+        else f"{name}: {many:,} copies of its own events were left out"
+        for owner, many in dataset.get("duplicates", {}).items()
+    ]
+
+
+def gap_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Warnings of entries that no file has, of files that were read in ranges."""
+    return [
+        f"WARNING {name}: {EntryRange(**gap)} were not read. The normalisation is scaled by the weights that were."
+        for dataset in metadata["datasets"]
+        for gap in dataset.get("gaps", ())
+    ]
+
+
+def truncation_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Warnings of objects that did not fit into their collection's maximum."""
+    lines = []
+    for collection, stored in metadata["objects"].items():
+        seen, lost = stored["truncated"]["objects"], stored["truncated"]["lost"]
+        if lost:
+            lines.append(
+                f"WARNING {name}: {lost / seen:.1%} of {collection} lost ({lost:,} of {seen:,}): "
+                f"more than {stored['max']} in an event. Raise its max."
+            )
+    return lines

@@ -1,0 +1,151 @@
+"""Whether what an HDF5 file says of itself is complete and consistent."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
+from data_processing.convert.findings import Findings
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA
+from MLTools.NanoML.nanoaod.accounting import Books
+
+__all__ = [
+    "CONTENT",
+    "check_books",
+    "contradictions",
+    "event_types",
+    "misfits",
+    "same",
+    "weight_per_genweight",
+]
+
+_KINDS: dict[str, Any] = {
+    "integer": int,
+    "number": (int, float),
+    "text": str,
+    "boolean": bool,
+    "null": type(None),
+}
+_COLUMN = dict.fromkeys(("name", "dtype", "title", "source"), "text")
+_STEP = {"cut": "text", "events": "integer", "weights": "number"}
+_SUMS = {
+    "entries": "integer",
+    "selected": "integer",
+    "duplicates": "integer",
+    "sum_of_weights": "number",
+    "cutflow": [_STEP],
+}
+_FILE = {"file": "text", "sum_of_weights_source": "text", "is_data": "boolean", **_SUMS}
+_TRUNCATED = {"objects": "integer", "lost": "integer"}
+_OBJECTS = {"max": "integer", "order": "text or null", "fields": [_COLUMN], "truncated": _TRUNCATED}
+_NORM = {"cross_section": "number or null", "luminosity": "number or null", "is_data": "boolean"}
+_BOOKS = {"files": [_FILE], **_SUMS}
+_DATASET = {"name": "text", "class": "text or null", "label": "integer", **_NORM, "books": _BOOKS}
+_LISTS = {"classes": ["text"], "features": [_COLUMN], "objects": {"*": _OBJECTS}, "datasets": [_DATASET]}
+CONTENT = {"creator": "text", "selection": "text or null", **_LISTS}
+
+
+def misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Yield where and why a part of the metadata is not of the form that is wanted."""
+    if isinstance(wanted, str):
+        kinds = [_KINDS[kind] for kind in wanted.split(" or ")]
+        right = any(
+            isinstance(value, kind) and (kind is bool or (value is not True and value is not False))
+            for kind in kinds
+        )
+        if not right or (isinstance(value, float) and not math.isfinite(value)):
+            yield where, f"is {str(value)[:60]}, not {wanted}"
+    elif not isinstance(value, type(wanted)):
+        yield where, f"is {str(value)[:60]}, not {'a list' if isinstance(wanted, list) else 'an object'}"
+    elif isinstance(wanted, list):
+        for number, item in enumerate(value):
+            yield from misfits(item, wanted[0], f"{where}.{number}")
+    else:
+        for key in value if "*" in wanted else wanted:
+            if key in value:
+                yield from misfits(value[key], wanted.get("*") or wanted[key], f"{where}.{key}")
+            else:
+                yield f"{where}.{key}", "is missing"
+
+
+def contradictions(file: h5py.File, metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield where and why the metadata contradict themselves or the file."""
+    if str(file.attrs.get("schema")) != str(SCHEMA):
+        yield "attribute schema", f"is {file.attrs.get('schema')}, not {SCHEMA}"
+    classes = metadata["classes"]
+    if len(set(classes)) < len(classes):
+        yield f"{METADATA}.classes", "has a class twice"
+    tables = {name: (one["fields"], (VALID,)) for name, one in metadata["objects"].items()}
+    for name, (columns, reserved) in {EVENTS: (metadata["features"], RESERVED), **tables}.items():
+        names = Counter([*reserved, *(column["name"] for column in columns)])
+        for key in (key for key, times in names.items() if times > 1):
+            yield f"{name}/{key}", "is in the metadata twice, or has a name of the schema's own"
+    for name, one in metadata["objects"].items():
+        if one["order"] and one["order"].lstrip("-") not in [column["name"] for column in one["fields"]]:
+            yield name, f"is sorted by {one['order']}, which is none of its fields"
+    if not metadata["datasets"]:
+        yield f"{METADATA}.datasets", "has none"
+    for dataset in metadata["datasets"]:
+        where, class_ = f"dataset {dataset['name']}", dataset["class"]
+        if class_ is not None and class_ not in classes:
+            yield where, f"is of class {class_}, which is none of the classes"
+        elif dataset["label"] != (-1 if class_ is None else classes.index(class_)):
+            yield where, f"has label {dataset['label']}, which is not that of class {class_}"
+        if any(one["is_data"] != dataset["is_data"] for one in dataset["books"]["files"]):
+            yield where, "says of is_data what the books of its files do not"
+        if not math.isfinite(weight_per_genweight(dataset) or 0):
+            yield where, "has a sum of weights that is not positive"
+
+
+def weight_per_genweight(dataset: Mapping[str, Any]) -> float | None:
+    """Number of events expected per generator weight; None if it cannot be known."""
+    if dataset["is_data"]:
+        return 1.0
+    if dataset["cross_section"] is None or dataset["luminosity"] is None:
+        return None
+    total = dataset["books"]["sum_of_weights"]
+    return dataset["cross_section"] * 1000 * dataset["luminosity"] / total if total > 0 else math.nan
+
+
+def check_books(found: Findings, dataset: Mapping[str, Any]) -> None:
+    """Check that the books of a dataset add up."""
+    where = f"dataset {dataset['name']}"
+    books = Books.from_dict(dataset["books"])
+    for key, total in books.as_dict().items():
+        if not same(dataset["books"][key], total):
+            found.add("books", where, f"{key} in total is not the sum over its files")
+    for one in books.files:
+        steps = [one.entries, *(step.events for step in one.cutflow), one.selected + one.duplicates]
+        falling = steps == sorted(steps, reverse=True)
+        if not falling or steps[1] != one.entries or steps[-2] != steps[-1]:
+            flow = ", ".join(map(str, steps[1:-1])) or "empty"
+            what = f"has {one.entries} events and {steps[-1]} kept, but its cut flow is {flow}"
+            found.add("cutflow", f"{where}, {one.file}", what)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether content is the same, but for the rounding of sums."""
+    if isinstance(a, list):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    if isinstance(a, dict):
+        return all(same(a[key], b[key]) for key in b)
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) if isinstance(a, float) else a == b
+
+
+def event_types(metadata: Mapping[str, Any], there: Sequence[str]) -> dict[str, str]:
+    """Fields of `events`; where datasets differ on whether there is a weight, both is right."""
+    types = {name: np.dtype(dtype).name for name, dtype in IDENTIFIER_TYPES.items()}
+    types["label"] = "int32"
+    datasets = metadata["datasets"]
+    weighted = {weight_per_genweight(one) is not None for one in datasets}
+    simulated = {not one["is_data"] for one in datasets}
+    for name, known in (("weight", weighted), ("genWeight", simulated)):
+        if known == {True} or (known == {True, False} and name in there):
+            types[name] = "float32"
+    return {**types, **{one["name"]: one["dtype"] for one in metadata["features"]}}

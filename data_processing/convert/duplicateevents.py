@@ -1,0 +1,193 @@
+"""Events of collision data that are there more than once, as in two primary datasets: the first copy is kept.
+
+Events are dealt by a hash to buckets on disk, and those of one bucket are compared by their run, luminosity section and
+event number. No more than one bucket is in memory, and two events are the same only if all three numbers are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.buckets import Buckets
+from data_processing.score.table import identify
+from MLTools.NanoML.nanoaod.accounting import FileBooks
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+__all__ = ["DuplicateEvents", "events_of", "find_duplicates"]
+
+_TABLE = "events"
+_RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
+_BUCKETS = 1024
+_BYTES = 150  # of memory for an event that is compared, with what sorting needs
+_BLOCK = 500_000  # events read at once
+_SIMULATED = 1  # the run of simulated events, whose numbers repeat from sample to sample
+
+
+class DuplicateEvents:
+    """Which events are copies of earlier ones. Events are counted from the first of all parts to the last.
+
+    Parameters
+    ----------
+    sizes
+        Number of events of each part.
+
+    Attributes
+    ----------
+    sizes
+        Number of events of each part.
+    """
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        total = int(self._ends[-1]) if sizes else 0
+        self._copies = np.zeros(-(-total // 8), np.uint8)  # a bit for each event
+        self._counts: Counter[tuple[int, int]] = Counter()
+
+    def add(self, copies: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
+        """Note the positions of copies, each with that of the first event of the same numbers."""
+        np.bitwise_or.at(self._copies, copies >> 3, (128 >> (copies & 7)).astype(np.uint8))
+        part, original = (self._ends.searchsorted(each, side="right") for each in (copies, originals))
+        pairs, times = np.unique(part * len(self.sizes) + original, return_counts=True)
+        for pair, many in zip(pairs.tolist(), times.tolist()):
+            self._counts[divmod(pair, len(self.sizes))] += many
+
+    def is_first(self, part: int, start: int, stop: int) -> NDArray[np.bool_]:
+        """Whether each event of a range of a part is the first of its numbers, shape (stop - start,)."""
+        begin = int(self._ends[part]) - self.sizes[part]
+        start, stop = begin + start, begin + stop
+        skipped = start // 8 * 8
+        bits = np.unpackbits(self._copies[start // 8 : -(-stop // 8)])
+        return bits[start - skipped : stop - skipped] == 0
+
+    def without_copies(
+        self, part: int, start: int, arrays: dict[str, Any], length: int
+    ) -> tuple[dict[str, Any], int]:
+        """The events of a block that are the first of their numbers, and how many they are.
+
+        Parameters
+        ----------
+        part, start
+            The part, and where the block begins in it.
+        arrays
+            Arrays of `length` events.
+        length
+            Number of events in the block.
+        """
+        first = self.is_first(part, start, start + length)
+        kept = int(first.sum())
+        return arrays if kept == length else {name: each[first] for name, each in arrays.items()}, kept
+
+    def copies(self, part: int) -> dict[int, int]:
+        """How many events of a part are copies, by the part that has the first."""
+        found = {original: many for (mine, original), many in self._counts.items() if mine == part}
+        return dict(sorted(found.items()))
+
+    def enter(self, part: int, files: Iterable[FileBooks]) -> None:
+        """Enter the copies among the events of a part into the books of its files, whose events follow one another."""
+        start = 0
+        for file in files:
+            stop = start + file.selected
+            first = int(self.is_first(part, start, stop).sum())
+            file.duplicates += file.selected - first
+            file.selected = first
+            start = stop
+
+
+def events_of(file: RootFile) -> Iterator[NDArray[Any]]:
+    """The numbers of a file's events as `table.identify` gives them, block by block."""
+    for start, stop in file.ranges(IDENTIFIERS, _BLOCK):
+        yield identify(file.path, file.read(IDENTIFIERS, start, stop))
+
+
+def find_duplicates(
+    parts: Iterable[Iterable[NDArray[Any]]], directory: Path, memory: float = 100
+) -> DuplicateEvents:
+    """Find the events that are there more than once.
+
+    Parameters
+    ----------
+    parts
+        The events of each part, as of `events_of`. Of several copies, the first in the order of the parts is kept.
+    directory
+        An empty directory, for what does not fit into the memory: 24 bytes for each event.
+    memory
+        How much events that are compared may take, in MB.
+    """
+    dealt = _Dealt(directory, max(1, int(memory * 1_000_000 / _BYTES)))
+    sizes = []
+    for blocks in parts:
+        begin = dealt.events
+        for block in blocks:
+            dealt.add(block)
+        sizes.append(dealt.events - begin)
+    found = DuplicateEvents(sizes)
+    for rows in dealt.groups():
+        found.add(*_compared(rows))
+    return found
+
+
+class _Dealt:
+    """Events in memory, or in buckets when there are too many."""
+
+    def __init__(self, directory: Path, most: int) -> None:
+        self.events = 0
+        self._most = most
+        self._buckets = Buckets(directory, {_TABLE: _RECORD})
+        self._counts = np.zeros(_BUCKETS, np.int64)
+        self._pending: list[NDArray[Any]] = []
+        self._many = 0
+
+    def add(self, block: NDArray[Any]) -> None:
+        rows = np.empty(len(block), _RECORD)
+        rows["lumi"], rows["event"] = block["lumi"], block["event"]
+        rows["position"] = np.arange(self.events, self.events + len(block))
+        self.events += len(block)
+        rows = rows[rows["lumi"] >> np.uint64(32) > _SIMULATED]
+        self._pending.append(rows)
+        self._many += len(rows)
+        if self._many > self._most:
+            self._deal()
+
+    def _deal(self) -> None:
+        rows = self._taken()
+        lumi = rows["lumi"]
+        bucket = fold_of(lumi >> np.uint64(32), lumi & np.uint64(0xFFFFFFFF), rows["event"], _BUCKETS)
+        order = bucket.argsort(kind="stable")
+        cuts = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
+        rows = rows[order]
+        for number in np.flatnonzero(np.diff(cuts)).tolist():
+            self._buckets.append(_TABLE, number, rows[cuts[number] : cuts[number + 1]])
+        self._counts += np.diff(cuts)
+
+    def _taken(self) -> NDArray[Any]:
+        rows = np.concatenate(self._pending) if self._pending else np.empty(0, _RECORD)
+        self._pending, self._many = [], 0
+        return rows
+
+    def groups(self) -> Iterator[NDArray[Any]]:
+        """All events, those of the same numbers together, and the first of them first."""
+        if not self._counts.any():
+            yield self._taken()
+            return
+        self._deal()
+        for number, count in enumerate(self._counts.tolist()):
+            yield self._buckets.take(_TABLE, number, count)
+
+
+def _compared(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of copies and of the first of each; the rows are in the order of their positions."""
+    order = np.lexsort((rows["event"], rows["lumi"]))  # stable
+    rows = rows[order]
+    again = np.zeros(len(rows), bool)
+    again[1:] = (rows["lumi"][1:] == rows["lumi"][:-1]) & (rows["event"][1:] == rows["event"][:-1])
+    original = np.maximum.accumulate(np.where(again, 0, np.arange(len(rows))))
+    return rows["position"][again], rows["position"][original[again]]

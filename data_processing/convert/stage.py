@@ -1,0 +1,181 @@
+"""The stages convert and shuffle: an HDF5 file of each dataset, and one of all."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from data_processing.convert.columns import Objects, Parameter
+from data_processing.convert.convert import (
+    ConvertJob,
+    Sample,
+    convert_files,
+    duplicate_lines,
+    gap_lines,
+    truncation_lines,
+)
+from data_processing.convert.shuffle import ShuffleJob, shuffle_files
+from data_processing.datasets.datasets import output_names, root_files
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.document import dotted
+from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.contracts.missing import lines as missing_lines
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.settings.dataset import FROM_WHERE
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.runner import Stage
+from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.task import Task
+
+__all__ = ["convert_stage", "convert_summary", "convert_tasks", "shuffle_stage"]
+
+
+def convert_stage(analysis: Analysis) -> Stage:
+    """One HDF5 file for each dataset."""
+    config = analysis.config
+    assert config.convert is not None
+    convert, layout = config.convert, Layout.of(config)
+    objects = {
+        name: Objects(wanted.fields, wanted.max, wanted.order, wanted.quantile)
+        for name, wanted in convert.objects.items()
+    }
+    groups = root_files(analysis)
+    # every file has as many objects as the others, so a quantile is taken over all of them
+    quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
+    survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
+    tasks = []
+    code = code_of(convert_files.__module__)
+    parameters = _parameters(config)
+    for name, paths in groups.items():
+        dataset = config.datasets[name]
+        job = ConvertJob(
+            paths,
+            layout.hdf5(name),
+            convert.features,
+            objects,
+            Sample(name, dataset.class_, dataset.cross_section, dataset.is_data),
+            config.classes,
+            config.luminosity,
+            convert.compression or "none",
+            convert.memory,
+            convert.float16,
+            survey=survey,
+            parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
+            missing=analysis.missing.get(name, ()),
+            earlier={other: groups[other] for other in config.earlier(name)},
+            allow_gaps=convert.allow_gaps,
+        )
+        settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
+        settings.update(classes=list(config.classes), luminosity=config.luminosity)
+        settings.update(parameters=[one.name for one in parameters], earlier=list(job.earlier))
+        inputs = dict.fromkeys(
+            [*(survey or paths), *(path for each in job.earlier.values() for path in each)]
+        )
+        for key in ("memory", "shuffle"):
+            settings.pop(key, None)
+        for key in FROM_WHERE:
+            settings["dataset"].pop(key, None)
+        tasks.append(
+            Task(
+                "convert",
+                name,
+                tuple(inputs),
+                (job.output,),
+                settings,
+                code,
+                functools.partial(convert_files, job),
+            )
+        )
+    return Stage("convert", tasks, usable_cores(), convert_summary)
+
+
+def _parameters(config: Config) -> list[Parameter]:
+    """The parameters of all datasets, each with the first place that it is at; every file has all of them."""
+    found: dict[str, Parameter] = {}
+    for name, dataset in config.datasets.items():
+        for key in dataset.parameters:
+            place = ("datasets", name, "parameters", key)
+            found.setdefault(key, Parameter(key, math.nan, f"{config.where(*place)}: {dotted(place)}"))
+    return list(found.values())
+
+
+def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:
+    """One task for each file to be converted into a directory.
+
+    Parameters
+    ----------
+    files
+        Paths and URLs.
+    directory
+        Of the HDF5 files.
+    job
+        All else; its own sources and output do not matter.
+    """
+    settings: dict[str, Any] = {
+        "allow_gaps": job.allow_gaps,
+        "compression": job.compression,
+        "features": list(job.features),
+        "float16": list(job.float16),
+    }
+    settings.update(
+        drop=list(job.drop), objects={name: asdict(wanted) for name, wanted in job.objects.items()}
+    )
+    tasks = []
+    code = code_of(convert_files.__module__)
+    for file, name in output_names(list(files), ".h5").items():
+        one = replace(job, sources=(file,), output=directory / name, survey=tuple(files))
+        inputs = tuple(files) if any(wanted.quantile for wanted in job.objects.values()) else (file,)
+        work = functools.partial(convert_files, one)
+        tasks.append(Task("convert", Path(name).stem, inputs, (one.output,), settings, code, work))
+    return tasks
+
+
+def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events of each file, and what was cut off; `done` are the metadata of each file."""
+    lines = []
+    for name, metadata in done.items():
+        sample = metadata["datasets"][0]
+        label = f"class {sample['class']}" if sample["class"] else "data" if sample["is_data"] else "no class"
+        lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
+        gone = [Missing(**each) for each in sample.get("missing", ())]
+        lines += missing_lines({name: gone} if gone else {})
+        lines += duplicate_lines(name, sample)
+        lines += gap_lines(name, metadata)
+        lines += truncation_lines(name, metadata)
+    return lines
+
+
+def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
+    """One HDF5 file of all datasets that are trained on."""
+    config = analysis.config
+    assert config.convert is not None
+    layout, convert, seed = Layout.of(config), config.convert, config.convert.shuffle
+    if seed is None:
+        return None
+    sources = [layout.hdf5(name) for name in config.trained]
+    compression = convert.compression or "none"
+    job = ShuffleJob(sources, layout.hdf5_all, seed, convert.memory, compression)
+    task = Task(
+        "shuffle",
+        "all",
+        tuple(str(path) for path in sources),
+        (job.output,),
+        {"shuffle": seed, "compression": compression},
+        code_of(shuffle_files.__module__),
+        functools.partial(shuffle_files, job),
+    )
+    return Stage("shuffle", [task], summary=shuffle_summary)
+
+
+def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Events of the file; `done` is its metadata."""
+    lines = []
+    for name, metadata in done.items():
+        events = sum(dataset["books"]["selected"] for dataset in metadata["datasets"])
+        lines.append(f"{name}: {events:,} events of {len(metadata['datasets'])} datasets")
+    return lines

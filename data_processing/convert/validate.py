@@ -1,0 +1,299 @@
+"""Checks HDF5 files of the schema in doc/hdf5.md: against their metadata, and the events against the books.
+
+A file is read in blocks: once for its values, and once for each 8 million events to find those that are there twice.
+That takes some 500 MB at most, however large the file is. The order of events is of no account. There may be several
+datasets: what belongs to a dataset is then checked for all datasets of the same label together.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.columns import VALID
+from data_processing.convert.described import (
+    CONTENT,
+    check_books,
+    contradictions,
+    event_types,
+    misfits,
+    weight_per_genweight,
+)
+from data_processing.convert.findings import Findings
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, METADATA, PARAMETER, open_hdf5, read_metadata
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.folds import fold_of
+
+__all__ = ["validate_file"]
+
+_AT_ONCE = 64 << 20  # bytes
+_COMPARED_AT_ONCE = 1 << 23  # events
+_KEYS = 1 << 62
+_WEIGHTS = ("weight", "genWeight")
+_ROUNDING = 3e-7  # relative, of a product in float32
+_SMALLEST = 2e-45  # no float32 is nearer to zero
+
+
+def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Findings:
+    """Check an HDF5 file; its faults are found, not raised.
+
+    Parameters
+    ----------
+    path
+        The file.
+    allow_nan
+        Accept NaN in features and in fields of objects, as in parameters in any case. Infinite numbers, and weights that are
+        NaN, are faults.
+    """
+    found = Findings(os.fspath(path), allow_nan)
+    try:
+        metadata = read_metadata(path)
+        with open_hdf5(path) as file, np.errstate(invalid="ignore", over="ignore"):
+            _check(found, file, metadata)
+    except NanoMLError as problem:
+        found.add("file", "", str(problem))
+    except MemoryError:
+        raise
+    except Exception as problem:  # what h5py raises for a damaged file depends on the damage
+        reason = f"{type(problem).__name__}: {problem}".split("\n")[0]
+        what = f"is damaged, or was not written by `nanoml convert` ({reason}). Convert again."
+        found.add("file", "", f"{found.path}: {what}")
+    return found
+
+
+def _check(found: Findings, file: h5py.File, metadata: dict[str, Any]) -> None:
+    events = file[EVENTS]
+    if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
+        raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is no table.")
+    found.events = len(events)
+    for where, what in misfits(metadata, CONTENT, METADATA):
+        found.add("metadata", where, what)
+    if found.faults:
+        return
+    for where, what in contradictions(file, metadata):
+        found.add("metadata", where, what)
+    for dataset in metadata["datasets"]:
+        check_books(found, dataset)
+    for name in sorted({*file} - {EVENTS, METADATA, *metadata["objects"]}):
+        found.add("collections", name, "is not in the metadata")
+    for name, described in metadata["objects"].items():
+        _check_collection(found, file.get(name), name, described)
+    _check_types(found, "columns", events, event_types(metadata, events.dtype.names))
+    parameters = [one["name"] for one in metadata["features"] if one["source"] == PARAMETER]
+    _check_events(found, events, metadata["datasets"], parameters)
+    if not metadata["objects"]:
+        found.skip("there are no collections", "collections", "padding", "order", "truncated")
+    elif not any(one["order"] for one in metadata["objects"].values()):
+        found.skip("collections are in the order of their files", "order")
+    found.complete = True
+
+
+def _check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
+    name, there = dataset.name.strip("/"), {key: str(dataset.dtype[key]) for key in dataset.dtype.names}
+    for key in {**wanted, **there}:
+        if key not in there:
+            found.add(check, f"{name}/{key}", "is missing")
+        elif key not in wanted:
+            found.add(check, f"{name}/{key}", "is not in the metadata")
+        elif there[key] != wanted[key]:
+            found.add(check, f"{name}/{key}", f"is {there[key]}, but {wanted[key]} in the metadata")
+    if sorted(there) == sorted(wanted) and list(there) != list(wanted):
+        found.add(check, name, f"has its fields in another order than the metadata: {', '.join(there)}")
+
+
+def _numbers(dataset: h5py.Dataset) -> list[str]:
+    return [key for key in dataset.dtype.names if dataset.dtype[key].kind in "biuf"]
+
+
+def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Some fields, block by block, each with its first row."""
+    rows = max(_AT_ONCE // (dataset.dtype.itemsize * math.prod(dataset.shape[1:])), 1)
+    if dataset.chunks:
+        rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]  # so that no chunk is decompressed twice
+    source = dataset if tuple(names) == dataset.dtype.names else dataset.fields(names)
+    for start in range(0, len(dataset), rows):
+        yield start, source[start : start + rows]
+
+
+def _check_finite(
+    found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool
+) -> None:
+    """`use` is true where values count."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        found.add_rows("finite", where, "is infinite", np.isinf(values) & use, start)
+        if not allow_nan:
+            found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
+
+
+def _check_collection(found: Findings, dataset: Any, name: str, described: Mapping[str, Any]) -> None:
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
+        found.add("collections", name, "is missing, or no table")
+        return
+    if dataset.shape != (found.events, described["max"]):
+        found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described['max'])}")
+    types = {one["name"]: one["dtype"] for one in described["fields"]}
+    _check_types(found, "collections", dataset, {**types, VALID: "bool"})
+    names, order = _numbers(dataset), described["order"] or ""
+    key_of_order = order.lstrip("-")
+    if VALID not in names or dataset.ndim != 2:
+        return
+    stored, full = 0, False
+    for start, block in _blocks(dataset, names):
+        valid = block[VALID].astype(bool)
+        stored, full = stored + int(valid.sum()), full or bool(valid.all(axis=1).any())
+        gaps = valid[:, 1:] & ~valid[:, :-1]
+        found.add_rows("padding", f"{name}/{VALID}", "an object comes after padding", gaps, start)
+        for key in names:
+            where, filled = f"{name}/{key}", (block[key] != 0) & ~valid
+            found.add_rows("padding", where, "is not zero in padding", filled, start)
+            _check_finite(found, where, block[key], valid, start, found.allow_nan)
+        if key_of_order in names:
+            first, second = block[key_of_order][:, :-1], block[key_of_order][:, 1:]
+            wrong = (
+                (first < second if order.startswith("-") else first > second) & valid[:, 1:] & valid[:, :-1]
+            )
+            found.add_rows("order", f"{name}/{key_of_order}", f"is not sorted by {order}", wrong, start)
+    objects, lost = described["truncated"]["objects"], described["truncated"]["lost"]
+    if stored != objects - lost or lost < 0 or (lost and not full):
+        what = f"{stored:,} objects are stored, but the metadata count {objects:,}, of which {lost:,} cut off"
+        found.add("truncated", name, what)
+
+
+def _check_events(
+    found: Findings, events: h5py.Dataset, datasets: Sequence[Mapping[str, Any]], parameters: Sequence[str]
+) -> None:
+    names = _numbers(events)
+    labels = sorted({one["label"] for one in datasets})
+    groups = [_Group(label, [one for one in datasets if one["label"] == label], names) for label in labels]
+    labelled = "label" in names
+    for start, block in _blocks(events, names):
+        for name in names:
+            may_be_nan = name in parameters or (found.allow_nan and name not in _WEIGHTS)
+            _check_finite(found, f"{EVENTS}/{name}", block[name], True, start, may_be_nan)
+        if labelled:
+            foreign = ~np.isin(block["label"], labels)
+            what = f"is not the label of the datasets, {' or '.join(map(str, labels))}"
+            found.add_rows("labels", f"{EVENTS}/label", what, foreign, start)
+            for group in groups:
+                group.add(found, block, start)
+    if not labelled:
+        found.skip("events have no label", "labels", "unique", "events", "weights", "sums")
+        return
+    for group in groups:
+        group.close(found)
+    if not any(group.weighted for group in groups):
+        found.skip("there is no weight", "weights")
+    if not any(group.has_cutflow for group in groups):
+        found.skip("there is no cut flow", "sums")
+    if {*IDENTIFIERS} <= {*names}:
+        _check_unique(found, events, {group.label: group.many for group in groups})
+    else:
+        found.skip("events have no identifiers", "unique")
+
+
+class _Group:
+    """The datasets of one label: only by their weights can their events be told apart."""
+
+    def __init__(self, label: int, datasets: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+        simulated = sum(not one["is_data"] for one in datasets)
+        self.label, self.many = label, simulated + any(one["is_data"] for one in datasets)
+        self.selected = sum(one["books"]["selected"] for one in datasets)
+        factors = [weight_per_genweight(one) for one in datasets]
+        self.weighted = "weight" in names and None not in factors
+        self.factors = [(factor or 0.0, bool(one["is_data"])) for factor, one in zip(factors, datasets)]
+        flows = [[file["cutflow"] for file in one["books"]["files"]] for one in datasets]
+        self.has_cutflow = all(flow for files in flows for flow in files)
+        # copies are left out of data only, where each event has weight 1
+        self.left = [
+            math.fsum(flow[-1]["weights"] for flow in files if flow) - one["books"]["duplicates"]
+            for files, one in zip(flows, datasets)
+        ]
+        data = {one["is_data"] for one in datasets}
+        self.generated = "genWeight" in names and data != {True}
+        self.has_generator = self.generated or data == {True}
+        self.alike = len(data) == 1
+        self.sums = np.zeros(5)  # events, genWeight, |genWeight|, weight, |weight|
+
+    def add(self, found: Findings, block: NDArray[Any], start: int) -> None:
+        """Check the weights of a block's events, and add them up."""
+        here = block["label"] == self.label
+        ones = np.ones(len(block))
+        generator = block["genWeight"].astype("f8") if self.generated else ones
+        weight = block["weight"].astype("f8") if self.weighted else ones
+        if self.weighted and self.has_generator:
+            wrong = here.copy()
+            for factor, is_data in self.factors:
+                right = ones if is_data else generator * factor
+                wrong &= ~np.isclose(weight, right, rtol=_ROUNDING, atol=_SMALLEST)
+            formula = " or ".join(
+                "1" if is_data else f"genWeight x {factor:.7g}" for factor, is_data in self.factors
+            )
+            found.add_rows("weights", f"{EVENTS}/weight", f"is not {formula}", wrong, start)
+        parts = (ones, generator, abs(generator), weight, abs(weight))
+        self.sums += [part[here].sum() for part in parts]
+
+    def close(self, found: Findings) -> None:
+        """Compare the sums with the books."""
+        events, generator, generator_size, weight, weight_size = self.sums
+        if events != self.selected:
+            what = f"has {events:,.0f} events of label {self.label}, but the books say {self.selected:,}"
+            found.add("events", EVENTS, what)
+        if not self.has_cutflow:
+            return
+        pairs = []
+        if self.has_generator and self.alike:
+            pairs.append(("genWeight", generator, math.fsum(self.left), generator_size))
+        if self.weighted:
+            weights = math.fsum(factor * left for (factor, _), left in zip(self.factors, self.left))
+            pairs.append(("weight", weight, weights, weight_size))
+        for name, total, wanted, size in pairs:
+            if not abs(total - wanted) <= _ROUNDING * size:
+                what = f"{name} of label {self.label} adds up to {total:.9g}, but to {wanted:.9g} after the last cut"
+                found.add("sums", EVENTS, what)
+
+
+def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, int]) -> None:
+    """Datasets of one label may each have an event of the same numbers if they are simulated: these count from 1."""
+    parts = -(-len(events) // _COMPARED_AT_ONCE)
+    repeated: list[tuple[int, int]] = []
+    times = 0
+    for part in range(parts):
+        keys: dict[int, list[NDArray[np.int64]]] = {label: [] for label in allowed}
+        rows: dict[int, list[NDArray[np.int64]]] = {label: [] for label in allowed}
+        for start, block in _blocks(events, [*IDENTIFIERS, "label"]):
+            hashes = fold_of(block["run"], block["luminosityBlock"], block["event"], _KEYS)
+            mine = hashes % parts == part
+            for label in allowed:
+                here = np.flatnonzero(mine & (block["label"] == label))
+                keys[label].append(hashes[here])
+                rows[label].append(here + start)
+        for label, many in allowed.items():
+            pairs = _repeated(np.concatenate(keys.pop(label)), np.concatenate(rows.pop(label)), many)
+            times += len(pairs)
+            for first, row in pairs.tolist():
+                if _same_event(events[first], events[row]):  # a hash may be the same by chance
+                    repeated.append((row, first))
+                    break
+    if repeated:
+        row, first = min(repeated)
+        event = ", ".join(f"{name} {events[row][name]}" for name in IDENTIFIERS)
+        found.add("unique", EVENTS, f"{event} is also in row {first}", row, times)
+
+
+def _repeated(keys: NDArray[np.int64], rows: NDArray[np.int64], many: int) -> NDArray[np.int64]:
+    """Rows of the same key, the second `many` places after the first, shape (n, 2), in the order of the second."""
+    order = np.argsort(keys, kind="stable")
+    keys, rows = keys[order], rows[order]
+    again = np.flatnonzero(keys[many:] == keys[:-many])
+    pairs = np.stack([rows[again], rows[again + many]], axis=1)
+    return pairs[np.argsort(pairs[:, 1])]
+
+
+def _same_event(a: Any, b: Any) -> bool:
+    return all(a[name] == b[name] for name in IDENTIFIERS)

@@ -1,0 +1,1 @@
+"""The datasets of a configuration and their files."""

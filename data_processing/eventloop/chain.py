@@ -1,0 +1,262 @@
+"""Runs modules over the events of a file, as nano_postproc.py does: one event at a time, one module after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.eventloop.blame import line_of
+from data_processing.eventloop.datamodel import Event
+from data_processing.eventloop.imports import standing_in
+from data_processing.eventloop.output import OutputTree
+from data_processing.eventloop.reader import Block, Reader
+from data_processing.eventloop.tree import InputFile, InputTree, OutputFile
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import Cutflow, Selected
+from MLTools.NanoML.terminal import interrupt
+
+__all__ = ["ModuleChain"]
+
+_BLOCK = 1000  # events that are Python numbers at a time, which take ten times as much memory as an array's
+
+
+class ModuleChain:
+    """Modules, to be run one after the other: the first whose `analyze` is not true ends an event.
+
+    For each file, in this order: `branches_made`, `run` for the chunks from the first to the last, and `end`.
+    Every file is a job of its own: modules' beginJob and beginFile, endFile and endJob belong to it.
+
+    Parameters
+    ----------
+    modules
+        Objects with the methods of `Module`, as `load_module` gives them.
+    always
+        Whether our own `ROOT` is used also where another is installed; as in `load_module`.
+    """
+
+    def __init__(self, modules: Sequence[Any], always: bool = False) -> None:
+        self._modules, self._always = list(modules), always
+        self._job: Optional[_Job] = None
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the modules in the cut flow: their classes', numbered where there are several."""
+        names: list[str] = []
+        for module in self._modules:
+            name = type(module).__name__
+            same = sum(known.partition(" ")[0] == name for known in names)
+            names.append(f"{name} {same + 1}" if same else name)
+        return names
+
+    def branches_made(self, file: RootFile, output: str = "") -> dict[str, Branch]:
+        """Begin a file, and say which branches the modules make.
+
+        Parameters
+        ----------
+        file
+            The file.
+        output
+            Path of the file that will be written, for modules that ask.
+
+        Returns
+        -------
+        Name to branch. A name that the file has too replaces the file's branch. The counter of a collection is
+        not among them: it comes with the collection.
+
+        Raises
+        ------
+        NanoMLError
+            A module made a mistake: it is explained, with file and line.
+        """
+        job = _Job(file, output)
+        with standing_in(self._always):
+            for step, module in zip(self.steps, self._modules):
+                with _explained(step, "beginJob", file.path):
+                    if getattr(module, "writeHistFile", False):
+                        module.beginJob(histFile=None, histDirName=None)
+                    else:
+                        module.beginJob()
+            for step, module in zip(self.steps, self._modules):
+                with _explained(step, "beginFile", file.path):
+                    module.beginFile(job.input, job.target, job.tree, job.output)
+        job.output.close()
+        self._job = job
+        return job.output.written
+
+    def run(
+        self, file: RootFile, start: int, stop: int, rows: Optional[NDArray[np.int64]] = None
+    ) -> Selected:
+        """Run the modules over a chunk of events.
+
+        Parameters
+        ----------
+        file
+            The file that was begun.
+        start, stop
+            Range of entries; it begins where the last chunk ended, because modules may remember what they saw.
+        rows
+            Positions in the range, int64, of the events to look at; None for all.
+
+        Returns
+        -------
+        The events that all modules let pass, as positions in the range; the branches that the modules made, for
+        these events, as arrays of numpy (shape (events,) or (events, size)) and awkward; and the cut flow: "all",
+        which are the events looked at, and one step for each module.
+
+        Raises
+        ------
+        NanoMLError
+            A module made a mistake: it is explained, with file, line and event.
+        """
+        job = self._begun(file)
+        entries = start + (np.arange(stop - start) if rows is None else rows)
+        job.reader.open(start, stop, rows)
+        job.listed = job.listed or rows is not None
+        if job.listed:
+            job.tree.list_entries(job.seen, entries)
+        with standing_in(self._always):
+            reached = self._loop(job, entries)
+        passed = np.flatnonzero(reached == len(self._modules))
+        made = job.output.take()
+        self._check_counters(job, made, passed, entries)
+        columns = {name: made[name] for name in job.output.written}
+        cutflow = self._cutflow(job, reached)
+        job.reader.close()
+        job.seen += len(entries)
+        return Selected(entries[passed] - start, columns, cutflow)
+
+    def end(self, file: RootFile) -> None:
+        """End a file.
+
+        Raises
+        ------
+        NanoMLError
+            A module made a mistake: it is explained, with file and line.
+        """
+        job = self._begun(file)
+        with standing_in(self._always):
+            for step, module in zip(self.steps, self._modules):
+                with _explained(step, "endFile", file.path):
+                    module.endFile(job.input, job.target, job.tree, job.output)
+            for step, module in zip(self.steps, self._modules):
+                with _explained(step, "endJob", file.path):
+                    module.endJob()
+        self._job = None
+
+    def _begun(self, file: RootFile) -> _Job:
+        if self._job is None or self._job.file is not file:
+            raise NanoMLError(f"{file.path}: ask for the branches made in this file before running over it.")
+        return self._job
+
+    def _loop(self, job: _Job, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many modules let each event pass."""
+        tree, output = job.tree, job.output
+        analyzers = [module.analyze for module in self._modules]
+        reached = np.zeros(len(entries), np.int64)
+        numbers = (job.seen + np.arange(len(entries)) if job.listed else entries).tolist()
+        event: Any = None
+        number = 0
+        try:
+            for first in range(0, len(entries), _BLOCK):
+                interrupt.check()
+                last = min(first + _BLOCK, len(entries))
+                block = Block(job.reader, first, last, tree.special)
+                for place in range(first, last):
+                    tree.event = event = Event(tree, numbers[place], block, place - first)
+                    number = 0
+                    for analyze in analyzers:
+                        if not analyze(event):
+                            break
+                        number += 1
+                    else:
+                        output.keep()
+                    reached[place] = number
+        except Exception as problem:  # whatever a user's code raises, its line and event are what helps
+            module = f"module {self.steps[number]}: " if number < len(self._modules) else ""
+            told = _told(problem, job.file.path)
+            raise NanoMLError(
+                f"{line_of(problem)}{module}{_event_id(event)} of {job.file.path}: {told}"
+            ) from problem
+        finally:
+            tree.event = None
+        return reached
+
+    def _check_counters(
+        self, job: _Job, made: dict[str, Any], passed: NDArray[np.int64], entries: NDArray[np.int64]
+    ) -> None:
+        """Refuse to change the number of objects of a collection that the file has."""
+        for counter, members in job.output.counters.items():
+            if not job.reader.has(counter):
+                continue
+            theirs = np.asarray(job.reader.column(counter).values)[passed]
+            wrong = np.flatnonzero(made[counter] != theirs)
+            if len(wrong):
+                first = wrong[0]
+                raise NanoMLError(
+                    f"{job.file.path}: {', '.join(members)}: filled with {made[counter][first]} values where {counter} is "
+                    f"{theirs[first]} (entry {entries[passed[first]]}), or not filled there since an event with so many. "
+                    "The collection would be written wrong: fill one value for each of its objects in every event that "
+                    "is kept, or make a collection of another name."
+                )
+
+    def _cutflow(self, job: _Job, reached: NDArray[np.int64]) -> Cutflow:
+        weighted = {"genWeight"} & set(job.file.branches)
+        arrays = {name: job.reader.column(name).values for name in weighted}
+        cutflow = Cutflow(event_weights(arrays, len(reached)))
+        left = reached
+        for number, step in enumerate(self.steps, 1):
+            left = cutflow.cut(step, left >= number, left)
+        return cutflow
+
+
+class _Job:
+    """What belongs to one file.
+
+    Parameters
+    ----------
+    file
+        The file that is read.
+    output
+        Path of the file that will be written.
+    """
+
+    def __init__(self, file: RootFile, output: str) -> None:
+        self.file = file
+        self.reader = Reader(file)
+        self.tree = InputTree(self.reader)
+        self.input, self.target = InputFile(file, self.tree), OutputFile(output)
+        self.output = OutputTree(self.tree, self.target)
+        self.seen = 0  # events looked at in earlier chunks
+        self.listed = False  # whether some were left out, so that events are counted along a list
+
+
+@contextmanager
+def _explained(step: str, method: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:  # whatever a user's code raises, its line is what helps
+        raise NanoMLError(
+            f"{line_of(problem)}module {step}: {method} of {path}: {_told(problem, path)}"
+        ) from problem
+
+
+def _told(problem: Exception, path: str) -> str:
+    """What an exception says, without the file, which is named anyway."""
+    if isinstance(problem, NanoMLError):
+        return str(problem).removeprefix(f"{path}: ")
+    return f"{type(problem).__name__}: {problem}"
+
+
+def _event_id(event: Any) -> str:
+    """The event as run:lumi:event, or its entry where the file has no such numbers."""
+    try:
+        return "event " + ":".join(str(getattr(event, name)) for name in versions.IDENTIFIERS)
+    except NanoMLError:
+        return f"entry {getattr(event, '_entry', 0)}"

@@ -1,0 +1,124 @@
+"""What is in a NanoAOD file, in short: to compare what was written with what was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.merge.checksums import Checksums
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.terminal.progress import progress
+
+__all__ = ["TREES", "Content", "rows_at_once"]
+
+TREES = ("Runs", "LuminosityBlocks")
+"""The trees beside the events that are taken along."""
+
+
+@dataclass
+class Content:
+    """What is in a file.
+
+    Attributes
+    ----------
+    trees
+        Checksums of `Events`, and of those of `TREES` that it has.
+    strings
+        Texts, by their names, without the record.
+    histograms
+        Numbers in the bins of histograms, by their names.
+    books
+        Of its record; none without a record.
+    """
+
+    trees: dict[str, Checksums] = field(default_factory=dict)
+    strings: dict[str, str] = field(default_factory=dict)
+    histograms: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    books: Books = field(default_factory=Books)
+
+    @classmethod
+    def of(cls, file: RootFile, memory: float) -> Content:
+        """Read a file from its beginning to its end.
+
+        Parameters
+        ----------
+        file
+            A file without arrays of fixed size, strings and objects in its trees.
+        memory
+            How much a chunk of events may take, in MB.
+
+        Raises
+        ------
+        NanoMLError
+            The file cannot be read.
+        """
+        found = cls({"Events": _events(file, memory)})
+        for name, kind in file.keys.items():
+            if name in TREES:
+                found.trees[name] = _rows(file, name)
+            elif kind == "TObjString":
+                found.strings[name] = file.string(name) or ""
+            elif is_histogram(kind):
+                found.histograms[name] = bins_of(file.object(name))
+        record = Provenance.of(file)
+        if record is not None:
+            found.books = record.books
+        return found
+
+    def differing(self, other: Content) -> list[str]:
+        """What differs, in words; nothing if it is the same."""
+        found = []
+        for name in {**self.trees, **other.trees}:
+            one, two = self.trees.get(name, Checksums()), other.trees.get(name, Checksums())
+            if one.rows != two.rows:
+                found.append(f"rows of {name} ({one.rows} and {two.rows})")
+            else:
+                found += [f"{name}/{column}" for column in one.differing(two)]
+        strings = self.strings.keys() | other.strings.keys()
+        found += sorted(name for name in strings if self.strings.get(name) != other.strings.get(name))
+        bins = self.histograms.keys() | other.histograms.keys()
+        found += sorted(
+            name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name))
+        )
+        return found if self.books == other.books else [*found, f"the record {PROVENANCE}"]
+
+
+def rows_at_once(bytes_per_row: float, memory: float) -> int:
+    """How many rows fit into the memory, given in MB; at least one."""
+    # arrays take about twice what is in the file: each list has offsets, and there is a copy when it is written
+    return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))
+
+
+def _events(file: RootFile, memory: float) -> Checksums:
+    lists = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
+    names = [name for name in file.branches if name not in lists]
+    sums = Checksums()
+    with progress("check", file.entries) as bar:
+        for start, stop in file.ranges(names, rows_at_once(file.bytes_per_event(names), memory)):
+            sums.add(file.read(names, start, stop), stop - start)
+            bar.advance(stop - start)
+    return sums
+
+
+def _rows(file: RootFile, name: str) -> Checksums:
+    branches = file.branches_of(name)
+    lists = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
+    arrays = file.other_tree(name, [key for key in branches if key not in lists]) or {}
+    sums = Checksums()
+    sums.add(arrays, len(next(iter(arrays.values()), ())))
+    return sums
+
+
+def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> bool:
+    return (
+        one is not None
+        and other is not None
+        and len(one) == len(other)
+        and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other))
+    )

@@ -1,0 +1,267 @@
+"""Merging: many NanoAOD files in one, with all that they hold. What was written is read again and compared."""
+
+from __future__ import annotations
+
+import glob
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+from numpy.typing import NDArray
+
+from data_processing.convert.buckets import scratch
+from data_processing.convert.duplicateevents import events_of, find_duplicates
+from data_processing.merge.checksums import Checksums
+from data_processing.merge.content import Content, rows_at_once
+from data_processing.merge.inputs import Inputs
+from data_processing.merge.plan import TreePlan, listed, plan_tree
+from MLTools.NanoML.atomic import aside_of, replacing
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.entryranges import is_same_sum
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.rootio.histograms import bins_of
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal.progress import progress
+
+__all__ = ["MergeJob", "foresee", "merge_files"]
+
+
+@dataclass(frozen=True)
+class MergeJob:
+    """One file to be made of others.
+
+    Attributes
+    ----------
+    sources
+        Paths and URLs of NanoAOD files, each of them once.
+    output
+        Path of the merged file.
+    fill
+        Whether branches that a file lacks are filled with zeros, false or empty lists there.
+    common
+        Whether branches that are not the same in all files are left out.
+    compression
+        "ALGORITHM:LEVEL".
+    memory
+        How much the events at work may take, in MB.
+    """
+
+    sources: Sequence[str]
+    output: Path
+    fill: bool = False
+    common: bool = False
+    compression: str = "ZLIB:5"
+    memory: float = 100
+
+
+def merge_files(job: MergeJob) -> dict[str, Any]:
+    """Merge files.
+
+    The rows of `Events`, `Runs` and `LuminosityBlocks` come one after the other, in the order of the files;
+    histograms are summed; strings are kept if they are the same; the records are joined. An event of collision data that
+    several files have, as skims of two primary datasets may, is taken from the first of them.
+
+    Parameters
+    ----------
+    job
+        What to do.
+
+    Returns
+    -------
+    What was written: numbers of `files`, `entries` and `branches`, `duplicates` (events that were left out, since an
+    earlier file has them), `sum_of_weights`, `filled` (branch to the files that lack it) and `not_merged` (what is left
+    out, to the reason).
+
+    Raises
+    ------
+    NanoMLError
+        A file cannot be read, the files do not belong together or differ in their branches, or what was written is not
+        what was read; nothing is written then.
+    """
+    inputs, plans = _look_into(job)
+    _remove_leftovers(job.output)
+    _find_duplicates(job, inputs, plans["Events"])
+    record = _record(inputs, plans)
+    with replacing(job.output) as aside:
+        with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
+            expected = _write(job, inputs, plans, writer)
+            writer.finish(record)
+        expected.books = record.books
+        _check(job, aside, expected, inputs)
+    return _summary(inputs, plans, record)
+
+
+def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
+    """Note the events of data that are there more than once, and enter them into the books."""
+    if not inputs.books.is_data or not set(IDENTIFIERS) <= set(plan.branches):
+        return
+
+    def numbers() -> Iterator[NDArray[Any]]:
+        for path in inputs.paths:
+            with RootFile(path) as file:
+                yield from events_of(file)
+
+    with scratch(job.output) as directory:
+        inputs.duplicates = find_duplicates([numbers()], directory, job.memory)
+    inputs.duplicates.enter(0, inputs.books.files)
+
+
+def foresee(job: MergeJob) -> dict[str, Any]:
+    """What `merge_files` would return; raises as it does, as far as that can be told beforehand."""
+    inputs, plans = _look_into(job)
+    return _summary(inputs, plans, _record(inputs, plans))
+
+
+def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
+    compression_of(job.compression)  # a mistake is told before the files are read
+    inputs = Inputs.of(job.sources)
+    plans = {}
+    for name, sources in inputs.trees.items():
+        lacking = inputs.without(name)
+        if lacking:
+            _check_lacking(job, inputs, name, lacking)
+        if not (lacking and job.common):
+            plans[name] = plan_tree(name, sources, job.fill, job.common)
+    return inputs, plans
+
+
+def _check_lacking(job: MergeJob, inputs: Inputs, name: str, lacking: Sequence[str]) -> None:
+    """Refuse files that lack a tree which others have, unless nothing is lost."""
+    what = f"{listed(lacking, 3)}: has no tree {name}, but {inputs.trees[name][0].path} has it"
+    if name == "Runs" and not inputs.books.is_data:
+        raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
+    if not (job.fill or job.common):
+        raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
+
+
+def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
+    branches = plans["Events"].branches
+    columns: dict[str, dict[str, str]] = {}
+    not_copied: list[str] = []
+    for record in inputs.records:
+        not_copied += record.not_copied
+        for name, made in record.columns.items():
+            if name in branches:
+                columns.setdefault(name, {**made, "dtype": branches[name].dtype or ""})
+    not_copied += [f"{name} ({reason})" for name, reason in _not_merged(inputs, plans).items()]
+    first = inputs.records[0]
+    return Provenance(
+        first.kind,
+        inputs.books,
+        first.selection,
+        columns,
+        first.model,
+        list(dict.fromkeys(not_copied)),
+        first.criteria,
+    )
+
+
+def _not_merged(inputs: Inputs, plans: Mapping[str, TreePlan]) -> dict[str, str]:
+    """What is left out, with the reason."""
+    found = dict(inputs.not_merged)
+    for tree in inputs.trees:
+        if tree not in plans:
+            found[tree] = "is not in all files"
+        else:
+            names = (f"{tree}/{name}" for name in plans[tree].dropped)
+            found.update(dict.fromkeys(names, "is not the same in all files"))
+    return found
+
+
+def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer: NanoWriter) -> Content:
+    """Write all but the record; return what is to be found in the file."""
+    written = Content({"Events": _write_events(job, inputs, plans["Events"], writer)})
+    for name, plan in plans.items():
+        if name != "Events" and plan.branches:
+            arrays = _joined_rows(inputs, name, plan)
+            writer.write_tree(name, plan.branches, arrays)
+            written.trees[name] = Checksums()
+            written.trees[name].add(arrays, len(next(iter(arrays.values()))))
+    for name, text in inputs.strings.items():
+        writer.write_object(name, text)
+        written.strings[name] = text
+    for name, histogram in inputs.histograms.items():
+        writer.write_object(name, histogram)
+        written.histograms[name] = bins_of(histogram)
+    return written
+
+
+def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
+    sums, pending, row = Checksums(), 0.0, 0
+    with progress(f"merge {job.output.name}", inputs.entries) as bar:
+        for source in inputs.trees["Events"]:
+            if not source.rows:
+                continue
+            names = plan.reads(source.branches)
+            with RootFile(source.path) as file:
+                if file.entries != source.rows:
+                    raise NanoMLError(
+                        f"{source.path}: was changed meanwhile: nothing was written. Run it again."
+                    )
+                size = file.bytes_per_event(names)
+                most = rows_at_once(size, job.memory)
+                for start, stop in file.ranges(names, most):
+                    arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
+                    length = kept = stop - start
+                    if inputs.duplicates:
+                        arrays, kept = inputs.duplicates.without_copies(0, row, arrays, length)
+                    row += length
+                    writer.events.extend(arrays)
+                    sums.add(arrays, kept)
+                    pending += (stop - start) / most
+                    if pending >= 1:  # as much as may be in the memory
+                        writer.events.flush()
+                        pending = 0
+                    bar.advance(stop - start)
+    return sums
+
+
+def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
+    parts = [
+        plan.fit(source.branches, {key: arrays[key] for key in plan.reads(source.branches)}, source.rows)
+        for source, arrays in zip(inputs.trees[name], inputs.rows[name])
+    ]
+    return {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
+
+
+def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> None:
+    """Read what was written, and compare it."""
+    with RootFile(written) as file:
+        problems = expected.differing(Content.of(file, job.memory))
+        found = books_of(file)
+    # a range of entries has no Runs tree, or an empty one, if another range of the same file has it
+    source = found.sum_of_weights_source
+    weights = [own.sum_of_weights for own in inputs.own if own.sum_of_weights_source == source]
+    wanted = math.fsum(weights) - inputs.copies  # data weigh 1 each
+    if not is_same_sum(found.sum_of_weights, wanted, math.fsum(map(abs, weights))):
+        problems.append(f"sum of weights ({found.sum_of_weights:.9g} for {wanted:.9g})")
+    if problems:
+        raise NanoMLError(
+            f"{job.output}: what was written is not what was read: {listed(problems)}. Nothing is kept: run it again."
+        )
+
+
+def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) -> dict[str, Any]:
+    return {
+        "files": len(inputs.paths),
+        "entries": inputs.entries - inputs.copies,
+        "duplicates": inputs.copies,
+        "sum_of_weights": record.books.sum_of_weights,
+        "branches": len(plans["Events"].branches),
+        "filled": {
+            f"{tree}/{name}": list(plan.filled[name]) for tree, plan in plans.items() for name in plan.filled
+        },
+        "not_merged": _not_merged(inputs, plans),
+    }
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove what a run that was killed left behind; the lock of `workdir_of` is held."""
+    for path in output.parent.glob(glob.escape(aside_of(output, "").stem) + "*" + glob.escape(output.suffix)):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Scores, and other columns, as branches of ROOT files."""

@@ -1,0 +1,238 @@
+"""Finds the events of ROOT files in an HDF5 file by run, luminosityBlock and event, and judges what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.score.table import Column, Table, identify
+from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal.progress import progress
+
+__all__ = ["ENTRIES", "AttachJob", "check_events", "check_summary", "index_events", "match_file"]
+
+_INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
+_BLOCK = 200_000  # rows read at once
+ENTRIES = 1_000_000
+"""Entries at work at once; where rows were shuffled, each time needs all of the HDF5 file."""
+
+
+def _name_of(identifier: Any) -> str:
+    lumi = int(identifier["lumi"])
+    return f"{lumi >> 32}:{lumi & 0xFFFFFFFF}:{int(identifier['event'])}"
+
+
+@dataclass(frozen=True)
+class AttachJob:
+    """Columns to be attached to files.
+
+    Attributes
+    ----------
+    events
+        Path of the HDF5 file.
+    sources
+        Paths and URLs of the ROOT files.
+    directory
+        Where the files with the columns go, under the names of the ROOT files.
+    columns
+        Names and globs of the columns.
+    dataset
+        The dataset of the HDF5 file that has run, luminosityBlock and event as fields.
+    prefix
+        Put before the names of the columns.
+    missing
+        Value of the columns for an event that is not in the HDF5 file; None if every event must be there.
+    partial
+        Whether the HDF5 file may have events that are in none of the ROOT files.
+    compression
+        "ALGORITHM:LEVEL".
+    """
+
+    events: Path
+    sources: Sequence[str]
+    directory: Path
+    columns: Sequence[str]
+    dataset: str = EVENTS
+    prefix: str = ""
+    missing: float | None = None
+    partial: bool = False
+    compression: str = "ZLIB:5"
+
+
+def index_events(path: Path, dataset: str, output: Path) -> dict[str, Any]:
+    """Sort the events of an HDF5 file by their identifiers.
+
+    The output is a .npy file of `lumi`, `event` and `row`, which all processes can share by mapping it into memory.
+
+    Returns
+    -------
+    {"events": how many}.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read.
+    """
+    with Table(path, dataset) as table:
+        lumi, event = np.empty(table.events, np.uint64), np.empty(table.events, np.uint64)
+        with progress(f"read {path.name}", table.events) as bar:
+            for start in range(0, table.events, _BLOCK):
+                block = table.identifiers(start, start + _BLOCK)
+                lumi[start : start + _BLOCK], event[start : start + _BLOCK] = block["lumi"], block["event"]
+                bar.advance(len(block))
+    order = np.lexsort((event, lumi))  # stable: the first of equal events is the one of the lowest row
+    header = {"descr": np.lib.format.dtype_to_descr(_INDEX), "fortran_order": False, "shape": order.shape}
+    with replacing(output) as aside, open(aside, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(order), _BLOCK):
+            rows = order[start : start + _BLOCK]
+            part = np.empty(len(rows), _INDEX)
+            part["lumi"], part["event"], part["row"] = lumi[rows], event[rows], rows
+            file.write(part.tobytes())
+    return {"events": len(order)}
+
+
+def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of identifiers in the HDF5 file, -1 where it has them not: a binary search for all of them at once."""
+    rows = np.full(len(wanted), -1, np.int64)
+    if len(index) == 0:
+        return rows
+    low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(index), np.int64)
+    for _ in range(len(index).bit_length()):
+        middle = (low + high) // 2
+        at = index[np.minimum(middle, len(index) - 1)]
+        before = (at["lumi"] < wanted["lumi"]) | (
+            (at["lumi"] == wanted["lumi"]) & (at["event"] < wanted["event"])
+        )
+        undecided = low < high
+        low = np.where(undecided & before, middle + 1, low)
+        high = np.where(undecided & ~before, middle, high)
+    at = index[np.minimum(low, len(index) - 1)]
+    found = (at["lumi"] == wanted["lumi"]) & (at["event"] == wanted["event"])
+    rows[found] = at["row"][found]
+    return rows
+
+
+def match_file(source: str, index: Path, output: Path) -> dict[str, Any]:
+    """Find the events of one ROOT file in the HDF5 file.
+
+    The output is a .npy file of the row of each entry, int64, -1 for an event that is not there.
+
+    Returns
+    -------
+    {"entries": events of the ROOT file}.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read, or does not tell which event is which.
+    """
+    known = np.load(index, mmap_mode="r")
+    with RootFile(source) as file:
+        rows = np.empty(file.entries, np.int64)
+        for start in range(0, file.entries, _BLOCK):
+            arrays = file.read(IDENTIFIERS, start, start + _BLOCK)
+            rows[start : start + _BLOCK] = _search(known, identify(source, arrays))
+    with replacing(output) as aside:
+        np.save(aside, rows)
+    return {"entries": len(rows)}
+
+
+def check_events(
+    job: AttachJob, columns: Sequence[Column], index: Path, matches: Mapping[str, Path], output: Path
+) -> dict[str, Any]:
+    """Judge what was found, over all files.
+
+    Returns
+    -------
+    Numbers of events: `entries` of all ROOT files; of them, `missing` in the HDF5 file; `shared` by several ROOT
+    files; `unused`, which are in the HDF5 file and in none of the ROOT files.
+
+    Raises
+    ------
+    NanoMLError
+        Events are twice in the HDF5 file with different values, or missing, or unused, and the job does not allow it.
+    """
+    known = np.load(index, mmap_mode="r")
+    again = np.zeros(len(known), bool)  # of the index: the same event as the one before
+    again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
+    _check_repeated(job, columns, known, np.flatnonzero(again))
+    used = np.zeros(len(known), bool)  # of the rows
+    entries = missing = shared = 0
+    first_missing = ""
+    for source, path in matches.items():
+        rows = np.load(path)
+        absent = np.flatnonzero(rows < 0)
+        if len(absent) and not first_missing:
+            first_missing = f"{_name_at(source, int(absent[0]))} in {source}"
+        own = np.unique(rows[rows >= 0])
+        shared += int(used[own].sum())
+        used[own] = True
+        entries += len(rows)
+        missing += len(absent)
+    if missing and job.missing is None:
+        raise NanoMLError(
+            f"{job.events}: {missing:,} of {entries:,} events of the ROOT files are not in it; the first is {first_missing}. "
+            "Leave out the ROOT files that it was not made from, or fill in a value for such events by --missing VALUE."
+        )
+    unused = np.flatnonzero(~used[known["row"]] & ~again)
+    if len(unused) and not job.partial:
+        raise NanoMLError(
+            f"{job.events}: {len(unused):,} of its {len(known) - int(again.sum()):,} events are in none of the ROOT files; the first "
+            f"is {_name_of(known[unused[0]])}. Name all ROOT files that it was made from, or allow it by --partial."
+        )
+    found = {"entries": entries, "missing": missing, "shared": shared, "unused": len(unused)}
+    write_json(output, found)
+    return found
+
+
+def _name_at(source: str, entry: int) -> str:
+    with RootFile(source) as file:
+        return _name_of(identify(source, file.read(IDENTIFIERS, entry, entry + 1))[0])
+
+
+def _check_repeated(
+    job: AttachJob, columns: Sequence[Column], known: NDArray[Any], repeated: NDArray[np.int64]
+) -> None:
+    different = np.zeros(len(repeated), bool)
+    with Table(job.events, job.dataset) as table:
+        for start in range(0, len(repeated), ENTRIES):
+            part = repeated[start : start + ENTRIES]
+            one = table.take(columns, known["row"][part - 1])
+            other = table.take(columns, known["row"][part])
+            for name, values in one.items():
+                both_nan = (values != values) & (other[name] != other[name])
+                different[start : start + ENTRIES] |= (values != other[name]) & ~both_nan
+    events = np.unique(known[["lumi", "event"]][repeated[different]])
+    if len(events):
+        raise NanoMLError(
+            f"{job.events}: {len(events):,} events are in it more than once, with different values; the first is "
+            f"{_name_of(events[0])}. Simulated datasets may share such numbers: if it holds several datasets, make a file of each, "
+            "and attach it to that dataset's ROOT files."
+        )
+
+
+def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was found, in lines; `done` are the numbers of `check_events`."""
+    lines = []
+    for found in done.values():
+        entries, missing, shared, unused = (found[key] for key in ("entries", "missing", "shared", "unused"))
+        lines.append(f"{entries - missing:,} of {entries:,} events found in the HDF5 file")
+        if missing:
+            lines.append(f"WARNING: {missing:,} events are not in it: they get the value of --missing.")
+        if unused:
+            lines.append(f"{unused:,} events of the HDF5 file are in none of the ROOT files.")
+        if shared:
+            lines.append(
+                f"WARNING: {shared:,} events are in several of the ROOT files, and get the same values in each. This is right for "
+                "the same events, but not for simulated datasets that share numbers: attach these one by one."
+            )
+    return lines

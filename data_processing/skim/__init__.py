@@ -1,0 +1,1 @@
+"""Skims: NanoAOD in, the selected events out."""

@@ -1,0 +1,220 @@
+"""Skims: NanoAOD in, the events that are selected out, as NanoAOD with the columns that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.skim.auxiliary import copy_others
+from data_processing.skim.filters import Filter, Filters
+from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimPlan, plan_skim
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.provenance import Provenance, books_of_input
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, add_steps, event_weights, is_simulation
+from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.picking import Picker
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Step
+from MLTools.NanoML.terminal.progress import progress
+
+__all__ = ["plan_file", "sections_read", "skim_file"]
+
+
+def skim_file(job: SkimJob) -> dict[str, Any]:
+    """Skim one file.
+
+    Parameters
+    ----------
+    job
+        What to do.
+
+    Returns
+    -------
+    The file's books, as a plain dictionary. The output is complete, also when no event was kept.
+
+    Raises
+    ------
+    NanoMLError
+        The input cannot be read, lacks branches, or the selection made a mistake; nothing is written then.
+    """
+    filters = Filters.of(job)
+    with RootFile(job.source) as file:
+        books = books_of_input(file)
+        stages = filters.open(file, str(job.output), books.is_data)
+        plan = plan_skim(file, stages, job)
+        with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
+            books.cutflow = _skim_events(job, file, stages, plan, writer)
+            certified = filters.certified if books.is_data else None
+            not_copied = copy_others(file, writer, certified)
+            if books.is_data:
+                books.luminosity_sections = sections_read(file, certified)
+            record = Provenance(
+                "skim",
+                Books([books]),
+                job.selection or None,
+                {
+                    name: {"dtype": branch.dtype or "", "title": branch.title}
+                    for name, branch in plan.made.items()
+                },
+                not_copied=not_copied,
+                criteria=filters.criteria(job, books.is_data),
+            )
+            _close_books(books, writer, record)
+            for stage in stages:
+                stage.close()
+    return record.books.as_dict()
+
+
+def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
+    """What a job would read and write, of a file that is open."""
+    if job.engine == "nanoaodtools":
+        job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
+    stages = Filters.of(job).open(file, str(job.output), not is_simulation(file))
+    return plan_skim(file, stages, job)
+
+
+def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
+    """The luminosity sections of a file of data that a skim read, as in a luminosity JSON."""
+    sections, _ = sections_of(file)
+    return (sections if certified is None else sections & certified).as_dict()
+
+
+def _skim_events(
+    job: SkimJob, file: RootFile, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
+) -> list[Step]:
+    """Skim all events; return the cut flow."""
+    flows = []
+    with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+        for start, stop in _chunks(job, file, plan):
+            flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), stages, plan, writer))
+            bar.advance(stop - start)
+    return add_steps(flows)
+
+
+def _skim_chunk(
+    job: SkimJob, chunk: _Chunk, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
+) -> list[Step]:
+    """Skim a range of events; return the cut flow. Nothing is left of it when the next range is read."""
+    for stage in stages:
+        chunk.narrow(stage)
+    for arrays in chunk.output(job, plan, writer.events.columns):
+        writer.events.extend(arrays)
+    return chunk.steps
+
+
+def _chunks(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
+    """Ranges of events; one, also of a file without events: its cut flow has zeros, not nothing."""
+    yield from file.ranges(plan.read, _most(job, file, plan.read)) if file.entries else [(0, 0)]
+
+
+def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
+    """How many events of these branches, that filters read or that are kept, may be in the memory at once."""
+    half = job.memory * 1_000_000 / 2
+    return max(1, min(job.chunk, int(half / max(file.bytes_per_event(names), 1))))
+
+
+class _Chunk:
+    """A range of a file's events while it is being narrowed."""
+
+    def __init__(self, file: RootFile, plan: SkimPlan, start: int, stop: int) -> None:
+        self._file, self._start, self._stop = file, start, stop
+        self._arrays = file.read(plan.read, start, stop)
+        self._weights = event_weights(self._arrays, stop - start)
+        wrong = np.flatnonzero(~np.isfinite(self._weights))
+        if len(wrong):
+            raise NanoMLError(
+                f"{file.path}: genWeight is NaN or infinite in entry {start + wrong[0]} (and in {len(wrong) - 1} more nearby): "
+                "the file is damaged. Fetch it again or leave it out."
+            )
+        self._rows = np.arange(stop - start)
+        self._columns: dict[str, Any] = {}
+        self.steps = [Step("all", stop - start, float(self._weights.sum()))]
+
+    def narrow(self, stage: Filter) -> None:
+        """Apply a filter to the events that are left."""
+        everything = len(self._rows) == self._stop - self._start
+        pick = Picker(self._rows)
+        arrays = {
+            name: self._arrays[name] if everything else pick(self._arrays[name]) for name in stage.branches
+        }
+        selected = stage.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
+        if len(selected.rows) < len(self._rows):
+            again = Picker(selected.rows)
+            self._columns = {name: again(column) for name, column in self._columns.items()}
+        known = {step.cut for step in self.steps}
+        twice = [step.cut for step in selected.cutflow.steps[1:] if step.cut in known]
+        if twice:
+            raise NanoMLError(
+                f'{self._file.path}: there are two cuts named "{twice[0]}". Give the one of the selection another name.'
+            )
+        self._columns.update(selected.columns)
+        self._rows = self._rows[selected.rows]
+        self.steps += selected.cutflow.steps[1:]
+
+    def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """The rows to be written, in parts; branches are read only where there are events to be kept."""
+        missing = [name for name in names if name in plan.kept and name not in self._arrays]
+        for start, stop in self._clusters(missing, _most(job, self._file, missing)):
+            first, last = self._rows.searchsorted([start - self._start, stop - self._start])
+            yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
+
+    def _clusters(self, names: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
+        """The ranges between ends of baskets that have events to be kept, neighbours joined."""
+        found: list[tuple[int, int]] = []
+        ends = self._file.basket_ends(names, self._start, self._stop)
+        places = self._rows.searchsorted(np.asarray(ends) - self._start)
+        for start, stop, first, last in zip(ends, ends[1:], places, places[1:]):
+            if first == last:
+                continue
+            if found and found[-1][1] == start:
+                found[-1] = (found[-1][0], stop)
+            else:
+                found.append((start, stop))
+        for start, stop in found:
+            yield from self._file.ranges(names, most, start, stop)
+
+    def _part(
+        self,
+        plan: SkimPlan,
+        names: Sequence[str],
+        missing: Sequence[str],
+        entries: tuple[int, int],
+        rows: tuple[int, int],
+    ) -> Mapping[str, Any]:
+        kept: NDArray[np.int64] = self._rows[slice(*rows)]
+        have, fresh = Picker(kept), Picker(kept + self._start - entries[0])
+        arrays = self._file.read_plain(missing, *entries, fresh)
+        part: dict[str, Any] = {}
+        for name in names:
+            if name in self._columns:
+                part[name] = self._columns[name][slice(*rows)]
+            elif name in plan.defaults:
+                part[name] = np.full(len(kept), plan.defaults[name])
+            elif name in arrays:
+                part[name] = arrays[name]
+            else:
+                part[name] = have(self._arrays[name])
+        return part
+
+
+def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> None:
+    """Compare what the cut flow counted with what is in the output, then write the record."""
+    books.selected = books.cutflow[-1].events
+    if books.cutflow[0].events != books.entries:
+        raise NanoMLError(
+            f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written."
+        )
+    writer.finish(record)
+    if writer.events.entries != books.selected:
+        raise NanoMLError(
+            f"{books.file}: {books.selected} events passed the last cut, but {writer.events.entries} were kept. "
+            "Narrow the events by cutflow.cut only, so that the cut flow counts all."
+        )

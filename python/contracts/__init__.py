@@ -1,0 +1,1 @@
+"""What files carry from one part of NanoML to another."""

@@ -1,0 +1,286 @@
+"""The record of where a ROOT file comes from: how its events were selected, of which files, with the books."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML import __version__
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, books_of
+from MLTools.NanoML.nanoaod.entryranges import is_same_sum
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
+
+__all__ = ["RECORD_BRANCHES", "Criteria", "Provenance", "books_of_input"]
+
+_SCHEMA = 1
+_PIECE = 2000  # bytes
+RECORD_BRANCHES = {
+    "schema": Branch("schema", "int32", "flat", "version of the record", None, "int32_t"),
+    "piece": Branch("piece", "int32", "flat", "number of this piece of the record, from 0", None, "int32_t"),
+    "pieces": Branch("pieces", "int32", "flat", "number of pieces of the record", None, "int32_t"),
+    "text": Branch("text", "uint8", "fixed", "JSON, filled up by zeros", None, f"uint8_t[{_PIECE}]", _PIECE),
+}
+"""Branches of the tree with the record.
+
+Whatever merges ROOT files puts the rows of trees one after the other, and of other objects it keeps one. A text of
+any length would crash it: where files are compressed differently, ROOT reads the rows of all into a buffer as long as
+the longest row of the first. So the text is cut into pieces of one length.
+"""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What decided, beside a selection, which events and branches a skim has.
+
+    Attributes
+    ----------
+    certified
+        Of data that were skimmed by a luminosity JSON: its `file` and the `sha256` of its sections, however they are
+        written; else None.
+    cut
+        The cut in the language of TTree::Draw; empty without one.
+    modules
+        Modules of nanoAOD-tools, in their order.
+    code
+        Hash of the source files of selection and modules; empty without any.
+    keep
+        Rules for the input's branches, those of a branch selection file first.
+    """
+
+    certified: dict[str, str] | None = None
+    cut: str = ""
+    modules: tuple[str, ...] = ()
+    code: str = ""
+    keep: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Criteria:
+        """Undo `dataclasses.asdict`."""
+        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in ("modules", "keep")}})
+
+
+@dataclass
+class Provenance:
+    """What a ROOT file of the pipeline says of itself, in its tree `nanoml`.
+
+    The tree has a record for each input file and range of entries, so that hadd, haddnano.py and TFileMerger merge the
+    records as they merge the events.
+
+    Attributes
+    ----------
+    kind
+        "skim", "scores" or "attached".
+    books
+        Of the files that it was made from.
+    selection
+        The selection that was run, or None.
+    columns
+        Column name to {"dtype", "title"} of the columns that were made.
+    model
+        For scores: name and hash of the model.
+    not_copied
+        Objects of the input that could not be copied.
+    criteria
+        What else decided, in a skim or in what was made from one.
+    """
+
+    kind: str
+    books: Books
+    selection: str | None = None
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    not_copied: list[str] = field(default_factory=list)
+    criteria: Criteria = field(default_factory=Criteria)
+
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """The rows of its tree, by `RECORD_BRANCHES`."""
+        return _rows_of([self._text(file) for file in self.books.files])
+
+    def _text(self, file: FileBooks) -> str:
+        content = {
+            "creator": f"NanoML {__version__}",
+            "kind": self.kind,
+            "selection": self.selection,
+            "criteria": asdict(self.criteria),
+            "columns": self.columns,
+            "model": self.model,
+            "not_copied": self.not_copied,
+            "file": asdict(file),
+        }
+        return json.dumps(content, allow_nan=False)
+
+    def difference(self, other: Provenance) -> tuple[str, str] | None:
+        """How the events of this file were selected, and how those of another one; None if in the same way.
+
+        A class or function is the same by any name of its file, if the code is the same. Which branches were kept does
+        not matter.
+        """
+        is_same_code = bool(self.criteria.code) and self.criteria.code == other.criteria.code
+        mine, others = (record._compared(is_same_code) for record in (self, other))
+        for (what, key), (but, other_key) in zip(mine, others):
+            if key != other_key:
+                return what, but
+        return None
+
+    def _compared(self, is_same_code: bool) -> list[tuple[str, Any]]:
+        """What is compared: in words, and in the form in which it is compared."""
+
+        def known_as(specs: Sequence[str]) -> list[str]:
+            return [spec.rpartition(":")[2] if is_same_code else spec for spec in specs]
+
+        criteria = self.criteria
+        certified = criteria.certified or {"file": "", "sha256": ""}
+        modules = ", ".join(criteria.modules)
+        by = f"{certified['file']} {certified['sha256'][:8]}"
+        return [
+            (f"selected by {self.selection or 'nothing'}", known_as((self.selection or "").split(","))),
+            (
+                f"selected by the modules {modules}" if modules else "selected without modules",
+                known_as(criteria.modules),
+            ),
+            (
+                f"selected by the cut {criteria.cut}" if criteria.cut else "selected without a cut",
+                "".join(criteria.cut.split()),
+            ),
+            (f"certified by {by}" if criteria.certified else "not certified", certified["sha256"]),
+        ]
+
+    def contradiction(self, file: RootFile) -> str | None:
+        """What is in the file and not as its record says, because something changed one and not the other; else None."""
+        books = self.books
+        if books.selected != file.entries:
+            return f"has {file.entries:,} events, but its record says {books.selected:,}"
+        # with a luminosity JSON, nanoAOD-tools keeps only some rows of Runs
+        if self.criteria.certified is not None or not all(
+            each.read is not None and each.sum_of_weights_source.startswith("Runs/") for each in books.files
+        ):
+            return None
+        own = books_of(file)
+        scale = math.fsum(abs(each.sum_of_weights) for each in books.files)
+        if own.sum_of_weights_source.startswith("Runs/") and not is_same_sum(
+            own.sum_of_weights, books.sum_in_runs, scale
+        ):
+            return (
+                f"has a sum of weights of {own.sum_of_weights:.9g} in its Runs tree, but its record says "
+                f"{books.sum_in_runs:.9g}"
+            )
+        return None
+
+    @classmethod
+    def of(cls, file: RootFile) -> Provenance | None:
+        """Read it from a file; None for a file that NanoML did not write.
+
+        Raises
+        ------
+        NanoMLError
+            There is one that cannot be understood, or that is of files which do not belong together.
+        """
+        tree = file.other_tree(PROVENANCE)
+        if tree is None:
+            return None
+        try:
+            records = [cls._of_text(text) for text in _texts_in(tree)]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise NanoMLError(
+                f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again."
+            ) from None
+        return cls._joined(file.path, records) if records else None
+
+    @classmethod
+    def _of_text(cls, text: str) -> Provenance:
+        content = json.loads(text)
+        return cls(
+            content["kind"],
+            Books([FileBooks.from_dict(content["file"])]),
+            content["selection"],
+            content["columns"],
+            content["model"],
+            content["not_copied"],
+            Criteria.from_dict(content["criteria"]),
+        )
+
+    @classmethod
+    def _joined(cls, path: str, records: Sequence[Provenance]) -> Provenance:
+        """One record of those of all ranges."""
+        first = records[0]
+        for record in records:
+            difference = record.difference(first)
+            if record.kind != first.kind:
+                difference = f"{record.kind} by NanoML", f"{first.kind} by NanoML"
+            elif record.model != first.model:
+                difference = "scored by a model", "scored by another one"
+            if difference is not None:
+                raise NanoMLError(
+                    f"{path}: was merged from files that do not belong together: some of its events were {difference[0]}, "
+                    f"others {difference[1]}. Merge them apart."
+                )
+        columns: dict[str, dict[str, str]] = {}
+        for record in records:
+            columns = {**record.columns, **columns}
+        return cls(
+            first.kind,
+            Books([file for record in records for file in record.books.files]),
+            first.selection,
+            columns,
+            first.model,
+            list(dict.fromkeys(name for record in records for name in record.not_copied)),
+            first.criteria,
+        )
+
+
+def books_of_input(file: RootFile) -> FileBooks:
+    """Open the books of a file that is to be skimmed.
+
+    Raises
+    ------
+    NanoMLError
+        It has only some ranges of entries of the files that it was made from: its sum of weights would be wrong.
+    """
+    record = Provenance.of(file)
+    if record is not None:
+        record.books.check([file.path] * len(record.books.files))
+    return books_of(file)
+
+
+def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    numbers: list[tuple[int, int]] = []
+    pieces: list[bytes] = []
+    for text in texts:
+        content = text.encode()
+        starts = range(0, len(content), _PIECE)
+        numbers += [(number, len(starts)) for number in range(len(starts))]
+        pieces += [content[start : start + _PIECE].ljust(_PIECE, b"\0") for start in starts]
+    count = np.array(numbers, np.int32).reshape(-1, 2)
+    return {
+        "schema": np.full(len(pieces), _SCHEMA, np.int32),
+        "piece": np.ascontiguousarray(count[:, 0]),
+        "pieces": np.ascontiguousarray(count[:, 1]),
+        "text": np.frombuffer(b"".join(pieces), np.uint8).reshape(-1, _PIECE),
+    }
+
+
+def _texts_in(tree: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of records in the rows of a tree.
+
+    Raises
+    ------
+    ValueError, KeyError
+        It is not of the form of `RECORD_BRANCHES`.
+    """
+    schema, piece, pieces, text = (np.asarray(tree[name]) for name in RECORD_BRANCHES)
+    if (schema != _SCHEMA).any():
+        raise ValueError(f"it is of schema {schema.max()}, this NanoML reads {_SCHEMA}: update NanoML")
+    begins = np.flatnonzero(piece == 0).tolist()
+    if len(piece) and begins[:1] != [0]:
+        raise ValueError("its first pieces are missing")
+    for start, stop in zip(begins, [*begins[1:], len(piece)]):
+        if piece[start:stop].tolist() != list(range(pieces[start])):
+            raise ValueError(f"pieces are missing between its rows {start} and {stop}")
+        yield text[start:stop].tobytes().rstrip(b"\0").decode()

@@ -1,0 +1,145 @@
+"""Objects of events in tensors of fixed size: sorted, cut off and padded by one rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Jagged", "Places", "padded"]
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """A list of numbers for each event.
+
+    Attributes
+    ----------
+    values
+        Those of all events, one after the other, shape (objects,).
+    counts
+        How many each event has, int64, shape (events,).
+    """
+
+    values: NDArray[Any]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, array: Any) -> Jagged:
+        """From an awkward array."""
+        import awkward as ak  # only where there are objects
+
+        from MLTools.NanoML.rootio.lists import is_plain
+
+        layout = array.layout
+        if is_plain(layout):
+            offsets = np.asarray(layout.offsets)  # ak.flatten would do the same, in ten times the time
+            return cls(np.asarray(layout.content.data)[offsets[0] : offsets[-1]], np.diff(offsets))
+        return cls(np.asarray(ak.to_numpy(ak.flatten(array))), np.asarray(ak.num(array)))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the objects of a collection go.
+
+    They are sorted stably by a key, NaN last; of each event the first ones are kept, and what is left of its row is
+    padding.
+
+    Attributes
+    ----------
+    source
+        Which of the objects are kept, in the order of the rows; None for all of them, as they are.
+    target
+        Their places in the rows, one row after the other.
+    shape
+        (events, most).
+    """
+
+    source: Optional[NDArray[np.int64]]
+    target: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        counts: NDArray[np.int64],
+        most: int,
+        key: Optional[NDArray[Any]] = None,
+        descending: bool = False,
+    ) -> Places:
+        """Find them.
+
+        Parameters
+        ----------
+        counts
+            Number of objects of each event.
+        most
+            How many of an event are kept.
+        key
+            What the objects of an event are sorted by, shape (objects,); None leaves them as they are.
+        descending
+            The largest first.
+        """
+        shape = (len(counts), most)
+        event = np.repeat(np.arange(len(counts)), counts)
+        source = np.arange(len(event))
+        shift = np.arange(len(counts)) * most - (np.cumsum(counts) - counts)
+        target = source + np.repeat(shift, counts)
+        in_order = True
+        if key is not None and len(key):
+            # of whole numbers (and of bool) ~ turns the order around, without rounding and without overflow
+            value = key if not descending else -key if key.dtype.kind == "f" else ~key
+            # NanoAOD is mostly sorted already
+            in_order = bool(np.all((value[1:] >= value[:-1]) | (event[1:] > event[:-1])))
+            if not in_order:
+                source = np.lexsort((value, event))
+        if len(counts) and counts.max() > most:
+            kept = target < (event + 1) * most
+            return cls(source[kept], target[kept], shape)
+        return cls(None if in_order else source, target, shape)
+
+    def picked(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Those of the objects that are kept, in the order of the rows."""
+        return values if self.source is None else values[self.source]
+
+    def spread(self, picked: NDArray[Any]) -> NDArray[Any]:
+        """Rows of `picked`, shape (events, most), with 0 for padding."""
+        rows = np.zeros(self.shape, picked.dtype)
+        rows.reshape(-1)[self.target] = picked
+        return rows
+
+
+def padded(
+    fields: Sequence[NDArray[Any]],
+    counts: NDArray[np.int64],
+    most: int,
+    key: Optional[NDArray[Any]] = None,
+    descending: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Objects as a network reads them.
+
+    Parameters
+    ----------
+    fields
+        Values of each field for all objects, shape (objects,) each.
+    counts, most, key, descending
+        As in `Places.of`.
+
+    Returns
+    -------
+    values
+        float32, shape (events, most, fields), with 0 for padding.
+    mask
+        float32, shape (events, most): 1 for an object, 0 for padding.
+    """
+    places = Places.of(counts, most, key, descending)
+    events = len(counts)
+    values = np.zeros((events * most, len(fields)), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
+        for number, field in enumerate(fields):
+            values[places.target, number] = places.picked(field)
+    mask = places.spread(np.ones(len(places.target), np.float32))
+    return values.reshape(events, most, len(fields)), mask

@@ -1,0 +1,117 @@
+"""What differs between NanoAOD versions, in one place: names, counters, sums of weights."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from MLTools.NanoML.terminal.progress import say_once
+
+__all__ = [
+    "IDENTIFIERS",
+    "SUM_OF_WEIGHTS",
+    "collection_of",
+    "did_you_mean",
+    "expand",
+    "generator_branch",
+    "is_glob",
+    "resolve",
+]
+
+IDENTIFIERS = ("run", "luminosityBlock", "event")
+"""The branches that together identify an event."""
+
+SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
+"""Names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)."""
+
+_OLD_MET, _NEW_MET = "MET_", "PFMET_"  # up to v14, from v15 on: the particle-flow missing momentum
+
+_GENERATOR = re.compile(
+    r"n?Gen(Part|Jet|JetAK8|VisTau|DressedLepton|IsolatedPhoton|MET|Vtx)(_\w+)?|n?LHE\w*|(Generator|HTXS)_\w+"
+    r"|genTtbarId|Pileup_nTrueInt|\w+_genPart(Idx|Flav)"
+)
+
+
+def generator_branch(names: Iterable[str]) -> str | None:
+    """The first branch that only simulation has, such as `GenPart_pt` or `Muon_genPartIdx`; None if there is none."""
+    return next((name for name in names if _GENERATOR.fullmatch(name)), None)
+
+
+def _other_names(name: str) -> Iterable[str]:
+    if name.startswith(_OLD_MET):
+        yield _NEW_MET + name[len(_OLD_MET) :]
+    elif name.startswith(_NEW_MET):
+        yield _OLD_MET + name[len(_NEW_MET) :]
+
+
+def _mention_met(asked: str) -> None:
+    """Say, once in a run, that the missing momentum is that of another name: in Run 3 it may not be what is wanted."""
+    if asked.startswith(_OLD_MET):
+        say_once(
+            "PFMET",
+            "NOTE: NanoAOD from v15 on has no MET_*: PFMET_*, which is the same quantity, is read in its place. "
+            "Run 3 analyses use PuppiMET: for it, name PuppiMET_pt, PuppiMET_phi, ...",
+        )
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a name has wildcards."""
+    return any(character in pattern for character in "*?[")
+
+
+def resolve(name: str, available: Collection[str]) -> str | None:
+    """The name under which a file has a branch, or None if it has it under no name.
+
+    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, which is said once in a run, and the other way round.
+    """
+    if name in available:
+        return name
+    found = next((other for other in _other_names(name) if other in available), None)
+    if found is not None:
+        _mention_met(name)
+    return found
+
+
+def expand(pattern: str, available: Sequence[str]) -> list[str]:
+    """All branches that match a glob, under the names that the file has, in the file's order."""
+    for candidate in (pattern, *_other_names(pattern)):
+        found = [name for name in available if fnmatch.fnmatchcase(name, candidate)]
+        if found:
+            if candidate != pattern:
+                _mention_met(pattern)
+            return found
+    return []
+
+
+def collection_of(name: str, counter: str | None, available: Collection[str]) -> str:
+    """Collection of a jagged branch: `Muon` for `Muon_pt`, `Proton_multiRP` for `Proton_multiRP_arm`.
+
+    Parameters
+    ----------
+    name
+        The branch.
+    counter
+        Its counter where the file has one. A counter of the branch's own (`nMuon_pt`, as some writers make
+        them) says nothing about the collection.
+    available
+        All branches of the file.
+
+    Returns
+    -------
+    The branch's own name if it belongs to no collection (`LHEPdfWeight`).
+    """
+    if counter is not None and counter != "n" + name and name.startswith(counter[1:] + "_"):
+        return counter[1:]
+    parts = name.split("_")
+    prefixes = ["_".join(parts[:length]) for length in range(1, len(parts))]
+    return next(
+        (prefix for prefix in prefixes if "n" + prefix in available), prefixes[0] if prefixes else name
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean "..."?` for a mistyped name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f' Did you mean "{close[0]}"?' if close else ""

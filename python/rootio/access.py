@@ -1,0 +1,200 @@
+"""Access to the bytes of a ROOT file, wherever it is, and to what uproot makes of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uproot
+
+from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.rootio.baskets import Take, from_descriptor
+from MLTools.NanoML.rootio.remote.url import is_remote, is_xrootd
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.rootio.remote.file import RemoteFile
+
+__all__ = ["Access"]
+
+_HEADER = struct.Struct(">4sii")  # magic, version, where the first record is
+_END, _LONG_END, _LONG = (
+    struct.Struct(">i"),
+    struct.Struct(">q"),
+    1_000_000,
+)  # versions from here on have a long one
+_HEAD = _HEADER.size + _LONG_END.size
+
+
+class Access:
+    """A ROOT file on this machine or elsewhere.
+
+    Parameters
+    ----------
+    path
+        A local path; a root:// URL, or several of the same file with | in between; or another URL that uproot
+        understands.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file.
+    UnreadableError
+        It cannot be read from any place where it is.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._directory: Any = None
+        self._shortage = ""
+        self._bytes: int | None = None
+        self._descriptor: int | None = None
+        self._remote: RemoteFile | None = None
+        self._local: str | None = None
+        self._copy: Path | None = None
+        if is_remote(path):
+            self._reach()
+        else:
+            self._local = path
+
+    def _reach(self) -> None:
+        from MLTools.NanoML.rootio.remote import reading
+        from MLTools.NanoML.rootio.remote.file import RemoteFile
+
+        if not is_xrootd(self.path):
+            return
+        self._remote = RemoteFile(self.path)
+        if reading.current().copy:
+            number, name = tempfile.mkstemp(prefix="nanoml-", suffix=".root")
+            os.close(number)
+            self._local, self._copy = name, Path(name)
+            try:
+                self._remote.copy(self._copy)
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether pieces can be taken from it without uproot."""
+        return self._local is not None or self._remote is not None
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it has; None if that is not known."""
+        if self._local is not None:
+            return os.path.getsize(self._local)
+        return None if self._remote is None else self._remote.size
+
+    def open(self) -> Any:
+        """The directory at the top of the file, as uproot has it; what was opened before is closed.
+
+        Raises
+        ------
+        NanoMLError
+            There is no such file.
+        UnreadableError
+            It is no ROOT file.
+        """
+        self._shut()
+        if self._copy is None and self._local is not None:
+            _check_kind(self._local)
+        self._shortage, self._bytes = self._missing_bytes(), self.size
+        if self._local is not None:
+            self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
+        if self._local is None and self._remote is not None:
+            from MLTools.NanoML.rootio.remote.upsource import open_remote
+
+            self._directory = open_remote(self._remote, self.path)
+        else:
+            # nothing is read twice here, so a cache would only fill the memory
+            self._directory = uproot.open({self._local or self.path: None}, array_cache=None)
+        return self._directory
+
+    def check_size(self) -> None:
+        """Refuse a local file that was cut after it was opened: it would crash older versions of uproot, which map it into memory.
+
+        Raises
+        ------
+        ValueError
+            It does not have as many bytes as when it was opened.
+        """
+        if self._local is not None and self.size != self._bytes:
+            raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
+
+    def _missing_bytes(self) -> str:
+        """What to say of a file that ends before its header says; uproot may be able to read it all the same."""
+        size = self.size
+        if size is None or size < _HEAD:
+            return ""
+        if self._local is not None:
+            with open(self._local, "rb") as file:
+                head = file.read(_HEAD)
+        else:
+            assert self._remote is not None
+            head = self._remote.read(0, _HEAD)
+        magic, version, _ = _HEADER.unpack_from(head)
+        end = (_END if version < _LONG else _LONG_END).unpack_from(head, _HEADER.size)[0]
+        return f"; it has {size:,} of {end:,} bytes" if magic == b"root" and size < end else ""
+
+    def take(self, pieces: Iterable[tuple[int, int]]) -> Take:
+        """What gives pieces of the file; of a remote file, those of these pieces that are in it, and no others."""
+        if self._descriptor is not None:
+            return from_descriptor(self._descriptor)
+        assert self._remote is not None
+        end = self._remote.size
+        wanted = [each for each in dict.fromkeys(pieces) if 0 < each[0] < sum(each) <= end]
+        found = dict(zip(wanted, self._remote.read_all(wanted)))
+        return lambda seek, size: found[seek, size]
+
+    def reject(self, reason: str, problem: Exception) -> None:
+        """Note that what was read makes no sense; then `open` it again.
+
+        Raises
+        ------
+        UnreadableError
+            It can be read nowhere else.
+        """
+        self._shut()
+        reason += self._shortage
+        if self._remote is None:
+            raise UnreadableError(
+                f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.",
+                self.path,
+            ) from problem
+        self._remote.reject(reason)
+        if self._copy is not None:
+            self._remote.copy(self._copy)
+
+    def close(self) -> None:
+        """Close the file; a copy of it is removed."""
+        self._shut()
+        if self._remote is not None:
+            self._remote.close()
+        if self._copy is not None:
+            self._copy.unlink(missing_ok=True)
+
+    def _shut(self) -> None:
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _check_kind(path: str) -> None:
+    if not os.path.exists(path):
+        raise NanoMLError(f"{path}: no such file.")
+    if os.path.isdir(path):
+        raise NanoMLError(f"{path}: is a directory, not a ROOT file.")
+    if os.path.getsize(path) == 0:
+        raise UnreadableError(f"{path}: is empty (0 bytes), not a ROOT file: fetch or make it again.", path)
+    with open(path, "rb") as file:
+        if file.read(4) != b"root":
+            raise UnreadableError(
+                f"{path}: is not a ROOT file (it does not begin with the bytes `root`).", path
+            )

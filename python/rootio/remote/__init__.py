@@ -1,0 +1,1 @@
+"""Reading over XRootD, and small operations on remote storage."""

@@ -1,0 +1,283 @@
+"""A TTree as uproot writes it, with the titles and counters of NanoAOD.
+
+uproot says how long each part of a tree's header is by adding up all parts before it, several times for each branch: for the
+750 branches of NanoAOD that takes seconds, again whenever there must be room for more baskets. Here each is made from its
+parts, from the inside to the outside. And it looks at all that arrays can be, and writes what is free in the file, for each
+basket, which takes as long as to compress it: here they are plain numbers and lists. All records are the same, byte by byte.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import uproot.writing._cascadetree as cascadetree  # uproot has no public way to give titles, or the types of counters
+from numpy.typing import NDArray
+from uproot import compression
+from uproot._util import datetime_to_code
+from uproot.reading import _key_format_big
+from uproot.serialization import string
+
+from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.rootfile import Branch
+
+__all__ = ["RootTree"]
+
+_COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
+
+_COUNTED, _NEW_CLASS = 0x4000_0000, 0xFFFF_FFFF
+_MAP_OFFSET = 2  # between where something is and how it is referred to
+_IN_MEMORY = 0x0300_0000  # bits that ROOT sets for every object, and for some
+_OF_TREE, _OF_BRANCHES, _OF_BRANCH = 0x8, 0x4000, 0x40_0000
+_VERSION = struct.Struct(">IH")  # bytes that follow, version
+_CLASS = struct.Struct(">II")  # bytes that follow, what class
+_OBJECT = struct.Struct(">HII")  # version, number, bits
+_COUNT = struct.Struct(">ii")  # of an array: objects, number of the first
+_TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
+_SIZES = struct.Struct(">iiiiq")  # of a branch: compression, bytes of baskets and lists, baskets, entries
+_PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
+_LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
+# version, room for bytes, what is said of the room for entries, their number, where the numbers end
+_BASKET = struct.Struct(">Hiiiix")
+_KEY_OF_BASKET = _key_format_big.size + _BASKET.size  # without the names in it
+_NUMBER_OF_LISTS = struct.Struct(">i")
+_MOST_BYTES = 2**31 - 1  # of a basket
+_OF_BASKETS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
+_EXTREMES = {
+    letter: struct.Struct(">" + 2 * code)
+    for letter, code in {"O": "?", "B": "b", "S": "h", "I": "i", "L": "q", "F": "f", "D": "d"}.items()
+}
+_LINE = bytes.fromhex("40000008 0002 025a 0001 0001")
+_FILL = bytes.fromhex("40000006 0002 0000 03e9")
+_MARKER = bytes.fromhex("4000000a 0002 0001 0001 3f800000")
+_FEATURES = bytes.fromhex("40000007 0000 1aa12f10 00")
+_TREE_NUMBERS = (
+    "fTotBytes", "fZipBytes", "fSavedBytes", "fFlushedBytes", "fWeight", "fTimerInterval", "fScanField", "fUpdate",
+    "fDefaultEntryOffsetLen", "fNClusterRange", "fMaxEntries", "fMaxEntryLoop", "fMaxVirtualSize", "fAutoSave", "fAutoFlush",
+    "fEstimate",
+)  # fmt: skip
+
+
+class _Content(NamedTuple):
+    """What a basket contains: its bytes, how many of them are numbers, and what is said of the room for them."""
+
+    data: bytes
+    numbers: int
+    room: int
+
+
+class RootTree(cascadetree.Tree):  # type: ignore[misc]
+    """A tree that uproot writes.
+
+    Parameters
+    ----------
+    branches
+        Titles of branches, and the types of counters.
+    arguments
+        Of uproot's class.
+    """
+
+    _key: Any  # uproot's, of the header
+    _basket_capacity: int
+
+    def __init__(self, branches: Mapping[str, Branch], *arguments: Any) -> None:
+        self._described = branches
+        super().__init__(*arguments)
+
+    def _branch_np(self, name: str, of: Any, dtype: Any, counter: Any = None, kind: str = "normal") -> Any:
+        described = self._described.get(name)
+        if kind == "counter":
+            dtype = np.dtype(described.dtype) if described is not None else _COUNTER
+        branch = super()._branch_np(name, of, dtype, counter=counter, kind=kind)
+        if described is not None:
+            branch["fTitle"] = described.title
+        return branch
+
+    def fill(self, file: Any, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+        """Write a basket of each branch.
+
+        Parameters
+        ----------
+        file
+            uproot's, in which the tree is.
+        columns
+            The values of each branch, counters included: all of the same number of entries, one at least.
+
+        Raises
+        ------
+        ValueError
+            They are not, or make a basket that is larger than 2 GiB.
+        """
+        if self._num_baskets >= self._basket_capacity - 1:
+            self._make_room(file)
+        entries = len(next(iter(columns.values())))
+        begins: dict[int, NDArray[np.int32]] = {}
+        for branch in self._plain_branches:
+            values = columns[branch["fName"]]
+            if len(values) != entries:
+                raise ValueError(f"{branch['fName']} has {len(values)} entries, where others have {entries}")
+            if isinstance(values, Lists):
+                if id(values.offsets) not in begins:  # branches of a collection share them
+                    begins[id(values.offsets)] = np.asarray(values.offsets.data).astype(np.int32)
+                content = self._lists(branch, values.numbers, begins[id(values.offsets)])
+            else:
+                content = self._numbers(branch, values)
+            self._write_basket(file.sink, branch, content, entries)
+        self._num_entries += entries
+        self._num_baskets += 1
+        self._freesegments.write(file.sink)
+        file.sink.set_file_length(self._freesegments.fileheader.end)
+        self.write_updates(file.sink)
+
+    @property
+    def _plain_branches(self) -> list[dict[str, Any]]:
+        return [branch for branch in self._branch_data if branch["kind"] != "record"]
+
+    def _numbers(self, branch: dict[str, Any], values: NDArray[Any]) -> _Content:
+        if values.shape[1:] != branch["shape"]:
+            raise ValueError(f"{branch['fName']} has the shape {values.shape[1:]}, not {branch['shape']}")
+        if branch["kind"] == "counter":
+            branch["tleaf_maximum_value"] = max(values.max(), branch["tleaf_maximum_value"])
+        packed = values.astype(branch["dtype"]).tobytes()
+        return _Content(packed, len(packed), branch["dtype"].itemsize * math.prod(branch["shape"]))
+
+    def _lists(self, branch: dict[str, Any], numbers: NDArray[Any], begins: NDArray[np.int32]) -> _Content:
+        packed = numbers.astype(branch["dtype"]).tobytes()
+        key = np.int32(len(self._names_in_key(branch)) + _KEY_OF_BASKET)
+        places = (begins * np.int32(branch["dtype"].itemsize) + key).astype(">i4")
+        branch["fEntryOffsetLen"] = 4 * (len(begins) - 1)
+        lists = _NUMBER_OF_LISTS.pack(len(begins)) + places.tobytes()
+        return _Content(packed + lists, len(packed), len(begins) + 1)
+
+    def _names_in_key(self, branch: dict[str, Any]) -> bytes:
+        return _names("TBasket", branch["fName"], self._name)
+
+    def _write_basket(self, sink: Any, branch: dict[str, Any], content: _Content, entries: int) -> None:
+        packed, names = compression.compress(content.data, branch["compression"]), self._names_in_key(branch)
+        key = len(names) + _KEY_OF_BASKET
+        size, full = key + len(packed), key + len(content.data)
+        if max(size, full) > _MOST_BYTES:
+            raise ValueError(f"{entries} entries of {branch['fName']} are too many for a basket")
+        place = self._freesegments.allocate(size, dry_run=False)
+        now, directory = datetime_to_code(datetime.now()), self._directory.key.location
+        head = _key_format_big.pack(size, 1004, len(content.data), now, key, 0, place, directory)
+        described = _BASKET.pack(3, 32000, content.room, entries, key + content.numbers)
+        sink.write(place, head + names + described + packed)
+        number = self._num_baskets
+        branch["fBasketBytes"][number] = size
+        branch["fBasketEntry"][number + 1] = self._num_entries + entries
+        branch["fBasketSeek"][number] = place
+        branch["arrays_write_stop"] = number + 1
+        for books in (branch, self._metadata):
+            books["fTotBytes"] += full
+            books["fZipBytes"] += size
+
+    def _make_room(self, file: Any) -> None:
+        """Have room for more baskets, with a header that is longer and stands elsewhere."""
+        larger = math.ceil(self._basket_capacity * self._resize_factor)
+        self._basket_capacity = max(self._basket_capacity + 1, larger)
+        for branch in self._plain_branches:
+            for name in _OF_BASKETS:
+                old = branch[name]
+                branch[name] = np.zeros(self._basket_capacity, old.dtype)
+                branch[name][: len(old)] = old
+            branch["fBasketEntry"][self._num_baskets + 1] = self._num_entries
+        start = self._key.seek_location
+        stop = start + self._key.num_bytes + self._key.compressed_bytes
+        self.write_anew(file.sink)
+        file._move_tree(start, self._key.seek_location)
+        self._freesegments.release(start, stop)
+        file.sink.set_file_length(self._freesegments.fileheader.end)
+
+    def write_anew(self, sink: Any) -> None:
+        """Write the header, where there is room for it."""
+        content = self._header()
+        self._key = self._directory.add_object(
+            sink, "TTree", self._name, self._title, content, len(content), replaces=self._key, big=True
+        )
+
+    def _header(self) -> bytes:
+        """The tree without its baskets; it notes where in it is what changes with each basket."""
+        head = _named(self._name, self._title, _OF_TREE) + _LINE + _FILL + _MARKER
+        self._metadata_start = _VERSION.size + len(head)
+        numbers = (self._metadata[name] for name in _TREE_NUMBERS)
+        head += _TREE.pack(self._num_entries, *numbers) + bytes(2) + _FEATURES  # no ranges of clusters
+        key = _key_format_big.size + len(_names("TTree", self._name, self._title))
+        position = _VERSION.size + len(head) + len(_EMPTY)
+        branches = self._plain_branches
+        parts = []
+        for branch in branches:
+            parts.append(self._branch(branch, position, key))
+            position += len(parts[-1])
+        references = np.array([branch["tleaf_reference_number"] for branch in branches], ">u4").tobytes()
+        arrays = _array(len(branches), b"".join(parts), _OF_BRANCHES) + _array(len(branches), references)
+        return _versioned(20, head + arrays + bytes(28))  # no aliases, indices, friends, user information
+
+    def _branch(self, branch: dict[str, Any], position: int, key: int) -> bytes:
+        """A branch and its leaf, which are at some position after the key."""
+        head = _named(branch["fName"], branch["fTitle"], _OF_BRANCH) + _FILL
+        # where the content of the branch begins
+        position += _CLASS.size + len(b"TBranch\0") + _VERSION.size
+        branch["metadata_start"] = position + len(head)
+        # ROOT finds out how a basket is compressed, if it is told that none is: some are too short for it
+        sizes = (0, branch["fBasketSize"], branch["fEntryOffsetLen"], self._num_baskets, self._num_entries)
+        head += _SIZES.pack(*sizes) + _FEATURES
+        of_all = (branch["fOffset"], self._basket_capacity, branch["fSplitLevel"], self._num_entries)
+        head += (
+            _PLACES.pack(*of_all, branch["fFirstEntry"], branch["fTotBytes"], branch["fZipBytes"]) + _EMPTY
+        )
+        branch["tleaf_reference_number"] = key + position + len(head) + len(_EMPTY) + _MAP_OFFSET
+        head += _array(1, _leaf(branch)) + _EMPTY
+        branch["basket_metadata_start"] = position + len(head)
+        arrays = (b"\1" + branch[name].tobytes() for name in _OF_BASKETS)
+        baskets_file = string("")  # this one
+        return _object("TBranch", _versioned(13, head + b"".join(arrays) + baskets_file))
+
+
+def _leaf(branch: dict[str, Any]) -> bytes:
+    letter = cascadetree._dtype_to_char[branch["dtype"]]
+    extremes = branch["tleaf_special_struct"] = _EXTREMES[letter.upper()]
+    counter = branch["counter"]
+    sizes = [*([counter["fName"]] if counter else []), *branch["shape"]]
+    title = branch["fName"] + "".join(f"[{size}]" for size in sizes)
+    lengths = _LENGTHS.pack(
+        math.prod(branch["shape"]),
+        branch["dtype"].itemsize,
+        0,
+        branch["kind"] == "counter",
+        letter != letter.upper(),
+    )
+    reference = struct.pack(">I", counter["tleaf_reference_number"] if counter else 0)
+    leaf = _versioned(2, _named(branch["fName"], title) + lengths + reference)
+    return _object(f"TLeaf{letter.upper()}", _versioned(1, leaf + extremes.pack(0, 0)))
+
+
+def _versioned(version: int, content: bytes) -> bytes:
+    return _VERSION.pack(len(content) + 2 | _COUNTED, version) + content
+
+
+def _object(name: str, content: bytes) -> bytes:
+    """An object whose class is told by its name."""
+    return (
+        _CLASS.pack(len(name) + 1 + len(content) + 4 | _COUNTED, _NEW_CLASS) + name.encode() + b"\0" + content
+    )
+
+
+def _array(count: int, content: bytes, bits: int = 0) -> bytes:
+    return _versioned(3, _OBJECT.pack(1, 0, _IN_MEMORY | bits) + string("") + _COUNT.pack(count, 0) + content)
+
+
+def _named(name: str, title: str, bits: int = 0) -> bytes:
+    return _versioned(1, _OBJECT.pack(1, 0, _IN_MEMORY | bits) + string(name) + string(title))
+
+
+def _names(kind: str, name: str, title: str) -> bytes:
+    """What a key says of its object."""
+    return b"".join(map(string, (kind, name, title)))
+
+
+_EMPTY = _array(0, b"")

@@ -1,0 +1,201 @@
+"""A chunk of events as a selection sees it: `events.Muon.pt`, `events.MET.pt`, `events.HLT.Mu50`, `events.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.lists import Lists, is_plain, same_lists
+from MLTools.NanoML.rootio.picking import Picker
+from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.selection.fourvectors import vector_package
+
+__all__ = ["Events", "Group"]
+
+_COORDINATES = ("pt", "eta", "phi", "mass")
+
+
+class Group:
+    """The event-level branches that share a prefix: `events.MET` has `pt` and `phi`.
+
+    Parameters
+    ----------
+    events
+        Where they are read from.
+    prefix
+        The shared part of their names, without the underscore.
+    """
+
+    def __init__(self, events: Events, prefix: str) -> None:
+        self._events, self._prefix = events, prefix
+
+    def __getattr__(self, name: str) -> ak.Array:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._events[f"{self._prefix}_{name}"]
+
+    def __dir__(self) -> list[str]:
+        start = self._prefix + "_"
+        return [name[len(start) :] for name in self._events.names if name.startswith(start)]
+
+
+class Events:
+    """Events under NanoAOD's own branch names.
+
+    A jagged collection is one record array: `events.Muon.pt` is a list of muons' pt for each event, and
+    `events.Muon` has the methods of a four-vector (package `vector`) if pt, eta, phi and mass were read. All
+    floating-point numbers are float64, as in an event loop: masses are as exact as the file allows, and a cut does not
+    depend on how its limit is rounded. Integers have the file's own types. Event-level branches are `events.MET.pt`
+    (all that begin with `MET_`) or `events.run`; any branch is also `events["MET_pt"]`. `events[mask]` are the events
+    that pass. `events.flat("Muon")` are the muons as plain numpy columns, which is faster.
+
+    Parameters
+    ----------
+    arrays
+        Branch name to array, all of one length.
+    collections
+        For the jagged branches, the collection that each belongs to.
+    owner
+        Whose branches these are, for messages: the name of a selection.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = ""
+    ) -> None:
+        self._arrays, self._collections, self._owner = arrays, collections, owner
+        self._length = len(next(iter(arrays.values()))) if arrays else 0
+        self._rows: NDArray[np.int64] | None = None
+        self._pick = Picker(np.arange(0))
+        self._made: dict[str, Any] = {}
+        self._exact: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the branches that were read."""
+        return list(self._arrays)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Position of each event in the chunk as it was read, int64."""
+        return np.arange(self._length) if self._rows is None else self._rows
+
+    def __getitem__(self, what: Any) -> Any:
+        """A branch by its name, or the events that a mask (or an array of positions) picks."""
+        if isinstance(what, str):
+            return self._branch(what)
+        picked = Events(self._arrays, self._collections, self._owner)
+        picked._rows = self.rows[np.asarray(what)]
+        picked._pick = Picker(picked._rows)
+        picked._length = len(picked._rows)
+        picked._exact = self._exact
+        return picked
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._made:
+            return self._made[name]
+        made = self._make(name)
+        if not isinstance(
+            made, Group
+        ):  # which refers to these events: they would outlive what they are used for
+            self._made[name] = made
+        return made
+
+    def flat(self, name: str) -> Flat:
+        """The objects of a jagged collection, of all events in one row.
+
+        Raises
+        ------
+        NanoMLError
+            No such collection was read, or its branches have different numbers of objects.
+        """
+        members = [branch for branch, collection in self._collections.items() if collection == name]
+        if not members:
+            self._unknown(name)
+        columns, offsets = {}, None
+        for branch in members:
+            lists = Lists.of(self._arrays[branch])
+            if offsets is not None and not same_lists(offsets, lists.offsets):
+                raise NanoMLError(
+                    f"{self._owner or 'events'}: {branch} has other numbers of objects than the rest of {name}."
+                )
+            columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
+        assert offsets is not None
+        whole = Flat(columns, np.asarray(offsets.data))
+        return whole if self._rows is None else whole[self._rows]
+
+    def __dir__(self) -> list[str]:
+        flat = {name.split("_")[0] for name in self._arrays if name not in self._collections}
+        return sorted({*super().__dir__(), *self._collections.values(), *flat})
+
+    def _branch(self, name: str) -> ak.Array:
+        if name not in self._arrays:
+            self._unknown(name)
+        if name not in self._exact:
+            self._exact[name] = _exact(self._arrays[name])
+        array = self._exact[name]
+        return array if self._rows is None else self._pick(array)
+
+    def _make(self, name: str) -> Any:
+        members = [branch for branch, collection in self._collections.items() if collection == name]
+        if name in self._arrays and members in ([], [name]):
+            return self._branch(name)
+        if members:
+            return self._collection(name, members)
+        if any(branch.startswith(name + "_") for branch in self._arrays):
+            return Group(self, name)
+        return self._unknown(name)
+
+    def _collection(self, name: str, members: list[str]) -> ak.Array:
+        fields = {branch[len(name) + 1 :]: self._branch(branch) for branch in members}
+        is_vector = all(coordinate in fields for coordinate in _COORDINATES)
+        return _zipped(fields, "Momentum4D" if is_vector else None)
+
+    def _unknown(self, name: str) -> Any:
+        known = {
+            *self._arrays,
+            *self._collections.values(),
+            *(branch.split("_")[0] for branch in self._arrays),
+        }
+        raise NanoMLError(
+            f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
+            f"(or to `optional`, if some files lack them).{versions.did_you_mean(name, known)}"
+        )
+
+
+def _exact(array: Any) -> Any:
+    """Floating-point numbers in double precision."""
+    if isinstance(array, np.ndarray):
+        return array.astype(np.float64) if array.dtype.kind == "f" else array
+    layout = array.layout
+    content = layout.content if isinstance(layout, ak.contents.ListOffsetArray) else layout
+    if not isinstance(content, ak.contents.NumpyArray):
+        return ak.values_astype(array, np.float64) if "float" in str(array.type) else array
+    numbers = np.asarray(content.data)
+    if numbers.dtype.kind != "f" or numbers.dtype == np.float64:
+        return array
+    doubled = ak.contents.NumpyArray(numbers.astype(np.float64))
+    return ak.Array(doubled if content is layout else ak.contents.ListOffsetArray(layout.offsets, doubled))
+
+
+def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
+    """One array of records, as `ak.zip` makes it; that takes longer, because it allows for all kinds of arrays."""
+    layouts = [array.layout for array in fields.values()]
+    behavior = vector_package().backends.awkward.behavior if name else None
+    if not all(map(is_plain, layouts)) or not all(
+        same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
+    ):
+        return ak.zip(dict(fields), with_name=name, behavior=behavior)
+    parameters = {"__record__": name} if name else None
+    records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
+    return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)

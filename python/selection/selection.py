@@ -1,0 +1,294 @@
+"""A selection: the physics, written once, for every engine."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.dependencies import files_behind, source_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.loading import load_module
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.selection.cutflow import Cutflow
+from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.hints import in_words
+
+__all__ = ["Column", "Selected", "Selection", "load_selection"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a selection makes.
+
+    Attributes
+    ----------
+    dtype
+        numpy name of its type: "f4", "i4", "u1", "?", ...
+    title
+        What it is, with its unit: "mass of the Z candidate [GeV]".
+    """
+
+    dtype: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a selection made of a chunk.
+
+    Attributes
+    ----------
+    rows
+        Positions of the events that passed, in the chunk, int64.
+    columns
+        Column name to values for these events, in the declared types.
+    cutflow
+        Events and weights after each cut.
+    """
+
+    rows: NDArray[np.int64]
+    columns: dict[str, NDArray[Any]]
+    cutflow: Cutflow
+
+
+class Selection:
+    """Base class of all selections.
+
+    A selection declares what it reads and what it makes, and has one method, `select`::
+
+        class DiMuon(Selection):
+            \"\"\"Two muons of opposite charge.\"\"\"
+
+            branches = ("Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge")
+            optional = {"HLT_Mu50": False}
+            columns = {"DiMuon_mass": Column("f4", "mass of the two muons [GeV]")}
+
+            def select(self, events, cutflow):
+                muons = events.Muon[events.Muon.pt > 20]
+                events, muons = cutflow.cut("two muons", ak.num(muons) == 2, events, muons)
+                events, muons = cutflow.cut("opposite charge", ak.sum(muons.charge, axis=1) == 0, events, muons)
+                return events, {"DiMuon_mass": (muons[:, 0] + muons[:, 1]).mass}
+
+    Attributes
+    ----------
+    branches
+        Names of the branches that `select` reads; wildcards are allowed ("Muon_*").
+    optional
+        Branches that a file may lack, with the value to take then (one per event).
+    columns
+        The columns that `select` returns.
+    """
+
+    branches: ClassVar[Sequence[str]] = ()
+    optional: ClassVar[Mapping[str, Any]] = {}
+    columns: ClassVar[Mapping[str, Column]] = {}
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
+        """Cut and compute; to be written by the user.
+
+        Parameters
+        ----------
+        events
+            A chunk of events, with the declared branches.
+        cutflow
+            Applies and counts the cuts.
+
+        Returns
+        -------
+        The events that are left, and the declared columns for them.
+        """
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Name of the class."""
+        return type(self).__name__
+
+    def where(self) -> str:
+        """File and line of `select`, for messages."""
+        method = inspect.unwrap(type(self).select)
+        return f"{inspect.getsourcefile(method)}:{method.__code__.co_firstlineno}: {self.name}"
+
+    def _line_of(self, problem: BaseException) -> str:
+        """The innermost line of the selection's own files in a traceback."""
+        frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
+        own = set(files_behind(source_of(self), only_own=True).values())
+        found = [
+            f"{frame.filename}:{frame.lineno}"
+            for frame in frames
+            if Path(frame.filename).resolve() in own and frame.function != "apply"
+        ]
+        return found[-1] if found else self.where().rpartition(":")[0]
+
+    def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
+        """Names asked for, to the names in a file, of all branches to be read from it.
+
+        Raises
+        ------
+        NanoMLError
+            The file at `path` lacks branches that are not optional; each is named.
+        """
+        found: dict[str, str] = {}
+        missing = []
+        for wanted in self.branches:
+            if versions.is_glob(wanted):
+                matches = versions.expand(wanted, available)
+                found.update({name: name for name in matches})
+            else:
+                actual = versions.resolve(wanted, available)
+                matches = [actual] if actual else []
+                if actual:
+                    found[wanted] = actual
+            if not matches and wanted not in self.optional:
+                missing.append(wanted + versions.did_you_mean(wanted, available))
+        for wanted in self.optional:
+            actual = versions.resolve(wanted, available)
+            if actual:
+                found[wanted] = actual
+        if missing:
+            raise NanoMLError(
+                f"{path}: selection {self.name} reads branches that this file lacks: {', '.join(missing)}. "
+                f"If it can do without them, declare them in {self.name}.optional with a default."
+            )
+        return found
+
+    def apply(
+        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]
+    ) -> Selected:
+        """Run `select` on a chunk and check what it returns.
+
+        Parameters
+        ----------
+        arrays
+            Branch name (as declared) to array.
+        collections
+            Jagged branches to their collections.
+        weights
+            Generator weight of each event (1 in data).
+
+        Raises
+        ------
+        NanoMLError
+            The selection made a mistake: it is explained, with file and line.
+        """
+        cutflow = Cutflow(weights)
+        defaults = {
+            name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays
+        }
+        events = Events({**arrays, **defaults}, collections, self.where())
+        try:
+            result = self.select(events, cutflow)
+        except NanoMLError as problem:
+            told = str(problem)
+            raise NanoMLError(
+                told if told.startswith(self.where()) else f"{self._line_of(problem)}: {self.name}: {told}"
+            ) from None
+        except Exception as problem:  # whatever a user's code raises, its line is what helps
+            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {in_words(problem)}") from problem
+        left, columns = self._unpacked(result)
+        return Selected(left.rows, self._checked(columns, len(left)), cutflow)
+
+    def _unpacked(self, result: Any) -> tuple[Events, Mapping[str, Any]]:
+        if result is None:
+            raise NanoMLError(
+                f"{self.where()}: select returned nothing. End it with `return events, {{...}}`."
+            )
+        if not (
+            isinstance(result, tuple)
+            and len(result) == 2
+            and isinstance(result[0], Events)
+            and isinstance(result[1], Mapping)
+        ):
+            raise NanoMLError(
+                f"{self.where()}: select returned {type(result).__name__}, not the events and a dictionary of columns: "
+                "end it with `return events, {...}`."
+            )
+        return result
+
+    def _checked(self, columns: Mapping[str, Any], length: int) -> dict[str, NDArray[Any]]:
+        missing = [name for name in self.columns if name not in columns]
+        extra = [name for name in columns if name not in self.columns]
+        if missing or extra:
+            told = [f"did not return {', '.join(missing)}"] if missing else []
+            told += [f"returned {', '.join(extra)}, which `columns` does not declare"] if extra else []
+            hint = versions.did_you_mean(extra[0], missing) if extra and missing else ""
+            raise NanoMLError(f"{self.where()}: select {' and '.join(told)}.{hint}")
+        return {name: self._column(name, columns[name], length) for name in self.columns}
+
+    def _column(self, name: str, values: Any, length: int) -> NDArray[Any]:
+        def wrong(what: str) -> NanoMLError:
+            return NanoMLError(f"{self.where()}: column {name} {what}")
+
+        try:
+            array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
+        except (ValueError, TypeError):
+            raise wrong(
+                "has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]."
+            ) from None
+        if array.shape != (length,):
+            raise wrong(f"has shape {array.shape}, but {length} events are left: narrow it in every cut.")
+        if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
+            raise wrong("has missing values (None). Use ak.fill_none(column, value).")
+        plain = np.asarray(array)
+        dtype = np.dtype(self.columns[name].dtype)
+        if plain.dtype.kind == "f" and not np.isfinite(plain).all():
+            raise wrong(
+                f"is NaN or infinite in {int((~np.isfinite(plain)).sum())} of {length} events. Give such events a value, or cut them away."
+            )
+        if plain.dtype.kind not in "biuf":
+            raise wrong(f"is of type {plain.dtype}, not numbers.")
+        if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
+            raise wrong(
+                f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
+            )
+        return plain.astype(dtype)
+
+
+def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(values.min() >= limits.min and values.max() <= limits.max)
+
+
+def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
+    """Find a selection by "module:Class" or "file.py:Class".
+
+    Parameters
+    ----------
+    spec
+        Where it is. A file is relative to `base`; a module is looked for on the import path and in `base`.
+    base
+        A directory.
+
+    Raises
+    ------
+    ConfigError
+        There is no such module, file or class, or it is no selection.
+    """
+    place, _, attribute = spec.rpartition(":")
+    if not place or not attribute:
+        raise ConfigError(f'selection "{spec}": write it as module:Class or file.py:Class.')
+    module = load_module(f'selection "{spec}"', place, "nanoml_selection", base)
+    found = getattr(module, attribute, None)
+    known = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Selection) and value is not Selection
+    ]
+    if found is None:
+        raise ConfigError(
+            f'selection "{spec}": {place} has no class {attribute}.{versions.did_you_mean(attribute, known)} '
+            f"It has: {', '.join(known) or 'no selection'}."
+        )
+    if not (inspect.isclass(found) and issubclass(found, Selection)):
+        raise ConfigError(
+            f'selection "{spec}": {attribute} is not a class made from MLTools.NanoML.selection.selection.Selection.'
+        )
+    return found()

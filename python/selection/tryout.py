@@ -1,0 +1,89 @@
+"""Tries a selection, without writing anything: in a test or a notebook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import awkward as ak
+import numpy as np
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection.selection import Selected, Selection
+
+__all__ = ["on_events", "on_file"]
+
+
+def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[int] = None) -> Selected:
+    """Run a selection on the events of a file.
+
+    Parameters
+    ----------
+    selection
+        The selection: `ThreeLeptons()`.
+    path
+        Path or URL of a NanoAOD file.
+    most
+        Take no more than the first `most` events; all are in memory at once.
+
+    Returns
+    -------
+    `rows`, the positions of the events that passed; `columns`, the columns for them; and `cutflow`.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read or lacks branches, or the selection made a mistake.
+    """
+    with RootFile(path) as file:
+        names = selection.resolve(list(file.branches), file.path)
+        stop = file.entries if most is None else min(most, file.entries)
+        arrays = file.read(names, 0, stop)
+        weights = event_weights(file.read({"genWeight"} & set(file.branches), 0, stop), stop)
+        jagged = [name for name in names if file.branch(name).is_jagged]
+        collections = {name: file.branch(name).collection or "" for name in jagged}
+    return selection.apply(arrays, collections, weights)
+
+
+def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
+    """Run a selection on events made by hand.
+
+    Parameters
+    ----------
+    selection
+        The selection.
+    events
+        Branch name to one value for each event: a number, or a list of numbers for its objects, as in
+        `{"Muon_pt": [[50.0, 20.0], []], "MET_pt": [30.0, 40.0]}`.
+
+    Returns
+    -------
+    As `on_file`. All events have the weight 1, unless there is a genWeight.
+
+    Raises
+    ------
+    NanoMLError
+        Branches are missing or differ in length, or the selection made a mistake.
+    """
+    arrays = {name: _array(values) for name, values in events.items()}
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise NanoMLError(
+            f"events made by hand: each branch has one entry for each event, but they differ: {told}."
+        )
+    names = selection.resolve(list(arrays), "events made by hand")
+    jagged = [name for name in names if arrays[names[name]].ndim > 1]
+    collections = {name: versions.collection_of(name, None, list(arrays)) for name in jagged}
+    wanted = {name: arrays[actual] for name, actual in names.items()}
+    return selection.apply(wanted, collections, event_weights(arrays, next(iter(lengths.values()))))
+
+
+def _array(values: Any) -> ak.Array:
+    """Numbers as a selection sees them: floating-point ones in double precision; of no objects at all, also those."""
+    array = ak.Array(values)
+    return ak.values_astype(array, np.float64) if "unknown" in str(array.type) else array

@@ -1,0 +1,1 @@
+"""Stages and their tasks: what is out of date, and running it."""

@@ -1,0 +1,207 @@
+"""The pipeline: which parts are here, which stages they have, and running a range of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Optional
+
+from MLTools.NanoML.batch.status import settle
+from MLTools.NanoML.config import Config
+from MLTools.NanoML.contracts import missing
+from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import RECORDS, locked
+from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.failures import FailedTasksError
+from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.missing import forgive, look_again, note_read
+from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
+from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, declared, import_part
+from MLTools.NanoML.workflow.task import accept
+
+__all__ = ["accept_stage", "between", "execute", "pipeline_stages", "planned"]
+
+
+def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
+    """The stages from one to another, both included; None is the first or the last of all."""
+    begin = NAMES.index(first) if first else 0
+    end = NAMES.index(last) if last else len(NAMES) - 1
+    if begin > end:
+        raise NanoMLError(f"{first} comes after {last}: there is no stage from the one to the other.")
+    return NAMES[begin : end + 1]
+
+
+def pipeline_stages(
+    config: Config, names: Sequence[str], left_out: Mapping[str, Sequence[Missing]] = MappingProxyType({})
+) -> list[Stage]:
+    """The stages of these names that the configuration asks for, in order.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    names
+        Of stages.
+    left_out
+        Of each dataset the files that are missing.
+
+    Raises
+    ------
+    NanoMLError
+        A part is missing, a dataset has no files, and so on.
+    """
+    analysis = Analysis(config, left_out)
+    made = (stage.make(analysis) for stage in STAGES if stage.name in names)
+    return [stage for stage in made if stage is not None]
+
+
+def _reader(config: Config) -> Optional[str]:
+    """The stage that reads the files of the datasets first."""
+    sections = {"skim": config.skim, "convert": config.convert, "score": config.score}
+    return next((name for name, section in sections.items() if section is not None), None)
+
+
+def planned(
+    config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None
+) -> list[Planned]:
+    """What is to be done of the stages of these names, and why.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    names
+        Of stages.
+    force
+        Do it all again.
+    again
+        Whether to try files again that are missing; by default where the stage that reads each of them by itself is
+        among those named.
+
+    Raises
+    ------
+    NanoMLError
+        As `pipeline_stages`; and the configuration does not fit the real files, if anything is to be done to them.
+    """
+    layout = Layout.of(config)
+    if again is None:
+        again = _reader(config) in names and _reader(config) != "convert"
+    stages = pipeline_stages(config, names, {} if again else missing.read(layout.workdir))
+    if not stages:
+        raise _nothing_to_do(config, names)
+    todo = plan(stages, layout.workdir, force)
+    if any(each.reasons for each in todo if each.stage.name in ("skim", "convert")):
+        import_part("data_processing.datasets.check").check(config)
+    return todo
+
+
+def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
+    wanted = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
+    why = "there is nothing to do."
+    parameter = config.train.parameter if config.train else None
+    if "score" in names and parameter is not None:
+        why = f"the model's parameter {parameter} needs a value. Add one, as in `score: {{parameter: {{{parameter}: 600}}}}`."
+    return NanoMLError(f"{config.where()}: has no section for {wanted}: {why}")
+
+
+def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
+    """Do what is to be done of the stages of these names.
+
+    Files that cannot be read are left out where the configuration allows that; they are tried again each time.
+
+    Raises
+    ------
+    NanoMLError
+        As `planned` and `runner.run`.
+    """
+    workdir = Layout.of(config).workdir
+    with locked(workdir):
+        settle(workdir)
+        if _reader(config) == "convert" and "convert" in names:
+            reading.adopt(config.read)
+            look_again(workdir)
+        todo = _run(config, names, force)
+    _say_where(config, todo)
+
+
+def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
+    """Take the results of a stage as up to date where only the code behind them was changed; what was done, in lines.
+
+    Raises
+    ------
+    NanoMLError
+        As `pipeline_stages`; or another run is at work.
+    """
+    workdir = Layout.of(config).workdir
+    with locked(workdir):
+        stages = pipeline_stages(config, [name], missing.read(workdir))
+        if not stages:
+            raise _nothing_to_do(config, [name])
+        (stage,) = stages
+        (todo,) = plan([stage], workdir)
+        changes = Counter(
+            change
+            for task in stage.tasks
+            if task.name in todo.reasons and (change := accept(task, workdir / RECORDS, dry_run))
+        )
+    total, left = len(stage.tasks), len(todo.reasons) - sum(changes.values())
+    verb = "would be" if dry_run else "are"
+    lines = [
+        f"{name}: {count} of {total} {verb} accepted as they are: {change}"
+        for change, count in changes.items()
+    ]
+    if left:
+        lines.append(f"{name}: {left} of {total} have another reason to be done again")
+    return lines or [f"{name}: up to date, nothing is to be accepted"]
+
+
+def _run(
+    config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None
+) -> Sequence[Planned]:
+    workdir = Layout.of(config).workdir
+    todo = planned(config, names, force, again)
+    for number, each in enumerate(todo):
+        try:
+            run([each], workdir)
+        except FailedTasksError as failed:
+            if not failed.is_unreadable:
+                raise
+            forgive(failed, files_of(config), workdir, config.read.max_missing_files)
+            _run(config, (each.stage.name,), False, False)
+            later = [one.stage.name for one in todo[number + 1 :]]
+            if later:
+                _run(config, later, force, False)
+            break
+        if declared(each.stage.name).part == "data_processing" and missing.read(workdir):
+            note_read(each.stage.tasks, files_of(config), workdir)
+    return todo
+
+
+def files_of(config: Config) -> Mapping[str, Sequence[str]]:
+    """The files of each dataset; it raises as `datasets.resolve_datasets` does."""
+    return Analysis(config).files
+
+
+def _say_where(config: Config, todo: Sequence[Planned]) -> None:
+    layout = Layout.of(config)
+    results = {
+        "evaluate": [layout.training / "report.html"],
+        "export": [layout.model],
+        "score": [layout.workdir / "scores"],
+    }
+    for each in todo:
+        for path in results.get(each.stage.name, ()):
+            say(f"{each.stage.name}: {_shortest(path)}")
+    if not any(each.reasons for each in todo):
+        say("Everything is up to date.")
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

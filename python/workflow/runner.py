@@ -1,0 +1,218 @@
+"""Runs the tasks that are missing or out of date, in order of their stages, and keeps the records."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.atomic import remove_leftovers
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
+from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.terminal.progress import notes, progress, say, say_once
+from MLTools.NanoML.workflow.failures import FailedTasksError
+from MLTools.NanoML.workflow.task import Task, forget, read_record, reason_to_run, stamps, write_record
+
+__all__ = ["Planned", "Stage", "plan", "run"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All tasks of one stage.
+
+    Attributes
+    ----------
+    name
+        "skim", "train", ...
+    tasks
+        Independent of each other.
+    workers
+        How many tasks run at the same time; 1 runs them in this process.
+    summary
+        Says in lines what came out, given what each task's work returned, by the task's name.
+    """
+
+    name: str
+    tasks: Sequence[Task]
+    workers: int = 1
+    summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage, and why each of its tasks is to be run (those up to date are left out).
+
+    Attributes
+    ----------
+    stage
+        The stage.
+    reasons
+        Task name to reason.
+    """
+
+    stage: Stage
+    reasons: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """The plan in words, one line per reason."""
+        total = len(self.stage.tasks)
+        if not self.reasons:
+            return [f"{self.stage.name}: up to date ({total} of {total})"]
+        lines = [f"{self.stage.name}: {len(self.reasons)} of {total} to do"]
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.reasons.items():
+            by_reason.setdefault(reason, []).append(name)
+        for reason, names in by_reason.items():
+            lines.append(
+                f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}"
+            )
+        return lines
+
+
+def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
+    """What must be run, and why.
+
+    Parameters
+    ----------
+    stages
+        In order.
+    workdir
+        The work directory.
+    force
+        Run all tasks, also those that are up to date.
+
+    Raises
+    ------
+    NanoMLError
+        Two tasks have the same name or make the same file.
+    """
+    _spare_sources([task for stage in stages for task in stage.tasks])
+    renewed: set[str] = set()
+    made: dict[str, str] = {}
+    planned = []
+    for stage in stages:
+        reasons = {}
+        for task in stage.tasks:
+            for path in task.outputs:
+                other = made.setdefault(str(path), f"{stage.name} {task.name}")
+                if other != f"{stage.name} {task.name}":
+                    raise NanoMLError(f"{path}: is made both by {other} and by {stage.name} {task.name}.")
+            reason = reason_to_run(task, workdir / RECORDS, renewed) or (
+                "you asked for it" if force else None
+            )
+            if reason is not None:
+                reasons[task.name] = reason
+                renewed.update(str(path) for path in task.outputs)
+        planned.append(Planned(stage, reasons))
+    return planned
+
+
+def _spare_sources(tasks: Sequence[Task]) -> None:
+    """Refuse to overwrite a file that is read, unless it is what an earlier task made."""
+    outputs = {str(path) for task in tasks for path in task.outputs}
+    made = {os.path.realpath(path) for path in outputs}
+    for task in tasks:
+        own = {str(path) for path in task.outputs}
+        for path in task.inputs:
+            if (path in own or path not in outputs) and os.path.realpath(path) in made:
+                raise NanoMLError(
+                    f"{path}: would be overwritten by {task.stage}. Choose another directory for the output."
+                )
+
+
+def run(planned: Sequence[Planned], workdir: Path) -> None:
+    """Run what was planned. Hold the lock of `workdir` (see `locked`) while planning and running.
+
+    Each task's output is there before its record, and the record last: a run that is killed at any moment is
+    continued by the next one.
+
+    Raises
+    ------
+    FailedTasksError
+        One or more tasks failed. The others of the same stage are done first; later stages are not begun.
+    """
+    remove_leftovers(workdir)
+    for each in planned:
+        interrupt.check()
+        for line in each.lines():
+            say(line)
+        todo = [task for task in each.stage.tasks if task.name in each.reasons]
+        for task in todo:
+            forget(task, workdir / RECORDS)
+        if todo:
+            _run_stage(each.stage, todo, workdir / RECORDS)
+        for line in _summary(
+            each.stage, workdir / RECORDS
+        ):  # may write a file, which a run before was too late for
+            if todo:
+                say(f"  {line}")
+
+
+def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
+    workers = min(stage.workers, len(todo))
+    failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
+    if failures:
+        raise FailedTasksError(stage.tasks, failures)
+
+
+def _summary(stage: Stage, records: Path) -> Sequence[str]:
+    records_of = {task.name: read_record(task, records) or {} for task in stage.tasks}
+    return stage.summary({name: record.get("summary", {}) for name, record in records_of.items()})
+
+
+def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
+    failures = {}
+    for task in todo:
+        interrupt.check()
+        try:
+            summary, inputs, seconds, _ = _work(task)
+            write_record(task, records, inputs, summary, seconds)
+        except NanoMLError as problem:
+            failures[task.name] = problem
+    return failures
+
+
+def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float, dict[str, str]]:
+    """Do a task; return its summary, the stamps of its inputs, the seconds that it took, and this process's notes."""
+    begin = time.monotonic()
+    inputs = stamps(task)
+    summary = task.work()
+    return summary, inputs, time.monotonic() - begin, notes()
+
+
+def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
+    failures: dict[str, NanoMLError] = {}
+    module = getattr(todo[0].work, "func", todo[0].work).__module__
+    with worker_pool(workers, module, begin_worker) as pool, progress(name, len(todo), "files") as bar:
+        running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
+        pending = set(running)
+        while pending:
+            # a signal just before Python begins to wait is heeded when the wait ends
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                problem = _finish(future, running[future], records)
+                if problem is not None:
+                    failures[running[future].name] = problem
+                bar.advance()
+    return failures
+
+
+def _finish(future: Future[Any], task: Task, records: Path) -> Optional[NanoMLError]:
+    try:
+        summary, inputs, seconds, found = future.result()
+        for key, text in found.items():
+            say_once(key, text)
+        write_record(task, records, inputs, summary, seconds)
+    except NanoMLError as problem:
+        return problem
+    except BrokenProcessPool:
+        return NanoMLError(
+            "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
+        )
+    return None

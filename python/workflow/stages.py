@@ -1,0 +1,164 @@
+"""The stages of an analysis: each is declared here, once, and made by a function of its part."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Optional
+
+from MLTools.NanoML.batch.resources import Resources
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import how_to_install
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config import Config
+    from MLTools.NanoML.contracts.missing import Missing
+    from MLTools.NanoML.workflow.runner import Stage
+
+__all__ = ["NAMES", "PARTS", "STAGES", "Analysis", "Declaration", "declared", "import_part"]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A stage, as commands, the runner and batch systems know it.
+
+    Attributes
+    ----------
+    name
+        Its name, which is that of its command.
+    maker
+        "module:function": makes its `Stage` of an `Analysis`, or None if the analysis does not ask for it.
+    sections
+        The sections of the configuration of which one must be there.
+    page
+        The page of the manual about what its tasks do.
+    resources
+        What its jobs ask for, if nobody says so. If its tasks are one for each file, time and disk follow from the sizes.
+    speed
+        How fast its tasks read, if they are one for each file [B/s].
+    """
+
+    name: str
+    maker: str
+    sections: Sequence[str]
+    page: Optional[str] = None
+    resources: Resources = field(default_factory=Resources)
+    speed: Optional[float] = None
+
+    @property
+    def part(self) -> str:
+        """The part of NanoML that does it."""
+        return self.maker.partition(".")[0]
+
+    def make(self, analysis: Analysis) -> Optional[Stage]:
+        """The stage of an analysis; None if this does not ask for it.
+
+        Raises
+        ------
+        NanoMLError
+            A part is missing, a dataset has no files, the selection cannot be imported, and so on.
+        """
+        if all(getattr(analysis.config, section) is None for section in self.sections):
+            return None
+        module, _, function = self.maker.partition(":")
+        made: Optional[Stage] = getattr(import_part(module), function)(analysis)
+        return made
+
+
+STAGES = (
+    Declaration("skim", "data_processing.skim.stage:skim_stage", ["skim"], "howto/selection.md", speed=5e6),
+    Declaration("convert", "data_processing.convert.stage:convert_stage", ["convert"], "hdf5.md", speed=20e6),
+    Declaration(
+        "shuffle",
+        "data_processing.convert.stage:shuffle_stage",
+        ["convert"],
+        "hdf5.md",
+        Resources(time=7200),
+    ),
+    Declaration(
+        "train",
+        "ML_processing.stages:train_stage",
+        ["train"],
+        "training.md",
+        Resources(time=8 * 3600, memory=4000),
+    ),
+    Declaration("evaluate", "ML_processing.stages:evaluate_stage", ["train"], None, Resources(memory=4000)),
+    Declaration("export", "ML_processing.stages:export_stage", ["train"], None, Resources(time=1800)),
+    Declaration(
+        "score", "data_processing.score.stage:score_stage", ["score", "train"], "model.md", speed=10e6
+    ),
+)
+"""All stages, in order."""
+
+NAMES = tuple(stage.name for stage in STAGES)
+
+PARTS = {
+    part: tuple(stage.name for stage in STAGES if stage.part == part)
+    for part in dict.fromkeys(stage.part for stage in STAGES)
+}
+"""The names of the stages of each part."""
+
+_EXTRAS = {"data_processing": "data", "ML_processing": "train"}
+
+
+def declared(name: str) -> Declaration:
+    """The declaration of a stage."""
+    return STAGES[NAMES.index(name)]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What stages are made of.
+
+    Attributes
+    ----------
+    config
+        The configuration.
+    missing
+        Of each dataset the files that are left out because they cannot be read.
+    """
+
+    config: Config
+    missing: Mapping[str, Sequence[Missing]] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> Mapping[str, list[str]]:
+        """All files of each dataset.
+
+        Raises
+        ------
+        NanoMLError
+            A dataset has no files.
+        """
+        found: Mapping[str, list[str]] = import_part("data_processing.datasets.datasets").resolve_datasets(
+            self.config
+        )
+        return found
+
+    def left_out(self, dataset: str) -> set[str]:
+        """The files of a dataset that are missing."""
+        return {each.file for each in self.missing.get(dataset, ())}
+
+
+def import_part(module: str) -> Any:
+    """Import a module of a part.
+
+    Raises
+    ------
+    NanoMLError
+        The part is not here, or a package that it needs is missing.
+    """
+    part = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        stages = ", ".join(PARTS[part])
+        if problem.name == part:
+            raise NanoMLError(
+                f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
+            ) from None
+        raise NanoMLError(
+            f"{stages}: the Python package {problem.name} is missing. Install it: {how_to_install(_EXTRAS[part])}."
+        ) from problem

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ML_processing.evaluation import baseline as module
+from ML_processing.evaluation.baseline import baseline, flattened, regression_baseline
+from ML_processing.events.data import read
+from ML_processing.events.splits import make_splits
+from ML_processing.metrics import auc
+from MLTools.NanoML.settings.train import Train
+
+Toy = Callable[..., Path]
+
+
+def test_trees_have_not_seen_what_they_score(toy: Toy) -> None:
+    table = read([toy()], Train())
+    splits = make_splits(table, 3)
+    before = baseline(table, splits, 1)
+    assert before.sum(axis=1) == pytest.approx(1)
+    table.labels[splits[0].test] = 1 - table.labels[splits[0].test]
+    after = baseline(table, splits, 1)
+    unchanged = [np.array_equal(before[split.test], after[split.test]) for split in splits]
+    assert unchanged == [True, False, False]
+
+
+def test_classes_weigh_the_same_whatever_their_cross_sections(toy: Toy) -> None:
+    table = read([toy()], Train())
+    splits = make_splits(table, 3)
+    larger = replace(table, weights=np.where(table.labels == 0, table.weights * 1024, table.weights))
+    assert np.array_equal(baseline(larger, splits, 1), baseline(table, splits, 1))
+
+
+def test_bins_keep_the_order_and_what_is_missing() -> None:
+    random = np.random.default_rng(1)
+    column = random.exponential(size=10_000).astype(np.float32)
+    few = random.integers(0, 5, 10_000).astype(np.float32)
+    column[:7], few[3] = np.nan, np.inf
+    columns = np.stack([column, few, np.full(10_000, np.nan, np.float32)], axis=1)
+    found = module._Bins(columns)(columns)
+    assert np.array_equal(np.isnan(found), np.isnan(columns))
+    for values, bins in zip(columns.T[:2], found.T):
+        known = ~np.isnan(values)
+        order = np.argsort(values[known], kind="stable")
+        assert (np.diff(bins[known][order]) >= 0).all()
+    counts = np.bincount(found[7:, 0].astype(int))
+    assert len(counts) == 255
+    assert counts.max() < 1.2 * counts.min()
+    assert len(np.unique(found[:, 1])) == 6
+    # what was not there when bins were made goes into those at the ends
+    assert module._Bins(columns)(np.array([[-1, 9, 0], [99, -1, 0]], np.float32)).tolist() == [
+        [0, 5, 0],
+        [254, 0, 0],
+    ]
+
+
+def test_events_that_no_split_tests(toy: Toy) -> None:
+    table = read([toy()], Train())
+    scores = baseline(table, make_splits(table, 1), 1)
+    assert np.array_equal(np.isnan(scores).any(axis=1), table.folds(5) != 0)
+
+
+def test_too_many_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = read([toy(negative=0.2)], Train())
+    splits = make_splits(table, 3)
+    monkeypatch.setattr(module, "MOST_EVENTS", 60)
+    few = baseline(table, splits, 1)
+    assert np.array_equal(few, baseline(table, splits, 1))
+    assert not np.array_equal(few, baseline(table, splits, 2))
+    rows = module._at_most(splits[0].training, table, np.random.default_rng(1))
+    assert np.bincount(table.labels[rows]).tolist() == [30, 30]
+
+
+def test_objects_are_flattened_with_nan_for_padding(object_files: list[Path]) -> None:
+    table = read(object_files, Train(features=["MET_pt"]))
+    rows = np.array([5, 3, 700])
+    found = flattened(table, rows)
+    assert np.array_equal(found[:, 0], table.features[rows, 0])
+    column = 1
+    for values, mask in table.objects.values():
+        for place in range(values.shape[1]):
+            block = found[:, column : column + values.shape[2]]
+            assert np.array_equal(np.isnan(block).all(axis=1), ~mask[rows, place])
+            assert np.array_equal(block[mask[rows, place]], values[rows, place][mask[rows, place]])
+            column += values.shape[2]
+    assert column == found.shape[1]
+
+
+def test_trees_learn_from_objects(object_files: list[Path]) -> None:
+    table = read(object_files, Train(features=[]))
+    trees = baseline(table, make_splits(table, 3), 1)
+    assert auc(trees[:, 0], table.labels == 0, table.weights).value > 0.8  # type: ignore[operator]
+
+
+def test_regression_has_not_seen_what_it_estimates(toy: Toy) -> None:
+    table = read([toy(z=np.random.default_rng(2).normal(size=600).astype("f4"))], Train(targets=["z"]))
+    table.extras["z"][:] = table.features[:, 0] * 2 + 0.1 * table.extras["z"]
+    splits = make_splits(table, 3)
+    before = regression_baseline(table, splits, 1)
+    assert before.shape == (600, 1)
+    assert np.std(before[:, 0] - table.extras["z"]) < np.std(table.extras["z"]) / 4
+    table.extras["z"][splits[0].test] = 99
+    after = regression_baseline(table, splits, 1)
+    unchanged = [np.array_equal(before[split.test], after[split.test]) for split in splits]
+    assert unchanged == [True, False, False]

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from ML_processing import plots
+from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.dependence import is_mass
+from ML_processing.events.data import read
+from ML_processing.events.splits import make_splits
+from ML_processing.events.training_data import inputs_of
+from ML_processing.training.run import Run
+from ML_processing.training.train import train
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Decorrelation, Train
+
+Toy = Callable[..., Path]
+CLASSES = ["signal", "WZ", "ZG"]
+FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]
+TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than all else here; the example's are made and looked at."""
+    monkeypatch.setattr(plots, "save", lambda figure, stem: stem.with_suffix(".png").write_bytes(b""))
+
+
+def test_the_example_is_learned(measured: dict[str, Any]) -> None:
+    auc = measured["auc"]
+    assert auc["network"] > 0.92
+    assert auc["network"] > auc["baseline"] - 0.01
+    assert 0.003 < auc["network_error"] < 0.01
+    assert measured["auc_unweighted"]["network"] > 0.92
+
+
+def test_numbers_are_out_of_fold(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
+    """Once more, written out plainly and measured by scikit-learn."""
+    training, table = Run.load(run), read(files, Train())
+    scores = np.full(len(table), np.nan)
+    for split, network in zip(make_splits(table, 5), training.networks, strict=True):
+        with torch.no_grad():
+            logits = network(inputs_of(table[split.test]))
+        scores[split.test] = torch.softmax(logits, dim=1)[:, 0].numpy()
+    truth = table.labels == 0
+    weighted = roc_auc_score(truth, scores, sample_weight=table.weights)
+    assert measured["auc"]["network"] == pytest.approx(weighted, abs=1e-6)
+    assert measured["auc_unweighted"]["network"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-6)
+    for label, name in enumerate(table.classes[1:], 1):
+        use = truth | (table.labels == label)
+        expected = roc_auc_score(truth[use], scores[use], sample_weight=table.weights[use])
+        assert measured["auc_against"][name]["weighted"]["network"] == pytest.approx(expected, abs=1e-6)
+    for cut in measured["cuts"]:
+        passed = scores >= cut["score_at_least"]
+        kept = table.weights[passed & ~truth].sum() / table.weights[~truth].sum()
+        assert cut["background_efficiency"] == pytest.approx(kept, rel=1e-4)
+        assert cut["background_rejection"] == pytest.approx(1 / kept, rel=1e-4)
+
+
+def test_one_against_all_and_one_against_one(measured: dict[str, Any]) -> None:
+    alone, pairs = measured["auc_one_against_all"], measured["auc_one_against_one"]
+    assert alone["signal"]["value"] == pytest.approx(measured["auc"]["network"])
+    for name in ("WZ", "ZG"):
+        assert pairs["signal"][name]["value"] == pytest.approx(pairs[name]["signal"]["value"])
+        assert pairs["signal"][name]["value"] > 0.9
+    assert measured["auc_bootstrap_error"] == pytest.approx(measured["auc"]["network_error"], rel=0.25)
+
+
+def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
+    training, table = Run.load(run), read(files, Train())
+    rows, scores = training.out_of_fold(table)
+    best = measured["plots"]["significance"]["best"]
+    passed, signal = scores[:, 0] >= best["score_at_least"], table.labels[rows] == 0
+    s, b = (table.weights[rows][passed & part].sum(dtype=float) for part in (signal, ~signal))
+    assert best["signal"] == pytest.approx(s)
+    assert best["background"] == pytest.approx(b)
+    assert best["asimov"] == pytest.approx(np.sqrt(2 * ((s + b) * np.log(1 + s / b) - s)))
+    assert not measured["plots"]["significance"]["physical"]  # these files know no luminosity
+
+
+def test_efficiencies_are_those_of_the_cut(measured: dict[str, Any]) -> None:
+    efficiency, best = measured["plots"]["efficiency"], measured["plots"]["significance"]["best"]
+    assert efficiency["score_at_least"] == best["score_at_least"]
+    assert [panel["name"] for panel in efficiency["features"]] == FEATURES
+    for panel in efficiency["features"]:
+        values, errors = (np.array(panel["classes"][0][key], float) for key in ("values", "errors"))
+        assert len(values) == len(panel["edges"]) - 1 == 8
+        assert np.nanmin(values) >= 0
+        assert np.nanmax(values) == pytest.approx(best["signal_efficiency"], abs=0.3)
+        assert np.nanmax(errors) < 0.25
+
+
+def test_masses_are_tested_for_sculpting(measured: dict[str, Any]) -> None:
+    panels = measured["plots"]["sculpting"]["panels"]
+    assert {panel["feature"] for panel in panels} == {"ZCand_mass", "WCand_mT", "ThreeLep_mass"}
+    assert {panel["background"] for panel in panels} == {"WZ", "ZG"}
+    by_name = {(panel["feature"], panel["background"]): panel["after"][-1] for panel in panels}
+    bound = by_name["ThreeLep_mass", "WZ"]  # the signal is a peak in it
+    assert bound["jensen_shannon"] > 0.1
+    assert bound["standard_deviations"] > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("Dijet_mass", True), ("WCand_mT", True), ("mll", True), ("Muon_pt", False), ("MET_mTower", False)],
+)
+def test_what_is_a_mass(name: str, expected: bool) -> None:
+    assert is_mass(name) is expected
+
+
+def test_importance(measured: dict[str, Any]) -> None:
+    importance = measured["plots"]["importance"]
+    rows = {row["name"]: row for row in importance["inputs"]}
+    assert list(rows) == FEATURES
+    assert rows["MET_pt"]["loss"] > 5 * rows["MET_pt"]["error"] > 0
+    assert rows["ZCand_mass"]["loss"] < rows["MET_pt"]["loss"] / 5
+    assert rows["ZCand_mass"]["attribution"] < rows["MET_pt"]["attribution"] / 2
+
+
+def test_overtraining_is_tested_network_by_network(measured: dict[str, Any]) -> None:
+    checked = measured["overtraining"]
+    assert checked["auc_on_training_events"] > measured["auc"]["network"]
+    for name in CLASSES:
+        tests = checked["kolmogorov_smirnov"][name]["networks"]
+        assert len(tests) == 5
+        smallest = min(test["probability"] for test in tests)
+        assert checked["kolmogorov_smirnov"][name]["probability"] == pytest.approx(min(1, 5 * smallest))
+
+
+def test_events_and_confusion(files: list[Path], measured: dict[str, Any]) -> None:
+    table = read(files, Train())
+    assert measured["events"]["total"] == measured["events"]["tested"] == len(table)
+    for name, entry in table.summary().items():
+        found = measured["events"]["classes"][name]
+        assert found["events"] == entry["events"] == pytest.approx(found["effective"], rel=1e-5)
+        assert found["sum_of_weights"] == pytest.approx(entry["sum_of_weights"])
+    sums = np.array(measured["confusion"]).sum(axis=1)
+    assert sums == pytest.approx([entry["sum_of_weights"] for entry in table.summary().values()])
+
+
+@pytest.mark.parametrize("negative", [0.0, 0.25])
+def test_two_classes_and_negative_weights(toy: Toy, quick: Train, tmp_path: Path, negative: float) -> None:
+    file = toy(negative=negative)
+    train([file], dataclasses.replace(quick, epochs=30), tmp_path / "run")
+    content = evaluate(tmp_path / "run", [file], tmp_path / "report")
+    assert content["auc"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
+    assert content["auc"]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)
+    assert content["auc_against"]["other"]["weighted"] == content["auc"]
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    train([file], dataclasses.replace(quick, folds=1), tmp_path / "run")
+    content = evaluate(tmp_path / "run", [file], tmp_path / "run")
+    assert content["events"]["tested"] == int((read([file], Train()).folds(5) == 0).sum())
+
+
+def test_other_events_are_noted(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    train([toy()], quick, tmp_path / "run")
+    content = evaluate(tmp_path / "run", [toy("more.h5", count=700)], tmp_path / "run")
+    expected = (
+        "These are not the events of the training: the trees learned from these, the networks from others."
+    )
+    assert expected in content["notes"]
+
+
+def test_events_with_other_features(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    train([toy()], quick, tmp_path / "run")
+    with pytest.raises(
+        NanoMLError, match="the training has the features x, y, but these events have x, y, z"
+    ):
+        evaluate(tmp_path / "run", [toy("z.h5", z=np.arange(600.0))], tmp_path / "run")
+
+
+def test_signal_without_a_positive_sum_of_weights(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    train([toy()], quick, tmp_path / "run")
+    other = toy("other.h5")
+    with h5py.File(other, "r+") as file:
+        rows = file["events"][:]
+        rows["weight"][rows["label"] == 0] = -1
+        file["events"][:] = rows
+    content = evaluate(tmp_path / "run", [other], tmp_path / "run")
+    assert content["auc"]["network"] is None
+    assert content["auc_unweighted"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
+    assert content["cuts"] == []
+    assert "No AUC is defined" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_epochs_that_were_too_few(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    train([file], dataclasses.replace(quick, epochs=2, learning_rate=1e-3), tmp_path / "run")
+    notes = evaluate(tmp_path / "run", [file], tmp_path / "run")["notes"]
+    assert notes == [
+        "3 of 3 networks were at their best in their last epoch: a larger train.epochs should improve them."
+    ]
+
+
+def test_same_numbers_again(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "run")
+    first, second = (evaluate(tmp_path / "run", [file], tmp_path / name) for name in "ab")
+    assert {**first, "created": ""} == {**second, "created": ""}
+
+
+def test_collections(object_files: list[Path], tmp_path: Path) -> None:
+    options = {"hidden": [16]}
+    config = Train(
+        model="deepsets",
+        options=options,
+        features=["MET_pt"],
+        folds=1,
+        epochs=4,
+        learning_rate=5e-3,
+        device="cpu",
+    )
+    train(object_files, config, tmp_path / "run")
+    content = evaluate(tmp_path / "run", object_files, tmp_path / "report")
+    rows = {row["name"]: row for row in content["plots"]["importance"]["inputs"]}
+    assert {"MET_pt", "Electron_pt", "Muon_eta", "Electron", "Muon"} <= set(rows)
+    assert [name for name, row in rows.items() if row["collection"]] == ["Electron", "Muon"]
+    assert rows["Muon"]["loss"] > 0
+    assert rows["Muon"]["attribution"] is None
+    assert all(rows[name]["attribution"] > 0 for name in ("MET_pt", "Muon_pt", "Electron_eta"))
+    assert rows["Muon_mass"]["attribution"] == rows["Muon_mass"]["loss"] == 0  # the same in every muon
+    panels = {panel["name"]: panel for panel in content["plots"]["features"]["panels"]}
+    assert {"MET_pt", "Electron_pt", "Muon_pt"} <= set(panels)
+    assert content["auc"]["baseline"] > 0.8  # the trees read the leptons, too
+    spectators = [panel["name"] for panel in content["plots"]["efficiency"]["features"]]
+    assert "ThreeLep_mass" in spectators  # a column that is no input
+
+
+def test_regression(files: list[Path], tmp_path: Path) -> None:
+    config = Train(
+        targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu"
+    )
+    train(files, config, tmp_path / "run")
+    content = evaluate(tmp_path / "run", files, tmp_path / "report", compare=files[1:2])
+    training, table = Run.load(tmp_path / "run"), read(files, config)
+    rows, values = training.out_of_fold(table)
+    residual = values[:, 0].astype(float) - table.extras["ThreeLep_mass"][rows]
+    found = content["targets"]["ThreeLep_mass"]["network"]
+    weights = table.weights[rows].astype(float)
+    assert found["bias"]["value"] == pytest.approx(np.average(residual, weights=weights))
+    assert found["rmse"]["value"] == pytest.approx(np.sqrt(np.average(residual**2, weights=weights)))
+    assert 0 < found["resolution"]["value"] < found["rmse"]["value"] < 200
+    assert 0 < content["targets"]["ThreeLep_mass"]["baseline"]["resolution"]["value"] < 100
+    assert "resolution of the network" in content["verdict"][0]["text"]
+    loss = {row["name"]: row["loss"] for row in content["plots"]["importance"]["inputs"]}
+    assert loss["ThreeLep_sumPt"] > loss["ZCand_mass"]
+    assert "regression of ThreeLep_mass" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_drift(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file, random = toy(), np.random.default_rng(2)
+    train([file], quick, tmp_path / "run")
+    shifted = toy("shifted.h5", x=random.normal(1.5, 1.0, 600).astype("f4"))
+    panels = evaluate(tmp_path / "run", [file], tmp_path / "report", [shifted])["plots"]["drift"]["panels"]
+    assert [panel["name"] for panel in panels] == ["x", "y"]
+    assert panels[0]["stability_index"] > 0.25
+    assert panels[0]["probability"] < 1e-6
+    assert panels[1]["stability_index"] == pytest.approx(0, abs=1e-12)
+
+
+def test_drift_of_files_without_a_feature(toy: Toy, quick: Train, write: Any, tmp_path: Path) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "run")
+    with h5py.File(file) as h5:
+        rows = h5["events"][:]
+    names = [name for name in rows.dtype.names if name != "y"]
+    other = write(tmp_path / "other.h5", rows[names].copy(), classes=["signal", "other"])
+    with pytest.raises(NanoMLError, match="has no feature y"):
+        evaluate(tmp_path / "run", [file], tmp_path / "report", [other])
+
+
+def test_decorrelated_column_is_tested(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy(spectator=np.random.default_rng(3).normal(size=600).astype("f4"))
+    config = dataclasses.replace(quick, features=["x", "y"], decorrelate=Decorrelation("spectator"))
+    train([file], config, tmp_path / "run")
+    content = evaluate(tmp_path / "run", [file], tmp_path / "report")
+    assert {panel["feature"] for panel in content["plots"]["sculpting"]["panels"]} == {"spectator"}
+    assert "These are not" not in str(content["notes"])
+
+
+def test_parameter_does_not_tell_the_trees_what_is_background(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    label = np.arange(600) % 2
+    values = np.where(label == 0, np.where(np.arange(600) % 4 < 2, 1.0, 2.0), np.nan)
+    file = toy(parameter="mass", mass=values.astype("f4"))
+    train([file], dataclasses.replace(quick, parameter="mass", epochs=30), tmp_path / "run")
+    content = evaluate(tmp_path / "run", [file], tmp_path / "report")
+    assert content["auc"]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)
+    assert "These are not" not in str(content["notes"])
+
+
+def test_many_events_are_sampled(
+    toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = toy(negative=0.1)
+    train([file], dataclasses.replace(quick, epochs=30), tmp_path / "run")
+    complete = evaluate(tmp_path / "run", [file], tmp_path / "report")
+    monkeypatch.setattr("ML_processing.evaluation.evaluation.MOST_EVENTS", 200)
+    content = evaluate(tmp_path / "run", [file], tmp_path / "report")
+    assert content["auc"] == complete["auc"]
+    assert content["events"]["sampled"] == content["plots"]["features"]["events"] == 200
+    assert "a random choice of 200 of them" in content["notes"][-1]
+
+
+def test_old_plots_go(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "run")
+    evaluate(tmp_path / "run", [file], tmp_path / "report", [file])
+    assert (tmp_path / "report" / "drift.png").exists()
+    evaluate(tmp_path / "run", [file], tmp_path / "report")
+    assert not (tmp_path / "report" / "drift.png").exists()
+
+
+def test_area_at_each_value_of_a_parameter(toy: Callable[..., Path], quick: Train, tmp_path: Path) -> None:
+    number = np.arange(1200)
+    mass = np.where(number % 2, np.nan, np.where(number % 4, 600, 1000)).astype("f4")
+    file = toy(count=1200, mass=mass, parameter="mass")
+    train([file], dataclasses.replace(quick, parameter="mass"), tmp_path)
+    content = evaluate(tmp_path, [file], tmp_path)
+    found = content["auc_at_parameter"]
+    assert [it["parameter"] for it in found] == [600, 1000]
+    assert [it["signal_events"] for it in found] == [300, 300]
+    for it in found:
+        assert it["value"] == pytest.approx(0.841, abs=4 * it["error"])
+    assert "At each value of the parameter" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,114 @@
+"""What is counted while events are read, and what is said of it before a training begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ML_processing.events import data
+from ML_processing.events.data import Data
+from ML_processing.events.survey import Survey
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Decorrelation, PerObject, Train
+
+Toy = Callable[..., Path]
+GAP = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")
+MASS = np.where(np.arange(600) % 2, np.nan, 600.0 + 400 * (np.arange(600) % 4)).astype("f4")
+
+
+def survey_of(path: Path, **settings: Any) -> Survey:
+    return Data.open([path], Train(**settings)).sample(100, 5)[1]
+
+
+def test_counts(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toy(negative=0.2)
+    table, survey = Data.open([path], Train()).sample(100, 5)
+    fold = table.folds(5)
+    for i in range(2):
+        for k in range(5):
+            weights = table.weights[(table.labels == i) & (fold == k)]
+            assert survey.counts[i, k] == len(weights)
+            assert survey.sums[i, k] == weights.sum()
+            assert survey.absolute[i, k] == np.abs(weights).sum()
+    assert survey.summary() == table.summary()
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 50)
+    assert np.array_equal(survey_of(path).sums, survey.sums)
+
+
+def test_values_of_a_parameter(toy: Toy) -> None:
+    survey = survey_of(toy(mass=MASS, parameter="mass"), parameter="mass")
+    assert survey.parameters == {600.0: 150.0, 1400.0: 150.0}
+    assert survey.notes() == []
+
+
+@pytest.mark.parametrize("mass", [np.full(600, np.nan), np.where(MASS > 0, 600.0, np.nan)])
+def test_a_parameter_of_less_than_two_values(toy: Toy, mass: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(NanoMLError, match='parameter "mass" has [01] values in these events'):
+        survey_of(toy(mass=mass, parameter="mass"), parameter="mass")
+
+
+def test_a_parameter_that_is_no_grid(toy: Toy) -> None:
+    mass = np.arange(3000, dtype="f4")
+    with pytest.raises(NanoMLError, match='parameter "mass" has 3000 values .*up to 1000'):
+        survey_of(toy(count=3000, mass=mass, parameter="mass"), parameter="mass")
+
+
+def test_targets_and_spectators(toy: Toy) -> None:
+    with pytest.raises(NanoMLError, match='target "gap" is not a finite number in 200 events'):
+        survey_of(toy(gap=GAP), targets=["gap"])
+    assert survey_of(toy(gap=GAP), decorrelate=Decorrelation("gap"), features=["x"]).notes() == [
+        "Column gap is not a finite number in 200 of 600 events (33 %): these count as missing and are not "
+        "decorrelated."
+    ]
+    with pytest.raises(NanoMLError, match='"gap" is not a finite number in any event'):
+        survey_of(toy(gap=GAP * np.nan), decorrelate=Decorrelation("gap"), features=["x"])
+    assert survey_of(toy(same=np.full(600, 3)), targets=["same"]).notes() == [
+        "Column same has the same value, 3, everywhere: it cannot help."
+    ]
+
+
+def test_objects_count_and_padding_does_not(toy: Toy) -> None:
+    members = np.zeros((600, 2), [("valid", "?"), ("pt", "f4"), ("eta", "f4")])
+    members["valid"][:, 0] = True
+    members["pt"][:, 0] = np.arange(600)
+    members["eta"][:300, 0] = np.nan
+    assert survey_of(toy(objects={"Jet": members})).notes() == [
+        "Feature Jet_eta is not a finite number in 300 of 600 objects (50 %): these count as missing and take the "
+        "median.",
+        "Feature Jet_eta has the same value, 0, everywhere: it cannot help.",
+    ]
+
+
+def test_one_class_is_enough_for_a_regression(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+    rows = np.zeros(10, [*types, ("x", "f4"), ("y", "f4")])
+    rows["event"], rows["weight"] = np.arange(10), 1
+    one = write(tmp_path / "one.h5", rows, classes=["all"])
+    assert survey_of(one, targets=["y"]).counts.sum() == 10
+    with pytest.raises(NanoMLError, match="a training needs two classes or more; these files have all"):
+        survey_of(one)
+    rows["label"] = -1
+    with pytest.raises(NanoMLError, match="a training needs a class; these files have none"):
+        survey_of(write(tmp_path / "none.h5", rows, classes=[]), targets=["y"])
+
+
+def test_objects_of_no_class_are_told(toy: Toy) -> None:
+    jets = np.zeros((600, 2), [("valid", "?"), ("pt", "f4"), ("id", "i2")])
+    jets["valid"][:, 0], jets["pt"][:, 0] = True, np.where(np.arange(600) % 2, np.arange(600), np.nan)
+    jets["id"][:, 0] = np.arange(600) % 4 - 2
+    path = toy(objects={"Jet": jets})
+    classes = {"a": [-2, 7], "b": [-1]}
+    found = survey_of(path, per_object=PerObject("Jet", "id", classes))
+    assert found.summary() == {name: {"events": 150, "sum_of_weights": 150} for name in "ab"}
+    assert found.notes() == [
+        "300 of 600 objects of Jet are of no class and left out, by Jet_id: 0 (150), 1 (150).",
+        "Feature Jet_pt is not a finite number in 150 of 300 objects (50 %): these count as missing and take the median.",
+    ]
+    with pytest.raises(
+        NanoMLError, match=r'class "c" has no object: no Jet_id is 7 or 8\. Of no class are: -2 \('
+    ):
+        survey_of(path, per_object=PerObject("Jet", "id", {"a": [0], "c": [7, 8]}))

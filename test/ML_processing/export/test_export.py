@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from ML_processing.events.inputs import Collection, Inputs, Shape
+from ML_processing.export import export as exporting
+from ML_processing.export.export import export, export_networks, networks_of, sample_of
+from ML_processing.export.preprocess import preprocess_file
+from ML_processing.export.reference import Networks
+from ML_processing.export.releases import Target, target
+from ML_processing.models import Network, make_network
+from MLTools.NanoML.commands.stages import export as export_command
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import KEY, Model, file_hash
+from MLTools.NanoML.model.graph import network_files
+from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.model.verify import verify_model
+from MLTools.NanoML.nanoaod.folds import RULE
+from MLTools.NanoML.settings.results import Export
+
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+JETS = Collection("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")
+MUONS = Collection("Muon", ("pt", "charge"), 2)
+FLAT, BOTH = Shape(("ZCand_mass", "MET_pt"), (), 3), Shape(("ZCand_mass", "MET_pt"), (JETS, MUONS), 3)
+
+
+@dataclass(frozen=True)
+class Training:
+    description: dict[str, Any]
+    networks: list[Network]
+    shape: Shape
+
+
+def events(shape: Shape, count: int = 64) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(3)
+    found = {"features": random.normal(80, 20, (count, len(shape.features))).astype("f4")}
+    for it in shape.collections:
+        mask = np.arange(it.max) < random.integers(0, it.max + 1, count)[:, None]
+        values = random.normal(1, 2, (count, it.max, len(it.fields)))
+        values[..., 0] = -np.sort(-random.exponential(50, (count, it.max)), axis=1)
+        found[it.name] = (values * mask[..., None]).astype("f4")
+        found[f"{it.name}_mask"] = mask.astype("f4")
+    return {name: found[name] for name in shape.tensors}
+
+
+def trained(
+    shape: Shape, model: str = "mlp", options: Mapping[str, Any] | None = None, folds: int = 3, **changes: Any
+) -> Training:
+    torch.manual_seed(1)
+    sample = events(shape)
+    objects = {it.name: (sample[it.name], sample[f"{it.name}_mask"] > 0) for it in shape.collections}
+    targets = np.random.default_rng(5).normal(600, 50, (64, shape.outputs)).astype("f4")
+    networks = []
+    for _ in range(folds):
+        network = make_network(model, options or {}, shape).eval()
+        features = sample.get("features", np.zeros((64, 0), "f4"))
+        network.fit(features, objects, targets if changes.get("targets") else None)
+        networks.append(network)
+    description = {
+        "classes": ["signal", "WZ", "ZG"],
+        "selection": SELECTION,
+        "features": [
+            {
+                "name": name,
+                "dtype": "float32",
+                "title": "",
+                "source": "branch" if "MET" in name else "selection",
+            }
+            for name in shape.features
+        ],
+        "collections": [
+            {
+                "name": it.name,
+                "fields": list(it.fields),
+                "max": it.max,
+                "order": it.order,
+                "columns": [
+                    {"name": field, "dtype": "float32", "title": "", "source": "branch"}
+                    for field in it.fields
+                ],
+            }
+            for it in shape.collections
+        ],
+        "parameter": None,
+        "versions": {"torch": torch.__version__},
+        "metrics": {"auc": 0.9},
+        "sample": {name: values.tolist() for name, values in sample.items()},
+        **changes,
+    }
+    return Training(description, networks, shape)
+
+
+def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The sample as a reader has it, with the objects of an event in another order."""
+    found: dict[str, Any] = dict(zip(shape.features, sample["features"].T, strict=True))
+    for it in shape.collections:
+        mask = sample[f"{it.name}_mask"] > 0
+        turned = [
+            values[there][::-1] if it.order else values[there]
+            for values, there in zip(sample[it.name], mask, strict=True)
+        ]
+        flat = np.concatenate(turned)
+        for number, field in enumerate(it.fields):
+            found[f"{it.name}_{field}"] = Jagged(flat[:, number], mask.sum(axis=1))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "shape"),
+    [
+        ("mlp", {"hidden": [16]}, FLAT),
+        ("mlp", {"hidden": [16]}, BOTH),
+        ("mlp", {"hidden": [16]}, Shape((), (JETS,), 3)),
+        ("deepsets", {"width": 8, "hidden": [8]}, BOTH),
+        ("particlenet", {}, Shape(("MET_pt",), (JETS,), 3)),
+        ("transformer", {}, BOTH),
+    ],
+)
+def test_scores_are_those_of_the_networks(
+    tmp_path: Path, model: str, options: dict[str, Any], shape: Shape
+) -> None:
+    training = trained(shape, model, options)
+    export_networks(training, tmp_path / "model.onnx", "trilepton", target("CMSSW_14_0_X"))
+    sample = sample_of(training)
+    with torch.no_grad():
+        mean, each = networks_of(training)(*(torch.from_numpy(values) for values in sample.values()))
+    loaded = Model(tmp_path / "model.onnx")
+    assert network_files((tmp_path / "model.onnx").read_bytes(), "fold_probabilities", 3) is not None
+    columns = columns_of(shape, {"features": np.zeros((64, 0)), **sample})
+    assert loaded.scores(columns) == pytest.approx(mean.numpy(), abs=2e-6)
+    fold = np.arange(64) % 3
+    assert loaded.scores(columns, fold) == pytest.approx(each.numpy()[np.arange(64), fold], abs=2e-6)
+
+
+def test_metadata(tmp_path: Path) -> None:
+    training = trained(BOTH, options={"hidden": [8]})
+    model = tmp_path / "model.onnx"
+    export_networks(training, model, "trilepton", target("CMSSW_14_0_X"))
+    twin = json.loads(model.with_suffix(".json").read_text())
+    assert twin.pop("onnx_sha256") == file_hash(model)
+    assert {entry.key: json.loads(entry.value) for entry in onnx.load(model).metadata_props} == {KEY: twin}
+    features, jets, muons = twin["inputs"]
+    assert features == {
+        "tensor": "features",
+        "columns": ["ZCand_mass", "MET_pt"],
+        "dtypes": ["float32"] * 2,
+        "selection": SELECTION,
+        "selection_columns": ["ZCand_mass"],
+    }
+    assert jets == {
+        "tensor": "Jet",
+        "mask": "Jet_mask",
+        "collection": "Jet",
+        "columns": ["Jet_pt", "Jet_eta", "Jet_phi", "Jet_btag"],
+        "dtypes": ["float32"] * 4,
+        "max": 5,
+        "order": "-pt",
+        "selection": None,
+        "selection_columns": [],
+    }
+    assert (muons["columns"], muons["order"]) == (["Muon_pt", "Muon_charge"], None)
+    classes = ["signal", "WZ", "ZG"]
+    assert twin["outputs"] == [
+        {"tensor": "probabilities", "classes": classes},
+        {"tensor": "fold_probabilities", "classes": classes, "folds": 3},
+    ]
+    assert twin["target"] == {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8}
+    assert twin["folds"] == {"k": 3, "hash": RULE}
+    assert (twin["schema"], twin["name"], twin["level"]) == (1, "trilepton", "event")
+    assert (twin["collection"], twin["parameter"]) == (None, None)
+    assert twin["training"] == {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}}
+
+
+def test_format_of_the_file(tmp_path: Path) -> None:
+    export_networks(trained(BOTH), tmp_path / "model.onnx", "trilepton", target("CMSSW_12_4_X"))
+    content = onnx.load(tmp_path / "model.onnx")
+    assert content.ir_version == 8
+    assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", 15)]
+    shapes = {
+        entry.name: [
+            dimension.dim_param or dimension.dim_value for dimension in entry.type.tensor_type.shape.dim
+        ]
+        for entry in (*content.graph.input, *content.graph.output)
+    }
+    assert shapes == {
+        "features": ["events", 2],
+        "Jet": ["events", "Jet_objects", 4],
+        "Jet_mask": ["events", "Jet_objects"],
+        "Muon": ["events", "Muon_objects", 2],
+        "Muon_mask": ["events", "Muon_objects"],
+        "probabilities": ["events", 3],
+        "fold_probabilities": ["events", 3, 3],
+    }
+
+
+def test_reference_events(tmp_path: Path) -> None:
+    training = trained(BOTH)
+    metadata = export_networks(training, tmp_path / "model.onnx", "trilepton", target())
+    reference = metadata["reference"]
+    inputs = {name: np.array(values, np.float32) for name, values in reference["inputs"].items()}
+    assert {name: values.shape for name, values in inputs.items()} == {
+        "features": (8, 2),
+        "Jet": (8, 5, 4),
+        "Jet_mask": (8, 5),
+        "Muon": (8, 2, 2),
+        "Muon_mask": (8, 2),
+    }
+    assert all(np.array_equal(values, sample_of(training)[name][:8]) for name, values in inputs.items())
+    assert Model(tmp_path / "model.onnx").run(inputs) == pytest.approx(
+        np.array(reference["outputs"]), abs=1e-6
+    )
+
+
+def test_without_a_release(tmp_path: Path) -> None:
+    metadata = export_networks(trained(FLAT), tmp_path / "plain.onnx", "plain", target())
+    assert metadata["target"] == {"cmssw": None, "onnxruntime": None, "opset": 15, "ir": 8}
+
+
+@pytest.mark.parametrize(
+    ("release", "opset", "ir"), [("CMSSW_10_6_30", 12, 7), ("CMSSW_11_0_X", 11, 6), ("CMSSW_12_0_X", 13, 7)]
+)
+def test_old_releases(tmp_path: Path, release: str, opset: int, ir: int) -> None:
+    export_networks(trained(FLAT), tmp_path / "model.onnx", "old", target(release))
+    content = onnx.load(tmp_path / "model.onnx")
+    assert (content.opset_import[0].version, content.ir_version) == (opset, ir)
+
+
+def test_single_network(tmp_path: Path) -> None:
+    metadata = export_networks(trained(FLAT, folds=1), tmp_path / "model.onnx", "one", target())
+    assert metadata["folds"] == {"k": 1, "hash": RULE}
+    columns = {"ZCand_mass": np.zeros(3), "MET_pt": np.zeros(3)}
+    loaded = Model(tmp_path / "model.onnx")
+    assert np.array_equal(loaded.scores(columns, np.zeros(3, int)), loaded.scores(columns))
+
+
+def test_regression(tmp_path: Path) -> None:
+    shape = Shape(("ZCand_mass", "MET_pt"), (JETS,), 2)
+    training = trained(shape, "deepsets", targets=["nu_px", "nu_py"], classes=[])
+    metadata = export_networks(training, tmp_path / "model.onnx", "neutrino", target())
+    assert metadata["outputs"][0] == {"tensor": "values", "targets": ["nu_px", "nu_py"]}
+    loaded = Model(tmp_path / "model.onnx")
+    assert (loaded.description.kind, loaded.outputs) == ("targets", ["nu_px", "nu_py"])
+    found = loaded.scores(columns_of(shape, sample_of(training)))
+    assert found.shape == (64, 2)
+    assert 300 < found.mean() < 900
+
+
+def test_a_model_of_objects(tmp_path: Path) -> None:
+    shape = Shape(("Jet_pt", "Jet_btag", "MET_pt"), (), 3)
+    training = trained(shape, level="object", collection="Jet")
+    export_networks(training, tmp_path / "model.onnx", "tagger", target())
+    loaded = Model(tmp_path / "model.onnx")
+    counts, rows = np.array([2, 0, 1]), sample_of(training)["features"][[0, 1, 2]]
+    rows[:, 2] = [50, 50, 70]
+    columns = {
+        "Jet_pt": Jagged(rows[:, 0], counts),
+        "Jet_btag": Jagged(rows[:, 1], counts),
+        "MET_pt": np.array([50.0, 60.0, 70.0]),
+    }
+    with torch.no_grad():
+        expected = networks_of(training)(torch.from_numpy(rows))[0].numpy()
+    assert loaded.scores(columns) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_parameter(tmp_path: Path) -> None:
+    shape = Shape(("MET_pt", "mass"), (), 3)
+    training = trained(shape, parameter={"column": "mass", "values": [600.0, 1000.0], "shares": [0.5, 0.5]})
+    export_networks(training, tmp_path / "model.onnx", "wprime", target())
+    loaded = Model(tmp_path / "model.onnx")
+    assert loaded.reads == ["MET_pt"]
+    assert loaded.metadata["parameter"] == {"column": "mass", "values": [600.0, 1000.0]}
+    met = np.array([50.0, 100.0], np.float32)
+    with torch.no_grad():
+        rows = torch.from_numpy(np.stack([met, np.full(2, 600, np.float32)], axis=1))
+        expected = networks_of(training)(rows)[0].numpy()
+    assert loaded.scores({"MET_pt": met}, parameter=600) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ConfigError, match="has the parameter mass, trained at 600, 1000: give a number"):
+        loaded.scores({"MET_pt": met})
+
+
+class Odd(nn.Module):
+    """A core that PyTorch's exporter cannot write, or not for every release."""
+
+    def __init__(self, shape: Shape, how: str) -> None:
+        super().__init__()
+        self.how, self.last = how, nn.Linear(2, 3)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        values = inputs.features
+        if self.how == "grid":  # from opset 16 on
+            grid = values.reshape(-1, 1, 1, 2) / 10
+            values = (
+                values
+                + nn.functional.grid_sample(
+                    values[:, :1].reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4), grid, align_corners=True
+                )[:, 0, 0]
+            )
+        elif self.how == "bessel":
+            values = torch.special.bessel_j0(values)
+        elif self.how == "baked":
+            values = values * torch.ones(len(values.tolist()), 1)
+        return self.last(values)
+
+
+def odd(how: str) -> Training:
+    training = trained(FLAT, folds=1)
+    network = training.networks[0]
+    network.core = Odd(FLAT, how)
+    return training
+
+
+def test_an_operator_that_the_release_lacks(tmp_path: Path) -> None:
+    message = "uses `aten::grid_sampler`, which there is from opset 16 on: ONNX opset 15, .*for CMSSW_12_4_X .*lacks it"
+    with pytest.raises(NanoMLError, match=message):
+        export_networks(odd("grid"), tmp_path / "model.onnx", "odd", target("CMSSW_12_4_X"))
+    assert not list(tmp_path.iterdir())
+    metadata = export_networks(odd("grid"), tmp_path / "model.onnx", "odd", target("CMSSW_13_3_X"))
+    assert metadata["target"]["opset"] == 18
+
+
+def test_an_operator_that_cannot_be_written(tmp_path: Path) -> None:
+    message = "uses `aten::special_bessel_j0`: ONNX opset 18, .* lacks it. Replace it in the network"
+    with pytest.raises(NanoMLError, match=message):
+        export_networks(odd("bessel"), tmp_path / "model.onnx", "odd", target("CMSSW_14_0_X"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_baked_in_size(tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match='differs from the network on "real events", 1 event: '):
+        export_networks(odd("baked"), tmp_path / "model.onnx", "odd", target())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_export_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = trained(BOTH)
+    model = tmp_path / "model.onnx"
+    export_networks(training, model, "good", target())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {model, model.with_suffix(".json")}
+    real = exporting._convert
+
+    def wrong(ensemble: Any, *arguments: Any) -> None:
+        with torch.no_grad():
+            ensemble.networks[2].target_width[0] += 1
+            list(ensemble.networks[2].core.parameters())[-1][0] += 0.01
+            real(ensemble, *arguments)
+            list(ensemble.networks[2].core.parameters())[-1][0] -= 0.01
+
+    monkeypatch.setattr(exporting, "_convert", wrong)
+    message = r'differs from the network on "real events", 1 event: (fold_)?probabilities of event 0 is \[.*\] instead of \['
+    with pytest.raises(NanoMLError, match=message):
+        export_networks(training, model, "wrong", target())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_format_that_is_too_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = exporting._trace
+    monkeypatch.setattr(exporting, "_trace", lambda *arguments: real(*arguments[:-1], 16))
+    with pytest.raises(
+        NanoMLError, match="the exporter wrote ONNX opset 16, IR 8, but CMSSW_9_9_X .*reads opset 15, IR 8"
+    ):
+        export_networks(trained(FLAT), tmp_path / "m.onnx", "new", Target("CMSSW_9_9_X", "1.10", 15, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_LARGEST", 1000)
+    with pytest.raises(NanoMLError, match="but one ONNX file holds 2 GB"):
+        export_networks(trained(FLAT), tmp_path / "model.onnx", "large", target())
+
+
+def test_preprocess_json(tmp_path: Path) -> None:
+    export_networks(trained(FLAT), tmp_path / "model.onnx", "trilepton", target(), preprocess=True)
+    content = json.loads(preprocess_file(tmp_path / "model.onnx").read_text())
+    assert content["input_names"] == ["features"]
+    assert content["output_names"] == ["signal", "WZ", "ZG"]
+    features = content["features"]
+    assert (features["var_names"], features["var_length"]) == (["ZCand_mass", "MET_pt"], 1)
+    info = features["var_infos"]["MET_pt"]
+    x = 73.0
+    scaled = np.clip((x - info["median"]) * info["norm_factor"], info["lower_bound"], info["upper_bound"])
+    assert scaled == x
+    with pytest.raises(NanoMLError, match="RecoBTag's producers give objects variable by variable"):
+        export_networks(trained(BOTH), tmp_path / "both.onnx", "both", target(), preprocess=True)
+    assert not (tmp_path / "both.onnx").exists()
+
+
+def test_what_is_asked_for_is_checked_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="which ONNX Runtime CMSSW_9_4_0 has is not known here"):
+        export(tmp_path, tmp_path / "model.onnx", Export(cmssw="CMSSW_9_4_0"))
+    with pytest.raises(NanoMLError, match=r"the name of a model ends in .onnx"):
+        export(tmp_path, tmp_path / "model.pb", Export())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_for_a_release_that_is_not_known(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = export(run, tmp_path / "model.onnx", Export(cmssw="CMSSW_17_0_0_pre3", name="trilepton"))
+    assert metadata["name"] == "trilepton"
+    assert metadata["target"] == {"cmssw": "CMSSW_17_0_0_pre3", "onnxruntime": None, "opset": 15, "ir": 8}
+    assert "WARNING: which ONNX Runtime CMSSW_17_0_0_pre3 has is not known here" in capsys.readouterr().err
+    assert metadata["training"]["datasets"]
+    said = list(verify_model(tmp_path / "model.onnx", None, Networks.of(run)))
+    assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")
+
+
+def test_the_command(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model.onnx"
+    options = ["--onnxruntime", "1.17.1", "--name", "mine", "--preprocess", "-o", str(output)]
+    done = CliRunner().invoke(export_command, [str(run), *options])
+    assert done.exit_code == 0, done.output
+    assert json.loads(output.with_suffix(".json").read_text())["target"]["onnxruntime"] == "1.17.1"
+    assert preprocess_file(output).is_file()
+    done = CliRunner().invoke(export_command, [str(run)])
+    assert done.exit_code == 2
+    assert "Say where the model goes: -o MODEL.onnx" in done.output

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from ML_processing.events.inputs import Collection, Shape
+from ML_processing.export.export import export_networks, networks_of, sample_of
+from ML_processing.export.reference import Networks
+from ML_processing.export.releases import target
+from ML_processing.models import make_network
+from MLTools.NanoML.commands.verify import verify
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.model.verify import verify_model
+
+OBJECTS = {"Jet": (["pt", "eta"], 4, "-pt")}
+
+
+class Linear(nn.Module):
+    """What the model of the fixture `linear_model` computes."""
+
+    def __init__(self, slope: float = 1.0) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, features: Tensor, jets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.slope * (features[:, 0] + (jets[:, :, 0] * mask).sum(dim=1))
+        zero = torch.zeros_like(x)
+        each = torch.stack([torch.stack([x, zero + fold, zero], dim=1) for fold in range(3)], dim=1)
+        return each.mean(dim=1), each
+
+
+def sample() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(1)
+    mask = (np.arange(4) < random.integers(0, 5, (64, 1))).astype("f4")
+    jets = (random.normal(1, 1, (64, 4, 2)) * mask[..., None]).astype("f4")
+    return {"features": random.normal(1, 1, (64, 2)).astype("f4"), "Jet": jets, "Jet_mask": mask}
+
+
+def changed(path: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    """The model with a graph that was changed."""
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    twin_of(path).unlink()
+    return path
+
+
+def robust(model: onnx.ModelProto) -> None:
+    """Let a graph take what is not finite or huge for 0, as an exported one does."""
+    for tensor in ("features", "Jet"):
+        if tensor not in [each.name for each in model.graph.input]:
+            continue
+        for node in model.graph.node:
+            node.input[:] = [f"{tensor}_safe" if name == tensor else name for name in node.input]
+        constants = {"limit": np.float32(100), "low": np.float32(-100), "nothing": np.float32(0)}
+        known = [each.name for each in model.graph.initializer]
+        model.graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.asarray(value), name)
+            for name, value in constants.items()
+            if name not in known
+        )
+        make = onnx.helper.make_node
+        nodes = [
+            make("IsNaN", [tensor], [f"{tensor}_nan"]),
+            make("Where", [f"{tensor}_nan", "nothing", tensor], [f"{tensor}_number"]),
+            make("Clip", [f"{tensor}_number", "low", "limit"], [f"{tensor}_safe"]),
+        ]
+        for node in reversed(nodes):
+            model.graph.node.insert(0, node)
+
+
+@pytest.fixture
+def model(linear_model: Callable[..., Path]) -> Path:
+    return changed(linear_model(["x", "MET_pt"], objects=OBJECTS), robust)
+
+
+def test_a_good_model(model: Path) -> None:
+    said = "\n".join(verify_model(model, None, None))
+    assert "tensors: as the metadata say" in said
+    assert "gives the outputs again" in said
+    assert "16 kinds of inputs, 1, 7, 300 events of each" in said
+
+
+def test_the_command(model: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(verify, [str(model)])
+    assert done.exit_code == 0
+    assert f"{model}: model linear, SHA-256 " in done.output
+    done = CliRunner().invoke(verify, [str(model), "--run", str(tmp_path)])
+    assert isinstance(done.exception, NanoMLError)
+    assert "training.json: no such file" in str(done.exception)
+
+
+def test_a_model_that_fears_nan(linear_model: Callable[..., Path]) -> None:
+    path = linear_model(["x"])
+    with pytest.raises(
+        NanoMLError, match=r'linear.onnx: "events with NaN", 300 events: probabilities of event \d+ is \[nan'
+    ):
+        list(verify_model(path, None, None))
+
+
+def test_the_padding_must_not_matter(model: Path) -> None:
+    def unmasked(content: onnx.ModelProto) -> None:
+        for node in content.graph.node:
+            if node.op_type == "Mul":
+                node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], list(node.output)))
+
+    with pytest.raises(
+        NanoMLError, match='"padding with numbers in it", 300 events must give the same as "real events"'
+    ):
+        list(verify_model(changed_again(model, unmasked), None, Named()))
+
+
+def changed_again(path: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    content = onnx.load(path)
+    change(content)
+    onnx.save(content, path)
+    return path
+
+
+class Named(Networks):
+    """Networks that are only asked for events."""
+
+    def __init__(self) -> None:
+        super().__init__(Linear(), sample())
+
+
+def test_a_fixed_number_of_events(model: Path) -> None:
+    def fixed(content: onnx.ModelProto) -> None:
+        content.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+    with pytest.raises(NanoMLError, match=r"input features has shape \[2, 2\], not \[any, 2\]"):
+        list(verify_model(changed_again(model, fixed), None, None))
+
+
+def test_reference_events_that_differ(model: Path) -> None:
+    def other(content: onnx.ModelProto) -> None:
+        described = json.loads(content.metadata_props[0].value)
+        described["reference"]["outputs"][1][0] += 0.01
+        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+
+    with pytest.raises(NanoMLError, match="reference events: probabilities of number 1 is"):
+        list(verify_model(changed_again(model, other), None, None))
+
+
+def test_other_tensors_than_the_metadata_say(model: Path) -> None:
+    def other(content: onnx.ModelProto) -> None:
+        described = json.loads(content.metadata_props[0].value)
+        described["inputs"][0]["columns"].append("MET_phi")
+        described["inputs"][0]["dtypes"].append("float32")
+        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+
+    with pytest.raises(NanoMLError, match=r"input features has shape \['N', 2\], not \[any, 3\]"):
+        list(verify_model(changed_again(model, other), None, None))
+
+
+def softmaxed(slope: float = 1.0) -> nn.Module:
+    class Probabilities(Linear):
+        def forward(self, features: Tensor, jets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            safe = [
+                torch.clamp(torch.nan_to_num(each, posinf=100, neginf=-100), -100, 100)
+                for each in (features, jets)
+            ]
+            each = torch.softmax(super().forward(*safe, mask)[1], dim=2)
+            return each.mean(dim=1), each
+
+    return Probabilities(slope)
+
+
+def test_against_the_networks(model: Path) -> None:
+    said = list(verify_model(model, None, Networks(softmaxed(), sample())))
+    assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")
+    message = r'differs from the network on "real events", 1 event: .* Was it exported from this training\?'
+    with pytest.raises(NanoMLError, match=message):
+        list(verify_model(model, None, Networks(softmaxed(1.01), sample())))
+    with pytest.raises(
+        NanoMLError, match="reads features, Jet, Jet_mask, but the networks of the training features: "
+    ):
+        list(verify_model(model, None, Networks(softmaxed(), {"features": sample()["features"]})))
+
+
+def test_a_version_that_is_none(model: Path) -> None:
+    with pytest.raises(NanoMLError, match='ONNX Runtime "newest": write a version as in 1.17.1'):
+        list(verify_model(model, "newest", None))
+
+
+@pytest.mark.slow
+def test_a_version_that_is_not_there(model: Path) -> None:
+    with pytest.raises(
+        NanoMLError, match=r"ONNX Runtime 0.0.1: (there is no wheel of it|cannot be installed)"
+    ):
+        list(verify_model(model, "0.0.1", None))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="no wheel of ONNX Runtime 1.17.1 for this Python")
+def test_another_version(tmp_path: Path) -> None:
+    """A network that needs some care there: of no objects and of no events old versions compute little."""
+    torch.manual_seed(1)
+    jets = Collection("Jet", ("pt", "eta", "phi"), 4, "-pt")
+    shape = Shape(("MET_pt", "x"), (jets,), 3)
+    network = make_network("particlenet", {"width": 8, "hidden": [8], "neighbors": 2}, shape).eval()
+    events = {**sample(), "Jet": np.random.default_rng(2).normal(1, 1, (64, 4, 3)).astype("f4")}
+    network.fit(events["features"], {"Jet": (events["Jet"], events["Jet_mask"] > 0)})
+    description = {
+        "classes": ["signal", "WZ", "ZG"],
+        "selection": None,
+        "features": columns(shape.features),
+        "collections": [
+            {"name": "Jet", "max": 4, "order": "-pt", "fields": jets.fields, "columns": columns(jets.fields)}
+        ],
+        "sample": {name: values.tolist() for name, values in events.items()},
+    }
+    training = SimpleNamespace(description=description, networks=[network, network], shape=shape)
+    path = tmp_path / "model.onnx"
+    export_networks(training, path, "jets", target())
+    try:
+        said = list(verify_model(path, "1.17.1", Networks(networks_of(training), sample_of(training))))
+    except NanoMLError as problem:
+        if "cannot be installed" in str(problem):
+            pytest.skip("no package index")
+        raise
+    assert "reference events: ONNX Runtime 1.17.1 gives the outputs again" in "\n".join(said)
+
+
+def columns(names: tuple[str, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "dtype": "float32", "source": "branch"} for name in names]

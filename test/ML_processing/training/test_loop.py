@@ -1,0 +1,236 @@
+"""The loop over epochs: schedules, settings of the steps, and going on after an interruption in mid-epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ML_processing.events import data
+from ML_processing.events.data import Data
+from ML_processing.events.training_data import make_course
+from ML_processing.models import Network, make_network
+from ML_processing.training import loop
+from ML_processing.training.loop import Course, Monitor, fit
+from ML_processing.training.losses import distance_correlation
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Decorrelation, Train
+
+Toy = Callable[..., Path]
+CPU = torch.device("cpu")
+History = list[dict[str, Any]]
+
+
+class Killed(BaseException):
+    pass
+
+
+def course_of(path: Path, config: Train) -> tuple[Course, Network, Monitor]:
+    opened = Data.open([path], config)
+    table, survey = opened.sample(config.memory, 3)
+    torch.manual_seed(config.seed)
+    network = make_network(config.model, config.options, table.shape)
+    course = make_course(opened, table, survey, network, 0, config, CPU)
+    checkpoint = path.parent / "checkpoint.pt"
+    return course, network, Monitor(0, table.shape, 0, checkpoint, lambda entries, note: None)
+
+
+def learn(path: Path, config: Train) -> tuple[History, Network]:
+    """Train one network, from its checkpoint if there is one, which stays only after an interruption."""
+    course, network, monitor = course_of(path, config)
+    history = fit(network.core, course, config, monitor, CPU)
+    monitor.checkpoint.unlink()
+    return history, network
+
+
+def rates(path: Path, config: Train) -> list[float]:
+    return [entry["learning_rate"] for entry in learn(path, config)[0]]
+
+
+def same(first: Network, second: Network) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_constant(toy: Toy, quick: Train) -> None:
+    config = dataclasses.replace(quick, schedule="constant", epochs=30, patience=30)
+    assert set(rates(toy(), config)) == {0.01}
+
+
+def test_cosine(toy: Toy, quick: Train) -> None:
+    config = dataclasses.replace(quick, schedule="cosine")
+    expected = [0.005 * (1 + math.cos(math.pi * epoch / 6)) for epoch in range(6)]
+    assert rates(toy(), config) == pytest.approx(expected)
+
+
+def test_plateau_halves_where_the_loss_stands_still(toy: Toy, quick: Train) -> None:
+    config = dataclasses.replace(quick, learning_rate=0.05, epochs=40, patience=12, options={"hidden": [64]})
+    history, _ = learn(toy(), config)
+    losses, found = ([entry[name] for entry in history] for name in ("validation_loss", "learning_rate"))
+    assert found[0] == 0.05
+    assert found[-1] < 0.05
+    for before, after in zip(found, found[1:], strict=False):
+        assert after in (before, before / 2)
+    # the first step is smaller after five epochs without improvement
+    first = found.index(0.025)
+    assert min(losses[first - 5 : first]) > min(losses[: first - 5]) * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine", "constant"])
+def test_warmup(toy: Toy, quick: Train, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[float] = []
+    real = loop._Loop._step
+
+    def noted(self: Any, *arguments: Any) -> Any:
+        result = real(self, *arguments)
+        steps.append(self.state.optimizer.param_groups[0]["lr"])
+        return result
+
+    monkeypatch.setattr(loop._Loop, "_step", noted)
+    config = dataclasses.replace(quick, schedule=schedule, warmup=2, epochs=4)
+    found = rates(toy(), config)
+    per_epoch = len(steps) // 4
+    up = steps[: 2 * per_epoch]
+    assert 0 < up[0] <= 0.01 / per_epoch
+    if schedule != "cosine":
+        assert all(a < b for a, b in zip(up, up[1:], strict=False))
+        assert 0.004 < up[per_epoch - 1] < 0.007
+        assert found[2:] == [0.01, 0.01]
+        assert set(steps[2 * per_epoch :]) == {0.01}
+    else:
+        assert found[3] == pytest.approx(0.005 * (1 + math.cos(math.pi * 3 / 4)))
+
+
+def test_clip(toy: Toy, quick: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    real = torch.optim.AdamW.step
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> Any:
+        gradients = [it.grad.flatten() for group in self.param_groups for it in group["params"]]
+        norms.append(float(torch.cat(gradients).norm()))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    learn(toy(), dataclasses.replace(quick, clip=0.01))
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+    norms.clear()
+    learn(toy(), dataclasses.replace(quick, clip=None))
+    assert max(norms) > 0.1
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_precision(toy: Toy, quick: Train, precision: str) -> None:
+    exact, _ = learn(toy(), quick)
+    rough, network = learn(toy(), dataclasses.replace(quick, precision=precision))
+    assert all(it.dtype == torch.float32 for it in network.parameters())
+    losses = [[entry["validation_loss"] for entry in history] for history in (exact, rough)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], abs=0.02)
+
+
+def test_decorrelation(toy: Toy, quick: Train) -> None:
+    """x tells the classes apart and is the spectator's neighbour; y does not know it."""
+    random = np.random.default_rng(5)
+    mass = (np.random.default_rng(1).normal(np.arange(3000) % 2, 1.0) + random.normal(0, 0.3, 3000)).astype(
+        "f4"
+    )
+    path = toy(count=3000, mass=mass)
+    found = []
+    for strength in (None, 1.0, 30.0):
+        decorrelate = Decorrelation("mass", strength) if strength else None
+        config = dataclasses.replace(
+            quick, features=["x", "y"], decorrelate=decorrelate, epochs=10, batch_size=128
+        )
+        history, network = learn(path, config)
+        table, _ = Data.open([path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))).sample(
+            100, 3
+        )
+        test = table[(table.folds(3) == 0) & (table.labels == 1)]
+        with torch.no_grad():
+            score = torch.softmax(network.eval()(_inputs(test)), 1)[:, 0]
+        spectator = torch.from_numpy(test.extras["mass"])
+        found.append(float(distance_correlation(score, spectator, torch.ones(len(test)))))
+        area = history[-1]["validation_auc"]
+    assert found[0] > 0.2
+    assert found[0] > 1.5 * found[1] > 2 * found[2]
+    assert found[2] < 0.03
+    assert area > 0.65  # what y alone can do is 0.76
+
+
+def _inputs(table: Any) -> Any:
+    from ML_processing.events.training_data import inputs_of
+
+    return inputs_of(table)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 5000)
+
+
+@pytest.mark.parametrize(("memory", "schedule"), [(1000, "plateau"), (1, "cosine")])
+def test_goes_on_in_mid_epoch(
+    toy: Toy, quick: Train, monkeypatch: pytest.MonkeyPatch, small_blocks: None, memory: int, schedule: str
+) -> None:
+    number = np.arange(30_000)
+    mass = np.where(number % 2, np.nan, np.where(number % 8, 600, 1000)).astype("f4")
+    path = toy(count=30_000, mass=mass, parameter="mass")
+    config = dataclasses.replace(
+        quick, memory=memory, epochs=3, batch_size=1000, schedule=schedule, warmup=0.5, parameter="mass", precision="bfloat16",
+        decorrelate=Decorrelation("y", 0.1),
+    )  # fmt: skip
+    expected = learn(path, config)
+    random, left = np.random.default_rng(1), [0]
+    real = loop._Loop._between_steps
+
+    def killed(self: Any, *arguments: Any) -> None:
+        real(self, *arguments)
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    monkeypatch.setattr(loop._Loop, "_between_steps", killed)
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
+    kills = 0
+    while True:
+        left[0] = int(random.integers(2, 9))
+        try:
+            found = learn(path, config)
+            break
+        except Killed:
+            kills += 1
+    assert kills > 3
+    assert found[0] == expected[0]
+    assert same(found[1], expected[1])
+
+
+def test_a_first_checkpoint_that_cannot_be_written(toy: Toy, quick: Train) -> None:
+    course, network, monitor = course_of(toy(), quick)
+    (monitor.checkpoint.parent / "file").touch()
+    monitor = dataclasses.replace(monitor, checkpoint=monitor.checkpoint.parent / "file" / "checkpoint.pt")
+    with pytest.raises(NanoMLError, match=r"file: cannot create this directory"):
+        fit(network.core, course, quick, monitor, CPU)
+
+
+def test_regression(toy: Toy, quick: Train) -> None:
+    z = (np.arange(600) % 7 * 1000).astype("f4")
+    config = dataclasses.replace(
+        quick, targets=["z"], features=["z2"], epochs=60, patience=60, learning_rate=0.03
+    )
+    history, network = learn(toy(z=z, z2=z), config)
+    assert history[-1]["validation_auc"] is None
+    assert history[-1]["validation_loss"] < 0.1 * history[0]["validation_loss"]
+    table, _ = Data.open([toy(z=z, z2=z)], config).sample(100, 3)
+    found = network.eval().outputs(_inputs(table)).detach().numpy()
+    assert np.sqrt(((found - table.targets()) ** 2).mean()) < 600
+
+
+def test_fewer_events_than_a_batch(toy: Toy, quick: Train) -> None:
+    history, _ = learn(toy(), dataclasses.replace(quick, batch_size=1000))
+    assert len(history) == 6

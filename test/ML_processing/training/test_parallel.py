@@ -1,0 +1,197 @@
+"""Several processes that train give the networks of one, and end when something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ML_processing import plots
+from ML_processing.events import data
+from ML_processing.training.train import train
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.settings.train import Train
+from processes import running
+
+Toy = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plot takes longer than these trainings."""
+    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+
+
+def results(directory: Path) -> tuple[list[Any], list[dict[str, torch.Tensor]]]:
+    histories = [json.loads(path.read_text()) for path in sorted(directory.glob("history_*.json"))]
+    return histories, [torch.load(path, weights_only=True) for path in sorted(directory.glob("network_*.pt"))]
+
+
+def check_same(first: Path, second: Path) -> None:
+    (histories, networks), (others, other_networks) = results(first), results(second)
+    assert len(networks) == 3
+    assert histories == others
+    for one, other in zip(networks, other_networks, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_networks_at_the_same_time_are_those_of_one_after_the_other(
+    toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = toy()
+    train([file], dataclasses.replace(quick, workers=1), tmp_path / "one")
+    capsys.readouterr()
+    train([file], dataclasses.replace(quick, workers=2), tmp_path / "two")
+    assert "train 3 networks: 18 epochs" in capsys.readouterr().err
+    check_same(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(NanoMLError, match=r"training of network \d: the loss is not a finite number"):
+        train([file], dataclasses.replace(quick, workers=2, learning_rate=1e30), tmp_path / "failed")
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_batches(
+    toy: Toy, quick: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = toy(count=601)
+    exact = dataclasses.replace(quick, options={"hidden": [8], "dropout": 0.0}, epochs=3)
+    train([file], exact, tmp_path / "one")
+    handlers = [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)]
+    capfd.readouterr()
+    train([file], dataclasses.replace(exact, processes=2), tmp_path / "two")
+    said = capfd.readouterr().err.splitlines()
+    assert len([line for line in said if line.startswith("train 3 networks: 9 epochs")]) == 1
+    assert len([line for line in said if line.startswith("read the events")]) == 1
+    (ones, _), (twos, _) = results(tmp_path / "one"), results(tmp_path / "two")
+    for one, two in zip(chain(*ones), chain(*twos), strict=True):
+        assert two == pytest.approx(one, abs=1e-5)
+    with pytest.raises(
+        NanoMLError, match=r"^training of network 0: the loss is not a finite number .*learning_rate.$"
+    ):
+        train([file], dataclasses.replace(exact, processes=2, learning_rate=1e30), tmp_path / "failed")
+    assert "Traceback" not in capfd.readouterr().err
+    assert [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert logging.getLogger().isEnabledFor(logging.WARNING)
+
+
+SETTINGS: dict[str, Any] = {
+    "options": {"hidden": [8], "dropout": 0.1},
+    "batch_size": 500,
+    "folds": 3,
+    "device": "cpu",
+}
+BLOCK = 10_000  # events
+SCRIPT = f"""
+import signal, sys
+from pathlib import Path
+from ML_processing import plots
+from ML_processing.events import data
+from ML_processing.training import loop
+from ML_processing.training.train import train
+from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.settings.train import Train
+
+loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
+data._BLOCK_EVENTS = {BLOCK}
+plots.save = lambda figure, stem: None
+if __name__ == "__main__":
+    interrupt.heed()
+    try:
+        train([Path(sys.argv[1])], Train(**{SETTINGS}, **SPECIAL), Path(sys.argv[2]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def start(script: Path, file: Path, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    line = [sys.executable, str(script), str(file), str(directory)]
+    environment = {**os.environ, "SCRIPT": str(script)}
+    return running(line, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def is_under_way(process: subprocess.Popen[str], directory: Path) -> bool:
+    """Wait until there is a checkpoint that is younger than this call; False where the process ends before."""
+    begin = time.time()
+    while process.poll() is None:
+        for path in directory.glob("checkpoint_*.pt"):
+            try:
+                if path.stat().st_mtime > begin:
+                    return True
+            except FileNotFoundError:
+                continue
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("special", "count", "number"),
+    [
+        ({"workers": 2, "epochs": 20}, 6000, signal.SIGKILL),
+        ({"workers": 1, "epochs": 4, "memory": 1}, 30_000, signal.SIGINT),
+        ({"processes": 2, "epochs": 20}, 6000, signal.SIGINT),
+    ],
+    ids=["workers", "memory", "processes"],
+)
+def test_goes_on_after_a_stop_at_any_moment(
+    toy: Toy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    special: dict[str, int],
+    count: int,
+    number: signal.Signals,
+) -> None:
+    file, script = toy(count=count), tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("SPECIAL", str(special)))
+    with start(script, file, tmp_path / "run") as process:
+        assert is_under_way(process, tmp_path / "run")
+        time.sleep(random.Random(count).uniform(0, 0.1))
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number], said
+        assert "Traceback" not in said, said
+    with start(script, file, tmp_path / "run") as process:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    assert not list((tmp_path / "run").glob("checkpoint*"))
+    if "processes" not in special:  # they make sums in another order: see above
+        monkeypatch.setattr(data, "_BLOCK_EVENTS", BLOCK)
+        train([file], Train(**{**SETTINGS, **special, "workers": 1}), tmp_path / "whole")
+        check_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_no_process_is_left(toy: Toy, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    for name in ("workers", "processes"):
+        special = {name: 2, "epochs": 100_000, "patience": 100_000}
+        script.write_text(SCRIPT.replace("SPECIAL", str(special)))
+        with start(script, toy(), tmp_path / name) as process:
+            assert is_under_way(process, tmp_path / name)
+            process.kill()
+        end = time.monotonic() + 60
+        while any(_is_of(path, script) for path in Path("/proc").glob("[0-9]*/environ")):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def _is_of(path: Path, script: Path) -> bool:
+    """Whether a process belongs to a script that was started; its environment tells."""
+    try:
+        return str(script).encode() in path.read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,555 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from ML_processing import plots
+from ML_processing.events import data
+from ML_processing.events.data import read
+from ML_processing.events.training_data import inputs_of
+from ML_processing.metrics import auc
+from ML_processing.training import loop
+from ML_processing.training.run import Run, predict
+from ML_processing.training.train import train
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.folds import RULE, fold_of
+from MLTools.NanoML.settings.train import MODELS, Train
+
+Toy = Callable[..., Path]
+TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
+
+
+def networks(directory: Path) -> list[dict[str, torch.Tensor]]:
+    return [torch.load(path, weights_only=True) for path in sorted(directory.glob("network_*.pt"))]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def histories(directory: Path) -> list[Any]:
+    return [json.loads(path.read_text()) for path in sorted(directory.glob("history_*.json"))]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plot takes longer than these trainings."""
+    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+
+
+@pytest.fixture
+def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let a training die after so many epochs, all folds together; a checkpoint is written after each."""
+    real = loop._Loop._measure
+
+    def kill(epochs: int) -> None:
+        left = [epochs]
+
+        def measure(*arguments: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return real(*arguments)
+
+        monkeypatch.setattr(loop._Loop, "_measure", measure)
+        monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
+
+    return kill
+
+
+def test_directory(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    returned = train([toy()], quick, directory)
+    assert {path.name for path in directory.iterdir()} == {
+        *(f"network_{i}.pt" for i in range(3)),
+        *(f"history_{i}.json" for i in range(3)),
+        "environment.json",
+        "training.json",
+    }
+    content = json.loads((directory / "training.json").read_text())
+    assert content["complete"]
+    assert content["config"] == dataclasses.asdict(quick)
+    assert content["folds"] == {"k": 3, "networks": 3, "hash": RULE}
+    assert content["classes"] == ["signal", "other"]
+    assert content["data"]["classes"]["signal"]["events"] == 300
+    assert content["datasets"][0]["books"]["entries"] == 600
+    assert set(content["versions"]) == {"nanoml", "python", "torch", "numpy"}
+    assert content["metrics"] == returned
+    assert content["metrics"]["auc"] == pytest.approx(TOY_AUC, abs=0.05)
+    assert np.array(content["sample"]["features"]).shape == (64, 2)
+    entry = histories(directory)[0][0]
+    assert set(entry) == {"epoch", "train_loss", "validation_loss", "learning_rate", "validation_auc"}
+
+
+def test_loss_plot(run: Path) -> None:
+    assert {path.name for path in run.glob("loss.*")} == {"loss.png", "loss.pdf"}
+
+
+def test_seed_decides(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train([file], dataclasses.replace(quick, seed=seed), tmp_path / name)
+    a, b, c = (networks(tmp_path / name) for name in "abc")
+    assert all(map(same, a, b))
+    assert histories(tmp_path / "a") == histories(tmp_path / "b")
+    assert not any(map(same, a, c))
+
+
+def test_leaves_the_random_numbers_of_others_alone(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    train([toy()], quick, tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("epochs", [0, 3, 6, 17])
+def test_goes_on_after_a_kill(
+    toy: Toy, quick: Train, tmp_path: Path, kill: Callable[[int], None], epochs: int
+) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "whole")
+    kill(epochs)
+    with pytest.raises(Killed):
+        train([file], quick, tmp_path / "killed")
+    assert len(networks(tmp_path / "killed")) == epochs // quick.epochs
+    with pytest.raises(
+        NanoMLError, match=r"this training is not finished. Run `nanoml train` again: it goes on"
+    ):
+        Run.load(tmp_path / "killed")
+    kill(3 * quick.epochs - epochs)  # no epoch is computed twice
+    train([file], quick, tmp_path / "killed")
+    assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
+    assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
+    assert not list((tmp_path / "killed").glob("checkpoint*"))
+
+
+def test_a_finished_training_is_not_repeated(
+    toy: Toy, quick: Train, tmp_path: Path, kill: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "run")
+    kill(0)
+    train([file], dataclasses.replace(quick, device="auto"), tmp_path / "run")
+    assert "network 3 of 3 is trained already" in capsys.readouterr().err
+
+
+def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file, directory = toy(), tmp_path / "run"
+    train([file], quick, directory)
+    first = networks(directory)
+    train([file], dataclasses.replace(quick, folds=4), directory)
+    assert len(networks(directory)) == 4
+    train([toy(count=500)], quick, directory)
+    assert len(networks(directory)) == 3
+    assert not any(map(same, networks(directory), first))
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(
+    toy: Toy, quick: Train, tmp_path: Path, kill: Callable[[int], None]
+) -> None:
+    file, directory = toy(), tmp_path / "run"
+    kill(4)
+    with pytest.raises(Killed):
+        train([file], quick, directory)
+    kill(100)
+    left = (directory / "checkpoint_0.pt").read_bytes()
+    other = dataclasses.replace(quick, seed=2)
+    train([file], other, tmp_path / "expected")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "checkpoint_0.pt").write_bytes(left)
+    train([file], other, tmp_path / "again")
+    assert histories(tmp_path / "again") == histories(tmp_path / "expected")
+
+
+def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    train([file], quick, tmp_path / "before")
+    with h5py.File(file, "r+") as h5:
+        rows = h5["events"][:]
+        fold = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3)
+        rows["x"][fold == 0] = 1000 - rows["x"][fold == 0]
+        rows["weight"][fold == 0] *= 7
+        h5["events"][:] = rows
+    train([file], quick, tmp_path / "after")
+    unchanged = list(map(same, networks(tmp_path / "before"), networks(tmp_path / "after")))
+    assert unchanged == [True, False, False]
+
+
+def test_single_network(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    train([toy()], dataclasses.replace(quick, folds=1), tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    assert len(run.networks) == 1
+    assert run.description["folds"]["k"] == 5
+
+
+def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        quick, epochs=500, patience=4, learning_rate=0.05, options={"dropout": 0.0, "hidden": [32, 32]}
+    )
+    train([toy()], config, tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    for history, network in zip(run.histories, run.networks, strict=True):
+        losses = [entry["validation_loss"] for entry in history]
+        assert len(losses) == int(np.argmin(losses)) + 1 + 4 < 500
+        assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    train([toy(negative=0.2)], dataclasses.replace(quick, epochs=30), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["metrics"]["auc"] == pytest.approx(
+        TOY_AUC, abs=0.05
+    )
+
+
+def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gap = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")
+    train([toy(gap=gap)], quick, tmp_path / "run")
+    assert "train: Feature gap is not a finite number in 200 of 600 events" in capsys.readouterr().err
+    content = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert np.isfinite(content["sample"]["features"]).all()
+
+
+def test_steps_that_are_too_large(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    config = dataclasses.replace(quick, learning_rate=1e30)
+    with pytest.raises(
+        NanoMLError,
+        match=r"training of network 0: the loss is not a finite number at epoch \d+, .*learning_rate",
+    ):
+        train([toy()], config, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("network*"))
+
+
+def test_a_feature_that_breaks_the_loss(
+    toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(self: Any, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (values - self.center) / self.width, torch.ones_like(values, dtype=torch.bool)
+
+    monkeypatch.setattr("ML_processing.models.scaling.Scaler.forward", careless)
+    gap = np.where(np.arange(600) == 300, np.nan, np.arange(600)).astype("f4")
+    with pytest.raises(NanoMLError, match=r'epoch 1, batch .*: feature "gap" is not finite after scaling'):
+        train([toy(gap=gap)], quick, tmp_path / "run")
+
+
+def test_validation_of_negative_weight(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy()
+    with h5py.File(file, "r+") as h5:
+        rows = h5["events"][:]
+        rows["weight"][fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3) == 1] *= -0.1
+        h5["events"][:] = rows
+    with pytest.raises(
+        NanoMLError, match=r"network 0: the weights of the \d+ events that decide when to stop sum to -"
+    ):
+        train([file], quick, tmp_path / "run")
+
+
+def test_no_gpu(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"train.device: there is no usable GPU here"):
+        train([toy()], dataclasses.replace(quick, device="cuda"), tmp_path / "run")
+
+
+def test_damaged_files(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    with pytest.raises(NanoMLError, match=r"training.json: no such file. `nanoml train` makes it"):
+        Run.load(directory)
+    train([toy()], quick, directory)
+    (directory / "network_1.pt").write_bytes((directory / "network_1.pt").read_bytes()[:500])
+    with pytest.raises(
+        NanoMLError, match=r"network_1.pt: is damaged .*Remove it and run `nanoml train` again"
+    ):
+        Run.load(directory)
+    (directory / "network_1.pt").unlink()
+    with pytest.raises(NanoMLError, match=r"network_1.pt: no such file. Run `nanoml train` again"):
+        Run.load(directory)
+    train([toy()], quick, directory)
+    assert len(Run.load(directory).networks) == 3
+    (directory / "training.json").write_text("{")
+    with pytest.raises(NanoMLError, match=r"training.json: is damaged"):
+        Run.load(directory)
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let a training die after so many steps; 0 for never."""
+    real = loop._Loop._between_steps
+    left = [0]
+
+    def between(self: Any, *arguments: Any) -> None:
+        real(self, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+
+    def stop(steps: int) -> None:
+        left[0] = steps
+
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(loop._Loop, "_between_steps", between)
+    return stop
+
+
+SMALL = {
+    "mlp": {"hidden": [16]},
+    "deepsets": {"width": 16, "hidden": [16]},
+    "particlenet": {"width": 16, "hidden": [16], "neighbors": 3},
+    "transformer": {"width": 16, "heads": 2, "pair_width": 8},
+}
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_all_models_on_collections(
+    object_files: list[Path], quick: Train, tmp_path: Path, model: str, stop: Callable[[int], None]
+) -> None:
+    config = dataclasses.replace(quick, model=model, options=SMALL[model], epochs=2, folds=1, batch_size=256)
+    expected = train(object_files, config, tmp_path / "whole")
+    assert 0.6 < expected["auc"] < 1
+    stop(6)
+    with pytest.raises(Killed):
+        train(object_files, config, tmp_path / "killed")
+    stop(0)
+    assert train(object_files, config, tmp_path / "killed") == expected
+    assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
+    assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
+    content = json.loads((tmp_path / "whole" / "training.json").read_text())
+    assert [it["name"] for it in content["collections"]] == ["Electron", "Muon"]
+    assert {name: np.shape(values) for name, values in content["sample"].items()} == {
+        "features": (64, 7),
+        **dict.fromkeys(("Electron", "Muon"), (64, 3, 5)),
+        **{f"{name}_mask": (64, 3) for name in ("Electron", "Muon")},
+    }
+
+
+def test_quality_of_the_example(run: Path) -> None:
+    assert json.loads((run / "training.json").read_text())["metrics"]["auc"] > 0.92
+
+
+def test_events_that_do_not_fit_into_memory(
+    toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    stop: Callable[[int], None],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(data, "_BLOCK_EVENTS", 10_000)
+    file = toy(count=30_000)
+    config = dataclasses.replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=3)
+    metrics = train([file], config, tmp_path / "whole")
+    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.02)
+    assert "The events do not fit into train.memory (1 MB): scaling," in capsys.readouterr().err
+    stop(25)
+    with pytest.raises(Killed):
+        train([file], config, tmp_path / "killed")
+    stop(0)
+    assert train([file], config, tmp_path / "killed") == metrics
+    assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
+
+
+def test_a_checkpoint_that_was_left_by_a_kill_at_the_end(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file, directory = toy(), tmp_path / "run"
+    train([file], quick, directory)
+    (directory / "checkpoint_1.pt").write_bytes(b"left")
+    train([file], quick, directory)
+    assert not list(directory.glob("checkpoint*"))
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self, shape, factor=1.0):
+        super().__init__()
+        self.layer = nn.Linear(len(shape.features), shape.outputs)
+        self.factor = factor
+
+    def forward(self, inputs):
+        return self.layer(inputs.features) * self.factor
+"""
+
+
+def test_a_network_of_ones_own(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE)
+    config = dataclasses.replace(quick, model=f"{tmp_path}/mine.py:Mine", options={"factor": 2})
+    metrics = train([toy()], dataclasses.replace(config, learning_rate=0.1), tmp_path / "run")
+    assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.04)
+    assert set(networks(tmp_path / "run")[0]) >= {"core.layer.weight", "core.layer.bias"}
+
+
+def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
+    toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "moved").mkdir()
+    file, trained = toy(), []
+    for place, more in (
+        ("mine.py", ""),
+        ("moved/mine.py", ""),
+        ("moved/mine.py", "# a comment\n"),
+        ("moved/mine.py", "CHANGED = True\n"),
+    ):
+        (tmp_path / place).write_text(MODULE + more)
+        train(
+            [file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run"
+        )
+        trained.append(capsys.readouterr().err.count("is trained already"))
+    assert trained == [0, 3, 3, 0]
+
+
+def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    z = random.uniform(1000, 2000, 3000).astype("f4")
+    seen = (z + random.normal(0, 50, 3000)).astype("f4")
+    config = dataclasses.replace(
+        quick, targets=["z"], features=["seen", "x"], epochs=30, options={"hidden": [16], "dropout": 0}
+    )
+    metrics = train([toy(count=3000, z=z, seen=seen)], config, tmp_path / "run")
+    assert metrics["rmse"]["z"] == pytest.approx(50, rel=0.1)
+    run = Run.load(tmp_path / "run")
+    assert run.targets == ["z"]
+    assert run.shape.outputs == 1
+
+
+def bumps(toy: Toy, count: int = 20_000) -> Path:
+    """A bump at the mass in a feature over a flat background, and the spread of its masses is known to nobody."""
+    random = np.random.default_rng(1)
+    label = np.arange(count) % 2  # 0 is signal
+    mass = random.choice([20.0, 50.0, 80.0], count)
+    x = np.where(label == 0, random.normal(mass, 5), random.uniform(0, 100, count)).astype("f4")
+    return toy(count=count, x=x, mass=np.where(label == 0, mass, np.nan).astype("f4"), parameter="mass")
+
+
+@pytest.mark.slow
+def test_a_parametrised_network_is_as_good_as_one_for_each_value(
+    toy: Toy, quick: Train, tmp_path: Path
+) -> None:
+    path = bumps(toy)
+    config = dataclasses.replace(
+        quick, features=["x"], epochs=20, folds=1, batch_size=256, options={"hidden": [32, 32], "dropout": 0.0}, workers=1
+    )  # fmt: skip
+    train([path], dataclasses.replace(config, parameter="mass"), tmp_path / "all")
+    with h5py.File(path) as file:
+        rows, metadata = file["events"][:], file["metadata"][()]
+    table = read([path], dataclasses.replace(config, parameter="mass"))
+    run = Run.load(tmp_path / "all")
+    tested = table.folds(5) == 0
+    for value in (20.0, 50.0, 80.0):
+        part = tmp_path / f"{value}.h5"
+        with h5py.File(part, "w") as file:
+            file["events"] = rows[(rows["label"] == 1) | (rows["mass"] == value)]
+            file["metadata"] = metadata
+        alone = train([part], config, tmp_path / f"{value}")
+        test = table[tested & ((table.labels == 1) | (table.features[:, -1] == value))]
+        features = test.features.copy()
+        features[:, -1] = value
+        score = predict(run.networks[0], inputs_of(test, features), False).numpy()[:, 0]
+        together = auc(score, test.labels == 0, test.weights)
+        assert together.value > 0.9
+        assert together.value > alone["auc"] - 2 * together.error
+
+
+def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    path = bumps(toy, 6000)
+    with h5py.File(path, "r+") as file:
+        rows = file["events"][:]
+        rows["x"] = random.normal(size=6000)
+        file["events"][:] = rows
+    metrics = train([path], dataclasses.replace(quick, features=["x"], parameter="mass"), tmp_path / "run")
+    assert metrics["auc"] == pytest.approx(0.5, abs=0.03)
+    content = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert content["parameter"]["column"] == "mass"
+    assert content["parameter"]["values"] == [20, 50, 80]
+    assert set(np.array(content["sample"]["features"])[:, -1]) == {20, 50, 80}
+
+
+def spoil(path: Path, column: str, values: Any) -> Path:
+    with h5py.File(path, "r+") as file:
+        rows = file["events"][:]
+        rows[column] = values
+        file["events"][:] = rows
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("label", 1, 'class "signal" has no event'),
+        ("label", 7, "event 0 has label 7"),
+        ("weight", np.nan, "event 0 has weight nan"),
+        (
+            "weight",
+            np.where(np.arange(600) % 2, -1, 1),
+            'class "other": the weights of its training events sum to -',
+        ),
+        ("x", np.nan, '"x" is not a finite number in any event'),
+    ],
+)
+def test_what_is_told_before_anything_is_written(
+    toy: Toy, quick: Train, tmp_path: Path, column: str, values: Any, message: str
+) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        train([spoil(toy(), column, values)], quick, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_made_is_told_before_anything_is_written(
+    toy: Toy, quick: Train, tmp_path: Path
+) -> None:
+    for changes, message in (
+        ({"options": {"hiden": [3]}}, 'train.options.hiden: .*Did you mean "hidden"'),
+        ({"model": "deepsets", "options": {}}, "deepsets"),
+        ({"model": f"{tmp_path}/no.py:Mine"}, "no.py"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train([toy()], dataclasses.replace(quick, **changes), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_disk_that_is_full_at_the_first_checkpoint(
+    toy: Toy, quick: Train, disk: Path, kill: Callable[[int], None]
+) -> None:
+    kill(0)  # there is no first epoch
+    config = dataclasses.replace(quick, options={"hidden": [128, 128]})
+    with pytest.raises(NanoMLError, match=r"checkpoint_0.pt: cannot write: the disk is full"):
+        train([toy()], config, disk)
+    assert {path.suffix for path in disk.iterdir()} == {".json"}
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_events(tmp_path: Path, toy: Toy) -> None:
+    """Two million events of 20 features, of which 20 MB are kept."""
+    code = """
+import re, sys
+from pathlib import Path
+from ML_processing import plots
+from ML_processing.training.train import train
+from MLTools.NanoML.settings.train import Train
+plots.save = lambda figure, stem: None
+config = Train(memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
+train([Path(sys.argv[1])], config, Path(sys.argv[2]))
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+    peaks = []
+    for count in (200_000, 2_000_000):
+        columns = {f"f{i}": np.random.default_rng(i).random(count, "f4") for i in range(18)}
+        path = toy(f"{count}.h5", count=count, **columns)
+        line = [sys.executable, "-c", code, str(path), str(tmp_path / str(count))]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+        path.unlink()
+    assert peaks[1] < peaks[0] + 150  # of 2 million events 200 MB

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.convert.columns import Objects, columns_of, event_level_branches
+from data_processing.convert.convert import ConvertJob, Sample, convert_files, truncation_lines
+from data_processing.convert.rows import RowReader
+from data_processing.convert.stage import convert_summary
+from data_processing.convert.validate import validate_file
+from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import Step
+
+
+def test_trigger_bits_and_counters_are_left_out_unless_asked_for(made_file: Path) -> None:
+    with RootFile(made_file) as file:
+        features, left_out = event_level_branches(file)
+        everything = event_level_branches(file, ["*"])[0]
+    odd = set(everything) - set(features)
+    assert len(odd) == left_out > 20
+    assert {name for name in odd if not name.startswith(("HLT_", "L1_", "Flag_", "DST_", "n"))} == set()
+    assert {"MET_pt", "PFMET_pt"} & set(features)
+
+
+@pytest.fixture(scope="module")
+def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
+    directory = tmp_path_factory.mktemp("skims")
+    found = []
+    for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
+        skim_file(
+            SkimJob(
+                str(source),
+                directory / source.name,
+                "MLTools.NanoML.trilepton:Trilepton",
+                keep=("MET_*", "Jet_*"),
+            )
+        )
+        found.append(str(directory / source.name))
+    return found
+
+
+def test_weights_labels_and_books_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
+    job = ConvertJob(
+        skims,
+        tmp_path / "a.h5",
+        ["ZCand_mass", "MET_pt"],
+        {},
+        Sample("WZ", "WZ", 0.0546),
+        ["signal", "WZ"],
+        59.8,
+    )
+    metadata = convert_files(job)
+    assert read_metadata(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
+    with h5py.File(tmp_path / "a.h5") as file:
+        events = file["events"][:]
+        assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
+    assert (events["label"] == 1).all()
+    assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
+    dataset = metadata["datasets"][0]
+    assert (
+        dataset["books"]["entries"],
+        dataset["books"]["selected"],
+        dataset["books"]["sum_of_weights"],
+    ) == (4000, 596, 4000.0)
+    assert [step["events"] for step in dataset["books"]["cutflow"]][:2] == [4000, 1173]
+    assert metadata["features"][0] == {
+        "name": "ZCand_mass",
+        "dtype": "float32",
+        "title": "mass of the Z candidate [GeV]",
+        "source": "selection",
+    }
+    assert metadata["features"][1]["source"] == "branch"
+    assert metadata["selection"] == "MLTools.NanoML.trilepton:Trilepton"
+
+
+def test_pandas_needs_no_manual(tmp_path: Path, skims: list[str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    convert_files(ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass"]))
+    with h5py.File(tmp_path / "a.h5") as file:
+        frame = pandas.DataFrame(file["events"][:])
+    assert len(frame) == 596
+    assert "ZCand_mass" in frame
+
+
+def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) -> None:
+    metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": Objects(("pt",), 1)}))
+    with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
+        numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
+    assert metadata["objects"]["Jet"]["truncated"] == {
+        "objects": numbers.sum(),
+        "lost": np.maximum(numbers - 1, 0).sum(),
+    }
+    (line,) = truncation_lines("a", metadata)
+    assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": ["ZCand_mas"]}, 'has no branch ZCand_mas. Did you mean "ZCand_mass"'),
+        ({"features": ["Jet_pt"]}, "Jet_pt is of type float.*not one number per event"),
+        ({"features": ["weight"]}, "weight cannot be a feature"),
+        ({"objects": {"Jets": Objects(("pt",), 2)}}, 'has no collection Jets. Did you mean "Jet"'),
+        ({"objects": {"Jet": Objects(("ptt",), 2)}}, 'collection Jet has no field ptt. Did you mean "pt"'),
+        ({"objects": {"Jet": Objects(("eta",), 2, "-px")}}, "collection Jet has no field px"),
+        ({"objects": {"Jet": Objects(("valid",), 2)}}, "Jet_valid cannot be stored"),
+        (
+            {"sample": Sample("d", is_data=True)},
+            "`data: true`, but .* is simulation .its sum of weights: Runs/genEventSumw",
+        ),
+        ({"sources": []}, "there are no files to convert"),
+    ],
+)
+def test_what_cannot_be_converted_is_explained_and_leaves_nothing(
+    tmp_path: Path, skims: list[str], changes: dict[str, Any], message: str
+) -> None:
+    job = {"sources": skims, "output": tmp_path / "a.h5", "features": ["MET_pt"], **changes}
+    with pytest.raises(NanoMLError, match=message):
+        convert_files(ConvertJob(**job))
+    assert os.listdir(tmp_path) == []
+
+
+def _tree(path: Path, arrays: dict[str, Any]) -> str:
+    with uproot.recreate(path) as file:
+        identifiers = {
+            "run": np.ones(2, np.uint32),
+            "luminosityBlock": np.ones(2, np.uint32),
+            "event": np.arange(2, dtype=np.uint64),
+        }
+        arrays = {**identifiers, **arrays}
+        file.mktree("Events", {name: array.dtype for name, array in arrays.items()}).extend(arrays)
+    return str(path)
+
+
+@pytest.mark.parametrize(("weights", "total"), [([1, -1], "0"), ([1, -2], "-1")])
+def test_weights_that_cannot_be_normalised_stop(tmp_path: Path, weights: list[int], total: str) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.float32(weights), "x": np.ones(2, np.float32)})
+    with pytest.raises(NanoMLError, match=f"sum of weights of its 1 files is {total},"):
+        convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 1.0), ["a"], 1.0))
+
+
+def test_negative_weights_keep_their_sign(tmp_path: Path) -> None:
+    path = _tree(
+        tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)}
+    )
+    convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["events"]["weight"].tolist() == [30_000.0, -10_000.0]
+
+
+def test_each_event_of_simulation_without_weights_counts_one(tmp_path: Path) -> None:
+    pileup = {"Pileup_nTrueInt": np.ones(2, np.float32), "x": np.ones(2, np.float32)}
+    plain, skimmed = _tree(tmp_path / "plain.root", pileup), tmp_path / "skimmed.root"
+    skim_file(SkimJob(plain, skimmed, keep=("x",), cut="event == 1"))
+    for source, events in ((plain, 2), (str(skimmed), 1)):
+        output = tmp_path / "a.h5"
+        metadata = convert_files(ConvertJob([source], output, ["x"], {}, Sample("a", "a", 3.0), ["a"], 10.0))
+        assert metadata["datasets"][0]["books"]["sum_of_weights"] == 2
+        with h5py.File(output) as file:
+            assert file["events"]["genWeight"].tolist() == [1.0] * events
+            assert file["events"]["weight"].tolist() == [15_000.0] * events
+        assert validate_file(output).faults == {}
+
+
+def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:
+    weight = {"genWeight": np.ones(2, np.float32)}
+    a = _tree(tmp_path / "a.root", {**weight, "x": np.ones(2, np.float32)})
+    b = _tree(tmp_path / "b.root", {**weight, "x": np.ones(2, np.float64)})
+    data = _tree(tmp_path / "data.root", {"x": np.ones(2, np.float32)})
+    with pytest.raises(NanoMLError, match=r"b.root: x is float64, but float32 in .*a.root"):
+        convert_files(ConvertJob([a, b], tmp_path / "a.h5", ["x"]))
+    with pytest.raises(NanoMLError, match="mixes data .* and simulation"):
+        convert_files(ConvertJob([a, data], tmp_path / "a.h5", ["x"]))
+
+
+@pytest.mark.parametrize("skim_first", [True, False])
+def test_skims_and_originals_are_not_mixed(
+    tmp_path: Path, mc_files: dict[str, list[Path]], skim_first: bool
+) -> None:
+    first, second, _ = map(str, mc_files["WZTo3LNu"])
+    skim = tmp_path / "skim.root"
+    skim_file(SkimJob(first, skim, cut="MET_pt > 20", keep=("MET_*",)))
+    sources = [str(skim), second] if skim_first else [second, str(skim)]
+    with pytest.raises(NanoMLError, match=f"{skim}: is a skim, but {second} is none: convert them apart"):
+        convert_files(ConvertJob(sources, tmp_path / "a.h5", ["MET_pt"]))
+
+
+def test_a_skim_that_was_changed_afterwards_is_refused(tmp_path: Path, skims: list[str]) -> None:
+    with RootFile(skims[0]) as file:
+        record = Provenance.of(file)
+    branch = Branch("x", "float32", "flat", "", None, "float")
+    with NanoWriter(tmp_path / "cut.root", {"x": branch}, "ZLIB:1") as writer:
+        writer.events.extend({"x": np.ones(2, np.float32)})
+        writer.finish(record)
+    with pytest.raises(NanoMLError, match="has 2 events, but its record says .* Skim it again"):
+        convert_files(ConvertJob([str(tmp_path / "cut.root")], tmp_path / "a.h5", ["x"]))
+
+
+WEIGHTS = np.random.default_rng(5).normal(0.5, 1, 30).astype(np.float32)
+
+
+def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
+    """A skim of a range of the entries of a file of 30 events, as nano_postproc.py makes it."""
+    weights = WEIGHTS.astype(float)
+    part = Part(first, 30, float(weights[first:stop].sum()), float(weights.sum()))
+    source, steps = "Runs/genEventSumw", [Step("all", stop - first, part.weights)]
+    books = FileBooks("in.root", stop - first, stop - first, 17.3, source, False, steps, part=part)
+    branches = {name: Branch(name, "float32", "flat", "", None, "float") for name in ("genWeight", "x")}
+    identifiers = {
+        name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock", "event")
+    }
+    numbers = np.arange(first, stop)
+    with NanoWriter(path, {**identifiers, **branches}, "ZLIB:1") as writer:
+        values = {name: numbers.astype(np.uint32) for name in identifiers}
+        writer.events.extend({**values, "genWeight": WEIGHTS[first:stop], "x": numbers.astype(np.float32)})
+        if runs:
+            sums = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "double")}
+            writer.write_tree("Runs", sums, {"genEventSumw": np.array([20.5, -3.2] if first == 0 else [])})
+        writer.finish(Provenance("skim", Books([books])))
+    return str(path)
+
+
+def _weights(sources: list[str], output: Path, **settings: Any) -> dict[float, float]:
+    convert_files(ConvertJob(sources, output, ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0, **settings))
+    with h5py.File(output) as file:
+        return dict(zip(file["events"]["x"].tolist(), file["events"]["weight"].tolist()))
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_ranges_of_a_file_have_its_weights(tmp_path: Path, runs: bool) -> None:
+    """With a luminosity JSON, nano_postproc.py writes Runs for the first range only."""
+    expected = _weights([_range(tmp_path / "whole.root", 0, 30)], tmp_path / "whole.h5")
+    assert len(expected) == 30
+    ends = (0, 4, 5, 21, 30)
+    ranges = [
+        _range(tmp_path / f"{first}.root", first, stop, runs or first == 0)
+        for first, stop in zip(ends, ends[1:])
+    ]
+    ranges = [ranges[number] for number in (2, 0, 3, 1)]
+    assert _weights(ranges, tmp_path / "a.h5") == expected
+    merge_files(MergeJob(ranges[1:], tmp_path / "some.root"))
+    merge_files(MergeJob([ranges[0], str(tmp_path / "some.root")], tmp_path / "all.root"))
+    assert _weights([str(tmp_path / "all.root")], tmp_path / "b.h5") == expected
+    with pytest.raises(NanoMLError, match=r"4.root: was made from entry 4 of in.root, as .*some.root was"):
+        _weights([ranges[0], str(tmp_path / "some.root"), ranges[3]], tmp_path / "c.h5")
+    with pytest.raises(NanoMLError, match=r"4.root: was made from entry 4 of in.root, as .*some.root was"):
+        merge_files(MergeJob([str(tmp_path / "some.root"), ranges[3]], tmp_path / "c.root"))
+    assert not (tmp_path / "c.h5").exists()
+    assert not (tmp_path / "c.root").exists()
+
+
+def test_entries_that_are_lacking_are_scaled_if_that_is_allowed(tmp_path: Path) -> None:
+    sources = [_range(tmp_path / "0.root", 0, 4), _range(tmp_path / "21.root", 21, 30)]
+    with pytest.raises(NanoMLError, match=r"0.root: lacks entries 4 to 20 of in.root, .* Or allow gaps"):
+        _weights(sources, tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
+    found = _weights(sources, tmp_path / "a.h5", allow_gaps=True)
+    kept = [0, 1, 2, 3, *range(21, 30)]
+    weights = WEIGHTS.astype(float)
+    total = 17.3 * weights[kept].sum() / weights.sum()
+    assert found == pytest.approx({float(n): weights[n] * 2.0 * 1000 * 10.0 / total for n in kept}, rel=1e-6)
+    metadata = read_metadata(tmp_path / "a.h5")
+    assert metadata["datasets"][0]["gaps"] == [{"file": "in.root", "first": 4, "stop": 21}]
+    assert metadata["datasets"][0]["books"]["sum_of_weights"] == pytest.approx(total, rel=1e-14)
+    assert convert_summary({"a.h5": metadata})[1] == (
+        "WARNING a.h5: entries 4 to 20 of in.root were not read. The normalisation is scaled by the weights that were."
+    )
+
+
+def test_more_columns_than_hdf5_can_describe_are_refused(tmp_path: Path) -> None:
+    names = [f"HLT_Path{number}" for number in range(800)]
+    path = _tree(
+        tmp_path / "a.root", {"genWeight": np.ones(2, "f4"), **{name: np.ones(2, bool) for name in names}}
+    )
+    with pytest.raises(NanoMLError, match="columns are more than one HDF5 dataset can describe"):
+        convert_files(ConvertJob([path], tmp_path / "a.h5", names))
+
+
+def test_patterns_choose_event_level_branches(made_files: dict[str, Path]) -> None:
+    with RootFile(made_files["made_v15_mc"]) as file:
+        assert event_level_branches(file, ["MET_pt", "PuppiMET_p[ht]i"])[0] == ["MET_pt", "PuppiMET_phi"]
+        with pytest.raises(NanoMLError, match='no event-level branch matches "Nope_'):
+            event_level_branches(file, ["Nope_*"])
+
+
+def test_arrays_of_fixed_size_become_columns(tmp_path: Path) -> None:
+    path = _tree(tmp_path / "a.root", {"genWeight": np.ones(2, np.float32), "x": np.ones(2, np.float32)})
+    with uproot.update(path) as file:
+        file.mktree("Fixed", {"event": "u8", "run": "u4", "luminosityBlock": "u4", "v": ("f4", (3,))}).extend(
+            {"event": np.arange(2, dtype="u8"), "run": np.ones(2, "u4"), "luminosityBlock": np.ones(2, "u4")}
+            | {"v": np.arange(6, dtype="f4").reshape(2, 3)}
+        )
+    with RootFile(path, "Fixed") as file:
+        assert event_level_branches(file)[0] == ["v"]
+        found = columns_of(file, ["v"], {}, None)
+        reader = RowReader(found, True, -1, 1.0)
+        rows, _ = reader.rows(file.read(reader.branches, 0, 2), 2, file.path)
+    assert list(found.features) == ["v_0", "v_1", "v_2"]
+    assert rows["events"]["v_1"].tolist() == [1, 4]
+
+
+def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: list[str]) -> None:
+    jets = {"Jet": Objects(("pt", "eta", "nElectrons"), 2)}
+    job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], jets, float16=["Jet_*", "ZCand_*"])
+    metadata = convert_files(job)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["events"].dtype["ZCand_mass"] == np.float16
+        assert file["events"].dtype["MET_pt"] == np.float32
+        assert file["Jet"].dtype["pt"] == np.float16
+        assert file["Jet"].dtype["nElectrons"] == np.int32
+    assert metadata["features"][0]["dtype"] == "float16"
+    path = _tree(
+        tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)}
+    )
+    with pytest.raises(NanoMLError, match="x: 1 values are beyond 65504"):
+        convert_files(ConvertJob([path], tmp_path / "b.h5", ["x"], float16=["x"]))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_the_maximum_follows_from_a_quantile(tmp_path: Path, skims: list[str], share: float) -> None:
+    objects = {"Jet": Objects(("pt",), None, quantile=share)}
+    metadata = convert_files(ConvertJob(skims[:1], tmp_path / "a.h5", ["MET_pt"], objects, survey=skims))
+    counts = np.concatenate([uproot.open(path)["Events/nJet"].array(library="np") for path in skims])
+    most = metadata["objects"]["Jet"]["max"]
+    assert (counts <= most).mean() >= share
+    assert most == 1 or (counts <= most - 1).mean() < share
+
+
+def test_what_cannot_be_stored_is_named_and_can_be_dropped(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        try:
+            file.mktree("Events", {"event": "u8", "word": "string", "x": "f4"}).extend(
+                {"event": np.arange(2, dtype="u8"), "word": ["a", "b"], "x": np.ones(2, "f4")}
+            )
+        except NotImplementedError:
+            pytest.skip(f"uproot {uproot.__version__} writes no strings")
+    with RootFile(tmp_path / "a.root") as file:
+        with pytest.raises(NanoMLError, match=r"cannot store word .*Leave out: --drop 'word'"):
+            event_level_branches(file, ["*"])
+        assert event_level_branches(file, ["*"], ["wo*"])[0] == ["x"]
+
+
+def test_blocks_may_be_as_small_as_the_memory(tmp_path: Path, skims: list[str]) -> None:
+    for memory in (1, 100):
+        job = ConvertJob(
+            skims, tmp_path / f"{memory}.h5", ["MET_pt"], {"Jet": Objects((), 400)}, memory=memory
+        )
+        convert_files(job)
+    with h5py.File(tmp_path / "1.h5") as small, h5py.File(tmp_path / "100.h5") as large:
+        for name in ("events", "Jet"):
+            assert (small[name][:] == large[name][:]).all()
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("order", ["x", "-x"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1, NAN, -np.inf, 3, 1, np.inf, NAN, -0.0, 0.0, 3], np.float32),
+        np.array([1, 2**64 - 1, 0, 2**63, 1, 0, 2**64 - 2], np.uint64),
+        np.array([1, -(2**63), 2**63 - 1, 0, -1, 1, -(2**63) + 1], np.int64),
+        np.array([2, 255, 0, 2, 255], np.uint8),
+        np.array([False, True, True, False]),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_objects_are_sorted_as_documented(tmp_path: Path, values: Any, order: str) -> None:
+    both, numbers = np.concatenate([values, values[::-1]]), np.arange(len(values), dtype=np.int32)
+    fields = {"x": both, "at": np.concatenate([numbers, numbers])}
+    objects = ak.zip({name: ak.unflatten(field, [len(values)] * 2) for name, field in fields.items()})
+    with uproot.recreate(tmp_path / "a.root") as file:
+        tree = {"run": "u4", "luminosityBlock": "u4", "event": "u8", "genWeight": "f4"}
+        file.mktree(
+            "Events",
+            {**tree, "Thing": ak.type(objects).content},
+            field_name=lambda outer, inner: f"{outer}_{inner}",
+        ).extend({**{name: np.ones(2, kind) for name, kind in tree.items()}, "Thing": objects})
+    job = ConvertJob(
+        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Thing": Objects((), len(values), order)}
+    )
+    convert_files(job)
+    with h5py.File(tmp_path / "a.h5") as file:
+        found = file["Thing"]["at"]
+    for event, keys in enumerate((values.tolist(), values[::-1].tolist())):
+        numbers = [at for at, key in enumerate(keys) if key == key]
+        expected = sorted(numbers, key=lambda at: -keys[at] if order == "-x" else keys[at])
+        assert found[event].tolist() == expected + [at for at, key in enumerate(keys) if key != key]

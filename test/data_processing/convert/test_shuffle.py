@@ -1,0 +1,715 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from data_processing.convert import shuffle
+from data_processing.convert.shuffle import ShuffleJob, shuffle_files
+from data_processing.convert.stage import shuffle_summary
+from MLTools.NanoML.config import load
+from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from MLTools.NanoML.workflow.runner import Stage
+from MLTools.NanoML.workflow.stages import PARTS
+from processes import running
+
+Tables = dict[str, NDArray[Any]]
+
+IDENTIFIERS = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+EVENT = np.dtype([*IDENTIFIERS, ("x", "f8"), ("flag", "?")])
+COLLECTIONS = {
+    "Jet": (np.dtype([("pt", "f4"), ("half", "f2"), ("valid", "?")]), 3),
+    "Muon": (np.dtype([("pt", "f8"), ("charge", "i1"), ("valid", "?")]), 1),
+}
+
+
+def made_up(first: int, count: int, label: int = 0) -> Tables:
+    """Rows of which all numbers follow from the number of the event."""
+    events = np.zeros(count, EVENT)
+    number = events["event"] = np.arange(first, first + count)
+    events["run"], events["luminosityBlock"], events["label"] = 1, number // 100, label
+    events["weight"], events["x"], events["flag"] = number % 7, number**0.5, number % 3 == 0
+    tables = {"events": events}
+    for name, (dtype, most) in COLLECTIONS.items():
+        rows = tables[name] = np.zeros((count, most), dtype)
+        rows["valid"] = np.arange(most) < number[:, np.newaxis] % (most + 1)
+        rows["pt"] = number[:, np.newaxis] * 10 + np.arange(most)
+    tables["Jet"]["half"] = number[:, np.newaxis] % 1000
+    tables["Muon"]["charge"] = number[:, np.newaxis] % 2 * 2 - 1
+    return tables
+
+
+def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
+    books = {"files": [], "entries": count, "selected": count, "sum_of_weights": 1.0, "cutflow": []}
+    return {
+        "schema": 1,
+        "creator": "NanoML 0.0.1",
+        "classes": ["signal", "other"],
+        "features": [{"name": key, "dtype": EVENT[key].name} for key in ("x", "flag")],
+        "objects": {
+            key: {"max": most, "order": "-pt", "fields": [], "truncated": {"objects": count, "lost": label}}
+            for key, (_, most) in COLLECTIONS.items()
+        },
+        "selection": None,
+        "datasets": [{"name": name, "class": "signal", "label": label, "is_data": False, "books": books}],
+    }
+
+
+def write(
+    path: Path, tables: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any], **options: Any
+) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, rows in tables.items():
+            file.create_dataset(name, data=rows, chunks=True if len(rows) else None, **options)
+        file["metadata"] = json.dumps(metadata)
+    return path
+
+
+def write_files(directory: Path, counts: Sequence[int], **options: Any) -> list[Path]:
+    """Files of so many events each, numbered through."""
+    paths = []
+    for number, count in enumerate(counts):
+        tables = made_up(sum(counts[:number]), count, number % 2)
+        metadata = metadata_of(f"d{number}", count, number % 2)
+        paths.append(write(directory / f"d{number}.h5", tables, metadata, **options))
+    return paths
+
+
+def read(path: Path) -> Tables:
+    with h5py.File(path) as file:
+        return {name: file[name][:] for name in ("events", *COLLECTIONS)}
+
+
+def same(found: Tables, expected: Tables) -> bool:
+    return all(
+        found[name].dtype == rows.dtype
+        and found[name].shape == rows.shape
+        and found[name].tobytes() == rows.tobytes()
+        for name, rows in expected.items()
+    )
+
+
+def joined(paths: Sequence[Path]) -> Tables:
+    tables = [read(path) for path in paths]
+    return {name: np.concatenate([each[name] for each in tables]) for name in tables[0]}
+
+
+def in_order(tables: Tables, seed: int) -> Tables:
+    """What the documentation promises."""
+    order = np.random.PCG64(seed).random_raw(len(tables["events"])).argsort(kind="stable")
+    return {name: rows[order] for name, rows in tables.items()}
+
+
+@pytest.mark.parametrize("compression", ["gzip:1", "none"])
+@pytest.mark.parametrize("memory", [1e-6, 0.02, 100])
+def test_the_order_is_the_documented_one_whatever_the_memory(
+    tmp_path: Path, memory: float, compression: str
+) -> None:
+    paths = write_files(tmp_path, [300, 0, 17, 500] if memory > 1e-6 else [20, 0, 7])
+    shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 7, memory, compression))
+    assert same(read(tmp_path / "all.h5"), in_order(joined(paths), 7))
+    assert sorted(os.listdir(tmp_path)) == ["all.h5", *sorted(path.name for path in paths)]
+
+
+@settings(max_examples=30)
+@given(
+    counts=st.lists(st.integers(0, 300), min_size=1, max_size=5),
+    memory=st.floats(0.002, 0.2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_stay_together_and_every_event_is_there_once(
+    counts: list[int], memory: float, seed: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        paths = write_files(directory, counts)
+        shuffle_files(ShuffleJob(paths, directory / "all.h5", seed, memory, "none"))
+        found = read(directory / "all.h5")
+    order = found["events"]["event"]
+    assert sorted(order.tolist()) == list(range(sum(counts)))
+    expected = made_up(0, sum(counts))
+    for number, count in enumerate(counts):
+        expected["events"]["label"][sum(counts[:number]) :][:count] = number % 2
+    assert same(found, {name: rows[order.astype(int)] for name, rows in expected.items()})
+
+
+def test_files_are_mixed_evenly_and_each_seed_differently(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [6000, 2000])
+    orders = []
+    for seed in (1, 2):
+        shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", seed, 0.05))
+        events = read(tmp_path / "all.h5")["events"]
+        shares = events["label"].reshape(10, -1).mean(axis=1)
+        assert np.abs(shares - 0.25).max() < 5 * (0.25 * 0.75 / 800) ** 0.5
+        orders.append(events["event"])
+    assert (orders[0] == orders[1]).sum() < 10
+    assert abs(np.corrcoef(orders[0], np.arange(8000))[0, 1]) < 5 / 8000**0.5
+
+
+def test_metadata_tell_of_all_files(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [30, 20, 10])
+    metadata = shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 5))
+    assert read_metadata(tmp_path / "all.h5") == metadata
+    assert [dataset["name"] for dataset in metadata["datasets"]] == ["d0", "d1", "d2"]
+    assert metadata["objects"]["Jet"]["truncated"] == {"objects": 60, "lost": 1}
+    assert metadata["shuffled"] == {"seed": 5}
+    first = read_metadata(paths[0])
+    assert {key: metadata[key] for key in ("schema", "classes", "features", "selection")} == {
+        key: first[key] for key in ("schema", "classes", "features", "selection")
+    }
+    with h5py.File(tmp_path / "all.h5") as file:
+        assert file.attrs["schema"] == 1
+        assert list(file["events"].attrs["classes"]) == ["signal", "other"]
+    assert shuffle_summary({"all": metadata}) == ["all: 60 events of 3 datasets"]
+
+
+def _with(tables: Tables, name: str, rows: NDArray[Any]) -> Tables:
+    return {**tables, name: rows}
+
+
+def _renamed(rows: NDArray[Any], old: str, new: str) -> NDArray[Any]:
+    return rows.astype([(new if name == old else name, rows.dtype[name]) for name in rows.dtype.names or ()])
+
+
+def _retyped(rows: NDArray[Any], field: str, dtype: str) -> NDArray[Any]:
+    return rows.astype(
+        [(name, dtype if name == field else rows.dtype[name]) for name in rows.dtype.names or ()]
+    )
+
+
+CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
+    (
+        lambda t: _with(t, "events", _renamed(t["events"], "x", "y")),
+        {},
+        r"b.h5: `events` has no field x, but .*a.h5 has it",
+    ),
+    (
+        lambda t: _with(t, "Jet", _retyped(t["Jet"], "pt", "f8")),
+        {},
+        r"b.h5: pt of `Jet` is float64, but float32 in .*a.h5",
+    ),
+    (lambda t: _with(t, "Jet", t["Jet"][:, :2]), {}, r"b.h5: `Jet` has 2 for each event, but 3 in .*a.h5"),
+    (lambda t: _with(t, "Jet", t["Jet"][:-1]), {}, r"b.h5: `Jet` has 9 rows, but `events` has 10"),
+    (lambda t: _with(t, "Tau", t["Jet"]), {}, r"a.h5: has no `Tau`, but .*b.h5 has it"),
+    (lambda t: {key: t[key] for key in ("events", "Jet")}, {}, r"b.h5: has no `Muon`, but .*a.h5 has it"),
+    (lambda t: _with(t, "extra", np.arange(10)), {}, r"b.h5: `extra` is no table"),
+    (
+        lambda t: _with(t, "Muon", t["Muon"][["charge", "pt", "valid"]]),
+        {},
+        r"b.h5: `Muon` has its fields in another order than .*a.h5",
+    ),
+    (
+        lambda t: _with(t, "events", _renamed(t["events"], "run", "Run")),
+        {},
+        r"b.h5: `events` has no field run. Convert again",
+    ),
+    (
+        dict,
+        {"classes": ["other", "signal"]},
+        r"b.h5: its classes are other, signal, but those of .*a.h5 are signal, other",
+    ),
+    (
+        dict,
+        {"selection": "a:B"},
+        r"b.h5: its events were selected by a:B, but those of .*a.h5 by nothing",
+    ),
+    (
+        dict,
+        {"objects": {"Jet": {"order": "-btag"}}},
+        r"b.h5: `Jet` is sorted by -btag, but by -pt in .*a.h5",
+    ),
+    (dict, {"datasets": [{"name": "b"}]}, r"b.h5: `metadata` lacks 'books'"),
+]
+
+
+@pytest.mark.parametrize(("change", "told", "message"), CHANGES)
+def test_files_that_do_not_fit_are_named_with_their_field(
+    tmp_path: Path, change: Callable[[Tables], Tables], told: dict[str, Any], message: str
+) -> None:
+    a = write(tmp_path / "a.h5", made_up(0, 10), metadata_of("a", 10, 0))
+    b = write(tmp_path / "b.h5", change(made_up(10, 10)), {**metadata_of("b", 10, 0), **told})
+    with pytest.raises(NanoMLError, match=message):
+        shuffle_files(ShuffleJob([a, b], tmp_path / "all.h5"))
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
+
+
+def test_gaps_within_rows_do_not_matter(tmp_path: Path) -> None:
+    a, b = made_up(0, 10), made_up(10, 10)
+    wide = np.dtype(
+        {
+            "names": list(EVENT.names or ()),
+            "formats": [EVENT[n] for n in EVENT.names or ()],
+            "offsets": range(0, 56, 8),
+        }
+    )
+    paths = [
+        write(tmp_path / "a.h5", a, metadata_of("a", 10, 0)),
+        write(tmp_path / "b.h5", {**b, "events": b["events"].astype(wide)}, metadata_of("b", 10, 0)),
+    ]
+    shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
+    both = {name: np.concatenate([a[name], b[name]]) for name in a}
+    assert same(read(tmp_path / "all.h5"), in_order(both, 1))
+
+
+def test_events_that_would_count_twice_are_refused(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [10, 10])
+    for path in paths:
+        content = read_metadata(path)
+        content["datasets"][0]["books"]["files"] = [{"file": f"/{path.stem}.root"}]
+        write(path, read(path), content)
+    shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
+    with pytest.raises(NanoMLError, match=r"d1.h5: has events of /d1.root, which .*all.h5 has, too"):
+        shuffle_files(ShuffleJob([tmp_path / "all.h5", paths[1]], tmp_path / "more.h5"))
+    with pytest.raises(NanoMLError, match=r"all.h5: is one of the files to be shuffled"):
+        shuffle_files(ShuffleJob([*paths, tmp_path / "all.h5"], tmp_path / "all.h5"))
+
+
+def test_what_is_no_job_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match="no HDF5 file was given"):
+        shuffle_files(ShuffleJob([], tmp_path / "all.h5"))
+    with pytest.raises(NanoMLError, match='compression "zip": write gzip'):
+        shuffle_files(ShuffleJob([], tmp_path / "all.h5", compression="zip"))
+    with pytest.raises(NanoMLError, match=r"absent.h5: no such file"):
+        shuffle_files(ShuffleJob([tmp_path / "absent.h5"], tmp_path / "all.h5"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_source_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [100, 20_000], compression="gzip")
+    content = bytearray(paths[1].read_bytes())
+    with h5py.File(paths[1]) as file:
+        chunk = file["events"].id.get_chunk_info(5)
+    content[chunk.byte_offset + 10 : chunk.byte_offset + 500] = bytes(490)
+    paths[1].write_bytes(content)
+    with pytest.raises(NanoMLError, match=r"d1.h5: cannot be read: .*convert again"):
+        shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", memory=0.2))
+    assert sorted(os.listdir(tmp_path)) == ["d0.h5", "d1.h5"]
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_run_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
+    def stop(*_: object) -> None:
+        raise problem
+
+    paths = write_files(tmp_path, [100])
+    (tmp_path / "all.h5").write_text("old")
+    monkeypatch.setattr(shuffle.BlockWriter, "write", stop)
+    with pytest.raises(type(problem)):
+        shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
+    assert sorted(os.listdir(tmp_path)) == ["all.h5", "d0.h5"]
+    assert (tmp_path / "all.h5").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: np.concatenate([rows[:1], rows[:-1]]), "100 events were written of 100, or other ones"),
+        (lambda rows: rows[:-1], "Run the same command again"),
+    ],
+)
+def test_events_that_are_lost_on_the_way_are_noticed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[NDArray[Any]], NDArray[Any]],
+    message: str,
+) -> None:
+    append = shuffle.Buckets.append
+
+    def spoiled(self: Any, table: str, bucket: int, rows: NDArray[Any]) -> None:
+        append(self, table, bucket, spoil(rows) if table == "events" else rows)
+
+    paths = write_files(tmp_path, [100])
+    monkeypatch.setattr(shuffle.Buckets, "append", spoiled)
+    with pytest.raises(NanoMLError, match=message):
+        shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
+    assert os.listdir(tmp_path) == ["d0.h5"]
+
+
+def test_two_runs_do_not_make_the_same_file(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [10])
+    with shuffle.scratch(tmp_path / "all.h5") as directory:
+        with pytest.raises(NanoMLError, match="another run is at work here"):
+            shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
+        assert directory.is_dir()
+        shuffle_files(ShuffleJob(paths, tmp_path / "other.h5"))
+    assert sorted(os.listdir(tmp_path)) == ["d0.h5", "other.h5"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of so many kilobytes; it may be called again to resize it."""
+    disk = tmp_path / "disk"
+
+    def mount(kilobytes: int) -> Path:
+        remount = "remount," if disk.exists() else ""
+        disk.mkdir(exist_ok=True)
+        line = ["mount", "-t", "tmpfs", "-o", f"{remount}size={kilobytes}k", "tmpfs", str(disk)]
+        if subprocess.run(line, capture_output=True, check=False).returncode:
+            pytest.skip("no file system can be mounted here")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", "-l", str(disk)], capture_output=True, check=False)
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    paths = write_files(tmp_path, [4000, 4000])  # half a MB
+    for kilobytes in (8, 100, 300, 500):
+        disk = small_disk(kilobytes)
+        with pytest.raises(NanoMLError, match=r"all.h5: cannot write: the disk is full: free some space"):
+            shuffle_files(ShuffleJob(paths, disk / "all.h5", memory=0.1, compression="none"))
+        assert os.listdir(disk) == []
+    disk = small_disk(4000)
+    shuffle_files(ShuffleJob(paths, disk / "all.h5", memory=0.1, compression="none"))
+    assert same(read(disk / "all.h5"), in_order(joined(paths), 1))
+
+
+def test_an_output_that_cannot_grow_is_one_message_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [4000, 4000])
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1][1]))  # enough for the buckets
+    try:
+        with pytest.raises(NanoMLError, match=r"all.h5: cannot write: File too large"):
+            shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", memory=0.1, compression="none"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+        signal.signal(signal.SIGXFSZ, before[0])
+    assert sorted(os.listdir(tmp_path)) == ["d0.h5", "d1.h5"]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from data_processing.convert.shuffle import ShuffleJob, shuffle_files
+shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]), 3, float(sys.argv[2])))
+"""
+
+
+def start(
+    output: Path, memory: float, paths: Sequence[Path]
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    line = [sys.executable, "-c", RUN, str(output), str(memory), *map(str, paths)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return running(line, env=environment, stderr=subprocess.DEVNULL)
+
+
+def scratch_of(output: Path) -> Path:
+    """What is there as long as a run is at work."""
+    return output.with_name(".all.part-scratch.h5")
+
+
+def wait_until_at_work(output: Path, run: subprocess.Popen[bytes]) -> None:
+    lock = scratch_of(output) / ".nanoml" / "lock"
+    while run.poll() is None:
+        with contextlib.suppress(OSError):
+            if f"process {run.pid} " in lock.read_text():
+                return
+        time.sleep(0.001)
+
+
+def kill_again_and_again(output: Path, memory: float, paths: Sequence[Path], times: int) -> None:
+    """Kill a run so many times while it is at work, then let it end."""
+    draw, kills = random.Random(1), 0
+    with start(output, memory, paths) as run:
+        wait_until_at_work(output, run)
+        begin = time.monotonic()
+        assert run.wait() == 0
+        duration = time.monotonic() - begin
+    while kills < times:
+        output.unlink(missing_ok=True)
+        with start(output, memory, paths) as run:
+            wait_until_at_work(output, run)
+            time.sleep(draw.uniform(0, 0.9) * duration)
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        kills += scratch_of(output).exists()
+    with start(output, memory, paths) as run:
+        assert run.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_result(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [30_000, 30_000])
+    expected = in_order(joined(paths), 3)
+    (tmp_path / "out").mkdir()
+    kill_again_and_again(tmp_path / "out" / "all.h5", 0.5, paths, times=6)
+    assert same(read(tmp_path / "out" / "all.h5"), expected)
+    assert os.listdir(tmp_path / "out") == ["all.h5"]
+
+
+FILES = (2, 5, 13, 20)  # ROOT files of each dataset: 40 in all
+PER_FILE = 50_000
+FIRST = np.cumsum([0, *FILES]) * PER_FILE  # of each dataset, if all events are numbered through
+TWO_MILLION = """
+datasets:
+{datasets}
+convert:
+  features: [MET_pt]
+  objects: {{Muon: {{fields: [pt], max: 2}}}}
+  memory: 20
+  shuffle: 5
+"""
+
+
+def met_of(number: NDArray[Any]) -> NDArray[np.float32]:
+    """A number that follows from that of the event, and looks like none that does."""
+    return (number * 2_654_435_761 % 2**22).astype(np.float32)
+
+
+def write_root_files(directory: Path) -> None:
+    """Datasets D0 to D3; their events have the same numbers, but not the same values."""
+    for dataset, files in enumerate(FILES):
+        (directory / f"D{dataset}").mkdir()
+        for file in range(files):
+            event = np.arange(file * PER_FILE, (file + 1) * PER_FILE)
+            met, muons = met_of(FIRST[dataset] + event), event % 3
+            columns = {
+                "run": np.ones(PER_FILE, np.uint32),
+                "luminosityBlock": (event // 1000).astype(np.uint32),
+                "event": event.astype(np.uint64),
+                "genWeight": np.ones(PER_FILE, np.float32),
+                "MET_pt": met,
+            }
+            pt = ak.unflatten(np.repeat(met, muons), muons)
+            types = {name: values.dtype for name, values in columns.items()}
+            with uproot.recreate(directory / f"D{dataset}" / f"{file:02}.root", compression=None) as root:
+                tree = root.mktree("Events", {**types, "Muon": ak.zip({"pt": pt}).type})
+                tree.extend({**columns, "Muon": ak.zip({"pt": pt})})
+
+
+def write_analysis(directory: Path, name: str, files: str = "*.root") -> None:
+    datasets = (
+        f"  D{number}: {{files: D{number}/{files}, class: c{number}}}" for number in range(len(FILES))
+    )
+    (directory / f"{name}.yaml").write_text(TWO_MILLION.format(datasets="\n".join(datasets)))
+
+
+def family(process: int) -> Iterator[int]:
+    """A process and all that come from it."""
+    yield process
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in children.read_text().split():
+                yield from family(int(child))
+
+
+def peak_memory(process: int) -> int:
+    """The largest resident memory that a process, or one that comes from it, has had [MB]."""
+    peak = 0
+    for each in family(process):
+        with contextlib.suppress(OSError):  # it may end at any moment
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{each}/status").read_text())
+            peak = max(peak, int(found[1]) // 1024 if found else 0)
+    return peak
+
+
+def run_analysis(directory: Path, name: str, due: Callable[[], bool] = lambda: False) -> int:
+    """Run an analysis, and kill it as soon as it is due; return its peak memory [MB]."""
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", f"{name}.yaml"]
+    peak, killed = 0, False
+    with open(directory / "log", "w+") as log, running(line, cwd=directory, stderr=log) as run:
+        while run.poll() is None:
+            peak = max(peak, peak_memory(run.pid))
+            if not killed and due():
+                run.kill()
+                killed = True
+            time.sleep(0.002)
+        log.seek(0)
+        assert run.returncode == (-signal.SIGKILL if killed else 0), log.read()
+    return peak
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How far an analysis has come, to be seen from its files."""
+
+    workdir: Path
+
+    def converted(self) -> dict[Path, int]:
+        """Datasets that need not be converted again, and when they were written."""
+        records = self.workdir.glob(".nanoml/convert/D?.json")
+        return {path: path.stat().st_mtime_ns for path in map(self._output, records)}
+
+    def _output(self, record: Path) -> Path:
+        return self.workdir / "hdf5" / f"{record.stem}.h5"
+
+    def _size(self, glob: str) -> int:
+        size = 0
+        for path in (self.workdir / "hdf5").glob(glob):
+            with contextlib.suppress(OSError):
+                size += path.stat().st_size
+        return size
+
+    def is_converting(self) -> bool:
+        return 0 < len(self.converted()) < len(FILES) and self._size(".D?.part-*.h5") > 100_000
+
+    def is_dealing(self) -> bool:
+        return not self.is_gathering() and self._size(".all.part-scratch.h5/buckets/*") > 50_000_000
+
+    def is_gathering(self) -> bool:
+        return self._size(".all.part-[0-9]*.h5") > 10_000_000
+
+    def files(self) -> list[Path]:
+        return sorted(path.relative_to(self.workdir) for path in self.workdir.rglob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory is used"
+)
+def test_two_million_events_of_40_files_survive_a_kill_in_conversion_and_in_each_pass(tmp_path: Path) -> None:
+    write_root_files(tmp_path)
+    write_analysis(tmp_path, "small", "00.root")
+    write_analysis(tmp_path, "whole")
+    write_analysis(tmp_path, "killed")
+    small, *peaks = [run_analysis(tmp_path, name) for name in ("small", "whole")]
+
+    watched, kept = Watched(tmp_path / "killed"), dict[Path, int]()
+    for due in (watched.is_converting, watched.is_dealing, watched.is_gathering):
+        peaks.append(run_analysis(tmp_path, "killed", due))
+        # a worker may end the file that it writes, of which there is no record then
+        assert due() or 0 < len(watched.converted()) < len(FILES), "it went on after its death"
+        kept.update(watched.converted())
+    peaks.append(run_analysis(tmp_path, "killed"))
+
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert watched.files() == Watched(tmp_path / "whole").files()
+    check_same(tmp_path / "killed/hdf5/all.h5", tmp_path / "whole/hdf5/all.h5")
+    check_two_million(tmp_path / "killed/hdf5/all.h5")
+    # all rows are 76 MB, and as much again in order; with old versions of uproot, ROOT files that are open count, too
+    assert 0 < max(peaks) < min(500, small + 70), f"{peaks} MB for 2,000,000 events, {small} MB for 200,000"
+
+
+def check_same(found: Path, expected: Path) -> None:
+    """Two files have the same bytes in all datasets, however these are compressed."""
+    with h5py.File(found) as one, h5py.File(expected) as two:
+        assert list(one) == list(two)
+        for name in one:
+            assert one[name].dtype == two[name].dtype
+            assert np.asarray(one[name][()]).tobytes() == np.asarray(two[name][()]).tobytes(), name
+
+
+def check_two_million(path: Path) -> None:
+    """Every event is there once, with its own values, and the events of all files are mixed."""
+    with h5py.File(path) as file:
+        events, muons = file["events"][:], file["Muon"][:]
+    total = sum(FILES) * PER_FILE
+    number = FIRST[events["label"]] + events["event"].astype(np.int64)
+    assert np.array_equal(np.sort(number), np.arange(total))
+    assert np.array_equal(events["luminosityBlock"], events["event"] // 1000)
+    assert np.array_equal(events["MET_pt"], met_of(number))
+    valid = np.arange(2) < events["event"][:, np.newaxis] % 3
+    assert np.array_equal(muons["valid"], valid)
+    assert np.array_equal(muons["pt"], np.where(valid, events["MET_pt"][:, np.newaxis], 0))
+    assert np.array_equal(number, np.random.PCG64(5).random_raw(total).argsort(kind="stable"))
+    # each of 1000 blocks should have 50 events of each file
+    found = np.bincount(np.arange(total) // 2000 * sum(FILES) + number // PER_FILE)
+    chi2, degrees = ((found - 50) ** 2 / 50).sum(), 999 * (sum(FILES) - 1)
+    assert abs(chi2 - degrees) < 5 * (2 * degrees) ** 0.5
+
+
+MEMORY = """
+import resource
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_events(tmp_path: Path) -> None:
+    (source,) = write_files(tmp_path, [50_000])
+    paths = [tmp_path / f"copy{number}.h5" for number in range(20)]
+    for path in paths:
+        os.link(source, path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    peaks = []
+    for many in (4, 20):
+        line = [
+            sys.executable,
+            "-c",
+            RUN + MEMORY,
+            str(tmp_path / "all.h5"),
+            "8",
+            *map(str, paths[:many]),
+        ]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] < peaks[0] + 10, f"{peaks} MB for 200,000 and for 1,000,000 events"
+
+
+CONFIG = """
+datasets:
+  A: {{files: {0}/ZGToLLG/*_0.root, class: signal}}
+  B: {{files: {0}/ZGToLLG/*_1.root, class: other}}
+  C: {{files: {0}/WZTo3LNu_Pt100/*_0.root}}
+convert:
+  features: [MET_pt]
+"""
+
+
+def stages(path: Path) -> dict[str, Stage]:
+    """The stages of this part that a configuration asks for."""
+    return {stage.name: stage for stage in pipeline_stages(load(path), PARTS["data_processing"])}
+
+
+def test_the_pipeline_shuffles_datasets_with_a_class_if_it_is_told_to(tmp_path: Path, sample: Path) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text(CONFIG.format(sample))
+    plain = stages(config)
+    assert list(plain) == ["convert"]
+    config.write_text(CONFIG.format(sample) + "  shuffle: 3\n")
+    found = stages(config)
+    assert list(found) == ["convert", "shuffle"]
+    assert [task.settings for task in found["convert"].tasks] == [t.settings for t in plain["convert"].tasks]
+    (task,) = found["shuffle"].tasks
+    for each in found["convert"].tasks:
+        each.work()
+    metadata = task.work()
+    assert task.outputs == (tmp_path / "a" / "hdf5" / "all.h5",)
+    assert [dataset["name"] for dataset in metadata["datasets"]] == ["A", "B"]
+    with h5py.File(task.outputs[0]) as file:
+        assert set(file["events"]["label"]) == {0, 1}
+
+
+def test_without_a_configuration_by_the_command_line(tmp_path: Path) -> None:
+    write_files(tmp_path, [100, 50])
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "shuffle"]
+    done = subprocess.run(
+        [*line, "-o", "all.h5", "--seed", "4", "--memory", "16", "d0.h5", "d1.h5"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert same(read(tmp_path / "all.h5"), in_order(joined([tmp_path / "d0.h5", tmp_path / "d1.h5"]), 4))
+    done = subprocess.run([*line, "d0.h5"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "or HDF5 files with -o ALL.h5" in done.stderr

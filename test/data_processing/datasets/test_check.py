@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_processing.datasets.check import check
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import ConfigError
+
+ANALYSIS = """\
+datasets:
+  WZ:
+    files: {sample}/WZTo3LNu/*.root
+  ZG:
+    files: {sample}/ZGToLLG/*.root
+skim:
+  selection: MLTools.NanoML.trilepton:Trilepton
+  keep: [MET_pt, "Jet_*"]
+convert:
+  features: [ZCand_mass, MET_pt]
+  objects:
+    Jet: {{fields: [pt, eta], max: 4}}
+"""
+
+
+def problems(directory: Path, sample: Path, old: str = "", new: str = "") -> list[str]:
+    path = directory / "a.yaml"
+    path.write_text(ANALYSIS.format(sample=sample).replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        check(load(path))
+    return str(caught.value).splitlines()
+
+
+def test_a_configuration_in_order_is_told(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ANALYSIS.format(sample=sample))
+    lines = check(load(tmp_path / "a.yaml"))
+    assert len(lines) == 2
+    assert "WZ: 2 files; " in lines[0]
+    assert "has 800 events, 189 branches" in lines[0]
+
+
+def test_a_feature_that_no_stage_provides_is_found_before_the_work(tmp_path: Path, sample: Path) -> None:
+    lines = problems(tmp_path, sample, "ZCand_mass", "ZCand_mas")
+    assert len(lines) == 2
+    assert 'a.yaml:10: convert.features[0]: "ZCand_mas" is in no skim of dataset WZ (first file: ' in lines[0]
+    assert 'Did you mean "ZCand_mass"?' in lines[0]
+    (line, _) = problems(tmp_path, sample, "[ZCand_mass, MET_pt]", "[ZCand_mass, PV_npvs]")
+    assert "must be listed in skim.keep" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[ZCand_mass, MET_pt]", "[event]", "event cannot be a feature"),
+        ("[ZCand_mass, MET_pt]", "[Jet_pt]", "Jet_pt is a list of objects in each event"),
+        ("fields: [pt, eta]", "fields: [pt, etta]", '"Jet_etta" is in no skim .* Did you mean "Jet_eta"'),
+        ("Jet: {", "Jets: {", 'a.yaml:12: convert.objects.Jets: "Jets" is in no skim'),
+        ('MET_pt, "Jet', 'MTE_pt, "Jet', r"skim.keep: has no branch MTE_pt"),
+    ],
+)
+def test_every_kind_of_mistake_is_one_line_for_each_dataset(
+    tmp_path: Path, sample: Path, old: str, new: str, message: str
+) -> None:
+    import re
+
+    lines = problems(tmp_path, sample, old, new)
+    assert re.search(message, lines[0]), lines
+    assert all(str(tmp_path / "a.yaml") in line for line in lines)
+
+
+def test_without_a_skim_the_files_themselves_are_checked(tmp_path: Path, sample: Path) -> None:
+    text = ANALYSIS.format(sample=sample)
+    begin, end = text.index("skim:"), text.index("convert:")
+    (tmp_path / "a.yaml").write_text(text[:begin] + text[end:])
+    with pytest.raises(ConfigError, match='"ZCand_mass" is in no file of dataset WZ'):
+        check(load(tmp_path / "a.yaml"))

@@ -1,0 +1,89 @@
+"""The same file by two names, and copies, in lists of any length."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from data_processing.datasets.datasets import output_names, resolve_datasets
+from data_processing.datasets.duplicates import _content, _head, _samples, find_same
+from MLTools.NanoML.config import load
+
+MANY = 100_000
+
+
+def test_many_files_of_one_size_are_told_apart_by_their_beginnings(tmp_path: Path) -> None:
+    files = []
+    for number in range(3000):
+        path = tmp_path / f"{number}.root"
+        path.write_bytes(number.to_bytes(8, "big") + bytes(2000))
+        files.append(str(path))
+    assert find_same(files) is None
+    (tmp_path / "copy.root").write_bytes((tmp_path / "1234.root").read_bytes())
+    assert find_same([*files, str(tmp_path / "copy.root")]) == (1234, 3000)
+
+
+def test_files_are_read_once_and_only_as_far_as_it_takes_to_tell_them_apart(tmp_path: Path) -> None:
+    def make(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    alike = [make(f"alike{n}", bytes(9500) + n.to_bytes(2, "big") + bytes(5499)) for n in range(300)]
+    ends = [make(f"end{n}", bytes(20_000) + bytes([n])) for n in range(3)]
+    beginnings = [make(f"beginning{n}", bytes([n]) + bytes(30_000)) for n in range(3)]
+    sizes = [make(f"size{n}", bytes(40_000 + n)) for n in range(3)]
+    for digest in (_head, _samples, _content):
+        digest.cache_clear()
+    for _ in range(2):
+        assert find_same([*alike, *ends, *beginnings, *sizes]) is None
+        read = [digest.cache_info().misses for digest in (_head, _samples, _content)]
+        assert read == [306, 303, 300]
+    make("alike7", (tmp_path / "alike8").read_bytes())
+    assert find_same(alike) == (7, 8)
+    make("alike7", bytes(15_001))
+    assert find_same(alike) == (0, 7)
+
+
+def test_what_cannot_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "link.root").symlink_to("nowhere")
+    (tmp_path / "empty.root").touch()
+    (tmp_path / "also empty.root").touch()
+    os.mkfifo(tmp_path / "pipe.root")
+    names = ("link.root", "empty.root", "also empty.root", "pipe.root", "missing.root")
+    assert find_same([str(tmp_path / name) for name in names]) is None
+    assert find_same([str(tmp_path / "link.root"), str(tmp_path / "nowhere")]) == (0, 1)
+
+
+@pytest.mark.slow
+def test_100_000_urls_take_seconds(tmp_path: Path) -> None:
+    names = (
+        f"/store/mc/Run/A{number % 7}/NANOAODSIM/v1/{number // 1000}/{number:08X}.root"
+        for number in range(MANY)
+    )
+    (tmp_path / "all.txt").write_text("\n".join(names))
+    (tmp_path / "a.yaml").write_text("datasets: {a: {files: all.txt}}\n")
+    check_quick(tmp_path / "a.yaml")
+
+
+@pytest.mark.slow
+def test_100_000_local_files_take_seconds(tmp_path: Path) -> None:
+    for number in range(MANY):
+        if number % 1000 == 0:
+            directory = tmp_path / f"{number:06d}"
+            directory.mkdir()
+        with open(directory / f"{number}.root", "wb") as file:
+            file.write(number.to_bytes(4, "big"))
+            file.truncate(1000 + number % 5000)
+    (tmp_path / "a.yaml").write_text("datasets: {a: {files: '*/*.root'}}\n")
+    check_quick(tmp_path / "a.yaml")
+
+
+def check_quick(path: Path) -> None:
+    start = time.process_time()
+    files = resolve_datasets(load(path))["a"]
+    names = output_names(files)
+    assert time.process_time() - start < 10  # 2 s on a quiet machine
+    assert len(set(names.values())) == len(files) == MANY

@@ -1,0 +1,115 @@
+"""What can stand for files, and text files of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_processing.datasets.datasets import find_files
+from data_processing.datasets.entries import entries_of, url_of
+from MLTools.NanoML.config import load
+from MLTools.NanoML.errors import NanoMLError
+
+REDIRECTORS = ["root://cms-xrd-global.cern.ch/"]
+LFN = "/store/mc/Run2/WZ/NANOAODSIM/v1/0/1.root"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name in ("lists/a.root", "lists/b c.root", "d.root"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_logical_names_are_read_through_the_first_redirector(files: Path) -> None:
+    assert find_files([LFN], files) == [f"root://cms-xrd-global.cern.ch/{LFN}"]
+    for server in ("root://host", "root://host/", "root://host//"):
+        assert url_of(LFN, [server, "root://other"]) == f"root://host/{LFN}"
+    with pytest.raises(
+        NanoMLError, match=r"is read through a redirector, and there is none. Name one: .read: {redir"
+    ):
+        url_of(LFN, [])
+    (files / "a.yaml").write_text(
+        f"read: {{redirectors: ['root://here.ch:1094/', 'root://there.ch/']}}\ndatasets: {{a: {{files: {LFN}}}}}\n"
+    )
+    from data_processing.datasets.datasets import describe_datasets
+
+    (file,) = describe_datasets(load(files / "a.yaml"))["a"]
+    assert file.name == f"root://here.ch:1094/{LFN}"
+    assert (file.events, file.size, file.valid) == (None, None, True)
+
+
+def test_text_files_name_one_file_a_line(files: Path) -> None:
+    (files / "lists" / "all.txt").write_text(
+        f"\ufeff# what there is\n\n  a.root  # relative to the list\r\nb c.root\n{LFN}\nroot://host//eos/x#1.root\n../d.root\n"
+    )
+    expected = [
+        str(files / "lists" / "a.root"),
+        str(files / "lists" / "b c.root"),
+        f"root://cms-xrd-global.cern.ch/{LFN}",
+        "root://host//eos/x#1.root",
+        str(files / "d.root"),
+    ]
+    assert find_files(["lists/all.txt"], files) == expected
+    assert find_files(["lists/*.txt"], files) == expected
+    (files / "lists" / "open.txt").write_text("a.root\nb c.root")  # without an end of the last line
+    assert find_files(["lists/open.txt"], files) == expected[:2]
+    assert [entry.number for entry in entries_of(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [
+        0,
+        *[1] * 5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a.root\n\nmissing.root\n", r"all.txt:3: missing.root: no such file in .*lists"),
+        (b"# nothing\n\n", r"all.txt: names no file"),
+        (b"", r"all.txt: names no file"),
+        (b"\xff\xfe\x00", r"all.txt: is no text file with one file a line"),
+        (b"a.root\na\x00b.root\n", r"all.txt:2: is no text: expected one file a line"),
+        (b"other.txt\n", r"all.txt:1: other.txt: a list cannot name another list"),
+        (b"a.root\na.root\n", r"a.root: is named twice"),
+        (
+            b"https://host/*.root\n",
+            r"all.txt:1: https://host/\*.root: wildcards do not work in URLs other than",
+        ),
+    ],
+)
+def test_lists_that_are_none(content: bytes, message: str, files: Path) -> None:
+    (files / "lists" / "all.txt").write_bytes(content)
+    with pytest.raises(NanoMLError, match=message):
+        find_files(["lists/all.txt"], files)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("lists/none.txt", "lists/none.txt: no such file in"),
+        ("lists", r"lists: .*lists is a directory. For the files in it, write lists/\*.root"),
+        ("list*", r"lists is a directory. For the files in it, write list\*/\*.root"),
+        ("/A/B-v1/NANOAODSIM", 'If it is a dataset of CMS\'s catalogue, write it as "das"'),
+        (
+            "/eos/user/x/y.root",
+            "Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before",
+        ),
+        ("root://host//store/**/x.root", r"\*\* does not work on servers"),
+        ("root://host//*/x.root", "begins with a wildcard, which would list all of the server"),
+    ],
+)
+def test_mistakes_are_told_with_what_to_do(entry: str, message: str, files: Path) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        find_files([entry], files)
+
+
+def test_the_place_of_a_mistake_in_a_configuration(files: Path) -> None:
+    (files / "a.yaml").write_text("datasets:\n  a:\n    files:\n      - d.root\n      - lists/all.txt\n")
+    (files / "lists" / "all.txt").write_text("a.root\nx.root\n")
+    with pytest.raises(
+        NanoMLError, match=r"a.yaml:5: datasets.a.files\[1\]: .*all.txt:2: x.root: no such file in"
+    ):
+        from data_processing.datasets.datasets import resolve_datasets
+
+        resolve_datasets(load(files / "a.yaml"))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.merge.content import Content, rows_at_once
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+BOOKS = FileBooks("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
+CONTENT: dict[str, Any] = {
+    "Events": {"event": np.arange(3), "x": np.ones(3)},
+    "Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 3.0)},
+    "tag": "2018",
+    "h": (np.array([1.0, 2]), np.array([0.0, 1, 2])),
+    "nanoml": Provenance("skim", Books([BOOKS])).rows(),
+}
+
+
+def content(path: Path, **changes: Any) -> Content:
+    with uproot.recreate(path) as file:
+        for name, value in {**CONTENT, **changes}.items():
+            if isinstance(value, dict):
+                tree = file.mktree(
+                    name, {key: (array.dtype, array.shape[1:]) for key, array in value.items()}
+                )
+                tree.extend(value)
+            elif value is not None:
+                file[name] = value
+    with RootFile(path) as file:
+        return Content.of(file, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({}, []),
+        ({"Events": {"event": np.arange(3), "x": np.array([1.0, 2, 1])}}, ["Events/x"]),
+        ({"Events": {"event": np.arange(3)}}, ["Events/x"]),
+        ({"Events": {"event": np.arange(2), "x": np.ones(2)}}, ["rows of Events (3 and 2)"]),
+        ({"Runs": None}, ["rows of Runs (1 and 0)"]),
+        ({"Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 2.0)}}, ["Runs/genEventSumw"]),
+        ({"tag": "2017"}, ["tag"]),
+        ({"tag": None}, ["tag"]),
+        ({"h": (np.array([1.0, 3]), np.array([0.0, 1, 2]))}, ["h"]),
+        ({"h": None}, ["h"]),
+        ({"nanoml": Provenance("skim", Books([BOOKS, BOOKS])).rows()}, ["the record nanoml"]),
+        ({"nanoml": None}, ["the record nanoml"]),
+    ],
+)
+def test_what_differs_is_named(tmp_path: Path, changes: dict[str, Any], differing: list[str]) -> None:
+    original, changed = content(tmp_path / "a.root"), content(tmp_path / "b.root", **changes)
+    assert original.differing(changed) == differing
+    assert len(changed.differing(original)) == len(differing)
+
+
+def test_the_memory_does_not_matter(sample: Path) -> None:
+    with RootFile(sample / "ZGToLLG" / "ZGToLLG_0.root") as file:
+        at_once, in_parts = Content.of(file, 1000), Content.of(file, 0.3)
+    assert at_once.trees["Events"].rows == 800
+    assert at_once.differing(in_parts) == []
+
+
+def test_at_least_one_row_is_read() -> None:
+    assert rows_at_once(1e9, 1) == 1
+    assert rows_at_once(0, 1) == rows_at_once(1, 1) == 500_000

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.convert.columns import Objects
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.score import score
+from data_processing.score.score import ScoreJob, load_models, score_file
+from data_processing.score.stage import score_tasks
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import Model, file_hash
+from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+
+
+@pytest.fixture
+def source(sample: Path) -> Path:
+    return sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+
+
+def softmax(x: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    logits = np.stack([x.astype(float), fold, np.zeros(len(x))], axis=1)
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def events(path: Path, *names: str) -> dict[str, Any]:
+    with uproot.open(path) as file:
+        return {name: file["Events"][name].array() for name in names or file["Events"].keys()}
+
+
+def folds(path: Path) -> np.ndarray:
+    found = events(path, "run", "luminosityBlock", "event")
+    return fold_of(*(values.to_numpy() for values in found.values()), 3)
+
+
+def scores_of(path: Path, prefix: str = "linear") -> np.ndarray:
+    found = events(path, *(f"{prefix}_{name}" for name in ("signal", "WZ", "ZG")))
+    return np.stack([ak.to_numpy(values) for values in found.values()], axis=1)
+
+
+def test_scores_belong_to_the_right_events(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    model = linear_model(["MET_phi", "MET_pt"])
+    assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)) == {"entries": 800}
+    found = events(tmp_path / "s.root")
+    assert list(found) == [
+        "run",
+        "luminosityBlock",
+        "event",
+        "linear_signal",
+        "linear_WZ",
+        "linear_ZG",
+        "linear_fold",
+    ]
+    for name, values in events(source, "run", "luminosityBlock", "event").items():
+        assert found[name].to_list() == values.to_list()
+        assert str(found[name].type) == str(values.type)
+    fold = folds(source)
+    assert found["linear_fold"].to_list() == fold.tolist()
+    x = events(source, "MET_phi")["MET_phi"].to_numpy()
+    assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, fold), abs=1e-6)
+    with RootFile(tmp_path / "s.root") as file:
+        record = Provenance.of(file)
+        assert file.branches["linear_WZ"].title == "probability of class WZ by linear"
+    assert record is not None
+    assert (record.kind, record.model) == ("scores", {"name": "linear", "sha256": file_hash(model)})
+    assert record.books.sum_of_weights == 800
+
+
+def test_collections(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    model = linear_model(
+        ["MET_phi"], objects={"Electron": (["eta"], 1, "-pt"), "Muon": (["eta", "phi"], 2, "pt")}
+    )
+    score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300))
+    read = events(source, "MET_phi", "Electron_eta", "Electron_pt", "Muon_eta", "Muon_pt")
+    x = read["MET_phi"].to_numpy().astype(float)
+    for name, most, sign in (("Electron", 1, -1), ("Muon", 2, 1)):
+        order = ak.argsort(sign * read[f"{name}_pt"], stable=True)
+        x += ak.to_numpy(ak.sum(read[f"{name}_eta"][order][:, :most], axis=1))
+    assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, folds(source)), abs=1e-5)
+
+
+def test_objects_are_padded_as_in_the_conversion(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    model = Model(linear_model([], objects={"Muon": (["eta", "charge"], 2, "pt")}))
+    job = ConvertJob(
+        [str(source)],
+        tmp_path / "WZ.h5",
+        ("MET_pt",),
+        {"Muon": Objects(("eta", "charge"), 2, "pt")},
+        Sample("WZ", None, None, False),
+        (),
+        None,
+    )
+    convert_files(job)
+    tensors = model.tensors(events(source, *model.reads))
+    with h5py.File(tmp_path / "WZ.h5") as file:
+        rows = file["Muon"][:]
+    assert np.array_equal(tensors["Muon_mask"] > 0, rows["valid"])
+    for number, name in enumerate(("eta", "charge")):
+        assert np.array_equal(tensors["Muon"][..., number], rows[name].astype("f4"))
+
+
+def test_a_model_of_objects(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    model = linear_model(["Muon_eta", "MET_pt"], level="object", collection="Muon")
+    score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300))
+    read, found = events(source, "Muon_eta", "nMuon"), events(tmp_path / "s.root")
+    assert found["nMuon"].to_list() == read["nMuon"].to_list()
+    scores = np.stack([ak.flatten(found[f"Muon_linear_{name}"]) for name in ("signal", "WZ", "ZG")], axis=1)
+    fold = np.repeat(folds(source), ak.num(read["Muon_eta"]).to_numpy())
+    assert scores == pytest.approx(softmax(ak.flatten(read["Muon_eta"]).to_numpy(), fold), abs=1e-6)
+    with RootFile(tmp_path / "s.root") as file:
+        assert file.branches["Muon_linear_WZ"].collection == "Muon"
+        assert file.branches["nMuon"].dtype == read["nMuon"].to_numpy().dtype
+
+
+def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    mass = {"column": "mass", "values": [1.0, 2.0]}
+    models = [
+        linear_model(["MET_phi"]),
+        linear_model(["MET_phi", "mass"], name="at_mass", parameter=mass),
+        linear_model(["MET_phi"], name="values", targets=["a", "b", "c"]),
+    ]
+    score_file(ScoreJob(str(source), tmp_path / "s.root", models, {"mass": 1.5}))
+    assert np.array_equal(scores_of(tmp_path / "s.root"), scores_of(tmp_path / "s.root", "at_mass"))
+    found = events(tmp_path / "s.root", "values_a", "values_fold")
+    assert found["values_a"].to_list() == events(source, "MET_phi")["MET_phi"].to_list()
+    with RootFile(tmp_path / "s.root") as file:
+        assert file.branches["at_mass_WZ"].title == "probability of class WZ by at_mass at mass = 1.5"
+        assert file.branches["values_b"].title == "estimate of b by values"
+        record = Provenance.of(file)
+    assert record is not None
+    assert record.model is not None
+    assert (record.model["name"], record.model["parameters"]) == ("linear, at_mass, values", {"mass": 1.5})
+    with pytest.raises(
+        NanoMLError, match="has the name linear, as .* has: export one of them under another name"
+    ):
+        load_models([models[0], linear_model(["x"])], {})
+    with pytest.raises(ConfigError, match="has the parameter mass, trained at 1, 2"):
+        load_models(models, {})
+    with pytest.raises(ConfigError, match='parameter mas: none of the models has it .*Did you mean "mass"'):
+        load_models(models, {"mas": 1, "mass": 1})
+    with pytest.raises(ConfigError, match="parameter mass: none of the models has it .they have none"):
+        load_models(models[:1], {"mass": 1})
+
+
+def test_a_selection_is_run_where_its_columns_are_missing(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    model = linear_model(["ZCand_dR", "MET_pt"], ["ZCand_dR"])
+    skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
+    for name, path in (("raw", source), ("skimmed", tmp_path / "skim.root")):
+        score_file(ScoreJob(str(path), tmp_path / f"{name}.root", [model], chunk=300))
+    passed = events(tmp_path / "raw.root", "linear_selected")["linear_selected"].to_numpy()
+    skimmed = events(tmp_path / "skim.root", "event")["event"].to_numpy()
+    every = events(source, "event")["event"].to_numpy()
+    assert 0 < passed.sum() < len(passed)
+    assert every[passed].tolist() == skimmed.tolist()
+    found = scores_of(tmp_path / "raw.root")
+    assert found[passed] == pytest.approx(scores_of(tmp_path / "skimmed.root"), abs=1e-6)
+    assert np.isnan(found[~passed]).all()
+    assert "linear_selected" not in events(tmp_path / "skimmed.root")
+
+
+def test_objects_of_events_that_do_not_pass(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    model = linear_model(["Muon_eta", "ZCand_dR"], ["ZCand_dR"], level="object", collection="Muon")
+    score_file(ScoreJob(str(source), tmp_path / "s.root", [model]))
+    found = events(tmp_path / "s.root")
+    assert ak.num(found["Muon_linear_WZ"]).to_list() == events(source, "nMuon")["nMuon"].to_list()
+    passed = np.repeat(found["linear_selected"].to_numpy(), ak.num(found["Muon_linear_WZ"]).to_numpy())
+    assert (np.isfinite(ak.flatten(found["Muon_linear_WZ"]).to_numpy()) == passed).all()
+
+
+def test_full_copies(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    models = [
+        linear_model(["MET_phi"]),
+        linear_model(["Muon_eta"], name="tag", level="object", collection="Muon"),
+    ]
+    score_file(ScoreJob(str(source), tmp_path / "s.root", models, copy=True, chunk=300))
+    before, after = events(source), events(tmp_path / "s.root")
+    added = [*(f"linear_{name}" for name in ("signal", "WZ", "ZG", "fold")), "tag_fold"]
+    assert set(after) - set(before) == {*added, *(f"Muon_tag_{name}" for name in ("signal", "WZ", "ZG"))}
+    assert set(before) <= set(after)
+    for name, values in before.items():
+        assert after[name].to_list() == values.to_list(), name
+    assert after["linear_signal"].to_list() == scores_of(tmp_path / "s.root")[:, 0].tolist()
+    with uproot.open(source) as one, uproot.open(tmp_path / "s.root") as other:
+        assert {"Runs", "nanoml"} <= set(other.keys(cycle=False)) - (set(one.keys(cycle=False)) - {"Runs"})
+
+
+def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
+    score_file(
+        ScoreJob(str(tmp_path / "skim.root"), tmp_path / "s.root", [linear_model(["MET_phi"])], copy=True)
+    )
+    records = []
+    for name in ("skim.root", "s.root"):
+        with RootFile(tmp_path / name) as file:
+            records.append(Provenance.of(file))
+    skim, copy = records
+    assert skim is not None
+    assert copy is not None
+    assert (copy.kind, copy.selection, copy.columns) == ("skim", SELECTION, skim.columns)
+    assert copy.books == skim.books
+    with pytest.raises(NanoMLError, match="has a branch linear_signal already"):
+        score_file(ScoreJob(str(tmp_path / "s.root"), tmp_path / "t.root", [linear_model(["MET_phi"])]))
+
+
+@pytest.mark.parametrize("name", ["made_v9_mc", "made_v12_data", "made_v15_mc"])
+def test_versions_of_nanoaod(
+    tmp_path: Path, made_files: dict[str, Path], name: str, linear_model: Callable[..., Path]
+) -> None:
+    path = made_files[name]
+    model = linear_model(["MET_phi"], objects={"Jet": (["eta"], 4, "-pt")})
+    score_file(ScoreJob(str(path), tmp_path / "s.root", [model]))
+    with RootFile(path) as file:
+        entries = file.entries
+        arrays = file.read(["MET_phi", "Jet_eta", "Jet_pt"])
+    found = scores_of(tmp_path / "s.root")
+    assert found.shape == (entries, 3)
+    order = ak.argsort(-arrays["Jet_pt"], stable=True)
+    x = ak.to_numpy(arrays["MET_phi"]) + ak.to_numpy(ak.sum(arrays["Jet_eta"][order][:, :4], axis=1))
+    assert found == pytest.approx(softmax(x, folds(path)), abs=1e-5)
+
+
+def test_a_file_without_events_is_scored(
+    tmp_path: Path, made_files: dict[str, Path], linear_model: Callable[..., Path]
+) -> None:
+    empty = str(made_files["made_v9_mc_zero_events"])
+    models = [
+        linear_model(["MET_pt"]),
+        linear_model(["Jet_pt"], name="tag", level="object", collection="Jet"),
+    ]
+    score_file(ScoreJob(empty, tmp_path / "s.root", models))
+    found = events(tmp_path / "s.root")
+    assert len(found["run"]) == 0
+    assert {"run", "linear_signal", "linear_fold", "Jet_tag_WZ", "nJet"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "message"),
+    [
+        (["MET_ptt"], {}, 'has no branch MET_ptt. Did you mean "MET_pt"'),
+        (["Muon_pt"], {}, "Muon_pt as one number per event, but it is of type"),
+        ([], {"objects": {"Muon": (["ptt"], 3, None)}}, 'has no branch Muon_ptt. Did you mean "Muon_pt"'),
+        ([], {"objects": {"Muon": (["pt"], 3, "-tag")}}, "has no branch Muon_tag"),
+        (
+            [],
+            {"objects": {"MET": (["pt"], 3, None)}},
+            "MET_pt as a number for each object of MET, but it is of type float",
+        ),
+        (
+            ["Electron_pt"],
+            {"level": "object", "collection": "Muon"},
+            "Electron_pt as a number for each object of Muon, .*of Electron",
+        ),
+        (
+            ["MET_pt"],
+            {"level": "object", "collection": "Muon"},
+            "none of its inputs is a branch of Muon here",
+        ),
+    ],
+)
+def test_a_column_that_is_not_there_is_explained(
+    tmp_path: Path,
+    source: Path,
+    linear_model: Callable[..., Path],
+    columns: list[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(columns, **changes)]))
+    assert os.listdir(tmp_path) == []
+
+
+def with_selection(model: Path, spec: str) -> Path:
+    """The model with another selection in its metadata, without its twin."""
+    model.with_suffix(".json").unlink()
+    content = model.read_bytes()
+    old = SELECTION.encode()
+    assert len(spec) == len(SELECTION)
+    model.write_bytes(content.replace(old, spec.encode()))
+    return model
+
+
+def test_a_selection_that_cannot_be_run(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
+) -> None:
+    spec = "my_lost_selections".ljust(SELECTION.index(":"), "_") + ":Trilepton"
+    model = with_selection(linear_model(["ZCand_mass"], ["ZCand_mass"]), spec)
+    with pytest.raises(
+        NanoMLError,
+        match="reads ZCand_mass, a column of selection .* which cannot be run here: .* Skim the file",
+    ):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [model]))
+    with pytest.raises(NanoMLError, match="does not make ZCand_old any more"):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(["ZCand_old"], ["ZCand_old"])]))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    with uproot.recreate(tmp_path / "in.root") as file:
+        ids = {
+            "run": np.ones(3, "u4"),
+            "luminosityBlock": np.ones(3, "u4"),
+            "event": np.arange(3, dtype="u8"),
+        }
+        file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
+    with pytest.raises(NanoMLError, match="1 of 3 events have a score that is NaN or infinite, number 1"):
+        score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["x"])]))
+    assert os.listdir(tmp_path) == ["in.root"]
+
+
+def test_a_truncated_file(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    content = source.read_bytes()
+    (tmp_path / "in.root").write_bytes(content[: len(content) // 2])
+    with pytest.raises(NanoMLError, match="in.root: cannot be read .*truncated or damaged"):
+        score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["MET_pt"])]))
+    assert os.listdir(tmp_path) == ["in.root"]
+
+
+def test_tasks(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    model = linear_model(["ZCand_mass"], ["ZCand_mass"])
+    job = ScoreJob("", Path(), [model], copy=True)
+    task, other = score_tasks([str(source), "b/other.root"], tmp_path, job, "WZ/")
+    assert (task.name, other.name) == ("WZ/WZTo3LNu_0", "WZ/other")
+    assert task.inputs == (str(source), str(model))
+    assert task.outputs == (tmp_path / "WZTo3LNu_0.root",)
+    assert task.settings == {"parameters": {}, "copy": True, "compression": "ZLIB:5"}
+    plain = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [linear_model(["MET_pt"])]))
+    assert plain[0].code != task.code  # which has that of the selection
+    not_there = score_tasks([str(source)], tmp_path, ScoreJob("", Path(), [tmp_path / "model.onnx"]))
+    assert not_there[0].code == plain[0].code
+    assert Model(model).selection_columns == {"ZCand_mass": SELECTION}
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
+
+
+def test_scores_of_some_events_only_are_refused(
+    tmp_path: Path, source: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "RootFile", Short)
+    with pytest.raises(NanoMLError, match=r"600 of 800 events were scored: nothing was written"):
+        score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"])], chunk=300))
+    assert list(tmp_path.iterdir()) == []

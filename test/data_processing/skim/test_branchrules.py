@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_processing.skim.branchrules import Rule, apply_rules, parse_rule, read_rules
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+NAMES = [
+    "run",
+    "nMuon",
+    "Muon_pt",
+    "Muon_eta",
+    "nJet",
+    "Jet_pt",
+    "MET_pt",
+    "MET_phi",
+    "HLT_Mu50",
+    "HLT_IsoMu24",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("keep Muon_*", Rule(True, "Muon_*")),
+        ("drop HLT_Mu50", Rule(False, "HLT_Mu50")),
+        ("keepmatch (Muon|Jet)_pt", Rule(True, "(Muon|Jet)_pt", is_regex=True)),
+        ("dropmatch  HLT_.*", Rule(False, "HLT_.*", is_regex=True)),
+        ("MET_*", Rule(True, "MET_*")),
+        ("  MET_pt ", Rule(True, "MET_pt")),
+    ],
+)
+def test_a_rule_in_words(text: str, rule: Rule) -> None:
+    assert parse_rule(text, "here") == rule
+
+
+@pytest.mark.parametrize(
+    "text", ["", "keep", "drop", "keep a b", "remove HLT_*", "Muon_pt Jet_pt", "keep: Muon_*"]
+)
+def test_what_is_no_rule_is_told_with_its_place(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=re.escape(f"skim.keep: `{text}`: write keep, drop, keepmatch or dropmatch")
+    ):
+        parse_rule(text, "skim.keep")
+
+
+def test_what_is_no_regular_expression_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"skim.keep: `keepmatch \(Muon`: no regular expression: "):
+        parse_rule("keepmatch (Muon", "skim.keep")
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_name"),
+    [
+        (Rule(True, "Muon_pt"), True),
+        (Rule(True, "Muon_*"), False),
+        (Rule(True, "Muon_p[tx]"), False),
+        (Rule(True, "Muon_pt", is_regex=True), False),
+    ],
+)
+def test_names_and_patterns_are_told_apart(rule: Rule, is_name: bool) -> None:
+    assert rule.is_name is is_name
+
+
+@pytest.mark.parametrize(
+    ("rules", "start", "kept"),
+    [
+        ([], [], []),
+        ([], NAMES, NAMES),
+        (["drop *"], NAMES, []),
+        (["drop *", "keep Muon_*"], NAMES, ["Muon_pt", "Muon_eta"]),
+        (["keep Muon_*", "drop *"], NAMES, []),  # the last one that matches decides
+        (["keep HLT_*", "drop HLT_Mu50"], [], ["HLT_IsoMu24"]),
+        (["drop HLT_*", "keep HLT_Mu50"], ["HLT_Mu50", "HLT_IsoMu24", "run"], ["run", "HLT_Mu50"]),
+        (["keepmatch .*_pt"], [], ["Muon_pt", "Jet_pt", "MET_pt"]),
+        (["keepmatch Muon"], [], []),  # the whole name must match
+        (["keep M?*_p?"], [], ["Muon_pt", "MET_pt"]),
+        (["keep muon_*"], [], []),
+        (["keep absent"], ["run"], ["run"]),
+        (["keep Jet_pt", "keep Jet_pt", "keep nJet"], [], ["nJet", "Jet_pt"]),  # in the order of the file
+    ],
+)
+def test_each_rule_goes_over_those_before_it(rules: list[str], start: list[str], kept: list[str]) -> None:
+    assert apply_rules([parse_rule(rule, "here") for rule in rules], NAMES, start) == kept
+
+
+pieces = st.sampled_from(["Muon", "Jet", "MET", "HLT", "_", "pt", "eta", "*", "?", "n"])
+made_rules = st.lists(
+    st.tuples(st.booleans(), st.lists(pieces, min_size=1, max_size=4).map("".join)), max_size=6
+)
+
+
+@given(made_rules, st.sets(st.sampled_from(NAMES)))
+def test_it_is_the_last_rule_that_matches(made: list[tuple[bool, str]], start: set[str]) -> None:
+    def expected(name: str) -> bool:
+        decisions = [keep for keep, pattern in made if fnmatch.fnmatchcase(name, pattern)]
+        return decisions[-1] if decisions else name in start
+
+    globs = [Rule(keep, pattern) for keep, pattern in made]
+    regexes = [Rule(keep, fnmatch.translate(pattern), is_regex=True) for keep, pattern in made]
+    for rules in (globs, regexes):
+        assert apply_rules(rules, NAMES, start) == [name for name in NAMES if expected(name)]
+
+
+def test_a_file_of_rules(tmp_path: Path) -> None:
+    path = tmp_path / "keep_and_drop.txt"
+    path.write_text(
+        "# what is kept\n\ndrop *\n   keep  Muon_*   # with spaces\nkeep \\\n  Jet_pt\n#keep run\n\tdropmatch Muon_(eta|phi)\n"
+    )
+    rules = read_rules(path)
+    assert rules == [
+        Rule(False, "*"),
+        Rule(True, "Muon_*"),
+        Rule(True, "Jet_pt"),
+        Rule(False, "Muon_(eta|phi)", is_regex=True),
+    ]
+    assert apply_rules(rules, NAMES, NAMES) == ["Muon_pt", "Jet_pt"]
+
+
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rules.txt"
+    path.write_text("drop *\n\n# a comment\nkep Muon_*\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}:4: `kep Muon_*`: write keep")):
+        read_rules(path)
+
+
+@pytest.mark.parametrize("content", [None, b"keep \xff\xfe"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "rules.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"rules.txt: cannot be read as a branch selection file"):
+        read_rules(path)
+
+
+@pytest.mark.parametrize("name", ["made_v9_mc", "made_v15_mc"])
+def test_names_that_changed_between_versions_match(made_files: dict[str, Path], name: str) -> None:
+    with RootFile(made_files[name]) as file:
+        kept = apply_rules([parse_rule("MET_*", "here")], file.branches)
+        left = apply_rules([parse_rule("drop MET_pt*", "here")], file.branches, kept)
+    prefix = "PFMET_" if "v15" in name else "MET_"
+    assert {f"{prefix}pt", f"{prefix}phi"} <= set(kept)
+    assert all(each.startswith(prefix) for each in kept)
+    assert f"{prefix}pt" not in left
+    assert f"{prefix}phi" in left
+
+
+def test_rules_go_on_in_the_next_line_and_comments_do_not(tmp_path: Path) -> None:
+    (tmp_path / "rules.txt").write_text("# all of C:\\\ndrop *\nkeep \\\n  Muon_* # mine \\\nkeep Muon pt\n")
+    with pytest.raises(ConfigError, match=r"rules.txt:5: `keep Muon pt`"):
+        read_rules(tmp_path / "rules.txt")

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.skim.branchrules import apply_rules, read_rules
+from data_processing.skim.job import SkimJob
+from data_processing.skim.nanoaodtools_engine import postprocess_file
+from data_processing.skim.nanoaodtools_process import compression_of, write_rules
+from data_processing.skim.skim import skim_file
+from data_processing.skim.stage import skim_settings, skim_tasks
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.settings.skim import Skim
+from services.nanoaod import CERTIFIED
+from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
+from services.xrootd import Cluster
+
+TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
+MODULES = str(Path(__file__).with_name("nano_modules"))
+CUT = "MET_pt > 40 && Sum$(Muon_pt > 20) > 0"
+SELECTIONS = """
+import awkward as ak
+from MLTools.NanoML.selection import Column, Selection
+
+class Even(Selection):
+    branches = ("event", "Muon_pt")
+    optional = {"HLT_NeverWas": False, "scale": 1.5}
+    columns = {"nGood": Column("i4", "muons above 3 GeV"), "isGood": Column("?", "any muon above 3 GeV")}
+
+    def select(self, events, cutflow):
+        events = cutflow.cut("even", events.event % 2 == 0, events)
+        good = ak.num(events.Muon.pt[events.Muon.pt > 3])
+        return events, {"nGood": good, "isGood": good > 0}
+
+class Wrong(Even):
+    def select(self, events, cutflow):
+        raise ValueError("why?")
+"""
+MISTAKE = """
+class Mistake:
+    def beginJob(self):
+        pass
+
+    endJob = beginJob
+
+    def beginFile(self, *_):
+        pass
+
+    endFile = beginFile
+
+    def analyze(self, event):
+        print("looking at", event.event)
+        return {}["nothing"]
+"""
+
+
+@pytest.fixture
+def source(sample: Path) -> Path:
+    return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "selections.py").write_text(SELECTIONS)
+    (tmp_path / "mistake.py").write_text(MISTAKE)
+    (tmp_path / "rules.txt").write_text("drop *  # all\nkeepmatch Jet_(pt|eta)\nkeep PV_*\ndrop PV_z\n")
+    return tmp_path
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# What needs neither ROOT nor nanoAOD-tools.
+
+
+@pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
+def test_without_nanoaodtools_one_message_says_what_to_do(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "skims" / "out.root"
+    with pytest.raises(
+        NanoMLError, match=r"nanoaodtools: .*cannot be imported by .*cmsenv.*pip install root"
+    ):
+        postprocess_file(SkimJob(str(source), output, cut=CUT, engine="nanoaodtools"))
+    assert not output.parent.exists()
+    command = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools"]
+    done = subprocess.run(
+        [*command, "--cut", CUT, "-o", "skims", str(source)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("cannot be imported by") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_the_engine_of_a_configuration_is_written_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools", "a.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "skim.engine" in done.stderr
+
+
+def test_rules_keep_what_they_name(tmp_path: Path) -> None:
+    names = ["run", "nMuon", "Muon_pt", "Muon_ptErr", "MET_pt"]
+    write_rules(tmp_path / "rules.txt", ["run", "Muon_pt"])
+    assert (tmp_path / "rules.txt").read_text() == "drop *\nkeep run\nkeep Muon_pt\n"
+    assert apply_rules(read_rules(tmp_path / "rules.txt"), names, names) == ["run", "Muon_pt"]
+
+
+def test_compressions() -> None:
+    assert [compression_of(text) for text in ("ZLIB:5", "lz4:1", "None")] == ["ZLIB:5", "LZ4:1", "none"]
+    for text in ("ZLIB", "ZLIB:0", "5", "ZLIB:55", ""):
+        with pytest.raises(ConfigError, match="write ALGORITHM:LEVEL"):
+            compression_of(text)
+
+
+def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:
+    tasks = {}
+    for engine, work in (("columnar", skim_file), ("nanoaodtools", postprocess_file)):
+        settings = skim_settings(Skim(TRILEPTON, engine=engine))
+        [tasks[engine]] = skim_tasks([str(source)], tmp_path, settings, tmp_path, {})
+        done: Any = pickle.loads(pickle.dumps(tasks[engine].work))
+        assert done.func is work
+        assert done.args[0].engine == engine
+    assert tasks["columnar"].settings == {**tasks["nanoaodtools"].settings, "engine": "columnar"}
+    assert tasks["columnar"].code != tasks["nanoaodtools"].code
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# With ROOT and nanoAOD-tools: both engines give the same.
+
+
+def told(name: str, title: str) -> str:
+    """A title, but for the one that ROOT makes of name and type where a module gives none."""
+    return "" if title.startswith(f"{name}[") else title
+
+
+def events_of(path: Path) -> tuple[dict[str, tuple[str, str | None, str]], Mapping[str, ak.Array]]:
+    """Shapes, types, titles and values of all branches."""
+    with RootFile(path) as file:
+        kinds = {
+            name: (branch.shape, branch.dtype, told(name, branch.title))
+            for name, branch in file.branches.items()
+        }
+        return kinds, file.read(list(file.branches))
+
+
+def same(one: ak.Array, other: ak.Array) -> bool:
+    """Whether numbers are the same to the last bit, NaN included."""
+    if one.ndim > 1 and ak.num(one, axis=1).tolist() != ak.num(other, axis=1).tolist():
+        return False
+    first, second = (ak.to_numpy(ak.flatten(values, axis=None)) for values in (one, other))
+    return first.dtype == second.dtype and first.tobytes() == second.tobytes()
+
+
+def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
+    """Skim by both engines, and compare all but the cut flow; return the output and the records."""
+    outputs = {engine: job.output.with_name(f"{engine}.root") for engine in ("columnar", "nanoaodtools")}
+    columnar = skim_file(replace(job, output=outputs["columnar"]))
+    theirs = postprocess_file(replace(job, output=outputs["nanoaodtools"], engine="nanoaodtools"))
+    kinds, arrays = events_of(outputs["columnar"])
+    their_kinds, their_arrays = events_of(outputs["nanoaodtools"])
+    # some writers make a counter for each list, and so does the columnar engine where it has another name
+    own_counters = {f"n{name}" for name, (shape, *_) in kinds.items() if shape == "jagged"}
+    names = kinds.keys() - own_counters
+    assert their_kinds.keys() - own_counters == names
+    assert [name for name in names if kinds[name] != their_kinds[name]] == []
+    assert [name for name in names if not same(arrays[name], their_arrays[name])] == []
+    with uproot.open(outputs["columnar"]) as ours, uproot.open(outputs["nanoaodtools"]) as other:
+        for tree in {"Runs", "LuminosityBlocks"} & set(ours.keys(cycle=False)):
+            names = sorted(set(ours[tree].keys()) & set(other[tree].keys()))
+            assert names
+            assert other[tree].arrays(names).tolist() == ours[tree].arrays(names).tolist()
+        assert [key for key in other.keys() if key.startswith("nanoml")] == ["nanoml;1"]
+    assert {path.name for path in job.output.parent.iterdir() if path.name.startswith(".")} == set()
+    records = []
+    for path in outputs.values():
+        with RootFile(path) as file:
+            record = Provenance.of(file)
+        assert record is not None
+        records.append(record)
+    assert records[1].books.as_dict() == theirs
+    for key in ("entries", "selected", "sum_of_weights"):
+        assert theirs[key] == columnar[key]
+    [first], [second] = records[0].books.files, records[1].books.files
+    assert replace(second, cutflow=first.cutflow) == first
+    for record in records:
+        for name, column in record.columns.items():
+            column["title"] = told(name, column["title"])
+    assert records[1].columns == records[0].columns
+    assert (records[1].kind, records[1].selection) == (records[0].kind, records[0].selection)
+    return outputs["nanoaodtools"], records[0], records[1]
+
+
+@needs_nanoaodtools
+@pytest.mark.parametrize(
+    ("job", "selected", "steps"),
+    [
+        ({"selection": TRILEPTON, "keep": ("MET_*", "Muon_*")}, 263, None),
+        ({"selection": TRILEPTON, "keep": ("*",), "compression": "LZMA:1"}, 263, None),
+        ({"cut": CUT, "keep": ("*",), "compression": "LZ4:4"}, 567, ["all", "nanoAOD-tools"]),
+        ({"cut": "0", "keep": ("MET_*", "Muon_*")}, 0, ["all", "nanoAOD-tools"]),
+        (
+            {"selection": TRILEPTON, "cut": "nMuon > 1"},
+            154,
+            [
+                "all",
+                "reached Trilepton",
+                "three good leptons",
+                "Z candidate",
+                "W lepton",
+                "Z muon identification",
+            ],
+        ),
+        (
+            {"selection": TRILEPTON, "cut": "0", "keep": ("Jet_*",)},
+            0,
+            [
+                "all",
+                "reached Trilepton",
+                "three good leptons",
+                "Z candidate",
+                "W lepton",
+                "Z muon identification",
+            ],
+        ),
+        (
+            {
+                "modules": ("jet_sums.py:jet_sums", "muon_scale.py:exact"),
+                "keep": ("*", "drop Muon_dxy"),
+                "cut": "nMuon > 1",
+            },
+            386,
+            ["all", "nanoAOD-tools"],
+        ),
+        pytest.param(
+            {"modules": ("jet_sums.py:jet_sums", "leptons.py:Leptons"), "cut": "0"},
+            0,
+            ["all", "nanoAOD-tools"],
+            marks=needs_cmssw_tools,
+        ),
+    ],
+)
+def test_both_engines_give_the_same(
+    source: Path, tmp_path: Path, job: dict[str, Any], selected: int, steps: list[str] | None
+) -> None:
+    _, ours, theirs = both(SkimJob(str(source), tmp_path / "out.root", base=MODULES, **job))
+    assert theirs.books.selected == selected
+    if steps is None:
+        assert theirs.books == ours.books
+    else:
+        assert [step.cut for step in theirs.books.cutflow] == steps
+    assert theirs.books.cutflow[-1] == replace(ours.books.cutflow[-1], cut=theirs.books.cutflow[-1].cut)
+
+
+@needs_nanoaodtools
+@pytest.mark.service
+@pytest.mark.parametrize("first", [[], ["--copy-first"]], ids=["read there", "copied first"])
+def test_remote_files_give_the_same(
+    first: list[str], xrootd: Cluster, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("XRootD")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    skim = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools"]
+    skim += ["--selection", TRILEPTON, "--keep", "MET_*"]
+    url = f"{xrootd.url}/store/{source.parent.name}/{source.name}"
+    for options in (["-o", "local", source], [*first, "--redirector", xrootd.url, "-o", "remote", url]):
+        done = subprocess.run(
+            [*skim, *map(str, options)], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    local, remote = (tmp_path / name / source.name for name in ("local", "remote"))
+    assert events_of(local)[0] == events_of(remote)[0]
+    for name, values in events_of(local)[1].items():
+        assert ak.to_list(values) == ak.to_list(events_of(remote)[1][name])
+    assert not list((tmp_path / "scratch").glob("nanoml-*"))
+
+
+@needs_nanoaodtools
+def test_selection_and_modules(source: Path, base: Path) -> None:
+    job = SkimJob(
+        str(source),
+        base / "out.root",
+        "selections.py:Even",
+        str(base),
+        ("HLT_NeverWas", "scale", "drop Jet_eta"),
+        branches="rules.txt",
+        cut="MET_pt > 40",
+    )
+    output, _, theirs = both(job)
+    kinds, arrays = events_of(output)
+    assert kinds.keys() >= {
+        "Jet_pt",
+        "PV_npvs",
+        "nGood",
+        "isGood",
+        "scale",
+        "HLT_NeverWas",
+        "genWeight",
+        "nJet",
+    }
+    assert not kinds.keys() & {"Jet_eta", "Jet_mass", "PV_z", "MET_pt"}
+    assert set(arrays["scale"].tolist()) == {1.5}
+    assert set(arrays["HLT_NeverWas"].tolist()) == {False}
+    assert theirs.columns.keys() == {"nGood", "isGood"}
+
+
+@needs_nanoaodtools
+@pytest.mark.parametrize(
+    ("name", "golden", "is_certified"),
+    [
+        ("made_v9_data", CERTIFIED, True),
+        ("made_v9_data", {"315267": [[13, 20]], "1": [[11, 12]]}, False),
+        ("made_v12_data", CERTIFIED, True),
+    ],
+)
+@pytest.mark.parametrize("selection", ["", "selections.py:Even"])
+def test_certified_data(
+    name: str,
+    golden: dict[str, list[list[int]]],
+    is_certified: bool,
+    selection: str,
+    made_files: dict[str, Path],
+    base: Path,
+) -> None:
+    path, certified = made_files[name], base / "golden.json"
+    certified.write_text(json.dumps(golden))
+    job = SkimJob(
+        str(path),
+        base / "out.root",
+        selection,
+        str(base),
+        ("MET_*", "Muon_*", "Jet_*", "HLT_IsoMu*"),
+        certified=str(certified),
+        cut="nMuon > 0 || event % 3 == 0",
+    )
+    _, ours, theirs = both(job)
+    assert theirs.books.is_data
+    assert theirs.books.luminosity_sections == ours.books.luminosity_sections
+    assert theirs.books.selected < theirs.books.entries
+    assert (theirs.books.selected > 0) == is_certified
+
+
+@needs_nanoaodtools
+@pytest.mark.slow
+def test_every_file(made_file: Path, base: Path) -> None:
+    job = SkimJob(str(made_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
+    with RootFile(made_file) as file:
+        if file.is_rntuple:
+            with pytest.raises(
+                NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"
+            ):
+                postprocess_file(job)
+            return
+        expected = books_of(file)
+    _, ours, theirs = both(job)
+    assert theirs.books == ours.books
+    assert theirs.books.sum_of_weights == expected.sum_of_weights
+
+
+@needs_nanoaodtools
+def test_a_skim_of_a_skim_has_one_record(source: Path, tmp_path: Path) -> None:
+    first = SkimJob(str(source), tmp_path / "first.root", TRILEPTON, keep=("*",), engine="nanoaodtools")
+    postprocess_file(first)
+    output, _, theirs = both(
+        SkimJob(str(first.output), tmp_path / "out.root", cut="MET_pt > 100", keep=("*",))
+    )
+    assert [step.cut for step in theirs.books.cutflow] == ["all", "nanoAOD-tools"]
+    assert theirs.books.entries == 263
+    assert theirs.books.sum_of_weights == 1000
+    assert np.asarray(events_of(output)[1]["MET_pt"]).min() > 100
+
+
+@needs_nanoaodtools
+@pytest.mark.parametrize(
+    ("job", "kind", "message"),
+    [
+        (
+            {"cut": "MTE_pt > 3"},
+            NanoMLError,
+            "cut `MTE_pt > 3`: ROOT does not understand it, or a branch in it",
+        ),
+        ({"cut": "MET_pt >"}, NanoMLError, "cut `MET_pt >`: ROOT does not understand it"),
+        ({"keep": ("MTE_pt",)}, NanoMLError, 'has no branch MTE_pt. Did you mean "MET_pt"'),
+        (
+            {"cut": "1", "compression": "ZSTD:5"},
+            ConfigError,
+            'compression "ZSTD:5": this nanoAOD-tools does not',
+        ),
+        ({"selection": "selections.py:Wrong"}, NanoMLError, r"selections\.py:\d+: .*why\?"),
+        (
+            {"modules": ("mistake.py:Mistake",)},
+            NanoMLError,
+            r"(?s)exit code 1.*mistake\.py.*KeyError: 'nothing'",
+        ),
+    ],
+)
+def test_errors(source: Path, base: Path, job: dict[str, Any], kind: type[NanoMLError], message: str) -> None:
+    (base / "skims").mkdir()
+    with pytest.raises(NanoMLError, match=message) as problem:
+        postprocess_file(SkimJob(str(source), base / "skims" / "out.root", base=str(base), **job))
+    assert type(problem.value) is kind
+    assert list((base / "skims").iterdir()) == []
+
+
+@needs_nanoaodtools
+def test_the_command(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"datasets: {{W: {{files: {source}}}}}\nskim: {{selection: {TRILEPTON}, engine: nanoaodtools}}\n"
+    )
+    for arguments in (
+        ["a.yaml"],
+        ["--engine", "nanoaodtools", "--selection", TRILEPTON, "-o", "skims", str(source)],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "263 of 1,000 events kept, sum of weights 1000" in done.stderr

@@ -1,0 +1,118 @@
+"""Commands on remote files give what they give on local ones, also while a server dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import awkward as ak
+import h5py
+import pytest
+
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.rootio.rootfile import RootFile
+from services.xrootd import Cluster
+
+pytestmark = pytest.mark.service
+
+SKIM = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "--keep", "MET_*", "--workers", "2")
+
+
+@pytest.fixture
+def files(sample: Path) -> dict[str, Path]:
+    """The example's files by their names on the servers."""
+    pytest.importorskip("XRootD")
+    return {f"/store/mc/{path.name}": path for path in sorted(sample.glob("*/*.root"))}
+
+
+def started(arguments: Sequence[object], directory: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+    environment = {**os.environ, "NANOML_READING": '{"timeout": 3}'}
+    return subprocess.Popen(words, cwd=directory, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def done(process: subprocess.Popen[str]) -> str:
+    told = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, told
+    return told
+
+
+def assert_same_skims(one: Path, other: Path) -> None:
+    names = sorted(path.name for path in one.glob("*.root"))
+    assert names == sorted(path.name for path in other.glob("*.root"))
+    assert names
+    for name in names:
+        with RootFile(one / name) as first, RootFile(other / name) as second:
+            branches = list(first.branches)
+            assert branches == list(second.branches)
+            found, wanted = first.read(branches), second.read(branches)
+            assert all(ak.to_list(found[each]) == ak.to_list(wanted[each]) for each in branches)
+            told = [Provenance.of(file) for file in (first, second)]
+            assert told[0] is not None
+            assert told[1] is not None
+            books = [record.books.as_dict() for record in told if record]
+            for record in books:
+                for file in record["files"]:
+                    file["file"] = Path(file["file"]).name
+            assert books[0] == books[1]
+
+
+@pytest.mark.slow
+def test_a_skim_of_a_redirector_of_which_a_server_is_killed(
+    xrootd_cluster: Callable[..., Cluster], files: dict[str, Path], tmp_path: Path
+) -> None:
+    cluster = xrootd_cluster(files)
+    done(started([*SKIM, "-o", "local", *files.values()], tmp_path))
+    urls = [f"{cluster.url}{name}" for name in files]
+    process = started([*SKIM, "--redirector", cluster.url, "-o", "remote", *urls], tmp_path)
+    end = time.monotonic() + 60
+    while not list((tmp_path / "remote").glob("*.root")) and time.monotonic() < end:
+        time.sleep(0.01)
+    cluster.servers[0].kill()
+    done(process)
+    assert_same_skims(tmp_path / "local", tmp_path / "remote")
+
+
+def test_copies_first(xrootd: Cluster, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("XRootD")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    name = "ZGToLLG/ZGToLLG_0.root"
+    done(started([*SKIM, "-o", "local", sample / name], tmp_path))
+    remote = [*SKIM, "--copy-first", "--redirector", xrootd.url, "-o", "remote", f"{xrootd.url}/store/{name}"]
+    done(started(remote, tmp_path))
+    assert_same_skims(tmp_path / "local", tmp_path / "remote")
+    assert not list((tmp_path / "scratch").glob("nanoml-*.root"))
+
+
+def test_conversion(xrootd: Cluster, sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("XRootD")
+    names = [f"ZGToLLG/ZGToLLG_{number}.root" for number in range(2)]
+    convert = ("convert", "--branches", "MET_pt", "--objects", "Muon:3")
+    done(started([*convert, "-o", "local.h5", *(sample / name for name in names)], tmp_path))
+    urls = [f"{xrootd.url}/store/{name}" for name in names]
+    done(started([*convert, "--redirector", xrootd.url, "-o", "remote.h5", *urls], tmp_path))
+    with h5py.File(tmp_path / "local.h5") as local, h5py.File(tmp_path / "remote.h5") as remote:
+        for name in ("events", "Muon"):
+            assert local[name][:].tobytes() == remote[name][:].tobytes()
+
+
+def test_nothing_is_reachable(xrootd: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("XRootD")
+    urls = [f"{xrootd.url}/store/ZGToLLG/ZGToLLG_0.root", "root://127.0.0.1:1//store/none.root"]
+    process = started([*SKIM, "--redirector", "root://127.0.0.1:1/", "-o", "out", *urls], tmp_path)
+    told = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert (
+        "skim none: root://127.0.0.1:1//store/none.root: read error after 3 tries at 1 source (127.0.0.1:1: "
+        in told
+    )
+    assert (
+        "Nothing was written for it; 1 of 2 files are done. Run the same command again to retry, or allow a loss with "
+        "--max-missing-files 1." in told
+    )
+    assert "Traceback" not in told

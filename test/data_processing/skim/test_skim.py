@@ -1,0 +1,590 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.eventloop import ModuleChain, load_module
+from data_processing.skim import skim as skim_module
+from data_processing.skim.job import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from services import embedded_baskets
+from services.nanoaod import CERTIFIED, DATASETS
+
+TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
+EVEN = """
+import awkward as ak
+import numpy as np
+from MLTools.NanoML.selection import Column, Selection
+
+class Even(Selection):
+    branches = ("event", "Muon_pt", "MET_pt")
+    optional = {"HLT_IsoMu24": True, "HLT_NeverWas": False}
+    columns = {"nGood": Column("i4", "muons above 3 GeV"), "sum_pt": Column("f4", "sum of pt [GeV]")}
+
+    def select(self, events, cutflow):
+        events = cutflow.cut("even", events.event % 2 == 0, events)
+        assert not ak.any(events.HLT.NeverWas)
+        good = events.Muon.pt[events.Muon.pt > 3]
+        return events, {"nGood": ak.num(good), "sum_pt": ak.sum(good, axis=1) + events.MET.pt}
+
+class Nothing(Even):
+    def select(self, events, cutflow):
+        events = cutflow.cut("nothing", events.MET.pt < 0, events)
+        return events, {"nGood": events.event, "sum_pt": events.MET.pt}
+
+class Sneaky(Even):
+    def select(self, events, cutflow):
+        events, columns = super().select(events, cutflow)
+        rest = np.arange(len(events)) > 0
+        return events[rest], {name: values[rest] for name, values in columns.items()}
+"""
+
+
+@pytest.fixture
+def even(tmp_path: Path) -> Path:
+    (tmp_path / "selections.py").write_text(EVEN)
+    return tmp_path
+
+
+def test_a_skim_has_the_events_the_columns_and_the_books(
+    tmp_path: Path, mc_files: dict[str, list[Path]]
+) -> None:
+    source = mc_files["WZTo3LNu"][0]
+    made = DATASETS["WZTo3LNu"][source.stem]
+    # many chunks and one give the same
+    for chunk, name in ((35, "a.root"), (200_000, "b.root")):
+        books = skim_file(
+            SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk)
+        )
+        assert books["entries"] == made.events == books["cutflow"][0]["events"]
+        assert books["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
+        assert books["cutflow"][0]["weights"] == pytest.approx(made.sum_of_weights, rel=1e-7)
+        counts = [step["events"] for step in books["cutflow"]]
+        assert counts == sorted(counts, reverse=True)
+        assert books["selected"] == counts[-1] < counts[0]
+    with (
+        uproot.open(tmp_path / "a.root") as a,
+        uproot.open(tmp_path / "b.root") as b,
+        uproot.open(source) as original,
+    ):
+        picked = np.isin(np.asarray(original["Events/event"].array()), np.asarray(a["Events/event"].array()))
+        assert picked.sum() == books["selected"] > 20
+        weights = np.asarray(original["Events/genWeight"].array(), np.float64)[picked]
+        assert (weights < 0).any()
+        assert books["cutflow"][-1]["weights"] == pytest.approx(weights.sum(), rel=1e-12)
+        for name in a["Events"].keys():
+            first = a["Events"][name].array()
+            assert ak.to_list(first) == ak.to_list(b["Events"][name].array())
+            if name in original["Events"].keys():
+                assert ak.to_list(first) == ak.to_list(original["Events"][name].array()[picked])
+        assert {"channel", "ZCand_mass", "genWeight", "MET_pt", "Muon_highPtId", "nMuon"} <= set(
+            a["Events"].keys()
+        )
+        assert "Electron_pt" not in a["Events"].keys()
+        for tree in ("Runs", "LuminosityBlocks"):
+            assert a[tree].arrays().tolist() == original[tree].arrays().tolist()
+    with RootFile(tmp_path / "a.root") as file:
+        record = Provenance.of(file)
+    assert record is not None
+    assert Books.from_dict(books).files[0].file == record.books.files[0].file == str(source)
+    assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
+
+
+def test_weights_stay_with_their_events_through_all_filters(
+    tmp_path: Path, mc_files: dict[str, list[Path]]
+) -> None:
+    source = mc_files["WZTo3LNu"][0]
+    job = SkimJob(
+        str(source), tmp_path / "a.root", TRILEPTON, cut="event % 2 == 0", keep=("MET_*",), chunk=40
+    )
+    flow = skim_file(job)["cutflow"]
+    with uproot.open(source) as file, uproot.open(job.output) as skim:
+        event, weight = (file[f"Events/{name}"].array(library="np") for name in ("event", "genWeight"))
+        passed = np.isin(event, skim["Events/event"].array(library="np"))
+    weight = weight.astype(np.float64)
+    assert flow[1]["weights"] == pytest.approx(weight[event % 2 == 0].sum())
+    assert flow[-1]["weights"] == pytest.approx(weight[passed].sum())
+    assert flow[-1]["events"] == passed.sum() > 10
+
+
+def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
+    even: Path, mc_files: dict[str, list[Path]]
+) -> None:
+    (even / "third.py").write_text(
+        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
+        "class Third(Module):\n"
+        "    def analyze(self, event):\n"
+        "        return event.event % 3 == 0\n"
+    )
+    source, output = mc_files["WZTo3LNu"][0], even / "out.root"
+    skim_file(
+        SkimJob(
+            str(source), output, "selections.py:Even", str(even), ("Muon_*",), modules=("third.py:Third",)
+        )
+    )
+    with uproot.open(output) as file:
+        found = file["Events"].arrays(["event", "nGood", "Muon_pt"])
+    assert found["event"].tolist() == list(range(6, 151, 6))
+    assert found["nGood"].tolist() == ak.sum(found["Muon_pt"] > 3, axis=1).tolist()
+
+
+def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
+    job = SkimJob(
+        str(made_file),
+        even / "out.root",
+        "selections.py:Even",
+        str(even),
+        ("MET_*", "Jet_*", "HLT_NeverWas"),
+        chunk=33,
+    )
+    books = skim_file(job)
+    with RootFile(made_file) as original, RootFile(job.output) as skim:
+        arrays = original.read(["event", "MET_pt", "Muon_pt", "Jet_pt"])
+        picked = np.asarray(arrays["event"]) % 2 == 0
+        assert skim.entries == books["selected"] == int(picked.sum())
+        found = skim.read(["event", "MET_pt", "Jet_pt", "sum_pt", "HLT_NeverWas"])
+        for branch in ("event", "MET_pt", "Jet_pt"):
+            assert ak.to_list(found[branch]) == ak.to_list(arrays[branch][picked])
+        pt = arrays["Muon_pt"][picked]
+        expected = ak.sum(ak.values_astype(pt[pt > 3], np.float64), axis=1) + ak.values_astype(
+            arrays["MET_pt"][picked], np.float64
+        )
+        assert np.asarray(found["sum_pt"]) == pytest.approx(np.asarray(expected), rel=1e-6)
+        assert not np.asarray(found["HLT_NeverWas"]).any()
+        record = Provenance.of(skim)
+        assert record is not None
+        assert record.books.entries == original.entries
+        assert record.books.sum_of_weights == books["sum_of_weights"]
+
+
+def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: Path) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    books = skim_file(SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",)))
+    assert (books["selected"], books["sum_of_weights"]) == (0, 800.0)
+    with uproot.open(even / "out.root") as file:
+        assert file["Events"].num_entries == 0
+        assert file["Runs/genEventSumw"].array().tolist() == [800.0]
+        assert {"run", "event", "MET_pt", "sum_pt", "genWeight"} <= set(file["Events"].keys())
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (("MTE_pt",), r'has no branch MTE_pt. Did you mean "MET_pt"'),
+        (("HLT_IsoMu99",), "declare it in the selection"),
+    ],
+)
+def test_a_branch_to_be_kept_that_is_not_there_is_named(
+    even: Path, sample: Path, keep: tuple[str, ...], message: str
+) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    with pytest.raises(NanoMLError, match=f"ZGToLLG_0.root: skim.keep: .*{message}"):
+        skim_file(SkimJob(str(source), even / "out.root", "selections.py:Even", str(even), keep))
+    assert not (even / "out.root").exists()
+
+
+def test_a_branch_that_the_selection_needs_is_named_with_the_file(even: Path, tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "poor.root") as file:
+        file.mktree("Events", {"event": "u8"}).extend({"event": np.arange(3, dtype=np.uint64)})
+    with pytest.raises(
+        NanoMLError, match=r"poor.root: selection Even reads branches that this file lacks: Muon_pt, MET_pt"
+    ):
+        skim_file(SkimJob(str(tmp_path / "poor.root"), even / "out.root", "selections.py:Even", str(even)))
+
+
+def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample: Path) -> None:
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    with pytest.raises(NanoMLError, match="passed the last cut, but 399 were kept.*cutflow.cut only"):
+        skim_file(SkimJob(str(source), even / "out.root", "selections.py:Sneaky", str(even)))
+    assert os.listdir(even) == ["selections.py"] or "out.root" not in os.listdir(even)
+
+
+def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Path) -> None:
+    (even / "clash.py").write_text(EVEN.replace('"nGood"', '"MET_pt"').replace("nGood", "MET_pt"))
+    with pytest.raises(
+        NanoMLError,
+        match="MET_pt is made by the selection or a module, but the file has a branch of that name",
+    ):
+        skim_file(
+            SkimJob(
+                str(sample / "ZGToLLG" / "ZGToLLG_0.root"),
+                even / "out.root",
+                "clash.py:Even",
+                str(even),
+                ("MET_*",),
+            )
+        )
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from data_processing.skim.skim import skim_file
+from data_processing.skim.job import SkimJob
+from MLTools.NanoML.errors import NanoMLError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+try:
+    skim_file(SkimJob(sys.argv[1], Path(sys.argv[2]), "MLTools.NanoML.trilepton:Trilepton", keep=("*",)))
+except NanoMLError as problem:
+    print(problem)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 5_000, 60_000])
+def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(
+    tmp_path: Path, sample: Path, limit: int
+) -> None:
+    source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+    command = [sys.executable, "-c", LIMITED, str(source), str(tmp_path / "out.root"), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'out.root'}: cannot write: File too large.\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_books_are_json(tmp_path: Path, sample: Path) -> None:
+    books = skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON))
+    assert json.loads(json.dumps(books)) == books
+
+
+GOLDEN = {"1": [[1, 13001], [13003, 13003]], "2": [[1, 5]]}
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """Certified sections: half of those of the example's first file."""
+    path = tmp_path / "golden.json"
+    path.write_text(json.dumps(GOLDEN))
+    return path
+
+
+@pytest.fixture
+def data(sample: Path, tmp_path: Path) -> Path:
+    """Events of the example as if they were data: without weights, with runs and sections of which some have none."""
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    names = [
+        "run",
+        "luminosityBlock",
+        "event",
+        "nMuon",
+        "MET_pt",
+        "Muon_pt",
+        "Muon_eta",
+        "Jet_pt",
+        "HLT_IsoMu24",
+    ]
+    sections = {name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock")}
+    with (
+        RootFile(source) as file,
+        NanoWriter(tmp_path / "data.root", {name: file.branches[name] for name in names}, "ZLIB:1") as writer,
+    ):
+        writer.events.extend(file.read([name for name in names if name != "nMuon"]))
+        writer.write_tree("Runs", {"run": sections["run"]}, {"run": np.uint32([1, 2, 3])})
+        blocks = np.uint32([13001, 13002, 13003, 13004, 1, 9])
+        writer.write_tree(
+            "LuminosityBlocks", sections, {"run": np.uint32([1, 1, 1, 1, 2, 2]), "luminosityBlock": blocks}
+        )
+        writer.write_object("h", np.histogram([0.5, 1.5, 1.6], [0.0, 1, 2]))
+        writer.finish()
+    return tmp_path / "data.root"
+
+
+def values(path: Path, tree: str = "Events") -> dict[str, list[Any]]:
+    with uproot.open(path) as file:
+        return {key: array.tolist() for key, array in file[tree].arrays(how=dict).items()}
+
+
+def test_certified_sections_a_cut_and_rules_for_branches_go_together(
+    data: Path, golden: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "branches.txt").write_text(
+        "drop *\nkeep Muon_*  # all of them\nkeep Jet_*\nkeep HLT_IsoMu24\n"
+    )
+    output = tmp_path / "skim.root"
+    books = skim_file(
+        SkimJob(
+            str(data),
+            output,
+            base=str(tmp_path),
+            cut="nMuon >= 1 && MET_pt > 20",
+            certified="golden.json",
+            branches="branches.txt",
+            keep=("drop Muon_eta", "dropmatch Je.*"),
+        )
+    )
+    before, after = values(data), values(output)
+    certified = np.isin(before["luminosityBlock"], [13001, 13003])
+    passed = certified & (np.array(before["nMuon"]) >= 1) & (np.array(before["MET_pt"]) > 20)
+    assert 0 < passed.sum() < certified.sum() < len(passed)
+    assert set(after) == {"run", "luminosityBlock", "event", "nMuon", "Muon_pt", "HLT_IsoMu24"}
+    for name, array in after.items():
+        assert array == [value for value, kept in zip(before[name], passed) if kept], name
+    assert books["cutflow"] == [
+        {"cut": "all", "events": 800, "weights": 800.0},
+        {
+            "cut": "certified luminosity sections",
+            "events": certified.sum(),
+            "weights": float(certified.sum()),
+        },
+        {"cut": "cut", "events": passed.sum(), "weights": float(passed.sum())},
+    ]
+    assert values(output, "Runs") == {"run": [1, 2]}
+    assert values(output, "LuminosityBlocks") == {"run": [1, 1, 2], "luminosityBlock": [13001, 13003, 1]}
+    sections = LumiMask.of([1, 1, 2], [13001, 13003, 1])
+    assert Books.from_dict(books).luminosity_sections == sections
+    with uproot.open(output) as file:
+        assert file["h"].values().tolist() == [1, 2]
+
+
+def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tmp_path: Path) -> None:
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    for settings, output in (({}, "plain.root"), ({"certified": str(golden)}, "certified.root")):
+        books = skim_file(
+            SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings)
+        )
+        assert [step["cut"] for step in books["cutflow"]] == ["all", "cut"]
+        assert books["files"][0]["luminosity_sections"] == {}
+    for tree in ("Events", "Runs", "LuminosityBlocks"):
+        assert values(tmp_path / "plain.root", tree) == values(tmp_path / "certified.root", tree)
+    for tree in ("Runs", "LuminosityBlocks"):
+        assert values(tmp_path / "certified.root", tree) == values(source, tree)
+
+
+def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"9": [[1, 5]]}')
+    output = tmp_path / "skim.root"
+    books = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
+    assert (books["entries"], books["selected"]) == (800, 0)
+    assert set(values(output)) == set(values(data))
+    assert values(output, "LuminosityBlocks") == {"run": [], "luminosityBlock": []}
+    assert books["files"][0]["luminosity_sections"] == {}
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        ("Muon_*", "Jet_*", "Electron_*", "*MET_*", "PV_*", "LHE*", "HLT_IsoMu*", "n*"),
+        pytest.param(("*",), marks=pytest.mark.slow),
+    ],
+)
+def test_types_titles_and_counters_are_those_of_the_input(
+    made_file: Path, tmp_path: Path, keep: tuple[str, ...]
+) -> None:
+    skim_file(SkimJob(str(made_file), tmp_path / "skim.root", cut="event % 2 == 0", keep=keep))
+    with RootFile(made_file) as before, RootFile(tmp_path / "skim.root") as after:
+        picked = np.asarray(before.read(["event"])["event"]) % 2 == 0
+        # counters of single lists are not there any more: collections have theirs
+        lists = [branch for branch in after.branches.values() if branch.is_jagged]
+        assert not {f"n{branch.name}" for branch in lists if branch.collection != branch.name} & set(
+            after.branches
+        )
+        assert {f"n{branch.collection}" for branch in lists} <= set(after.branches)
+        arrays, expected = after.read(after.branches), before.read(set(after.branches) & set(before.branches))
+        for name, branch in after.branches.items():
+            if name not in before.branches:
+                assert name in {f"n{each.collection}" for each in lists}  # of a collection that had none
+                continue
+            original = before.branches[name]
+            assert (branch.dtype, branch.shape, branch.collection) == (
+                original.dtype, original.shape, original.collection
+            ), name  # fmt: skip
+            assert branch.title == original.title, name
+            one, two = arrays[name], expected[name][picked]
+            if branch.is_jagged:
+                assert np.array_equal(ak.num(one), ak.num(two)), name
+                one, two = ak.flatten(one), ak.flatten(two)
+            assert np.array_equal(one, two, equal_nan=True), name
+        assert len(after.branches) > 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_writes_the_luminosity_of_data(
+    data: Path, golden: Path, made_files: dict[str, Path], tmp_path: Path, workers: int
+) -> None:
+    other = made_files["made_v9_data"]
+    (tmp_path / "both.json").write_text(json.dumps({**GOLDEN, **CERTIFIED, "315267": [[10, 11]]}))
+    options = ("--json", "both.json", "--cut", "event % 2 == 0", "--workers", str(workers), "-o", "skims")
+    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *options, str(data), str(other)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = LumiMask.read(tmp_path / "skims" / "luminosity.json")
+    with RootFile(data) as one, RootFile(other) as two:
+        blocks = [file.other_tree("LuminosityBlocks") or {} for file in (one, two)]
+    sections = LumiMask()
+    for tree in blocks:
+        sections |= LumiMask.of(tree["run"], tree["luminosityBlock"])
+    assert written == sections & LumiMask.read(tmp_path / "both.json")
+    assert written.runs == [1, 2, 315267, 315270]
+    # also those that have no events
+    assert written.as_dict()["315267"] == [[10, 11]]
+    assert f"{len(written)} luminosity sections of data, for brilcalc" in done.stderr
+
+
+class Watched(RootFile):
+    """Notes what is read."""
+
+    reads: list[tuple[tuple[str, ...], int, int]] = []
+
+    def read_plain(
+        self, names: Iterable[str], start: int = 0, stop: int | None = None, *pick: Any
+    ) -> dict[str, Any]:
+        asked = tuple(names)
+        if asked:
+            Watched.reads.append((asked, start, self.entries if stop is None else stop))
+        return super().read_plain(asked, start, stop, *pick)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], int, int]]:
+    """What a skim reads of its file: names, first entry, and the one behind the last."""
+    monkeypatch.setattr(Watched, "reads", [])
+    monkeypatch.setattr(skim_module, "RootFile", Watched)
+    return Watched.reads
+
+
+@pytest.fixture
+def baskets(sample: Path, tmp_path: Path) -> Path:
+    """The events of the example in baskets of 100."""
+    names = ["event", "luminosityBlock", "run", "genWeight", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt"]
+    with RootFile(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        branches = {name: file.branches[name] for name in names}
+        with NanoWriter(tmp_path / "baskets.root", branches, "ZLIB:1") as writer:
+            for start in range(0, 800, 100):
+                writer.events.extend(file.read(names, start, start + 100))
+                writer.events.flush()
+            runs = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "")}
+            writer.write_tree("Runs", runs, {"genEventSumw": np.array([800.0])})
+            writer.finish()
+    return tmp_path / "baskets.root"
+
+
+@pytest.mark.parametrize("chunk", [100, 800])
+def test_a_tight_cut_reads_the_other_branches_only_where_events_are_kept(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]], chunk: int
+) -> None:
+    events = values(baskets)["event"]
+    cut = f"event == {events[250]} || event == {events[299]} || event == {events[700]}"
+    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut=cut, keep=("*",), chunk=chunk))
+    assert values(tmp_path / "skim.root")["event"] == [events[250], events[299], events[700]]
+    of_cut = [each for each in reads if "event" in each[0]]
+    others = [each for each in reads if each not in of_cut]
+    assert [each[1:] for each in of_cut] == [(start, start + chunk) for start in range(0, 800, chunk)]
+    assert all(set(names) == {"event", "genWeight"} for names, _, _ in of_cut)
+    assert [each[1:] for each in others] == [(200, 300), (700, 800)]
+    for names, _, _ in others:
+        assert {"Muon_pt", "Jet_pt", "MET_pt", "run"} <= set(names)
+        assert not set(names) & {"event", "genWeight"}  # nothing is read twice
+
+
+def test_of_a_file_of_which_nothing_is_kept_only_the_cut_is_read(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]]
+) -> None:
+    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut="MET_pt < 0", keep=("*",)))
+    assert [(set(names), start, stop) for names, start, stop in reads] == [({"MET_pt", "genWeight"}, 0, 800)]
+
+
+@pytest.mark.parametrize(("memory", "most"), [(100, 800), (0.05, 400), (0.011, 100), (0.001, 9)])
+def test_less_memory_makes_smaller_chunks_of_the_same_events(
+    baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]], memory: Any, most: int
+) -> None:
+    skim_file(
+        SkimJob(str(baskets), tmp_path / "skim.root", cut="Muon_pt[0] > 20", keep=("*",), memory=memory)
+    )
+    with RootFile(baskets) as file:
+        for names, start, stop in reads:
+            assert (stop - start) * file.bytes_per_event(names) <= memory * 1e6 / 2
+    lengths = [stop - start for names, start, stop in reads if "Muon_eta" in names]
+    # whole baskets of 100 events, as long as one fits
+    assert max(lengths) == most
+    before = values(baskets)
+    passed = [bool(pt) and pt[0] > 20 for pt in before["Muon_pt"]]
+    assert values(tmp_path / "skim.root") == {
+        name: [value for value, kept in zip(array, passed) if kept] for name, array in before.items()
+    }
+
+
+def test_two_cuts_of_one_name_are_refused(even: Path, sample: Path) -> None:
+    (even / "selections.py").write_text(EVEN.replace('cut("even"', 'cut("cut"'))
+    source = str(sample / "ZGToLLG" / "ZGToLLG_0.root")
+    with pytest.raises(NanoMLError, match='ZGToLLG_0.root: there are two cuts named "cut"'):
+        skim_file(SkimJob(source, even / "out.root", "selections.py:Even", str(even), cut="nMuon >= 0"))
+    assert not (even / "out.root").exists()
+
+
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
+    branches = {"genWeight": Branch("genWeight", "float32", "flat", "", None, "")}
+    with NanoWriter(tmp_path / "a.root", branches, "ZLIB:1") as writer:
+        writer.events.extend({"genWeight": np.array([1, 1, np.nan], np.float32)})
+        writer.write_tree(
+            "Runs",
+            {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "")},
+            {"genEventSumw": np.array([3.0])},
+        )
+        writer.finish()
+    with pytest.raises(NanoMLError, match="a.root: genWeight is NaN or infinite in entry 2"):
+        skim_file(SkimJob(str(tmp_path / "a.root"), tmp_path / "b.root", cut="genWeight > 0"))
+
+
+def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:
+    source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+    module = str(Path(__file__).parent / "nano_modules" / "z_candidate.py") + ":ZCandidate"
+    books = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
+    chain = ModuleChain(load_module(module))
+    with RootFile(source) as file:
+        made = chain.branches_made(file)
+        expected = chain.run(file, 0, file.entries)
+        chain.end(file)
+    assert any(branch.is_fixed for branch in made.values())
+    found = values(tmp_path / "skim.root")
+    assert books["selected"] == len(expected.rows) > 100
+    for name in made:
+        assert found[name] == ak.to_list(expected.columns[name])
+
+
+class Short(RootFile):
+    """Does not give the last range of entries."""
+
+    def ranges(self, *arguments: Any, **settings: Any) -> Iterator[tuple[int, int]]:
+        yield from list(super().ranges(*arguments, **settings))[:-1]
+
+
+def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skim_module, "RootFile", Short)
+    job = SkimJob(
+        str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "a.root", cut="MET_pt > 20", chunk=300
+    )
+    with pytest.raises(NanoMLError, match=r"has 800 events, but 600 were read\. Nothing was written"):
+        skim_file(job)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_its_baskets_inside_the_branches(tmp_path: Path) -> None:
+    job = SkimJob(str(embedded_baskets.PATH), tmp_path / "a.root", cut="nMuon > 1", keep=("Muon_*",), chunk=7)
+    books = skim_file(job)
+    passed = [event for event in range(embedded_baskets.EVENTS) if len(embedded_baskets.muon_pts(event)) > 1]
+    weights = [embedded_baskets.weight(event) for event in range(embedded_baskets.EVENTS)]
+    assert books["sum_of_weights"] == sum(weights)
+    assert books["cutflow"][-1]["weights"] == sum(weights[event] for event in passed)
+    with uproot.open(job.output) as file:
+        found = file["Events"].arrays(["event", "Muon_pt"], how=dict)
+    assert found["event"].tolist() == passed
+    assert found["Muon_pt"].tolist() == [embedded_baskets.muon_pts(event) for event in passed]

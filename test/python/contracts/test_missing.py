@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.contracts import missing
+from MLTools.NanoML.errors import NanoMLError
+
+
+@pytest.mark.parametrize(
+    ("limit", "total", "most"),
+    [
+        (0, 100, 0),
+        (3, 100, 3),
+        ("3", 100, 3),
+        (3, 3, 2),
+        (3, 1, 0),
+        ("1 %", 412, 4),
+        ("1%", 100, 1),
+        ("1%", 99, 0),
+        ("0.5 %", 1000, 5),
+        (".5%", 1000, 5),
+        ("100 %", 7, 6),
+        ("29 %", 100, 29),
+        ("0%", 100, 0),
+    ],
+)
+def test_how_many_may_be_missing(limit: int | str, total: int, most: int) -> None:
+    assert missing.allowed(limit, total) == most
+
+
+def test_what_is_recorded_is_read(tmp_path: Path) -> None:
+    assert missing.read(tmp_path) == {}
+    missing.record(tmp_path, {"WZ": {"a.root": "gone", "b.root": "damaged"}, "ZG": {}})
+    found = missing.read(tmp_path)
+    assert {name: [(each.file, each.reason) for each in files] for name, files in found.items()} == {
+        "WZ": [("a.root", "gone"), ("b.root", "damaged")]
+    }
+    assert found["WZ"][0].date[:2] == "20"
+    missing.record(tmp_path, {"ZG": {"c.root": "late"}})
+    assert [(name, len(files)) for name, files in missing.read(tmp_path).items()] == [("WZ", 2), ("ZG", 1)]
+    assert missing.read(tmp_path)["WZ"] == found["WZ"]
+    missing.record(tmp_path, {"WZ": {}, "ZG": {}})
+    assert missing.read(tmp_path) == {}
+
+
+def test_nothing_is_written_where_nothing_is_missing(tmp_path: Path) -> None:
+    missing.record(tmp_path, {"WZ": {}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"WZ": 1}', '{"WZ": [{"file": "a"}]}'])
+def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".nanoml").mkdir()
+    (tmp_path / ".nanoml" / "missing.json").write_text(text)
+    with pytest.raises(NanoMLError, match=r"missing.json: cannot be read .*Remove it"):
+        missing.read(tmp_path)
+
+
+def test_lines() -> None:
+    one, other = missing.Missing.now("a.root", "a.root: gone"), missing.Missing.now("b.root", "damaged")
+    assert missing.lines({"WZ": [one], "ZG": [other, one]}) == [
+        "WZ: a.root is left out: gone",
+        "ZG: b.root and 1 more are left out: damaged",
+    ]

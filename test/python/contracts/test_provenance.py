@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+import uproot
+from rich.console import Console
+
+from MLTools.NanoML.contracts.provenance import Criteria, Provenance, books_of_input
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file, show
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Step
+
+
+def skim(first: int, stop: int, **changes: Any) -> Provenance:
+    """The record of a range of entries of a file of ten events, of which the even ones are kept."""
+    kept = (stop + 1) // 2 - (first + 1) // 2
+    books = FileBooks(
+        "a.root",
+        stop - first,
+        kept,
+        25.0,
+        "Runs/genEventSumw",
+        False,
+        [Step("all", stop - first, float(stop - first)), Step("even", kept, float(kept))],
+        part=Part(first, 10, float(stop - first), 10.0),
+    )
+    columns = {"x": {"dtype": "float32", "title": "in GeV, or \u00b5m " * 200}}
+    record = Provenance("skim", Books([books]), "a.py:A", columns, criteria=Criteria(cut="x > 1"))
+    return replace(record, **changes)
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], entries: int, runs: Optional[float] = 25.0) -> Path:
+    """A file as something that knows nothing of records has merged it: the rows of trees one after the other."""
+    with uproot.recreate(path) as file:
+        events = {"genWeight": np.ones(entries, np.float32), "x": np.ones(entries, np.float32)}
+        file.mktree("Events", {name: values.dtype for name, values in events.items()}).extend(events)
+        if runs is not None:
+            file.mktree("Runs", {"genEventSumw": "f8"}).extend({"genEventSumw": np.array([runs])})
+        joined = {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}
+        types = {name: (values.dtype, values.shape[1:]) for name, values in joined.items()}
+        file.mktree("nanoml", types).extend(joined)
+    return path
+
+
+def read(path: Path) -> Provenance:
+    with RootFile(path) as file:
+        found = Provenance.of(file)
+    assert found is not None
+    return found
+
+
+def test_the_records_of_merged_files_are_one(tmp_path: Path) -> None:
+    parts = [skim(4, 10), skim(0, 3), skim(3, 4)]
+    path = write(tmp_path / "merged.root", [part.rows() for part in parts], 5)
+    found = read(path)
+    assert found == replace(parts[0], books=Books([part.books.files[0] for part in parts]))
+    assert (found.books.entries, found.books.selected, found.books.sum_of_weights) == (10, 5, 25)
+    assert found.books.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
+    content = inspect_file(path)
+    assert content["warnings"] == content["errors"] == []
+    assert (content["sum_of_weights"], content["record"]["books"]["entries"]) == (25, 10)
+
+
+def test_a_long_text_is_cut_into_pieces_of_one_length() -> None:
+    rows = skim(0, 10).rows()
+    assert rows["piece"].tolist() == [0, 1, 2]
+    assert set(rows["pieces"].tolist()) == {3}
+    assert rows["text"].shape == (3, 2000)
+
+
+def test_inspection_tells_the_state_of_a_merged_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "gap.root", [skim(0, 3).rows(), skim(4, 10).rows()], 5)
+    assert inspect_file(path)["warnings"] == ["The file lacks entry 3 of a.root."]
+    assert inspect_file(path)["sum_of_weights"] == pytest.approx(25 * 0.9)
+    out = io.StringIO()
+    show(inspect_file(path), None, Console(file=out, width=120))
+    assert re.search(r"a.root, entries 0 to 2 +3 +2 +3\n *a.root, entries 4 to 9 +6 +3 +6\n", out.getvalue())
+    path = write(tmp_path / "twice.root", [skim(0, 4).rows(), skim(3, 10).rows()], 5)
+    assert "was made from entry 3 of a.root, as" in inspect_file(path)["errors"][0]
+    path = write(tmp_path / "changed.root", [skim(0, 10).rows()], 4)
+    assert "has 4 events, but its record says 5: it was" in inspect_file(path)["errors"][0]
+    path = write(tmp_path / "heavy.root", [skim(0, 10).rows()], 5, 50.0)
+    assert (
+        "has a sum of weights of 50 in its Runs tree, but its record says 25"
+        in inspect_file(path)["errors"][0]
+    )
+    other = skim(3, 10, criteria=Criteria(cut="x > 2"))
+    path = write(tmp_path / "mixed.root", [skim(0, 3).rows(), other.rows()], 5)
+    content = inspect_file(path)
+    assert (
+        "some of its events were selected by the cut x > 2, others selected by the cut x > 1"
+        in content["errors"][0]
+    )
+    assert content["events"] == 5
+
+
+def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
+    """nanoAOD-tools copies Runs with the first entry only, and with a luminosity JSON it copies some rows."""
+    for name, record, runs in (
+        ("later", skim(4, 10), 0.0),
+        ("none", skim(0, 10), None),
+        ("json", skim(0, 10, criteria=Criteria({"file": "a", "sha256": "b"})), 3.0),
+    ):
+        path = write(tmp_path / f"{name}.root", [record.rows()], record.books.selected, runs)
+        with RootFile(path) as file:
+            assert record.contradiction(file) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"selection": "b.py:B"}, "selected by b.py:B, others selected by a.py:A"),
+        (
+            {"criteria": Criteria(cut="x > 1", modules=("m",))},
+            "selected by the modules m, others selected without",
+        ),
+        (
+            {"criteria": Criteria({"file": "j", "sha256": "1"}, "x > 1")},
+            "certified by j 1, others not certified",
+        ),
+        ({"kind": "scores"}, "were scores by NanoML, others skim by NanoML"),
+        ({"model": {"name": "m"}}, "were scored by a model, others scored by another one"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    tmp_path: Path, other: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path / "a.root", [skim(0, 3).rows(), skim(3, 10, **other).rows()], 5)
+    with pytest.raises(NanoMLError, match=f"a.root: was merged from .* {message}.*Merge them apart"):
+        read(path)
+
+
+def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
+    rows = skim(0, 10).rows()
+    damaged = {
+        "begin": {name: values[1:] for name, values in rows.items()},
+        "end": {name: values[:-1] for name, values in rows.items()},
+        "middle": {name: values[[0, 2]] for name, values in rows.items()},
+        "order": {name: values[[0, 2, 1]] for name, values in rows.items()},
+        "newer": {**rows, "schema": rows["schema"] + 1},
+        "text": {**rows, "text": rows["text"] // 2},
+        "branches": {name: values for name, values in rows.items() if name != "piece"},
+    }
+    for name, content in damaged.items():
+        path = write(tmp_path / f"{name}.root", [content], 5)
+        with pytest.raises(
+            NanoMLError, match=f"{name}.root: its record `nanoml` cannot be understood .*again"
+        ):
+            read(path)
+
+
+def test_a_part_is_no_input_of_a_skim(tmp_path: Path) -> None:
+    path = write(tmp_path / "part.root", [skim(0, 3).rows()], 2)
+    with (
+        RootFile(path) as file,
+        pytest.raises(NanoMLError, match=r"part.root: lacks entries 3 to 9 of a.root"),
+    ):
+        books_of_input(file)
+    path = write(tmp_path / "all.root", [skim(0, 3).rows(), skim(3, 10).rows()], 5)
+    with RootFile(path) as file:
+        assert (books_of_input(file).entries, books_of_input(file).sum_of_weights) == (5, 25)

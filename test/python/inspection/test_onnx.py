@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from MLTools.NanoML.commands.inspect import inspect as command
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file, kind_of, show
+from MLTools.NanoML.inspection.protobuf import read_header
+from MLTools.NanoML.model import file_hash, twin_of
+from MLTools.NanoML.nanoaod.folds import RULE
+
+onnx = pytest.importorskip("onnx")
+
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+KERNEL = np.array([[0.01, -0.02], [0.005, 0.0], [-0.03, 0.01]], "f4")
+EVENTS = np.array([[91.0, 60.0, 40.0], [88.5, 120.0, 300.0]], "f4")
+
+
+def scores() -> list[list[float]]:
+    odds = np.exp(EVENTS.astype("f8") @ KERNEL)
+    found: list[list[float]] = (odds / odds.sum(axis=1, keepdims=True)).tolist()
+    return found
+
+
+def metadata() -> dict[str, Any]:
+    classes = ["signal", "WZ"]
+    return {
+        "schema": 1,
+        "name": "trilepton",
+        "level": "event",
+        "inputs": [
+            {
+                "tensor": "features",
+                "columns": ["ZCand_mass", "WLep_pt", "MET_pt"],
+                "dtypes": ["float32"] * 3,
+                "selection": SELECTION,
+                "selection_columns": ["ZCand_mass", "WLep_pt"],
+            }
+        ],
+        "outputs": [
+            {"tensor": "probabilities", "classes": classes},
+            {"tensor": "fold_probabilities", "classes": classes, "folds": 2},
+        ],
+        "target": {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8},
+        "folds": {"k": 2, "hash": RULE},
+        "training": {
+            "created": "2025-11-24T15:00:00+00:00",
+            "versions": {"nanoml": "0.1.0", "torch": "2.13.0"},
+            "git": "abc-dirty",
+            "device": "cpu",
+            "config": {"model": "mlp", "hidden": [64, 64], "seed": None},
+            "data": {"sha256": "ff00", "files": ["a.h5"]},
+            "datasets": [
+                {
+                    "name": "WZTo3LNu_Pt100",
+                    "class": "WZ",
+                    "cross_section": 0.05464,
+                    "books": {"entries": 4000, "selected": 1100, "sum_of_weights": 4000.0},
+                },
+                {"name": "unknown"},
+            ],
+            "notes": ["3 events [have] NaN"],
+            "metrics": {"auc": 0.91234567},
+        },
+        "collection": None,
+        "parameter": None,
+        "reference": {"inputs": {"features": EVENTS.tolist()}, "outputs": scores()},
+    }
+
+
+def model(described: object = None) -> Any:
+    """Softmax of a product: two networks in one file, both the same."""
+    helper, kind, values = onnx.helper, onnx.TensorProto.FLOAT, onnx.numpy_helper.from_array
+    nodes = [
+        helper.make_node("MatMul", ["features", "kernel"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("Unsqueeze", ["probabilities", "axis"], ["one"]),
+        helper.make_node("Concat", ["one", "one"], ["fold_probabilities"], axis=1),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("probabilities", kind, ["events", 2]),
+        helper.make_tensor_value_info("fold_probabilities", kind, [None, 2, 2]),
+    ]
+    inputs = [helper.make_tensor_value_info("features", kind, ["events", 3])]
+    graph = helper.make_graph(
+        nodes, "graph", inputs, outputs, [values(KERNEL, "kernel"), values(np.array([1]), "axis")]
+    )
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 2)]
+    made = helper.make_model(
+        graph, opset_imports=opsets, ir_version=8, producer_name="test", producer_version="1"
+    )
+    if described is not None:
+        text = described if isinstance(described, str) else json.dumps(described)
+        helper.set_model_props(made, {"nanoml": text})
+    return made
+
+
+def write(path: Path, described: object, twin: bool = True) -> Path:
+    onnx.save(model(described), path)
+    if twin and isinstance(described, dict):
+        twin_of(path).write_text(json.dumps({**described, "onnx_sha256": file_hash(path)}))
+    return path
+
+
+def printed(content: dict[str, Any], width: int = 80) -> str:
+    """What is printed, after a trip through JSON; lines are joined, for where they are broken does not matter."""
+    out = io.StringIO()
+    show(json.loads(json.dumps(content, allow_nan=False)), console=Console(file=out, width=width))
+    assert all(len(line) <= width for line in out.getvalue().splitlines()[1:])
+    return " ".join(out.getvalue().split())
+
+
+def test_a_good_model(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", metadata())
+    content = inspect_file(path)
+    assert content["kind"] == "onnx"
+    assert content["own"] is True
+    assert content["warnings"] == content["errors"] == []
+    assert content["sha256"] == file_hash(path)
+    assert content["twin"]["state"] == "matches"
+    assert content["reference"]["agrees"] is True
+    assert content["reference"]["events"] == 2
+    assert content["reference"]["difference"] < 1e-6
+    assert [(one["name"], one["source"], one["selection"]) for one in content["columns"]] == [
+        ("ZCand_mass", "selection", SELECTION),
+        ("WLep_pt", "selection", SELECTION),
+        ("MET_pt", "branch", None),
+    ]
+    assert content["inputs"] == [{"tensor": "features", "dtype": "tensor(float)", "shape": ["events", 3]}]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
+    path = write(tmp_path / "model.onnx", metadata())
+    text = printed(inspect_file(path), width)
+    for said in (
+        "trilepton",
+        "signal, WZ",
+        "2, one per fold",
+        "CMSSW_14_0_X (ONNX Runtime 1.14.1 or newer)",
+        "opset 15, IR 8, ai.onnx.ml 2, written by test 1",
+        file_hash(path),
+        "belongs to this file",
+        "every event, as branches trilepton_signal and so on",
+        "What it reads of each event",
+        "gives the scores of all 2 reference events",
+        f"selection {SELECTION}",
+        "NanoAOD branch",
+        "events, 2, 2",
+        "2025-11-24T15:00:00+00:00",
+        "nanoml 0.1.0, torch 2.13.0",
+        "hidden 64, 64",
+        "auc 0.9123",
+        "ff00",
+        "3 events [have] NaN",
+        "0.05464 pb",
+        "4,000",
+        "1,100",
+    ):
+        assert said in text
+
+
+def test_a_model_of_one_network_for_every_release(tmp_path: Path) -> None:
+    described = metadata()
+    described["folds"]["k"] = 1
+    described["target"] = {"cmssw": None, "opset": 15}
+    described["training"] = {}
+    text = printed(inspect_file(write(tmp_path / "model.onnx", described)))
+    assert "any CMSSW release" in text
+    assert "one per fold" not in text
+
+
+def test_metadata_of_another_model(tmp_path: Path) -> None:
+    described = metadata()
+    described["inputs"][0]["columns"].append("MET_phi")
+    described["inputs"][0]["dtypes"].append("float32")
+    content = inspect_file(write(tmp_path / "model.onnx", described))
+    warning = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
+    assert content["errors"][0].startswith(warning)
+
+
+def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
+    objects = {"Jet": (["eta"], 4, "-btag"), "Muon": (["pt", "eta"], 2, None)}
+    mass = {"column": "mass", "values": [600.0, 1000.0]}
+    content = inspect_file(linear_model(["MET_pt", "mass"], objects=objects, parameter=mass))
+    assert content["warnings"] == []
+    assert [(one["name"], one["collection"], one["source"]) for one in content["columns"]] == [
+        ("MET_pt", None, "branch"),
+        ("mass", None, "parameter"),
+        ("Jet_eta", "Jet", "branch"),
+        ("Muon_pt", "Muon", "branch"),
+        ("Muon_eta", "Muon", "branch"),
+    ]
+    text = printed(content)
+    for said in (
+        "What it reads of each event",
+        "up to 4 objects of Jet, the largest Jet_btag first",
+        "up to 2 objects of Muon, in the file's order",
+        "mass, trained at 600, 1000",
+        "parameter: you give it",
+        "N, Jets, 1",
+        "gives the scores of all 2 reference events",
+    ):
+        assert said in text
+
+
+def test_a_regression_of_objects(linear_model: Callable[..., Path]) -> None:
+    path = linear_model(["Jet_pt"], targets=["a", "b", "c"], level="object", collection="Jet")
+    text = printed(inspect_file(path))
+    for said in (
+        "every object of Jet, as branches Jet_linear_a and so on",
+        "targets a, b, c",
+        "What it reads of each object",
+        "values is their mean, fold_values has each",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("twin", "state", "kind", "said"),
+    [
+        (None, "missing", "warnings", "There is no .*model.json"),
+        ("{", "unreadable", "errors", "model.json: cannot be read. Copy or export both again"),
+        ("[]", "unreadable", "errors", "cannot be read"),
+        ({"onnx_sha256": "0"}, "of another file", "errors", "another version of this model, or .* damaged"),
+        ({"name": "other"}, "edited", "warnings", "was edited. Export both again"),
+    ],
+)
+def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: str, said: str) -> None:
+    path = write(tmp_path / "model.onnx", metadata(), twin=False)
+    if isinstance(twin, dict):
+        twin = json.dumps({**metadata(), "onnx_sha256": file_hash(path), **twin})
+    if twin is not None:
+        twin_of(path).write_text(str(twin))
+    content = inspect_file(path)
+    assert content["twin"]["state"] == state
+    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert found == kind
+    assert re.search(said, text)
+    assert f"{kind[:-1]}: " in printed(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "problem"),
+    [
+        ({"outputs": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "must not be used with ONNX Runtime"),
+        ({"inputs": {"features": [[float("nan")] * 3] * 2}}, "gives other scores", "number 0 is .nan"),
+        ({"outputs": [[0.5], [0.5]]}, "gives other scores", r"shape \(2, 2\), but \(2, 1\) is expected"),
+        (
+            {"inputs": {"features": [[1.0, 2.0]] * 2}},
+            "failed with",
+            "cannot be computed: .*invalid dimensions",
+        ),
+        ({"inputs": {"features": ["x"]}}, "failed with", "cannot be computed: could not convert"),
+        (
+            {"inputs": {"features": []}, "outputs": []},
+            "there are no reference events",
+            "carries no reference events",
+        ),
+    ],
+)
+def test_the_reference_events_are_scored(
+    tmp_path: Path, change: dict[str, Any], said: str, problem: str
+) -> None:
+    described = metadata()
+    described["reference"].update(change)
+    content = inspect_file(write(tmp_path / "model.onnx", described))
+    assert content["reference"] is None or content["reference"]["agrees"] is False
+    kind = "warnings" if content["reference"] is None else "errors"
+    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert found == kind
+    assert re.search(problem, text)
+    assert said in printed(content)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str]) -> None:
+    path = write(tmp_path / "model.onnx", metadata())
+    assert CliRunner().invoke(command, [str(path), *form], standalone_mode=False).return_value == 0
+    weights = KERNEL.tobytes()
+    whole = path.read_bytes()
+    assert whole.count(weights) == 1
+    path.write_bytes(whole.replace(weights, (KERNEL * 30).tobytes()))  # which ONNX Runtime takes for a model
+    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
+    assert done.return_value == 1
+    assert "It does not compute here what it did where it was made" in " ".join(done.stdout.split())
+    onnx.save(model(), path)  # as one whose end, the metadata, was cut off
+    done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
+    assert done.return_value == 1
+    assert "but this file is none: copy both again" in " ".join(done.stdout.split())
+
+
+def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
+    described = metadata()
+    described["target"].update(opset=13, ir=7)
+    content = inspect_file(write(tmp_path / "model.onnx", described))
+    assert (content["opset"], content["ir"]) == (15, 8)
+    assert content["warnings"][0].startswith("The metadata say opset 13, but the file has 15")
+    assert content["warnings"][1].startswith("The metadata say ir 7, but the file has 8")
+
+
+def without(*keys: str) -> dict[str, Any]:
+    described = copy.deepcopy(metadata())
+    place = described
+    for key in keys[:-1]:
+        place = place[key]
+    del place[keys[-1]]
+    return described
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ("{", "cannot be understood"),
+        ("[]", "cannot be understood"),
+        ({**metadata(), "schema": 2}, "schema 2, this NanoML reads 1. Update NanoML"),
+        (without("name"), "cannot be understood .KeyError: 'name'"),
+        (without("folds", "k"), "cannot be understood .KeyError: 'k'"),
+        (without("folds", "hash"), "cannot be understood .KeyError: 'hash'"),
+        ({**metadata(), "outputs": []}, "cannot be understood .ValueError"),
+        ({**metadata(), "training": "none"}, "cannot be understood"),
+    ],
+)
+def test_bad_metadata_are_explained(tmp_path: Path, described: object, message: str) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        inspect_file(write(tmp_path / "model.onnx", described))
+
+
+def test_a_foreign_model(tmp_path: Path) -> None:
+    content = inspect_file(write(tmp_path / "model.onnx", None))
+    assert content["own"] is False
+    assert "twin" not in content
+    content["outputs"][1]["shape"][0] = None  # as for an axis that has no name
+    text = printed(content)
+    for said in (
+        "?, 2, 2",
+        "not written by nanoml export",
+        "opset 15, IR 8",
+        "tensor(float)",
+        "fold_probabilities",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize("name", ["logreg_iris.onnx", "mul_1.onnx", "sigmoid.onnx"])
+def test_models_of_others(name: str) -> None:
+    from onnxruntime.datasets import get_example
+
+    path = get_example(name)
+    header, expected = read_header(path), onnx.load(path)
+    assert kind_of(path) == "onnx"
+    assert header.ir == expected.ir_version
+    opsets = {entry.domain: entry.version for entry in expected.opset_import}
+    assert header.opset == opsets.pop("", None)
+    assert header.domains == opsets
+    assert header.producer.startswith(expected.producer_name)
+    printed(inspect_file(path))
+
+
+def test_a_model_that_onnx_runtime_refuses(tmp_path: Path) -> None:
+    made = model()
+    made.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(made, tmp_path / "model.onnx")
+    with pytest.raises(NanoMLError, match=r"ONNX Runtime .* cannot load it: .*NoSuchOperator"):
+        inspect_file(tmp_path / "model.onnx")
+
+
+def test_truncated_models_are_explained(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", metadata())
+    whole = path.read_bytes()
+    for size in range(3, len(whole)):
+        path.write_bytes(whole[:size])
+        # one that ends between two fields is whole for ONNX Runtime, but it is no model of ours any more
+        said = outcome(path)
+        assert path.name in said
+        assert "damaged" in said or "is a binary file" in said or "but this file is none" in said
+
+
+def outcome(path: Path) -> str:
+    """The complaint about a file, as an error or as warnings."""
+    try:
+        content = inspect_file(path)
+    except NanoMLError as problem:
+        return str(problem)
+    printed(content, 120)
+    return f"{path.name}: {' '.join([*content['errors'], *content['warnings']])}"
+
+
+def test_every_damage_is_explained(tmp_path: Path) -> None:
+    whole = bytearray(model(metadata()).SerializeToString())
+    path = tmp_path / "model.onnx"
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = whole.copy()
+        damaged[int(random.integers(2, len(whole)))] = int(random.integers(256))
+        path.write_bytes(damaged)
+        assert path.name in outcome(path)

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+from rich.console import Console
+
+from MLTools.NanoML.commands.inspect import inspect as command
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file, matching_branches, show
+from MLTools.NanoML.inspection.branches import group_branches
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.selection import Step
+from services.nanoaod import FILES
+
+
+def printed(content: dict[str, Any], pattern: str | None = None, width: int = 120) -> str:
+    out = io.StringIO()
+    show(content, pattern, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def one_file(sample: Path, dataset: str) -> Path:
+    return sorted((sample / dataset).glob("*.root"))[0]
+
+
+def write(path: Path, columns: dict[str, Any], record: Provenance | None = None, **strings: str) -> Path:
+    with uproot.recreate(path) as file:
+        tree = file.mktree("Events", {name: values.dtype for name, values in columns.items()})
+        tree.extend(columns)
+        if record is not None:
+            rows = record.rows()
+            types = {name: (values.dtype, values.shape[1:]) for name, values in rows.items()}
+            file.mktree("nanoml", types).extend(rows)
+        for name, text in strings.items():
+            file[name] = text
+    return path
+
+
+def books(files: int = 1, selected: int = 3, is_data: bool = False) -> Books:
+    steps = [
+        Step("all", 10, 20.0),
+        Step("two [muons]", 6, 15.0),
+        Step("none", 0, 0.0),
+        Step("still none", 0, 0.0),
+    ]
+    one = FileBooks("root://x//store/a", 10, selected, 20.0, "Runs/genEventSumw", is_data, steps)
+    return Books([FileBooks(**{**vars(one), "file": f"root://x//store/d/{i}.root"}) for i in range(files)])
+
+
+def skim(path: Path, record: Provenance) -> Path:
+    identifiers = {name: np.arange(3, dtype="u4") for name in ("run", "luminosityBlock", "event")}
+    return write(path, {**identifiers, "dxy": np.ones(3, "f4")}, record)
+
+
+def test_a_file_is_described_as_it_is(sample: Path) -> None:
+    path = one_file(sample, "WZTo3LNu")
+    content = inspect_file(path)
+    with uproot.open(path) as file:
+        tree = file["Events"]
+        assert content["events"] == tree.num_entries
+        assert [branch["name"] for branch in content["branches"]] == tree.keys()
+        assert content["objects"].keys() == {"Runs", "LuminosityBlocks"}
+        assert content["sum_of_weights"] == file["Runs"]["genEventSumw"].array()[0]
+    grouped = [name for names in content["event_level"].values() for name in names]
+    listed = [f"{name}_{field}" for name, fields in content["collections"].items() for field in fields]
+    assert sorted(grouped + listed) == sorted(tree.keys())
+    assert content["record"] is None
+    text = printed(content)
+    assert "Runs/genEventSumw" in text
+    assert "12 HLT" in text
+    assert "trigger bits: Mu50, OldMu100" in text
+
+
+def test_without_runs_the_sum_of_weights_is_doubted(made_files: dict[str, Path]) -> None:
+    text = printed(inspect_file(made_files["made_v9_mc_no_runs"]))
+    expected = f"{FILES['made_v9_mc_no_runs'].sum_of_weights:,.2f}"
+    assert f"{expected} by genWeight of the file's events. Right only if" in text
+
+
+def test_strings_are_shown(made_files: dict[str, Path]) -> None:
+    content = inspect_file(made_files["made_v9_mc"])
+    assert content["objects"]["tag"] == {"class": "TObjString", "text": "made for v9"}
+    assert 'tag (TObjString): "made for v9"' in printed(content)
+
+
+def test_counters_of_single_branches_are_counters(made_files: dict[str, Path]) -> None:
+    content = inspect_file(made_files["made_v15_mc"])
+    assert {"nMuon", "nMuon_pt", "nPSWeight"} <= set(content["event_level"]["counters"])
+    assert content["collections"]["PSWeight"] == ["PSWeight"]
+
+
+def test_groups() -> None:
+    names = ["run", "nMuon", "MET_pt", "HLT_A", "MET_phi", "HLT_B", "PV_z", "MET"]
+    assert group_branches(names, {"nMuon", "nTau"}) == {
+        "single": ["run", "PV_z"],
+        "counters": ["nMuon"],
+        "HLT": ["HLT_A", "HLT_B"],
+        "MET": ["MET_pt", "MET_phi", "MET"],
+    }
+    assert group_branches([], []) == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("Muon_pt*", ["Muon_pt", "Muon_ptErr"]),
+        ("MET_pt", ["MET_pt"]),
+        ("PFMET_pt", ["MET_pt"]),
+        ("GenJet", ["GenJet_eta", "GenJet_mass", "GenJet_phi", "GenJet_pt"]),
+    ],
+)
+def test_branches_are_found(sample: Path, pattern: str, names: list[str]) -> None:
+    content = inspect_file(one_file(sample, "WZTo3LNu"))
+    assert sorted(branch["name"] for branch in matching_branches(content, pattern)) == names
+    assert all(name in printed(content, pattern) for name in names)
+
+
+def test_branches_are_shown_with_type_shape_and_title(sample: Path) -> None:
+    lines = printed(inspect_file(one_file(sample, "WZTo3LNu")), "*dz").splitlines()
+    muon = next(line.split(maxsplit=3) for line in lines if "Muon_dz" in line)
+    assert [word.strip() for word in muon] == [
+        "Muon_dz",
+        "float32",
+        "list",
+        "dz (with sign) wrt first PV, in cm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [("Muon_ptt", 'Did you mean "Muon_pt"'), ("Muons", 'Did you mean "Muon"'), ("Q_*", "")],
+)
+def test_branches_that_are_not_there(sample: Path, pattern: str, hint: str) -> None:
+    content = inspect_file(one_file(sample, "WZTo3LNu"))
+    with pytest.raises(NanoMLError, match="no branch matches") as problem:
+        show(content, pattern)
+    assert hint in str(problem.value)
+
+
+def test_long_names_are_whole_on_a_narrow_terminal(made_files: dict[str, Path]) -> None:
+    name = "HLT_Mu8_TrkIsoVVL_Ele23_CaloIdL_TrackIdL_IsoVL_DZ_PFDiJet30"
+    text = printed(inspect_file(made_files["made_v9_mc"]), name, 80)
+    assert "bool" in text
+    assert name in "".join(line[2:43].strip() for line in text.splitlines()[4:])
+
+
+def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
+    columns = {"dxy": {"dtype": "float32", "title": "distance [cm]"}}
+    record = Provenance("skim", books(), "my.selection:DiMuon", columns, not_copied=["Meta (TTree)"])
+    content = inspect_file(skim(tmp_path / "a.root", record))
+    assert content["warnings"] == []
+    assert content["sum_of_weights"] == 20
+    assert "nanoml" not in content["objects"]
+    assert "dxy" not in content["event_level"]["single"]
+    flow = content["record"]["books"]["cutflow"]
+    assert [step["of_previous"] for step in flow] == [1, 0.6, 0, None]
+    assert [step["of_all"] for step in flow] == [1, 0.6, 0, 0]
+    assert [step["weights_of_all"] for step in flow] == [1, 0.75, 0, 0]
+    text = printed(content)
+    for said in (
+        "skim, simulation, TTree",
+        "20 by Runs/genEventSumw",
+        "root://x//store/d/0.root",
+        "my.selection:DiMuon",
+        "Meta (TTree)",
+        "distance [cm]",
+        "two [muons]",
+        "60.00 %",
+        "75.00 %",
+    ):
+        assert said in text
+
+
+def test_many_files_are_summarised(tmp_path: Path) -> None:
+    lines = printed(inspect_file(skim(tmp_path / "a.root", Provenance("skim", books(30, 0))))).splitlines()
+    assert "Made from root://x//store/d/" in lines
+    assert len(lines) < 50
+    more = next(i for i, line in enumerate(lines) if "... and 22 more" in line)
+    assert lines[more - 1].split()[0] == "7.root"
+    assert lines[more + 1].split() == ["all", "30", "files", "300", "0", "600"]
+
+
+def test_scores_name_their_model(tmp_path: Path) -> None:
+    record = Provenance("scores", books(), model={"name": "trilepton", "sha256": "abc123"})
+    text = printed(inspect_file(skim(tmp_path / "a.root", record)))
+    assert "scores, simulation, TTree" in text
+    assert "trilepton" in text
+    assert "abc123" in text
+
+
+def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
+    mixed = Books([*books().files, *books(is_data=True).files])
+    content = inspect_file(skim(tmp_path / "a.root", Provenance("scores", mixed)))
+    assert content["is_data"] is None
+    assert "data and simulation, mixed" in printed(content)
+
+
+def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
+    record = Provenance("skim", books(selected=5), columns={"gone": {"dtype": "float32", "title": ""}})
+    content = inspect_file(skim(tmp_path / "a.root", record))
+    assert "has 3 events, but its record says 5" in content["errors"][0]
+    assert "columns that the file lacks: gone" in content["errors"][1]
+    assert "error: The file has 3 events" in printed(content)
+    assert CliRunner().invoke(command, [str(tmp_path / "a.root")], standalone_mode=False).return_value == 1
+
+
+def test_a_record_that_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Events", {"genWeight": "f8"}).extend({"genWeight": np.array([1.5, -0.5])})
+        file.mktree("nanoml", {"version": "i4"}).extend({"version": np.ones(1, "i4")})
+    content = inspect_file(tmp_path / "a.root")
+    assert "cannot be understood" in content["errors"][0]
+    assert content["events"] == 2
+    assert content["sum_of_weights"] == 1
+    assert "nanoml" in content["objects"]
+
+
+def test_bad_weights_are_told(tmp_path: Path) -> None:
+    content = inspect_file(write(tmp_path / "a.root", {"genWeight": np.array([1.5, np.nan])}))
+    assert content["sum_of_weights"] is None
+    assert "not a finite number" in content["warnings"][0]
+    assert "- by genWeight" in printed(content)
+
+
+def test_a_file_without_events_tree_says_what_it_has(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["h"] = np.histogram([1.0])
+    with pytest.raises(NanoMLError, match=r"has no tree `Events`. It has: h \(TH1D\)"):
+        inspect_file(tmp_path / "a.root")
+
+
+def test_a_real_skim(sample: Path, tmp_path: Path) -> None:
+    module = pytest.importorskip("data_processing.skim.skim")
+    job = module.SkimJob(
+        str(one_file(sample, "WZTo3LNu_Pt100")),
+        tmp_path / "a.root",
+        "MLTools.NanoML.trilepton:Trilepton",
+        keep=["MET_*", "Jet_*"],
+    )
+    said = module.skim_file(job)
+    content = inspect_file(job.output)
+    assert content["warnings"] == []
+    assert content["events"] == said["selected"] == content["record"]["books"]["selected"] > 0
+    assert content["sum_of_weights"] == said["sum_of_weights"]
+    assert [step["cut"] for step in content["record"]["books"]["cutflow"]] == [
+        step["cut"] for step in said["cutflow"]
+    ]
+    assert content["event_level"]["counters"] == ["nJet"]
+    assert "mass of the Z candidate [GeV]" in printed(content, "ZCand_*")

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import Model, twin_of
+from MLTools.NanoML.model.padding import Jagged
+
+JET_PT = ak.Array([[10.0, 20.0, 30.0], [], [5.0, 1.0], [2.0]])
+JET_BTAG = ak.Array([[0.1, 0.9, 0.5], [], [0.2, 0.3], [1.0]])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def expected(x: np.ndarray, fold: np.ndarray | int) -> np.ndarray:
+    return softmax(np.stack([x, np.broadcast_to(fold, x.shape), np.zeros(len(x))], axis=1))
+
+
+def test_a_model_says_what_it_needs_and_scores_by_name(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x", "MET_pt"], ["x"]))
+    assert (model.name, model.outputs, model.folds) == ("linear", ["signal", "WZ", "ZG"], 3)
+    assert model.columns == model.reads == ["x", "MET_pt"]
+    assert model.selection_columns == {"x": "MLTools.NanoML.trilepton:Trilepton"}
+    columns = {"MET_pt": np.array([7, 8, 9, 10]), "x": np.array([0.5, 1.5, -2.0, 0.0]), "other": np.zeros(4)}
+    fold = np.array([0, 1, 2, 2])
+    assert model.scores(columns, fold) == pytest.approx(expected(columns["x"], fold), abs=1e-6)
+    mean = np.mean([expected(columns["x"], k) for k in range(3)], axis=0)
+    assert model.scores(columns) == pytest.approx(mean, abs=1e-6)
+    assert model.scores({"x": np.zeros(0), "MET_pt": np.zeros(0)}, np.zeros(0, np.int64)).shape == (0, 3)
+
+
+def test_collections(linear_model: Callable[..., Path]) -> None:
+    """The two jets of the best tag, whose tag the model does not read."""
+    model = Model(linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag")}))
+    assert model.columns == ["MET_pt"]
+    assert model.reads == ["MET_pt", "Jet_pt", "Jet_eta", "Jet_btag"]
+    columns = {
+        "MET_pt": np.array([1.0, 2.0, 3.0, 4.0]),
+        "Jet_pt": JET_PT / 10,
+        "Jet_eta": JET_PT,
+        "Jet_btag": JET_BTAG,
+    }
+    tensors = model.tensors(columns)
+    assert tensors["Jet"][0] == pytest.approx(np.array([[2, 20], [3, 30]]))
+    assert tensors["Jet_mask"].tolist() == [[1, 1], [0, 0], [1, 1], [1, 0]]
+    x = np.array([1 + 5.0, 2, 3 + 0.6, 4 + 0.2])
+    assert model.scores(columns, np.array([0, 1, 2, 0])) == pytest.approx(
+        expected(x, np.array([0, 1, 2, 0])), abs=1e-6
+    )
+
+
+def test_the_page_on_models_is_right(
+    linear_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).resolve().parents[3] / "doc" / "model.md").read_text()
+    (code,) = re.findall(r"^```python plain.py\n(.*?)^```", page, re.M | re.S)
+    path = linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag"), "Muon": (["pt"], 3, None)})
+    shutil.copy(path, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    events = ak.zip(
+        {
+            "MET_pt": [1.0, 2.0, 3.0, 4.0],
+            "Jet_pt": JET_PT / 10,
+            "Jet_eta": JET_PT,
+            "Jet_btag": JET_BTAG,
+            "Muon_pt": JET_BTAG,
+        },
+        depth_limit=1,
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["scores"](events) == pytest.approx(Model(path).scores(events), abs=1e-6)
+
+
+def test_only_collections(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model([], objects={"Jet": (["pt"], 3, None), "Muon": (["pt"], 1, "pt")}))
+    columns = {"Jet_pt": JET_PT / 10, "Muon_pt": Jagged(np.array([3.0, 1.0, 2.0]), np.array([2, 0, 1, 0]))}
+    assert list(model.tensors(columns)) == ["Jet", "Jet_mask", "Muon", "Muon_mask"]
+    x = np.array([6.0 + 1, 0, 0.6 + 2, 0.2])
+    assert model.scores(columns, np.zeros(4, int)) == pytest.approx(expected(x, 0), abs=1e-6)
+
+
+def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x"], objects={"Jet": (["pt"], 400, None)}))
+    random = np.random.default_rng(1)
+    counts = random.integers(0, 3, 1000)
+    columns = {"x": random.normal(size=1000), "Jet_pt": Jagged(random.normal(size=counts.sum()), counts)}
+    x = columns["x"] + np.bincount(
+        np.repeat(np.arange(1000), counts), columns["Jet_pt"].values, minlength=1000
+    )
+    fold = np.arange(1000) % 3
+    assert model.scores(columns, fold) == pytest.approx(expected(x, fold), abs=1e-6)
+
+
+def test_branches_of_different_lengths(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model([], objects={"Jet": (["pt", "eta"], 3, None)}))
+    with pytest.raises(NanoMLError, match="Jet_eta has other numbers of objects than Jet_pt"):
+        model.scores({"Jet_pt": JET_PT, "Jet_eta": JET_PT[:, :1]})
+
+
+def of_objects(linear_model: Callable[..., Path], columns: list[str]) -> Model:
+    return Model(linear_model(columns, level="object", collection="Jet"))
+
+
+def test_a_model_of_objects(linear_model: Callable[..., Path]) -> None:
+    model = of_objects(linear_model, ["Jet_btag", "MET_pt"])
+    columns = {"Jet_btag": JET_BTAG, "MET_pt": np.arange(4.0)}
+    features = model.tensors(columns)["features"]
+    assert features[:, 1].tolist() == [0, 0, 0, 2, 2, 3]
+    fold = np.array([0, 0, 0, 2, 2, 1])
+    assert model.scores(columns, fold) == pytest.approx(
+        expected(ak.flatten(JET_BTAG).to_numpy(), fold), abs=1e-6
+    )
+    with pytest.raises(NanoMLError, match="none of Jet_btag, MET_pt has a number for each object"):
+        model.scores({"Jet_btag": np.zeros(4), "MET_pt": np.zeros(4)})
+
+
+def test_regression(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x"], targets=["nu_px", "nu_py", "nu_pz"]))
+    assert (model.outputs, model.description.kind) == (["nu_px", "nu_py", "nu_pz"], "targets")
+    assert model.scores({"x": np.array([600.0])}, np.array([2])).tolist() == [[600.0, 2.0, 0.0]]
+
+
+def test_a_parameter_is_given(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["mass"], parameter={"column": "mass", "values": [1.0, 2.0]}))
+    with pytest.raises(
+        ConfigError, match="has the parameter mass, trained at 1, 2: give a number, as in --parameter mass=1"
+    ):
+        model.check_parameter(None)
+    with pytest.raises(ConfigError, match="give a number"):
+        model.check_parameter(float("nan"))
+    model = Model(linear_model(["x", "mass"], parameter={"column": "mass", "values": [1.0, 2.0]}))
+    assert model.reads == ["x"]
+    assert model.tensors({"x": np.zeros(2)}, 1.5)["features"].tolist() == [[0, 1.5], [0, 1.5]]
+    with pytest.raises(ConfigError, match="the model has no parameter"):
+        Model(linear_model(["x"])).scores({"x": np.zeros(2)}, parameter=3)
+
+
+def test_a_score_that_is_not_finite_stops(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x"]))
+    with pytest.raises(
+        NanoMLError, match="1 of 2 events have a score that is NaN or infinite, number 1 for one"
+    ):
+        model.scores({"x": np.array([0.0, np.nan])})
+
+
+def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: Path) -> None:
+    good = linear_model(["x"])
+    bad = tmp_path / "bad.onnx"
+    with pytest.raises(NanoMLError, match="no such file"):
+        Model(bad)
+    bad.write_text("text")
+    with pytest.raises(NanoMLError, match="cannot load it"):
+        Model(bad)
+    bad.write_bytes(good.read_bytes()[:300])
+    with pytest.raises(NanoMLError, match="cannot load it.*truncated"):
+        Model(bad)
+    with pytest.raises(NanoMLError, match="schema 2, this NanoML reads 1"):
+        Model(linear_model(["x"], schema=2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": "jet"}, "level jet, collection None"),
+        ({"level": "object"}, "level object, collection None"),
+        ({"outputs": []}, "ValueError"),
+        ({"folds": {}}, "KeyError: 'k'"),
+        ({"parameter": {"column": "mass", "values": []}}, "parameter mass is not the last column"),
+        ({"inputs": [{"tensor": "features"}]}, "KeyError: 'columns'"),
+    ],
+)
+def test_metadata_that_cannot_be(
+    linear_model: Callable[..., Path], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(NanoMLError, match=f"`nanoml` metadata cannot be understood .*{message}"):
+        Model(linear_model(["x"], **changes))
+
+
+def test_a_foreign_model_is_refused(tmp_path: Path, linear_model: Callable[..., Path]) -> None:
+    onnx = pytest.importorskip("onnx")
+    foreign = onnx.load(linear_model(["x"]))
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(NanoMLError, match="does not describe itself"):
+        Model(tmp_path / "foreign.onnx")
+
+
+def test_the_twin_must_belong_to_the_model(linear_model: Callable[..., Path], tmp_path: Path) -> None:
+    good = linear_model(["x"])
+    path = tmp_path / "model.onnx"
+    shutil.copy(good, path)
+    Model(path)  # without a twin: fine
+    twin_of(path).write_text(json.dumps({"onnx_sha256": "0" * 64}))
+    with pytest.raises(NanoMLError, match="model.json: belongs to another version"):
+        Model(path)
+    twin_of(path).write_text("{")
+    with pytest.raises(NanoMLError, match="model.json: is not the JSON"):
+        Model(path)

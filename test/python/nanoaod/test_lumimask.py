@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import os
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_between, sections_of, shared_sections
+from MLTools.NanoML.rootio.rootfile import RootFile
+from services.nanoaod import CERTIFIED
+
+Pairs = set[tuple[int, int]]
+
+RUNS, BLOCKS = (0, 1, 2, 315267, 2**32 - 1), (*range(8), 2**32 - 2, 2**32 - 1)
+pairs = st.sets(st.tuples(st.sampled_from(RUNS), st.sampled_from(BLOCKS)), max_size=30)
+block_ranges = st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=2).map(sorted), max_size=5)
+
+
+@pytest.fixture(scope="module")
+def golden_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Certified luminosity sections: a generated file and, where they are at hand, those of the years."""
+    root = Path(__file__).resolve().parents[3]
+    directory = Path(os.environ.get("NANOML_TEST_DATA") or root.parent / "shared" / "data") / "golden"
+    made = tmp_path_factory.mktemp("golden") / "Cert_made.json"
+    generator = np.random.default_rng(5)
+    sections = {}
+    for run in generator.choice(10**6, 300, replace=False).tolist():
+        edges = np.sort(generator.choice(np.arange(1, 1500), 2 * generator.integers(0, 9), replace=False))
+        sections[str(run)] = edges.reshape(-1, 2).tolist()
+    made.write_text(json.dumps(sections))
+    found = sorted(path for path in directory.glob("Cert_*") if path.suffix in (".json", ".txt"))
+    return [made, *found]
+
+
+def mask_of(sections: Pairs) -> LumiMask:
+    columns = np.array(sorted(sections), np.uint32).reshape(-1, 2)
+    return LumiMask.of(columns[:, 0], columns[:, 1])
+
+
+def pairs_of(mask: LumiMask) -> Pairs:
+    return {
+        (int(run), block)
+        for run, ranges in mask.as_dict().items()
+        for first, last in ranges
+        for block in range(first, last + 1)
+    }
+
+
+@given(pairs, pairs)
+def test_it_is_a_set_of_pairs(one: Pairs, other: Pairs) -> None:
+    mine, theirs = mask_of(one), mask_of(other)
+    assert pairs_of(mine) == one
+    assert len(mine) == len(one)
+    assert mine.runs == sorted({run for run, _ in one})
+    for result, expected in (
+        (mine | theirs, one | other),
+        (mine & theirs, one & other),
+        (mine - theirs, one - other),
+    ):
+        # the same set has the same ranges, however it came about
+        assert result == mask_of(expected)
+        assert hash(result) == hash(mask_of(expected))
+    assert (mine == theirs) == (one == other)
+
+
+@given(pairs, st.lists(st.tuples(st.sampled_from(RUNS), st.sampled_from(BLOCKS)), max_size=50))
+def test_events_are_in_it_or_not(sections: Pairs, events: list[tuple[int, int]]) -> None:
+    columns = np.array(events, np.int64).reshape(-1, 2)
+    expected = [event in sections for event in events]
+    for dtype in (np.uint32, np.int64, np.uint64):
+        run, block = columns.astype(dtype).T
+        found = mask_of(sections).mask(run, block)
+        assert found.dtype == bool
+        assert found.tolist() == expected
+
+
+@given(st.dictionaries(st.sampled_from(RUNS), block_ranges))
+def test_ranges_of_a_json_are_merged(content: dict[int, list[list[int]]]) -> None:
+    mask = LumiMask.from_dict({str(run): ranges for run, ranges in content.items()}, "a.json")
+    assert pairs_of(mask) == {
+        (run, block)
+        for run, ranges in content.items()
+        for first, last in ranges
+        for block in range(first, last + 1)
+    }
+    for ranges in mask.as_dict().values():
+        ends = list(chain.from_iterable(ranges))
+        assert all(after > before + 1 for before, after in zip(ends[1::2], ends[2::2]))
+    assert LumiMask.from_dict(json.loads(mask.to_json()), "a.json") == mask
+
+
+@given(st.lists(st.tuples(st.sampled_from(RUNS), st.sampled_from(BLOCKS)), max_size=50), st.integers(1, 7))
+def test_chunks_make_the_same_set(events: list[tuple[int, int]], length: int) -> None:
+    columns = np.array(events, np.uint32).reshape(-1, 2)
+    total = LumiMask()
+    for start in range(0, len(events), length):
+        run, block = columns[start : start + length].T
+        total |= LumiMask.of(run, block)
+    assert total == mask_of(set(events))
+
+
+def test_whole_runs_are_ranges_not_lists() -> None:
+    everything = LumiMask.from_dict(
+        {"1": [[0, 2**32 - 1]], "2": [[0, 2**32 - 1]], "4": [[1, 2**32 - 1]]}, "a.json"
+    )
+    assert len(everything) == 3 * 2**32 - 1
+    assert everything - everything == LumiMask()
+    assert (everything - LumiMask.of([2], [7])).as_dict()["2"] == [[0, 6], [8, 2**32 - 1]]
+    assert everything.mask([1, 2, 3, 4, 4], [2**32 - 1, 0, 5, 0, 1]).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_nothing_is_a_set_too() -> None:
+    nothing = LumiMask.of([], [])
+    assert (
+        nothing == LumiMask() == LumiMask.from_dict({}, "a.json") == LumiMask.from_dict({"1": []}, "a.json")
+    )
+    assert (len(nothing), nothing.runs, nothing.to_json()) == (0, [], "{}")
+    assert nothing.mask(np.array([1], np.uint32), np.array([1], np.uint32)).tolist() == [False]
+    assert LumiMask.of([1], [1]).mask([], []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("run", "block", "message"),
+    [
+        ([1.0], [1], "run: is of type float64, not integers"),
+        ([1], [-1], "luminosityBlock: has values from -1 to -1"),
+        ([1, 2**32], [1, 1], "run: has values from 1 to 4294967296"),
+        (np.array([2**63], np.uint64), [1], "run: has values from 9223372036854775808 to"),
+    ],
+)
+def test_what_is_no_section_is_refused(run: Any, block: Any, message: str) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        LumiMask.of(run, block)
+    with pytest.raises(NanoMLError, match=message):
+        LumiMask().mask(run, block)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be understood (Expecting value: line 1 column 1"),
+        ('{"315267": [[1, 2]', "cannot be understood (Expecting ',' delimiter: line 1 column 19"),
+        ("[" * 100_000, "cannot be understood ("),
+        ("[[1, 2]]", "is [[1, 2]], not an object of runs"),
+        ('{"315267": [[1, 2]], "315267": [[4, 5]]}', "cannot be understood (315267 is there twice)"),
+        ('{"Run2018A": [[1, 2]]}', '"Run2018A" is not the number of a run'),
+        ('{"-1": [[1, 2]]}', '"-1" is not the number of a run'),
+        ('{"315267.0": []}', '"315267.0" is not the number of a run'),
+        ('{"4294967296": []}', '"4294967296" is not the number of a run'),
+        ('{"315267": 5}', "run 315267 has 5, not a list of ranges"),
+        ('{"315267": {}}', "run 315267 has {}, not a list of ranges"),
+        ('{"315267": [1, 2]}', "run 315267: 1 is not a range of two integers"),
+        ('{"315267": [[1, 2, 3]]}', "run 315267: [1, 2, 3] is not a range of two integers"),
+        ('{"315267": [[1, 2.5]]}', "run 315267: [1, 2.5] is not a range of two integers"),
+        ('{"315267": [[1, true]]}', "run 315267: [1, true] is not a range of two integers"),
+        ('{"1": [[1, 9]], "315267": [[9, 3]]}', "run 315267: [9, 3] ends before it begins"),
+        ('{"315267": [[-2, 3]]}', "run 315267: [-2, 3] is outside of 0 to 2^32 - 1"),
+        ('{"315267": [[1, 99999999999]]}', "run 315267: [1, 99999999999] is outside"),
+    ],
+)
+def test_a_mistake_in_a_json_is_explained(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "golden.json"
+    path.write_text(text)
+    with pytest.raises(NanoMLError) as raised:
+        LumiMask.read(path)
+    assert str(raised.value).startswith(f"{path}: {message}")
+    assert 'A luminosity JSON is like {"315267": [[1, 88], [91, 92]]}' in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match="nothing.json: cannot be read: No such file or directory"):
+        LumiMask.read(tmp_path / "nothing.json")
+
+
+def test_a_json_is_written_in_the_compact_form(tmp_path: Path) -> None:
+    sections = LumiMask.of([315268, 315267, 315267, 315267, 99], [1, 206, 205, 208, 7])
+    sections.write(tmp_path / "processed.json")
+    text = '{"99": [[7, 7]], "315267": [[205, 206], [208, 208]], "315268": [[1, 1]]}'
+    assert sections.to_json() == text
+    assert (tmp_path / "processed.json").read_text() == text + "\n"
+    assert LumiMask.read(tmp_path / "processed.json") == sections
+
+
+def test_the_golden_jsons_are_read_as_they_are(golden_files: list[Path], tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    for path in golden_files:
+        golden, content = LumiMask.read(path), json.loads(path.read_bytes())
+        plain = {
+            (int(run), block)
+            for run, ranges in content.items()
+            for first, last in ranges
+            for block in range(first, last + 1)
+        }
+        assert (len(golden), golden.runs) == (
+            len(plain),
+            sorted(int(run) for run, ranges in content.items() if ranges),
+        )
+        golden.write(tmp_path / "golden.json")
+        assert LumiMask.read(tmp_path / "golden.json") == golden
+        run = generator.choice([*golden.runs, 1, 10**6], 2000).astype(np.uint32)
+        block = generator.integers(0, 1500, 2000).astype(np.uint32)
+        assert golden.mask(run, block).tolist() == [
+            pair in plain for pair in zip(run.tolist(), block.tolist())
+        ]
+        processed = LumiMask.of(run, block) & golden
+        assert len(golden - processed) == len(golden) - len(processed)
+
+
+def test_events_of_data_are_certified(made_files: dict[str, Path]) -> None:
+    certified = LumiMask.from_dict(CERTIFIED, "here")
+    with RootFile(made_files["made_v9_data"]) as file:
+        events = file.read(["run", "luminosityBlock"])
+        sections, told = sections_of(file)
+    assert told == "LuminosityBlocks"
+    found = set(zip(events["run"].to_list(), events["luminosityBlock"].to_list()))
+    assert pairs_of(sections) == {*found, (315267, 10)}  # and one without events
+    passed = certified.mask(events["run"], events["luminosityBlock"])
+    in_plain = [
+        pair in {(315267, 11), (315270, 13)} for pair in zip(events["run"], events["luminosityBlock"])
+    ]
+    assert passed.tolist() == in_plain
+    assert passed.sum() == 50
+    read = LumiMask.of(events["run"], events["luminosityBlock"])
+    assert pairs_of(read & certified) == {(315267, 11), (315270, 13)}
+    assert not (certified - read).mask(events["run"], events["luminosityBlock"]).any()
+
+
+def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None:
+    """The sections without events, 4 and 9 here, belong to the first entry."""
+    blocks = {"Events": [1, 1, 2, 2, 2, 3], "LuminosityBlocks": [1, 2, 3, 4, 9]}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        for tree, numbers in blocks.items():
+            file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
+                {"run": np.full(len(numbers), 7, "u4"), "luminosityBlock": np.array(numbers, "u4")}
+            )
+    with RootFile(tmp_path / "a.root") as file:
+        whole, _ = sections_of(file)
+        found = [sections_between(file, *each).as_dict() for each in ((0, 3), (3, 5), (5, 6), (6, 6), (0, 6))]
+    assert found == [
+        {"7": [[1, 2], [4, 4], [9, 9]]},
+        {"7": [[2, 2]]},
+        {"7": [[3, 3]]},
+        {},
+        {"7": [[1, 4], [9, 9]]},
+    ]
+    assert whole.as_dict() == found[-1]
+
+
+def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> None:
+    def write(name: str, trees: dict[str, list[int]]) -> tuple[Pairs, str]:
+        with uproot.recreate(tmp_path / name) as file:
+            for tree, blocks in trees.items():
+                file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
+                    {"run": np.ones(len(blocks), "u4"), "luminosityBlock": np.array(blocks, "u4")}
+                )
+        with RootFile(tmp_path / name) as file:
+            sections, source = sections_of(file)
+        return pairs_of(sections), source
+
+    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == (
+        {(1, 2), (1, 3)},
+        "LuminosityBlocks",
+    )
+    assert write("b.root", {"Events": [3, 3, 5]}) == ({(1, 3), (1, 5)}, "Events")
+    assert write("c.root", {"Events": []}) == (set(), "Events")
+    assert write("d.root", {"Events": [3], "LuminosityBlocks": []}) == ({(1, 3)}, "Events")
+
+
+def test_sections_in_more_than_one_file_are_found() -> None:
+    files = {
+        "a": LumiMask.of([1, 1, 1], [1, 2, 3]),
+        "b": LumiMask.of([1, 2], [4, 2]),
+        "c": LumiMask.of([1, 1], [3, 4]),
+        "d": LumiMask.of([3, 1], [1, 3]),
+        "e": LumiMask.of([9], [9]),
+    }
+    assert {name: pairs_of(shared) for name, shared in shared_sections(files).items()} == {
+        "a": {(1, 3)},
+        "b": {(1, 4)},
+        "c": {(1, 3), (1, 4)},
+        "d": {(1, 3)},
+    }
+    assert shared_sections({"a": files["a"], "b": files["b"]}) == {}

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.remote import storage as remote
+from MLTools.NanoML.rootio.remote import transfer
+from services.xrootd import Storage
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def place(
+    storage: Storage, read_with: Callable[..., None], request: pytest.FixtureRequest
+) -> tuple[str, Path]:
+    """A directory of the storage for this test alone: its URL and where it is mounted."""
+    pytest.importorskip("XRootD")
+    name = request.node.name.replace("[", "-").rstrip("]")
+    return f"{storage.url}/{name}", storage.directory / name
+
+
+def local(directory: Path, size: int = 100_000) -> Path:
+    path = directory / "local"
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def leftovers(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000_000])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_there_and_back(place: tuple[str, Path], tmp_path: Path, size: int, checksum: bool) -> None:
+    url, directory = place
+    path = local(tmp_path, size)
+    assert remote.copy(path, f"{url}/a/b", checksum) == size
+    assert (directory / "a" / "b").read_bytes() == path.read_bytes()
+    assert not leftovers(directory)
+    assert remote.copy(f"{url}/a/b", tmp_path / "new" / "back", checksum) == size
+    assert (tmp_path / "new" / "back").read_bytes() == path.read_bytes()
+    assert remote.copy(f"{url}/a/b", f"{url}/c", checksum) == size
+    assert (directory / "c").read_bytes() == path.read_bytes()
+
+
+def test_a_copy_replaces(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    remote.copy(local(tmp_path, 10), f"{url}/a")
+    path = local(tmp_path, 5)
+    remote.copy(path, f"{url}/a")
+    assert (directory / "a").read_bytes() == path.read_bytes()
+
+
+def test_what_is_known_of_files(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    remote.copy(local(tmp_path, 10), f"{url}/a/b")
+    assert remote.size(f"{url}/a/b") == 10
+    assert remote.exists(f"{url}/a/b")
+    assert remote.exists(f"{url}/a")
+    assert not remote.exists(f"{url}/a/c")
+    known = remote.stat(f"{url}/a/b")
+    assert (known.name, known.size, known.is_directory) == ("b", 10, False)
+    assert known.modified == int((directory / "a" / "b").stat().st_mtime)
+    assert remote.stat(f"{url}/a").is_directory
+    (directory / "a" / "z").mkdir()
+    (directory / "a" / "c").write_text("xyz")
+    found = remote.list_directory(f"{url}/a")
+    assert [(each.name, each.is_directory) for each in found] == [("b", False), ("c", False), ("z", True)]
+    assert [each.size for each in found[:2]] == [10, 3]
+
+
+def test_directories(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    remote.make_directory(f"{url}/a/b/c")
+    remote.make_directory(f"{url}/a/b/c")
+    assert (directory / "a" / "b" / "c").is_dir()
+    with pytest.raises(NanoMLError, match=r"a: cannot be removed \(directory not empty\)"):
+        remote.remove(f"{url}/a")
+    remote.remove(f"{url}/a/b/c")
+    assert not (directory / "a" / "b" / "c").exists()
+
+
+def test_rename_and_remove(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    remote.copy(local(tmp_path, 10), f"{url}/a")
+    remote.copy(local(tmp_path, 20), f"{url}/b")
+    remote.rename(f"{url}/a", f"{url}/b")
+    assert [(path.name, path.stat().st_size) for path in directory.iterdir()] == [("b", 10)]
+    with pytest.raises(NanoMLError, match="a: cannot be renamed to .*/c .*no such file"):
+        remote.rename(f"{url}/a", f"{url}/c")
+    with pytest.raises(NanoMLError, match="on another server: copy it"):
+        remote.rename(f"{url}/b", "root://elsewhere//b")
+    remote.remove(f"{url}/b")
+    with pytest.raises(NanoMLError, match="b: cannot be looked up .no such file"):
+        remote.remove(f"{url}/b")
+    remote.remove(f"{url}/b", missing_ok=True)
+    assert not list(directory.iterdir())
+
+
+def test_a_whole_directory(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    for name in ("a", "b/c", "b/d/e"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(name)
+    (directory / "b" / "empty").mkdir()
+    found = remote.fetch_directory(url, tmp_path / "here")
+    names = [str(path.relative_to(tmp_path / "here")) for path in found]
+    assert names == ["a", "b/c", "b/d/e"]
+    assert [path.read_text() for path in found] == names
+    assert (tmp_path / "here" / "b" / "empty").is_dir()
+
+
+def test_what_cannot_be_copied_leaves_nothing(place: tuple[str, Path], tmp_path: Path) -> None:
+    url, directory = place
+    directory.mkdir()
+    with pytest.raises(NanoMLError, match=r"none: cannot be copied to .*here \(no such file or directory\)"):
+        remote.copy(f"{url}/none", tmp_path / "here")
+    with pytest.raises(NanoMLError, match="none: cannot read"):
+        remote.copy(tmp_path / "none", f"{url}/a")
+    (directory / "taken").write_text("a file")
+    with pytest.raises(NanoMLError, match="cannot be copied"):
+        remote.copy(local(tmp_path), f"{url}/taken/a")
+    assert [path.name for path in directory.iterdir()] == ["taken"]
+    assert [path.name for path in tmp_path.iterdir()] == ["local"]
+
+
+def test_bytes_that_change_on_the_way_are_noticed(
+    place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = place
+    path = local(tmp_path, 1000)
+    remote.copy(path, f"{url}/a")
+    asked = 0
+    real = transfer.answer
+
+    def flipping(*arguments: Any, **more: Any) -> object:
+        nonlocal asked
+        found: object = real(*arguments, **more)
+        if isinstance(found, bytes):
+            asked += 1
+            return bytes([found[0] ^ 1]) + found[1:] if asked == 1 else found
+        return found
+
+    monkeypatch.setattr(transfer, "answer", flipping)
+    remote.copy(f"{url}/a", tmp_path / "back")
+    assert asked == 2
+    assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+
+def test_a_server_without_checksums_is_read_back(tmp_path: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    server = Storage(checksums=False)
+    try:
+        server.start()
+        path = local(tmp_path)
+        remote.copy(path, f"{server.url}/a")
+        assert (server.directory / "a").read_bytes() == path.read_bytes()
+        remote.copy(f"{server.url}/a", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()
+    finally:
+        server.close()
+
+
+def test_nobody_answers(tmp_path: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    read_with(tries=2, timeout=1)
+    url = "root://127.0.0.1:1//store/a"
+    for action in (remote.exists, remote.size, remote.remove, remote.list_directory, remote.make_directory):
+        with pytest.raises(NanoMLError, match=r"127.0.0.1:1//store/a: cannot be .* after 2 tries \("):
+            action(url)
+    with pytest.raises(NanoMLError, match=r"cannot be copied to root://.* after 2 tries \("):
+        remote.copy(local(tmp_path), url)
+
+
+def test_a_server_that_comes_back(tmp_path: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    read_with(tries=20, timeout=10)
+    server = Storage()
+    try:
+        server.start()
+        path = local(tmp_path)
+        remote.copy(path, f"{server.url}/a")
+        server.kill()
+        back = threading.Timer(0.5, server.start)
+        back.start()
+        remote.copy(f"{server.url}/a", tmp_path / "back")
+        back.join()
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()
+    finally:
+        server.close()

@@ -1,0 +1,403 @@
+"""Reading goes on where servers fail, and gives what reading the local file gives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import processes
+from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.rootio.baskets import PlainBranch
+from MLTools.NanoML.rootio.remote.file import RemoteFile
+from MLTools.NanoML.rootio.rootfile import RootFile
+from services.daemons import wait_for
+from services.xrootd import Cluster, DataServer, Storage
+
+pytestmark = pytest.mark.service
+
+CLUSTERS, EVENTS = 20, 2000
+NAMES = ["x0", "x7", "jet", "n"]
+GOOD, ONE, CUT, BAD = "/store/mc/good.root", "/store/mc/one.root", "/store/mc/cut.root", "/store/mc/bad.root"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 20 baskets a branch, so large that its tail is a small part of it."""
+    path = tmp_path_factory.mktemp("local") / "good.root"
+    random = np.random.default_rng(1)
+    with uproot.recreate(path, compression=uproot.ZLIB(1)) as file:
+        columns = {f"x{number}": "f4" for number in range(8)}
+        tree = file.mktree("Events", {**columns, "n": "i4", "jet": "var * float32"})
+        for cluster in range(CLUSTERS):
+            counts = random.integers(0, 5, EVENTS)
+            values: dict[str, Any] = {name: random.normal(size=EVENTS).astype("f4") for name in columns}
+            values["n"] = np.arange(cluster * EVENTS, (cluster + 1) * EVENTS, dtype="i4")
+            values["jet"] = ak.unflatten(random.normal(size=int(counts.sum())).astype("f4"), counts)
+            tree.extend(values)
+    assert path.stat().st_size > 1_500_000
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(local: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    pytest.importorskip("XRootD")
+    cut, bad = (tmp_path_factory.mktemp("damaged") / name for name in ("cut.root", "bad.root"))
+    content = local.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    with RootFile(local) as file:
+        plain = PlainBranch.of(file._objects["x7"])
+    assert plain is not None
+    bad.write_bytes(content)
+    with open(bad, "r+b") as damaged:
+        damaged.seek(int(plain.seek[10]))
+        damaged.write(bytes(200))
+    cluster = Cluster()
+    try:
+        cluster.seed({GOOD: local})
+        cluster.seed({ONE: local, CUT: cut, BAD: bad}, (0,))
+        cluster.seed({CUT: local, BAD: local}, (1,))
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(running: Cluster, read_with: Callable[..., None]) -> Iterator[Cluster]:
+    """All servers of the cluster are at work when a test begins."""
+    read_with(redirectors=[running.url], timeout=3)
+    yield running
+    for server in running.servers:
+        server.revive()
+    wait_for(lambda: running.known() == len(running.servers), "all servers", 20, running.directory)
+
+
+def url(place: Cluster | DataServer, name: str) -> str:
+    return f"{place.url}{name}"
+
+
+def server_of(file: RootFile, cluster: Cluster) -> DataServer:
+    """The server that gives the file now."""
+    assert file._access._remote is not None
+    address = file._access._remote._server()
+    return next(server for server in cluster.servers if server.url == f"root://{address}/")
+
+
+def same(found: dict[str, ak.Array], wanted: dict[str, ak.Array]) -> bool:
+    return found.keys() == wanted.keys() and all(
+        found[name].type == wanted[name].type and ak.to_list(found[name]) == ak.to_list(wanted[name])
+        for name in wanted
+    )
+
+
+def in_steps(file: RootFile, disturb: Sequence[Callable[[], object]] = ()) -> dict[str, ak.Array]:
+    """Read the file in four ranges; something happens after the first of them, and after the second."""
+    parts = []
+    for number, start in enumerate(range(0, CLUSTERS * EVENTS, CLUSTERS * EVENTS // 4)):
+        parts.append(file.read(NAMES, start, start + CLUSTERS * EVENTS // 4))
+        if number < len(disturb):
+            disturb[number]()
+    return {name: ak.concatenate([part[name] for part in parts]) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def wanted(local: Path) -> dict[str, ak.Array]:
+    with RootFile(local) as file:
+        return in_steps(file)
+
+
+def test_remote_is_as_local(cluster: Cluster, local: Path, wanted: dict[str, ak.Array]) -> None:
+    with RootFile(local) as here, RootFile(url(cluster, GOOD)) as there:
+        assert there.entries == here.entries
+        assert there.size == here.size
+        assert there.keys == here.keys
+        assert dict(there.branches) == dict(here.branches)
+        assert same(in_steps(there), wanted)
+        assert same(there.read(list(there.branches)), here.read(list(here.branches)))
+
+
+def test_example_files(xrootd: Cluster, sample: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    for path in sorted(sample.glob("*/*_0.root")):
+        with RootFile(path) as here, RootFile(f"{xrootd.url}/store/{path.parent.name}/{path.name}") as there:
+            names = [name for name in here.branches if here.branch(name).is_numeric]
+            assert same(there.read(names), here.read(names))
+            for tree in ("Runs", "LuminosityBlocks"):
+                assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
+
+
+def same_bytes(one: ak.Array, other: ak.Array) -> bool:
+    """NaN included, which is not equal to itself."""
+    if one.type != other.type:
+        return False
+    if one.ndim > 1:
+        if ak.num(one).tolist() != ak.num(other).tolist():
+            return False
+        one, other = ak.flatten(one), ak.flatten(other)
+    return bool(ak.to_numpy(one).tobytes() == ak.to_numpy(other).tobytes())
+
+
+def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD")
+    shutil.copyfile(made_file, storage.directory / made_file.name)
+    with RootFile(made_file) as here, RootFile(f"{storage.url}/{made_file.name}") as there:
+        names = [name for name in here.branches if here.branch(name).is_numeric]
+        names = names[::20] if here.is_rntuple else names
+        found, wanted = there.read(names), here.read(names)
+        assert all(same_bytes(found[name], wanted[name]) for name in names)
+
+
+@pytest.mark.parametrize("through", ["redirector", "server"])
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_server_fails_in_the_middle(
+    cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str
+) -> None:
+    address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
+    with RootFile(address) as file:
+        gone: list[DataServer] = []
+
+        def disturb() -> None:
+            gone.append(server_of(file, cluster))  # which need not be the one that it was opened at
+            getattr(gone[0], how)()
+
+        found = in_steps(file, [disturb])
+        assert server_of(file, cluster) is not gone[0]
+    assert same(found, wanted)
+
+
+def test_a_server_that_goes_on_in_time_is_waited_for(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+    later = threading.Timer(1, cluster.servers[0].go_on)
+
+    def pause() -> None:
+        cluster.servers[0].stop()
+        later.start()
+
+    with RootFile(url(cluster.servers[0], ONE)) as file:
+        found = in_steps(file, [pause])
+        later.join()
+    assert same(found, wanted)
+
+
+def test_a_server_that_comes_back(
+    cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]
+) -> None:
+    read_with(redirectors=[cluster.url], timeout=20, tries=10)
+    with RootFile(url(cluster.servers[0], ONE)) as file:
+        back = threading.Timer(0.5, cluster.servers[0].start)
+
+        def die() -> None:
+            cluster.servers[0].kill()
+            back.start()
+
+        found = in_steps(file, [die])
+        back.join()
+    assert same(found, wanted)
+
+
+def test_both_fail_one_after_the_other(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+    one, other = cluster.servers
+    with RootFile(url(cluster, GOOD)) as file:
+
+        def swap() -> None:
+            server_of(file, cluster).kill()
+
+        def back() -> None:
+            dead = next(each for each in (one, other) if each is not server_of(file, cluster))
+            dead.start()
+            wait_for(lambda: cluster.known() == 2, "the server", 20, cluster.directory)
+            server_of(file, cluster).kill()
+
+        assert same(in_steps(file, [swap, back]), wanted)
+
+
+def test_a_file_of_one_server_is_found_by_any_name(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+    """The other server does not have it, and says so; the redirector knows who has."""
+    with RootFile(url(cluster.servers[1], ONE)) as file:
+        assert server_of(file, cluster) is cluster.servers[0]
+        assert same(in_steps(file), wanted)
+
+
+def test_several_urls(cluster: Cluster, wanted: dict[str, ak.Array], read_with: Callable[..., None]) -> None:
+    read_with(redirectors=[], timeout=3)
+    one, other = cluster.servers
+    with RootFile(f"{url(other, ONE)}|{url(one, ONE)}") as file:
+        assert same(in_steps(file), wanted)
+    with pytest.raises(UnreadableError, match=r"one.root: no such file, asked for at 1 source \("):
+        RootFile(url(other, ONE))
+
+
+def test_servers_that_a_redirector_tells_of(cluster: Cluster, wanted: dict[str, ak.Array]) -> None:
+    """The redirector leads to a server that hangs first, whatever it is asked for."""
+    cluster.servers[0].stop()
+    with RootFile(url(cluster, GOOD)) as file:
+        assert server_of(file, cluster) is cluster.servers[1]
+        assert same(in_steps(file), wanted)
+
+
+@pytest.mark.parametrize("name", [CUT, BAD])
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_damaged_replica_and_a_good_one(
+    cluster: Cluster, wanted: dict[str, ak.Array], name: str, copy: bool, read_with: Callable[..., None]
+) -> None:
+    read_with(redirectors=[cluster.url], timeout=3, copy=copy)
+    with RootFile(url(cluster.servers[0], name)) as file:
+        assert same(in_steps(file), wanted)
+        assert server_of(file, cluster) is cluster.servers[1]
+
+
+def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
+    with RootFile(url(cluster.servers[1], CUT)) as file:
+        file.read(NAMES, 0, 10)
+        cluster.servers[1].kill()
+        with pytest.raises(UnreadableError, match=r"it has \d+ bytes here, and \d+ elsewhere"):
+            file.read(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")]
+)
+def test_nothing_but_damaged_replicas(
+    cluster: Cluster, name: str, said: str, read_with: Callable[..., None]
+) -> None:
+    read_with(redirectors=[], timeout=3)
+
+    def read() -> None:
+        with RootFile(url(cluster.servers[0], name)) as file:
+            in_steps(file)
+
+    with pytest.raises(UnreadableError, match=f"{name[1:]}: read error after 1 try at 1 source .*{said}"):
+        read()
+
+
+def test_a_copy_is_read_here_and_removed(
+    cluster: Cluster,
+    wanted: dict[str, ak.Array],
+    read_with: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_with(redirectors=[cluster.url], copy=True)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with RootFile(url(cluster, GOOD)) as file:
+        copies = list(tmp_path.iterdir())
+        assert len(copies) == 1
+        assert copies[0].stat().st_size == file.size
+        for server in cluster.servers:
+            server.kill()
+        assert same(in_steps(file), wanted)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UnreadableError):
+        RootFile(url(cluster, GOOD))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., None]) -> None:
+    read_with(redirectors=[cluster.url], timeout=2, tries=2)
+    with RootFile(url(cluster, GOOD)) as file:
+        file.read(NAMES, 0, 10)
+        for server in cluster.servers:
+            getattr(server, how)()
+        with pytest.raises(
+            UnreadableError, match=r"good.root: read error after \d tries at \d sources? \(127.0.0.1:"
+        ):
+            file.read(NAMES)
+
+
+def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
+    code = f"""
+import sys
+from MLTools.NanoML.settings.read import Read
+from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.rootfile import RootFile
+reading.use(Read(timeout=60, redirectors=[{cluster.url!r}]))
+try:
+    with RootFile({url(cluster.servers[0], ONE)!r}) as file:
+        file.read(["x0"], 0, 10)
+        print("read", flush=True)
+        sys.stdin.readline()
+        file.read(["x0"])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes.update(stderr=subprocess.STDOUT, text=True)
+    with processes.running([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "read\n"
+        cluster.servers[0].stop()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=50)[0] == "interrupted\n"
+        assert process.returncode == 0
+
+
+def test_no_such_file(cluster: Cluster) -> None:
+    with pytest.raises(NanoMLError, match="/store/none.root: .*127.0.0.1"):
+        RootFile(url(cluster.servers[0], "/store/none.root"))
+
+
+def test_what_is_no_root_file(storage: Storage, read_with: Callable[..., None]) -> None:
+    for name, content in {"empty": b"", "text": b"This is text.\n" * 100, "short": b"root"}.items():
+        (storage.directory / f"{name}.root").write_bytes(content)
+        with pytest.raises(
+            UnreadableError, match=f"{name}.root: read error after 1 try at 1 source .*damaged"
+        ):
+            RootFile(f"{storage.url}/{name}.root")
+
+
+def test_a_missing_tree_is_no_damage(cluster: Cluster) -> None:
+    with pytest.raises(NanoMLError, match="has no tree `Nothing`") as raised:
+        RootFile(url(cluster, GOOD), "Nothing")
+    assert not isinstance(raised.value, UnreadableError)
+
+
+@pytest.fixture(scope="module")
+def large(storage: Storage) -> tuple[str, bytes]:
+    content = os.urandom(20_000_000)
+    (storage.directory / "large").write_bytes(content)
+    return f"{storage.url}/large", content
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 19_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 9_000_000])),
+        max_size=50,
+    )
+)
+def test_any_pieces(
+    large: tuple[str, bytes], read_with: Callable[..., None], pieces: list[tuple[int, int]]
+) -> None:
+    address, content = large
+    pieces = [(start, min(length, len(content) - start)) for start, length in pieces]
+    with RemoteFile(address) as file:
+        assert file.read_all(pieces) == [content[start : start + length] for start, length in pieces]
+
+
+def test_thousands_of_pieces(large: tuple[str, bytes], read_with: Callable[..., None]) -> None:
+    address, content = large
+    pieces = [(start, 10) for start in range(0, len(content), 9000)]
+    with RemoteFile(address) as file:
+        assert file.read_all(pieces) == [content[start : start + 10] for start, _ in pieces]
+        assert file.read(5, 7) == content[5:12]
+        with pytest.raises(ValueError, match="the file ends at byte 20000000"):
+            file.read(len(content) - 1, 2)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.rootio import deflate
+from MLTools.NanoML.rootio.deflate import Zlib, fast_deflate
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import Branch
+
+CONTENT = np.random.default_rng(1).normal(50, 20, 100_000).astype(">f4").tobytes()
+
+
+def test_without_isal_zlib_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deflate, "isal_zlib", None)
+    assert fast_deflate(CONTENT, 1) is None
+    assert Zlib(5).compress(CONTENT) == zlib.compress(CONTENT, 5)
+
+
+@pytest.mark.parametrize("level", [1, 5, 6, 9])
+def test_zlib_inflates_what_either_has_deflated(level: int) -> None:
+    pytest.importorskip("isal")
+    made = Zlib(level).compress(CONTENT)
+    assert zlib.decompress(made) == CONTENT
+    assert (made == zlib.compress(CONTENT, level)) is (level > 5)
+    assert len(made) < 1.03 * len(zlib.compress(CONTENT, 5))
+    assert zlib.decompress(Zlib(level).compress(memoryview(CONTENT))) == CONTENT
+
+
+def test_blocks_of_many_threads_are_inflated_to_what_they_were() -> None:
+    pytest.importorskip("isal")
+    contents = [
+        np.random.default_rng(seed).normal(50, 20, 50_000).astype(">f4").tobytes() for seed in range(20)
+    ]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(10):
+            made = threads.map(lambda content: fast_deflate(content, 1), contents)
+            assert [zlib.decompress(each or b"") for each in made] == contents
+
+
+def test_files_are_written_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("isal")
+    levels = []
+
+    def recorded(content: Any, level: int) -> bytes | None:
+        levels.append(level)
+        return fast_deflate(content, level)
+
+    monkeypatch.setattr(deflate, "fast_deflate", recorded)
+    branches = {"x": Branch("x", "float32", "flat", "", None, "")}
+    values = np.frombuffer(CONTENT, ">f4").astype(np.float32)
+    with NanoWriter(tmp_path / "a.root", branches, "ZLIB:5") as writer:
+        writer.events.extend({"x": values})
+        writer.finish()
+    assert set(levels) == {2}
+    with uproot.open(tmp_path / "a.root") as file:
+        assert file["Events/x"].array().tolist() == values.tolist()

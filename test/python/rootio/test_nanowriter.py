@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+
+BRANCHES = {
+    "event": Branch("event", "uint64", "flat", "", None, ""),
+    "HLT_X": Branch("HLT_X", "bool", "flat", "", None, ""),
+    "Muon_pt": Branch("Muon_pt", "float32", "jagged", "", "Muon", ""),
+    "Muon_id": Branch("Muon_id", "uint8", "jagged", "", "Muon", ""),
+    "LHEPdfWeight": Branch("LHEPdfWeight", "float32", "jagged", "", "LHEPdfWeight", ""),
+    "Jet_idx": Branch("Jet_idx", "int16", "jagged", "index in a list", "Jet", ""),
+    "Muon_sumPt": Branch("Muon_sumPt", "float64", "flat", "one number, not a list", None, ""),
+    "legs": Branch("legs", "int16", "fixed", "two numbers", None, "", 2),
+    "nMuon": Branch("nMuon", "uint32", "flat", "number of muons", None, ""),
+}
+BOOKS = FileBooks("a.root", 20, 12, 20.0, "Runs/genEventSumw", False)
+COLUMNS = [name for name in BRANCHES if name != "nMuon"]
+
+
+def rows(first: int, count: int) -> dict[str, ak.Array]:
+    events = np.arange(first, first + count)
+    numbers = events % 3
+    return {
+        "event": ak.Array(events.astype(np.uint64)),
+        "HLT_X": ak.Array(events % 2 == 0),
+        "Muon_pt": ak.unflatten(np.arange(numbers.sum(), dtype=np.float32), numbers),
+        "Muon_sumPt": events / 3,
+        "legs": np.stack([events, -events], axis=1).astype(np.int16),
+        "Muon_id": ak.unflatten(np.arange(numbers.sum()).astype(np.uint8), numbers),
+        "LHEPdfWeight": ak.unflatten(np.ones(2 * count, np.float32), np.full(count, 2)),
+        "Jet_idx": ak.unflatten(np.zeros(numbers.sum(), np.int16), numbers[::-1]),
+    }
+
+
+@pytest.mark.parametrize("compression", ["ZLIB:5", "LZMA:1"])
+def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
+    parts = [rows(0, 7), rows(7, 0), rows(7, 5)]
+    title = "a long one, and not in ASCII: \u00b5 " * 100  # more than one row
+    record = Provenance("skim", Books([BOOKS, BOOKS]), columns={"x": {"dtype": "f4", "title": title}})
+    with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
+        for part in parts:
+            writer.events.extend(part)
+        writer.finish(record)
+        assert writer.events.entries == 12
+    with RootFile(tmp_path / "a.root") as file:
+        assert Provenance.of(file) == record
+    with uproot.open(tmp_path / "a.root") as file:
+        tree = file["Events"]
+        for name in COLUMNS:
+            array = tree[name].array()
+            assert ak.to_list(array) == [value for part in parts for value in ak.to_list(part[name])]
+            assert str(BRANCHES[name].dtype) in str(array.type)
+            assert tree[name].title == BRANCHES[name].title
+        # collections share one counter, as nanoAOD-tools and coffea expect
+        assert tree["Muon_pt"].count_branch.name == "nMuon"
+        assert tree["Muon_id"].count_branch.name == "nMuon"
+        assert tree["LHEPdfWeight"].count_branch.name == "nLHEPdfWeight"
+        assert tree["nMuon"].array().tolist() == [0, 1, 2] * 4
+        # counters are of the type that was asked for, or of NanoAOD's newest
+        assert tree["nMuon"].typename == "uint32_t"
+        assert tree["nMuon"].title == "number of muons"
+        assert tree["nJet"].typename == "int32_t"
+
+
+def test_collections_whose_branches_disagree_are_refused(tmp_path: Path) -> None:
+    differing = {**rows(0, 3), "Muon_id": rows(1, 3)["Muon_id"]}
+    refused = pytest.raises(NanoMLError, match="Muon_id has other numbers of objects")
+    with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer, refused:
+        writer.events.extend(differing)
+
+
+def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
+    with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
+        writer.finish()
+    with uproot.open(tmp_path / "a.root") as file:
+        assert file["Events"].num_entries == 0
+        assert set(BRANCHES) <= set(file["Events"].keys())
+
+
+def test_other_trees_can_be_written(tmp_path: Path) -> None:
+    with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
+        sums = {"run": np.array([1, 2]), "Pdf": ak.Array([[0.5, 1.5], [2.0]])}
+        branches = {
+            "run": Branch("run", "int64", "flat", "run number", None, ""),
+            "Pdf": Branch("Pdf", "float64", "jagged", "weights", "Pdf", ""),
+        }
+        writer.write_tree("Runs", branches, sums)
+        writer.finish()
+    with uproot.open(tmp_path / "a.root") as file:
+        assert file["Runs/Pdf"].array().tolist() == [[0.5, 1.5], [2.0]]
+        assert file["Runs/nPdf"].array().tolist() == [2, 1]
+        assert file["Runs/Pdf"].title == "weights"
+
+
+@pytest.mark.parametrize("text", ["ZIP:5", "ZLIB", "ZLIB:five", "ZLIB:50", ""])
+def test_a_compression_that_does_not_exist_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="ALGORITHM:LEVEL"):
+        compression_of(text)

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import kind_of
+from MLTools.NanoML.rootio import rootfile
+from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from services.nanoaod import can_write_rntuple
+
+T = TypeVar("T")
+
+
+def parts(values: Any) -> list[tuple[Any, ...]]:
+    """Types, shapes and bytes of the numbers, and of where lists begin."""
+    if isinstance(values, ak.Array):
+        values = Lists.of(values) if values.ndim > 1 and values.layout.is_list else ak.to_numpy(values)
+    arrays = [values.offsets.data, values.numbers] if isinstance(values, Lists) else [values]
+    return [(array.dtype, array.shape, np.asarray(array).tobytes()) for array in arrays]
+
+
+def tried(action: Callable[[], T], *refusals: type[Exception]) -> T | None:
+    """What `action` returns; None if it raises one of these."""
+    try:
+        return action()
+    except refusals:
+        return None
+
+
+def described(branch: Any, names: set[str]) -> Branch:
+    found = tried(lambda: rootfile._describe(branch, names), Exception)
+    return found or Branch(branch.name, None, "other", "", None, "unknown")
+
+
+def check_tree(path: Path, name: str, tree: Any) -> int:
+    """Compare what is read of a tree with what uproot reads of it; how many branches were compared."""
+    branches: dict[str, Any] = {}
+    for branch in tree.branches:
+        branches.setdefault(branch.name, branch)
+    with RootFile(path, name) as file:
+        assert file.entries == tree.num_entries
+        assert dict(file.branches) == {key: described(each, set(branches)) for key, each in branches.items()}
+        names = [key for key, branch in file.branches.items() if branch.dtype is not None]
+        wanted = tried(lambda: tree.arrays(names, how=dict), Exception)
+        if wanted is None:  # because of at least one of them
+            wanted = {key: tried(branches[key].array, Exception) for key in names}
+        readable = [key for key in names if wanted[key] is not None]
+        found = file.read_plain(readable)
+    assert [key for key in readable if parts(found[key]) != parts(wanted[key])] == []
+    for key in set(names) - set(readable):
+        with RootFile(path, name) as file, pytest.raises(NanoMLError, match="cannot be read"):
+            file.read([key])
+    return len(names)
+
+
+def check_file(path: Path) -> int:
+    """As `check_tree`, for all trees of a file; both refuse what uproot cannot read."""
+    try:
+        opened = uproot.open(path)
+    except Exception:
+        with pytest.raises(NanoMLError):
+            RootFile(path)
+        return 0
+    compared = 0
+    with opened as directory:
+        for name, kind in directory.classnames(recursive=False, cycle=False).items():
+            if kind not in ("TTree", "TNtuple", "TNtupleD"):
+                continue
+            tree = tried(lambda name=name: directory[name], Exception)
+            if tree is None:
+                with pytest.raises(NanoMLError):
+                    RootFile(path, name)
+            else:
+                compared += check_tree(path, name, tree)
+    return compared
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_tree_reads_as_uproot_reads_it(any_file: Path) -> None:
+    check_file(any_file)
+
+
+def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -> None:
+    with RootFile(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        names = ["event", "MET_pt", "nMuon", "Muon_pt"]
+        arrays, found = file.read(names, 3, 50), file.read_plain(names, 3, 50)
+    assert [type(values) for values in found.values()] == [np.ndarray, np.ndarray, np.ndarray, Lists]
+    lists = found["Muon_pt"]
+    assert isinstance(lists, Lists)
+    assert lists.array().tolist() == arrays["Muon_pt"].tolist()
+    assert all(np.array_equal(found[name], arrays[name]) for name in names[:3])
+    with uproot.recreate(tmp_path / "fixed.root") as made:
+        made.mktree("Events", {"legs": ("i2", (3,))}).extend({"legs": np.ones((2, 3), "i2")})
+    with RootFile(tmp_path / "fixed.root") as file:
+        assert isinstance(file.read_plain(["legs"])["legs"], ak.Array)
+
+
+def test_missing_momentum_is_found_in_every_version(made_files: dict[str, Path]) -> None:
+    with RootFile(made_files["made_v15_mc"]) as file:
+        assert file.name_of("MET_pt") == "PFMET_pt"
+        assert list(file.read(["MET_pt"])) == ["MET_pt"]
+
+
+@pytest.mark.parametrize(
+    ("files", "ntuple_name", "tree_name"),
+    [
+        ("made_files", "made_v9_mc_rntuple", "made_v9_mc"),
+        (
+            "real_files",
+            "nano_v6_mc_dy_rntuple",
+            "nano_v6_mc_dy",
+        ),  # with collections that uproot does not write
+    ],
+)
+def test_an_rntuple_reads_as_the_tree_of_the_same_events(
+    request: pytest.FixtureRequest, files: str, ntuple_name: str, tree_name: str
+) -> None:
+    if files == "made_files" and not can_write_rntuple():
+        pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
+    paths = request.getfixturevalue(files)
+    path = paths[ntuple_name]
+    if not hasattr(uproot.open(path)["Events"], "num_entries"):
+        with pytest.raises(NanoMLError, match="newer uproot"):
+            RootFile(path)
+        pytest.skip(f"uproot {uproot.__version__} reads no RNTuple")
+    with RootFile(path) as ntuple, RootFile(paths[tree_name]) as tree:
+        assert ntuple.is_rntuple
+        assert set(ntuple.branches) == set(tree.branches)
+        names = ["run", "event", "genWeight", "nMuon", "Muon_pt", "Jet_nMuons", "HLT_IsoMu24"]
+        first, second = ntuple.read(names, 1, 39), tree.read(names, 1, 39)
+        for name in names:
+            assert ak.to_list(first[name]) == ak.to_list(second[name])
+            assert str(ak.type(first[name])) == str(ak.type(second[name]))
+            assert ntuple.branch(name).dtype == tree.branch(name).dtype
+            assert ntuple.branch(name).collection == tree.branch(name).collection
+
+
+def test_a_missing_branch_is_named_with_the_file_and_a_guess(sample: Path) -> None:
+    path = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    with (
+        RootFile(path) as file,
+        pytest.raises(NanoMLError, match=r'WZTo3LNu_0.root: has no branch Muon_ptt. Did you mean "Muon_pt"'),
+    ):
+        file.read(["Muon_ptt"])
+
+
+def _bad_files(directory: Path, sample: Path) -> dict[str, tuple[Path, str]]:
+    good = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
+    content = {
+        "text": b"This is not a ROOT file.\n",
+        "begins like one": b"root:x:0:0:root:/root:/bin/bash\n",
+        "empty": b"",
+        "truncated": good[: len(good) // 2],
+        "header": good[:80],
+    }
+    bad = {}
+    for name, data in content.items():
+        path = directory / f"{name}.root"
+        path.write_bytes(data)
+        bad[name] = path
+    return {
+        "text": (bad["text"], "is not a ROOT file"),
+        "begins like one": (bad["begins like one"], "truncated or damaged"),
+        "empty": (bad["empty"], r"is empty \(0 bytes\)"),
+        "truncated": (bad["truncated"], "truncated or damaged"),
+        "header": (bad["header"], "truncated or damaged"),
+        "absent": (directory / "absent.root", "no such file"),
+        "directory": (directory, "is a directory"),
+    }
+
+
+def test_bad_files_give_one_message_each(tmp_path: Path, sample: Path) -> None:
+    for path, message in _bad_files(tmp_path, sample).values():
+        with pytest.raises(NanoMLError, match=message) as caught:
+            RootFile(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_tree_is_named_with_what_there_is(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Other", {"x": "f4"}).extend({"x": np.ones(3, "f4")})
+    with pytest.raises(NanoMLError, match=r"has no tree `Events`. It has: Other \(TTree\)"):
+        RootFile(tmp_path / "a.root")
+
+
+def test_damage_in_the_middle_of_a_file_shows_when_it_is_read(tmp_path: Path, sample: Path) -> None:
+    content = bytearray((sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes())
+    with uproot.open(sample / "WZTo3LNu" / "WZTo3LNu_0.root") as file:
+        basket = file["Events"]["Muon_pt"].member("fBasketSeek")[0]
+    content[basket + 100 : basket + 400] = bytes(300)
+    (tmp_path / "damaged.root").write_bytes(content)
+    with (
+        RootFile(tmp_path / "damaged.root") as file,
+        pytest.raises(NanoMLError, match="damaged.root: cannot be read"),
+    ):
+        file.read(["Muon_pt"])
+
+
+def test_uproot_reads_what_our_own_code_has_a_doubt_about(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path, compression=None) as made:
+        made.mktree("Events", {"x": "f4", "y": "i4"}).extend({"x": np.ones(3, "f4"), "y": np.arange(3)})
+    with uproot.open(path) as plain:
+        key = plain.key("Events")
+        size = int(plain["Events"]["x"].member("fBasketBytes")[0])
+    content = path.read_bytes()
+    place = content.index(struct.pack(">iiii", size, 0, 0, 0), key.fSeekKey)  # sizes of the baskets
+    path.write_bytes(content[:place] + struct.pack(">i", size + 1) + content[place + 4 :])
+    with RootFile(path) as file:
+        found = file.read_plain(["x", "y"])
+    assert isinstance(found["x"], ak.Array)  # as uproot gives it
+    assert isinstance(found["y"], np.ndarray)
+    assert found["x"].tolist() == [1, 1, 1]
+
+
+def test_a_version_may_be_negative(tmp_path: Path, sample: Path) -> None:
+    content = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
+    version = struct.unpack(">i", content[4:8])[0]
+    path = tmp_path / "a.root"
+    path.write_bytes(content[:4] + struct.pack(">i", -version) + content[8:])
+    assert kind_of(path) == "root"
+    with RootFile(path) as file:
+        assert len(file.read(["Muon_pt"])["Muon_pt"]) == file.entries
+
+
+def test_a_file_without_its_last_bytes_is_refused_only_if_uproot_cannot_read_it(
+    tmp_path: Path, sample: Path
+) -> None:
+    content = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
+    path = tmp_path / "a.root"
+    path.write_bytes(content[:-1])
+    assert uproot.open(path)["Events"].num_entries
+    with RootFile(path) as file:
+        assert file.entries
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(NanoMLError, match=r"cannot be read \(.*; it has [\d,]+ of [\d,]+ bytes\)"):
+        RootFile(path)
+
+
+def test_of_two_branches_of_one_name_the_first_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path, compression=None) as made:
+        made.mktree("Events", {"one": "i4", "two": "i4"}).extend({"one": [1, 1], "two": [2, 2]})
+    path.write_bytes(path.read_bytes().replace(b"\x03two", b"\x03one"))
+    with RootFile(path) as file, uproot.open(path) as plain:
+        assert file.read(["one"])["one"].tolist() == plain["Events"]["one"].array().tolist() == [1, 1]
+
+
+def test_an_unsupported_type_is_named(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        try:
+            file.mktree("Events", {"word": "string", "x": "f4"}).extend(
+                {"word": ["a", "b"], "x": np.ones(2, "f4")}
+            )
+        except NotImplementedError:
+            pytest.skip(f"uproot {uproot.__version__} writes no strings")
+    with RootFile(tmp_path / "a.root") as file:
+        assert file.branches["word"].shape == "other"
+        with pytest.raises(NanoMLError, match="word is of type .* leave it out"):
+            file.read(["word"])

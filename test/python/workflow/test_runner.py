@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import functools
+import importlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import locked
+from MLTools.NanoML.terminal import progress
+from MLTools.NanoML.workflow.runner import Stage, plan, run
+from MLTools.NanoML.workflow.task import Task
+from processes import running
+
+# in a module of its own: worker processes import it
+COPY = """
+import os
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.terminal.progress import say_once
+
+def copy(source, output):
+    if source.read_text() == "bad":
+        raise NanoMLError(f"{source}: is bad")
+    if source.read_text() == "fatal":
+        os._exit(9)
+    say_once("copies", f"{source.name} is copied, as many others are")
+    with replacing(output) as aside:
+        aside.write_text(source.read_text())
+    return {"size": len(source.read_text())}
+"""
+
+
+def stage(directory: Path, name: str, before: str, numbers: range, workers: int = 1) -> Stage:
+    copy = importlib.import_module("copying").copy
+    tasks = []
+    for number in numbers:
+        source, output = directory / f"{before}{number}", directory / f"{name}{number}"
+        work = functools.partial(copy, source, output)
+        tasks.append(Task(name, str(number), (str(source),), (output,), {}, "a1b2", work))
+    return Stage(name, tasks, workers, lambda done: [f"{sum(each['size'] for each in done.values())} bytes"])
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "copying.py").write_text(COPY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "copying", raising=False)
+    for number in range(4):
+        (tmp_path / f"in{number}").write_text(f"content {number}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_two_stages_run_once_and_only_what_changed_runs_again(
+    inputs: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [stage(inputs, "a", "in", range(4), workers), stage(inputs, "b", "a", range(4), workers)]
+    run(plan(stages, inputs), inputs)
+    assert [(inputs / f"b{number}").read_text() for number in range(4)] == [
+        f"content {number}" for number in range(4)
+    ]
+    assert "  36 bytes" in capsys.readouterr().err
+    assert [dict(each.reasons) for each in plan(stages, inputs)] == [{}, {}]
+    (inputs / "in2").write_text("changed!!")
+    again = plan(stages, inputs)
+    assert again[0].reasons == {"2": f"{inputs / 'in2'} was changed"}
+    assert again[1].reasons == {"2": f"{inputs / 'a2'} is made anew"}
+    run(again, inputs)
+    assert (inputs / "b2").read_text() == "changed!!"
+    forced = plan(stages, inputs, force=True)
+    assert forced[0].reasons == dict.fromkeys("0123", "you asked for it")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_many_tasks_mention_is_printed_once(
+    inputs: Path, workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_notes", {})
+    run(plan([stage(inputs, "a", "in", range(4), workers)], inputs), inputs)
+    assert capsys.readouterr().err.count("is copied, as many others are") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_stops_after_its_stage_and_names_the_task(inputs: Path, workers: int) -> None:
+    (inputs / "in1").write_text("bad")
+    stages = [stage(inputs, "a", "in", range(4), workers), stage(inputs, "b", "a", range(4), workers)]
+    with pytest.raises(NanoMLError) as caught:
+        run(plan(stages, inputs), inputs)
+    assert f"a 1: {inputs / 'in1'}: is bad" in str(caught.value)
+    assert "1 of 4 failed, 3 are done. Mend this" in str(caught.value)
+    assert (inputs / "a3").exists()
+    assert not (inputs / "b0").exists()
+    (inputs / "in1").write_text("mended")
+    todo = plan(stages, inputs)
+    assert list(todo[0].reasons) == ["1"]
+    run(todo, inputs)
+    assert (inputs / "b1").read_text() == "mended"
+
+
+def test_a_worker_that_dies_is_reported(inputs: Path) -> None:
+    (inputs / "in0").write_text("fatal")
+    with pytest.raises(NanoMLError, match="the process that did it was killed"):
+        run(plan([stage(inputs, "a", "in", range(4), 2)], inputs), inputs)
+
+
+def test_two_tasks_of_one_output_are_refused(inputs: Path) -> None:
+    with pytest.raises(NanoMLError, match="is made both by a 0 and by a 0|is made both by a 0 and by c 0"):
+        first = stage(inputs, "a", "in", range(1))
+        second = Stage("c", [Task("c", "0", (), first.tasks[0].outputs, {}, "", dict)])
+        plan([first, second], inputs)
+
+
+def test_plans_read_well(inputs: Path) -> None:
+    lines = plan([stage(inputs, "a", "in", range(4))], inputs)[0].lines()
+    assert lines == ["a: 4 of 4 to do", "  0, 1, 2 and 1 more: not done yet"]
+    run(plan([stage(inputs, "a", "in", range(4))], inputs), inputs)
+    assert plan([stage(inputs, "a", "in", range(4))], inputs)[0].lines() == ["a: up to date (4 of 4)"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from MLTools.NanoML.parallel import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+    with running([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with (
+            pytest.raises(NanoMLError, match=f"another run is at work here .process {holder.pid} on"),
+            locked(tmp_path),
+        ):
+            pass
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with locked(tmp_path):
+        pass
+
+
+POOL = """
+import functools, os, sys, time
+from pathlib import Path
+from MLTools.NanoML.workflow.runner import Stage, plan, run
+from MLTools.NanoML.workflow.task import Task
+
+def work(number):
+    Path(sys.argv[1], f"began{number}.{os.getpid()}").touch()
+    time.sleep(60)
+    return {}
+
+if __name__ == "__main__":
+    base = Path(sys.argv[1])
+    tasks = [Task("a", str(n), (), (base / f"out{n}",), {}, "", functools.partial(work, n)) for n in range(2)]
+    run(plan([Stage("a", tasks, 2)], base), base)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    line = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)]
+    with running(line, stderr=subprocess.DEVNULL) as parent:
+        workers = _wait(lambda: [int(path.suffix[1:]) for path in tmp_path.glob("began*")], 2)
+        parent.send_signal(number)
+        parent.wait(timeout=20)
+    _wait(lambda: [pid for pid in workers if not _alive(pid)], 2)
+
+
+def _wait(found: Any, count: int) -> list[int]:
+    for _ in range(300):
+        if len(found()) == count:
+            return list(found())
+        time.sleep(0.1)
+    raise AssertionError(f"waited too long: {found()}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_source_is_never_overwritten(inputs: Path) -> None:
+    task = Task("skim", "0", (str(inputs / "in0"),), (inputs / "in0",), {}, "", dict)
+    with pytest.raises(NanoMLError, match="in0: would be overwritten by skim"):
+        plan([Stage("skim", [task])], inputs)
+    (inputs / "link").symlink_to(inputs)
+    task = Task("skim", "0", (str(inputs / "in1"),), (inputs / "link" / "in1",), {}, "", dict)
+    with pytest.raises(NanoMLError, match="in1: would be overwritten"):
+        plan([Stage("skim", [task])], inputs)
