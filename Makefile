@@ -34,7 +34,7 @@ CMSSW := $(VENV_CMSSW)/.installed-data,xrootd,test
 .PHONY: help demo test test-newest test-cmssw install install-cmssw debian lint style types versions format doc wheel clean
 
 help: ## list the targets
-	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k books']"
+	@echo "make TARGET [PYTHON=python3.11] [PYTEST_ARGS='-k accounting']"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: $(ALL) ## install NanoML into .venv and run the worked example, all of it

@@ -74,7 +74,13 @@ def make_file(path: Path, events: int, objects: bool) -> None:
                 members["valid"] = np.arange(OBJECTS) < random.integers(1, OBJECTS + 1, (count, 1))
                 jets[start : start + count] = members
         column = {"dtype": "float32", "title": "", "source": "branch"}
-        books = {"files": [], "entries": events, "selected": events, "sum_of_weights": 1.0, "cutflow": []}
+        accounting = {
+            "files": [],
+            "entries": events,
+            "selected": events,
+            "sum_of_weights": 1.0,
+            "cutflow": [],
+        }
         entry = {"max": OBJECTS, "order": "-pt", "fields": [{"name": it, **column} for it in FIELDS]}
         content = {
             "schema": 1,
@@ -83,7 +89,7 @@ def make_file(path: Path, events: int, objects: bool) -> None:
             "features": [{"name": name, **column} for name in names],
             "objects": {"Jet": entry} if objects else {},
             "selection": None,
-            "datasets": [{"name": "toy", "class": None, "label": -1, "books": books}],
+            "datasets": [{"name": "toy", "class": None, "label": -1, "books": accounting}],
         }
         write_metadata(file, content)
 

@@ -24,7 +24,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config import load
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -152,11 +152,11 @@ def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Pa
     assert len({each.get("ID") for each in report.findall("File/Runs/Run/LumiSection")}) == 10
     with RootFile(directory / "nano.root") as file:
         assert file.entries == kept
-        assert books_of(file).sum_of_weights == 2000
+        assert accounting_of(file).sum_of_weights == 2000
         record = Provenance.of(file)
     assert record is not None
-    assert record.books.entries == 2000
-    assert record.books.sum_of_weights == 2000
+    assert record.accounting.entries == 2000
+    assert record.accounting.sum_of_weights == 2000
     with uproot.open(directory / "nano.root") as file:
         events = file["Events"].arrays()
     model = Model(MODEL)
@@ -209,7 +209,7 @@ def test_data_of_certified_sections_that_are_the_jobs(
         record = Provenance.of(file)
     assert record is not None
     read = LumiMask.of([315267] * len(expected), expected).as_dict()
-    assert record.books.luminosity_sections.as_dict() == read
+    assert record.accounting.luminosity_sections.as_dict() == read
     for tag in ("InputFile", "File"):
         found = [int(each.get("ID", "0")) for each in report.findall(f"{tag}/Runs/Run/LumiSection")]
         assert found == expected
@@ -219,7 +219,7 @@ def test_data_of_certified_sections_that_are_the_jobs(
 def test_a_job_of_which_no_event_passes(job: Callable[..., Path], sample: Path) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     with RootFile(source) as file:
-        expected = books_of(file).sum_of_weights
+        expected = accounting_of(file).sum_of_weights
     directory = job([str(source)], cut="nMuon > 1000")
     code, report = run(directory)
     assert code == 0
@@ -227,7 +227,7 @@ def test_a_job_of_which_no_event_passes(job: Callable[..., Path], sample: Path) 
     with RootFile(directory / "nano.root") as file:
         assert file.entries == 0
         assert "leptons_signal" in file.branches
-        assert books_of(file).sum_of_weights == expected
+        assert accounting_of(file).sum_of_weights == expected
 
 
 @needs_nanoaodtools

@@ -20,7 +20,7 @@ from data_processing.datasets.overview import query
 from MLTools.NanoML.config import load
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.settings import plain
 from MLTools.NanoML.settings.read import Read
@@ -37,11 +37,11 @@ def skims(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None])
     return directory / "skims"
 
 
-def books_of_skim(path: Path) -> Books:
+def accounting_of_skim(path: Path) -> Accounting:
     with RootFile(path) as file:
         found = Provenance.of(file)
     assert found is not None
-    return found.books
+    return found.accounting
 
 
 def events(path: Path) -> Any:
@@ -54,15 +54,15 @@ def test_the_selection_finds_the_z(skims: Path) -> None:
     )
     assert len(masses) == 442
     assert abs(np.median(masses) - 91) < 2
-    (books,) = books_of_skim(skims / "dimuon" / "ZGToLLG_0.root").files
-    assert [step.cut for step in books.cutflow] == ["all", "two muons", "pt", "opposite charge"]
+    (accounting,) = accounting_of_skim(skims / "dimuon" / "ZGToLLG_0.root").files
+    assert [step.cut for step in accounting.cutflow] == ["all", "two muons", "pt", "opposite charge"]
 
 
 def test_the_analysis_skims_both_datasets(skims: Path) -> None:
     found = sorted((skims / "analysis" / "skims").glob("*/*.root"))
     assert [path.stem for path in found] == ["WZTo3LNu_0", "WZTo3LNu_1", "ZGToLLG_0", "ZGToLLG_1"]
     for path in found:
-        cuts = [step.cut for step in books_of_skim(path).cutflow]
+        cuts = [step.cut for step in accounting_of_skim(path).cutflow]
         assert cuts == ["all", "cut", "two muons", "pt", "opposite charge"]
         names = events(path).keys()
         assert "MET_pt" in names
@@ -87,13 +87,13 @@ def test_rules_keep_what_the_page_says(skims: Path) -> None:
 def test_the_module_makes_its_column(skims: Path) -> None:
     tree = events(skims / "module" / "ZGToLLG_0.root")
     sums, muons = tree["muonSumPt"].array(library="np"), tree["Muon_pt"].array()
-    assert len(sums) == books_of_skim(skims / "module" / "ZGToLLG_0.root").selected > 0
+    assert len(sums) == accounting_of_skim(skims / "module" / "ZGToLLG_0.root").selected > 0
     assert np.allclose(sums, [sum(pts) for pts in muons.tolist()], rtol=1e-6)
     assert tree["muonSumPt"].title == "scalar sum of the muons' pt [GeV]"
 
 
 def test_the_merged_skim_has_the_events_and_weights_of_both(skims: Path) -> None:
-    merged = books_of_skim(skims / "ZGToLLG.root")
+    merged = accounting_of_skim(skims / "ZGToLLG.root")
     assert (merged.entries, merged.selected, merged.sum_of_weights) == (1600, 442, 1600)
     assert events(skims / "ZGToLLG.root").num_entries == 442
 

@@ -24,7 +24,7 @@ from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -164,11 +164,11 @@ def converted(paths: Sequence[Path], output: Path, **settings: Any) -> dict[int,
     return found
 
 
-def books(path: Path) -> Books:
+def accounting(path: Path) -> Accounting:
     with RootFile(path) as file:
         record = Provenance.of(file)
     assert record is not None
-    return record.books
+    return record.accounting
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
     expected = converted([whole(options)], tmp_path / "whole.h5")
     MERGERS[merger](paths, tmp_path / "merged.root")
     assert converted([tmp_path / "merged.root"], tmp_path / "merged.h5") == expected
-    found, one = books(tmp_path / "merged.root"), books(whole(options))
+    found, one = accounting(tmp_path / "merged.root"), accounting(whole(options))
     assert (found.entries, found.selected, found.sum_of_weights) == (
         ENTRIES,
         one.selected,
@@ -296,7 +296,7 @@ def test_the_record_names_cut_json_and_modules(source: Path, postprocess: Postpr
     criteria = record.criteria
     assert (criteria.cut, criteria.certified and criteria.certified["file"]) == (CUT, "luminosity JSON")
     assert [name.rpartition(":")[2] for name in criteria.modules] == ["EvenEvents", "Muons"]
-    (one,) = record.books.files
+    (one,) = record.accounting.files
     assert one.part is not None
     assert (one.part.first, one.entries, one.part.file_entries) == (100, 300, ENTRIES)
     assert one.file == str(source)
@@ -315,10 +315,10 @@ def test_a_range_of_which_nothing_is_preselected_counts(
     cut = "MET_pt > 25 && (Entry$ < 150 || Entry$ >= 400)"
     paths = [postprocess(source, *each, cut=cut) for each in RANGES]
     expected = converted([postprocess(source, cut=cut)], tmp_path / "whole.h5")
-    assert [books(path).selected > 0 for path in paths] == [True, False, True]
+    assert [accounting(path).selected > 0 for path in paths] == [True, False, True]
     MERGERS[merger](paths, tmp_path / "merged.root")
     assert converted([tmp_path / "merged.root"], tmp_path / "merged.h5") == expected
-    assert books(tmp_path / "merged.root").entries == ENTRIES
+    assert accounting(tmp_path / "merged.root").entries == ENTRIES
 
 
 def test_an_input_that_is_not_there_any_more(
@@ -382,7 +382,7 @@ def test_where_no_postprocessor_is_the_range_is_unknown(
     source: Path, whole: Callable[[str], Path], tmp_path: Path
 ) -> None:
     part = event_loop(source, tmp_path / "part.root", range(100, 400))
-    (one,) = books(part).files
+    (one,) = accounting(part).files
     assert one.part is not None
     assert (one.part.first, one.entries) == (None, ENTRIES)
     assert [(step.cut, step.events) for step in one.cutflow[:2]] == [("all", ENTRIES), ("reached Muons", 300)]

@@ -119,8 +119,12 @@ def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None
     for name, (cross_section, total, selected) in expected.items():
         with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
             weights = file["events"]["weight"]
-            books = json.loads(file["metadata"].asstr()[()])["datasets"][0]["books"]
-        assert (books["entries"], books["sum_of_weights"], books["selected"]) == (total, total, selected)
+            accounting = json.loads(file["metadata"].asstr()[()])["datasets"][0]["books"]
+        assert (accounting["entries"], accounting["sum_of_weights"], accounting["selected"]) == (
+            total,
+            total,
+            selected,
+        )
         assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
     training = json.loads((example / "trilepton/training/training.json").read_text())
     assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [3000, 4000, 4250]

@@ -73,7 +73,7 @@ class Columns:
     selection
         The selection that computed the columns, as "module:Class", or None.
     datasets
-        The datasets with their books.
+        The datasets with their accounting.
     labels
         Which objects are told apart; None for events.
     """

@@ -203,7 +203,7 @@ class Table:
 
     @property
     def datasets(self) -> list[dict[str, Any]]:
-        """The datasets with their books."""
+        """The datasets with their accounting."""
         return self.about.datasets
 
     @property

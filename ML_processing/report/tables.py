@@ -197,12 +197,14 @@ def provenance(description: dict[str, Any], content: dict[str, Any]) -> str:
 
 
 def _dataset(dataset: dict[str, Any]) -> str:
-    books = dataset["books"]
+    accounting = dataset["books"]
     cross_section = dataset["cross_section"]
     parts = [
         f"{dataset['name']} ({dataset['class'] or 'no class'})",
-        f"{books['selected']:,} of {books['entries']:,} events selected",
-        f"sum of weights {books['sum_of_weights']:.6g}" if books["sum_of_weights"] is not None else "",
+        f"{accounting['selected']:,} of {accounting['entries']:,} events selected",
+        f"sum of weights {accounting['sum_of_weights']:.6g}"
+        if accounting["sum_of_weights"] is not None
+        else "",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
     gone = [each["file"] for each in dataset.get("missing", ())]

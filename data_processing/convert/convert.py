@@ -33,7 +33,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metada
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Books, all_events_of
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
 from MLTools.NanoML.nanoaod.entryranges import EntryRange
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -186,12 +186,12 @@ class _Opened:
 
 
 def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
-    columns, books, entries = _survey(job, opened)
-    duplicates = _find_duplicates(job, books, opened)
-    kept = books.selected if duplicates else entries
-    weight = _weight_per_genweight(job, books)
-    is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in books.files)
-    reader = RowReader(columns, bool(books.is_data), job.label, weight, job.parameters, is_weighted)
+    columns, accounting, entries = _survey(job, opened)
+    duplicates = _find_duplicates(job, accounting, opened)
+    kept = accounting.selected if duplicates else entries
+    weight = _weight_per_genweight(job, accounting)
+    is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
+    reader = RowReader(columns, bool(accounting.is_data), job.label, weight, job.parameters, is_weighted)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -210,17 +210,17 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
             raise NanoMLError(
                 f"{job.output}: {written} events were written of {kept}. Nothing is kept: run it again."
             )
-        metadata = _metadata(job, columns, books, lost, duplicates)
+        metadata = _metadata(job, columns, accounting, lost, duplicates)
         write_metadata(file, metadata)
     return metadata
 
 
-def _find_duplicates(job: ConvertJob, books: Books, opened: _Opened) -> DuplicateEvents | None:
-    """Enter events of data that are there more than once into the books; None for simulation.
+def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _Opened) -> DuplicateEvents | None:
+    """Enter events of data that are there more than once into the accounting; None for simulation.
 
     The parts are the earlier datasets, and then this one.
     """
-    if not (books.is_data if job.sample.is_data is None else job.sample.is_data):
+    if not (accounting.is_data if job.sample.is_data is None else job.sample.is_data):
         return None
 
     def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[Any]]:
@@ -230,7 +230,7 @@ def _find_duplicates(job: ConvertJob, books: Books, opened: _Opened) -> Duplicat
     with scratch(job.output) as directory, _Opened() as others:
         parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
         found = find_duplicates(parts, directory, job.memory)
-    found.enter(len(job.earlier), books.files)
+    found.enter(len(job.earlier), accounting.files)
     return found
 
 
@@ -293,17 +293,17 @@ def _read_ahead(
             yield following[0], following[1], following[2].result()
 
 
-def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
-    """Look into every file before anything is written: columns, types, books."""
+def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Accounting, int]:
+    """Look into every file before anything is written: columns, types, accounting."""
     columns: Columns | None = None
-    books = Books()
+    accounting = Accounting()
     entries = 0
     owners: list[str] = []
     for source in job.sources:
         file = opened(source)
         provenance = Provenance.of(file)
-        books.files += provenance.books.files if provenance else [all_events_of(file)]
-        owners += [source] * (len(books.files) - len(owners))
+        accounting.files += provenance.accounting.files if provenance else [all_events_of(file)]
+        owners += [source] * (len(accounting.files) - len(owners))
         entries += file.entries
         problem = provenance.contradiction(file) if provenance else None
         if problem is not None:
@@ -316,39 +316,39 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Books, int]:
             check_same(columns, found, job.sources[0], source)
     if columns is None:
         raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
-    if books.is_data is None:
-        simulated = next(file.file for file in books.files if not file.is_data)
-        data = next(file.file for file in books.files if file.is_data)
+    if accounting.is_data is None:
+        simulated = next(file.file for file in accounting.files if not file.is_data)
+        data = next(file.file for file in accounting.files if file.is_data)
         raise NanoMLError(
             f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
         )
-    _check_kind(job.sample, books)
-    books.check(owners, job.allow_gaps)
-    return replace(columns, max=_largest(job, opened, columns)), books, entries
+    _check_kind(job.sample, accounting)
+    accounting.check(owners, job.allow_gaps)
+    return replace(columns, max=_largest(job, opened, columns)), accounting, entries
 
 
-def _check_kind(sample: Sample, books: Books) -> None:
-    if sample.is_data and not books.is_data:
+def _check_kind(sample: Sample, accounting: Accounting) -> None:
+    if sample.is_data and not accounting.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: `data: true`, but {books.files[0].file} is simulation "
-            f"(its sum of weights: {books.files[0].sum_of_weights_source})."
+            f"dataset {sample.name}: `data: true`, but {accounting.files[0].file} is simulation "
+            f"(its sum of weights: {accounting.files[0].sum_of_weights_source})."
         )
-    if sample.is_data is False and sample.cross_section is not None and books.is_data:
+    if sample.is_data is False and sample.cross_section is not None and accounting.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: has a cross section, but {books.files[0].file} is data: it has no generator weights."
+            f"dataset {sample.name}: has a cross section, but {accounting.files[0].file} is data: it has no generator weights."
         )
 
 
-def _weight_per_genweight(job: ConvertJob, books: Books) -> float | None:
+def _weight_per_genweight(job: ConvertJob, accounting: Accounting) -> float | None:
     """Factor from generator weight to the number of events expected, or None if it cannot be known."""
-    if books.is_data:
+    if accounting.is_data:
         return 1.0
     if job.sample.cross_section is None or job.luminosity is None:
         return None
-    total = books.sum_of_weights
+    total = accounting.sum_of_weights
     if not total > 0:
         raise NanoMLError(
-            f"dataset {job.sample.name}: the sum of weights of its {len(books.files)} files is {total:g}, so it cannot be "
+            f"dataset {job.sample.name}: the sum of weights of its {len(accounting.files)} files is {total:g}, so it cannot be "
             "normalised to a cross section. Add files with events."
         )
     return job.sample.cross_section * 1000 * job.luminosity / total  # 1 pb = 1000 fb
@@ -377,7 +377,7 @@ def _largest(job: ConvertJob, opened: _Opened, columns: Columns) -> dict[str, in
 def _metadata(
     job: ConvertJob,
     columns: Columns,
-    books: Books,
+    accounting: Accounting,
     lost: Mapping[str, tuple[int, int]],
     duplicates: DuplicateEvents | None,
 ) -> dict[str, Any]:
@@ -418,11 +418,11 @@ def _metadata(
                 "cross_section": sample.cross_section,
                 "luminosity": job.luminosity,
                 "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
-                "is_data": bool(books.is_data),
-                "books": books.as_dict(),
+                "is_data": bool(accounting.is_data),
+                "books": accounting.as_dict(),
                 **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
                 **({"duplicates": {names[part]: many for part, many in copies.items()}} if copies else {}),
-                **({"gaps": [asdict(each) for each in books.gaps]} if books.gaps else {}),
+                **({"gaps": [asdict(each) for each in accounting.gaps]} if accounting.gaps else {}),
             }
         ],
     }

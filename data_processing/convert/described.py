@@ -13,11 +13,11 @@ import numpy as np
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
 from data_processing.convert.findings import Findings
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 
 __all__ = [
     "CONTENT",
-    "check_books",
+    "check_accounting",
     "contradictions",
     "event_types",
     "misfits",
@@ -45,8 +45,8 @@ _FILE = {"file": "text", "sum_of_weights_source": "text", "is_data": "boolean", 
 _TRUNCATED = {"objects": "integer", "lost": "integer"}
 _OBJECTS = {"max": "integer", "order": "text or null", "fields": [_COLUMN], "truncated": _TRUNCATED}
 _NORM = {"cross_section": "number or null", "luminosity": "number or null", "is_data": "boolean"}
-_BOOKS = {"files": [_FILE], **_SUMS}
-_DATASET = {"name": "text", "class": "text or null", "label": "integer", **_NORM, "books": _BOOKS}
+_ACCOUNTING = {"files": [_FILE], **_SUMS}
+_DATASET = {"name": "text", "class": "text or null", "label": "integer", **_NORM, "books": _ACCOUNTING}
 _LISTS = {"classes": ["text"], "features": [_COLUMN], "objects": {"*": _OBJECTS}, "datasets": [_DATASET]}
 CONTENT = {"creator": "text", "selection": "text or null", **_LISTS}
 
@@ -98,7 +98,7 @@ def contradictions(file: h5py.File, metadata: dict[str, Any]) -> Iterator[tuple[
         elif dataset["label"] != (-1 if class_ is None else classes.index(class_)):
             yield where, f"has label {dataset['label']}, which is not that of class {class_}"
         if any(one["is_data"] != dataset["is_data"] for one in dataset["books"]["files"]):
-            yield where, "says of is_data what the books of its files do not"
+            yield where, "says of is_data what the accounting of its files does not"
         if not math.isfinite(weight_per_genweight(dataset) or 0):
             yield where, "has a sum of weights that is not positive"
 
@@ -113,14 +113,14 @@ def weight_per_genweight(dataset: Mapping[str, Any]) -> float | None:
     return dataset["cross_section"] * 1000 * dataset["luminosity"] / total if total > 0 else math.nan
 
 
-def check_books(found: Findings, dataset: Mapping[str, Any]) -> None:
-    """Check that the books of a dataset add up."""
+def check_accounting(found: Findings, dataset: Mapping[str, Any]) -> None:
+    """Check that the accounting of a dataset adds up."""
     where = f"dataset {dataset['name']}"
-    books = Books.from_dict(dataset["books"])
-    for key, total in books.as_dict().items():
+    accounting = Accounting.from_dict(dataset["books"])
+    for key, total in accounting.as_dict().items():
         if not same(dataset["books"][key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")
-    for one in books.files:
+    for one in accounting.files:
         steps = [one.entries, *(step.events for step in one.cutflow), one.selected + one.duplicates]
         falling = steps == sorted(steps, reverse=True)
         if not falling or steps[1] != one.entries or steps[-2] != steps[-1]:

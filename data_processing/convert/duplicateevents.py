@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_processing.convert.buckets import Buckets
 from data_processing.score.table import identify
-from MLTools.NanoML.nanoaod.accounting import FileBooks
+from MLTools.NanoML.nanoaod.accounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -91,8 +91,8 @@ class DuplicateEvents:
         found = {original: many for (mine, original), many in self._counts.items() if mine == part}
         return dict(sorted(found.items()))
 
-    def enter(self, part: int, files: Iterable[FileBooks]) -> None:
-        """Enter the copies among the events of a part into the books of its files, whose events follow one another."""
+    def enter(self, part: int, files: Iterable[FileAccounting]) -> None:
+        """Enter the copies among the events of a part into the accounting of its files, whose events follow one another."""
         start = 0
         for file in files:
             stop = start + file.selected

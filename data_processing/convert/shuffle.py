@@ -130,7 +130,7 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
 
 
 def _check_once(files: JoinedFiles, directory: Path, memory: float) -> None:
-    """Refuse data of which an event is there more than once: the books do not tell which ROOT file it is from."""
+    """Refuse data of which an event is there more than once: the accounting does not tell which ROOT file it is from."""
     if not all(one["is_data"] and one["class"] is None for one in files.metadata["datasets"]):
         return
     parts = (

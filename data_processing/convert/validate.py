@@ -1,4 +1,4 @@
-"""Checks HDF5 files of the schema in doc/hdf5.md: against their metadata, and the events against the books.
+"""Checks HDF5 files of the schema in doc/hdf5.md: against their metadata, and the events against the accounting.
 
 A file is read in blocks: once for its values, and once for each 8 million events to find those that are there twice.
 That takes some 500 MB at most, however large the file is. The order of events is of no account. There may be several
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data_processing.convert.columns import VALID
 from data_processing.convert.described import (
     CONTENT,
-    check_books,
+    check_accounting,
     contradictions,
     event_types,
     misfits,
@@ -79,7 +79,7 @@ def _check(found: Findings, file: h5py.File, metadata: dict[str, Any]) -> None:
     for where, what in contradictions(file, metadata):
         found.add("metadata", where, what)
     for dataset in metadata["datasets"]:
-        check_books(found, dataset)
+        check_accounting(found, dataset)
     for name in sorted({*file} - {EVENTS, METADATA, *metadata["objects"]}):
         found.add("collections", name, "is not in the metadata")
     for name, described in metadata["objects"].items():
@@ -239,10 +239,12 @@ class _Group:
         self.sums += [part[here].sum() for part in parts]
 
     def close(self, found: Findings) -> None:
-        """Compare the sums with the books."""
+        """Compare the sums with the accounting."""
         events, generator, generator_size, weight, weight_size = self.sums
         if events != self.selected:
-            what = f"has {events:,.0f} events of label {self.label}, but the books say {self.selected:,}"
+            what = (
+                f"has {events:,.0f} events of label {self.label}, but the accounting says {self.selected:,}"
+            )
             found.add("events", EVENTS, what)
         if not self.has_cutflow:
             return

@@ -19,7 +19,7 @@ from data_processing.merge.stage import merge_summary
 from data_processing.skim.job import SkimJob
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, books_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import say
@@ -118,8 +118,8 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
             inputs.append(_processed(name, local, mask, certified))
             job = _skim_job(settings, directory, local, folder, _both(mask, certified))
             skims.append(job.output)
-            books = Books.from_dict(postprocess_file(job))
-            say(f"{name}: {books.selected:,} of {books.entries:,} events")
+            accounting = Accounting.from_dict(postprocess_file(job))
+            say(f"{name}: {accounting.selected:,} of {accounting.entries:,} events")
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small
         _join(skims, directory / OUTPUT, settings.compression)
@@ -178,7 +178,7 @@ def _processed(name: str, local: Path, mask: LumiMask | None, certified: LumiMas
     with RootFile(local) as file:
         sections, _ = sections_of(file)
         mine = sections if mask is None else sections & mask
-        if books_of(file).is_data:
+        if accounting_of(file).is_data:
             mine = mine if certified is None else mine & certified
         elif mine != sections:
             raise ConfigError(
@@ -200,7 +200,7 @@ def _fetch(name: str, folder: Path) -> Path:
     if "://" not in name and path.is_file():
         return path
     lfn = name[name.index("/store/") :] if "/store/" in name else ""
-    # books keep the path: of a copy it ends with the logical name
+    # the accounting keeps the path: of a copy it ends with the logical name
     copy = folder / (lfn.partition("?")[0].lstrip("/") or Path(name.partition("?")[0]).name)
     copy.parent.mkdir(parents=True, exist_ok=True)
     told = []

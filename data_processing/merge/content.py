@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_processing.merge.checksums import Checksums
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
@@ -33,14 +33,14 @@ class Content:
         Texts, by their names, without the record.
     histograms
         Numbers in the bins of histograms, by their names.
-    books
+    accounting
         Of its record; none without a record.
     """
 
     trees: dict[str, Checksums] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)
     histograms: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
-    books: Books = field(default_factory=Books)
+    accounting: Accounting = field(default_factory=Accounting)
 
     @classmethod
     def of(cls, file: RootFile, memory: float) -> Content:
@@ -68,7 +68,7 @@ class Content:
                 found.histograms[name] = bins_of(file.object(name))
         record = Provenance.of(file)
         if record is not None:
-            found.books = record.books
+            found.accounting = record.accounting
         return found
 
     def differing(self, other: Content) -> list[str]:
@@ -86,7 +86,7 @@ class Content:
         found += sorted(
             name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name))
         )
-        return found if self.books == other.books else [*found, f"the record {PROVENANCE}"]
+        return found if self.accounting == other.accounting else [*found, f"the record {PROVENANCE}"]
 
 
 def rows_at_once(bytes_per_row: float, memory: float) -> int:

@@ -12,7 +12,7 @@ from data_processing.merge.content import TREES
 from data_processing.merge.plan import SourceTree
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, all_events_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, all_events_of
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
 from MLTools.NanoML.terminal.progress import progress
@@ -37,7 +37,7 @@ class Inputs:
     not_merged
         What is left out, with the reason.
     own
-        The books of each file as if it had no record: by its Runs tree or, without it, by its events.
+        The accounting of each file as if it had no record: by its Runs tree or, without it, by its events.
     records
         The record of each file.
     duplicates
@@ -49,7 +49,7 @@ class Inputs:
     strings: dict[str, str] = field(default_factory=dict)
     histograms: dict[str, Any] = field(default_factory=dict)
     not_merged: dict[str, str] = field(default_factory=dict)
-    own: list[FileBooks] = field(default_factory=list)
+    own: list[FileAccounting] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)
     duplicates: DuplicateEvents | None = None
     _described: list[dict[str, Branch]] = field(default_factory=list)
@@ -92,9 +92,9 @@ class Inputs:
         return sum(self.duplicates.copies(0).values()) if self.duplicates else 0
 
     @property
-    def books(self) -> Books:
-        """The books of all files."""
-        return Books([file for record in self.records for file in record.books.files])
+    def accounting(self) -> Accounting:
+        """The accounting of all files."""
+        return Accounting([file for record in self.records for file in record.accounting.files])
 
     def without(self, tree: str) -> list[str]:
         """Files with events or weights that lack a tree.
@@ -106,8 +106,8 @@ class Inputs:
             events.path
             for events, record in zip(self.trees["Events"], self.records)
             if events.path not in having
-            and (events.rows or record.books.sum_of_weights)
-            and any(file.has_beginning for file in record.books.files)
+            and (events.rows or record.accounting.sum_of_weights)
+            and any(file.has_beginning for file in record.accounting.files)
         ]
 
     def _add(self, file: RootFile) -> None:
@@ -116,7 +116,7 @@ class Inputs:
             raise NanoMLError(
                 f"{file.path}: the sum of its weights ({own.sum_of_weights_source}) is not a finite number: make it again."
             )
-        record = Provenance.of(file) or Provenance("skim", Books([own]))
+        record = Provenance.of(file) or Provenance("skim", Accounting([own]))
         problem = record.contradiction(file)
         if problem is not None:
             raise NanoMLError(f"{file.path}: {problem}: it was changed after the skim. Skim it again.")
@@ -175,11 +175,11 @@ class Inputs:
                 raise _apart(path, f"was {difference[0]}", first_path, f"was {difference[1]}")
             if record.model != first.model:
                 raise _apart(path, "has the scores of a model", first_path, "those of another")
-            if record.books.is_data != first.books.is_data:
-                kinds = ["data" if each.books.is_data else "simulation" for each in (record, first)]
+            if record.accounting.is_data != first.accounting.is_data:
+                kinds = ["data" if each.accounting.is_data else "simulation" for each in (record, first)]
                 raise _apart(path, f"is {kinds[0]}", first_path, f"is {kinds[1]}")
-        owners = [path for path, record in zip(self.paths, self.records) for _ in record.books.files]
-        self.books.check(owners, allow_gaps=True)
+        owners = [path for path, record in zip(self.paths, self.records) for _ in record.accounting.files]
+        self.accounting.check(owners, allow_gaps=True)
 
 
 def _apart(path: str, what: str, first_path: str, but: str) -> NanoMLError:

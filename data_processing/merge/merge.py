@@ -21,7 +21,7 @@ from data_processing.merge.plan import TreePlan, listed, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.entryranges import is_same_sum
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.histograms import bins_of
@@ -92,14 +92,14 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
         with NanoWriter(aside, plans["Events"].branches, job.compression) as writer:
             expected = _write(job, inputs, plans, writer)
             writer.finish(record)
-        expected.books = record.books
+        expected.accounting = record.accounting
         _check(job, aside, expected, inputs)
     return _summary(inputs, plans, record)
 
 
 def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
-    """Note the events of data that are there more than once, and enter them into the books."""
-    if not inputs.books.is_data or not set(IDENTIFIERS) <= set(plan.branches):
+    """Note the events of data that are there more than once, and enter them into the accounting."""
+    if not inputs.accounting.is_data or not set(IDENTIFIERS) <= set(plan.branches):
         return
 
     def numbers() -> Iterator[NDArray[Any]]:
@@ -109,7 +109,7 @@ def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
 
     with scratch(job.output) as directory:
         inputs.duplicates = find_duplicates([numbers()], directory, job.memory)
-    inputs.duplicates.enter(0, inputs.books.files)
+    inputs.duplicates.enter(0, inputs.accounting.files)
 
 
 def foresee(job: MergeJob) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
 def _check_lacking(job: MergeJob, inputs: Inputs, name: str, lacking: Sequence[str]) -> None:
     """Refuse files that lack a tree which others have, unless nothing is lost."""
     what = f"{listed(lacking, 3)}: has no tree {name}, but {inputs.trees[name][0].path} has it"
-    if name == "Runs" and not inputs.books.is_data:
+    if name == "Runs" and not inputs.accounting.is_data:
         raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
     if not (job.fill or job.common):
         raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
@@ -153,7 +153,7 @@ def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
     first = inputs.records[0]
     return Provenance(
         first.kind,
-        inputs.books,
+        inputs.accounting,
         first.selection,
         columns,
         first.model,
@@ -234,7 +234,7 @@ def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> N
     """Read what was written, and compare it."""
     with RootFile(written) as file:
         problems = expected.differing(Content.of(file, job.memory))
-        found = books_of(file)
+        found = accounting_of(file)
     # a range of entries has no Runs tree, or an empty one, if another range of the same file has it
     source = found.sum_of_weights_source
     weights = [own.sum_of_weights for own in inputs.own if own.sum_of_weights_source == source]
@@ -252,7 +252,7 @@ def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) 
         "files": len(inputs.paths),
         "entries": inputs.entries - inputs.copies,
         "duplicates": inputs.copies,
-        "sum_of_weights": record.books.sum_of_weights,
+        "sum_of_weights": record.accounting.sum_of_weights,
         "branches": len(plans["Events"].branches),
         "filled": {
             f"{tree}/{name}": list(plan.filled[name]) for tree, plan in plans.items() for name in plan.filled

@@ -19,7 +19,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import Criteria, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import Books, all_events_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.terminal.progress import progress
@@ -68,7 +68,7 @@ def attach_file(
                 bar.advance(len(part))
             record = Provenance(
                 "attached",
-                provenance.books if provenance else Books([all_events_of(file)]),
+                provenance.accounting if provenance else Accounting([all_events_of(file)]),
                 provenance.selection if provenance else None,
                 {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
                 criteria=provenance.criteria if provenance else Criteria(),

@@ -18,7 +18,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.record import record_of
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import Books, all_events_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.terminal.progress import progress
@@ -169,7 +169,7 @@ def _record(
     file: RootFile, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], left_out: list[str]
 ) -> Provenance:
     """What the output says of itself; a copy of a skim is a skim still."""
-    before = Provenance.of(file) or Provenance("scores", Books([all_events_of(file)]))
+    before = Provenance.of(file) or Provenance("scores", Accounting([all_events_of(file)]))
     columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
     odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
     return replace(

@@ -34,7 +34,7 @@ def postprocess_file(job: SkimJob) -> dict[str, Any]:
 
     Returns
     -------
-    The file's books, as of `skim_file`. The output has the same events, branches and record.
+    The file's accounting, as of `skim_file`. The output has the same events, branches and record.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def postprocess_file(job: SkimJob) -> dict[str, Any]:
         with RootFile(aside) as file:
             record = Provenance.of(file)
     assert record is not None
-    return record.books.as_dict()
+    return record.accounting.as_dict()
 
 
 def _require() -> None:

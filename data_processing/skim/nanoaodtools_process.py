@@ -20,9 +20,9 @@ from data_processing.skim.job import SkimJob
 from data_processing.skim.plan import SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import make_directory
-from MLTools.NanoML.contracts.provenance import Provenance, books_of_input
+from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, books_of, event_weights
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared
@@ -144,10 +144,10 @@ def _skim(job: SkimJob, folder: Path) -> None:
             )
         # which branches the modules make is only known when they run
         plan = plan_file(replace(job, modules=(), cut=""), file)
-        books = books_of_input(file)
-        mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and books.is_data else None
+        accounting = accounting_of_input(file)
+        mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
-        _write_record(output, _record(job, plan, file, books, mask, output))
+        _write_record(output, _record(job, plan, file, accounting, mask, output))
 
 
 def _on_disk(source: str, folder: Path) -> str:
@@ -252,15 +252,20 @@ def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
 
 
 def _record(
-    job: SkimJob, plan: SkimPlan, file: RootFile, books: FileBooks, mask: LumiMask | None, output: Path
+    job: SkimJob,
+    plan: SkimPlan,
+    file: RootFile,
+    accounting: FileAccounting,
+    mask: LumiMask | None,
+    output: Path,
 ) -> Provenance:
     """What is to be said of the output, checked against it."""
     with RootFile(output) as result:
-        books.cutflow = _cutflow(job, file, result)
-        books.selected = books.cutflow[-1].events
-        if books.is_data:
-            books.luminosity_sections = sections_read(file, mask)
-        _check(job, plan, books, result)
+        accounting.cutflow = _cutflow(job, file, result)
+        accounting.selected = accounting.cutflow[-1].events
+        if accounting.is_data:
+            accounting.luminosity_sections = sections_read(file, mask)
+        _check(job, plan, accounting, result)
         lists = [branch for branch in result.branches.values() if branch.is_jagged]
         counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
         known = {*plan.kept, *plan.defaults, *counters}
@@ -274,9 +279,14 @@ def _record(
             for name, kind in file.keys.items()
             if name not in {*result.keys, PROVENANCE} and kind != "TDirectory"
         ]
-    criteria = Filters.of(replace(job, cut="")).criteria(job, books.is_data)
+    criteria = Filters.of(replace(job, cut="")).criteria(job, accounting.is_data)
     return Provenance(
-        "skim", Books([books]), job.selection or None, columns, not_copied=left_out, criteria=criteria
+        "skim",
+        Accounting([accounting]),
+        job.selection or None,
+        columns,
+        not_copied=left_out,
+        criteria=criteria,
     )
 
 
@@ -285,7 +295,7 @@ def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:
     if job.selection:
         record = Provenance.of(result)
         assert record is not None
-        return record.books.cutflow
+        return record.accounting.cutflow
     return [_step("all", file), _step("nanoAOD-tools", result)]
 
 
@@ -294,21 +304,21 @@ def _step(name: str, file: RootFile) -> Step:
     return Step(name, file.entries, float(event_weights(arrays, file.entries).sum()))
 
 
-def _check(job: SkimJob, plan: SkimPlan, books: FileBooks, result: RootFile) -> None:
+def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:
     """Compare the output with what the cut flow counted and with the input."""
-    if books.cutflow[0].events != books.entries or result.entries != books.selected:
+    if accounting.cutflow[0].events != accounting.entries or result.entries != accounting.selected:
         raise NanoMLError(
-            f"{job.source}: has {books.entries} events, of which nanoAOD-tools read {books.cutflow[0].events}; "
-            f"{books.selected} passed, but {result.entries} were kept. Nothing was written."
+            f"{job.source}: has {accounting.entries} events, of which nanoAOD-tools read {accounting.cutflow[0].events}; "
+            f"{accounting.selected} passed, but {result.entries} were kept. Nothing was written."
         )
     lost = [name for name in (*plan.kept, *plan.defaults) if name not in result.branches]
     if lost:
         raise NanoMLError(f"{job.source}: nanoAOD-tools did not keep {', '.join(lost)}. Nothing was written.")
-    if books.sum_of_weights_source.startswith("Runs/"):
-        found = books_of(result).sum_of_weights
-        if found != books.sum_of_weights:
+    if accounting.sum_of_weights_source.startswith("Runs/"):
+        found = accounting_of(result).sum_of_weights
+        if found != accounting.sum_of_weights:
             raise NanoMLError(
-                f"{job.source}: its sum of weights is {books.sum_of_weights}, but nanoAOD-tools wrote {found}. "
+                f"{job.source}: its sum of weights is {accounting.sum_of_weights}, but nanoAOD-tools wrote {found}. "
                 "Nothing was written."
             )
 

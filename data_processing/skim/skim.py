@@ -15,9 +15,15 @@ from data_processing.skim.filters import Filter, Filters
 from data_processing.skim.job import SkimJob
 from data_processing.skim.plan import SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.provenance import Provenance, books_of_input
+from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, add_steps, event_weights, is_simulation
+from MLTools.NanoML.nanoaod.accounting import (
+    Accounting,
+    FileAccounting,
+    add_steps,
+    event_weights,
+    is_simulation,
+)
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.picking import Picker
@@ -38,7 +44,7 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
 
     Returns
     -------
-    The file's books, as a plain dictionary. The output is complete, also when no event was kept.
+    The file's accounting, as a plain dictionary. The output is complete, also when no event was kept.
 
     Raises
     ------
@@ -47,30 +53,30 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
     """
     filters = Filters.of(job)
     with RootFile(job.source) as file:
-        books = books_of_input(file)
-        stages = filters.open(file, str(job.output), books.is_data)
+        accounting = accounting_of_input(file)
+        stages = filters.open(file, str(job.output), accounting.is_data)
         plan = plan_skim(file, stages, job)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
-            books.cutflow = _skim_events(job, file, stages, plan, writer)
-            certified = filters.certified if books.is_data else None
+            accounting.cutflow = _skim_events(job, file, stages, plan, writer)
+            certified = filters.certified if accounting.is_data else None
             not_copied = copy_others(file, writer, certified)
-            if books.is_data:
-                books.luminosity_sections = sections_read(file, certified)
+            if accounting.is_data:
+                accounting.luminosity_sections = sections_read(file, certified)
             record = Provenance(
                 "skim",
-                Books([books]),
+                Accounting([accounting]),
                 job.selection or None,
                 {
                     name: {"dtype": branch.dtype or "", "title": branch.title}
                     for name, branch in plan.made.items()
                 },
                 not_copied=not_copied,
-                criteria=filters.criteria(job, books.is_data),
+                criteria=filters.criteria(job, accounting.is_data),
             )
-            _close_books(books, writer, record)
+            _close_accounting(accounting, writer, record)
             for stage in stages:
                 stage.close()
-    return record.books.as_dict()
+    return record.accounting.as_dict()
 
 
 def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
@@ -205,16 +211,16 @@ class _Chunk:
         return part
 
 
-def _close_books(books: FileBooks, writer: NanoWriter, record: Provenance) -> None:
+def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Provenance) -> None:
     """Compare what the cut flow counted with what is in the output, then write the record."""
-    books.selected = books.cutflow[-1].events
-    if books.cutflow[0].events != books.entries:
+    accounting.selected = accounting.cutflow[-1].events
+    if accounting.cutflow[0].events != accounting.entries:
         raise NanoMLError(
-            f"{books.file}: has {books.entries} events, but {books.cutflow[0].events} were read. Nothing was written."
+            f"{accounting.file}: has {accounting.entries} events, but {accounting.cutflow[0].events} were read. Nothing was written."
         )
     writer.finish(record)
-    if writer.events.entries != books.selected:
+    if writer.events.entries != accounting.selected:
         raise NanoMLError(
-            f"{books.file}: {books.selected} events passed the last cut, but {writer.events.entries} were kept. "
+            f"{accounting.file}: {accounting.selected} events passed the last cut, but {writer.events.entries} were kept. "
             "Narrow the events by cutflow.cut only, so that the cut flow counts all."
         )

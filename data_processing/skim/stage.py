@@ -13,7 +13,7 @@ from data_processing.skim.job import SkimJob
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.settings.skim import Skim
@@ -93,23 +93,25 @@ def skim_tasks_stage(tasks: Sequence[Task], directories: Mapping[str, Path], wor
 
 
 def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events and weights, one line for each dataset; `done` are the books of each task.
+    """Events and weights, one line for each dataset; `done` is the accounting of each task.
 
     The luminosity sections of data are written beside the skims, as a JSON file that brilcalc takes.
     """
-    groups: dict[str, Books] = {}
+    groups: dict[str, Accounting] = {}
     for task, content in done.items():
-        groups.setdefault(task.rpartition("/")[0], Books()).files += Books.from_dict(dict(content)).files
+        groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_dict(
+            dict(content)
+        ).files
     lines = []
-    for dataset, books in groups.items():
-        steps = ", ".join(f"{step.cut} {step.events:,}" for step in books.cutflow)
-        kept = f"{books.selected:,} of {books.entries:,} events kept"
+    for dataset, accounting in groups.items():
+        steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
+        kept = f"{accounting.selected:,} of {accounting.entries:,} events kept"
         lines.append(
-            f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {books.sum_of_weights:.6g} ({steps})"
+            f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
         )
-        if any(file.is_data for file in books.files):
+        if any(file.is_data for file in accounting.files):
             path = directories[dataset] / "luminosity.json"
-            sections = books.luminosity_sections
+            sections = accounting.luminosity_sections
             sections.write(path)
             lines.append(f"{len(sections):,} luminosity sections of data, for brilcalc: {path}")
     return lines

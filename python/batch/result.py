@@ -45,7 +45,7 @@ class Done:
     outputs
         Path where it was submitted, size and Adler-32 checksum of each output.
     summary
-        What its work returned: books, counts.
+        What its work returned: accounting, counts.
     seconds
         How long it took.
     memory

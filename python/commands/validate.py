@@ -23,11 +23,11 @@ _TITLES = {
     "labels": "labels are those of the datasets",
     "finite": "numbers are finite",
     "unique": "no event is there twice",
-    "events": "there are as many events as the books say",
+    "events": "there are as many events as the accounting says",
     "weights": "weights are those of cross section and luminosity",
     "sums": "weights add up to what the last cut left",
     "cutflow": "cut flows fall from all events to those kept",
-    "books": "the books of the files add up",
+    "books": "the accounting of the files adds up",
 }
 _ADVICE = {
     "finite": "Mend what makes it and convert again, or accept NaN by --allow-nan.",
@@ -50,7 +50,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 @json_option
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as_json: bool) -> None:
-    """Check HDF5 files of `nanoml convert`: the events against the metadata and the books.
+    """Check HDF5 files of `nanoml convert`: the events against the metadata and the accounting.
 
     All checks are made, whatever fails. The exit code is 0 if all files are valid, and 1 if not.
     """

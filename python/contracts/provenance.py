@@ -1,4 +1,4 @@
-"""The record of where a ROOT file comes from: how its events were selected, of which files, with the books."""
+"""The record of where a ROOT file comes from: how its events were selected, of which files, with the accounting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks, books_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of
 from MLTools.NanoML.nanoaod.entryranges import is_same_sum
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
 
-__all__ = ["RECORD_BRANCHES", "Criteria", "Provenance", "books_of_input"]
+__all__ = ["RECORD_BRANCHES", "Criteria", "Provenance", "accounting_of_input"]
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -77,7 +77,7 @@ class Provenance:
     ----------
     kind
         "skim", "scores" or "attached".
-    books
+    accounting
         Of the files that it was made from.
     selection
         The selection that was run, or None.
@@ -92,7 +92,7 @@ class Provenance:
     """
 
     kind: str
-    books: Books
+    accounting: Accounting
     selection: str | None = None
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     model: dict[str, Any] | None = None
@@ -101,9 +101,9 @@ class Provenance:
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """The rows of its tree, by `RECORD_BRANCHES`."""
-        return _rows_of([self._text(file) for file in self.books.files])
+        return _rows_of([self._text(file) for file in self.accounting.files])
 
-    def _text(self, file: FileBooks) -> str:
+    def _text(self, file: FileAccounting) -> str:
         content = {
             "creator": f"NanoML {__version__}",
             "kind": self.kind,
@@ -154,22 +154,23 @@ class Provenance:
 
     def contradiction(self, file: RootFile) -> str | None:
         """What is in the file and not as its record says, because something changed one and not the other; else None."""
-        books = self.books
-        if books.selected != file.entries:
-            return f"has {file.entries:,} events, but its record says {books.selected:,}"
+        accounting = self.accounting
+        if accounting.selected != file.entries:
+            return f"has {file.entries:,} events, but its record says {accounting.selected:,}"
         # with a luminosity JSON, nanoAOD-tools keeps only some rows of Runs
         if self.criteria.certified is not None or not all(
-            each.read is not None and each.sum_of_weights_source.startswith("Runs/") for each in books.files
+            each.read is not None and each.sum_of_weights_source.startswith("Runs/")
+            for each in accounting.files
         ):
             return None
-        own = books_of(file)
-        scale = math.fsum(abs(each.sum_of_weights) for each in books.files)
+        own = accounting_of(file)
+        scale = math.fsum(abs(each.sum_of_weights) for each in accounting.files)
         if own.sum_of_weights_source.startswith("Runs/") and not is_same_sum(
-            own.sum_of_weights, books.sum_in_runs, scale
+            own.sum_of_weights, accounting.sum_in_runs, scale
         ):
             return (
                 f"has a sum of weights of {own.sum_of_weights:.9g} in its Runs tree, but its record says "
-                f"{books.sum_in_runs:.9g}"
+                f"{accounting.sum_in_runs:.9g}"
             )
         return None
 
@@ -198,7 +199,7 @@ class Provenance:
         content = json.loads(text)
         return cls(
             content["kind"],
-            Books([FileBooks.from_dict(content["file"])]),
+            Accounting([FileAccounting.from_dict(content["file"])]),
             content["selection"],
             content["columns"],
             content["model"],
@@ -226,7 +227,7 @@ class Provenance:
             columns = {**record.columns, **columns}
         return cls(
             first.kind,
-            Books([file for record in records for file in record.books.files]),
+            Accounting([file for record in records for file in record.accounting.files]),
             first.selection,
             columns,
             first.model,
@@ -235,8 +236,8 @@ class Provenance:
         )
 
 
-def books_of_input(file: RootFile) -> FileBooks:
-    """Open the books of a file that is to be skimmed.
+def accounting_of_input(file: RootFile) -> FileAccounting:
+    """The accounting of a file that is to be skimmed.
 
     Raises
     ------
@@ -245,8 +246,8 @@ def books_of_input(file: RootFile) -> FileBooks:
     """
     record = Provenance.of(file)
     if record is not None:
-        record.books.check([file.path] * len(record.books.files))
-    return books_of(file)
+        record.accounting.check([file.path] * len(record.accounting.files))
+    return accounting_of(file)
 
 
 def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:

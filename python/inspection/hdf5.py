@@ -10,9 +10,9 @@ import h5py
 
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.records import describe_books, finite
+from MLTools.NanoML.inspection.records import describe_accounting, finite
 from MLTools.NanoML.inspection.summary import Counts, summarise
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 
 __all__ = ["inspect_hdf5"]
 
@@ -131,7 +131,7 @@ def _objects(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
 def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{key: content[key] for key in ("name", "class", "cross_section", "luminosity", "is_data")},
-        "books": describe_books(Books.from_dict(content["books"])),
+        "books": describe_accounting(Accounting.from_dict(content["books"])),
         "missing": [dict(each) for each in content.get("missing", ())],
         "duplicates": dict(content.get("duplicates", {})),
     }
@@ -154,7 +154,7 @@ def _check(file: h5py.File, described: Mapping[str, Any], errors: list[str]) -> 
     selected = sum(one["books"]["selected"] for one in described["datasets"])
     if selected != described["events"]:
         errors.append(
-            f"The file has {described['events']:,} events, but its books say {selected:,}: "
+            f"The file has {described['events']:,} events, but its accounting says {selected:,}: "
             "it was changed after the conversion. Convert again."
         )
 

@@ -1,4 +1,4 @@
-"""What files of the pipeline say of the events they were made from: books and cut flows, as content."""
+"""What files of the pipeline say of the events they were made from: accounting and cut flows, as content."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from MLTools.NanoML.contracts.provenance import Criteria
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 
-__all__ = ["describe_books", "describe_criteria", "describe_cutflow", "finite"]
+__all__ = ["describe_accounting", "describe_criteria", "describe_cutflow", "finite"]
 
 
 def finite(value: float) -> float | None:
@@ -19,16 +19,16 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def describe_books(books: Books) -> dict[str, Any]:
-    """Books with their sums, and each file's numbers without its cut flow."""
+def describe_accounting(accounting: Accounting) -> dict[str, Any]:
+    """Accounting with its sums, and each file's numbers without its cut flow."""
     return {
-        "entries": books.entries,
-        "selected": books.selected,
-        "duplicates": books.duplicates,
-        "is_data": books.is_data,
-        "sum_of_weights": finite(books.sum_of_weights),
-        "sum_of_weights_sources": sorted({file.sum_of_weights_source for file in books.files}),
-        "cutflow": describe_cutflow(books.cutflow),
+        "entries": accounting.entries,
+        "selected": accounting.selected,
+        "duplicates": accounting.duplicates,
+        "is_data": accounting.is_data,
+        "sum_of_weights": finite(accounting.sum_of_weights),
+        "sum_of_weights_sources": sorted({file.sum_of_weights_source for file in accounting.files}),
+        "cutflow": describe_cutflow(accounting.cutflow),
         "files": [
             {
                 "file": file.file,
@@ -39,7 +39,7 @@ def describe_books(books: Books) -> dict[str, Any]:
                 "sum_of_weights_source": file.sum_of_weights_source,
                 "part": None if file.part is None else asdict(file.part),
             }
-            for file in books.files
+            for file in accounting.files
         ],
     }
 

@@ -7,8 +7,8 @@ from typing import Any
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.branches import group_branches
-from MLTools.NanoML.inspection.records import describe_books, describe_criteria, finite
-from MLTools.NanoML.nanoaod.accounting import Books, books_of
+from MLTools.NanoML.inspection.records import describe_accounting, describe_criteria, finite
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
 
 __all__ = ["inspect_root"]
@@ -33,12 +33,12 @@ def inspect_root(path: str) -> dict[str, Any]:
     errors: list[str] = []
     with RootFile(path) as file:
         provenance = _provenance(file, errors)
-        books = _books(file, provenance)
-        warnings += [f"The file lacks {gap}." for gap in books.gaps]
+        accounting = _accounting(file, provenance)
+        warnings += [f"The file lacks {gap}." for gap in accounting.gaps]
         made = provenance.columns if provenance else {}
         branches = [_describe(branch, made) for branch in file.branches.values()]
         _check_record(file, provenance, errors)
-        if finite(books.sum_of_weights) is None:
+        if finite(accounting.sum_of_weights) is None:
             warnings.append(
                 "The sum of weights is not a finite number: some events have bad generator weights."
             )
@@ -48,9 +48,9 @@ def inspect_root(path: str) -> dict[str, Any]:
             "size": file.size,
             "format": "RNTuple" if file.is_rntuple else "TTree",
             "events": file.entries,
-            "is_data": books.is_data,
-            "sum_of_weights": finite(books.sum_of_weights),
-            "sum_of_weights_sources": sorted({one.sum_of_weights_source for one in books.files}),
+            "is_data": accounting.is_data,
+            "sum_of_weights": finite(accounting.sum_of_weights),
+            "sum_of_weights_sources": sorted({one.sum_of_weights_source for one in accounting.files}),
             "collections": _collections(file),
             "event_level": _event_level(file, made),
             "branches": branches,
@@ -69,11 +69,11 @@ def _provenance(file: RootFile, errors: list[str]) -> Provenance | None:
         return None
 
 
-def _books(file: RootFile, provenance: Provenance | None) -> Books:
+def _accounting(file: RootFile, provenance: Provenance | None) -> Accounting:
     """The record knows better than the events: those that were cut away count too, and scores have no weights."""
-    if provenance is not None and provenance.books.files:
-        return provenance.books
-    return Books([books_of(file)])
+    if provenance is not None and provenance.accounting.files:
+        return provenance.accounting
+    return Accounting([accounting_of(file)])
 
 
 def _check_record(file: RootFile, provenance: Provenance | None, errors: list[str]) -> None:
@@ -83,7 +83,7 @@ def _check_record(file: RootFile, provenance: Provenance | None, errors: list[st
     if problem is not None:
         errors.append(f"The file {problem}: it was changed after the skim. Skim it again.")
     try:
-        provenance.books.check([file.path] * len(provenance.books.files), allow_gaps=True)
+        provenance.accounting.check([file.path] * len(provenance.accounting.files), allow_gaps=True)
     except NanoMLError as wrong:
         errors.append(str(wrong))
     lacking = [name for name in provenance.columns if name not in file.branches]
@@ -142,5 +142,5 @@ def _record(provenance: Provenance | None) -> dict[str, Any] | None:
         "columns": provenance.columns,
         "model": provenance.model,
         "not_copied": provenance.not_copied,
-        "books": describe_books(provenance.books),
+        "books": describe_accounting(provenance.accounting),
     }

@@ -160,8 +160,10 @@ def _lost(one: Mapping[str, Any]) -> Text:
 
 
 def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
-    books = dataset["books"]
-    kept = f", {count(books['selected'])} kept" if books["cutflow"] or books["duplicates"] else ""
+    accounting = dataset["books"]
+    kept = (
+        f", {count(accounting['selected'])} kept" if accounting["cutflow"] or accounting["duplicates"] else ""
+    )
     page.heading(f"Dataset {dataset['name']}" if dataset["name"] else "Source")
     page.facts(
         [
@@ -172,15 +174,15 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
                 None if dataset["cross_section"] is None else f"{dataset['cross_section']:g} pb",
             ),
             ("luminosity", None if dataset["luminosity"] is None else f"{dataset['luminosity']:g} /fb"),
-            ("made from", only_file(books) or plural(len(books["files"]), "file")),
+            ("made from", only_file(accounting) or plural(len(accounting["files"]), "file")),
             ("left out", plural(len(dataset["missing"]), "file") if dataset["missing"] else None),
-            ("events", f"{count(books['entries'])}{kept}"),
-            duplicates_fact(books, dataset["name"], dataset["duplicates"]),
-            ("sum of weights", sum_of_weights(books)),
+            ("events", f"{count(accounting['entries'])}{kept}"),
+            duplicates_fact(accounting, dataset["name"], dataset["duplicates"]),
+            ("sum of weights", sum_of_weights(accounting)),
         ]
     )
-    show_cutflow(page, books["cutflow"])
-    show_files(page, books)
+    show_cutflow(page, accounting["cutflow"])
+    show_files(page, accounting)
     if dataset["missing"]:
         rows = [(one["file"], one["reason"], one["date"]) for one in dataset["missing"]]
         page.table("Left out", [Column("file", "rest"), Column("reason", "cut"), Column("since")], rows)

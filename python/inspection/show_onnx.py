@@ -194,15 +194,15 @@ def _show_datasets(page: Page, datasets: Sequence[Mapping[str, Any]]) -> None:
     ]
     rows = []
     for one in datasets:
-        section, books = one.get("cross_section"), one.get("books") or {}
+        section, accounting = one.get("cross_section"), one.get("books") or {}
         rows.append(
             (
                 one.get("name", ""),
                 one.get("class") or "-",
                 "-" if section is None else f"{section:g} pb",
-                count(books.get("entries", 0)),
-                count(books.get("selected", 0)),
-                amount(books.get("sum_of_weights")),
+                count(accounting.get("entries", 0)),
+                count(accounting.get("selected", 0)),
+                amount(accounting.get("sum_of_weights")),
             )
         )
     page.table("Trained on", columns, rows)

@@ -27,7 +27,7 @@ def kind_of_events(is_data: bool | None) -> str:
 
 
 def sum_of_weights(content: Mapping[str, Any]) -> str:
-    """The sum, and where it comes from; `content` is of a ROOT file, or books."""
+    """The sum, and where it comes from; `content` is of a ROOT file, or accounting."""
     return f"{amount(content['sum_of_weights'])} by {', '.join(content['sum_of_weights_sources'])}"
 
 
@@ -44,21 +44,21 @@ def criteria_facts(criteria: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def duplicates_fact(
-    books: Mapping[str, Any], own: str = "", owners: Mapping[str, int] = MappingProxyType({})
+    accounting: Mapping[str, Any], own: str = "", owners: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[str, str | None]:
     """How many events of a dataset were left out as copies, and how many of them each of the `owners` has."""
-    if not books["duplicates"]:
+    if not accounting["duplicates"]:
         return "duplicates", None
     also = "".join(
         f", {many:,} which {owner} has" if owner != own else f", {many:,} copies of its own events"
         for owner, many in owners.items()
     )
-    return "duplicates", f"{books['duplicates']:,} left out{also}"
+    return "duplicates", f"{accounting['duplicates']:,} left out{also}"
 
 
-def only_file(books: Mapping[str, Any]) -> str | None:
+def only_file(accounting: Mapping[str, Any]) -> str | None:
     """The file that events were read from, if it is one; `show_files` tells of more."""
-    return _named(books["files"][0]) if len(books["files"]) == 1 else None
+    return _named(accounting["files"][0]) if len(accounting["files"]) == 1 else None
 
 
 def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]]) -> None:
@@ -87,16 +87,16 @@ def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]]) -> None:
     page.table("Cut flow", columns, rows)
 
 
-def show_files(page: Page, books: Mapping[str, Any]) -> None:
+def show_files(page: Page, accounting: Mapping[str, Any]) -> None:
     """A table of the files that events were read from if there are several; the first of them if there are many."""
-    files = books["files"]
+    files = accounting["files"]
     if len(files) < 2:
         return
     directory = _common_directory([file["file"] for file in files])
     rows = [(_named(file)[len(directory) :], *_numbers(file)) for file in files[:_FILES_SHOWN]]
     if len(files) > _FILES_SHOWN:
         rows.append((f"... and {len(files) - _FILES_SHOWN:,} more", "", "", ""))
-    rows.append((f"all {len(files):,} files", *_numbers(books)))
+    rows.append((f"all {len(files):,} files", *_numbers(accounting)))
     columns = [
         Column("file", "rest"),
         Column("events", "number"),
@@ -116,11 +116,11 @@ def _named(file: Mapping[str, Any]) -> str:
     return f"{file['file']}, entries {part['first']:,} to {part['first'] + file['entries'] - 1:,}"
 
 
-def _numbers(books: Mapping[str, Any]) -> tuple[str, str, str]:
+def _numbers(accounting: Mapping[str, Any]) -> tuple[str, str, str]:
     """Events and weights of a file. A range of entries shows the sum of its own events; the file's sum counts once in all."""
-    part = books.get("part")
-    weights = part["weights"] if part else books["sum_of_weights"]
-    return count(books["entries"]), count(books["selected"]), amount(weights)
+    part = accounting.get("part")
+    weights = part["weights"] if part else accounting["sum_of_weights"]
+    return count(accounting["entries"]), count(accounting["selected"]), amount(weights)
 
 
 def _common_directory(files: Sequence[str]) -> str:

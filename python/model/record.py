@@ -11,7 +11,7 @@ __all__ = ["record_of"]
 
 
 def record_of(models: Sequence[Model], parameters: Mapping[str, float]) -> dict[str, Any]:
-    """Names and hashes of models, and the values of their parameters, as `books.Provenance.model` has them."""
+    """Names and hashes of models, and the values of their parameters, as `Provenance.model` has them."""
     used: dict[str, Any] = {
         "name": ", ".join(model.name for model in models),
         "sha256": ", ".join(model.sha256 for model in models),

@@ -1,4 +1,4 @@
-"""The books: what was read, what was kept, and the weights, file by file. Nothing is lost in silence."""
+"""Accounting: what was read, what was kept, and the weights, file by file. Nothing is lost in silence."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from MLTools.NanoML.terminal.progress import say_once
 
 __all__ = [
     "UNWEIGHTED",
-    "Books",
-    "FileBooks",
+    "Accounting",
+    "FileAccounting",
+    "accounting_of",
     "add_steps",
     "all_events_of",
-    "books_of",
     "event_weights",
     "is_simulation",
 ]
@@ -43,8 +43,8 @@ _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
 
 @dataclass
-class FileBooks:
-    """The books of one input file, or of a range of its entries.
+class FileAccounting:
+    """The accounting of one input file, or of a range of its entries.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class FileBooks:
         return self.uuid or self.file, self.file_entries, self.sum_of_weights
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> FileBooks:
+    def from_dict(cls, content: dict[str, Any]) -> FileAccounting:
         """Undo `dataclasses.asdict`."""
         cutflow = [Step(**step) for step in content["cutflow"]]
         part = Part(**content["part"]) if content.get("part") else None
@@ -116,10 +116,10 @@ class FileBooks:
 
 
 @dataclass
-class Books:
-    """The books of any number of input files."""
+class Accounting:
+    """The accounting of any number of input files."""
 
-    files: list[FileBooks] = field(default_factory=list)
+    files: list[FileAccounting] = field(default_factory=list)
 
     @property
     def entries(self) -> int:
@@ -160,7 +160,7 @@ class Books:
         return [gap for ranges in self._by_file() for gap in gaps_between(ranges)]
 
     def check(self, owners: Sequence[str] = (), allow_gaps: bool = False) -> None:
-        """Refuse books by which events would count twice, or weights would be wrong.
+        """Refuse accounting by which events would count twice, or weights would be wrong.
 
         Parameters
         ----------
@@ -180,9 +180,9 @@ class Books:
             if len(ranges) > 1 or ranges[0].part is not None:
                 check_ranges(ranges, [owner.get(id(each), each.file) for each in ranges], allow_gaps)
 
-    def _by_file(self) -> list[list[FileBooks]]:
+    def _by_file(self) -> list[list[FileAccounting]]:
         """The ranges of each file, in their order."""
-        found: dict[tuple[str, int, float], list[FileBooks]] = {}
+        found: dict[tuple[str, int, float], list[FileAccounting]] = {}
         for file in self.files:
             found.setdefault(file.identity, []).append(file)
         return [sorted(ranges, key=place_of) for ranges in found.values()]
@@ -218,9 +218,9 @@ class Books:
         }
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Books:
+    def from_dict(cls, content: dict[str, Any]) -> Accounting:
         """Undo `as_dict`."""
-        return cls([FileBooks.from_dict(file) for file in content["files"]])
+        return cls([FileAccounting.from_dict(file) for file in content["files"]])
 
 
 def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
@@ -241,23 +241,23 @@ def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float6
     return np.asarray(ak.to_numpy(arrays["genWeight"]), dtype=np.float64)
 
 
-def all_events_of(file: RootFile) -> FileBooks:
-    """The books of a file of which every event is taken, without a selection."""
-    books = books_of(file)
-    books.selected = file.entries
-    return books
+def all_events_of(file: RootFile) -> FileAccounting:
+    """The accounting of a file of which every event is taken, without a selection."""
+    accounting = accounting_of(file)
+    accounting.selected = file.entries
+    return accounting
 
 
-def books_of(file: RootFile) -> FileBooks:
-    """Open the books of a file that was not skimmed here: entries and sum of weights, nothing selected yet."""
+def accounting_of(file: RootFile) -> FileAccounting:
+    """The accounting of a file that was not skimmed here: entries and sum of weights, nothing selected yet."""
     runs = file.other_tree("Runs") or {}
     name = next((name for name in versions.SUM_OF_WEIGHTS if name in runs), None)
     if name is not None:
         total = math.fsum(ak.to_list(runs[name]))
-        return FileBooks(file.path, file.entries, 0, total, f"Runs/{name}", False, uuid=file.uuid)
+        return FileAccounting(file.path, file.entries, 0, total, f"Runs/{name}", False, uuid=file.uuid)
     if "genWeight" in file.branches:
         weights = file.read(["genWeight"])["genWeight"]
-        return FileBooks(
+        return FileAccounting(
             file.path,
             file.entries,
             0,
@@ -268,7 +268,7 @@ def books_of(file: RootFile) -> FileBooks:
         )
     mark = _mark_of_simulation(file)
     if mark is None:
-        return FileBooks(
+        return FileAccounting(
             file.path, file.entries, 0, float(file.entries), "number of events (data)", True, uuid=file.uuid
         )
     if file.entries:
@@ -278,7 +278,7 @@ def books_of(file: RootFile) -> FileBooks:
             "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
             "generator weights are equal and no events were cut away before.",
         )
-    return FileBooks(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False, uuid=file.uuid)
+    return FileAccounting(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False, uuid=file.uuid)
 
 
 def is_simulation(file: RootFile) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.nanoaod.accounting import FileBooks
+    from MLTools.NanoML.nanoaod.accounting import FileAccounting
 
 __all__ = ["EntryRange", "Part", "check_ranges", "gaps_between", "is_same_sum", "place_of", "sum_of_ranges"]
 
@@ -51,13 +51,13 @@ class EntryRange:
         return f"entries {self.first:,} to {self.stop - 1:,} of {self.file}"
 
 
-def place_of(file: FileBooks) -> tuple[int, int]:
+def place_of(file: FileAccounting) -> tuple[int, int]:
     """Key by which the ranges of a file are sorted; those that are not known come first."""
     read = file.read
     return (-1, -1) if read is None else (read.first, read.stop)
 
 
-def gaps_between(ranges: Sequence[FileBooks]) -> list[EntryRange]:
+def gaps_between(ranges: Sequence[FileAccounting]) -> list[EntryRange]:
     """The entries of a file that none of its ranges covers; none if one of them is not known."""
     found, reached = [], 0
     for read in [each.read for each in ranges]:
@@ -72,7 +72,7 @@ def gaps_between(ranges: Sequence[FileBooks]) -> list[EntryRange]:
     return found
 
 
-def sum_of_ranges(ranges: Sequence[FileBooks]) -> float:
+def sum_of_ranges(ranges: Sequence[FileAccounting]) -> float:
     """The weights behind a file, as far as it was read."""
     total = ranges[0].sum_of_weights
     parts = [each.part for each in ranges if each.part is not None]
@@ -82,7 +82,7 @@ def sum_of_ranges(ranges: Sequence[FileBooks]) -> float:
     return total * (math.fsum(part.weights for part in parts) / whole) if whole else 0.0
 
 
-def check_ranges(ranges: Sequence[FileBooks], owners: Sequence[str], allow_gaps: bool) -> None:
+def check_ranges(ranges: Sequence[FileAccounting], owners: Sequence[str], allow_gaps: bool) -> None:
     """Check the ranges of one file, which are in their order."""
     unknown = next((owner for each, owner in zip(ranges, owners) if each.read is None), None)
     if unknown is not None:
@@ -117,7 +117,7 @@ def check_ranges(ranges: Sequence[FileBooks], owners: Sequence[str], allow_gaps:
                 )
 
 
-def _check_overlaps(ranges: Sequence[FileBooks], owners: Sequence[str]) -> None:
+def _check_overlaps(ranges: Sequence[FileAccounting], owners: Sequence[str]) -> None:
     last = 0  # the range that reaches farthest
     for number in range(1, len(ranges)):
         one, other = ranges[last].read, ranges[number].read

@@ -93,7 +93,7 @@ class PostprocModule:
         return self._evaluation.analyze(event)
 
     def endFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:
-        """Close the books: the last selection does it for all."""
+        """Write the record: the last selection does it for all."""
         evaluations: list[Evaluation] = getattr(input_tree, _SHARED)
         if self._evaluation is evaluations[-1]:
             write_record(evaluations, output_file, output_tree)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, books_of_input
+from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.model.record import record_of
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.entryranges import Part
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
@@ -28,19 +28,19 @@ _LETTERS = {"int32": ("i", "I"), "uint8": ("B", "b")}  # of Python's arrays, and
 
 def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tree: Any) -> None:
     """Print the cut flow of the selections that were evaluated on a file, and write it to the output."""
-    books = _books(evaluations)
+    accounting = _accounting(evaluations)
     selections = [evaluation.selection for evaluation in evaluations]
-    steps = ", ".join(f"{step.cut} {step.events:,}" for step in books.cutflow)
-    say(f"{books.file}: {', '.join(selection.name for selection in selections)}: {steps}")
+    steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
+    say(f"{accounting.file}: {', '.join(selection.name for selection in selections)}: {steps}")
     if output_tree is None:
         return
     is_friend = output_tree.tree().GetName() != "Events"
-    if is_friend and books.selected < books.entries:
+    if is_friend and accounting.selected < accounting.entries:
         say(
-            f"{output_file.GetName()}: has {books.selected:,} of {books.entries:,} events: it is a friend of a skim of the "
+            f"{output_file.GetName()}: has {accounting.selected:,} of {accounting.entries:,} events: it is a friend of a skim of the "
             "same events, not of the input file."
         )
-    write_tree(output_file, _record(evaluations, books, is_friend))
+    write_tree(output_file, _record(evaluations, accounting, is_friend))
 
 
 def write_tree(output_file: Any, record: Provenance) -> None:
@@ -64,7 +64,7 @@ def write_tree(output_file: Any, record: Provenance) -> None:
     tree.SetDirectory(ROOT.nullptr)
 
 
-def _record(evaluations: Sequence[Evaluation], books: FileBooks, is_friend: bool) -> Provenance:
+def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_friend: bool) -> Provenance:
     """What is said of the selections and models that were evaluated on a file.
 
     Where there were models only and all events are kept, a skim is a skim still.
@@ -78,14 +78,19 @@ def _record(evaluations: Sequence[Evaluation], books: FileBooks, is_friend: bool
     }
     used = record_of([it.model for it in models], parameters) if models else None
     source = evaluations[0].source
-    if not cutting and not is_friend and books.selected == books.entries and books.part is None:
+    if (
+        not cutting
+        and not is_friend
+        and accounting.selected == accounting.entries
+        and accounting.part is None
+    ):
         before = Provenance.of(source.file)
         if before is not None:
             return replace(before, model=used)
     selections = [it.selection for it in cutting]
     return Provenance(
         ("attached" if is_friend else "skim") if cutting else "scores",
-        Books([books]),
+        Accounting([accounting]),
         ",".join(_spec(selection) for selection in selections) or None,
         {
             name: {"dtype": made.dtype, "title": evaluation.selection.columns[name].title}
@@ -114,57 +119,57 @@ def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Cr
     return replace(criteria, code=code_of(*code, only_own=True) if code else "")
 
 
-def _books(evaluations: Sequence[Evaluation]) -> FileBooks:
-    """Books of the range of entries; the cut flow begins with all its events, also if not all came to a selection."""
+def _accounting(evaluations: Sequence[Evaluation]) -> FileAccounting:
+    """Accounting of the range of entries; the cut flow begins with all its events, also if not all came to a selection."""
     source = evaluations[0].source
-    books = _opened(source)
+    accounting = _opened(source)
     # the same steps for all files and ranges, also for those in which nothing was dropped, so that they can be added
     may_drop = source.request.may_drop if source.request else [False] * (len(evaluations) + 1)
     for evaluation, is_listed in zip(evaluations, may_drop):
         reached, *cuts = evaluation.finish()
         name = evaluation.selection.name
-        if not books.cutflow:
-            if source.range is None and reached.events < books.entries:
+        if not accounting.cutflow:
+            if source.range is None and reached.events < accounting.entries:
                 # something else than a PostProcessor chose the events
-                all_weights = source.sum_of_weights(0, books.entries)
-                books.part = Part(None, books.entries, reached.weights, all_weights)
-            books.cutflow.append(_first_step(source, books, reached))
-        if is_listed or reached.events != books.cutflow[-1].events:
-            books.cutflow.append(Step(f"reached {name}", reached.events, reached.weights))
-        known = {step.cut for step in books.cutflow}
+                all_weights = source.sum_of_weights(0, accounting.entries)
+                accounting.part = Part(None, accounting.entries, reached.weights, all_weights)
+            accounting.cutflow.append(_first_step(source, accounting, reached))
+        if is_listed or reached.events != accounting.cutflow[-1].events:
+            accounting.cutflow.append(Step(f"reached {name}", reached.events, reached.weights))
+        known = {step.cut for step in accounting.cutflow}
         for step in cuts:
             cut = f"{name}: {step.cut}" if step.cut in known else step.cut
-            books.cutflow.append(Step(cut, step.events, step.weights))
+            accounting.cutflow.append(Step(cut, step.events, step.weights))
     kept = evaluations[-1].kept()
-    if may_drop[-1] or kept.events != books.cutflow[-1].events:
-        books.cutflow.append(kept)
-    books.selected = kept.events
-    return books
+    if may_drop[-1] or kept.events != accounting.cutflow[-1].events:
+        accounting.cutflow.append(kept)
+    accounting.selected = kept.events
+    return accounting
 
 
-def _opened(source: Source) -> FileBooks:
-    """Books of the file, or of the range of its entries that was asked for, with nothing read yet."""
-    books = books_of_input(source.file)
-    books.file = source.name
-    start, stop = source.range or (0, books.entries)
-    if (start, stop) != (0, books.entries):
-        file_weights = source.sum_of_weights(0, books.entries)
-        books.part = Part(start, books.entries, source.sum_of_weights(start, stop), file_weights)
-        books.entries = stop - start
-    if books.is_data and source.request is not None:
+def _opened(source: Source) -> FileAccounting:
+    """Accounting of the file, or of the range of its entries that was asked for, with nothing read yet."""
+    accounting = accounting_of_input(source.file)
+    accounting.file = source.name
+    start, stop = source.range or (0, accounting.entries)
+    if (start, stop) != (0, accounting.entries):
+        file_weights = source.sum_of_weights(0, accounting.entries)
+        accounting.part = Part(start, accounting.entries, source.sum_of_weights(start, stop), file_weights)
+        accounting.entries = stop - start
+    if accounting.is_data and source.request is not None:
         sections = sections_between(source.file, start, stop)
         certified = source.request.certified
-        books.luminosity_sections = (sections if certified is None else sections & certified).as_dict()
-    return books
+        accounting.luminosity_sections = (sections if certified is None else sections & certified).as_dict()
+    return accounting
 
 
-def _first_step(source: Source, books: FileBooks, reached: Step) -> Step:
-    if reached.events == books.entries:
-        return Step("all", books.entries, reached.weights)
-    if books.part is None:
-        return Step("all", books.entries, source.sum_of_weights(0, books.entries))
-    weights = books.part.file_weights if books.part.first is None else books.part.weights
-    return Step("all", books.entries, weights)
+def _first_step(source: Source, accounting: FileAccounting, reached: Step) -> Step:
+    if reached.events == accounting.entries:
+        return Step("all", accounting.entries, reached.weights)
+    if accounting.part is None:
+        return Step("all", accounting.entries, source.sum_of_weights(0, accounting.entries))
+    weights = accounting.part.file_weights if accounting.part.first is None else accounting.part.weights
+    return Step("all", accounting.entries, weights)
 
 
 def _spec(thing: Any) -> str:

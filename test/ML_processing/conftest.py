@@ -74,7 +74,7 @@ def write() -> Writer:
             for name in rows.dtype.names or ()
             if name not in ("run", "luminosityBlock", "event", "label", "weight")
         ]
-        books = {
+        accounting = {
             "files": [],
             "entries": len(rows),
             "selected": len(rows),
@@ -112,7 +112,7 @@ def write() -> Writer:
                 for name, members in objects.items()
             },
             "selection": selection,
-            "datasets": [{**dataset, "is_data": False, "books": books}],
+            "datasets": [{**dataset, "is_data": False, "books": accounting}],
         }
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():

@@ -299,7 +299,7 @@ def test_a_pass_with_models_only_is_no_selection(source: Path, command: Command,
     assert told.columns.keys() == {
         "Muon_linear_signal", "Muon_linear_WZ", "Muon_linear_ZG", "linear_fold",
     }  # fmt: skip
-    assert (told.books.entries, told.books.selected) == (1000, 1000)
+    assert (told.accounting.entries, told.accounting.selected) == (1000, 1000)
     friend = command(source, "--friend", *SCORE, str(object_model))
     assert record(friend, "Friends").kind == "scores"
     assert read(friend, "Muon_linear_WZ", "Friends").to_list() == read(output, "Muon_linear_WZ").to_list()

@@ -238,7 +238,7 @@ class Analysis:
 
 
 def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record does not depend on where and when it was made: settings, code and books."""
+    """What of a record does not depend on where and when it was made: settings, code and accounting."""
     kept = {name: record[name] for name in ("task", "settings", "code", "version")}
     text = json.dumps(record["summary"])
     for stamp in record["inputs"]:

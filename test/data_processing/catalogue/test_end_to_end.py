@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from services.catalogue import WZ, CatalogueServer, Content
 from services.xrootd import Cluster
 
@@ -37,9 +37,9 @@ def test_a_dataset_of_the_catalogue_is_skimmed(dbs: CatalogueServer, xrootd: Clu
     assert done.returncode == 0, done.stderr
     (first, second) = sorted((tmp_path / "a" / ".nanoml" / "skim" / "WZ").glob("*.json"))
     for record, name in ((first, names[0]), (second, names[1])):
-        (books,) = Books.from_dict(json.loads(record.read_text())["summary"]).files
-        assert books.file == f"{xrootd.url}{name}" or books.file.endswith(f"/{name}")
-        assert 0 < books.selected < books.entries
+        (accounting,) = Accounting.from_dict(json.loads(record.read_text())["summary"]).files
+        assert accounting.file == f"{xrootd.url}{name}" or accounting.file.endswith(f"/{name}")
+        assert 0 < accounting.selected < accounting.entries
     assert {path.name for path in (tmp_path / "a" / "skims" / "WZ").glob("*.root")} == {
         "WZTo3LNu_0.root",
         "WZTo3LNu_1.root",

@@ -22,7 +22,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.entryranges import Part
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
@@ -56,7 +56,7 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
     return found
 
 
-def test_weights_labels_and_books_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
+def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
     job = ConvertJob(
         skims,
         tmp_path / "a.h5",
@@ -221,7 +221,7 @@ def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
     weights = WEIGHTS.astype(float)
     part = Part(first, 30, float(weights[first:stop].sum()), float(weights.sum()))
     source, steps = "Runs/genEventSumw", [Step("all", stop - first, part.weights)]
-    books = FileBooks("in.root", stop - first, stop - first, 17.3, source, False, steps, part=part)
+    accounting = FileAccounting("in.root", stop - first, stop - first, 17.3, source, False, steps, part=part)
     branches = {name: Branch(name, "float32", "flat", "", None, "float") for name in ("genWeight", "x")}
     identifiers = {
         name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock", "event")
@@ -233,7 +233,7 @@ def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
         if runs:
             sums = {"genEventSumw": Branch("genEventSumw", "float64", "flat", "", None, "double")}
             writer.write_tree("Runs", sums, {"genEventSumw": np.array([20.5, -3.2] if first == 0 else [])})
-        writer.finish(Provenance("skim", Books([books])))
+        writer.finish(Provenance("skim", Accounting([accounting])))
     return str(path)
 
 

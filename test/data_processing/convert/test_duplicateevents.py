@@ -196,8 +196,8 @@ def test_what_is_left_out_is_told_counted_and_shown(analysis: Path) -> None:
     assert "DoubleMuon: 5 events, data\n" in said
     path = analysis.parent / "a" / "hdf5" / "SingleMuon.h5"
     assert [event for _, _, event in numbers_in(path)] == [9, 10, 20, 21]
-    books = read_metadata(path)["datasets"][0]["books"]
-    assert [(file["selected"], file["duplicates"]) for file in books["files"]] == [(2, 2), (2, 2)]
+    accounting = read_metadata(path)["datasets"][0]["books"]
+    assert [(file["selected"], file["duplicates"]) for file in accounting["files"]] == [(2, 2), (2, 2)]
     assert not validate_file(path).faults
     shown = invoke("inspect", path)
     assert "4 left out, 2 which DoubleMuon has, 2 copies of its own events" in " ".join(shown.split())
@@ -248,7 +248,7 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
         at = first.read(["event", "x"])
     assert events["x"][4] == at["x"][at["event"].tolist().index(4)]
     assert record is not None
-    assert [(file.selected, file.duplicates) for file in record.books.files] == [(4, 0), (2, 2), (3, 2)]
+    assert [(file.selected, file.duplicates) for file in record.accounting.files] == [(4, 0), (2, 2), (3, 2)]
     assert "duplicates 4 left out" in " ".join(invoke("inspect", output).split())
     # the result is a skim like others: it can be merged and converted
     again = merge_files(MergeJob([str(output)], analysis.parent / "again.root"))

@@ -64,7 +64,7 @@ def made_up(first: int, count: int, label: int = 0) -> Tables:
 
 
 def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
-    books = {"files": [], "entries": count, "selected": count, "sum_of_weights": 1.0, "cutflow": []}
+    accounting = {"files": [], "entries": count, "selected": count, "sum_of_weights": 1.0, "cutflow": []}
     return {
         "schema": 1,
         "creator": "NanoML 0.0.1",
@@ -75,7 +75,9 @@ def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
             for key, (_, most) in COLLECTIONS.items()
         },
         "selection": None,
-        "datasets": [{"name": name, "class": "signal", "label": label, "is_data": False, "books": books}],
+        "datasets": [
+            {"name": name, "class": "signal", "label": label, "is_data": False, "books": accounting}
+        ],
     }
 
 

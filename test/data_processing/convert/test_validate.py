@@ -107,7 +107,7 @@ def dataset(change: Callable[[dict[str, Any]], object]) -> Damage:
     return described(lambda content: change(content["datasets"][0]))
 
 
-def books(change: Callable[[dict[str, Any]], object]) -> Damage:
+def accounting(change: Callable[[dict[str, Any]], object]) -> Damage:
     return dataset(lambda content: change(content["books"]))
 
 
@@ -168,13 +168,13 @@ def damaged(path: Path, *damages: Damage) -> Path:
 
 
 def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """Changes the books of the file and the total alike."""
+    """Changes the accounting of the file and the total alike."""
 
     def both(content: dict[str, Any]) -> None:
         change(content)
         change(content["files"][0])
 
-    return books(both)
+    return accounting(both)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
         (
             remade("events", lambda c: c[:-1]),
             "events collections sums",
-            "has 220 events .*, but the books say 221",
+            "has 220 events .*, but the accounting says 221",
         ),
-        (books(lambda b: b.update(selected=1)), "events books", "of label 1, but the books say 1"),
+        (accounting(lambda b: b.update(selected=1)), "events books", "of label 1, but the accounting says 1"),
         (put("events", "weight", 1, 2), "weights sums", "weight: is not genWeight x 2.33.* .in row 2"),
         (dataset(lambda d: d.update(cross_section=1)), "weights sums", "is not genWeight x .*first in row 0"),
         (typed("events", genWeight=None), "columns", "events/genWeight: is missing"),
@@ -237,8 +237,8 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
         ),
         (first_file(lambda b: b["cutflow"][1].update(events=9999)), "cutflow", "its cut flow is 1400, 9999"),
         (first_file(lambda b: b.update(entries=1401)), "cutflow", "has 1401 events .*its cut flow is 1400"),
-        (books(lambda b: b.update(entries=1)), "books", "dataset WZ: entries in total"),
-        (books(lambda b: b["cutflow"].pop()), "books", "dataset WZ: cutflow in total"),
+        (accounting(lambda b: b.update(entries=1)), "books", "dataset WZ: entries in total"),
+        (accounting(lambda b: b["cutflow"].pop()), "books", "dataset WZ: cutflow in total"),
     ],
 )
 def test_each_damage_is_found_by_its_check(

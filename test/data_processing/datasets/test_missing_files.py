@@ -88,7 +88,7 @@ def test_without_an_allowance_nothing_is_left_out(analysis: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["1", "34 %", "40%"])
-def test_a_loss_is_in_the_books_until_it_is_mended(analysis: Path, limit: str) -> None:
+def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path, limit: str) -> None:
     config, workdir = configured(analysis, SKIM, CONVERT), analysis / "a"
     bad, good = (
         analysis / "data" / "WZ_1.root",

@@ -9,16 +9,16 @@ import uproot
 
 from data_processing.merge.content import Content, rows_at_once
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-BOOKS = FileBooks("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
+ACCOUNTING = FileAccounting("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
 CONTENT: dict[str, Any] = {
     "Events": {"event": np.arange(3), "x": np.ones(3)},
     "Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 3.0)},
     "tag": "2018",
     "h": (np.array([1.0, 2]), np.array([0.0, 1, 2])),
-    "nanoml": Provenance("skim", Books([BOOKS])).rows(),
+    "nanoml": Provenance("skim", Accounting([ACCOUNTING])).rows(),
 }
 
 
@@ -49,7 +49,7 @@ def content(path: Path, **changes: Any) -> Content:
         ({"tag": None}, ["tag"]),
         ({"h": (np.array([1.0, 3]), np.array([0.0, 1, 2]))}, ["h"]),
         ({"h": None}, ["h"]),
-        ({"nanoml": Provenance("skim", Books([BOOKS, BOOKS])).rows()}, ["the record nanoml"]),
+        ({"nanoml": Provenance("skim", Accounting([ACCOUNTING, ACCOUNTING])).rows()}, ["the record nanoml"]),
         ({"nanoml": None}, ["the record nanoml"]),
     ],
 )

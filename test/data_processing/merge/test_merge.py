@@ -28,7 +28,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, all_events_of, books_of
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of
 from MLTools.NanoML.nanoaod.entryranges import is_same_sum
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
@@ -152,20 +152,20 @@ def record_of(path: Path) -> Provenance:
 
 def sum_of_weights(path: Path) -> float:
     with RootFile(path) as file:
-        return books_of(file).sum_of_weights
+        return accounting_of(file).sum_of_weights
 
 
 def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
     parts: list[Path], tmp_path: Path
 ) -> None:
-    skims, books = [], []
+    skims, accounting = [], []
     dropped = [event for n in (0, 7, 8, 23) for event in values(parts[n])["event"]]
     cut = " && ".join(["nMuon >= 1 && MET_pt > 20", *(f"event != {event}" for event in dropped)])
     for part in parts:
         output = tmp_path / "skims" / part.name
-        books += Books.from_dict(skim_file(SkimJob(str(part), output, cut=cut, keep=("*",)))).files
+        accounting += Accounting.from_dict(skim_file(SkimJob(str(part), output, cut=cut, keep=("*",)))).files
         skims.append(output)
-    expected = Books(books)
+    expected = Accounting(accounting)
     before = [path.read_bytes() for path in skims]
     found = merged(skims, tmp_path / "all.root")
     # as the files were made, though nobody told what their weights are
@@ -174,14 +174,14 @@ def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
     assert (found["files"], found["entries"]) == (24, expected.selected)
     assert found["sum_of_weights"] == expected.sum_of_weights
     assert sum_of_weights(tmp_path / "all.root") == pytest.approx(expected.sum_of_weights, rel=1e-14)
-    assert record_of(tmp_path / "all.root").books == expected
+    assert record_of(tmp_path / "all.root").accounting == expected
     assert record_of(tmp_path / "all.root").kind == "skim"
     for tree in ("Events", "Runs"):
         assert values(tmp_path / "all.root", tree) == joined(skims, tree)
     assert [path.read_bytes() for path in skims] == before
     # and the next step of the chain finds the same
     assert merged([tmp_path / "all.root"], tmp_path / "again.root") == {**found, "files": 1}
-    assert record_of(tmp_path / "again.root").books == expected
+    assert record_of(tmp_path / "again.root").accounting == expected
 
 
 @pytest.mark.parametrize("order", ["E01", "0E1", "01E", "E", "EE"])
@@ -383,7 +383,7 @@ def test_every_file_is_merged_value_for_value(made_file: Path, tmp_path: Path) -
     found = merged([made_file, copy], tmp_path / "all.root")
     with RootFile(made_file) as file, RootFile(tmp_path / "all.root") as result:
         # of data, the copy of an event is left out
-        times = 1 if books_of(file).is_data else 2
+        times = 1 if accounting_of(file).is_data else 2
         assert result.entries == times * file.entries == found["entries"]
         assert found["duplicates"] == (2 - times) * file.entries
         branches = without_own_counters(file.branches)
@@ -400,8 +400,8 @@ def test_every_file_is_merged_value_for_value(made_file: Path, tmp_path: Path) -
                     assert same(after[name], ak.concatenate([before[name], before[name]])), name
         for name in ("tag", "untagged"):
             assert result.string(name) == file.string(name)
-        total = times * books_of(file).sum_of_weights
-        assert books_of(result).sum_of_weights == pytest.approx(total, rel=1e-14)
+        total = times * accounting_of(file).sum_of_weights
+        assert accounting_of(result).sum_of_weights == pytest.approx(total, rel=1e-14)
 
 
 def test_versions_of_nanoaod_are_merged_in_what_they_have_in_common(
@@ -643,7 +643,7 @@ def test_friends_are_merged_as_the_files_that_they_belong_to(parts: list[Path], 
     for part in parts[:2]:
         with RootFile(part) as file:
             record = Provenance(
-                "attached", Books([all_events_of(file)]), None, {"x": {"dtype": "float32", "title": "t"}}
+                "attached", Accounting([all_events_of(file)]), None, {"x": {"dtype": "float32", "title": "t"}}
             )
             arrays: Arrays = file.read(IDENTIFIERS)
             arrays["x"] = file.read(["MET_pt"])["MET_pt"]
@@ -778,4 +778,4 @@ def test_weights_of_both_signs_are_merged(mc_files: dict[str, list[Path]], tmp_p
     expected = sum(made.sum_of_weights for made in DATASETS["WprimeToWZ"].values())
     assert found["sum_of_weights"] == pytest.approx(expected, rel=1e-14)
     with RootFile(tmp_path / "all.root") as file:
-        assert books_of(file).sum_of_weights == pytest.approx(expected, rel=1e-14)
+        assert accounting_of(file).sum_of_weights == pytest.approx(expected, rel=1e-14)

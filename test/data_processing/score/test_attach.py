@@ -153,7 +153,7 @@ def test_columns_come_back_to_their_events(
         record = Provenance.of(file)
     assert record is not None
     assert record.kind == "attached"
-    assert record.books.sum_of_weights == 800
+    assert record.accounting.sum_of_weights == 800
     assert record.columns["my_probabilities_WZ"] == {
         "dtype": "float32",
         "title": "probabilities, number 1 of WZ.h5",

@@ -79,7 +79,7 @@ def test_scores_belong_to_the_right_events(
         assert file.branches["linear_WZ"].title == "probability of class WZ by linear"
     assert record is not None
     assert (record.kind, record.model) == ("scores", {"name": "linear", "sha256": file_hash(model)})
-    assert record.books.sum_of_weights == 800
+    assert record.accounting.sum_of_weights == 800
 
 
 def test_collections(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
@@ -219,7 +219,7 @@ def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: 
     assert skim is not None
     assert copy is not None
     assert (copy.kind, copy.selection, copy.columns) == ("skim", SELECTION, skim.columns)
-    assert copy.books == skim.books
+    assert copy.accounting == skim.accounting
     with pytest.raises(NanoMLError, match="has a branch linear_signal already"):
         score_file(ScoreJob(str(tmp_path / "s.root"), tmp_path / "t.root", [linear_model(["MET_phi"])]))
 

@@ -10,7 +10,7 @@ import uproot
 
 from data_processing.skim.auxiliary import copy_others
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
@@ -53,7 +53,9 @@ def source(tmp_path: Path) -> Path:
         writer.write_object("h1", np.histogram([0.5, 1.5, 1.7], [0.0, 1, 2]))
         writer.write_object("h2", np.histogram2d([0.5, 1.5], [0.5, 0.5], ([0.0, 1, 2], [0.0, 1])))
         writer.write_object("h3", np.histogramdd(np.full((1, 3), 0.5), ([0.0, 1], [0.0, 1], [0.0, 1])))
-        writer.finish(Provenance("skim", Books([FileBooks("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])))
+        writer.finish(
+            Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)]))
+        )
     return path
 
 

@@ -109,7 +109,7 @@ def assert_whole(directory: Path) -> list[Path]:
         with RootFile(path) as file:
             record = Provenance.of(file)
             assert record is not None
-            assert record.books.selected == file.entries == len(file.read(["Muon_pt"])["Muon_pt"])
+            assert record.accounting.selected == file.entries == len(file.read(["Muon_pt"])["Muon_pt"])
     return paths
 
 

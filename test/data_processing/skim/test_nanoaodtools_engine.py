@@ -22,7 +22,7 @@ from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_settings, skim_tasks
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.settings.skim import Skim
 from services.nanoaod import CERTIFIED
@@ -192,10 +192,10 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
             record = Provenance.of(file)
         assert record is not None
         records.append(record)
-    assert records[1].books.as_dict() == theirs
+    assert records[1].accounting.as_dict() == theirs
     for key in ("entries", "selected", "sum_of_weights"):
         assert theirs[key] == columnar[key]
-    [first], [second] = records[0].books.files, records[1].books.files
+    [first], [second] = records[0].accounting.files, records[1].accounting.files
     assert replace(second, cutflow=first.cutflow) == first
     for record in records:
         for name, column in record.columns.items():
@@ -258,12 +258,14 @@ def test_both_engines_give_the_same(
     source: Path, tmp_path: Path, job: dict[str, Any], selected: int, steps: list[str] | None
 ) -> None:
     _, ours, theirs = both(SkimJob(str(source), tmp_path / "out.root", base=MODULES, **job))
-    assert theirs.books.selected == selected
+    assert theirs.accounting.selected == selected
     if steps is None:
-        assert theirs.books == ours.books
+        assert theirs.accounting == ours.accounting
     else:
-        assert [step.cut for step in theirs.books.cutflow] == steps
-    assert theirs.books.cutflow[-1] == replace(ours.books.cutflow[-1], cut=theirs.books.cutflow[-1].cut)
+        assert [step.cut for step in theirs.accounting.cutflow] == steps
+    assert theirs.accounting.cutflow[-1] == replace(
+        ours.accounting.cutflow[-1], cut=theirs.accounting.cutflow[-1].cut
+    )
 
 
 @needs_nanoaodtools
@@ -349,10 +351,10 @@ def test_certified_data(
         cut="nMuon > 0 || event % 3 == 0",
     )
     _, ours, theirs = both(job)
-    assert theirs.books.is_data
-    assert theirs.books.luminosity_sections == ours.books.luminosity_sections
-    assert theirs.books.selected < theirs.books.entries
-    assert (theirs.books.selected > 0) == is_certified
+    assert theirs.accounting.is_data
+    assert theirs.accounting.luminosity_sections == ours.accounting.luminosity_sections
+    assert theirs.accounting.selected < theirs.accounting.entries
+    assert (theirs.accounting.selected > 0) == is_certified
 
 
 @needs_nanoaodtools
@@ -366,10 +368,10 @@ def test_every_file(made_file: Path, base: Path) -> None:
             ):
                 postprocess_file(job)
             return
-        expected = books_of(file)
+        expected = accounting_of(file)
     _, ours, theirs = both(job)
-    assert theirs.books == ours.books
-    assert theirs.books.sum_of_weights == expected.sum_of_weights
+    assert theirs.accounting == ours.accounting
+    assert theirs.accounting.sum_of_weights == expected.sum_of_weights
 
 
 @needs_nanoaodtools
@@ -379,9 +381,9 @@ def test_a_skim_of_a_skim_has_one_record(source: Path, tmp_path: Path) -> None:
     output, _, theirs = both(
         SkimJob(str(first.output), tmp_path / "out.root", cut="MET_pt > 100", keep=("*",))
     )
-    assert [step.cut for step in theirs.books.cutflow] == ["all", "nanoAOD-tools"]
-    assert theirs.books.entries == 263
-    assert theirs.books.sum_of_weights == 1000
+    assert [step.cut for step in theirs.accounting.cutflow] == ["all", "nanoAOD-tools"]
+    assert theirs.accounting.entries == 263
+    assert theirs.accounting.sum_of_weights == 1000
     assert np.asarray(events_of(output)[1]["MET_pt"]).min() > 100
 
 

@@ -54,11 +54,11 @@ def assert_same_skims(one: Path, other: Path) -> None:
             told = [Provenance.of(file) for file in (first, second)]
             assert told[0] is not None
             assert told[1] is not None
-            books = [record.books.as_dict() for record in told if record]
-            for record in books:
+            accounting = [record.accounting.as_dict() for record in told if record]
+            for record in accounting:
                 for file in record["files"]:
                     file["file"] = Path(file["file"]).name
-            assert books[0] == books[1]
+            assert accounting[0] == accounting[1]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
@@ -62,32 +62,32 @@ def even(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_skim_has_the_events_the_columns_and_the_books(
+def test_a_skim_has_the_events_the_columns_and_the_accounting(
     tmp_path: Path, mc_files: dict[str, list[Path]]
 ) -> None:
     source = mc_files["WZTo3LNu"][0]
     made = DATASETS["WZTo3LNu"][source.stem]
     # many chunks and one give the same
     for chunk, name in ((35, "a.root"), (200_000, "b.root")):
-        books = skim_file(
+        accounting = skim_file(
             SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk)
         )
-        assert books["entries"] == made.events == books["cutflow"][0]["events"]
-        assert books["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
-        assert books["cutflow"][0]["weights"] == pytest.approx(made.sum_of_weights, rel=1e-7)
-        counts = [step["events"] for step in books["cutflow"]]
+        assert accounting["entries"] == made.events == accounting["cutflow"][0]["events"]
+        assert accounting["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
+        assert accounting["cutflow"][0]["weights"] == pytest.approx(made.sum_of_weights, rel=1e-7)
+        counts = [step["events"] for step in accounting["cutflow"]]
         assert counts == sorted(counts, reverse=True)
-        assert books["selected"] == counts[-1] < counts[0]
+        assert accounting["selected"] == counts[-1] < counts[0]
     with (
         uproot.open(tmp_path / "a.root") as a,
         uproot.open(tmp_path / "b.root") as b,
         uproot.open(source) as original,
     ):
         picked = np.isin(np.asarray(original["Events/event"].array()), np.asarray(a["Events/event"].array()))
-        assert picked.sum() == books["selected"] > 20
+        assert picked.sum() == accounting["selected"] > 20
         weights = np.asarray(original["Events/genWeight"].array(), np.float64)[picked]
         assert (weights < 0).any()
-        assert books["cutflow"][-1]["weights"] == pytest.approx(weights.sum(), rel=1e-12)
+        assert accounting["cutflow"][-1]["weights"] == pytest.approx(weights.sum(), rel=1e-12)
         for name in a["Events"].keys():
             first = a["Events"][name].array()
             assert ak.to_list(first) == ak.to_list(b["Events"][name].array())
@@ -102,7 +102,7 @@ def test_a_skim_has_the_events_the_columns_and_the_books(
     with RootFile(tmp_path / "a.root") as file:
         record = Provenance.of(file)
     assert record is not None
-    assert Books.from_dict(books).files[0].file == record.books.files[0].file == str(source)
+    assert Accounting.from_dict(accounting).files[0].file == record.accounting.files[0].file == str(source)
     assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
 
 
@@ -153,11 +153,11 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
         ("MET_*", "Jet_*", "HLT_NeverWas"),
         chunk=33,
     )
-    books = skim_file(job)
+    accounting = skim_file(job)
     with RootFile(made_file) as original, RootFile(job.output) as skim:
         arrays = original.read(["event", "MET_pt", "Muon_pt", "Jet_pt"])
         picked = np.asarray(arrays["event"]) % 2 == 0
-        assert skim.entries == books["selected"] == int(picked.sum())
+        assert skim.entries == accounting["selected"] == int(picked.sum())
         found = skim.read(["event", "MET_pt", "Jet_pt", "sum_pt", "HLT_NeverWas"])
         for branch in ("event", "MET_pt", "Jet_pt"):
             assert ak.to_list(found[branch]) == ak.to_list(arrays[branch][picked])
@@ -169,14 +169,16 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
         assert not np.asarray(found["HLT_NeverWas"]).any()
         record = Provenance.of(skim)
         assert record is not None
-        assert record.books.entries == original.entries
-        assert record.books.sum_of_weights == books["sum_of_weights"]
+        assert record.accounting.entries == original.entries
+        assert record.accounting.sum_of_weights == accounting["sum_of_weights"]
 
 
 def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: Path) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
-    books = skim_file(SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",)))
-    assert (books["selected"], books["sum_of_weights"]) == (0, 800.0)
+    accounting = skim_file(
+        SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",))
+    )
+    assert (accounting["selected"], accounting["sum_of_weights"]) == (0, 800.0)
     with uproot.open(even / "out.root") as file:
         assert file["Events"].num_entries == 0
         assert file["Runs/genEventSumw"].array().tolist() == [800.0]
@@ -259,9 +261,11 @@ def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_books_are_json(tmp_path: Path, sample: Path) -> None:
-    books = skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON))
-    assert json.loads(json.dumps(books)) == books
+def test_accounting_is_json(tmp_path: Path, sample: Path) -> None:
+    accounting = skim_file(
+        SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON)
+    )
+    assert json.loads(json.dumps(accounting)) == accounting
 
 
 GOLDEN = {"1": [[1, 13001], [13003, 13003]], "2": [[1, 5]]}
@@ -318,7 +322,7 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
         "drop *\nkeep Muon_*  # all of them\nkeep Jet_*\nkeep HLT_IsoMu24\n"
     )
     output = tmp_path / "skim.root"
-    books = skim_file(
+    accounting = skim_file(
         SkimJob(
             str(data),
             output,
@@ -336,7 +340,7 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
     assert set(after) == {"run", "luminosityBlock", "event", "nMuon", "Muon_pt", "HLT_IsoMu24"}
     for name, array in after.items():
         assert array == [value for value, kept in zip(before[name], passed) if kept], name
-    assert books["cutflow"] == [
+    assert accounting["cutflow"] == [
         {"cut": "all", "events": 800, "weights": 800.0},
         {
             "cut": "certified luminosity sections",
@@ -348,7 +352,7 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
     assert values(output, "Runs") == {"run": [1, 2]}
     assert values(output, "LuminosityBlocks") == {"run": [1, 1, 2], "luminosityBlock": [13001, 13003, 1]}
     sections = LumiMask.of([1, 1, 2], [13001, 13003, 1])
-    assert Books.from_dict(books).luminosity_sections == sections
+    assert Accounting.from_dict(accounting).luminosity_sections == sections
     with uproot.open(output) as file:
         assert file["h"].values().tolist() == [1, 2]
 
@@ -356,11 +360,11 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
 def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tmp_path: Path) -> None:
     source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
     for settings, output in (({}, "plain.root"), ({"certified": str(golden)}, "certified.root")):
-        books = skim_file(
+        accounting = skim_file(
             SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings)
         )
-        assert [step["cut"] for step in books["cutflow"]] == ["all", "cut"]
-        assert books["files"][0]["luminosity_sections"] == {}
+        assert [step["cut"] for step in accounting["cutflow"]] == ["all", "cut"]
+        assert accounting["files"][0]["luminosity_sections"] == {}
     for tree in ("Events", "Runs", "LuminosityBlocks"):
         assert values(tmp_path / "plain.root", tree) == values(tmp_path / "certified.root", tree)
     for tree in ("Runs", "LuminosityBlocks"):
@@ -370,11 +374,11 @@ def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tm
 def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text('{"9": [[1, 5]]}')
     output = tmp_path / "skim.root"
-    books = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
-    assert (books["entries"], books["selected"]) == (800, 0)
+    accounting = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
+    assert (accounting["entries"], accounting["selected"]) == (800, 0)
     assert set(values(output)) == set(values(data))
     assert values(output, "LuminosityBlocks") == {"run": [], "luminosityBlock": []}
-    assert books["files"][0]["luminosity_sections"] == {}
+    assert accounting["files"][0]["luminosity_sections"] == {}
 
 
 @pytest.mark.parametrize(
@@ -545,7 +549,7 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
 def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:
     source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
     module = str(Path(__file__).parent / "nano_modules" / "z_candidate.py") + ":ZCandidate"
-    books = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
+    accounting = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
     chain = ModuleChain(load_module(module))
     with RootFile(source) as file:
         made = chain.branches_made(file)
@@ -553,7 +557,7 @@ def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp
         chain.end(file)
     assert any(branch.is_fixed for branch in made.values())
     found = values(tmp_path / "skim.root")
-    assert books["selected"] == len(expected.rows) > 100
+    assert accounting["selected"] == len(expected.rows) > 100
     for name in made:
         assert found[name] == ak.to_list(expected.columns[name])
 
@@ -579,11 +583,11 @@ def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
 
 def test_a_file_with_its_baskets_inside_the_branches(tmp_path: Path) -> None:
     job = SkimJob(str(embedded_baskets.PATH), tmp_path / "a.root", cut="nMuon > 1", keep=("Muon_*",), chunk=7)
-    books = skim_file(job)
+    accounting = skim_file(job)
     passed = [event for event in range(embedded_baskets.EVENTS) if len(embedded_baskets.muon_pts(event)) > 1]
     weights = [embedded_baskets.weight(event) for event in range(embedded_baskets.EVENTS)]
-    assert books["sum_of_weights"] == sum(weights)
-    assert books["cutflow"][-1]["weights"] == sum(weights[event] for event in passed)
+    assert accounting["sum_of_weights"] == sum(weights)
+    assert accounting["cutflow"][-1]["weights"] == sum(weights[event] for event in passed)
     with uproot.open(job.output) as file:
         found = file["Events"].arrays(["event", "Muon_pt"], how=dict)
     assert found["event"].tolist() == passed

@@ -66,7 +66,7 @@ def runs(
 
 
 @pytest.mark.parametrize("system", ["condor", "slurm"])
-def test_files_and_books_are_the_same(runs: dict[str, Analysis], system: str) -> None:
+def test_files_and_accounting_are_the_same(runs: dict[str, Analysis], system: str) -> None:
     here, there = runs["local"].workdir, runs[system].workdir
     assert files_of(here) == files_of(there)
     different = [name for name in files_of(here) if (here / name).read_bytes() != (there / name).read_bytes()]

@@ -12,10 +12,10 @@ import pytest
 import uproot
 from rich.console import Console
 
-from MLTools.NanoML.contracts.provenance import Criteria, Provenance, books_of_input
+from MLTools.NanoML.contracts.provenance import Criteria, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.entryranges import Part
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
@@ -24,7 +24,7 @@ from MLTools.NanoML.selection import Step
 def skim(first: int, stop: int, **changes: Any) -> Provenance:
     """The record of a range of entries of a file of ten events, of which the even ones are kept."""
     kept = (stop + 1) // 2 - (first + 1) // 2
-    books = FileBooks(
+    accounting = FileAccounting(
         "a.root",
         stop - first,
         kept,
@@ -35,7 +35,7 @@ def skim(first: int, stop: int, **changes: Any) -> Provenance:
         part=Part(first, 10, float(stop - first), 10.0),
     )
     columns = {"x": {"dtype": "float32", "title": "in GeV, or \u00b5m " * 200}}
-    record = Provenance("skim", Books([books]), "a.py:A", columns, criteria=Criteria(cut="x > 1"))
+    record = Provenance("skim", Accounting([accounting]), "a.py:A", columns, criteria=Criteria(cut="x > 1"))
     return replace(record, **changes)
 
 
@@ -63,9 +63,13 @@ def test_the_records_of_merged_files_are_one(tmp_path: Path) -> None:
     parts = [skim(4, 10), skim(0, 3), skim(3, 4)]
     path = write(tmp_path / "merged.root", [part.rows() for part in parts], 5)
     found = read(path)
-    assert found == replace(parts[0], books=Books([part.books.files[0] for part in parts]))
-    assert (found.books.entries, found.books.selected, found.books.sum_of_weights) == (10, 5, 25)
-    assert found.books.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
+    assert found == replace(parts[0], accounting=Accounting([part.accounting.files[0] for part in parts]))
+    assert (found.accounting.entries, found.accounting.selected, found.accounting.sum_of_weights) == (
+        10,
+        5,
+        25,
+    )
+    assert found.accounting.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
     content = inspect_file(path)
     assert content["warnings"] == content["errors"] == []
     assert (content["sum_of_weights"], content["record"]["books"]["entries"]) == (25, 10)
@@ -111,7 +115,7 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
         ("none", skim(0, 10), None),
         ("json", skim(0, 10, criteria=Criteria({"file": "a", "sha256": "b"})), 3.0),
     ):
-        path = write(tmp_path / f"{name}.root", [record.rows()], record.books.selected, runs)
+        path = write(tmp_path / f"{name}.root", [record.rows()], record.accounting.selected, runs)
         with RootFile(path) as file:
             assert record.contradiction(file) is None
 
@@ -165,7 +169,7 @@ def test_a_part_is_no_input_of_a_skim(tmp_path: Path) -> None:
         RootFile(path) as file,
         pytest.raises(NanoMLError, match=r"part.root: lacks entries 3 to 9 of a.root"),
     ):
-        books_of_input(file)
+        accounting_of_input(file)
     path = write(tmp_path / "all.root", [skim(0, 3).rows(), skim(3, 10).rows()], 5)
     with RootFile(path) as file:
-        assert (books_of_input(file).entries, books_of_input(file).sum_of_weights) == (5, 25)
+        assert (accounting_of_input(file).entries, accounting_of_input(file).sum_of_weights) == (5, 25)

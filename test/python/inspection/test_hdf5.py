@@ -14,7 +14,7 @@ from rich.console import Console
 from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show, summary
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.selection import Step
 
 WEIGHTS = np.array([0.5, 1.5, -1.0, 2.0, 1.0], "f4")
@@ -44,9 +44,9 @@ def metadata(**changed: Any) -> dict[str, Any]:
         return {"name": name, "dtype": dtype, "title": title, "source": "branch"}
 
     flow = [Step("all", 50, 50.0), Step("two muons", 5, 4.0)]
-    books = Books(
+    accounting = Accounting(
         [
-            FileBooks(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow)
+            FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow)
             for i in range(2)
         ]
     )
@@ -78,7 +78,7 @@ def metadata(**changed: Any) -> dict[str, Any]:
                 "cross_section": 6077.0,
                 "luminosity": 59.8,
                 "is_data": False,
-                "books": books.as_dict(),
+                "books": accounting.as_dict(),
             }
         ],
     }
@@ -178,7 +178,7 @@ def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
 
 
 def test_a_file_without_events(tmp_path: Path) -> None:
-    flow = {**metadata()["datasets"][0], "books": Books([]).as_dict()}
+    flow = {**metadata()["datasets"][0], "books": Accounting([]).as_dict()}
     content = inspect_file(write(tmp_path / "a.h5", metadata(datasets=[flow]), events()[:0]))
     assert content["features"][0]["mean"] is None
     assert content["warnings"] == []
@@ -198,7 +198,7 @@ def test_bad_weights_are_told(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
     content = inspect_file(write(tmp_path / "a.h5", rows=events()[:4]))
-    assert "has 4 events, but its books say 5" in content["errors"][0]
+    assert "has 4 events, but its accounting says 5" in content["errors"][0]
     assert CliRunner().invoke(command, [str(tmp_path / "a.h5")], standalone_mode=False).return_value == 1
 
 

@@ -15,7 +15,7 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, matching_branches, show
 from MLTools.NanoML.inspection.branches import group_branches
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
 
@@ -43,15 +43,17 @@ def write(path: Path, columns: dict[str, Any], record: Provenance | None = None,
     return path
 
 
-def books(files: int = 1, selected: int = 3, is_data: bool = False) -> Books:
+def accounting(files: int = 1, selected: int = 3, is_data: bool = False) -> Accounting:
     steps = [
         Step("all", 10, 20.0),
         Step("two [muons]", 6, 15.0),
         Step("none", 0, 0.0),
         Step("still none", 0, 0.0),
     ]
-    one = FileBooks("root://x//store/a", 10, selected, 20.0, "Runs/genEventSumw", is_data, steps)
-    return Books([FileBooks(**{**vars(one), "file": f"root://x//store/d/{i}.root"}) for i in range(files)])
+    one = FileAccounting("root://x//store/a", 10, selected, 20.0, "Runs/genEventSumw", is_data, steps)
+    return Accounting(
+        [FileAccounting(**{**vars(one), "file": f"root://x//store/d/{i}.root"}) for i in range(files)]
+    )
 
 
 def skim(path: Path, record: Provenance) -> Path:
@@ -153,7 +155,7 @@ def test_long_names_are_whole_on_a_narrow_terminal(made_files: dict[str, Path]) 
 
 def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
     columns = {"dxy": {"dtype": "float32", "title": "distance [cm]"}}
-    record = Provenance("skim", books(), "my.selection:DiMuon", columns, not_copied=["Meta (TTree)"])
+    record = Provenance("skim", accounting(), "my.selection:DiMuon", columns, not_copied=["Meta (TTree)"])
     content = inspect_file(skim(tmp_path / "a.root", record))
     assert content["warnings"] == []
     assert content["sum_of_weights"] == 20
@@ -179,7 +181,9 @@ def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_many_files_are_summarised(tmp_path: Path) -> None:
-    lines = printed(inspect_file(skim(tmp_path / "a.root", Provenance("skim", books(30, 0))))).splitlines()
+    lines = printed(
+        inspect_file(skim(tmp_path / "a.root", Provenance("skim", accounting(30, 0))))
+    ).splitlines()
     assert "Made from root://x//store/d/" in lines
     assert len(lines) < 50
     more = next(i for i, line in enumerate(lines) if "... and 22 more" in line)
@@ -188,7 +192,7 @@ def test_many_files_are_summarised(tmp_path: Path) -> None:
 
 
 def test_scores_name_their_model(tmp_path: Path) -> None:
-    record = Provenance("scores", books(), model={"name": "trilepton", "sha256": "abc123"})
+    record = Provenance("scores", accounting(), model={"name": "trilepton", "sha256": "abc123"})
     text = printed(inspect_file(skim(tmp_path / "a.root", record)))
     assert "scores, simulation, TTree" in text
     assert "trilepton" in text
@@ -196,14 +200,14 @@ def test_scores_name_their_model(tmp_path: Path) -> None:
 
 
 def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
-    mixed = Books([*books().files, *books(is_data=True).files])
+    mixed = Accounting([*accounting().files, *accounting(is_data=True).files])
     content = inspect_file(skim(tmp_path / "a.root", Provenance("scores", mixed)))
     assert content["is_data"] is None
     assert "data and simulation, mixed" in printed(content)
 
 
 def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
-    record = Provenance("skim", books(selected=5), columns={"gone": {"dtype": "float32", "title": ""}})
+    record = Provenance("skim", accounting(selected=5), columns={"gone": {"dtype": "float32", "title": ""}})
     content = inspect_file(skim(tmp_path / "a.root", record))
     assert "has 3 events, but its record says 5" in content["errors"][0]
     assert "columns that the file lacks: gone" in content["errors"][1]

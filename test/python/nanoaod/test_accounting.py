@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.nanoaod import accounting as books_module
+from MLTools.NanoML.nanoaod import accounting as accounting_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import (
     UNWEIGHTED,
-    Books,
-    FileBooks,
+    Accounting,
+    FileAccounting,
+    accounting_of,
     add_steps,
-    books_of,
     event_weights,
     is_simulation,
 )
@@ -39,11 +39,11 @@ from services.nanoaod import FILES
 )
 def test_sums_of_weights(made_files: dict[str, Path], name: str, source: str) -> None:
     with RootFile(made_files[name]) as file:
-        books = books_of(file)
+        accounting = accounting_of(file)
     made = FILES[name]
-    assert books.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
-    assert books.sum_of_weights_source == source
-    assert (books.entries, books.selected, books.is_data) == (made.events, 0, made.is_data)
+    assert accounting.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
+    assert accounting.sum_of_weights_source == source
+    assert (accounting.entries, accounting.selected, accounting.is_data) == (made.events, 0, made.is_data)
 
 
 def test_weights_of_events_have_their_signs(made_files: dict[str, Path]) -> None:
@@ -58,11 +58,13 @@ def test_files_without_their_weights_are_told_apart(nano_file: Path, monkeypatch
     monkeypatch.setattr(versions, "SUM_OF_WEIGHTS", ())
     with RootFile(nano_file) as file:
         file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
-        books = books_of(file)
-        assert is_simulation(file) is not books.is_data
-    assert books.is_data == ("_data" in nano_file.stem)
-    assert books.sum_of_weights == books.entries
-    assert books.sum_of_weights_source == ("number of events (data)" if books.is_data else UNWEIGHTED)
+        accounting = accounting_of(file)
+        assert is_simulation(file) is not accounting.is_data
+    assert accounting.is_data == ("_data" in nano_file.stem)
+    assert accounting.sum_of_weights == accounting.entries
+    assert accounting.sum_of_weights_source == (
+        "number of events (data)" if accounting.is_data else UNWEIGHTED
+    )
 
 
 def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:
@@ -106,11 +108,11 @@ def test_what_counts_as_simulation_without_weights(
     is_data: bool,
     rntuple: bool,
 ) -> None:
-    monkeypatch.setattr(books_module, "_RUNS_AT_ONCE", 2)
+    monkeypatch.setattr(accounting_module, "_RUNS_AT_ONCE", 2)
     path = _events(tmp_path / "a.root", runs, rntuple, **dict.fromkeys(columns, 1))
     with RootFile(path) as file:
-        books = books_of(file)
-    assert (books.is_data, books.sum_of_weights) == (is_data, len(runs))
+        accounting = accounting_of(file)
+    assert (accounting.is_data, accounting.sum_of_weights) == (is_data, len(runs))
 
 
 def test_simulation_without_weights_is_mentioned_once(
@@ -119,7 +121,7 @@ def test_simulation_without_weights_is_mentioned_once(
     monkeypatch.setattr(progress, "_notes", {})
     for name, runs in (("empty", []), ("a", [1]), ("b", [1, 1])):
         with RootFile(_events(tmp_path / f"{name}.root", runs, GenMET_pt=1)) as file:
-            books_of(file)
+            accounting_of(file)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         f"WARNING: {tmp_path / 'a.root'}: is simulation (its run number is 1, and it has GenMET_pt)"
@@ -127,17 +129,22 @@ def test_simulation_without_weights_is_mentioned_once(
     assert "Each event counts 1" in line
 
 
-def _books(name: str, events: int, weights: float, is_data: bool = False) -> FileBooks:
+def _accounting(name: str, events: int, weights: float, is_data: bool = False) -> FileAccounting:
     steps = [Step("all", events, weights), Step("z", events // 2, weights / 2)]
-    return FileBooks(name, events, events // 2, weights, "Runs/genEventSumw", is_data, steps)
+    return FileAccounting(name, events, events // 2, weights, "Runs/genEventSumw", is_data, steps)
 
 
-def test_books_add_up_and_survive_json() -> None:
-    books = Books([_books("a", 10, 5.5), _books("b", 0, 0.0), _books("c", 4, -1.5)])
-    assert (books.entries, books.selected, books.sum_of_weights, books.is_data) == (14, 7, 4.0, False)
-    assert books.cutflow == [Step("all", 14, 4.0), Step("z", 7, 2.0)]
-    assert Books.from_dict(json.loads(json.dumps(books.as_dict()))) == books
-    assert Books([_books("a", 1, 1.0), _books("b", 1, 1.0, True)]).is_data is None
+def test_accounting_adds_up_and_survives_json() -> None:
+    accounting = Accounting([_accounting("a", 10, 5.5), _accounting("b", 0, 0.0), _accounting("c", 4, -1.5)])
+    assert (accounting.entries, accounting.selected, accounting.sum_of_weights, accounting.is_data) == (
+        14,
+        7,
+        4.0,
+        False,
+    )
+    assert accounting.cutflow == [Step("all", 14, 4.0), Step("z", 7, 2.0)]
+    assert Accounting.from_dict(json.loads(json.dumps(accounting.as_dict()))) == accounting
+    assert Accounting([_accounting("a", 1, 1.0), _accounting("b", 1, 1.0, True)]).is_data is None
 
 
 def test_cut_flows_of_other_cuts_are_joined_by_name() -> None:

@@ -22,7 +22,7 @@ import uproot
 from MLTools.NanoML import trilepton
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import books_of
+from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declare
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
@@ -577,12 +577,12 @@ def record(path: Path) -> Provenance:
     with RootFile(path) as file:
         found = Provenance.of(file)
         assert found is not None
-        assert found.books.selected == file.entries
+        assert found.accounting.selected == file.entries
         return found
 
 
 def flow(path: Path) -> list[tuple[str, int]]:
-    return [(step.cut, step.events) for step in record(path).books.cutflow]
+    return [(step.cut, step.events) for step in record(path).accounting.cutflow]
 
 
 def check_same(
@@ -640,7 +640,11 @@ def test_all_engines_give_the_same(
         bits(values) for values in arrays(skim, Trilepton.columns).values()
     ]
     found, expected = record(ours), record(skim)
-    assert (found.books, found.kind, found.selection) == (expected.books, "skim", expected.selection)
+    assert (found.accounting, found.kind, found.selection) == (
+        expected.accounting,
+        "skim",
+        expected.selection,
+    )
     assert found.columns == expected.columns
     with RootFile(ours) as file, RootFile(path) as original:
         assert file.branches.keys() == {*original.branches, *Trilepton.columns}
@@ -661,7 +665,7 @@ def test_all_engines_give_the_same_on_all_simulation(
         check_same(ours, postprocess(path, event_loop(), postfix="_loop"))
         skim = fast(path, tmp_path / "fast.root")
         total += check_same(ours, skim)
-        assert record(ours).books == record(skim).books
+        assert record(ours).accounting == record(skim).accounting
     assert total > 1000
 
 
@@ -703,7 +707,7 @@ def test_golden_json(
     assert events > 0
     assert flow(ours)[:2] == [("all", FILES[name].events), ("reached Muons", reached)]
     assert flow(ours)[-1] == ("hard muon", events)
-    assert record(ours).books.is_data
+    assert record(ours).accounting.is_data
 
 
 CUT = "MET_pt > 40 && Sum$(Muon_pt > 20) > 0"
@@ -754,9 +758,9 @@ def test_options_of_nano_postproc(
     reached = [("reached Trilepton", int(wanted.sum()))] if options.keys() & {"cut", "jsonInput"} else []
     assert flow(ours)[: 1 + len(reached)] == [("all", asked), *reached]
     assert flow(ours)[1 + len(reached)][0] == "three good leptons"
-    (books,) = record(ours).books.files
-    assert books.sum_of_weights == 1000
-    assert record(ours).books.sum_of_weights == asked
+    (accounting,) = record(ours).accounting.files
+    assert accounting.sum_of_weights == 1000
+    assert record(ours).accounting.sum_of_weights == asked
 
 
 def test_without_output(source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -786,7 +790,7 @@ def test_friends_in_the_output(
         assert file.branches.keys() == Trilepton.columns.keys()
         found = Provenance.of(file)
     assert found is not None
-    assert (found.kind, found.books.selected) == ("attached", PASSES)
+    assert (found.kind, found.accounting.selected) == ("attached", PASSES)
 
 
 def test_friends_in_the_input(
@@ -934,10 +938,10 @@ def test_the_record_is_that_of_this_pass(source: Path, tmp_path: Path, postproce
     assert steps[0][1] == PASSES
     assert steps[-1][0] == "kept by all modules"
     assert steps[-1][1] == (arrays(again, ["event"])["event"] % 2 == 1).sum() > 50
-    last = record(again).books.cutflow[-1]
+    last = record(again).accounting.cutflow[-1]
     assert last.weights == arrays(again, ["genWeight"])["genWeight"].sum()
     with RootFile(source) as file:
-        assert record(again).books.sum_of_weights == books_of(file).sum_of_weights
+        assert record(again).accounting.sum_of_weights == accounting_of(file).sum_of_weights
     with uproot.open(again) as file:
         assert [key for key in file.keys() if key.startswith("nanoml")] == ["nanoml;1"]
 

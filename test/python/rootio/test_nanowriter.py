@@ -9,7 +9,7 @@ import uproot
 
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Books, FileBooks
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 
@@ -24,7 +24,7 @@ BRANCHES = {
     "legs": Branch("legs", "int16", "fixed", "two numbers", None, "", 2),
     "nMuon": Branch("nMuon", "uint32", "flat", "number of muons", None, ""),
 }
-BOOKS = FileBooks("a.root", 20, 12, 20.0, "Runs/genEventSumw", False)
+ACCOUNTING = FileAccounting("a.root", 20, 12, 20.0, "Runs/genEventSumw", False)
 COLUMNS = [name for name in BRANCHES if name != "nMuon"]
 
 
@@ -47,7 +47,9 @@ def rows(first: int, count: int) -> dict[str, ak.Array]:
 def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
     parts = [rows(0, 7), rows(7, 0), rows(7, 5)]
     title = "a long one, and not in ASCII: \u00b5 " * 100  # more than one row
-    record = Provenance("skim", Books([BOOKS, BOOKS]), columns={"x": {"dtype": "f4", "title": title}})
+    record = Provenance(
+        "skim", Accounting([ACCOUNTING, ACCOUNTING]), columns={"x": {"dtype": "f4", "title": title}}
+    )
     with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
         for part in parts:
             writer.events.extend(part)
