@@ -12,11 +12,10 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.training.own_model import TRAINING, code_behind, resolve_model
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.settings.results import Export
-from MLTools.NanoML.settings.train import Train
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis

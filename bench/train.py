@@ -31,8 +31,8 @@ from ML_processing.events.data import Data, read
 from ML_processing.events.training_data import inputs_of, make_course
 from ML_processing.models import make_network
 from ML_processing.training.loop import Monitor, fit
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import write_metadata
-from MLTools.NanoML.settings.train import Train
 from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3

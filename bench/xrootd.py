@@ -29,9 +29,9 @@ from skim import KEEP
 
 from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import skim_file
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.rootio.remote import reading
 from MLTools.NanoML.rootio.remote.url import Url
-from MLTools.NanoML.settings.read import Read
 from MLTools.NanoML.terminal.progress import silence
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))

@@ -21,7 +21,7 @@ pytest.importorskip("data_processing")
 from data_processing.crab.tasks import write_tasks
 from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.accounting import accounting_of

@@ -17,13 +17,13 @@ pytest.importorskip("data_processing")
 
 from data_processing.datasets.datasets import resolve_datasets
 from data_processing.datasets.overview import query
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.config.setting import plain
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.settings import plain
-from MLTools.NanoML.settings.read import Read
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,7 +218,7 @@ def test_models_for_other_releases_score_the_same(models: Path) -> None:
 def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     from MLTools.NanoML.batch.site import load_site
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
 
     follow("batch.md", tmp_path)
     assert (tmp_path / "examples" / "jobs" / "trilepton-dry-run" / "job.sh").is_file()

@@ -39,8 +39,8 @@ def check_scores(workdir: Path) -> None:
     """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
     from ML_processing.events.data import read
     from ML_processing.training.run import Run
-    from MLTools.NanoML.settings import build
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.setting import build
+    from MLTools.NanoML.config.training import Train
 
     training = Run.load(workdir / "training")
     files = sorted((workdir / "hdf5").glob("*.h5"))

@@ -19,9 +19,9 @@ import pytest
 import uproot
 
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config import schema
-from MLTools.NanoML.config.complaints import complaints
+from MLTools.NanoML.config.analysis import schema
 from MLTools.NanoML.config.document import Document
+from MLTools.NanoML.config.schema import complaints
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

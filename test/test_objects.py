@@ -29,13 +29,12 @@ from ML_processing.export.export import export
 from ML_processing.export.reference import Networks
 from ML_processing.training.run import Run
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Export, PerObject, Train
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verify import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import Scoring
-from MLTools.NanoML.settings.results import Export
-from MLTools.NanoML.settings.train import PerObject, Train
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")

@@ -27,8 +27,8 @@ from ML_processing.training.loop import at_best
 from ML_processing.training.provenance import now
 from ML_processing.training.run import Run, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.settings import build
-from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.config.setting import build
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["evaluate"]

@@ -15,7 +15,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["Columns", "Labels", "agreed_columns"]
 

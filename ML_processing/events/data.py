@@ -19,7 +19,7 @@ from MLTools.NanoML.nanoaod.folds import mixed
 from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["Data", "read"]
 

@@ -23,7 +23,7 @@ from ML_processing.training.loop import Course
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["inputs_of", "make_course"]
 

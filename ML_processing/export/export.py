@@ -32,7 +32,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.results import Export
+    from MLTools.NanoML.config.training import Export
 
 __all__ = ["export", "export_networks", "networks_of", "sample_of"]
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from ML_processing.events.inputs import Shape
 from ML_processing.models.network import Network
+from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.settings.train import MODELS
 
 __all__ = ["make_network", "network", "options_of"]
 

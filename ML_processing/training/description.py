@@ -22,7 +22,7 @@ from ML_processing.training.provenance import git_state, now, versions
 from MLTools.NanoML.nanoaod.folds import RULE
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["describe"]
 

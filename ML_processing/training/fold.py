@@ -32,7 +32,7 @@ from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["Report", "device_of", "is_trained", "measure", "prepare", "train_fold"]
 

@@ -24,7 +24,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import interrupt
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["Course", "Monitor", "at_best", "fit"]
 

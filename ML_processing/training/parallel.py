@@ -29,7 +29,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["train_in_parallel", "train_together"]
 

@@ -29,7 +29,7 @@ from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["train"]
 

@@ -14,7 +14,7 @@ from ML_processing.events.splits import split_count
 from ML_processing.events.table import Table
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
+    from MLTools.NanoML.config.training import Train
 
 __all__ = ["FOLD", "Blind", "open_blind"]
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ML_processing.plots import save
 from ML_processing.plots.style import LEGEND, grid, in_style, line, shorten, single
 from ML_processing.tuning.study import Study
-from MLTools.NanoML.settings.tune import Axis
+from MLTools.NanoML.config.training import Axis
 
 __all__ = ["draw"]
 

@@ -29,10 +29,10 @@ from ML_processing.tuning.blind import FOLD
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import Material, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.setting import plain
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings import plain
-from MLTools.NanoML.settings.train import Train
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
 __all__ = ["conclude"]

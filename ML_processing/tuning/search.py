@@ -19,10 +19,10 @@ from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.team import Job, Team
 from ML_processing.tuning.trial import Material, tracking_of, work
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.training import Tune
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked, usable_cores
-from MLTools.NanoML.settings.tune import Tune
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.stages import Analysis

@@ -16,12 +16,11 @@ from optuna.distributions import (
 )
 
 from ML_processing.models import options_of
-from MLTools.NanoML.config import Config
-from MLTools.NanoML.config.complaints import suggestion
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.settings import build, plain
-from MLTools.NanoML.settings.train import Train
-from MLTools.NanoML.settings.tune import Axis
+from MLTools.NanoML.config.schema import suggestion
+from MLTools.NanoML.config.setting import build, plain
+from MLTools.NanoML.config.training import Axis, Train
 
 __all__ = ["Space"]
 

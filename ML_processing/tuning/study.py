@@ -25,11 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ML_processing.tuning.journal import Lock, held, journal
 from ML_processing.tuning.space import Space
 from MLTools.NanoML.atomic import make_directory, write_json
+from MLTools.NanoML.config.setting import plain
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings import plain
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.tune import Tune
+    from MLTools.NanoML.config.training import Tune
 
 __all__ = ["Held", "Study", "settings_of"]
 

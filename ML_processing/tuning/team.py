@@ -14,9 +14,9 @@ from typing import NoReturn
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import Material, work
+from MLTools.NanoML.config.training import Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker
-from MLTools.NanoML.settings.tune import Tune
 from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["Job", "Team"]

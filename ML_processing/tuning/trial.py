@@ -27,8 +27,7 @@ from MLTools.NanoML.errors import NanoMLError, is_os_error
 from MLTools.NanoML.terminal import interrupt
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.settings.train import Train
-    from MLTools.NanoML.settings.tune import Tune
+    from MLTools.NanoML.config.training import Train, Tune
 
 __all__ = ["Material", "tracking_of", "train_one", "work"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from MLTools.NanoML.config.setting import DATASET
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.names import DATASET
 
 __all__ = ["GLOBAL", "USERS", "checked", "instance_of", "is_name", "is_wildcard"]
 

@@ -12,10 +12,10 @@ from data_processing.catalogue.cache import now
 from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError
 from data_processing.catalogue.listing import list_remote
 from data_processing.catalogue.names import instance_of, is_wildcard
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.dataset import Dataset
 from MLTools.NanoML.terminal.progress import progress
 
 __all__ = ["Confirm", "Wildcards", "Wish", "look_up", "place_of"]

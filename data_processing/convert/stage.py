@@ -20,13 +20,13 @@ from data_processing.convert.convert import (
 )
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import FROM_WHERE
 from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.settings.dataset import FROM_WHERE
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis

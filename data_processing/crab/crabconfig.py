@@ -12,7 +12,7 @@ from typing import Any, Optional
 import data_processing
 from data_processing.crab.sent import CERTIFIED
 from data_processing.crab.settings import OUTPUT
-from MLTools.NanoML.settings.batch import Grid
+from MLTools.NanoML.config.batch import Grid
 
 __all__ = ["crab_config", "request_name", "safe"]
 

@@ -16,14 +16,14 @@ from data_processing.skim.branchrules import read_rules
 from data_processing.skim.stage import skim_settings
 from MLTools import NanoML
 from MLTools.NanoML.atomic import replacing, write_text
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.data import Score
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.settings.results import Score
 from MLTools.NanoML.workflow.layout import Layout
 
 __all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]

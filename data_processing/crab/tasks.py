@@ -17,11 +17,10 @@ from data_processing.crab.sent import CONFIG, copy, models_of, own_files, script
 from data_processing.datasets.entries import entries_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.resources import duration
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.batch import Grid, Needs
+from MLTools.NanoML.config.datasets import Dataset, Read
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.batch import Grid, Needs
-from MLTools.NanoML.settings.dataset import Dataset
-from MLTools.NanoML.settings.read import Read
 
 __all__ = ["Task", "Written", "tasks_of", "write_tasks"]
 

@@ -11,7 +11,7 @@ from data_processing.datasets.datasets import resolve_datasets
 from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_settings
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod import versions

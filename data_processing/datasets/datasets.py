@@ -13,7 +13,7 @@ from data_processing.catalogue.listing import list_remote
 from data_processing.datasets.description import describe
 from data_processing.datasets.duplicates import find_same
 from data_processing.datasets.entries import entries_of
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote import reading
 from MLTools.NanoML.workflow.layout import Layout

@@ -11,9 +11,9 @@ from data_processing.catalogue.catalogue import Catalogue, FileList
 from data_processing.catalogue.pins import Pins
 from data_processing.catalogue.queries import Confirm, Wildcards, Wish, look_up, place_of
 from data_processing.datasets.entries import entries_of, url_of
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.dataset import Dataset
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.layout import Layout
 

@@ -11,11 +11,11 @@ from data_processing.catalogue.names import checked, instance_of, is_wildcard
 from data_processing.catalogue.queries import Confirm
 from data_processing.datasets.datasets import check_duplicates
 from data_processing.datasets.description import Description, Part, describe
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
-from MLTools.NanoML.settings.dataset import Dataset
 from MLTools.NanoML.workflow.layout import Layout
 
 __all__ = ["overview", "query"]

@@ -10,12 +10,12 @@ from typing import Optional
 
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score.score import ScoreJob, load_models, score_file
+from MLTools.NanoML.config.data import Score
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.settings.results import Score
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis

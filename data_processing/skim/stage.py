@@ -12,11 +12,11 @@ from data_processing.eventloop import load_module
 from data_processing.skim.job import SkimJob
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.skim import skim_file
+from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.settings.skim import Skim
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis

@@ -108,7 +108,7 @@ def _code(text: str) -> str:
 
 def configuration() -> str:
     """Make the page of the YAML file."""
-    from MLTools.NanoML.config import schema
+    from MLTools.NanoML.config.analysis import schema
 
     whole = schema()
     lines = [

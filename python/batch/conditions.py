@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from MLTools.NanoML.batch.site import Site
 from MLTools.NanoML.batch.staging import url_of
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.workflow.layout import Layout

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from MLTools.NanoML.batch.resources import Resources, duration
+from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.rootio.remote.url import is_remote
-from MLTools.NanoML.settings.batch import Batch, Needs
 from MLTools.NanoML.workflow.stages import NAMES, declared
 from MLTools.NanoML.workflow.task import Task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from MLTools.NanoML.batch.collect import task_of
 from MLTools.NanoML.batch.status import Status
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import locked

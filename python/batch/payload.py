@@ -11,7 +11,7 @@ from pathlib import Path
 
 from MLTools import NanoML
 from MLTools.NanoML.batch.archive import Entry, below, pack
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.stages import PARTS

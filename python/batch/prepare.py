@@ -33,10 +33,10 @@ from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.batch.site import load_site
 from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
 from MLTools.NanoML.batch.systems import system_of
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.batch import Needs
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.reading import VARIABLE
-from MLTools.NanoML.settings.batch import Needs
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Planned
 from MLTools.NanoML.workflow.task import Task, forget

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.batch.resources import duration
+from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.batch import ENVIRONMENTS, SYSTEMS, TIME
 
 __all__ = ["Site", "load_site"]
 

@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.seen import Seen
 from MLTools.NanoML.batch.status import Status, observe, settle
 from MLTools.NanoML.batch.submission import JOBS, Submission
 from MLTools.NanoML.batch.systems import system_of
-from MLTools.NanoML.config import Config, load
+from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote

@@ -26,7 +26,7 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
     variable. The records of the results say that they were accepted, and after which changes. What has another reason to
     be done again, such as new inputs or settings, is not touched.
     """
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.pipeline import accept_stage
 
     for line in accept_stage(load(config), stage, dry_run):

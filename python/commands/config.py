@@ -22,7 +22,7 @@ def config() -> None:
 @json_option
 def check(config: Path, as_json: bool) -> None:
     """Check a configuration: its keys and types, and its branches against the real files."""
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.stages import import_part
 
     loaded = load(config)
@@ -48,6 +48,6 @@ def schema() -> None:
     In VS Code with its YAML extension, write as the first line of the YAML file:
         # yaml-language-server: $schema=nanoml.schema.json
     """  # noqa: D301
-    from MLTools.NanoML.config import schema as json_schema
+    from MLTools.NanoML.config.analysis import schema as json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))

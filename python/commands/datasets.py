@@ -53,7 +53,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
         found = told.query(source, instance, refresh)
         _tell(found, as_json, _show_query)
         return
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
 
     if instance:
         raise click.UsageError("The instance of a configuration's dataset is written there.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from MLTools.NanoML.batch.submission import JOBS
-from MLTools.NanoML.config import Config, load
+from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.layout import Layout
 

@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Config
-    from MLTools.NanoML.settings.read import Read
+    from MLTools.NanoML.config.analysis import Config
+    from MLTools.NanoML.config.datasets import Read
 
 __all__ = [
     "FILE",
@@ -50,7 +50,7 @@ class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
     name = "N|SHARE%"
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        from MLTools.NanoML.settings.read import LOSS
+        from MLTools.NanoML.config.datasets import LOSS
 
         if not re.fullmatch(LOSS["pattern"], str(value)):
             return self.fail(f'"{value}": write {LOSS["form"]}.')
@@ -126,7 +126,7 @@ def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
 
 def loaded(config: Path, **options: Any) -> Config:
     """A configuration, with what the options of `reading_options` change of it."""
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
 
     found = load(config)
     return replace(found, read=read_settings(found.read, **options))

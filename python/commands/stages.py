@@ -72,8 +72,8 @@ def export(
             )
         run_one(source, "export", force)
         return
-    from MLTools.NanoML.config import load
-    from MLTools.NanoML.settings.results import Export
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.training import Export
     from MLTools.NanoML.workflow.layout import Layout
     from MLTools.NanoML.workflow.stages import import_part
 

@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import config_argument, epilog
-from MLTools.NanoML.settings.batch import SYSTEMS
+from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["submit"]
@@ -51,7 +51,7 @@ def submit(
     from MLTools.NanoML.batch.prepare import Wish
     from MLTools.NanoML.batch.submit import described
     from MLTools.NanoML.batch.submit import submit as submit_jobs
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
 
     wish = Wish(what, on, dry_run, trials=trials, workers=workers)
     submission = submit_jobs(load(config), wish, force)

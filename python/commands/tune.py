@@ -66,7 +66,7 @@ def tune(
     """
     if join and force:
         raise click.UsageError("--join works on the search that is there: use it without --force.")
-    from MLTools.NanoML.config import load
+    from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.stages import import_part
 
     loaded, search = load(config), import_part("ML_processing.tuning.search")

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from MLTools.NanoML.config.complaints import complaints, suggestion
+from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.config.schema import json_schema
+from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
+from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train
 from MLTools.NanoML.contracts.hdf5 import RESERVED
-from MLTools.NanoML.settings.dataset import TIERS
-from MLTools.NanoML.settings.train import MODELS, Train
-from MLTools.NanoML.settings.tune import TUNABLE, Axis
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Config
+    from MLTools.NanoML.config.analysis import Config
 
 __all__ = ["contradictions"]
 

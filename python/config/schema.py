@@ -1,42 +1,38 @@
-"""The settings that a YAML document may hold, described once, as dataclasses.
-
-From the dataclasses follow a JSON Schema, by which editors complete and documents are checked, and the typed objects
-themselves. A field's metadata says what its type cannot:
-
-- ``doc``: what it is, for people;
-- ``key``: its name in YAML, where that is not a name in Python (a trailing underscore is dropped anyway);
-- ``minimum``, ``maximum``, ``exclusiveMinimum``, ``exclusiveMaximum``, ``enum``, ``pattern`` (of the whole text),
-  ``minItems``, ``uniqueItems``, ``examples``: as in JSON Schema; ``form``: the pattern in words, after "expected";
-- ``items``, ``names``: the same for the items of a list or mapping, and for the keys of a mapping;
-- ``hidden``: no setting, but something the program notes.
-"""
+"""The JSON Schema of settings, by which editors complete them and documents are checked, in words for a physicist."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import functools
 import inspect
-from collections.abc import Mapping
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from MLTools.NanoML.config.complaints import complaints
-from MLTools.NanoML.config.document import Document
-from MLTools.NanoML.settings import build, optional, plain, settings_of
+from MLTools.NanoML.config.document import Document, Problem
+from MLTools.NanoML.config.setting import build, optional, plain, settings_of
 
-__all__ = ["json_schema", "parse"]
+__all__ = ["complaints", "json_schema", "parse", "suggestion"]
 
 T = TypeVar("T")
 
-_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _CONSTRAINTS = (
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "enum",
-    "minItems",
-    "uniqueItems",
-    "examples",
-)
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "minItems", "uniqueItems", "examples",
+)  # fmt: skip
+_KINDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": 'lines of the form "key: value"',
+    "null": "nothing",
+}
+_LONGEST = 60
 
 
 def json_schema(cls: type) -> dict[str, Any]:
@@ -105,7 +101,7 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     if hint is Any:
         return _details(metadata)
     filled = {"minLength": 1} if hint is str else {}
-    return {"type": _TYPES[hint], **filled, **_details(metadata)}
+    return {"type": _NAMES[hint], **filled, **_details(metadata)}
 
 
 def _details(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +112,7 @@ def _details(metadata: Mapping[str, Any]) -> dict[str, Any]:
         details["description"] = metadata["doc"]
     if "pattern" in metadata:
         details["pattern"] = f"^(?:{metadata['pattern']})$"
-        # The word that the YAML language server shows in an editor.
+        # what the YAML language server shows in an editor
         details["patternErrorMessage"] = f"expected {metadata['form']}"
     return details
 
@@ -133,3 +129,139 @@ def _filled(data: Any, schema: Mapping[str, Any]) -> Any:
         return data
     properties, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
     return {key: _filled(value, properties.get(key, others)) for key, value in data.items()}
+
+
+def complaints(data: Any, schema: Mapping[str, Any]) -> list[Problem]:
+    """All that is wrong with `data`, each with the path to the value at fault.
+
+    Parameters
+    ----------
+    data
+        Mappings, lists, text, numbers, booleans and None. NaN and infinities do not count as numbers.
+    schema
+        A JSON Schema that `json_schema` made.
+    """
+    errors = _validator()(schema).iter_errors(data)
+    return list(dict.fromkeys(problem for error in errors for problem in _explain(error, schema)))
+
+
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import (  # a third of the time that reading a configuration takes
+        Draft7Validator,
+        validators,
+    )
+
+    types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
+    return validators.extend(Draft7Validator, type_checker=types)  # type: ignore[no-untyped-call]
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """End a message about a word that is not `known`: with the one likely meant, or else with all."""
+    names = list(known)
+    folded = {name.lower(): name for name in reversed(names)}
+    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
+    close = close or [name for name in folded if _begins(word.lower(), name)]
+    if close:
+        return f'Did you mean "{folded[close[0]]}"?'
+    return f"Known: {', '.join(names)}." if names else "There is none."
+
+
+def _begins(one: str, other: str) -> bool:
+    """Whether one of two words begins with the other, as lumi and luminosity do."""
+    return min(len(one), len(other)) >= 3 and (one.startswith(other) or other.startswith(one))
+
+
+def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
+    keys, value, schema = tuple(error.absolute_path), error.instance, error.schema
+    if "propertyNames" in error.absolute_schema_path:
+        yield (*keys, value), f"{_shown(value)} cannot be a name: {schema['patternErrorMessage']}"
+    elif error.validator == "additionalProperties":
+        for key in value:
+            if key not in schema["properties"] and not _is_free(key, schema):
+                yield (*keys, key), _unknown_key(key, schema["properties"], root)
+    elif error.validator == "required":
+        for key in schema["required"]:
+            if key not in value:
+                yield (*keys, key), _missing(key, schema["properties"][key])
+    elif error.validator == "enum":
+        if not isinstance(value, str):
+            return  # then its type is wrong, too
+        yield keys, f"{_shown(value)} is not a {keys[-1]}. {suggestion(str(value), schema['enum'])}"
+    elif error.validator == "uniqueItems":
+        double = next(item for position, item in enumerate(value) if item in value[:position])
+        yield keys, f"{_shown(double)} is listed twice"
+    elif error.validator == "type":
+        yield keys, f"expected {_kind(schema)}, got {_shown(value)}{_remedy(value, schema)}"
+    else:
+        yield keys, f"{_expectation(error)}, got {_shown(value)}"
+
+
+def _expectation(error: Any) -> str:
+    limit, number = error.validator_value, _KINDS[_types(error.schema)[-1]]
+    words = {
+        "pattern": str(error.schema.get("patternErrorMessage")),
+        "minLength": "expected text",
+        "minItems": f"expected at least {limit} item{'s' if limit != 1 else ''}",
+        "minimum": f"expected {number} of at least {limit}",
+        "maximum": f"expected {number} of at most {limit}",
+        "exclusiveMinimum": f"expected {number} above {limit}",
+        "exclusiveMaximum": f"expected {number} below {limit}",
+    }
+    return words[str(error.validator)]
+
+
+def _is_free(key: str, schema: Mapping[str, Any]) -> bool:
+    return any(re.search(pattern, key) for pattern in schema.get("patternProperties", {}))
+
+
+def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str:
+    """Say where a key belongs: an exact match elsewhere tells more than a similar name here."""
+    sections = root["properties"]
+    if key in sections:
+        return "unknown key here. It belongs at the start of a line: check the indentation"
+    homes = [name for name, section in sections.items() if key in section.get("properties", {})]
+    if len(homes) == 1:
+        return f'unknown key here. It belongs in "{homes[0]}": check the indentation'
+    return f"unknown key. {suggestion(key, known)}"
+
+
+def _missing(key: str, schema: Mapping[str, Any]) -> str:
+    example = f', as in "{key}: {schema["examples"][0]}"' if "examples" in schema else ""
+    return f"missing. Add it{example}"
+
+
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return [kind for kind in types if kind != "null"]
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """Name what is expected; a list of one may be written as its item."""
+    types = _types(schema)
+    return f"{_KINDS[types[1]]} or a list of them" if types[0] == "array" else _KINDS[types[0]]
+
+
+def _remedy(value: Any, schema: Mapping[str, Any]) -> str:
+    kind = _kind(schema)
+    if kind.startswith("text") and isinstance(value, (bool, int, float)):
+        return ". If it is meant as text, put it in quotes"
+    if kind == "true or false" and str(value).lower() in ("yes", "on", "no", "off"):
+        return f". Write {'true' if str(value).lower() in ('yes', 'on') else 'false'}"
+    if kind.endswith("number") and isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        return ". Remove the quotes"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, (list, dict)):
+        kind = "list" if isinstance(value, list) else "mapping"
+        return f"a {kind}" if value else f"an empty {kind}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}..." + '"' * text.startswith('"')

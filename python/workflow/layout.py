@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 
 __all__ = ["Layout"]
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Optional
 
 from MLTools.NanoML.batch.status import settle
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError

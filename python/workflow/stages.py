@@ -13,7 +13,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config import Config
+    from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.contracts.missing import Missing
     from MLTools.NanoML.workflow.runner import Stage
 

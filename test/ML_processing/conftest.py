@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA
 from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.settings.train import Train
 from MLTools.NanoML.trilepton import Trilepton
 
 FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]

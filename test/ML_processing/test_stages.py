@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.task import Task

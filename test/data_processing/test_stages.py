@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from data_processing.convert.validate import validate_file
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import file_hash

@@ -19,7 +19,10 @@ PACKAGES = {
     "data_processing": "data_processing",
     "ML_processing": "ML_processing",
 }
-SHELL = ("batch", "commands", "config", "doctor", "inspection", "workflow")
+SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
+SETTINGS = {
+    f"config.{name}" for name in ("setting", "datasets", "data", "training")
+}  # what a kernel is asked for
 KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
@@ -68,6 +71,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     behind = {name.removeprefix("MLTools.NanoML.") for name in files_behind(*kernel)}
     assert not {name for name in behind if name.partition(".")[0] in SHELL}
+    assert {name for name in behind if name.startswith("config.")} <= SETTINGS
     assert not {name for name in behind if "crab" in name or "catalogue" in name}
 
 

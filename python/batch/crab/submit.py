@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.crab.look import clients_of, look, record_of
 from MLTools.NanoML.batch.prepare import Wish, new_directory
 from MLTools.NanoML.batch.resources import Resources, in_words
 from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Optional, TypeVar
 
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.proxy import check_proxy, use_proxy
 from MLTools.NanoML.rootio.remote import reading
-from MLTools.NanoML.settings.read import Read
 
 __all__ = ["Cause", "ServerError", "answer", "client", "leave", "pause", "persist"]
 

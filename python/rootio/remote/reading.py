@@ -7,8 +7,8 @@ import json
 import os
 from dataclasses import asdict
 
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.read import Read
 
 __all__ = ["VARIABLE", "adopt", "current", "use"]
 

@@ -12,7 +12,7 @@ from ML_processing.evaluation.baseline import baseline, flattened, regression_ba
 from ML_processing.events.data import read
 from ML_processing.events.splits import make_splits
 from ML_processing.metrics import auc
-from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.config.training import Train
 
 Toy = Callable[..., Path]
 

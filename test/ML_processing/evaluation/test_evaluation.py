@@ -19,8 +19,8 @@ from ML_processing.events.splits import make_splits
 from ML_processing.events.training_data import inputs_of
 from ML_processing.training.run import Run
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 CLASSES = ["signal", "WZ", "ZG"]

@@ -11,7 +11,7 @@ import pytest
 from ML_processing.evaluation import tested
 from ML_processing.evaluation.scored import Scored, sampled
 from ML_processing.events.data import read
-from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.config.training import Train
 
 
 def scored(labels: list[int], weights: list[float], scores: list[float] | None = None) -> Scored:

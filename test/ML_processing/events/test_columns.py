@@ -13,8 +13,8 @@ import pytest
 
 from ML_processing.events.columns import Columns
 from ML_processing.events.data import Data
+from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.settings.train import Decorrelation, PerObject, Train
 
 Toy = Callable[..., Path]
 

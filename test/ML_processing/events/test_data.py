@@ -16,10 +16,10 @@ from ML_processing.events.data import Data
 from ML_processing.events.data import read as read_with
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 

@@ -16,8 +16,8 @@ from ML_processing.events.inputs import Inputs
 from ML_processing.events.parameter import Parameter
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 MASSES = np.array([600.0, 1000.0, 1000.0, 2000.0])

@@ -14,8 +14,8 @@ from ML_processing.events.splits import (
     signal_index,
     split_count,
 )
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.settings.train import Train
 
 
 @pytest.mark.parametrize("folds", [3, 5, 8])

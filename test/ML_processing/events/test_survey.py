@@ -12,8 +12,8 @@ import pytest
 from ML_processing.events import data
 from ML_processing.events.data import Data
 from ML_processing.events.survey import Survey
+from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.train import Decorrelation, PerObject, Train
 
 Toy = Callable[..., Path]
 GAP = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")

@@ -13,9 +13,9 @@ import pytest
 from ML_processing.events import data
 from ML_processing.events.data import read
 from ML_processing.events.table import Table
+from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.settings.train import PerObject, Train
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from ML_processing.events.splits import class_factors
 from ML_processing.events.training_data import inputs_of, make_course
 from ML_processing.models import Network, make_network
 from ML_processing.training.loop import Course
+from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 COUNT = 60_000

@@ -21,13 +21,13 @@ from ML_processing.export.reference import Networks
 from ML_processing.export.releases import Target, target
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.commands.stages import export as export_command
+from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, file_hash
 from MLTools.NanoML.model.graph import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verify import verify_model
 from MLTools.NanoML.nanoaod.folds import RULE
-from MLTools.NanoML.settings.results import Export
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 JETS = Collection("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")

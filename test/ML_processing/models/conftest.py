@@ -10,7 +10,7 @@ import torch
 
 from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
 from ML_processing.models import Network, make_network
-from MLTools.NanoML.settings.train import MODELS
+from MLTools.NanoML.config.training import MODELS
 
 SMALL = {
     "mlp": {"hidden": [16, 16]},

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
 from ML_processing.models import Network, make_network
+from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.train import MODELS
 
 Build = Callable[..., Network]
 Draw = Callable[..., Inputs]

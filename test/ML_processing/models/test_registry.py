@@ -7,8 +7,8 @@ import torch
 
 from ML_processing.events.inputs import Shape
 from ML_processing.models import make_network
+from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.train import MODELS
 
 SOURCE = """
 import torch

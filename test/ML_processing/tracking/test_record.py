@@ -11,8 +11,8 @@ import pytest
 
 from ML_processing import tracking
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.train import Train
 
 Toy = Callable[..., Path]
 

@@ -19,8 +19,8 @@ from ML_processing.models import Network, make_network
 from ML_processing.training import loop
 from ML_processing.training.loop import Course, Monitor, fit
 from ML_processing.training.losses import distance_correlation
+from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.train import Decorrelation, Train
 
 Toy = Callable[..., Path]
 CPU = torch.device("cpu")

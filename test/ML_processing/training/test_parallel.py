@@ -23,8 +23,8 @@ import torch
 from ML_processing import plots
 from ML_processing.events import data
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.settings.train import Train
 from processes import running
 
 Toy = Callable[..., Path]
@@ -103,7 +103,7 @@ from ML_processing.events import data
 from ML_processing.training import loop
 from ML_processing.training.train import train
 from MLTools.NanoML.terminal import interrupt
-from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.config.training import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
 data._BLOCK_EVENTS = {BLOCK}

@@ -21,9 +21,9 @@ from ML_processing.metrics import auc
 from ML_processing.training import loop
 from ML_processing.training.run import Run, predict
 from ML_processing.training.train import train
+from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
-from MLTools.NanoML.settings.train import MODELS, Train
 
 Toy = Callable[..., Path]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -537,7 +537,7 @@ import re, sys
 from pathlib import Path
 from ML_processing import plots
 from ML_processing.training.train import train
-from MLTools.NanoML.settings.train import Train
+from MLTools.NanoML.config.training import Train
 plots.save = lambda figure, stem: None
 config = Train(memory=20, epochs=1, folds=1, batch_size=4096, device="cpu", options={"hidden": [8]})
 train([Path(sys.argv[1])], config, Path(sys.argv[2]))

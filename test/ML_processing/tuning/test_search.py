@@ -21,7 +21,7 @@ from processes import running
 pytest.importorskip("optuna")
 
 from ML_processing.tuning.search import Options, plan, tune
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 

@@ -16,7 +16,7 @@ import pytest
 from data_processing.datasets.datasets import describe_datasets, resolve_datasets
 from data_processing.datasets.description import describe
 from data_processing.datasets.overview import overview, query
-from MLTools.NanoML.config import Config, load
+from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked
 from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer

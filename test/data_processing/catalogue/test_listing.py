@@ -10,7 +10,7 @@ import pytest
 from data_processing.catalogue.listing import is_listing, list_remote
 from data_processing.datasets.datasets import describe_datasets, find_files
 from data_processing.datasets.overview import overview
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 from services.xrootd import Cluster, Storage
 

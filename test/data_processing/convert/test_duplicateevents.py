@@ -25,7 +25,7 @@ from data_processing.convert.validate import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError

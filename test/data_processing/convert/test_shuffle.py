@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from data_processing.convert import shuffle
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.stage import shuffle_summary
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages

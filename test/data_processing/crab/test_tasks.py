@@ -13,7 +13,7 @@ import pytest
 
 from data_processing.crab.settings import Settings
 from data_processing.crab.tasks import tasks_of, write_tasks
-from MLTools.NanoML.config import Config
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.datasets.datasets import find_files, output_names, resolve_datasets
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 

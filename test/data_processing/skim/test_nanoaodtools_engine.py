@@ -20,11 +20,11 @@ from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.nanoaodtools_process import compression_of, write_rules
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_settings, skim_tasks
+from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.settings.skim import Skim
 from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster

@@ -22,7 +22,7 @@ from MLTools.NanoML.batch.conditions import (
 )
 from MLTools.NanoML.batch.prepare import place_of
 from MLTools.NanoML.batch.site import Site
-from MLTools.NanoML.config import Config, load
+from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.workflow.task import Task
 from services.certificates import Certificates

@@ -5,7 +5,7 @@ from typing import Any
 
 from MLTools.NanoML.batch.grouping import Group, Grouping
 from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.settings.batch import Batch, Needs
+from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.workflow.task import Task
 
 FILES = [f"root://a//{number}.root" for number in range(10)]

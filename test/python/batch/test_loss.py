@@ -10,7 +10,7 @@ pytest.importorskip("data_processing")
 
 from MLTools.NanoML.batch.prepare import Wish
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
 

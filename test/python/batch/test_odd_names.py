@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.prepare import Wish
 from MLTools.NanoML.batch.status import observe
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.submit import kill, submit
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 
 NAMES = {

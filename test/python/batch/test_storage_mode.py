@@ -33,7 +33,7 @@ from MLTools.NanoML.batch.result import Result
 from MLTools.NanoML.batch.staging import Staging
 from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submit import find
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages, planned
 from MLTools.NanoML.workflow.task import Task

@@ -12,7 +12,7 @@ import uproot
 import yaml
 
 from MLTools.NanoML.commands.skeleton import TEMPLATES, create
-from MLTools.NanoML.config import load
+from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,21 +15,20 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.config import Config, load, schema
-from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings.convert import Convert, Objects
-from MLTools.NanoML.settings.dataset import Dataset
-from MLTools.NanoML.settings.results import Export, Score
-from MLTools.NanoML.settings.skim import ENGINES, Skim
-from MLTools.NanoML.settings.train import (
+from MLTools.NanoML.config.analysis import Config, load, schema
+from MLTools.NanoML.config.data import ENGINES, Convert, Objects, Score, Skim
+from MLTools.NanoML.config.datasets import Dataset
+from MLTools.NanoML.config.training import (
     MODELS,
     PRECISIONS,
     SCHEDULES,
     TRACKERS,
     Decorrelation,
+    Export,
     PerObject,
     Train,
 )
+from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """\
 workdir: trilepton

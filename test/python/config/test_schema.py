@@ -10,8 +10,8 @@ import pytest
 
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
+from MLTools.NanoML.config.setting import plain
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.settings import plain
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.service
 
 CODE = """
 import sys
-from MLTools.NanoML.settings.read import Read
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.rootio.remote import reading
 from MLTools.NanoML.rootio.rootfile import RootFile

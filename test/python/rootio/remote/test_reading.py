@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config import Config, load
+from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote import reading
-from MLTools.NanoML.settings.read import Read
 
 
 def loaded(tmp_path: Path, text: str) -> Config:
@@ -82,7 +82,7 @@ def test_mistakes_are_told(tmp_path: Path, text: str, said: str) -> None:
 def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout: int) -> None:
     pytest.importorskip("XRootD")
     code = (
-        "from MLTools.NanoML.config import Read; from MLTools.NanoML.grid import reading, client;"
+        "from MLTools.NanoML.config.datasets import Read; from MLTools.NanoML.grid import reading, client;"
         "reading.use(Read(timeout=7)); found = client.client(); print(found.EnvGetInt('RequestTimeout'))"
     )
     environment = {**os.environ, **variable}

@@ -322,7 +322,7 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
 def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
     code = f"""
 import sys
-from MLTools.NanoML.settings.read import Read
+from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.rootio.remote import reading
 from MLTools.NanoML.rootio.rootfile import RootFile
 reading.use(Read(timeout=60, redirectors=[{cluster.url!r}]))

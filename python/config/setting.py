@@ -1,4 +1,14 @@
-"""The settings of each section of the configuration, with the defaults that a physicist would choose."""
+"""Settings are fields of dataclasses, which say of themselves what they may be.
+
+A field's metadata says what its type cannot:
+
+- ``doc``: what it is, for people;
+- ``key``: its name in YAML, if that is not its name in Python (a trailing underscore is dropped anyway);
+- ``minimum``, ``maximum``, ``exclusiveMinimum``, ``exclusiveMaximum``, ``enum``, ``pattern`` (for the whole text),
+  ``minItems``, ``uniqueItems``, ``examples``: as in JSON Schema; ``form``: the pattern in words, after "expected";
+- ``items``, ``names``: the same for the items of a list or mapping, and for the keys of a mapping;
+- ``hidden``: not a setting, but something that the program notes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +16,44 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["build", "optional", "plain", "settings_of"]
+__all__ = ["BRANCH", "DATASET", "NAME", "build", "optional", "plain", "setting", "settings_of"]
 
 T = TypeVar("T")
+
+NAME = {
+    "pattern": "[A-Za-z0-9_-][A-Za-z0-9._-]*",
+    "form": 'letters, digits, "_", "-" and "." (not first), because files are named after it',
+}
+"""What the name of a dataset may be."""
+
+BRANCH = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "the name of a branch or of a selection's column"}
+"""What the name of a branch or column may be."""
+
+DATASET = {
+    "pattern": r"/[A-Za-z0-9_*-][A-Za-z0-9._*-]*/[A-Za-z0-9._*-]+/[A-Z0-9*-]+",
+    "form": "a name of the catalogue, /PRIMARY/PROCESSED/TIER, with * for any text",
+}
+"""What the name of a dataset in CMS's catalogue may be."""
+
+
+def setting(default: Any, doc: str = "", **metadata: Any) -> Any:
+    """A field of a dataclass that is a setting.
+
+    Parameters
+    ----------
+    default
+        Its value if the YAML file does not give one; `...` if it must. A class stands for a new instance of it.
+    doc, metadata
+        See above; a section is described by the docstring of its class.
+    """
+    details = {"doc": doc, **metadata} if doc else metadata
+    if default is ...:
+        return dataclasses.field(metadata=details)
+    if isinstance(default, type):
+        return dataclasses.field(default_factory=default, metadata=details)
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=details)
+    return dataclasses.field(default=default, metadata=details)
 
 
 def build(cls: type[T], data: Mapping[str, Any]) -> T:

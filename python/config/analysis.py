@@ -1,0 +1,119 @@
+"""The configuration of an analysis: the sections of its YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.config.batch import Batch
+from MLTools.NanoML.config.consistency import contradictions
+from MLTools.NanoML.config.data import Convert, Score, Skim
+from MLTools.NanoML.config.datasets import Dataset, Read
+from MLTools.NanoML.config.document import Document, Key
+from MLTools.NanoML.config.schema import json_schema, parse
+from MLTools.NanoML.config.setting import NAME, plain, setting
+from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
+from MLTools.NanoML.errors import ConfigError
+
+__all__ = ["Config", "load", "schema"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A NanoML analysis: from NanoAOD to a trained network."""
+
+    workdir: str = setting("", "The directory for all results; by default named like the YAML file.")
+    luminosity: Optional[float] = setting(
+        None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0
+    )
+    datasets: dict[str, Dataset] = setting(dict, "The samples of events, by name.", names=NAME)
+    read: Read = setting(Read)
+    skim: Optional[Skim] = setting(None)
+    convert: Optional[Convert] = setting(None)
+    train: Optional[Train] = setting(None)
+    tune: Optional[Tune] = setting(None)
+    evaluate: Optional[Evaluate] = setting(None)
+    export: Optional[Export] = setting(None)
+    score: Optional[Score] = setting(None)
+    batch: Batch = setting(Batch)
+    base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
+    """The directory of the YAML file, to which relative paths are relative."""
+    document: Document = field(
+        default=Document("configuration"), compare=False, repr=False, metadata={"hidden": True}
+    )
+    """The YAML file, for the lines in error messages."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of their first appearance among the datasets."""
+        return tuple(
+            dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
+        )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The datasets to train on: those with a class, or where objects have the classes all simulation."""
+        per_object = self.train is not None and self.train.per_object is not None
+        return tuple(
+            name
+            for name, dataset in self.datasets.items()
+            if (not dataset.is_data if per_object else dataset.class_ is not None)
+        )
+
+    def earlier(self, name: str) -> tuple[str, ...]:
+        """The datasets before one that may have the same events: data before data, in the order of the configuration.
+
+        Simulation has none: run, luminosity section and event number repeat from sample to sample.
+        """
+        if not self.datasets[name].is_data:
+            return ()
+        names = list(self.datasets)
+        return tuple(other for other in names[: names.index(name)] if self.datasets[other].is_data)
+
+    def path(self, text: str) -> Path:
+        """Make a path of its text in the configuration; "~" is the home directory."""
+        return self.base / os.path.expanduser(text)
+
+    def where(self, *keys: Key) -> str:
+        """Tell the place of a setting, as in "analysis.yaml:14": where("convert", "features", 3)."""
+        return self.document.where(*keys)
+
+    def error(self, *keys: Key, message: str) -> ConfigError:
+        """Make an error about a setting, with its place: "analysis.yaml:14: skim.keep: `message`"."""
+        return self.document.error([(keys, message)])
+
+    def as_dict(self, section: Optional[str] = None) -> dict[str, Any]:
+        """Give a section, or all, as JSON could hold it, with defaults; an absent section is empty."""
+        return plain(self if section is None else getattr(self, section)) or {}
+
+
+def schema() -> dict[str, Any]:
+    """Make the JSON Schema of a configuration, by which editors complete and explain it."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "NanoML analysis",
+        **json_schema(Config),
+        "patternProperties": {"^x-": {"description": "Ignored: a place for YAML anchors."}},
+    }
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Read the configuration of an analysis.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or something in it is wrong; all that is wrong is in the message, a line each.
+    """
+    document = Document.read(path)
+    config = parse(Config, document, schema())
+    base = Path(os.path.abspath(path)).parent
+    workdir = config.workdir or Path(path).stem
+    config = dataclasses.replace(config, workdir=workdir, base=base, document=document)
+    problems = contradictions(config)
+    if problems:
+        raise document.error(problems)
+    return config

@@ -1,0 +1,117 @@
+"""The section `batch`: how jobs run on HTCondor, Slurm or this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.workflow.stages import NAMES
+
+__all__ = ["ENVIRONMENTS", "SYSTEMS", "TIME", "Batch", "Grid", "Needs"]
+
+SYSTEMS = ("local", "condor", "slurm", "crab")
+"""What `batch.on` and `nanoml submit --on` can name."""
+
+ENVIRONMENTS = ("here", "packed", "cmssw", "container")
+"""What `batch.environment` can name."""
+
+TIME = {"pattern": r"[0-9]+(?:\.[0-9]+)?\s*(?:s|m|min|h|d)", "form": "a time such as 30min, 8h or 2d"}
+"""What a setting must be that is a time."""
+# names of partitions and groups go into files for batch systems, whose languages must not be spoken in them
+_WORD = {"pattern": r"[A-Za-z0-9_.,:@+-]+", "form": "a name of letters, digits and _ . , : @ + -"}
+_STAGES = (*NAMES, "tune")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the jobs of one stage ask for."""
+
+    time: Optional[str] = setting(None, "Wall time; by default from the size of the files.", **TIME)
+    memory: Optional[int] = setting(None, "Memory [MB].", minimum=1)
+    cores: Optional[int] = setting(None, "Cores of the CPU.", minimum=1)
+    gpus: Optional[int] = setting(None, "GPUs.", minimum=0)
+    disk: Optional[int] = setting(None, "Room in the job's own directory [MB].", minimum=1)
+    partition: Optional[str] = setting(None, "Slurm: the partition, or several with commas.", **_WORD)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the jobs of CRAB run, and where their output goes."""
+
+    site: str = setting(
+        ...,
+        "Where the output goes.",
+        pattern="T[0-3]_[A-Z]{2}_[A-Za-z0-9_]+",
+        form="a site such as T2_CH_CERN",
+        examples=["T2_CH_CERN"],
+    )
+    directory: Optional[str] = setting(
+        None,
+        "The directory there; by default CRAB's.",
+        pattern="/store/(?:temp/)?(?:user|group|local|test)/[A-Za-z0-9._/-]+",
+        form="a directory such as /store/user/NAME/analysis",
+    )
+    run_at: list[str] = setting(
+        ["T2_*"],
+        "Where jobs run whose files are named one by one.",
+        items={
+            "pattern": r"T[0-3](?:_[A-Z]{2}_[A-Za-z0-9_]+|_[A-Z]{2}_\*|_?\*)",
+            "form": "sites such as T2_CH_CERN, T2_DE_* or T2_*",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How jobs run on a batch system."""
+
+    on: Optional[str] = setting(None, "Where jobs run, if `nanoml submit` is not told.", enum=SYSTEMS)
+    site: Optional[str] = setting(
+        None,
+        "What is special at this place: cern, shared (all machines see the same files), or a YAML file of "
+        "your own. By default cern on machines of cern.ch, else shared.",
+        examples=["cern", "my_cluster.yaml"],
+    )
+    environment: Optional[str] = setting(
+        None,
+        "Where a job finds Python and its packages: here is this very environment, seen by all machines; packed "
+        "is a copy of it that travels with the job; cmssw is the CMSSW area, packed likewise; container is an image.",
+        enum=ENVIRONMENTS,
+    )
+    image: Optional[str] = setting(
+        None,
+        "The image of the container: a directory or .sif file, of /cvmfs/unpacked.cern.ch for instance.",
+        pattern=r"[A-Za-z0-9_./:@+-]+",
+        form="a path of letters, digits and _ . / : @ + -",
+    )
+    python: str = setting(
+        "python3",
+        "The Python of a job whose environment is packed or a container.",
+        pattern="[A-Za-z0-9_./+-]+",
+        form="a command or a path",
+    )
+    setup: list[str] = setting(list, "Lines of shell that a job runs first.", examples=[["module load cuda"]])
+    job_time: str = setting("30min", "How long a job shall take: so many files are put into it.", **TIME)
+    files_per_job: Optional[int] = setting(None, "Or how many files a job has.", minimum=1)
+    retries: int = setting(2, "How often a job that failed is tried again by itself.", minimum=0)
+    at_once: Optional[int] = setting(None, "How many jobs may run at the same time, at most.", minimum=1)
+    time: Optional[str] = setting(None, "Wall time of jobs of all stages.", **TIME)
+    memory: Optional[int] = setting(None, "Memory of a job [MB].", minimum=1)
+    disk: Optional[int] = setting(None, "Room in a job's own directory [MB].", minimum=1)
+    partition: Optional[str] = setting(None, "Slurm: the partition, or several with commas.", **_WORD)
+    account: Optional[str] = setting(None, "Slurm: the account. HTCondor: the accounting group.", **_WORD)
+    lines: list[str] = setting(
+        list,
+        "Lines that are put as they are into the description of jobs: `#SBATCH --qos=low` or `+Key = Value`.",
+    )
+    templates: Optional[str] = setting(
+        None, "Directory with templates of yours, which replace NanoML's of the same name."
+    )
+    stages: dict[str, Needs] = setting(
+        dict,
+        f"What the jobs of single stages ask for: {', '.join(_STAGES)}.",
+        names={"enum": _STAGES},
+        examples=[{"train": {"gpus": 1, "time": "8h"}}],
+    )
+    grid: Optional[Grid] = setting(None, "Where CRAB's jobs run and write.")

@@ -1,0 +1,169 @@
+"""The sections `skim`, `convert` and `score`: what is made of NanoAOD files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from MLTools.NanoML.config.setting import BRANCH, setting
+
+__all__ = ["ENGINES", "Convert", "Objects", "Score", "Skim"]
+
+ENGINES = ("columnar", "nanoaodtools")
+"""What `skim.engine` can name."""
+
+
+@dataclass(frozen=True)
+class Skim:
+    """Which events and branches are kept."""
+
+    selection: Optional[str] = setting(
+        None,
+        "The class that selects events and computes columns, as module:Class or file.py:Class.",
+        pattern=r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.+\.py):[A-Za-z_]\w*",
+        form="module:Class or file.py:Class",
+        examples=["MLTools.NanoML.trilepton:Trilepton", "my_selection.py:DiMuon"],
+    )
+    keep: list[str] = setting(
+        list,
+        "Branches to keep, by name or pattern, beside the selection's columns and the event's identifiers; "
+        "`drop PATTERN` takes away of those before it.",
+        examples=[["MET_*", "Muon_*", "drop Muon_*Iso*"]],
+    )
+    branches: Optional[str] = setting(
+        None,
+        "Branch selection file of nanoAOD-tools: lines such as `drop HLT_*`, beginning with all branches. "
+        "The rules of `keep` come after it.",
+        examples=["keep_and_drop.txt"],
+    )
+    modules: list[str] = setting(
+        list,
+        "Modules of nanoAOD-tools that are run event by event, after the selection if there is one: "
+        "a class, or what makes one, as module:name or file.py:name.",
+        examples=[["my_module.py:MyModule"]],
+    )
+    cut: Optional[str] = setting(
+        None,
+        "A cut before the selection, as nano_postproc.py takes it after -c.",
+        examples=["nMuon >= 2 && Muon_pt[0] > 20"],
+    )
+    certified: Optional[str] = setting(
+        None,
+        "JSON file of certified luminosity sections. Of data, only these are kept; simulation has none.",
+        examples=["Cert_271036-284044_13TeV_Legacy2016_Collisions16_JSON.txt"],
+    )
+    compression: str = setting(
+        "ZLIB:5",
+        "Compression of the ROOT files: algorithm and level.",
+        pattern="(?:ZSTD|LZMA|ZLIB|LZ4):[1-9]",
+        form="ZSTD, LZMA, ZLIB or LZ4 and a level from 1 to 9, as in ZLIB:5",
+    )
+    chunk: int = setting(100_000, "How many events are read at once, at most.", minimum=1)
+    memory: int = setting(100, "How much the branches that are read at once may take [MB].", minimum=1)
+    workers: int = setting(
+        0, "How many files are read at the same time; 0: as many as there are usable cores.", minimum=0
+    )
+    engine: str = setting(
+        ENGINES[0],
+        "What runs the skim: NanoML's own, columnar, or the PostProcessor of PhysicsTools/NanoAODTools, "
+        "event by event, where that and ROOT are installed.",
+        enum=ENGINES,
+    )
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one collection, such as the jets of an event."""
+
+    fields: list[str] = setting(
+        ...,
+        "Branches of the collection without its prefix: pt for Jet_pt.",
+        minItems=1,
+        uniqueItems=True,
+        items=BRANCH,
+        examples=[["pt", "eta", "phi", "mass"]],
+    )
+    max: Optional[int] = setting(
+        None,
+        "How many objects of an event are kept, the first in order. Give this or a quantile.",
+        minimum=1,
+        examples=[6],
+    )
+    quantile: Optional[float] = setting(
+        None,
+        "Instead of max: keep as many objects that this share of all events loses none.",
+        exclusiveMinimum=0,
+        maximum=1,
+        examples=[0.99],
+    )
+    order: Optional[str] = setting(
+        "-pt",
+        "The field to sort by, with a minus for descending; null keeps the order of the file.",
+        pattern="-?[A-Za-z_][A-Za-z0-9_]*",
+        form='the name of a field, or "-" and the name of a field',
+    )
+
+
+@dataclass(frozen=True)
+class Convert:
+    """What the network gets to see: skims become HDF5 files."""
+
+    features: list[str] = setting(
+        ...,
+        "One number per event each: columns of the selection or branches of NanoAOD.",
+        minItems=1,
+        uniqueItems=True,
+        items=BRANCH,
+        examples=[["ZCand_mass", "MET_pt"]],
+    )
+    objects: dict[str, Objects] = setting(
+        dict,
+        "Collections of objects, such as Jet, by name.",
+        names={**BRANCH, "form": "the name of a collection, as in Jet"},
+    )
+    float16: list[str] = setting(
+        list,
+        "Columns to store with half precision (3 digits, up to 65504), by name or pattern, as in Jet_*.",
+        examples=[["Jet_*"]],
+    )
+    compression: Optional[str] = setting(
+        "gzip:1",
+        "Compression of the HDF5 files: gzip and a level; null for none.",
+        pattern="gzip:[1-9]",
+        form="gzip and a level from 1 to 9, as in gzip:4",
+    )
+    memory: int = setting(100, "How much the events at work may take [MB].", minimum=1)
+    shuffle: Optional[int] = setting(
+        None,
+        "Seed: all datasets go into one file, in random order, which training reads at one go; "
+        "without it each dataset has a file of its own.",
+        minimum=0,
+        maximum=2**32 - 1,
+    )
+    allow_gaps: bool = setting(
+        False,
+        "Whether entries of a file may be lacking that nano_postproc.py read in ranges. Then only the weights that "
+        "were read count in the normalisation.",
+    )
+
+
+@dataclass(frozen=True)
+class Score:
+    """Events that get the network's output as new branches."""
+
+    files: Optional[list[str]] = setting(
+        None, "ROOT files to score; by default the skims of all datasets.", minItems=1
+    )
+    model: Optional[list[str]] = setting(
+        None,
+        "The ONNX file, or several; by default the exported one.",
+        minItems=1,
+        uniqueItems=True,
+        examples=["model.onnx"],
+    )
+    parameter: dict[str, float] = setting(
+        dict, "Values of the models' parameters, by name.", examples=[{"mass": 600}]
+    )
+    copy: bool = setting(
+        False, "True to write full copies of the files with the scores, not the scores alone."
+    )

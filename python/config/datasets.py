@@ -1,0 +1,119 @@
+"""The sections `datasets` and `read`: samples of events, and reading their files over the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from MLTools.NanoML.config.setting import BRANCH, DATASET, setting
+
+__all__ = ["FROM_WHERE", "LOSS", "TIERS", "Dataset", "Read"]
+
+FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
+"""The settings that say which files are read. What is made of a file does not depend on them."""
+
+
+TIERS = ("NANOAOD", "NANOAODSIM", "USER")
+"""The last parts of the names of datasets that are or may be NanoAOD."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One sample of events: simulation of one process, or data."""
+
+    files: list[str] = setting(
+        list,
+        "NanoAOD files: paths, patterns such as data/WZ/*.root, root:// URLs, logical names (/store/...), "
+        "directories and patterns on XRootD servers (root://eosuser.cern.ch//eos/.../), or text files (*.txt) with one "
+        "of these a line.",
+        examples=["data/WZ/*.root"],
+    )
+    class_: Optional[str] = setting(
+        None,
+        "The class of these events in training. Several datasets may share one; without one the dataset "
+        "is only scored.",
+        examples=["signal"],
+    )
+    cross_section: Optional[float] = setting(None, "Cross section of the process [pb].", exclusiveMinimum=0)
+    is_data: bool = setting(
+        False,
+        "True for data, false for simulation. An event that several datasets of data have is kept in the first.",
+        key="data",
+    )
+    parameters: dict[str, float] = setting(
+        dict,
+        "Numbers that are the same for all its events, such as the mass of a hypothesis: columns of the "
+        "HDF5 files, for networks that depend on them. They are NaN for datasets that do not have them.",
+        names={**BRANCH, "form": "the name of a column, as in mass"},
+        examples=[{"mass": 600}],
+    )
+    das: list[str] = setting(
+        list,
+        "Names of datasets in CMS's catalogue, with wildcards: `nanoml datasets` shows what they match.",
+        items=DATASET,
+        examples=["/DYJetsToLL_M-50_TuneCP5_13TeV-madgraphMLM-pythia8/*NanoAODv9*/NANOAODSIM"],
+    )
+    instance: Optional[str] = setting(
+        None,
+        "Instance of the catalogue; by default prod/global, and prod/phys03 for names that end in /USER.",
+        pattern="(?:prod|int|dev)/(?:global|phys0[1-3])",
+        form="an instance such as prod/global or prod/phys03",
+    )
+    status: list[str] = setting(
+        ["VALID"],
+        "Which datasets of the catalogue are taken. Of those that are in PRODUCTION, files are still missing.",
+        items={
+            "pattern": "VALID|PRODUCTION|INVALID|DEPRECATED",
+            "form": "VALID, PRODUCTION, INVALID or DEPRECATED",
+        },
+        minItems=1,
+        uniqueItems=True,
+    )
+    max_files: Optional[int] = setting(
+        None, "How many files are read: the first in the order of the list.", minimum=1
+    )
+    max_events: Optional[int] = setting(
+        None,
+        "So many files are read, the first in the order of the list, that they have at least this number of "
+        "events by the catalogue.",
+        minimum=1,
+    )
+
+
+LOSS = {
+    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
+    "form": 'a number of files, or a percentage such as "1 %"',
+}
+"""What may be said of a loss."""
+
+_SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reading files over the network."""
+
+    redirectors: list[str] = setting(
+        [
+            "root://cms-xrd-global.cern.ch/",
+            "root://xrootd-cms.infn.it/",
+            "root://cmsxrootd.fnal.gov/",
+        ],
+        "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
+        "read from its own server is asked for at each of them, in this order.",
+        items=_SERVER,
+        minItems=1,
+        uniqueItems=True,
+    )
+    tries: int = setting(3, "How often each server is tried, at most.", minimum=1)
+    timeout: int = setting(60, "How long a server may not answer [s].", minimum=1, maximum=3600)
+    copy: bool = setting(
+        False, "True to copy each file to a temporary directory first, and to read it there."
+    )
+    max_missing_files: Union[str, int] = setting(
+        0,
+        "How many files of a dataset may be left out because they cannot be read: a number, or a percentage.",
+        **LOSS,
+        minimum=0,
+        examples=[3, "1 %"],
+    )

@@ -1,0 +1,275 @@
+"""The sections `train`, `tune`, `evaluate` and `export`: the network, and what is made of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from MLTools.NanoML.config.setting import BRANCH, NAME, setting
+
+__all__ = [
+    "METRICS",
+    "MODELS",
+    "PRECISIONS",
+    "PRUNERS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "TRACKERS",
+    "TUNABLE",
+    "Axis",
+    "Decorrelation",
+    "Evaluate",
+    "Export",
+    "PerObject",
+    "Train",
+    "Tune",
+]
+
+
+def _networks() -> Iterator[str]:
+    """The networks of ML_processing/networks/, each a module, without an import of any."""
+    spec = importlib.util.find_spec("ML_processing")
+    for directory in (spec.submodule_search_locations if spec else None) or ():
+        yield from sorted(path.stem for path in Path(directory, "networks").glob("[!_]*.py"))
+
+
+MODELS = tuple(dict.fromkeys(["mlp", *_networks()]))
+"""The networks that `train.model` can name, the default first."""
+
+
+SCHEDULES = ("plateau", "cosine", "constant")
+"""What `train.schedule` can name."""
+
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What `train.precision` can name."""
+
+
+TRACKERS = ("mlflow", "tensorboard")
+"""What `train.tracking` can name."""
+
+
+@dataclass(frozen=True)
+class Decorrelation:
+    """A column that the network's output must not depend on, for the background."""
+
+    column: str = setting(
+        ...,
+        "Event-level column of the HDF5 files, which need not be a feature.",
+        **BRANCH,
+        examples=["WCand_mT"],
+    )
+    strength: float = setting(1.0, "Weight of the distance correlation in the loss.", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True)
+class PerObject:
+    """Single objects of a collection, such as electrons, that are told apart instead of events."""
+
+    collection: str = setting(
+        ..., "The collection, one of `convert.objects`.", **BRANCH, examples=["Electron"]
+    )
+    label: str = setting(
+        ...,
+        "The field, without the prefix, that tells what an object is: a whole number. It is no input.",
+        **BRANCH,
+        examples=["genPartFlav"],
+    )
+    classes: dict[str, list[int]] = setting(
+        ...,
+        "The classes, each with its values of the label. Objects of other values are left out.",
+        names=NAME,
+        examples=["{prompt: [1, 15], fake: [0, 3, 4, 5]}"],
+    )
+
+
+@dataclass(frozen=True)
+class Train:
+    """The network and its training."""
+
+    model: str = setting(
+        MODELS[0],
+        f"The kind of network: {', '.join(MODELS)}, or a PyTorch module of yours as module:Class or file.py:Class.",
+        examples=list(MODELS),
+    )
+    options: dict[str, Any] = setting(
+        dict,
+        "Settings of the network, by name: hidden and dropout of an mlp, for instance. "
+        "Those that are not given have the defaults of doc/training.md.",
+        examples=[{"hidden": [128, 128], "dropout": 0.2}],
+    )
+    files: Optional[list[str]] = setting(
+        None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1
+    )
+    features: Optional[list[str]] = setting(
+        None,
+        "Event-level columns that the network reads, and with per_object also fields of the object, such as "
+        "Electron_pt; by default all of the HDF5 files.",
+        uniqueItems=True,
+        items=BRANCH,
+    )
+    objects: Optional[list[str]] = setting(
+        None,
+        "Collections that the network reads; by default all of the HDF5 files.",
+        uniqueItems=True,
+        items=BRANCH,
+    )
+    per_object: Optional[PerObject] = setting(None)
+    targets: list[str] = setting(
+        list,
+        "Event-level columns to be estimated by regression, instead of telling classes apart.",
+        uniqueItems=True,
+        items=BRANCH,
+    )
+    parameter: Optional[str] = setting(
+        None,
+        "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to tell "
+        "the classes apart at any of its values. Events of datasets without it get one at random.",
+        **BRANCH,
+    )
+    decorrelate: Optional[Decorrelation] = setting(None)
+    batch_size: int = setting(256, "Events per step.", minimum=1)
+    epochs: int = setting(200, "Passes over the training events, at most.", minimum=1)
+    learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)
+    schedule: str = setting(
+        SCHEDULES[0],
+        "How the steps become smaller: plateau halves them where the validation loss stands still, "
+        "cosine takes them to zero over all epochs, constant does not.",
+        enum=SCHEDULES,
+    )
+    warmup: float = setting(
+        0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0
+    )
+    weight_decay: float = setting(1e-4, "Strength of the pull of weights to zero.", minimum=0)
+    clip: Optional[float] = setting(
+        1.0,
+        "Largest norm of a gradient, so that one odd event cannot throw the network far; null for none.",
+        exclusiveMinimum=0,
+    )
+    patience: int = setting(20, "Training stops after so many epochs without improvement.", minimum=1)
+    folds: int = setting(
+        5,
+        "Networks in cross-validation, each tested on events that it has not seen: at least 3. "
+        "1 trains a single one, on three fifths of the events.",
+        minimum=1,
+    )
+    seed: int = setting(1, "Seed of all random numbers.", minimum=0, maximum=2**32 - 1)
+    signal: Optional[str] = setting(
+        None, "The class to call signal in plots; by default the class signal, or else the first one."
+    )
+    device: str = setting(
+        "auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda")
+    )
+    precision: str = setting(
+        PRECISIONS[0],
+        "Number type of the bulk of the computation in training; bfloat16 and float16 are faster on a GPU.",
+        enum=PRECISIONS,
+    )
+    workers: int = setting(
+        0,
+        "How many networks are trained at the same time, each on one core of the CPU; "
+        "0: as many as there are usable cores. On a GPU they are trained one after the other.",
+        minimum=0,
+    )
+    processes: int = setting(
+        1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1
+    )
+    memory: int = setting(
+        1000,
+        "How much the events may take in memory [MB]; what is beyond is read from the files again in "
+        "every epoch.",
+        minimum=1,
+    )
+    tracking: list[str] = setting(
+        list,
+        "Where the training is recorded beside its own files: mlflow, tensorboard.",
+        uniqueItems=True,
+        items={"enum": TRACKERS},
+    )
+
+
+TUNABLE = (
+    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
+)  # fmt: skip
+"""Settings of `train` that `tune.space` can name, beside options.NAME."""
+
+
+METRICS = ("validation_loss", "validation_auc")
+"""What `tune.metric` can name."""
+
+
+SAMPLERS = ("tpe", "random")
+"""What `tune.sampler` can name."""
+
+
+PRUNERS = ("median", "hyperband", "none")
+"""What `tune.pruner` can name."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a setting may be in the search: a range, or one of some choices."""
+
+    low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
+    high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])
+    log: bool = setting(False, "True to search the logarithm: as many trials from 1 to 10 as from 10 to 100.")
+    step: Optional[float] = setting(None, "Distance between values of a range.", exclusiveMinimum=0)
+    choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
+
+
+@dataclass(frozen=True)
+class Tune:
+    """The search for good settings of the training."""
+
+    trials: int = setting(50, "How many settings are tried.", minimum=1)
+    metric: str = setting(
+        METRICS[0], "What is to be as small (the loss) or large (the AUC) as can be.", enum=METRICS
+    )
+    space: dict[str, Axis] = setting(
+        dict,
+        "What is varied: a setting of `train`, or options.NAME, and what it may be. "
+        "By default the learning rate, the weight decay, the batch size and the size of the network.",
+        examples=[{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
+    )
+    sampler: str = setting(
+        SAMPLERS[0],
+        "How settings are chosen: tpe learns from the trials before, random does not.",
+        enum=SAMPLERS,
+    )
+    pruner: str = setting(
+        PRUNERS[0],
+        "Which trials are ended early: median those that are worse than half of the others at the same "
+        "epoch, hyperband all but the best of growing groups, none none.",
+        enum=PRUNERS,
+    )
+    seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
+    tracking: bool = setting(False, "True to record each trial, too, where `train.tracking` says.")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The report of a training."""
+
+    compare: list[str] = setting(
+        list,
+        "HDF5 files of other events, of real data say, whose features are compared with those of the training.",
+        examples=[["hdf5/SingleMuon.h5"]],
+    )
+
+
+@dataclass(frozen=True)
+class Export:
+    """The trained network as an ONNX file."""
+
+    cmssw: Optional[str] = setting(
+        None,
+        "The CMSSW release that must be able to run the model. One whose ONNX Runtime is not known gets the form "
+        "that all known releases from 12_4 on read, with a warning.",
+        pattern="CMSSW_[0-9]+_[0-9]+(?:_[A-Za-z0-9_-]+)?",
+        form="a release such as CMSSW_14_0_X or CMSSW_14_0_19_patch1",
+        examples=["CMSSW_14_0_X"],
+    )
+    name: Optional[str] = setting(None, "The name of the model; by default the workdir's.", **NAME)
