@@ -16,9 +16,8 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["evaluate_stage", "export_stage", "train_stage"]

@@ -24,8 +24,7 @@ from MLTools.NanoML.config.training import Tune
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, progress, say
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import stamps
 
 __all__ = ["Options", "plan", "tune"]
@@ -123,7 +122,7 @@ def _prepared(config: Config) -> tuple[Config, list[Path]]:
         raise NanoMLError(f"{config.where()}: has no section train: there is nothing to tune.")
     config = replace(config, tune=config.tune or Tune())
     (task,) = train_stage(Analysis(config)).tasks
-    return config, [Path(it["path"]) for it in stamps(task)]
+    return config, [Path(stamp.path) for stamp in stamps(task)]
 
 
 def _space(config: Config) -> Space:

@@ -27,9 +27,8 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["convert_stage", "convert_summary", "convert_tasks", "shuffle_stage"]

@@ -24,7 +24,7 @@ from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Layout
 
 __all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]
 

@@ -16,8 +16,7 @@ from data_processing.datasets.entries import entries_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote import reading
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 
 __all__ = [
     "FileInfo",

@@ -15,7 +15,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Layout
 
 __all__ = ["Description", "Part", "describe"]
 

@@ -16,7 +16,7 @@ from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
-from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Layout
 
 __all__ = ["overview", "query"]
 

@@ -16,9 +16,8 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["score_stage", "score_tasks"]

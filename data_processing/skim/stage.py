@@ -17,9 +17,8 @@ from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
-from MLTools.NanoML.workflow.stages import Analysis
+from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["skim_settings", "skim_stage", "skim_tasks", "skim_tasks_stage"]

@@ -15,7 +15,7 @@ from MLTools.NanoML.batch.staging import url_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
-from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["Place", "check_inputs", "check_place", "check_search", "needs_proxy", "usable_proxy"]

@@ -12,10 +12,9 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.workflow.failures import FailedTasksError
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.missing import forgive
-from MLTools.NanoML.workflow.pipeline import files_of
+from MLTools.NanoML.workflow.pipeline import files_of, forgive
+from MLTools.NanoML.workflow.runner import FailedTasksError
+from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import Task
 
 __all__ = ["forgive_jobs"]

@@ -13,8 +13,7 @@ from MLTools import NanoML
 from MLTools.NanoML.batch.archive import Entry, below, pack
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.stages import PARTS
+from MLTools.NanoML.workflow.stages import PARTS, Layout
 
 __all__ = ["cmssw_area", "code", "environment"]
 

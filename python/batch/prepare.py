@@ -37,8 +37,8 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Needs
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.reading import VARIABLE
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Planned
+from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import Task, forget
 
 __all__ = ["PIPELINE", "TUNE", "Wish", "new_directory", "place_of", "prepare"]

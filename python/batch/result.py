@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.workflow.task import Stamp
 
 __all__ = ["Done", "Problem", "Result"]
 
@@ -57,7 +58,7 @@ class Done:
     """
 
     state: str
-    inputs: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[Stamp] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     summary: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -69,8 +70,8 @@ class Done:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Done:
         """Undo `dataclasses.asdict`."""
-        problem = content.get("problem")
-        return cls(**{**content, "problem": Problem(**problem) if problem else None})
+        problem, inputs = content.get("problem"), [Stamp(**each) for each in content.get("inputs", ())]
+        return cls(**{**content, "inputs": inputs, "problem": Problem(**problem) if problem else None})
 
 
 @dataclass

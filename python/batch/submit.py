@@ -22,10 +22,9 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.runner import Planned
-from MLTools.NanoML.workflow.stages import NAMES, import_part
+from MLTools.NanoML.workflow.stages import NAMES, Layout, import_part
 
 __all__ = ["described", "find", "kill", "log_of", "resubmit", "submit", "wait"]
 

@@ -168,7 +168,7 @@ def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> di
 def _convert_each(job: Any, force: bool) -> None:
     from MLTools.NanoML.parallel import locked, usable_cores
     from MLTools.NanoML.rootio.remote import reading
-    from MLTools.NanoML.workflow.missing import run_stage
+    from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
     from MLTools.NanoML.workflow.stages import import_part
 

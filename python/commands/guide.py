@@ -11,7 +11,7 @@ from pathlib import Path
 from MLTools.NanoML.batch.submission import JOBS
 from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.layout import Layout
+from MLTools.NanoML.workflow.stages import Layout
 
 __all__ = ["Advice", "advice"]
 

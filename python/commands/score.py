@@ -75,7 +75,7 @@ def score(
         raise click.UsageError("Say where the scores go: -o DIR.")
     from MLTools.NanoML.parallel import locked, usable_cores
     from MLTools.NanoML.rootio.remote import reading
-    from MLTools.NanoML.workflow.missing import run_stage
+    from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
     from MLTools.NanoML.workflow.stages import import_part
 

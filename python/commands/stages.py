@@ -74,8 +74,7 @@ def export(
         return
     from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.config.training import Export
-    from MLTools.NanoML.workflow.layout import Layout
-    from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.workflow.stages import Layout, import_part
 
     training = Layout.of(load(source)).training if is_config else source
     exporting = import_part("ML_processing.export.export")

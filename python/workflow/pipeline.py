@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Optional
+from typing import Optional, Union
 
-from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote import reading
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.failures import FailedTasksError
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.missing import forgive, look_again, note_read
-from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
-from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, declared, import_part
-from MLTools.NanoML.workflow.task import accept
+from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
+from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
+from MLTools.NanoML.workflow.task import Task, accept
 
-__all__ = ["accept_stage", "between", "execute", "pipeline_stages", "planned"]
+__all__ = [
+    "accept_stage",
+    "between",
+    "execute",
+    "files_of",
+    "forgive",
+    "pipeline_stages",
+    "planned",
+    "run_stage",
+]
+
+_Files = Mapping[str, Sequence[str]]
+"""The files of each dataset."""
 
 
 def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
@@ -120,12 +129,20 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
-        settle(workdir)
+        _settle_jobs(workdir)
         if _reader(config) == "convert" and "convert" in names:
             reading.adopt(config.read)
-            look_again(workdir)
+            _look_again(workdir)
         todo = _run(config, names, force)
     _say_where(config, todo)
+
+
+def _settle_jobs(workdir: Path) -> None:
+    """Take over what jobs have done, without an import of batch systems if there never was one."""
+    if (workdir / RECORDS / "submissions").exists():
+        from MLTools.NanoML.batch.status import settle
+
+        settle(workdir)
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
@@ -177,7 +194,7 @@ def _run(
                 _run(config, later, force, False)
             break
         if declared(each.stage.name).part == "data_processing" and missing.read(workdir):
-            note_read(each.stage.tasks, files_of(config), workdir)
+            _note_read(each.stage.tasks, files_of(config), workdir)
     return todo
 
 
@@ -205,3 +222,99 @@ def _shortest(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union[int, str]) -> None:
+    """Note the files that could not be read as missing, if no more are than may be.
+
+    Parameters
+    ----------
+    failed
+        What happened.
+    files
+        All files of each dataset.
+    workdir
+        Where it is noted.
+    limit
+        As `read.max_missing_files`.
+
+    Raises
+    ------
+    FailedTasksError
+        More are missing, or something else failed.
+    """
+    owners = {file: name for name, paths in files.items() for file in paths}
+    lost: dict[str, dict[str, str]] = {}
+    for problem in failed.failures.values():
+        if not isinstance(problem, UnreadableError) or problem.path not in owners:
+            raise failed
+        lost.setdefault(owners[problem.path], {})[problem.path] = str(problem)
+    now = {name: {**_unread(workdir, name, failed.tasks), **gone} for name, gone in lost.items()}
+    too_many = [name for name in now if len(now[name]) > missing.allowed(limit, len(files[name]))]
+    if too_many:
+        share = max((_share(len(now[name]), len(files[name])) for name in too_many), key=_as_number)
+        more = "a loss" if missing.allowed(limit, 1 << 30) == 0 else f"a larger loss than {limit}"
+        raise FailedTasksError(
+            failed.tasks, failed.failures, f", or allow {more} with --max-missing-files {share}"
+        )
+    _note_read(failed.tasks, files, workdir)
+    missing.record(workdir, now)
+    for line in missing.lines({name: missing.read(workdir)[name] for name in now}):
+        say(f"  {line}")
+
+
+def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool, limit: Union[int, str]) -> None:
+    """Run one stage, each of whose tasks reads one of `files` first. Hold the lock of `workdir`.
+
+    Raises
+    ------
+    FailedTasksError
+        Something failed that is not a loss that is allowed.
+    """
+    try:
+        run(plan([stage], workdir, force), workdir)
+    except FailedTasksError as failed:
+        forgive(failed, {"": files}, workdir, limit)
+        gone = {each.file for each in missing.read(workdir)[""]}
+        left = [task for task in stage.tasks if task.inputs[0] not in gone]
+        run(plan([replace(stage, tasks=left)], workdir), workdir)
+    else:
+        _note_read(stage.tasks, {"": files}, workdir)
+
+
+def _note_read(tasks: Sequence[Task], files: _Files, workdir: Path) -> None:
+    """Note that what tasks read is not missing, if it was."""
+    before = missing.read(workdir)
+    missing.record(workdir, {name: _unread(workdir, name, tasks) for name in before if name in files})
+
+
+def _look_again(workdir: Path) -> None:
+    """Try to open what is missing, and note what is there again."""
+    for name, files in missing.read(workdir).items():
+        missing.record(workdir, {name: dict(_still_missing(files))})
+
+
+def _still_missing(files: Iterable[missing.Missing]) -> Iterable[tuple[str, str]]:
+    from MLTools.NanoML.rootio.rootfile import RootFile  # awkward takes half as long to import as all else
+
+    for each in files:
+        try:
+            RootFile(each.file).close()
+        except UnreadableError as problem:
+            yield each.file, str(problem)
+
+
+def _unread(workdir: Path, dataset: str, tasks: Sequence[Task]) -> dict[str, str]:
+    """What is missing of a dataset and was not read by tasks."""
+    inputs = {path for task in tasks for path in task.inputs}
+    before = missing.read(workdir).get(dataset, ())
+    return {each.file: each.reason for each in before if each.file not in inputs}
+
+
+def _share(number: int, total: int) -> str:
+    """The smallest loss that one would allow: 1% if that is enough."""
+    return "1%" if number * 100 <= total else str(number)
+
+
+def _as_number(share: str) -> int:
+    return 0 if share == "1%" else int(share)

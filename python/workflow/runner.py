@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import remove_leftovers
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal import interrupt
 from MLTools.NanoML.terminal.progress import notes, progress, say, say_once
-from MLTools.NanoML.workflow.failures import FailedTasksError
-from MLTools.NanoML.workflow.task import Task, forget, read_record, reason_to_run, stamps, write_record
+from MLTools.NanoML.workflow.task import (
+    Stamp,
+    Task,
+    forget,
+    read_record,
+    reason_to_run,
+    stamps,
+    write_record,
+)
 
-__all__ = ["Planned", "Stage", "plan", "run"]
+__all__ = ["FailedTasksError", "Planned", "Stage", "plan", "run"]
+
+_MOST = 20  # failures that are listed
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,45 @@ class Planned:
                 f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}"
             )
         return lines
+
+
+class FailedTasksError(NanoMLError):
+    """One or more tasks of a stage failed; the others are done.
+
+    Parameters
+    ----------
+    tasks
+        All tasks of the stage.
+    failures
+        What became of some, by their names.
+    hint
+        What else can be done if files cannot be read, to follow "Run the same command again to retry".
+    """
+
+    def __init__(self, tasks: Sequence[Task], failures: Mapping[str, NanoMLError], hint: str = "") -> None:
+        self.stage, self.tasks, self.failures = tasks[0].stage, tasks, dict(failures)
+        super().__init__("\n".join([*self._lines(), *self._advice(hint)]))
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether all that failed is that files of events cannot be read."""
+        return all(isinstance(problem, UnreadableError) for problem in self.failures.values())
+
+    def _lines(self) -> Iterator[str]:
+        shown = list(self.failures.items())[:_MOST]
+        yield from (f"{self.stage} {name}: {problem}" for name, problem in shown)
+        if len(self.failures) > len(shown):
+            yield f"and {len(self.failures) - len(shown)} more."
+
+    def _advice(self, hint: str) -> Iterator[str]:
+        total, failed = len(self.tasks), len(self.failures)
+        done = total - failed
+        if self.is_unreadable:
+            it, kind = "it" if failed == 1 else "them", "files " if self.stage in ("skim", "score") else ""
+            others = f"; {done} of {total} {kind}are done" if total > 1 else ""
+            yield f"Nothing was written for {it}{others}. Run the same command again to retry{hint}."
+        elif total > 1:
+            yield f"{failed} of {total} failed, {done} are done. Mend this, then run the same command again."
 
 
 def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
@@ -162,8 +210,8 @@ def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
 
 
 def _summary(stage: Stage, records: Path) -> Sequence[str]:
-    records_of = {task.name: read_record(task, records) or {} for task in stage.tasks}
-    return stage.summary({name: record.get("summary", {}) for name, record in records_of.items()})
+    found = {task.name: read_record(task, records) for task in stage.tasks}
+    return stage.summary({name: record.summary if record else {} for name, record in found.items()})
 
 
 def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
@@ -171,26 +219,39 @@ def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
     for task in todo:
         interrupt.check()
         try:
-            summary, inputs, seconds, _ = _work(task)
-            write_record(task, records, inputs, summary, seconds)
+            _work(task).note(task, records)
         except NanoMLError as problem:
             failures[task.name] = problem
     return failures
 
 
-def _work(task: Task) -> tuple[Mapping[str, Any], list[dict[str, Any]], float, dict[str, str]]:
-    """Do a task; return its summary, the stamps of its inputs, the seconds that it took, and this process's notes."""
-    begin = time.monotonic()
-    inputs = stamps(task)
+@dataclass(frozen=True)
+class _Outcome:
+    """What a task's work returned, its inputs when it began, the seconds that it took, and this process's notes."""
+
+    summary: Mapping[str, Any]
+    inputs: Sequence[Stamp]
+    seconds: float
+    notes: Mapping[str, str]
+
+    def note(self, task: Task, records: Path) -> None:
+        """Say and write down that the task is done."""
+        for key, text in self.notes.items():
+            say_once(key, text)
+        write_record(task, records, self.inputs, self.summary, self.seconds)
+
+
+def _work(task: Task) -> _Outcome:
+    begin, inputs = time.monotonic(), stamps(task)
     summary = task.work()
-    return summary, inputs, time.monotonic() - begin, notes()
+    return _Outcome(summary, inputs, time.monotonic() - begin, notes())
 
 
 def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> dict[str, NanoMLError]:
     failures: dict[str, NanoMLError] = {}
     module = getattr(todo[0].work, "func", todo[0].work).__module__
     with worker_pool(workers, module, begin_worker) as pool, progress(name, len(todo), "files") as bar:
-        running: dict[Future[Any], Task] = {pool.submit(_work, task): task for task in todo}
+        running: dict[Future[_Outcome], Task] = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:
             # a signal just before Python begins to wait is heeded when the wait ends
@@ -203,12 +264,9 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
     return failures
 
 
-def _finish(future: Future[Any], task: Task, records: Path) -> Optional[NanoMLError]:
+def _finish(future: Future[_Outcome], task: Task, records: Path) -> Optional[NanoMLError]:
     try:
-        summary, inputs, seconds, found = future.result()
-        for key, text in found.items():
-            say_once(key, text)
-        write_record(task, records, inputs, summary, seconds)
+        future.result().note(task, records)
     except NanoMLError as problem:
         return problem
     except BrokenProcessPool:

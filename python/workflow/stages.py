@@ -1,4 +1,4 @@
-"""The stages of an analysis: each is declared here, once, and made by a function of its part."""
+"""The stages of an analysis: each is declared here, once, and made by a function of its part; and where results are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.batch.resources import Resources
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.contracts.missing import Missing
     from MLTools.NanoML.workflow.runner import Stage
 
-__all__ = ["NAMES", "PARTS", "STAGES", "Analysis", "Declaration", "declared", "import_part"]
+__all__ = ["NAMES", "PARTS", "STAGES", "Analysis", "Declaration", "Layout", "declared", "import_part"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Declaration:
     maker
         "module:function": makes its `Stage` of an `Analysis`, or None if the analysis does not ask for it.
     sections
-        The sections of the configuration of which one must be there.
+        Sections of the configuration, one of which must be there.
     page
         The page of the manual about what its tasks do.
     resources
-        What its jobs ask for, if nobody says so. If its tasks are one for each file, time and disk follow from the sizes.
+        What its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes.
     speed
-        How fast its tasks read, if they are one for each file [B/s].
+        How fast its tasks read, if there is one for each file [B/s].
     """
 
     name: str
@@ -93,6 +94,7 @@ STAGES = (
 """All stages, in order."""
 
 NAMES = tuple(stage.name for stage in STAGES)
+"""Their names."""
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)
@@ -117,7 +119,7 @@ class Analysis:
     config
         The configuration.
     missing
-        Of each dataset the files that are left out because they cannot be read.
+        The files of each dataset that are left out because they cannot be read.
     """
 
     config: Config
@@ -132,14 +134,55 @@ class Analysis:
         NanoMLError
             A dataset has no files.
         """
-        found: Mapping[str, list[str]] = import_part("data_processing.datasets.datasets").resolve_datasets(
-            self.config
-        )
+        datasets = import_part("data_processing.datasets.datasets")
+        found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
         return found
 
     def left_out(self, dataset: str) -> set[str]:
         """The files of a dataset that are missing."""
         return {each.file for each in self.missing.get(dataset, ())}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the results of an analysis are, whose model has a name: the same paths for every stage."""
+
+    workdir: Path
+    name: str
+
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        """Paths of a configuration."""
+        workdir = config.path(config.workdir)
+        name = config.export.name if config.export and config.export.name else workdir.name
+        return cls(workdir, name)
+
+    def skims(self, dataset: str) -> Path:
+        """Directory of a dataset's skims."""
+        return self.workdir / "skims" / dataset
+
+    def hdf5(self, dataset: str) -> Path:
+        """A dataset's HDF5 file."""
+        return self.workdir / "hdf5" / f"{dataset}.h5"
+
+    @property
+    def hdf5_all(self) -> Path:
+        """The HDF5 file of all datasets with a class, where they are shuffled."""
+        return self.hdf5("all")
+
+    @property
+    def training(self) -> Path:
+        """Directory of the training, with its report."""
+        return self.workdir / "training"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.workdir / "model.onnx"
+
+    def scores(self, dataset: str) -> Path:
+        """Directory of a dataset's scores."""
+        return self.workdir / "scores" / dataset
 
 
 def import_part(module: str) -> Any:

@@ -1,12 +1,13 @@
-"""A task: inputs, settings and code in, outputs out; and the record that tells whether it is up to date."""
+"""A task: inputs, settings and code in, outputs out; and the record that says whether it is up to date."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -18,6 +19,9 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
 
 __all__ = [
+    "Acceptance",
+    "Record",
+    "Stamp",
     "Task",
     "accept",
     "forget",
@@ -49,8 +53,7 @@ class Task:
     work
         Does it, and returns a summary for the record. It must be picklable.
     memory
-        Files by which work that was interrupted goes on where it was. They are removed before work that was done is
-        done again.
+        Files from which interrupted work continues. They are removed before finished work is done again.
     folders
         Directories that it reads and writes beside its inputs and outputs.
     """
@@ -66,35 +69,124 @@ class Task:
     folders: tuple[Path, ...] = ()
 
 
-def _stamp(path: str) -> dict[str, Any]:
-    """What tells a file's version: size and time of change. A remote file on the grid never changes."""
-    if is_remote(path):
-        return {"path": path}
-    status = os.stat(path)
-    return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}
+@dataclass(frozen=True)
+class Stamp:
+    """The version of a file: its size [bytes] and when it was changed [ns since 1970].
+
+    Both are None for a remote file: a file on the grid never changes.
+    """
+
+    path: str
+    size: Optional[int] = None
+    modified: Optional[int] = None
+
+    @classmethod
+    def of(cls, path: str) -> Stamp:
+        """The version of a file now; OSError if there is none."""
+        if is_remote(path):
+            return cls(path)
+        status = os.stat(path)
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A change of code after which a result was kept: the code that made it, what was changed, and when it was accepted."""
+
+    code: str
+    because: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json.
+
+    Attributes
+    ----------
+    task
+        STAGE/NAME.
+    inputs
+        Their versions when the task began.
+    outputs
+        Their versions when it ended.
+    settings, code
+        Those of the task.
+    version
+        The version of NanoML that did it.
+    summary
+        What its work returned.
+    seconds
+        How long it took.
+    finished, host
+        When and where.
+    accepted
+        The changes of code after which the result was kept.
+    memory
+        Most memory that the process had used until then [MB], if it was a job.
+    job
+        SUBMISSION/JOB, if it was a job.
+    format
+        The version of this form of the file; 1 also where it is not given.
+    """
+
+    task: str
+    inputs: Sequence[Stamp]
+    outputs: Sequence[Stamp]
+    settings: Mapping[str, Any]
+    code: str
+    version: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished: str = ""
+    host: str = ""
+    accepted: Sequence[Acceptance] = ()
+    memory: Optional[int] = None
+    job: Optional[str] = None
+    format: int = 1
+
+    @classmethod
+    def read(cls, path: Path) -> Optional[Record]:
+        """The record in a file; None if there is none that can be read, or a newer NanoML wrote it in another form."""
+        known = {each.name for each in dataclasses.fields(cls)}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = cls(**{key: value for key, value in content.items() if key in known})
+            return (
+                dataclasses.replace(
+                    found,
+                    inputs=[Stamp(**each) for each in found.inputs],  # type: ignore[arg-type]
+                    outputs=[Stamp(**each) for each in found.outputs],  # type: ignore[arg-type]
+                    accepted=[Acceptance(**each) for each in found.accepted],  # type: ignore[arg-type]
+                )
+                if found.format <= cls.format
+                else None
+            )
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write it to a file."""
+        write_json(path, dataclasses.asdict(self, dict_factory=_without_nothing))
+
+
+def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in entries if value not in (None, ())}
 
 
 def _record_path(task: Task, records: Path) -> Path:
     return records / task.stage / f"{task.name}.json"
 
 
-def read_record(task: Task, records: Path) -> Optional[dict[str, Any]]:
-    """The record of a task that was done, or None. A record that cannot be read counts as none."""
-    try:
-        content = json.loads(_record_path(task, records).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return (
-        content
-        if isinstance(content, dict) and {"inputs", "outputs", "settings", "code", "version"} <= set(content)
-        else None
-    )
+def read_record(task: Task, records: Path) -> Optional[Record]:
+    """The record of a task that was done, in the directory of all records; None if there is none that can be read."""
+    return Record.read(_record_path(task, records))
 
 
 def write_record(
     task: Task,
     records: Path,
-    inputs: list[dict[str, Any]],
+    inputs: Sequence[Stamp],
     summary: Mapping[str, Any],
     seconds: float,
     **others: Any,
@@ -114,26 +206,24 @@ def write_record(
     seconds
         How long it took.
     others
-        What else is known, such as the host if it is another one.
+        Further fields of the record, such as the host if it is another one.
     """
-    content = {
-        "task": f"{task.stage}/{task.name}",
-        "inputs": inputs,
-        "outputs": [_stamp(str(path)) for path in task.outputs],
-        "settings": dict(task.settings),
-        "code": task.code,
-        "version": __version__,
-        "summary": dict(summary),
-        "seconds": round(seconds, 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "host": platform.node(),
-        **others,
-    }
-    write_json(_record_path(task, records), content)
+    here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
+    Record(
+        task=f"{task.stage}/{task.name}",
+        inputs=inputs,
+        outputs=[Stamp.of(str(path)) for path in task.outputs],
+        settings=dict(task.settings),
+        code=task.code,
+        version=__version__,
+        summary=dict(summary),
+        seconds=round(seconds, 3),
+        **{**here, **others},
+    ).write(_record_path(task, records))
 
 
 def forget(task: Task, records: Path) -> None:
-    """Before a task is done again: it is not done any more, and must not go on from where it was."""
+    """Forget that a task was done, and what it would continue from: it is to be done again."""
     record = _record_path(task, records)
     if record.exists():
         for path in task.memory:
@@ -141,7 +231,7 @@ def forget(task: Task, records: Path) -> None:
         record.unlink()
 
 
-def stamps(task: Task) -> list[dict[str, Any]]:
+def stamps(task: Task) -> list[Stamp]:
     """Versions of a task's inputs now.
 
     Raises
@@ -152,7 +242,7 @@ def stamps(task: Task) -> list[dict[str, Any]]:
     found = []
     for path in task.inputs:
         try:
-            found.append(_stamp(path))
+            found.append(Stamp.of(path))
         except OSError:
             raise NanoMLError(
                 f"{path}: no such file; {task.stage} {task.name} needs it. Run the earlier stages first."
@@ -184,26 +274,26 @@ def reason_to_run(task: Task, records: Path, renewed: Collection[str]) -> Option
     return _changed_files(task, record) or _changed_settings(task, record) or _changed_code(task, record)
 
 
-def _changed_files(task: Task, record: Mapping[str, Any]) -> Optional[str]:
-    before = {stamp["path"]: stamp for stamp in record["inputs"]}
+def _changed_files(task: Task, record: Record) -> Optional[str]:
+    before = dict.fromkeys(stamp.path for stamp in record.inputs)
     added = [path for path in task.inputs if path not in before]
     removed = [path for path in before if path not in task.inputs]
     if added:
         return f"{added[0]} is a new input" + (f" (and {len(added) - 1} more)" if len(added) > 1 else "")
     if removed:
         return f"{removed[0]} is no input any more"
-    for stamp in [*record["inputs"], *record["outputs"]]:
+    for stamp in [*record.inputs, *record.outputs]:
         try:
-            now = _stamp(stamp["path"])
+            now = Stamp.of(stamp.path)
         except OSError:
-            return f"{stamp['path']} is missing"
+            return f"{stamp.path} is missing"
         if now != stamp:
-            return f"{stamp['path']} was changed"
+            return f"{stamp.path} was changed"
     return None
 
 
-def _changed_settings(task: Task, record: Mapping[str, Any]) -> Optional[str]:
-    before, now = record["settings"], json.loads(json.dumps(dict(task.settings)))
+def _changed_settings(task: Task, record: Record) -> Optional[str]:
+    before, now = record.settings, json.loads(json.dumps(dict(task.settings)))
     for key in [*now, *before]:
         if now.get(key) != before.get(key):
             return f"{key} was changed from {_short(before.get(key))} to {_short(now.get(key))}"
@@ -215,12 +305,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _changed_code(task: Task, record: Mapping[str, Any]) -> Optional[str]:
-    if record["code"] == task.code:
+def _changed_code(task: Task, record: Record) -> Optional[str]:
+    if record.code == task.code:
         return None
-    if record["version"] != __version__:
-        return f"NanoML {__version__} does it differently from {record['version']}, which did it before"
-    modules = changed(record["code"], task.code)
+    if record.version != __version__:
+        return f"NanoML {__version__} does it differently from {record.version}, which did it before"
+    modules = changed(record.code, task.code)
     if not modules:
         return "the code that does it was changed"
     return f"{modules[0]} was changed" + (f" (and {len(modules) - 1} more)" if len(modules) > 1 else "")
@@ -238,8 +328,8 @@ def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:
     if record is None or reason is None or reason != _changed_code(task, record):
         return None
     if not dry_run:
-        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        accepted = [*record.get("accepted", []), {"code": record["code"], "because": reason, "at": now}]
-        changes = {"code": task.code, "version": __version__, "accepted": accepted}
-        write_json(_record_path(task, records), {**record, **changes})
+        change = Acceptance(record.code, reason, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        accepted = [*record.accepted, change]
+        renewed = dataclasses.replace(record, code=task.code, version=__version__, accepted=accepted)
+        renewed.write(_record_path(task, records))
     return reason

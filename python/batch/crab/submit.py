@@ -21,8 +21,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.stages import import_part
+from MLTools.NanoML.workflow.stages import Layout, import_part
 
 __all__ = ["PAUSE", "described", "fetch_log", "kill", "resubmit", "submit"]
 

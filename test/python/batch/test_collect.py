@@ -33,8 +33,8 @@ def test_what_is_done_counts_as_if_it_had_been_done_here(
     assert reason(submission, "skim-0001", 0) == "not done yet"
     record = read_record(submission.job("skim-0000").decoded()[0], Path(submission.workdir, ".nanoml"))
     assert record is not None
-    assert (record["host"], record["job"], record["memory"]) == ("worker", "work-1/skim-0000", 100)
-    assert record["summary"] == {"entries": 5}
+    assert (record.host, record.job, record.memory) == ("worker", "work-1/skim-0000", 100)
+    assert record.summary == {"entries": 5}
 
 
 def test_an_input_that_changed_while_the_job_ran_shows(

@@ -89,7 +89,7 @@ def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_p
     ]
     assert done.summary["entries"] == 1400
     assert done.memory > 50
-    assert done.inputs[0]["size"] > 0
+    assert (done.inputs[0].size or 0) > 0
 
 
 def test_the_checksum_is_that_of_the_catalogue(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_a_task_that_was_done_is_up_to_date(tmp_path: Path) -> None:
     assert reason_to_run(task, tmp_path / "records", ()) is None
     record = read_record(task, tmp_path / "records")
     assert record is not None
-    assert record["summary"] == {"entries": 5}
+    assert record.summary == {"entries": 5}
 
 
 def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +90,9 @@ def test_a_change_of_code_may_be_accepted_and_no_other_change(tmp_path: Path) ->
     assert reason_to_run(task, records, ()) is None
     record = read_record(task, records)
     assert record is not None
-    assert record["code"] == task.code
-    assert record["summary"] == {"entries": 5}
-    assert [(each["code"], each["because"]) for each in record["accepted"]] == [
-        (before, "code.py was changed")
-    ]
+    assert record.code == task.code
+    assert record.summary == {"entries": 5}
+    assert [(each.code, each.because) for each in record.accepted] == [(before, "code.py was changed")]
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
@@ -104,6 +103,41 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
         assert (
             reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
         )
+
+
+def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:
+    task = make(tmp_path, inputs=("root://somewhere//in.root",))
+    task.outputs[0].write_text("content")
+    write_record(task, tmp_path / "records", stamps(task), {"entries": 5}, 0.1, host="worker", memory=100)
+    path = tmp_path / "records" / "skim" / "WZ" / "0.json"
+    content = json.loads(path.read_text())
+    assert content.pop("finished") > "2020"
+    modified = task.outputs[0].stat().st_mtime_ns
+    assert content == {
+        "task": "skim/WZ/0",
+        "inputs": [{"path": "root://somewhere//in.root"}],
+        "outputs": [{"path": str(task.outputs[0]), "size": 7, "modified": modified}],
+        "settings": {"keep": ["MET_*"]},
+        "code": task.code,
+        "version": task_module.__version__,
+        "summary": {"entries": 5},
+        "seconds": 0.1,
+        "host": "worker",
+        "memory": 100,
+        "format": 1,
+    }
+
+
+def test_an_older_record_is_read_and_a_newer_one_counts_as_none(tmp_path: Path) -> None:
+    task = make(tmp_path)
+    done(tmp_path, task)
+    path = tmp_path / "records" / "skim" / "WZ" / "0.json"
+    content = json.loads(path.read_text())
+    del content["format"]
+    path.write_text(json.dumps({**content, "of another time": 1}))
+    assert reason_to_run(task, tmp_path / "records", ()) is None
+    path.write_text(json.dumps({**content, "format": 2}))
+    assert read_record(task, tmp_path / "records") is None
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
