@@ -32,7 +32,7 @@ from ML_processing.events.training_data import inputs_of, make_course
 from ML_processing.models import make_network
 from ML_processing.training.loop import Monitor, fit
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.hdf5 import write_metadata
+from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, write_metadata
 from MLTools.NanoML.terminal.progress import silence
 
 EPOCHS = 3
@@ -81,7 +81,9 @@ def make_file(path: Path, events: int, objects: bool) -> None:
             "sum_of_weights": 1.0,
             "cutflow": [],
         }
-        entry = {"max": OBJECTS, "order": "-pt", "fields": [{"name": it, **column} for it in FIELDS]}
+        fields_ = [{"name": it, **column} for it in FIELDS]
+        truncated = {"objects": events * OBJECTS, "lost": 0}
+        entry = {"max": OBJECTS, "order": "-pt", "fields": fields_, "truncated": truncated}
         content = {
             "schema": 1,
             "creator": "bench",
@@ -89,9 +91,9 @@ def make_file(path: Path, events: int, objects: bool) -> None:
             "features": [{"name": name, **column} for name in names],
             "objects": {"Jet": entry} if objects else {},
             "selection": None,
-            "datasets": [{"name": "toy", "class": None, "label": -1, "books": accounting}],
+            "datasets": [{"name": "toy", "class": None, "label": -1, "is_data": False, "books": accounting}],
         }
-        write_metadata(file, content)
+        write_metadata(file, HDF5Metadata.from_json(content))
 
 
 def settings(model: str, memory: int) -> Train:

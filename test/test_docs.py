@@ -20,7 +20,7 @@ from data_processing.datasets.overview import query
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.config.setting import plain
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -124,7 +124,7 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
 
 def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("xrootd.md", tmp_path)
-    (described,) = read_metadata(tmp_path / "half" / "hdf5" / "WZ.h5")["datasets"]
+    (described,) = metadata_content(tmp_path / "half" / "hdf5" / "WZ.h5")["datasets"]
     (gone,) = described["missing"]
     assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
     page = (ROOT / "doc" / "xrootd.md").read_text()

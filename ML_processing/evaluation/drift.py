@@ -45,7 +45,7 @@ def drift(tested: Tested, files: Sequence[Path]) -> dict[str, Any]:
     names, seed = tested.table.names, tested.seed
     parts = [_read(file, names, MOST_EVENTS // len(files), seed + i) for i, file in enumerate(files)]
     other, others = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    data = any(dataset["is_data"] for file in files for dataset in read_metadata(file)["datasets"])
+    data = any(dataset.is_data for file in files for dataset in read_metadata(file).datasets)
     use = tested.table.labels != (tested.training.signal if data else -1)
     features, weights = tested.table.features[use], tested.table.weights[use]
     found = [

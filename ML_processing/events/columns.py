@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ML_processing.events.inputs import Collection, Shape
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, PARAMETER, ConvertedColumn, HDF5Metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
 __all__ = ["Columns", "Labels", "agreed_columns"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Columns:
 
 
 def agreed_columns(
-    files: Sequence[Path], metadata: Sequence[dict[str, Any]], config: Train, everything: bool
+    files: Sequence[Path], metadata: Sequence[HDF5Metadata], config: Train, everything: bool
 ) -> Columns:
     """The columns that a training reads from files which must agree on them.
 
@@ -168,19 +170,19 @@ def agreed_columns(
         _check_agreement(files[0], metadata[0], file, content)
     first = metadata[0]
     labels = _labels(first, config)
-    known = {**_fields_of(first, labels), **{column["name"]: column for column in first["features"]}}
-    parameters = [name for name, column in known.items() if column["source"] == "parameter"]
+    known = {**_fields_of(first, labels), **{column.name: column for column in first.features}}
+    parameters = [name for name, column in known.items() if column.source == PARAMETER]
     wanted = config.features
     if wanted is None:
         wanted = [name for name in known if name not in (*config.targets, *parameters)]
     features = [_find(name, known, "train.features") for name in wanted if name != config.parameter]
-    targets = [_find(name, known, "train.targets")["name"] for name in config.targets]
+    targets = [_find(name, known, "train.targets").name for name in config.targets]
     both = [name for name in targets if name in wanted]
     if both:
         raise ConfigError(
             f"train.targets: {both[0]} is a feature as well: the network would read what it is to estimate."
         )
-    telling = [column["name"] for column in features if column["name"] in parameters]
+    telling = [column.name for column in features if column.name in parameters]
     if telling:
         raise ConfigError(
             f"train.features: {telling[0]} is a parameter of some datasets, so it would tell them from the others. "
@@ -190,19 +192,19 @@ def agreed_columns(
         features.append(_parameter(config.parameter, known, parameters))
     extras, spectator = dict.fromkeys(targets), None
     if config.decorrelate is not None:
-        spectator = str(_find(config.decorrelate.column, known, "train.decorrelate.column")["name"])
+        spectator = _find(config.decorrelate.column, known, "train.decorrelate.column").name
         extras[spectator] = None
     if everything:
-        names = [column["name"] for column in features]
+        names = [column.name for column in features]
         extras |= dict.fromkeys(name for name in known if name not in names and name not in parameters)
-    chosen = [] if labels else list(first["objects"]) if config.objects is None else config.objects
-    fields = {name: _find(name, first["objects"], "train.objects")["fields"] for name in chosen}
+    chosen = [] if labels else list(first.objects) if config.objects is None else config.objects
+    fields = {name: _find(name, first.objects, "train.objects").fields for name in chosen}
     collections = tuple(
         Collection(
             name,
-            tuple(column["name"] for column in fields[name]),
-            first["objects"][name]["max"],
-            first["objects"][name]["order"],
+            tuple(column.name for column in fields[name]),
+            first.objects[name].max,
+            first.objects[name].order,
         )
         for name in chosen
     )
@@ -212,21 +214,21 @@ def agreed_columns(
             "or `convert.objects` and convert again, or leave `train.features` and `train.objects` out."
         )
     return Columns(
-        features,
+        [asdict(column) for column in features],
         collections,
-        fields,
+        {name: [asdict(column) for column in members] for name, members in fields.items()},
         tuple(targets),
         config.parameter,
         spectator,
         tuple(extras),
-        list(config.per_object.classes) if config.per_object else first["classes"],
-        first["selection"],
-        [dataset for content in metadata for dataset in content["datasets"]],
+        list(config.per_object.classes) if config.per_object else first.classes,
+        first.selection,
+        [dataset.to_json() for content in metadata for dataset in content.datasets],
         labels,
     )
 
 
-def _labels(content: dict[str, Any], config: Train) -> Labels | None:
+def _labels(content: HDF5Metadata, config: Train) -> Labels | None:
     """The objects that are told apart."""
     wanted = config.per_object
     if wanted is None:
@@ -237,15 +239,15 @@ def _labels(content: dict[str, Any], config: Train) -> Labels | None:
             f"{place}: its networks read one object at a time and tell classes apart: take out "
             f"train.{'objects' if config.objects else 'targets'}."
         )
-    members = _find(wanted.collection, content["objects"], f"{place}.collection")["fields"]
-    label = _find(wanted.label, {column["name"]: column for column in members}, f"{place}.label")
-    if np.dtype(label["dtype"]).kind not in "biu":
+    members = _find(wanted.collection, content.objects, f"{place}.collection").fields
+    label = _find(wanted.label, {column.name: column for column in members}, f"{place}.label")
+    if np.dtype(label.dtype).kind not in "biu":
         raise ConfigError(
-            f'{place}.label: "{wanted.label}" is of type {label["dtype"]}, but classes are told by whole numbers.'
+            f'{place}.label: "{wanted.label}" is of type {label.dtype}, but classes are told by whole numbers.'
         )
-    names = [column["name"] for column in members if column["name"] != wanted.label]
+    names = [column.name for column in members if column.name != wanted.label]
     of_class = {value: i for i, values in enumerate(wanted.classes.values()) for value in values}
-    of_events = [column["name"] for column in content["features"]]
+    of_events = [column.name for column in content.features]
     fields = {f"{wanted.collection}_{name}": name for name in names}
     both = next((name for name in fields if name in of_events), None)
     if both is not None:
@@ -256,22 +258,22 @@ def _labels(content: dict[str, Any], config: Train) -> Labels | None:
     return Labels(wanted.collection, wanted.label, of_class, fields)
 
 
-def _fields_of(content: dict[str, Any], labels: Labels | None) -> dict[str, dict[str, Any]]:
+def _fields_of(content: HDF5Metadata, labels: Labels | None) -> dict[str, ConvertedColumn]:
     """The columns of the objects that are told apart, by their full names."""
     if labels is None:
         return {}
-    members = {column["name"]: column for column in content["objects"][labels.collection]["fields"]}
-    return {name: {**members[field], "name": name} for name, field in labels.fields.items()}
+    members = {column.name: column for column in content.objects[labels.collection].fields}
+    return {name: replace(members[field], name=name) for name, field in labels.fields.items()}
 
 
-def _find(name: str, known: dict[str, dict[str, Any]], setting: str) -> dict[str, Any]:
+def _find(name: str, known: Mapping[str, T], setting: str) -> T:
     if name not in known:
         hint = did_you_mean(name, known) or f" They have: {', '.join(known) or 'none'}."
         raise ConfigError(f'{setting}: "{name}" is not in the HDF5 files.{hint}')
     return known[name]
 
 
-def _parameter(name: str, known: dict[str, dict[str, Any]], parameters: Iterable[str]) -> dict[str, Any]:
+def _parameter(name: str, known: Mapping[str, ConvertedColumn], parameters: Iterable[str]) -> ConvertedColumn:
     if name not in parameters:
         raise ConfigError(
             f'train.parameter: "{name}" is no parameter of the HDF5 files ({", ".join(parameters) or "they have none"}). '
@@ -280,21 +282,21 @@ def _parameter(name: str, known: dict[str, dict[str, Any]], parameters: Iterable
     return known[name]
 
 
-def _check_agreement(file_a: Path, a: dict[str, Any], file_b: Path, b: dict[str, Any]) -> None:
+def _check_agreement(file_a: Path, a: HDF5Metadata, file_b: Path, b: HDF5Metadata) -> None:
     """Events of different files may only be joined if their columns mean the same."""
-    views: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-        "features": lambda content: [column["name"] for column in content["features"]],
+    views: dict[str, Callable[[HDF5Metadata], list[str]]] = {
+        "features": lambda content: [column.name for column in content.features],
         "collections": lambda content: [
-            f"{name}_{column['name']}" for name, it in content["objects"].items() for column in it["fields"]
+            f"{name}_{column.name}" for name, it in content.objects.items() for column in it.fields
         ],
         "numbers of objects": lambda content: [
-            f"{name} ({it['max']}, sorted by {it['order']})" for name, it in content["objects"].items()
+            f"{name} ({it.max}, sorted by {it.order})" for name, it in content.objects.items()
         ],
         "parameters": lambda content: [
-            column["name"] for column in content["features"] if column["source"] == "parameter"
+            column.name for column in content.features if column.source == PARAMETER
         ],
-        "classes": lambda content: content["classes"],
-        "selection": lambda content: [content["selection"] or "none"],
+        "classes": lambda content: content.classes,
+        "selection": lambda content: [content.selection or "none"],
     }
     for what, view in views.items():
         in_a, in_b = view(a), view(b)

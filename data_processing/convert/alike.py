@@ -10,7 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, METADATA, open_hdf5, read_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    IDENTIFIERS,
+    METADATA,
+    HDF5Metadata,
+    open_hdf5,
+    read_metadata,
+)
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = ["Source", "check_alike"]
@@ -37,7 +44,7 @@ class Source:
     path: Path
     rows: int
     tables: dict[str, np.dtype[Any]]
-    metadata: dict[str, Any]
+    metadata: HDF5Metadata
 
     @classmethod
     def of(cls, path: Path) -> Source:
@@ -90,18 +97,18 @@ def check_alike(first: Source, other: Source) -> None:
 
 def _check_meaning(first: Source, other: Source) -> None:
     a, b = first.metadata, other.metadata
-    if a["classes"] != b["classes"]:
+    if a.classes != b.classes:
         raise NanoMLError(
-            f"{other.path}: its classes are {_listed(b['classes'])}, but those of {first.path} are {_listed(a['classes'])}. "
+            f"{other.path}: its classes are {_listed(b.classes)}, but those of {first.path} are {_listed(a.classes)}. "
             f"{_ALIKE}"
         )
-    if a["selection"] != b["selection"]:
+    if a.selection != b.selection:
         raise NanoMLError(
-            f"{other.path}: its events were selected by {b['selection'] or 'nothing'}, but those of {first.path} by "
-            f"{a['selection'] or 'nothing'}. {_ALIKE}"
+            f"{other.path}: its events were selected by {b.selection or 'nothing'}, but those of {first.path} by "
+            f"{a.selection or 'nothing'}. {_ALIKE}"
         )
-    for name, objects in a["objects"].items():
-        orders = [each["order"] or "nothing" for each in (objects, b["objects"].get(name, objects))]
+    for name, objects in a.objects.items():
+        orders = [each.order or "nothing" for each in (objects, b.objects.get(name, objects))]
         if orders[0] != orders[1]:
             raise NanoMLError(
                 f"{other.path}: `{name}` is sorted by {orders[1]}, but by {orders[0]} in {first.path}. {_ALIKE}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED, ConvertedColumn
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -90,9 +89,9 @@ class Parameter:
     value: float
     where: str
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> ConvertedColumn:
         """Its column as the metadata describe it."""
-        return {"name": self.name, "dtype": "float32", "title": "", "source": PARAMETER}
+        return ConvertedColumn(self.name, "float32", "", PARAMETER)
 
 
 @dataclass(frozen=True)
@@ -140,12 +139,12 @@ class Columns:
         order, members = self.order[collection], self.objects[collection]
         return members[order.lstrip("-")].name if order else next(iter(members.values())).name
 
-    def describe(self, name: str, branch: Branch, column: str) -> dict[str, Any]:
+    def describe(self, name: str, branch: Branch, column: str) -> ConvertedColumn:
         """A column as the metadata describe it: `name` in its dataset, `column` in full."""
         made = self.made.get(branch.name)
         title = made["title"] if made else branch.title
         source = "selection" if made else "branch"
-        return {"name": name, "dtype": self.dtype_of(column, branch), "title": title, "source": source}
+        return ConvertedColumn(name, self.dtype_of(column, branch), title, source)
 
 
 def event_level_branches(

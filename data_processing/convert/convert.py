@@ -29,7 +29,14 @@ from data_processing.convert.duplicateevents import DuplicateEvents, events_of, 
 from data_processing.convert.rows import RowReader
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.hdf5 import EVENTS, SCHEMA, new_hdf5, write_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    ConvertedCollection,
+    ConvertedDataset,
+    HDF5Metadata,
+    new_hdf5,
+    write_metadata,
+)
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -212,7 +219,7 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
             )
         metadata = _metadata(job, columns, accounting, lost, duplicates)
         write_metadata(file, metadata)
-    return metadata
+    return metadata.to_json()
 
 
 def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _Opened) -> DuplicateEvents | None:
@@ -380,52 +387,50 @@ def _metadata(
     accounting: Accounting,
     lost: Mapping[str, tuple[int, int]],
     duplicates: DuplicateEvents | None,
-) -> dict[str, Any]:
+) -> HDF5Metadata:
     sample = job.sample
     names = [*job.earlier, sample.name]
     copies = duplicates.copies(len(job.earlier)) if duplicates else {}
-    return {
-        "schema": SCHEMA,
-        "creator": f"NanoML {__version__}",
-        "classes": list(job.classes),
-        "features": [
+    dataset = ConvertedDataset(
+        sample.name,
+        sample.class_,
+        job.label,
+        bool(accounting.is_data),
+        accounting.as_dict(),
+        sample.cross_section,
+        job.luminosity,
+        {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
+        tuple(job.missing),
+        {names[part]: many for part, many in copies.items()},
+        tuple(accounting.gaps),
+    )
+    return HDF5Metadata(
+        f"NanoML {__version__}",
+        list(job.classes),
+        (
             *(columns.describe(name, feature.branch, name) for name, feature in columns.features.items()),
             *(parameter.describe() for parameter in job.parameters),
-        ],
-        "objects": {
-            name: {
-                "max": columns.max[name],
-                "order": objects.order,
-                "quantile": objects.quantile,
-                "fields": [
+        ),
+        {
+            name: ConvertedCollection(
+                columns.max[name],
+                objects.order,
+                tuple(
                     columns.describe(field_name, branch, f"{name}_{field_name}")
                     for field_name, branch in columns.objects[name].items()
-                ],
-                "truncated": {"objects": lost[name][0], "lost": lost[name][1]},
-            }
+                ),
+                *lost[name],
+                objects.quantile,
+            )
             for name, objects in job.objects.items()
         },
-        "selection": columns.selection,
-        "settings": {
+        columns.selection,
+        (dataset,),
+        {
             "compression": job.compression,
-            "objects": {name: asdict(o) for name, o in job.objects.items()},
+            "objects": {name: asdict(objects) for name, objects in job.objects.items()},
         },
-        "datasets": [
-            {
-                "name": sample.name,
-                "class": sample.class_,
-                "label": job.label,
-                "cross_section": sample.cross_section,
-                "luminosity": job.luminosity,
-                "parameters": {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
-                "is_data": bool(accounting.is_data),
-                "books": accounting.as_dict(),
-                **({"missing": [asdict(each) for each in job.missing]} if job.missing else {}),
-                **({"duplicates": {names[part]: many for part, many in copies.items()}} if copies else {}),
-                **({"gaps": [asdict(each) for each in accounting.gaps]} if accounting.gaps else {}),
-            }
-        ],
-    }
+    )
 
 
 def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -12,7 +12,7 @@ import numpy as np
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
 from data_processing.convert.findings import Findings
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA, ConvertedDataset, HDF5Metadata
 from MLTools.NanoML.nanoaod.accounting import Accounting
 
 __all__ = [
@@ -74,51 +74,51 @@ def misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
                 yield f"{where}.{key}", "is missing"
 
 
-def contradictions(file: h5py.File, metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[str, str]]:
     """Yield where and why the metadata contradict themselves or the file."""
     if str(file.attrs.get("schema")) != str(SCHEMA):
         yield "attribute schema", f"is {file.attrs.get('schema')}, not {SCHEMA}"
-    classes = metadata["classes"]
+    classes = metadata.classes
     if len(set(classes)) < len(classes):
         yield f"{METADATA}.classes", "has a class twice"
-    tables = {name: (one["fields"], (VALID,)) for name, one in metadata["objects"].items()}
-    for name, (columns, reserved) in {EVENTS: (metadata["features"], RESERVED), **tables}.items():
-        names = Counter([*reserved, *(column["name"] for column in columns)])
+    tables = {name: (one.fields, (VALID,)) for name, one in metadata.objects.items()}
+    for name, (columns, reserved) in {EVENTS: (metadata.features, RESERVED), **tables}.items():
+        names = Counter([*reserved, *(column.name for column in columns)])
         for key in (key for key, times in names.items() if times > 1):
             yield f"{name}/{key}", "is in the metadata twice, or has a name of the schema's own"
-    for name, one in metadata["objects"].items():
-        if one["order"] and one["order"].lstrip("-") not in [column["name"] for column in one["fields"]]:
-            yield name, f"is sorted by {one['order']}, which is none of its fields"
-    if not metadata["datasets"]:
+    for name, one in metadata.objects.items():
+        if one.order and one.order.lstrip("-") not in [column.name for column in one.fields]:
+            yield name, f"is sorted by {one.order}, which is none of its fields"
+    if not metadata.datasets:
         yield f"{METADATA}.datasets", "has none"
-    for dataset in metadata["datasets"]:
-        where, class_ = f"dataset {dataset['name']}", dataset["class"]
+    for dataset in metadata.datasets:
+        where, class_ = f"dataset {dataset.name}", dataset.class_
         if class_ is not None and class_ not in classes:
             yield where, f"is of class {class_}, which is none of the classes"
-        elif dataset["label"] != (-1 if class_ is None else classes.index(class_)):
-            yield where, f"has label {dataset['label']}, which is not that of class {class_}"
-        if any(one["is_data"] != dataset["is_data"] for one in dataset["books"]["files"]):
+        elif dataset.label != (-1 if class_ is None else classes.index(class_)):
+            yield where, f"has label {dataset.label}, which is not that of class {class_}"
+        if any(one["is_data"] != dataset.is_data for one in dataset.accounting["files"]):
             yield where, "says of is_data what the accounting of its files does not"
         if not math.isfinite(weight_per_genweight(dataset) or 0):
             yield where, "has a sum of weights that is not positive"
 
 
-def weight_per_genweight(dataset: Mapping[str, Any]) -> float | None:
+def weight_per_genweight(dataset: ConvertedDataset) -> float | None:
     """Number of events expected per generator weight; None if it cannot be known."""
-    if dataset["is_data"]:
+    if dataset.is_data:
         return 1.0
-    if dataset["cross_section"] is None or dataset["luminosity"] is None:
+    if dataset.cross_section is None or dataset.luminosity is None:
         return None
-    total = dataset["books"]["sum_of_weights"]
-    return dataset["cross_section"] * 1000 * dataset["luminosity"] / total if total > 0 else math.nan
+    total = dataset.accounting["sum_of_weights"]
+    return dataset.cross_section * 1000 * dataset.luminosity / total if total > 0 else math.nan
 
 
-def check_accounting(found: Findings, dataset: Mapping[str, Any]) -> None:
+def check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
     """Check that the accounting of a dataset adds up."""
-    where = f"dataset {dataset['name']}"
-    accounting = Accounting.from_dict(dataset["books"])
+    where = f"dataset {dataset.name}"
+    accounting = Accounting.from_dict(dataset.accounting)
     for key, total in accounting.as_dict().items():
-        if not same(dataset["books"][key], total):
+        if not same(dataset.accounting[key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")
     for one in accounting.files:
         steps = [one.entries, *(step.events for step in one.cutflow), one.selected + one.duplicates]
@@ -138,14 +138,14 @@ def same(a: Any, b: Any) -> bool:
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) if isinstance(a, float) else a == b
 
 
-def event_types(metadata: Mapping[str, Any], there: Sequence[str]) -> dict[str, str]:
+def event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]:
     """Fields of `events`; where datasets differ on whether there is a weight, both is right."""
     types = {name: np.dtype(dtype).name for name, dtype in IDENTIFIER_TYPES.items()}
     types["label"] = "int32"
-    datasets = metadata["datasets"]
+    datasets = metadata.datasets
     weighted = {weight_per_genweight(one) is not None for one in datasets}
-    simulated = {not one["is_data"] for one in datasets}
+    simulated = {not one.is_data for one in datasets}
     for name, known in (("weight", weighted), ("genWeight", simulated)):
         if known == {True} or (known == {True, False} and name in there):
             types[name] = "float32"
-    return {**types, **{one["name"]: one["dtype"] for one in metadata["features"]}}
+    return {**types, **{one.name: one.dtype for one in metadata.features}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     IDENTIFIERS,
-    METADATA,
+    HDF5Metadata,
     check_events_differ,
     open_hdf5,
     reading,
@@ -40,7 +40,7 @@ class JoinedFiles:
     """
 
     sources: Sequence[Source]
-    metadata: dict[str, Any]
+    metadata: HDF5Metadata
 
     @classmethod
     def of(cls, paths: Sequence[Path]) -> JoinedFiles:
@@ -54,16 +54,11 @@ class JoinedFiles:
         if not paths:
             raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
         first, *others = sources = [Source.of(path) for path in paths]
-        try:
-            for other in others:
-                check_alike(first, other)
-            contents = [source.metadata for source in sources]
-            check_events_differ(paths, contents)
-            return cls(sources, _joined_metadata(contents))
-        except (KeyError, TypeError, AttributeError) as problem:
-            raise NanoMLError(
-                f"{', '.join(map(str, paths))}: `{METADATA}` lacks {problem}. Convert again."
-            ) from None
+        for other in others:
+            check_alike(first, other)
+        contents = [source.metadata for source in sources]
+        check_events_differ(paths, contents)
+        return cls(sources, _joined_metadata(contents))
 
     @property
     def rows(self) -> int:
@@ -117,17 +112,15 @@ class _Block:
         return rows.astype(self.tables[table].base, copy=False)
 
 
-def _joined_metadata(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _joined_metadata(contents: Sequence[HDF5Metadata]) -> HDF5Metadata:
     first = contents[0]
     objects = {
-        name: {
-            **described,
-            "truncated": {
-                key: sum(content["objects"][name]["truncated"][key] for content in contents)
-                for key in described["truncated"]
-            },
-        }
-        for name, described in first["objects"].items()
+        name: replace(
+            collection,
+            objects=sum(content.objects[name].objects for content in contents),
+            lost=sum(content.objects[name].lost for content in contents),
+        )
+        for name, collection in first.objects.items()
     }
-    datasets = [dataset for content in contents for dataset in content["datasets"]]
-    return {**first, "creator": f"NanoML {__version__}", "objects": objects, "datasets": datasets}
+    datasets = tuple(dataset for content in contents for dataset in content.datasets)
+    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets)

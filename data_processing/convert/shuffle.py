@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
     if job.output.resolve() in [source.resolve() for source in job.sources]:
         raise NanoMLError(f"{job.output}: is one of the files to be shuffled. Choose another output.")
     files = JoinedFiles.of(job.sources)
-    metadata = {**files.metadata, "shuffled": {"seed": job.seed}}
+    metadata = replace(files.metadata, seed=job.seed)
     with (
         replacing(job.output) as aside,
         scratch(job.output) as directory,
@@ -126,12 +126,12 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
                     "Nothing is kept: run it again."
                 )
             write_metadata(file, metadata)
-    return metadata
+    return metadata.to_json()
 
 
 def _check_once(files: JoinedFiles, directory: Path, memory: float) -> None:
     """Refuse data of which an event is there more than once: the accounting does not tell which ROOT file it is from."""
-    if not all(one["is_data"] and one["class"] is None for one in files.metadata["datasets"]):
+    if not all(one.is_data and one.class_ is None for one in files.metadata.datasets):
         return
     parts = (
         (identify(str(source.path), rows) for rows in files.identifiers(source)) for source in files.sources

@@ -26,7 +26,17 @@ from data_processing.convert.described import (
     weight_per_genweight,
 )
 from data_processing.convert.findings import Findings
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, METADATA, PARAMETER, open_hdf5, read_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    IDENTIFIERS,
+    METADATA,
+    PARAMETER,
+    ConvertedCollection,
+    ConvertedDataset,
+    HDF5Metadata,
+    metadata_content,
+    open_hdf5,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 
@@ -53,9 +63,9 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
     """
     found = Findings(os.fspath(path), allow_nan)
     try:
-        metadata = read_metadata(path)
+        content = metadata_content(path)
         with open_hdf5(path) as file, np.errstate(invalid="ignore", over="ignore"):
-            _check(found, file, metadata)
+            _check(found, file, content)
     except NanoMLError as problem:
         found.add("file", "", str(problem))
     except MemoryError:
@@ -67,29 +77,30 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
     return found
 
 
-def _check(found: Findings, file: h5py.File, metadata: dict[str, Any]) -> None:
+def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     events = file[EVENTS]
     if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
         raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is no table.")
     found.events = len(events)
-    for where, what in misfits(metadata, CONTENT, METADATA):
+    for where, what in misfits(content, CONTENT, METADATA):
         found.add("metadata", where, what)
     if found.faults:
         return
+    metadata = HDF5Metadata.from_json(content, found.path)
     for where, what in contradictions(file, metadata):
         found.add("metadata", where, what)
-    for dataset in metadata["datasets"]:
+    for dataset in metadata.datasets:
         check_accounting(found, dataset)
-    for name in sorted({*file} - {EVENTS, METADATA, *metadata["objects"]}):
+    for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects}):
         found.add("collections", name, "is not in the metadata")
-    for name, described in metadata["objects"].items():
+    for name, described in metadata.objects.items():
         _check_collection(found, file.get(name), name, described)
     _check_types(found, "columns", events, event_types(metadata, events.dtype.names))
-    parameters = [one["name"] for one in metadata["features"] if one["source"] == PARAMETER]
-    _check_events(found, events, metadata["datasets"], parameters)
-    if not metadata["objects"]:
+    parameters = [one.name for one in metadata.features if one.source == PARAMETER]
+    _check_events(found, events, metadata.datasets, parameters)
+    if not metadata.objects:
         found.skip("there are no collections", "collections", "padding", "order", "truncated")
-    elif not any(one["order"] for one in metadata["objects"].values()):
+    elif not any(one.order for one in metadata.objects.values()):
         found.skip("collections are in the order of their files", "order")
     found.complete = True
 
@@ -131,15 +142,15 @@ def _check_finite(
             found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
 
 
-def _check_collection(found: Findings, dataset: Any, name: str, described: Mapping[str, Any]) -> None:
+def _check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
         found.add("collections", name, "is missing, or no table")
         return
-    if dataset.shape != (found.events, described["max"]):
-        found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described['max'])}")
-    types = {one["name"]: one["dtype"] for one in described["fields"]}
+    if dataset.shape != (found.events, described.max):
+        found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described.max)}")
+    types = {one.name: one.dtype for one in described.fields}
     _check_types(found, "collections", dataset, {**types, VALID: "bool"})
-    names, order = _numbers(dataset), described["order"] or ""
+    names, order = _numbers(dataset), described.order or ""
     key_of_order = order.lstrip("-")
     if VALID not in names or dataset.ndim != 2:
         return
@@ -159,18 +170,18 @@ def _check_collection(found: Findings, dataset: Any, name: str, described: Mappi
                 (first < second if order.startswith("-") else first > second) & valid[:, 1:] & valid[:, :-1]
             )
             found.add_rows("order", f"{name}/{key_of_order}", f"is not sorted by {order}", wrong, start)
-    objects, lost = described["truncated"]["objects"], described["truncated"]["lost"]
+    objects, lost = described.objects, described.lost
     if stored != objects - lost or lost < 0 or (lost and not full):
         what = f"{stored:,} objects are stored, but the metadata count {objects:,}, of which {lost:,} cut off"
         found.add("truncated", name, what)
 
 
 def _check_events(
-    found: Findings, events: h5py.Dataset, datasets: Sequence[Mapping[str, Any]], parameters: Sequence[str]
+    found: Findings, events: h5py.Dataset, datasets: Sequence[ConvertedDataset], parameters: Sequence[str]
 ) -> None:
     names = _numbers(events)
-    labels = sorted({one["label"] for one in datasets})
-    groups = [_Group(label, [one for one in datasets if one["label"] == label], names) for label in labels]
+    labels = sorted({one.label for one in datasets})
+    groups = [_Group(label, [one for one in datasets if one.label == label], names) for label in labels]
     labelled = "label" in names
     for start, block in _blocks(events, names):
         for name in names:
@@ -200,21 +211,21 @@ def _check_events(
 class _Group:
     """The datasets of one label: only by their weights can their events be told apart."""
 
-    def __init__(self, label: int, datasets: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-        simulated = sum(not one["is_data"] for one in datasets)
-        self.label, self.many = label, simulated + any(one["is_data"] for one in datasets)
-        self.selected = sum(one["books"]["selected"] for one in datasets)
+    def __init__(self, label: int, datasets: Sequence[ConvertedDataset], names: Sequence[str]) -> None:
+        simulated = sum(not one.is_data for one in datasets)
+        self.label, self.many = label, simulated + any(one.is_data for one in datasets)
+        self.selected = sum(one.selected for one in datasets)
         factors = [weight_per_genweight(one) for one in datasets]
         self.weighted = "weight" in names and None not in factors
-        self.factors = [(factor or 0.0, bool(one["is_data"])) for factor, one in zip(factors, datasets)]
-        flows = [[file["cutflow"] for file in one["books"]["files"]] for one in datasets]
+        self.factors = [(factor or 0.0, one.is_data) for factor, one in zip(factors, datasets)]
+        flows = [[file["cutflow"] for file in one.accounting["files"]] for one in datasets]
         self.has_cutflow = all(flow for files in flows for flow in files)
         # copies are left out of data only, where each event has weight 1
         self.left = [
-            math.fsum(flow[-1]["weights"] for flow in files if flow) - one["books"]["duplicates"]
+            math.fsum(flow[-1]["weights"] for flow in files if flow) - one.accounting["duplicates"]
             for files, one in zip(flows, datasets)
         ]
-        data = {one["is_data"] for one in datasets}
+        data = {one.is_data for one in datasets}
         self.generated = "genWeight" in names and data != {True}
         self.has_generator = self.generated or data == {True}
         self.alike = len(data) == 1

@@ -1,4 +1,4 @@
-"""The HDF5 schema that joins conversion and training: its names, and how to read what a file says of itself."""
+"""The HDF5 schema that joins conversion and training (doc/hdf5.md): its names, what a file says of itself, opening and creating."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
 
+from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.entryranges import EntryRange
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
 __all__ = [
@@ -19,7 +22,12 @@ __all__ = [
     "PARAMETER",
     "RESERVED",
     "SCHEMA",
+    "ConvertedCollection",
+    "ConvertedColumn",
+    "ConvertedDataset",
+    "HDF5Metadata",
     "check_events_differ",
+    "metadata_content",
     "new_hdf5",
     "open_hdf5",
     "read_metadata",
@@ -34,6 +42,243 @@ RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight")
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
 PARAMETER = "parameter"
 """The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
+
+
+@dataclass(frozen=True)
+class ConvertedColumn:
+    """A feature of the events, or a field of a collection.
+
+    Attributes
+    ----------
+    name
+        Its name in its HDF5 dataset: "met", or "pt" for Muon_pt.
+    dtype
+        numpy name of its type.
+    title
+        Its documentation, with the unit.
+    source
+        "selection", "branch" or "parameter".
+    """
+
+    name: str
+    dtype: str
+    title: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ConvertedCollection:
+    """A collection of objects, padded to the same number for each event.
+
+    Attributes
+    ----------
+    max
+        Number of objects stored for each event.
+    order
+        The field by which they are sorted, "-pt" for descending; None for the order of the ROOT file.
+    fields
+        Its columns.
+    objects, lost
+        How many objects there were in all events, and how many of these were cut off.
+    quantile
+        The share of events that `max` is enough for, if it was chosen by that; else None.
+    """
+
+    max: int
+    order: Optional[str]
+    fields: tuple[ConvertedColumn, ...]
+    objects: int
+    lost: int
+    quantile: Optional[float] = None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ConvertedCollection:
+        """Undo `to_json`."""
+        fields = tuple(_column(column) for column in content["fields"])
+        counts = content["truncated"]
+        return cls(
+            content["max"],
+            content["order"],
+            fields,
+            counts["objects"],
+            counts["lost"],
+            content.get("quantile"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in `objects` of the metadata."""
+        return {
+            "max": self.max,
+            "order": self.order,
+            "quantile": self.quantile,
+            "fields": [asdict(column) for column in self.fields],
+            "truncated": {"objects": self.objects, "lost": self.lost},
+        }
+
+
+@dataclass(frozen=True)
+class ConvertedDataset:
+    """A dataset of the analysis in an HDF5 file.
+
+    Attributes
+    ----------
+    name
+        Its name in the configuration.
+    class_
+        Its class; None without one.
+    label
+        Number of the class; -1 without one.
+    is_data
+        Whether it is collision data.
+    accounting
+        `Accounting.as_dict` of its ROOT files.
+    cross_section, luminosity
+        In pb and /fb; None if they were not given.
+    parameters
+        The parameters that it defines.
+    missing
+        Files that could not be read and were left out.
+    duplicates
+        Events of data that were left out as copies, by the name of the dataset that has them.
+    gaps
+        Entries of files that were not read.
+    """
+
+    name: str
+    class_: Optional[str]
+    label: int
+    is_data: bool
+    accounting: dict[str, Any]
+    cross_section: Optional[float] = None
+    luminosity: Optional[float] = None
+    parameters: dict[str, float] = field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
+    duplicates: dict[str, int] = field(default_factory=dict)
+    gaps: tuple[EntryRange, ...] = ()
+
+    @property
+    def root_files(self) -> list[str]:
+        """The ROOT files that its events are from."""
+        return [file["file"] for file in self.accounting["files"]]
+
+    @property
+    def selected(self) -> int:
+        """Number of its events."""
+        return int(self.accounting["selected"])
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ConvertedDataset:
+        """Undo `to_json`."""
+        return cls(
+            content["name"],
+            content["class"],
+            content["label"],
+            content["is_data"],
+            content["books"],
+            content.get("cross_section"),
+            content.get("luminosity"),
+            dict(content.get("parameters", {})),
+            tuple(Missing(**each) for each in content.get("missing", ())),
+            dict(content.get("duplicates", {})),
+            tuple(EntryRange(**each) for each in content.get("gaps", ())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in `datasets` of the metadata."""
+        optional = {
+            "missing": [asdict(each) for each in self.missing],
+            "duplicates": self.duplicates,
+            "gaps": [asdict(each) for each in self.gaps],
+        }
+        return {
+            "name": self.name,
+            "class": self.class_,
+            "label": self.label,
+            "cross_section": self.cross_section,
+            "luminosity": self.luminosity,
+            "parameters": self.parameters,
+            "is_data": self.is_data,
+            "books": self.accounting,
+            **{key: value for key, value in optional.items() if value},
+        }
+
+
+@dataclass(frozen=True)
+class HDF5Metadata:
+    """What an HDF5 file of the conversion says of itself.
+
+    Attributes
+    ----------
+    creator
+        "NanoML" and its version.
+    classes
+        All classes of the analysis, in the order of their labels.
+    features
+        Event-level columns.
+    objects
+        Collections, by name.
+    selection
+        The selection of the skim, or None.
+    datasets
+        The datasets whose events it has: several in a shuffled file.
+    settings
+        What was asked for, for the record.
+    seed
+        Of a shuffled file; else None.
+    """
+
+    creator: str
+    classes: list[str]
+    features: tuple[ConvertedColumn, ...]
+    objects: dict[str, ConvertedCollection]
+    selection: Optional[str]
+    datasets: tuple[ConvertedDataset, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: Optional[int] = None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
+        """Undo `to_json`; `path` is named in messages.
+
+        Raises
+        ------
+        NanoMLError
+            Something is missing or of the wrong kind.
+        """
+        try:
+            return cls(
+                content["creator"],
+                list(content["classes"]),
+                tuple(_column(column) for column in content["features"]),
+                {name: ConvertedCollection.from_json(each) for name, each in content["objects"].items()},
+                content["selection"],
+                tuple(ConvertedDataset.from_json(each) for each in content["datasets"]),
+                dict(content.get("settings", {})),
+                content["shuffled"]["seed"] if "shuffled" in content else None,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            reason = f"{type(problem).__name__}: {problem}"
+            raise NanoMLError(
+                f"{os.fspath(path)}: its `{METADATA}` cannot be understood ({reason}). Convert again."
+            ) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the HDF5 dataset `metadata` (see doc/hdf5.md)."""
+        return {
+            "schema": SCHEMA,
+            "creator": self.creator,
+            "classes": self.classes,
+            "features": [asdict(column) for column in self.features],
+            "objects": {name: each.to_json() for name, each in self.objects.items()},
+            "selection": self.selection,
+            "settings": self.settings,
+            "datasets": [each.to_json() for each in self.datasets],
+            **({} if self.seed is None else {"shuffled": {"seed": self.seed}}),
+        }
+
+
+def _column(content: Mapping[str, Any]) -> ConvertedColumn:
+    return ConvertedColumn(*(content[key] for key in ("name", "dtype", "title", "source")))
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> Any:
@@ -78,7 +323,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 class _Disk(io.FileIO):
     """The file under an HDF5 file. After a failed write it accepts everything and keeps nothing.
 
-    The HDF5 library cannot close a file that it cannot write, and crashes when Python ends; so it never learns.
+    The HDF5 library cannot close a file that it cannot write, and crashes when Python ends; so it is not told.
     """
 
     failure: OSError | None = None
@@ -94,18 +339,6 @@ class _Disk(io.FileIO):
 
     def truncate(self, size: int | None = None) -> int:
         return super().truncate(size) if self.failure is None else size or 0
-
-
-def _parsed(file: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(file[METADATA].asstr()[()])
-        if isinstance(content, dict):
-            return content
-        raise ValueError(content)
-    except (OSError, ValueError, TypeError):
-        raise NanoMLError(
-            f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again."
-        ) from None
 
 
 @contextmanager
@@ -126,25 +359,43 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         except (OSError, RuntimeError):
             if disk.failure is None:
                 raise
-        # what HDF5 says of a file that lost a part of itself only hides the reason
+        # HDF5's complaint about a file that lost a part of itself would hide the reason
         if disk.failure is not None:
             raise disk.failure
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What an HDF5 file of the pipeline says of itself (see doc/hdf5.md).
+def read_metadata(path: str | os.PathLike[str]) -> HDF5Metadata:
+    """What an HDF5 file of the conversion says of itself.
 
     Raises
     ------
     NanoMLError
-        The file is not one of `nanoml convert`, or of a newer schema.
+        The file is not one of `nanoml convert`, is of a newer schema, or its metadata is damaged.
+    """
+    return HDF5Metadata.from_json(metadata_content(path), path)
+
+
+def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of an HDF5 file of the conversion as a JSON object whose schema alone is checked.
+
+    Raises
+    ------
+    NanoMLError
+        The file is not one of `nanoml convert`, is of a newer schema, or its metadata is no JSON object.
     """
     with open_hdf5(path) as file:
         if METADATA not in file or EVENTS not in file:
             raise NanoMLError(
                 f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`."
             )
-        content = _parsed(file, path)
+        try:
+            content = json.loads(file[METADATA].asstr()[()])
+            if not isinstance(content, dict):
+                raise ValueError(content)
+        except (OSError, ValueError, TypeError):
+            raise NanoMLError(
+                f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again."
+            ) from None
     if content.get("schema") != SCHEMA:
         raise NanoMLError(
             f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."
@@ -152,36 +403,19 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def write_metadata(file: Any, content: dict[str, Any]) -> None:
-    """Let a file say of itself what it holds (see doc/hdf5.md); `events` must be there already.
-
-    Parameters
-    ----------
-    file
-        A `h5py.File` open for writing.
-    content
-        As `read_metadata` gives it.
-    """
+def write_metadata(file: Any, metadata: HDF5Metadata) -> None:
+    """Write metadata to a `h5py.File`, which has its dataset `events` already."""
     import h5py
 
     text = h5py.string_dtype("utf-8")
-    file.create_dataset(METADATA, data=json.dumps(content), dtype=text)
+    file.create_dataset(METADATA, data=json.dumps(metadata.to_json()), dtype=text)
     file.attrs["schema"] = SCHEMA
-    file.attrs["creator"] = content["creator"]
-    file[EVENTS].attrs.create("classes", content["classes"] or [""], dtype=text)
+    file.attrs["creator"] = metadata.creator
+    file[EVENTS].attrs.create("classes", metadata.classes or [""], dtype=text)
 
 
-def check_events_differ(
-    paths: Sequence[str | os.PathLike[str]], contents: Sequence[Mapping[str, Any]]
-) -> None:
-    """Refuse files made from the same ROOT file, as are a shuffled file and one of those that it was made of.
-
-    Parameters
-    ----------
-    paths
-        The files.
-    contents
-        What they say of themselves.
+def check_events_differ(paths: Sequence[str | os.PathLike[str]], contents: Sequence[HDF5Metadata]) -> None:
+    """Refuse files made from the same ROOT file, such as a shuffled file and one of those that it was made from.
 
     Raises
     ------
@@ -190,11 +424,10 @@ def check_events_differ(
     """
     owner: dict[str, int] = {}
     for number, content in enumerate(contents):
-        for dataset in content["datasets"]:
-            for file in dataset["books"]["files"]:
-                other = owner.setdefault(file["file"], number)
-                if other != number:
-                    raise NanoMLError(
-                        f"{os.fspath(paths[number])}: has events of {file['file']}, which {os.fspath(paths[other])} has, "
-                        "too: they would count twice. Leave one of the two out."
-                    )
+        for file in (file for dataset in content.datasets for file in dataset.root_files):
+            other = owner.setdefault(file, number)
+            if other != number:
+                raise NanoMLError(
+                    f"{os.fspath(paths[number])}: has events of {file}, which {os.fspath(paths[other])} has, "
+                    "too: they would count twice. Leave one of the two out."
+                )

@@ -1,6 +1,6 @@
-"""The files that an analysis does without, because they could not be read: which, why, and how many may be.
+"""Input files that cannot be read and that an analysis does without: which, why, and how many there may be.
 
-They are noted in the work directory, for the stages that come after and for everybody who reads the results.
+They are noted in the work directory, for later stages and for everybody who reads the results.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from MLTools.NanoML.errors import NanoMLError
 __all__ = ["Missing", "allowed", "lines", "read", "record"]
 
 _FILE = Path(".nanoml", "missing.json")
+_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Missing:
     reason
         Why it cannot be read.
     date
-        When that was last found.
+        When this was last found.
     """
 
     file: str
@@ -46,27 +47,33 @@ class Missing:
 
 
 def read(workdir: Path) -> dict[str, list[Missing]]:
-    """The files that are missing now, by dataset; datasets of which none is are left out.
+    """The files that are missing now, by dataset; only datasets that lack some.
 
     Raises
     ------
     NanoMLError
-        The record is damaged.
+        The record is damaged, or was written by a newer NanoML.
     """
     path = workdir / _FILE
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("version")
+        if version == _VERSION:
+            content = content["datasets"]
+        elif isinstance(version, int):
+            raise ValueError(f"version {version}, this NanoML reads {_VERSION}")
+        # a file without a version is older: it has the datasets alone
         return {name: [Missing(**each) for each in files] for name, files in content.items() if files}
-    except (OSError, ValueError, TypeError, AttributeError) as problem:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise NanoMLError(
             f"{path}: cannot be read ({problem}). Remove it: the next run finds again what is missing."
         ) from problem
 
 
 def record(workdir: Path, found: Mapping[str, Mapping[str, str]]) -> None:
-    """Note which files datasets do without, in place of what was noted of these datasets before.
+    """Note the files that datasets do without, in place of what was noted of these datasets before.
 
     Hold the lock of the work directory.
 
@@ -75,26 +82,22 @@ def record(workdir: Path, found: Mapping[str, Mapping[str, str]]) -> None:
     workdir
         The work directory.
     found
-        Of each dataset the files, with the reasons; no files where all could be read.
+        For each dataset the missing files with the reasons; empty if all could be read.
     """
     before = read(workdir)
-    now = {name: [asdict(each) for each in files] for name, files in before.items()}
-    for name, files in found.items():
-        now[name] = [asdict(Missing.now(file, reason)) for file, reason in files.items()]
-    now = {name: files for name, files in now.items() if files}
-    if now or before:
-        write_json(workdir / _FILE, now)
+    now = {
+        **before,
+        **{name: [Missing.now(*each) for each in files.items()] for name, files in found.items()},
+    }
+    if before or any(now.values()):
+        datasets = {name: [asdict(each) for each in files] for name, files in now.items() if files}
+        write_json(workdir / _FILE, {"version": _VERSION, "datasets": datasets})
 
 
 def allowed(limit: Union[int, str], total: int) -> int:
-    """How many of the files of a dataset may be missing; never all of them.
+    """How many of the `total` files of a dataset may be missing; never all of them.
 
-    Parameters
-    ----------
-    limit
-        A number, or a percentage such as "1 %": `read.max_missing_files`.
-    total
-        How many files the dataset has.
+    `limit` is a number or a percentage such as "1 %": `read.max_missing_files`.
     """
     text = str(limit).strip()
     most = math.floor(float(text[:-1]) * total / 100 + 1e-9) if text.endswith("%") else int(text)
@@ -103,11 +106,11 @@ def allowed(limit: Union[int, str], total: int) -> int:
 
 def lines(found: Mapping[str, list[Missing]]) -> list[str]:
     """What is missing, in words: a line for each dataset."""
-    told = []
+    texts = []
     for name, files in found.items():
         others = f" and {len(files) - 1} more" if len(files) > 1 else ""
         verb = "are" if others else "is"
-        told.append(
+        texts.append(
             f"{name + ': ' if name else ''}{files[0].file}{others} {verb} left out: {files[0].reason}"
         )
-    return told
+    return texts

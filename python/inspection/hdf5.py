@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import h5py
 
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, open_hdf5, read_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    METADATA,
+    ConvertedDataset,
+    HDF5Metadata,
+    open_hdf5,
+    read_metadata,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.records import describe_accounting, finite
 from MLTools.NanoML.inspection.summary import Counts, summarise
@@ -41,7 +49,7 @@ def inspect_hdf5(path: str) -> dict[str, Any]:
         try:
             if not _is_own(file):
                 return {**content, "own": False, **_foreign(file)}
-            metadata = _metadata(path)
+            metadata = read_metadata(path)
             return {**content, "own": True, **_own(file, metadata, warnings, errors)}
         except (NanoMLError, MemoryError):
             raise
@@ -61,36 +69,27 @@ def _is_own(file: h5py.File) -> bool:
     )
 
 
-def _metadata(path: str) -> dict[str, Any]:
-    try:
-        return read_metadata(path)
-    except (ValueError, AttributeError) as problem:
-        raise _not_understood(path, problem) from None
-
-
-def _not_understood(path: str, problem: Exception) -> NanoMLError:
-    return NanoMLError(
-        f"{path}: its `{METADATA}` cannot be understood ({type(problem).__name__}: {problem}). "
-        "Make it again with `nanoml convert`."
-    )
-
-
-def _own(
-    file: h5py.File, metadata: Mapping[str, Any], warnings: list[str], errors: list[str]
-) -> dict[str, Any]:
+def _own(file: h5py.File, metadata: HDF5Metadata, warnings: list[str], errors: list[str]) -> dict[str, Any]:
     events = file[EVENTS]
-    try:
-        described = {
-            "creator": metadata["creator"],
-            "events": len(events),
-            "selection": metadata["selection"],
-            "classes": list(metadata["classes"]),
-            "features": [_column(column) for column in metadata["features"]],
-            "objects": [_objects(name, one) for name, one in metadata["objects"].items()],
-            "datasets": [_dataset(one) for one in metadata["datasets"]],
-        }
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise _not_understood(file.filename, problem) from None
+    described: dict[str, Any] = {
+        "creator": metadata.creator,
+        "events": len(events),
+        "selection": metadata.selection,
+        "classes": metadata.classes,
+        "features": [asdict(column) for column in metadata.features],
+        "objects": [
+            {
+                "name": name,
+                "max": one.max,
+                "order": one.order,
+                "fields": [asdict(column) for column in one.fields],
+                "objects": one.objects,
+                "lost": one.lost,
+            }
+            for name, one in metadata.objects.items()
+        ],
+        "datasets": [_dataset(file.filename, one) for one in metadata.datasets],
+    }
     _check(file, described, errors)
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     summaries, counts = summarise(events, [one["name"] for one in described["features"]], weight)
@@ -112,28 +111,23 @@ def _classes(names: Sequence[str], counts: Mapping[int, Counts]) -> list[dict[st
     return found
 
 
-def _column(column: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: column[key] for key in ("name", "dtype", "title", "source")}
-
-
-def _objects(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    truncated = content["truncated"]
+def _dataset(path: str, dataset: ConvertedDataset) -> dict[str, Any]:
+    try:
+        accounting = describe_accounting(Accounting.from_dict(dataset.accounting))
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise NanoMLError(
+            f"{path}: the accounting of dataset {dataset.name} cannot be understood ({type(problem).__name__}: {problem}). "
+            "Make it again with `nanoml convert`."
+        ) from None
     return {
-        "name": name,
-        "max": content["max"],
-        "order": content["order"],
-        "fields": [_column(column) for column in content["fields"]],
-        "objects": truncated["objects"],
-        "lost": truncated["lost"],
-    }
-
-
-def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **{key: content[key] for key in ("name", "class", "cross_section", "luminosity", "is_data")},
-        "books": describe_accounting(Accounting.from_dict(content["books"])),
-        "missing": [dict(each) for each in content.get("missing", ())],
-        "duplicates": dict(content.get("duplicates", {})),
+        "name": dataset.name,
+        "class": dataset.class_,
+        "cross_section": dataset.cross_section,
+        "luminosity": dataset.luminosity,
+        "is_data": dataset.is_data,
+        "books": accounting,
+        "missing": [asdict(each) for each in dataset.missing],
+        "duplicates": dataset.duplicates,
     }
 
 

@@ -108,6 +108,7 @@ def write() -> Writer:
                         for it in members.dtype.names or ()
                         if it != "valid"
                     ],
+                    "truncated": {"objects": int(members["valid"].sum()), "lost": 0},
                 }
                 for name, members in objects.items()
             },

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from data_processing.convert.validate import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -53,7 +53,7 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     assert run("shuffle", config) == ""
     files = {name: config.parent / "a" / "hdf5" / f"{name}.h5" for name in ("signal", "WZ", "all")}
     for path in files.values():
-        described = read_metadata(path)["features"]
+        described = metadata_content(path)["features"]
         assert [(one["name"], one["dtype"], one["source"]) for one in described] == [
             ("MET_pt", "float32", "branch"),
             ("mass", "float32", "parameter"),
@@ -68,7 +68,7 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     assert set(columns["signal"]["width"].tolist()) == {np.float32(0.1)}
     assert np.isnan(columns["WZ"]["mass"]).all()
     assert np.array_equal(np.isnan(columns["all"]["mass"]), columns["all"]["label"] == 1)
-    assert [one["parameters"] for one in read_metadata(files["all"])["datasets"]] == [
+    assert [one["parameters"] for one in metadata_content(files["all"])["datasets"]] == [
         {"mass": 600, "width": 0.1},
         {},
     ]

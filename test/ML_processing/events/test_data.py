@@ -17,7 +17,7 @@ from ML_processing.events.data import read as read_with
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 
@@ -63,7 +63,7 @@ def test_joins_files(files: list[Path]) -> None:
 def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_path: Path) -> None:
     rows = np.concatenate([rows_of(file) for file in files])
     order = np.random.default_rng(3).permutation(len(rows))
-    metadata = [read_metadata(file) for file in files]
+    metadata = [metadata_content(file) for file in files]
     datasets = [dataset for content in metadata for dataset in content["datasets"]]
     with h5py.File(tmp_path / "all.h5", "w") as file:
         file["events"] = rows[order]

@@ -19,7 +19,7 @@ from data_processing.convert.validate import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
@@ -67,7 +67,7 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
         59.8,
     )
     metadata = convert_files(job)
-    assert read_metadata(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
+    assert metadata_content(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
     with h5py.File(tmp_path / "a.h5") as file:
         events = file["events"][:]
         assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
@@ -276,7 +276,7 @@ def test_entries_that_are_lacking_are_scaled_if_that_is_allowed(tmp_path: Path) 
     weights = WEIGHTS.astype(float)
     total = 17.3 * weights[kept].sum() / weights.sum()
     assert found == pytest.approx({float(n): weights[n] * 2.0 * 1000 * 10.0 / total for n in kept}, rel=1e-6)
-    metadata = read_metadata(tmp_path / "a.h5")
+    metadata = metadata_content(tmp_path / "a.h5")
     assert metadata["datasets"][0]["gaps"] == [{"file": "in.root", "first": 4, "stop": 21}]
     assert metadata["datasets"][0]["books"]["sum_of_weights"] == pytest.approx(total, rel=1e-14)
     assert convert_summary({"a.h5": metadata})[1] == (

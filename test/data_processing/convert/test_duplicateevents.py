@@ -26,7 +26,7 @@ from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -153,7 +153,7 @@ def test_datasets_keep_what_a_set_would_whatever_the_files_and_the_order_of_jobs
     for name in names:
         path = tmp_path / "a" / "hdf5" / f"{name}.h5"
         assert numbers_in(path) == [event for event in events[name] if event not in seen]
-        dataset = read_metadata(path)["datasets"][0]
+        dataset = metadata_content(path)["datasets"][0]
         lost = len(seen & set(events[name]))
         assert dataset["books"]["duplicates"] == sum(dataset.get("duplicates", {}).values()) == lost
         assert dataset["books"]["selected"] + lost == dataset["books"]["entries"] == len(events[name])
@@ -196,7 +196,7 @@ def test_what_is_left_out_is_told_counted_and_shown(analysis: Path) -> None:
     assert "DoubleMuon: 5 events, data\n" in said
     path = analysis.parent / "a" / "hdf5" / "SingleMuon.h5"
     assert [event for _, _, event in numbers_in(path)] == [9, 10, 20, 21]
-    accounting = read_metadata(path)["datasets"][0]["books"]
+    accounting = metadata_content(path)["datasets"][0]["books"]
     assert [(file["selected"], file["duplicates"]) for file in accounting["files"]] == [(2, 2), (2, 2)]
     assert not validate_file(path).faults
     shown = invoke("inspect", path)
@@ -254,7 +254,7 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
     again = merge_files(MergeJob([str(output)], analysis.parent / "again.root"))
     assert (again["entries"], again["duplicates"]) == (9, 0)
     convert_files(ConvertJob([str(analysis.parent / "again.root")], analysis.parent / "all.h5", ["x"]))
-    assert read_metadata(analysis.parent / "all.h5")["datasets"][0]["books"]["duplicates"] == 4
+    assert metadata_content(analysis.parent / "all.h5")["datasets"][0]["books"]["duplicates"] == 4
     assert not validate_file(analysis.parent / "all.h5").faults
 
 

@@ -30,7 +30,7 @@ from data_processing.convert import shuffle
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.stage import shuffle_summary
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
@@ -69,7 +69,9 @@ def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
         "schema": 1,
         "creator": "NanoML 0.0.1",
         "classes": ["signal", "other"],
-        "features": [{"name": key, "dtype": EVENT[key].name} for key in ("x", "flag")],
+        "features": [
+            {"name": key, "dtype": EVENT[key].name, "title": "", "source": "branch"} for key in ("x", "flag")
+        ],
         "objects": {
             key: {"max": most, "order": "-pt", "fields": [], "truncated": {"objects": count, "lost": label}}
             for key, (_, most) in COLLECTIONS.items()
@@ -175,11 +177,11 @@ def test_files_are_mixed_evenly_and_each_seed_differently(tmp_path: Path) -> Non
 def test_metadata_tell_of_all_files(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [30, 20, 10])
     metadata = shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 5))
-    assert read_metadata(tmp_path / "all.h5") == metadata
+    assert metadata_content(tmp_path / "all.h5") == metadata
     assert [dataset["name"] for dataset in metadata["datasets"]] == ["d0", "d1", "d2"]
     assert metadata["objects"]["Jet"]["truncated"] == {"objects": 60, "lost": 1}
     assert metadata["shuffled"] == {"seed": 5}
-    first = read_metadata(paths[0])
+    first = metadata_content(paths[0])
     assert {key: metadata[key] for key in ("schema", "classes", "features", "selection")} == {
         key: first[key] for key in ("schema", "classes", "features", "selection")
     }
@@ -241,10 +243,10 @@ CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
     ),
     (
         dict,
-        {"objects": {"Jet": {"order": "-btag"}}},
+        {"objects": {"Jet": {**metadata_of("b", 10, 0)["objects"]["Jet"], "order": "-btag"}}},
         r"b.h5: `Jet` is sorted by -btag, but by -pt in .*a.h5",
     ),
-    (dict, {"datasets": [{"name": "b"}]}, r"b.h5: `metadata` lacks 'books'"),
+    (dict, {"datasets": [{"name": "b"}]}, r"b.h5: its `metadata` cannot be understood .KeyError: 'class'"),
 ]
 
 
@@ -280,7 +282,7 @@ def test_gaps_within_rows_do_not_matter(tmp_path: Path) -> None:
 def test_events_that_would_count_twice_are_refused(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [10, 10])
     for path in paths:
-        content = read_metadata(path)
+        content = metadata_content(path)
         content["datasets"][0]["books"]["files"] = [{"file": f"/{path.stem}.root"}]
         write(path, read(path), content)
     shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))

@@ -19,7 +19,7 @@ from data_processing.convert.validate import validate_file
 from data_processing.skim.job import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 Damage = Callable[[h5py.File], object]
@@ -266,7 +266,7 @@ def stored(path: Path, name: str) -> Any:
 
 def merge(paths: list[Path], output: Path) -> Path:
     """All datasets in one file, shuffled."""
-    contents = [read_metadata(path) for path in paths]
+    contents = [metadata_content(path) for path in paths]
     with h5py.File(output, "w") as file:
         for name in ("events", "Jet"):
             rows = np.concatenate([stored(path, name) for path in paths])

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts import missing
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 DATASETS = """\
@@ -100,10 +100,10 @@ def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path, limit: s
     assert {name: [each.file for each in files] for name, files in missing.read(workdir).items()} == {
         "WZ": [str(bad)]
     }
-    (described,) = read_metadata(workdir / "hdf5" / "WZ.h5")["datasets"]
+    (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert [each["file"] for each in described["missing"]] == [str(bad)]
     assert described["books"]["entries"] == entries(*good)
-    assert "missing" not in read_metadata(workdir / "hdf5" / "ZG.h5")["datasets"][0]
+    assert "missing" not in metadata_content(workdir / "hdf5" / "ZG.h5")["datasets"][0]
     shown = called("inspect", workdir / "hdf5" / "WZ.h5").output
     assert "left out" in shown
     assert "WZ_1.root" in shown
@@ -124,7 +124,7 @@ def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path, limit: s
     mended = called("run", config)
     assert mended.exit_code == 0, said(mended)
     assert missing.read(workdir) == {}
-    (described,) = read_metadata(workdir / "hdf5" / "WZ.h5")["datasets"]
+    (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert "missing" not in described
     assert described["books"]["entries"] == entries(bad, *good)
 
@@ -182,14 +182,14 @@ def test_without_a_skim_convert_leaves_them_out(analysis: Path) -> None:
     assert "allow a loss with --max-missing-files 1." in said(done)
     done = called("convert", config, "--max-missing-files", "1")
     assert done.exit_code == 0, said(done)
-    (described,) = read_metadata(workdir / "hdf5" / "WZ.h5")["datasets"]
+    (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert [each["file"] for each in described["missing"]] == [str(bad)]
     before = (workdir / "hdf5" / "WZ.h5").stat().st_mtime_ns
     assert "convert: up to date" in called("run", config).output
     assert (workdir / "hdf5" / "WZ.h5").stat().st_mtime_ns == before
     mend(bad)
     assert called("run", config).exit_code == 0
-    assert "missing" not in read_metadata(workdir / "hdf5" / "WZ.h5")["datasets"][0]
+    assert "missing" not in metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"][0]
 
 
 def test_files_without_a_configuration(analysis: Path) -> None:
@@ -214,7 +214,7 @@ def test_conversion_without_a_configuration(analysis: Path, output: str) -> None
     done = called(*convert, "--max-missing-files", "1")
     assert done.exit_code == 0, said(done)
     if output == "all.h5":
-        (described,) = read_metadata("all.h5")["datasets"]
+        (described,) = metadata_content("all.h5")["datasets"]
         assert [each["file"] for each in described["missing"]] == [str(files[1])]
     else:
         assert sorted(path.name for path in Path("each").glob("*.h5")) == ["WZ_0.h5", "WZ_2.h5"]

@@ -11,7 +11,7 @@ pytest.importorskip("data_processing")
 from MLTools.NanoML.batch.prepare import Wish
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait
 from MLTools.NanoML.config.analysis import load
-from MLTools.NanoML.contracts.hdf5 import read_metadata
+from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 
 ANALYSIS = """\
@@ -46,6 +46,6 @@ def test_a_loss_is_allowed_or_not(analysis: Path) -> None:
     lines = list(resubmit(submission, max_missing="1"))
     assert lines[0] == "convert: 1 task in 1 job"
     assert wait(find(analysis), 0.2).is_done
-    (dataset,) = read_metadata(analysis.parent / "analysis" / "hdf5" / "ZG.h5")["datasets"]
+    (dataset,) = metadata_content(analysis.parent / "analysis" / "hdf5" / "ZG.h5")["datasets"]
     assert [Path(it["file"]).name for it in dataset["missing"]] == ["ZGToLLG_PtG100_1.root"]
     assert len(dataset["books"]["files"]) == 2

@@ -1,26 +1,95 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from MLTools.NanoML.contracts.hdf5 import new_hdf5, open_hdf5, read_metadata, reading
+from MLTools.NanoML.contracts.hdf5 import (
+    HDF5Metadata,
+    check_events_differ,
+    new_hdf5,
+    open_hdf5,
+    read_metadata,
+    reading,
+    write_metadata,
+)
 from MLTools.NanoML.errors import NanoMLError
 
 
+def content() -> dict[str, Any]:
+    """Metadata of a shuffled file with everything that there can be, as JSON."""
+    column = {"name": "pt", "dtype": "float32", "title": "pt [GeV]", "source": "branch"}
+    common = {"cross_section": 1.5, "luminosity": 137.0, "parameters": {"mass": 600.0}}
+    books = {"files": [{"file": "a.root"}], "selected": 3}
+    optional = {
+        "missing": [{"file": "b.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}],
+        "duplicates": {"SingleMuon": 2},
+        "gaps": [{"file": "a.root", "first": 3, "stop": 5}],
+    }
+    counts = {"objects": 9, "lost": 1}
+    return {
+        "schema": 1,
+        "creator": "NanoML 0.1.0",
+        "classes": ["signal"],
+        "features": [column],
+        "objects": {
+            "Muon": {"max": 2, "order": "-pt", "quantile": 0.99, "fields": [column], "truncated": counts}
+        },
+        "selection": "cuts.py:Mine",
+        "settings": {"compression": "gzip:1"},
+        "datasets": [
+            {"name": "m600", "class": "signal", "label": 0, **common, "is_data": False, "books": books},
+            {
+                "name": "data",
+                "class": None,
+                "label": -1,
+                **common,
+                "is_data": True,
+                "books": books,
+                **optional,
+            },
+        ],
+        "shuffled": {"seed": 4},
+    }
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
+    metadata = HDF5Metadata.from_json(content())
     with new_hdf5(tmp_path / "a.h5") as file:
         file.create_dataset("events", data=np.arange(1000), chunks=(100,), compression="gzip")
-        file.create_dataset("metadata", data='{"schema": 1}', dtype=h5py.string_dtype())
-    assert read_metadata(tmp_path / "a.h5") == {"schema": 1}
+        write_metadata(file, metadata)
+    assert read_metadata(tmp_path / "a.h5") == metadata
+    assert metadata.datasets[1].missing[0].reason == "gone"
+    assert (metadata.objects["Muon"].lost, metadata.seed, metadata.datasets[0].selected) == (1, 4, 3)
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == np.arange(1000)).all()
+        assert json.loads(file["metadata"][()]) == content()
+        assert (file.attrs["schema"], file["events"].attrs["classes"].tolist()) == (1, ["signal"])
+
+
+@pytest.mark.parametrize("key", ["creator", "classes", "features", "objects", "selection", "datasets"])
+def test_metadata_without_something_is_explained(key: str) -> None:
+    damaged = content()
+    del damaged[key]
+    with pytest.raises(
+        NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"
+    ):
+        HDF5Metadata.from_json(damaged, "a.h5")
+
+
+def test_events_that_two_files_have_are_refused() -> None:
+    metadata = HDF5Metadata.from_json(content())
+    check_events_differ(["a.h5"], [metadata])  # two datasets of one file may be of the same ROOT file
+    with pytest.raises(NanoMLError, match=r"b.h5: has events of a.root, which a.h5 has, too"):
+        check_events_differ(["a.h5", "b.h5"], [metadata, metadata])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +166,4 @@ def test_a_file_that_cannot_grow_is_an_error_and_no_crash(tmp_path: Path, limit:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "OSError 27\n"
-    assert done.stderr == ""
+    assert (done.returncode, done.stdout, done.stderr) == (0, "OSError 27\n", "")

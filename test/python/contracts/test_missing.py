@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,17 @@ def test_nothing_is_written_where_nothing_is_missing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"WZ": 1}', '{"WZ": [{"file": "a"}]}'])
-def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
+def test_a_record_without_a_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".nanoml").mkdir()
+    each = {"file": "a.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}
+    (tmp_path / ".nanoml" / "missing.json").write_text(json.dumps({"WZ": [each], "version": [each]}))
+    assert missing.read(tmp_path) == {name: [missing.Missing(**each)] for name in ("WZ", "version")}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"version": 2}', '{"version": 1}', '{"WZ": 1}', '{"WZ": [{"file": "a"}]}']
+)
+def test_a_damaged_record_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / ".nanoml").mkdir()
     (tmp_path / ".nanoml" / "missing.json").write_text(text)
     with pytest.raises(NanoMLError, match=r"missing.json: cannot be read .*Remove it"):
