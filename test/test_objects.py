@@ -31,7 +31,7 @@ from ML_processing.training.run import Run
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, PerObject, Train
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.verify import verify_model
+from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import Scoring

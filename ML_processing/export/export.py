@@ -25,8 +25,7 @@ from ML_processing.training.run import Run, one_thread
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, SCHEMA, Description, file_hash, open_session, twin_of
-from MLTools.NanoML.model.runtimes import run_here
-from MLTools.NanoML.model.trials import trials
+from MLTools.NanoML.model.trials import run_here, trials
 from MLTools.NanoML.model.verification import check_tensors, check_trials
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.terminal.progress import say

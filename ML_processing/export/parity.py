@@ -13,8 +13,7 @@ from torch import nn
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
-from MLTools.NanoML.model.runtimes import Outcomes
-from MLTools.NanoML.model.trials import SIZES, Trial
+from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial
 from MLTools.NanoML.model.verification import where
 
 __all__ = ["TOLERANCE", "check_parity"]

@@ -14,8 +14,7 @@ from ML_processing.export.parity import check_parity
 from ML_processing.training.run import Run, one_thread
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
-from MLTools.NanoML.model.runtimes import Outcomes
-from MLTools.NanoML.model.trials import Trial
+from MLTools.NanoML.model.trials import Outcomes, Trial
 
 __all__ = ["Networks"]
 

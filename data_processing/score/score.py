@@ -16,7 +16,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.record import record_of
+from MLTools.NanoML.model.model import record_of
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter

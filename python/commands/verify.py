@@ -39,7 +39,7 @@ def verify(model: Path, version: Optional[str], training: Optional[Path]) -> Non
 
     These are other numbers of events and of objects than usual, also none, NaN, infinities and extreme numbers.
     """
-    from MLTools.NanoML.model.verify import verify_model
+    from MLTools.NanoML.model.verification import verify_model
     from MLTools.NanoML.workflow.stages import import_part
 
     networks = None

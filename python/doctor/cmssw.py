@@ -84,8 +84,8 @@ def _by_table(name: str) -> str | None:
 
 def _models_that_are_too_new(base: Path, onnxruntime: str) -> list[str]:
     """Models of `nanoml export` in the area's packages that this ONNX Runtime cannot read, each with the reason."""
-    from MLTools.NanoML.inspection.protobuf import read_header
     from MLTools.NanoML.model import twin_of
+    from MLTools.NanoML.model.file import read_header
     from MLTools.NanoML.workflow.stages import import_part
 
     try:

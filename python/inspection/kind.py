@@ -8,11 +8,12 @@ import stat
 from typing import BinaryIO
 
 from MLTools.NanoML.errors import NanoMLError, explain_os_error
-from MLTools.NanoML.inspection.protobuf import begins_like_onnx
 from MLTools.NanoML.rootio.remote.url import is_remote
 
 __all__ = ["kind_of"]
 
+_ONNX_VERSION = 0x08  # tag of ir_version, the first field of an ONNX file
+_ONNX_NEXT = b"\x12\x1a\x22\x28\x32\x3a\x42\x72"  # tags of the fields that may follow it
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file", ".onnx": "an ONNX file"}
 
@@ -49,9 +50,14 @@ def _kind_of_content(file: BinaryIO, name: str, size: int) -> str:
         return "root"
     if _is_hdf5(file, size):
         return "hdf5"
-    if begins_like_onnx(head):
+    if _begins_like_onnx(head):
         return "onnx"
     raise NanoMLError(f"{name}: is {_what_else(head)}, not a ROOT, HDF5 or ONNX file.{_advice(head, name)}")
+
+
+def _begins_like_onnx(head: bytes) -> bool:
+    """Whether bytes may be the beginning of an ONNX file: a small IR version, then another field of a model."""
+    return len(head) >= 2 and head[0] == _ONNX_VERSION and 0 < head[1] < 128 and head[2:3] in _ONNX_NEXT
 
 
 def _is_hdf5(file: BinaryIO, size: int) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.protobuf import read_header
 from MLTools.NanoML.model import (
     KEY,
     Description,
@@ -20,7 +19,8 @@ from MLTools.NanoML.model import (
     parse_metadata,
     twin_of,
 )
-from MLTools.NanoML.model.runtimes import Outcome
+from MLTools.NanoML.model.file import read_header
+from MLTools.NanoML.model.trials import Outcome
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
 
 __all__ = ["inspect_onnx"]

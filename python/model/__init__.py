@@ -1,4 +1,4 @@
-"""A trained model: one ONNX file that says of itself what it reads and what it gives."""
+"""A trained model: one ONNX file that describes what it reads and what it gives."""
 
 from __future__ import annotations
 

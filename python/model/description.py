@@ -1,4 +1,4 @@
-"""What a model says of itself: what it reads, in which order and form, and what it gives."""
+"""How a model describes itself: what it reads, in which order and form, and what it gives."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LEVELS = ("event", "object")
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor of numbers of each event (or of each object, for a model of objects).
+    """A tensor with numbers for each event (or for each object, in a model of objects).
 
     Attributes
     ----------
     tensor
         Its name.
     columns
-        What it holds, in the order of its last axis.
+        Its columns, in the order of its last axis.
     dtypes
         Types of the columns in the files.
     selection
-        The selection that makes those of `selection_columns`, as "module:Class"; None without one.
+        The selection that makes the `selection_columns`, as "module:Class"; None without one.
     selection_columns
-        Those of the columns that are no branches of NanoAOD.
+        The columns that are not branches of NanoAOD.
     """
 
     tensor: str
@@ -43,18 +43,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Objects(Input):
-    """A tensor of objects of each event, shape (events, objects, columns), and its mask.
+    """A tensor of the objects of each event, shape (events, objects, columns), and its mask.
 
     Attributes
     ----------
     mask
-        Name of the tensor that has 1 for an object and 0 for padding, shape (events, objects).
+        Name of the tensor with 1 for an object and 0 for padding, shape (events, objects).
     collection
         Prefix of its branches.
     max
-        How many objects there may be.
+        Largest number of objects.
     order
-        Field that they are sorted by, "-pt" for descending; None for the file's order.
+        Field by which they are sorted, "-pt" for descending; None for the file's order.
     """
 
     mask: str
@@ -64,12 +64,12 @@ class Objects(Input):
 
     @property
     def order_branch(self) -> Optional[str]:
-        """Branch that they are sorted by."""
+        """Branch by which they are sorted."""
         return f"{self.collection}_{self.order.lstrip('-')}" if self.order else None
 
     @property
     def descending(self) -> bool:
-        """The largest first."""
+        """Whether the largest comes first."""
         return bool(self.order and self.order.startswith("-"))
 
     @property
@@ -87,7 +87,7 @@ class Parameter:
     column
         Its name: the last column of `features`.
     values
-        Those that the model was trained with.
+        The values in the training.
     """
 
     column: str
@@ -96,18 +96,18 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Description:
-    """A model in words, as read from its metadata.
+    """Description of a model, as read from its metadata.
 
     Attributes
     ----------
     name
-        Of the model; its scores are branches NAME_CLASS.
+        Name of the model; its scores are branches NAME_CLASS.
     level
         "event" or "object".
     collection
-        The collection of the objects that a model of objects scores.
+        The collection whose objects a model of objects scores.
     features
-        Numbers of each event, or of each object; None if there are none.
+        Numbers of each event or object; None if there are none.
     objects
         Collections of objects.
     output_tensors
@@ -140,7 +140,7 @@ class Description:
         Raises
         ------
         NanoMLError
-            They cannot be understood.
+            The metadata cannot be understood.
         """
         try:
             return _read(metadata)
@@ -154,19 +154,19 @@ class Description:
 
     @property
     def input_tensors(self) -> list[str]:
-        """Names of all tensors that go in, in order."""
+        """Names of all input tensors, in order."""
         names = [self.features.tensor] if self.features else []
         return names + [name for tensor in self.objects for name in (tensor.tensor, tensor.mask)]
 
     @property
     def columns(self) -> list[str]:
-        """The columns of `features` that are read: all but the parameter."""
+        """The columns of `features` that are read: all except the parameter."""
         given = self.parameter.column if self.parameter else None
         return [name for name in self.features.columns if name != given] if self.features else []
 
     @property
     def selection_columns(self) -> dict[str, str]:
-        """Columns that a selection makes, with the selection."""
+        """Columns that a selection makes, and the selection."""
         return {
             column: str(tensor.selection) for tensor in self.inputs for column in tensor.selection_columns
         }
@@ -214,12 +214,12 @@ def _read(metadata: Mapping[str, Any]) -> Description:
 
 
 def parse_metadata(text: str, path: str) -> dict[str, Any]:
-    """What a model says of itself.
+    """The content of a model's metadata.
 
     Raises
     ------
     NanoMLError
-        It cannot be understood, or is of a newer schema.
+        The text cannot be understood, or is of a newer schema.
     """
     try:
         content = json.loads(text)

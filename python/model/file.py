@@ -1,18 +1,36 @@
-"""The ONNX file of a model, and the JSON beside it."""
+"""The ONNX file of a model: its networks, its metadata, and the JSON beside it.
+
+The package `onnx` reads the graph. Without it a model still runs with ONNX Runtime alone: all its networks are computed for
+every event, and data in other files are not noticed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.graph import external_tensor
 
-__all__ = ["KEY", "check_twin", "file_hash", "metadata_text", "open_session", "twin_of"]
+__all__ = [
+    "KEY",
+    "OnnxHeader",
+    "check_twin",
+    "file_hash",
+    "metadata_text",
+    "network_files",
+    "open_session",
+    "parse_onnx",
+    "read_header",
+    "refuse_external_data",
+    "start_session",
+    "twin_of",
+]
 
 KEY = "nanoml"
 """Key of the metadata in the ONNX file."""
@@ -44,15 +62,61 @@ def check_twin(path: str, sha256: str) -> None:
     if not twin.is_file():
         return
     try:
-        said = json.loads(twin.read_text(encoding="utf-8")).get("onnx_sha256")
+        found = json.loads(twin.read_text(encoding="utf-8")).get("onnx_sha256")
     except (ValueError, AttributeError):
         raise NanoMLError(
             f"{twin}: is not the JSON that `nanoml export` writes: export the model again."
         ) from None
-    if said != sha256:
+    if found != sha256:
         raise NanoMLError(
-            f"{twin}: belongs to another version of {path} (hash {str(said)[:12]}, not {sha256[:12]}). Export both again."
+            f"{twin}: belongs to another version of {path} (hash {str(found)[:12]}, not {sha256[:12]}). Export both again."
         )
+
+
+@dataclass(frozen=True)
+class OnnxHeader:
+    """General information in an ONNX file, which ONNX Runtime does not give.
+
+    Attributes
+    ----------
+    ir
+        Version of the file format, or None.
+    opset
+        Version of the standard operators, or None.
+    domains
+        Versions of all other sets of operators, by domain.
+    producer
+        What wrote the file: "pytorch 2.13.0"; may be empty.
+    """
+
+    ir: int | None
+    opset: int | None
+    domains: dict[str, int]
+    producer: str
+
+
+def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
+    """Read the header of an ONNX file, with the package `onnx`.
+
+    Raises
+    ------
+    NanoMLError
+        The file is truncated or damaged, or `onnx` is not installed.
+    """
+    try:
+        model = parse_onnx(Path(path).read_bytes())
+        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        producer = f"{model.producer_name} {model.producer_version}".strip()
+    except ValueError as problem:
+        raise NanoMLError(
+            f"{os.fspath(path)}: is a truncated or damaged ONNX file ({problem}). Export or fetch it again."
+        ) from None
+    except ImportError:
+        raise NanoMLError(
+            f"{os.fspath(path)}: reading its header needs the Python package onnx: pip install onnx."
+        ) from None
+    opset = opsets.pop("", opsets.pop("ai.onnx", None))
+    return OnnxHeader(model.ir_version if model.HasField("ir_version") else None, opset, opsets, producer)
 
 
 def open_session(path: str, content: Optional[bytes] = None) -> Any:
@@ -63,22 +127,27 @@ def open_session(path: str, content: Optional[bytes] = None) -> Any:
     path
         The file.
     content
-        Instead of what it holds: a part of it.
+        Its content, if that was read before.
 
     Raises
     ------
     NanoMLError
-        It cannot be loaded, or some of it is in another file.
+        It cannot be loaded, or some of its data are in another file.
     """
-    import onnxruntime
+    with suppress(ImportError, OSError, ValueError):  # ONNX Runtime says what is wrong
+        refuse_external_data(path, parse_onnx(Path(path).read_bytes() if content is None else content))
+    return start_session(path, content)
 
-    _refuse_external_data(path, content)
+
+def start_session(path: str, content: Optional[bytes]) -> Any:
+    """As `open_session`, for content that is known to be complete, or for one network of the file."""
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # as in CMSSW; files are scored in parallel instead
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised
     try:
-        # without a second attempt, of which it would tell on standard output
+        # without a second attempt, which it would report on standard output
         return onnxruntime.InferenceSession(
             path if content is None else content, options, ["CPUExecutionProvider"], enable_fallback=0
         )
@@ -88,24 +157,6 @@ def open_session(path: str, content: Optional[bytes] = None) -> Any:
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason} "
             "It may be damaged or truncated: export it again; or it needs a newer ONNX Runtime: export it for an older release."
         ) from None
-
-
-def _refuse_external_data(path: str, content: Optional[bytes]) -> None:
-    """Refuse a model that is more than one file: a copy may lose the others, and its hash does not cover them."""
-    try:
-        if content is None:
-            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                found = external_tensor(mapped)
-        else:
-            found = external_tensor(content)
-    except (OSError, ValueError):  # ONNX Runtime says what is wrong
-        return
-    if found is not None:
-        name, other = found
-        raise NanoMLError(
-            f"{path}: the values of its tensor {name} are in another file, {other}. A model must be one file: save it with "
-            'the data inside, by the Python package onnx: onnx.save(onnx.load("OLD.onnx"), "NEW.onnx").'
-        )
 
 
 def metadata_text(session: Any, path: str) -> Optional[str]:
@@ -123,3 +174,107 @@ def metadata_text(session: Any, path: str) -> Optional[str]:
             f"{path}: is damaged (a name in it is no text: {problem}). Export it again."
         ) from None
     return text
+
+
+def parse_onnx(content: bytes) -> Any:
+    """The `onnx.ModelProto` of an ONNX file.
+
+    Raises
+    ------
+    ValueError
+        It is no ONNX file, or damaged.
+    ImportError
+        The package `onnx` is not installed.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.ModelProto.FromString(content)
+    except DecodeError as problem:
+        raise ValueError(str(problem)) from None
+
+
+def refuse_external_data(path: str, model: Any) -> None:
+    """Refuse a model that is more than one file: a copy may lose the others, and its hash does not cover them.
+
+    Raises
+    ------
+    NanoMLError
+        The data of a tensor are in another file.
+    """
+    for tensor in _tensors(model):
+        if tensor.data_location == tensor.EXTERNAL:
+            other = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+            raise NanoMLError(
+                f"{path}: the values of its tensor {tensor.name} are in another file, {other}. A model must be one file: save it "
+                'with the data inside, by the Python package onnx: onnx.save(onnx.load("OLD.onnx"), "NEW.onnx").'
+            )
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a protobuf message: weights and constants, also those in functions and inner graphs."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _tensors(inner)
+
+
+def network_files(model: Any, output: str, count: int) -> Optional[list[bytes]]:
+    """An ONNX file for each of the networks that a model consists of.
+
+    ONNX Runtime computes everything in a graph, whichever output one asks for. An event is to be scored by one of the
+    networks, the one of its fold: so the part of the graph that belongs to a network becomes a file of its own, in memory.
+
+    Parameters
+    ----------
+    model
+        The model, as an `onnx.ModelProto`.
+    output
+        Its output of shape (rows, `count`, outputs), the results of all networks.
+    count
+        Number of networks.
+
+    Returns
+    -------
+    Files with the inputs of the model, and one output, of shape (rows, 1, outputs). None if there is only one network, or
+    the graph has another form.
+    """
+    graph = model.graph
+    last = next((node for node in graph.node if output in node.output), None)
+    # a row of the output is one row of each of the tensors that are joined
+    if count < 2 or last is None or last.op_type != "Concat" or last.domain or len(last.input) != count:
+        return None
+    if next((attribute.i for attribute in last.attribute if attribute.name == "axis"), None) != 1:
+        return None
+    has_inner_graphs = any(
+        each.HasField("g") or each.graphs for node in graph.node for each in node.attribute
+    )
+    if has_inner_graphs or graph.sparse_initializer:  # inner graphs use values of the graph around them
+        return None
+    frame = type(model)()
+    frame.CopyFrom(model)
+    frame.ClearField("metadata_props")
+    for field in ("node", "initializer", "output", "value_info"):
+        frame.graph.ClearField(field)
+    return [_network_file(frame, graph, name) for name in last.input]
+
+
+def _network_file(frame: Any, graph: Any, name: str) -> bytes:
+    """The file that computes one tensor of a graph, and has it as its output."""
+    import onnx
+
+    needed, nodes = {name}, []
+    for node in reversed(graph.node):  # a node stands after those that it depends on
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    part = type(frame)()
+    part.CopyFrom(frame)
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(weights for weights in graph.initializer if weights.name in needed)
+    part.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 3))
+    return bytes(part.SerializeToString())

@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.model.description import Description, Objects, parse_metadata
-from MLTools.NanoML.model.file import KEY, check_twin, metadata_text, open_session
-from MLTools.NanoML.model.graph import metadata_of, network_files
+from MLTools.NanoML.model.file import (
+    KEY,
+    check_twin,
+    metadata_text,
+    network_files,
+    parse_onnx,
+    refuse_external_data,
+    start_session,
+)
 from MLTools.NanoML.model.padding import Jagged, padded
 
-__all__ = ["Model"]
+__all__ = ["Model", "record_of"]
 
 _ROWS, _OBJECTS = 512, 2048
-"""Rows that are computed at once, and objects in them: what networks make of so many fits into the caches."""
+"""Rows, and objects in them, that are computed at once: the layers of the networks fit into the caches then."""
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -40,9 +47,9 @@ class Model:
     sha256
         Its hash.
     metadata
-        What it says of itself.
+        How the model describes itself: the content of the JSON in it.
     description
-        The same, understood.
+        The part of the metadata that is needed to run it.
 
     Raises
     ------
@@ -57,7 +64,13 @@ class Model:
             raise NanoMLError(f"{self.path}: no such file. `nanoml export` makes a model.")
         content = self._read()
         self.sha256 = hashlib.sha256(content).hexdigest()
-        text = self._metadata_text(content)
+        self._whole: Any = None
+        try:
+            graph = parse_onnx(content)
+            text = {entry.key: entry.value for entry in graph.metadata_props}.get(KEY)
+        except (ImportError, ValueError):  # without onnx, or ONNX Runtime knows better what is wrong
+            graph, self._whole = None, start_session(self.path, content)
+            text = metadata_text(self._whole, self.path)
         if text is None:
             raise NanoMLError(
                 f"{self.path}: does not describe itself (no `{KEY}` metadata): it is no model of `nanoml export`."
@@ -65,9 +78,13 @@ class Model:
         self.metadata = parse_metadata(text, self.path)
         self.description = Description.of(self.metadata, self.path)
         check_twin(self.path, self.sha256)
-        self._networks = [open_session(self.path, part) for part in self._parts(content)]
-        # what is wrong with the file is told now
-        self._whole = None if self._networks else open_session(self.path, content)
+        self._networks: list[Any] = []
+        if graph is not None:
+            refuse_external_data(self.path, graph)
+            parts = network_files(graph, self.description.output_tensors[1], self.folds) or []
+            self._networks = [start_session(self.path, part) for part in parts]
+        if not self._networks and self._whole is None:  # to find now what is wrong with the file
+            self._whole = start_session(self.path, content)
 
     def _read(self) -> bytes:
         try:
@@ -75,27 +92,14 @@ class Model:
         except OSError as problem:
             raise explain_os_error(problem, self.path, "read") from None
 
-    def _metadata_text(self, content: bytes) -> Optional[str]:
-        try:
-            return metadata_of(content, KEY)
-        except ValueError:  # ONNX Runtime knows better what is wrong
-            return metadata_text(open_session(self.path, content), self.path)
-
-    def _parts(self, content: bytes) -> list[bytes]:
-        """A file for each of the networks; none where they are computed together."""
-        try:
-            return network_files(content, self.description.output_tensors[1], self.folds) or []
-        except ValueError:
-            return []
-
     @property
     def session(self) -> Any:
-        """ONNX Runtime's, of all networks together."""
+        """The session of ONNX Runtime that computes all networks together."""
         if self._whole is None:
             content = self._read()
             if hashlib.sha256(content).hexdigest() != self.sha256:
                 raise NanoMLError(f"{self.path}: was replaced while it was in use: run this again.")
-            self._whole = open_session(self.path, content)
+            self._whole = start_session(self.path, content)
         return self._whole
 
     @property
@@ -110,7 +114,7 @@ class Model:
 
     @property
     def folds(self) -> int:
-        """Number of networks in it; each event has one that has not seen it."""
+        """Number of networks in it; for each event there is one that has not seen it in training."""
         return self.description.folds
 
     @property
@@ -140,7 +144,7 @@ class Model:
         Raises
         ------
         ConfigError
-            It is missing, no finite number, or one too many.
+            It is missing, not finite, or the model has no parameter.
         """
         parameter = self.description.parameter
         if parameter is None and value is not None:
@@ -215,14 +219,14 @@ class Model:
             return np.stack([part.astype(np.float32, copy=False) for part in parts], axis=1)
 
     def _counts(self, jagged: Mapping[str, Jagged], names: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers of objects, in which the branches of a collection must agree."""
+        """Numbers of objects, the same in all branches of a collection."""
         if not names:
             raise NanoMLError(f"{self.path}: none of {', '.join(self.columns)} has a number for each object.")
         counts = jagged[names[0]].counts
         for name in names[1:]:
             if not np.array_equal(jagged[name].counts, counts):
                 raise NanoMLError(
-                    f"{self.path}: {name} has other numbers of objects than {names[0]}: they are not of one collection."
+                    f"{self.path}: {name} and {names[0]} have different numbers of objects: they are not of one collection."
                 )
         return counts
 
@@ -244,7 +248,7 @@ class Model:
 
         Returns
         -------
-        float32, shape (rows, outputs). The rows are events or, of a model of objects, the objects of all events.
+        float32, shape (rows, outputs). The rows are events or, in a model of objects, the objects of all events.
 
         Raises
         ------
@@ -257,12 +261,12 @@ class Model:
             bad = ~np.isfinite(found).all(axis=1)
             raise NanoMLError(
                 f"{self.path}: {int(bad.sum())} of {len(found)} {self.description.level}s have a score that is NaN or infinite, "
-                f"number {int(np.argmax(bad))} for one. `nanoml verify {self.path}` tells whether the model is at fault."
+                f"for example number {int(np.argmax(bad))}. `nanoml verify {self.path}` shows whether the model is at fault."
             )
         return found
 
     def run(self, feeds: Tensors, fold: Optional[NDArray[np.int64]] = None) -> NDArray[np.float32]:
-        """Run the network on tensors, batch by batch; the result is as that of `scores`, but is not looked at."""
+        """Run the network on tensors, batch by batch; as `scores`, but without a check of the result."""
         rows = len(next(iter(feeds.values())))
         found = np.full((rows, len(self.outputs)), np.nan, np.float32)
         if fold is None or not self._networks:
@@ -280,7 +284,7 @@ class Model:
     def _together(
         self, feeds: Tensors, part: slice, fold: Optional[NDArray[np.int64]]
     ) -> NDArray[np.float32]:
-        """What all networks together give for some of the rows."""
+        """Run all networks on some of the rows."""
         mean, each = self.description.output_tensors
         wanted = mean if fold is None else each
         scores: NDArray[np.float32]
@@ -288,7 +292,16 @@ class Model:
         return scores if fold is None else scores[np.arange(len(scores)), fold[part]]
 
     def _batches(self, rows: int) -> Iterator[slice]:
-        """Ranges of rows; none of no rows, on which some networks crash ONNX Runtime 1.17 and 1.20."""
+        """Ranges of rows, never empty ones, on which some networks crash ONNX Runtime 1.17 and 1.20."""
         most = max(8, min(_ROWS, _OBJECTS // max(1, sum(tensor.max for tensor in self.objects))))
         for start in range(0, rows, most):
             yield slice(start, start + most)
+
+
+def record_of(models: Sequence[Model], parameters: Mapping[str, float]) -> dict[str, Any]:
+    """Names and hashes of models, and the values of their parameters, as in `Provenance.model`."""
+    used: dict[str, Any] = {
+        "name": ", ".join(model.name for model in models),
+        "sha256": ", ".join(model.sha256 for model in models),
+    }
+    return {**used, "parameters": dict(parameters)} if parameters else used

@@ -1,4 +1,4 @@
-"""Objects of events in tensors of fixed size: sorted, cut off and padded by one rule."""
+"""Objects of events in tensors of fixed size: sorted, truncated and padded by one rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Jagged:
     Attributes
     ----------
     values
-        Those of all events, one after the other, shape (objects,).
+        The numbers of all events, one event after the other, shape (objects,).
     counts
         How many each event has, int64, shape (events,).
     """
@@ -43,15 +43,15 @@ class Jagged:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the objects of a collection go.
+    """Where the objects of a collection go in a tensor.
 
-    They are sorted stably by a key, NaN last; of each event the first ones are kept, and what is left of its row is
+    The objects of each event are sorted stably by a key, NaN last; the first ones are kept, and the rest of the row is
     padding.
 
     Attributes
     ----------
     source
-        Which of the objects are kept, in the order of the rows; None for all of them, as they are.
+        Indices of the objects that are kept, in the order of the rows; None for all of them, as they are.
     target
         Their places in the rows, one row after the other.
     shape
@@ -70,18 +70,18 @@ class Places:
         key: Optional[NDArray[Any]] = None,
         descending: bool = False,
     ) -> Places:
-        """Find them.
+        """Find the places.
 
         Parameters
         ----------
         counts
             Number of objects of each event.
         most
-            How many of an event are kept.
+            Largest number of objects that are kept in an event.
         key
-            What the objects of an event are sorted by, shape (objects,); None leaves them as they are.
+            The objects of an event are sorted by it, shape (objects,); None leaves them as they are.
         descending
-            The largest first.
+            Whether the largest comes first.
         """
         shape = (len(counts), most)
         event = np.repeat(np.arange(len(counts)), counts)
@@ -90,7 +90,7 @@ class Places:
         target = source + np.repeat(shift, counts)
         in_order = True
         if key is not None and len(key):
-            # of whole numbers (and of bool) ~ turns the order around, without rounding and without overflow
+            # for integers (and bool) ~ reverses the order, without rounding and without overflow
             value = key if not descending else -key if key.dtype.kind == "f" else ~key
             # NanoAOD is mostly sorted already
             in_order = bool(np.all((value[1:] >= value[:-1]) | (event[1:] > event[:-1])))
@@ -102,11 +102,11 @@ class Places:
         return cls(None if in_order else source, target, shape)
 
     def picked(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Those of the objects that are kept, in the order of the rows."""
+        """Values of the objects that are kept, in the order of the rows."""
         return values if self.source is None else values[self.source]
 
     def spread(self, picked: NDArray[Any]) -> NDArray[Any]:
-        """Rows of `picked`, shape (events, most), with 0 for padding."""
+        """The values that `picked` returned in rows, shape (events, most), with 0 for padding."""
         rows = np.zeros(self.shape, picked.dtype)
         rows.reshape(-1)[self.target] = picked
         return rows

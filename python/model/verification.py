@@ -1,36 +1,101 @@
-"""Does a model do what it says? Tried on its own reference events and on inputs that are known to break models."""
+"""Does a model do what it says? It is tried on its own reference events and on inputs that are known to break models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.description import Description
-from MLTools.NanoML.model.runtimes import Outcome, Outcomes
-from MLTools.NanoML.model.trials import SIZES, Trial
+from MLTools.NanoML.model.model import Model
+from MLTools.NanoML.model.trials import SIZES, Outcome, Outcomes, SubprocessRuntime, Trial, run_here, trials
 
 __all__ = [
     "REFERENCE",
     "TOLERANCE",
+    "Networks",
     "check_reference",
     "check_tensors",
     "check_trials",
     "reference_of",
+    "verify_model",
     "where",
 ]
 
 REFERENCE = "reference events"
 TOLERANCE = 1e-5
-"""How far results for real events may be apart, relative to those above 1: other versions compute in another order."""
-_LOOSE = (
-    1e-3  # far outside the training events a network may react so strongly that float32 rounds by so much
-)
+"""How much results for real events may differ, relative to those above 1: other versions compute in another order."""
+# far outside the training events a network may react so strongly that float32 rounds by so much
+_LOOSE = 1e-3
 
 Floats = NDArray[np.float32]
+
+
+class Networks(Protocol):
+    """The networks that a model was made from."""
+
+    def sample(self, description: Description) -> Mapping[str, NDArray[np.float32]]:
+        """Real events of the training, as tensors."""
+
+    def compare(self, trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> float:
+        """The largest difference; an error if it is too large."""
+
+
+def verify_model(path: Path, version: Optional[str], networks: Optional[Networks]) -> Iterator[str]:
+    """Verify a model.
+
+    Parameters
+    ----------
+    path
+        The ONNX file.
+    version
+        Version of ONNX Runtime; None for the installed one.
+    networks
+        The networks of the training, to compare with.
+
+    Yields
+    ------
+    What was found to be right, line by line.
+
+    Raises
+    ------
+    NanoMLError
+        The first thing that is wrong.
+    """
+    model = Model(path)
+    description = model.description
+    yield f"{path}: model {model.name}, SHA-256 {model.sha256[:12]}"
+    try:
+        reference = reference_of(model.metadata)
+        if reference is None:
+            raise NanoMLError("carries no reference events. Export it again.")
+        sample = networks.sample(description) if networks else reference.feeds
+        check_tensors(model.session, description)
+        yield "tensors: as the metadata say, for any number of events"
+        tried = [reference, *trials(description, sample)]
+        if version is None:
+            import onnxruntime
+
+            version, outcomes = str(onnxruntime.__version__), run_here(model.session, tried)
+        else:
+            with SubprocessRuntime.of(version) as there:
+                outcomes = there.run(model.path, tried)
+        runtime = f"ONNX Runtime {version}"
+        difference = check_reference(outcomes[reference.name, max(SIZES)], model.metadata)
+        yield f"reference events: {runtime} gives the outputs again, to {difference:.1g}"
+        check_trials(tried[1:], outcomes, description)
+        sizes = ", ".join(map(str, sorted(SIZES)))
+        yield f"{len(tried) - 1} kinds of inputs, {sizes} {description.level}s of each: all outputs are finite and consistent"
+        if networks is not None:
+            largest = networks.compare(tried[1:], outcomes, description)
+            yield f"networks of the training: PyTorch gives the same, to {largest:.1g}"
+    except NanoMLError as problem:
+        text = str(problem)
+        raise NanoMLError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
 def reference_of(metadata: Mapping[str, Any]) -> Optional[Trial]:
@@ -71,7 +136,7 @@ def check_reference(outcome: Outcome, metadata: Mapping[str, Any]) -> float:
 
 
 def check_tensors(session: Any, description: Description) -> None:
-    """Compare the tensors that a model has with those that it speaks of.
+    """Compare the tensors that a model has with those that its metadata describe.
 
     Raises
     ------
@@ -140,47 +205,47 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
     whole: dict[str, list[Floats]] = {}
     for trial in trials:
         for size in sorted(SIZES, reverse=True):
-            told = where(trial, size, description.level)
-            found = _outputs(outcomes[trial.name, size], size, description, told)
-            _check_sums(found, description, told)
+            what = where(trial, size, description.level)
+            found = _outputs(outcomes[trial.name, size], size, description, what)
+            _check_sums(found, description, what)
             if size == max(SIZES):
                 whole[trial.name] = found
                 if trial.same_as is not None:
-                    same = f'{told} must give the same as "{trial.same_as}"'
+                    same = f'{what} must give the same as "{trial.same_as}"'
                     _compare(found, whole[trial.same_as], description, same)
             _compare(
-                found, [values[:size] for values in whole[trial.name]], description, f"{told} of {max(SIZES)}"
+                found, [values[:size] for values in whole[trial.name]], description, f"{what} of {max(SIZES)}"
             )
 
 
-def _outputs(outcome: Outcome, size: int, description: Description, told: str) -> list[Floats]:
+def _outputs(outcome: Outcome, size: int, description: Description, what: str) -> list[Floats]:
     if isinstance(outcome, str):
-        raise NanoMLError(f"{told}: ONNX Runtime fails: {outcome}")
+        raise NanoMLError(f"{what}: ONNX Runtime fails: {outcome}")
     count = len(description.outputs)
     shapes = ((size, count), (size, description.folds, count))
     for name, values, shape in zip(description.output_tensors, outcome, shapes):
         if values.shape != shape:
-            raise NanoMLError(f"{told}: {name} has the shape {values.shape} instead of {shape}.")
+            raise NanoMLError(f"{what}: {name} has the shape {values.shape} instead of {shape}.")
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
             row = int(np.argmax(bad))
             raise NanoMLError(
-                f"{told}: {name} of {description.level} {row} is {values[row].ravel().tolist()}."
+                f"{what}: {name} of {description.level} {row} is {values[row].ravel().tolist()}."
             )
     return outcome
 
 
-def _check_sums(found: Sequence[Floats], description: Description, told: str) -> None:
+def _check_sums(found: Sequence[Floats], description: Description, what: str) -> None:
     mean, each = found
     if len(mean):
-        _compare([mean], [each.mean(axis=1)], description, f"{told}: the mean of the networks")
+        _compare([mean], [each.mean(axis=1)], description, f"{what}: the mean of the networks")
         if description.kind == "classes":
             ones = np.ones(len(mean), np.float32)
-            _compare([mean.sum(axis=1)], [ones], description, f"{told}: the sum of the probabilities")
+            _compare([mean.sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
 
 
 def _compare(
-    found: Sequence[Floats], expected: Sequence[Floats], description: Description, told: str
+    found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str
 ) -> None:
     for name, ours, theirs in zip(description.output_tensors, found, expected):
         if not ours.size:
@@ -190,6 +255,6 @@ def _compare(
         row = int(np.argmax(rows))
         if not rows[row] <= _LOOSE:
             raise NanoMLError(
-                f"{told}: {name} of {description.level} {row} is {np.ravel(ours[row]).tolist()} "
+                f"{what}: {name} of {description.level} {row} is {np.ravel(ours[row]).tolist()} "
                 f"instead of {np.ravel(theirs[row]).tolist()}."
             )

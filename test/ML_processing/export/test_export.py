@@ -26,7 +26,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, file_hash
 from MLTools.NanoML.model.graph import network_files
 from MLTools.NanoML.model.padding import Jagged
-from MLTools.NanoML.model.verify import verify_model
+from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import RULE
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"

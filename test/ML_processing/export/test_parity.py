@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ML_processing.export.parity import check_parity
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
-from MLTools.NanoML.model.runtimes import Outcomes
-from MLTools.NanoML.model.trials import SIZES, Trial, trials
+from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial, trials
 
 DESCRIPTION = Description.of(
     {

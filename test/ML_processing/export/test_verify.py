@@ -21,7 +21,7 @@ from ML_processing.models import make_network
 from MLTools.NanoML.commands.verify import verify
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import twin_of
-from MLTools.NanoML.model.verify import verify_model
+from MLTools.NanoML.model.verification import verify_model
 
 OBJECTS = {"Jet": (["pt", "eta"], 4, "-pt")}
 

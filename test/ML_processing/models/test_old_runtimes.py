@@ -21,8 +21,7 @@ from ML_processing.export.reference import Networks
 from ML_processing.export.releases import OPSET, target
 from ML_processing.models import Network
 from MLTools.NanoML.model import Description
-from MLTools.NanoML.model.runtimes import Elsewhere
-from MLTools.NanoML.model.trials import Trial, trials
+from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials
 from MLTools.NanoML.model.verification import check_trials
 
 VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
@@ -34,9 +33,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def there(request: pytest.FixtureRequest) -> Iterator[Elsewhere]:
+def there(request: pytest.FixtureRequest) -> Iterator[SubprocessRuntime]:
     """An environment with an old version."""
-    with Elsewhere.of(request.param) as made:
+    with SubprocessRuntime.of(request.param) as made:
         yield made
 
 
@@ -89,7 +88,7 @@ def training(
     return Training(description, [build(model, shape), build(model, shape)], shape)
 
 
-def test_every_network_in_every_format(training: Training, there: Elsewhere, tmp_path: Path) -> None:
+def test_every_network_in_every_format(training: Training, there: SubprocessRuntime, tmp_path: Path) -> None:
     path, networks = tmp_path / "model.onnx", Networks(networks_of(training), sample_of(training))
     assert len(formats()) == 4
     for release in formats():

@@ -16,8 +16,8 @@ from rich.console import Console
 from MLTools.NanoML.commands.inspect import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of, show
-from MLTools.NanoML.inspection.protobuf import read_header
 from MLTools.NanoML.model import file_hash, twin_of
+from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.nanoaod.folds import RULE
 
 onnx = pytest.importorskip("onnx")

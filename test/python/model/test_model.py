@@ -105,7 +105,7 @@ def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
 
 def test_branches_of_different_lengths(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model([], objects={"Jet": (["pt", "eta"], 3, None)}))
-    with pytest.raises(NanoMLError, match="Jet_eta has other numbers of objects than Jet_pt"):
+    with pytest.raises(NanoMLError, match="Jet_eta and Jet_pt have different numbers of objects"):
         model.scores({"Jet_pt": JET_PT, "Jet_eta": JET_PT[:, :1]})
 
 
@@ -150,7 +150,7 @@ def test_a_parameter_is_given(linear_model: Callable[..., Path]) -> None:
 def test_a_score_that_is_not_finite_stops(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model(["x"]))
     with pytest.raises(
-        NanoMLError, match="1 of 2 events have a score that is NaN or infinite, number 1 for one"
+        NanoMLError, match="1 of 2 events have a score that is NaN or infinite, for example number 1"
     ):
         model.scores({"x": np.array([0.0, np.nan])})
 

@@ -1,9 +1,9 @@
-"""Runs a model in another environment, which has numpy and ONNX Runtime and nothing of NanoML.
+"""Runs a model in another environment, which has numpy and ONNX Runtime but not NanoML.
 
-    python elsewhere.py model.onnx inputs.npz outputs.npz
+    python subprocess_runtime.py model.onnx inputs.npz outputs.npz
 
-The inputs are arrays CASE/TENSOR, the outputs CASE/NUMBER; a case that fails has its reason as CASE/error. Each case is
-printed before it is run, for ONNX Runtime may crash.
+The inputs are arrays CASE/TENSOR, the outputs CASE/NUMBER; if a case fails, CASE/error has the reason. Each case is printed
+before it is run, since ONNX Runtime may crash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
     """Run all cases."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     cases: dict[str, dict[str, Any]] = {}
     with np.load(inputs) as stored:
