@@ -9,12 +9,10 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.eventloop.blame import line_of
 from data_processing.eventloop.datamodel import Event
-from data_processing.eventloop.imports import standing_in
-from data_processing.eventloop.output import OutputTree
-from data_processing.eventloop.reader import Block, Reader
-from data_processing.eventloop.tree import InputFile, InputTree, OutputFile
+from data_processing.eventloop.input import BranchReader, EventBlock, InputFile, InputTree
+from data_processing.eventloop.loading import line_of, standing_in
+from data_processing.eventloop.output import OutputFile, OutputTree
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights
@@ -24,7 +22,7 @@ from MLTools.NanoML.terminal import interrupt
 
 __all__ = ["ModuleChain"]
 
-_BLOCK = 1000  # events that are Python numbers at a time, which take ten times as much memory as an array's
+_BLOCK = 1000  # events held as Python numbers at a time: these take ten times as much memory as arrays
 
 
 class ModuleChain:
@@ -56,7 +54,7 @@ class ModuleChain:
         return names
 
     def branches_made(self, file: RootFile, output: str = "") -> dict[str, Branch]:
-        """Begin a file, and say which branches the modules make.
+        """Begin a file and find which branches the modules make.
 
         Parameters
         ----------
@@ -73,7 +71,7 @@ class ModuleChain:
         Raises
         ------
         NanoMLError
-            A module made a mistake: it is explained, with file and line.
+            A module failed: the message has file and line.
         """
         job = _Job(file, output)
         with standing_in(self._always):
@@ -113,7 +111,7 @@ class ModuleChain:
         Raises
         ------
         NanoMLError
-            A module made a mistake: it is explained, with file, line and event.
+            A module failed: the message has file, line and event.
         """
         job = self._begun(file)
         entries = start + (np.arange(stop - start) if rows is None else rows)
@@ -138,7 +136,7 @@ class ModuleChain:
         Raises
         ------
         NanoMLError
-            A module made a mistake: it is explained, with file and line.
+            A module failed: the message has file and line.
         """
         job = self._begun(file)
         with standing_in(self._always):
@@ -167,7 +165,7 @@ class ModuleChain:
             for first in range(0, len(entries), _BLOCK):
                 interrupt.check()
                 last = min(first + _BLOCK, len(entries))
-                block = Block(job.reader, first, last, tree.special)
+                block = EventBlock(job.reader, first, last, tree.special)
                 for place in range(first, last):
                     tree.event = event = Event(tree, numbers[place], block, place - first)
                     number = 0
@@ -180,9 +178,9 @@ class ModuleChain:
                     reached[place] = number
         except Exception as problem:  # whatever a user's code raises, its line and event are what helps
             module = f"module {self.steps[number]}: " if number < len(self._modules) else ""
-            told = _told(problem, job.file.path)
+            reason = _reason(problem, job.file.path)
             raise NanoMLError(
-                f"{line_of(problem)}{module}{_event_id(event)} of {job.file.path}: {told}"
+                f"{line_of(problem)}{module}{_event_id(event)} of {job.file.path}: {reason}"
             ) from problem
         finally:
             tree.event = None
@@ -195,7 +193,7 @@ class ModuleChain:
         for counter, members in job.output.counters.items():
             if not job.reader.has(counter):
                 continue
-            theirs = np.asarray(job.reader.column(counter).values)[passed]
+            theirs = np.asarray(job.reader.values(counter).values)[passed]
             wrong = np.flatnonzero(made[counter] != theirs)
             if len(wrong):
                 first = wrong[0]
@@ -208,7 +206,7 @@ class ModuleChain:
 
     def _cutflow(self, job: _Job, reached: NDArray[np.int64]) -> Cutflow:
         weighted = {"genWeight"} & set(job.file.branches)
-        arrays = {name: job.reader.column(name).values for name in weighted}
+        arrays = {name: job.reader.values(name).values for name in weighted}
         cutflow = Cutflow(event_weights(arrays, len(reached)))
         left = reached
         for number, step in enumerate(self.steps, 1):
@@ -217,19 +215,11 @@ class ModuleChain:
 
 
 class _Job:
-    """What belongs to one file.
-
-    Parameters
-    ----------
-    file
-        The file that is read.
-    output
-        Path of the file that will be written.
-    """
+    """What belongs to one file that is read, and to the path of the one that will be written."""
 
     def __init__(self, file: RootFile, output: str) -> None:
         self.file = file
-        self.reader = Reader(file)
+        self.reader = BranchReader(file)
         self.tree = InputTree(self.reader)
         self.input, self.target = InputFile(file, self.tree), OutputFile(output)
         self.output = OutputTree(self.tree, self.target)
@@ -243,11 +233,11 @@ def _explained(step: str, method: str, path: str) -> Iterator[None]:
         yield
     except Exception as problem:  # whatever a user's code raises, its line is what helps
         raise NanoMLError(
-            f"{line_of(problem)}module {step}: {method} of {path}: {_told(problem, path)}"
+            f"{line_of(problem)}module {step}: {method} of {path}: {_reason(problem, path)}"
         ) from problem
 
 
-def _told(problem: Exception, path: str) -> str:
+def _reason(problem: Exception, path: str) -> str:
     """What an exception says, without the file, which is named anyway."""
     if isinstance(problem, NanoMLError):
         return str(problem).removeprefix(f"{path}: ")
@@ -255,7 +245,7 @@ def _told(problem: Exception, path: str) -> str:
 
 
 def _event_id(event: Any) -> str:
-    """The event as run:lumi:event, or its entry where the file has no such numbers."""
+    """The event as run:lumi:event, or its entry if the file has no such numbers."""
     try:
         return "event " + ":".join(str(getattr(event, name)) for name in versions.IDENTIFIERS)
     except NanoMLError:

@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn, Optional
 
-from data_processing.eventloop.reader import Block
+from data_processing.eventloop.input import EventBlock, InputTree
 from data_processing.eventloop.root import needs_root
-from data_processing.eventloop.tree import InputTree
 
 __all__ = ["Collection", "Event", "InputTree", "Object", "statusflags"]
 
@@ -42,14 +41,12 @@ class Event:
     tree
         The tree that it belongs to.
     entry
-        Its number in the tree, or in the list of entries to look at where there is one.
-    block
+        Its number in the tree, or in the list of entries to look at if there is one.
+    block, position
         Where its values are.
-    position
-        Its position there.
     """
 
-    def __init__(self, tree: InputTree, entry: int, block: Block, position: int) -> None:
+    def __init__(self, tree: InputTree, entry: int, block: EventBlock, position: int) -> None:
         own = self.__dict__  # what a user sets goes through __setattr__
         own["_tree"], own["_entry"], own["_block"], own["_position"] = tree, entry, block, position
         own["_filled"] = {}
@@ -74,13 +71,7 @@ class Event:
         return getattr(self, name)
 
     def eval(self, expr: str) -> NoReturn:
-        """Refuse to evaluate an expression of TTree::Draw.
-
-        Raises
-        ------
-        NeedsRootError
-            Always.
-        """
+        """Refuse to evaluate an expression of TTree::Draw."""
         needs_root(f'event.eval("{expr}")')
 
     def __repr__(self) -> str:
@@ -90,14 +81,7 @@ class Event:
 class Object:
     """One object of a collection, or the branches that share a prefix: `muon.pt`, `met["phi"]`.
 
-    Parameters
-    ----------
-    event
-        The event.
-    prefix
-        The shared part of the branches' names, without the underscore.
-    index
-        Number of the object in its collection; None for branches with one value per event.
+    The prefix comes without the underscore; the index is None for branches with one value per event.
     """
 
     def __init__(self, event: Any, prefix: str, index: Optional[int] = None) -> None:
@@ -135,13 +119,7 @@ class Object:
         return getattr(self, name)
 
     def p4(self, corr_pt: Optional[float] = None) -> Any:
-        """Four-vector, a TLorentzVector.
-
-        Parameters
-        ----------
-        corr_pt
-            Transverse momentum [GeV] to take instead of `pt`.
-        """
+        """Four-vector, a TLorentzVector; `corr_pt` is a transverse momentum [GeV] to take instead of `pt`."""
         vector = self._event._tree.TLorentzVector()
         vector.SetPtEtaPhiM(self.pt if corr_pt is None else corr_pt, self.eta, self.phi, self.mass)
         return vector
@@ -158,13 +136,7 @@ class Object:
         return math.sqrt(dphi**2 + deta**2)
 
     def statusflag(self, flag: str) -> bool:
-        """Whether a generated particle has a status flag.
-
-        Parameters
-        ----------
-        flag
-            A name in `statusflags`.
-        """
+        """Whether a generated particle has a status flag, by its name in `statusflags`."""
         return bool(self.statusFlags & statusflags[flag])
 
     def subObj(self, prefix: str) -> Object:
@@ -179,14 +151,7 @@ class Object:
 class Collection:
     """The objects of a collection: `Collection(event, "Muon")[0].pt`.
 
-    Parameters
-    ----------
-    event
-        The event.
-    prefix
-        Name of the collection.
-    lenVar
-        Its counter; by default `n` and the name.
+    Its counter is `lenVar`, by default `n` and the name.
     """
 
     def __init__(self, event: Any, prefix: str, lenVar: Optional[str] = None) -> None:  # noqa: N803

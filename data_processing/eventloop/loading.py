@@ -1,23 +1,114 @@
-"""Finds a user's modules by their names."""
+"""Loads a user's modules by their names, with our `PhysicsTools.NanoAODTools` and `ROOT` where these are not installed."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import importlib.util
 import inspect
 import os
-from collections.abc import Sequence
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Optional
 
-from data_processing.eventloop.blame import line_of
-from data_processing.eventloop.imports import standing_in
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import import_file, importable
 from MLTools.NanoML.nanoaod import versions
 
-__all__ = ["load_module"]
+__all__ = ["line_of", "load_module", "standing_in"]
+
+_TOOLS = "PhysicsTools.NanoAODTools.postprocessing"
+_HERE = "data_processing.eventloop"
+_PLACES: dict[str, Optional[tuple[str, Sequence[str]]]] = {
+    # our module, and what of it is found there (all that is public, if nothing is named); None for a package
+    "ROOT": (f"{_HERE}.root", ()),
+    "PhysicsTools": None,
+    "PhysicsTools.NanoAODTools": None,
+    _TOOLS: None,
+    f"{_TOOLS}.tools": (f"{_HERE}.postprocessing", ()),
+    f"{_TOOLS}.framework": None,
+    f"{_TOOLS}.framework.datamodel": (f"{_HERE}.datamodel", ()),
+    f"{_TOOLS}.framework.eventloop": (f"{_HERE}.postprocessing", ["Module"]),
+    f"{_TOOLS}.framework.postprocessor": (f"{_HERE}.postprocessing", ["PostProcessor"]),
+}
+_NOT_USERS = tuple(
+    {
+        str(Path(__file__).parent) + os.sep,
+        *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib")),
+    }
+)
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds our modules under the names that they have in nanoAOD-tools."""
+
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
+    ) -> Optional[ModuleSpec]:
+        if fullname not in _PLACES:
+            return None
+        return ModuleSpec(fullname, self, is_package=_PLACES[fullname] is None)
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        place = _PLACES[module.__name__]
+        if place is not None:
+            ours = importlib.import_module(place[0])
+            names = place[1] or [*ours.__all__, *({"__getattr__"} & set(vars(ours)))]
+            vars(module).update({name: getattr(ours, name) for name in names})
+
+
+@contextmanager
+def standing_in(always: bool = False) -> Iterator[None]:
+    """Inside the block, let our modules be imported in place of what is not installed.
+
+    Parameters
+    ----------
+    always
+        Also in place of what is installed.
+    """
+    finder = _Finder()
+    hidden = {name: sys.modules.pop(name) for name in _PLACES if always and name in sys.modules}
+    # the last finder is asked for what no other one has
+    sys.meta_path.insert(0 if always else len(sys.meta_path), finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in _PLACES:
+            module = sys.modules.get(name)
+            if module is not None and getattr(module.__spec__, "loader", None) is finder:
+                del sys.modules[name]
+                parent, _, child = name.rpartition(".")
+                vars(sys.modules.get(parent, module)).pop(child, None)
+        sys.modules.update(hidden)
+
+
+def line_of(problem: BaseException) -> str:
+    """The innermost line of a user's code in a traceback, as "FILE:LINE: "; empty if there is none.
+
+    A user's code belongs neither to Python, nor to an installed package, nor to this one.
+    """
+    return next((f"{file}:{line}: " for file, line in _lines(problem) if _is_users(file)), "")
+
+
+def _lines(problem: BaseException) -> Iterator[tuple[str, int]]:
+    if isinstance(problem, SyntaxError) and problem.filename is not None:
+        yield problem.filename, problem.lineno or 0
+    frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ is not None else []
+    for frame in reversed(frames):
+        yield frame.filename, frame.lineno
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(("<", *_NOT_USERS)) and "site-packages" not in file
 
 
 def load_module(spec: str, base: str | os.PathLike[str] = ".", always: bool = False) -> list[Any]:
@@ -26,9 +117,9 @@ def load_module(spec: str, base: str | os.PathLike[str] = ".", always: bool = Fa
     Parameters
     ----------
     spec
-        Where they are. NAME is a class or a function that is called without arguments, a module itself, or a list
-        of such things; several names are separated by commas. A file is relative to `base`; a Python module is
-        looked for on the import path and in `base`.
+        NAME is a class or a function that is called without arguments, a module itself, or a list of these; several
+        names are separated by commas. A file is relative to `base`; a Python module is looked for on the import
+        path and in `base`.
     base
         A directory.
     always
@@ -41,7 +132,7 @@ def load_module(spec: str, base: str | os.PathLike[str] = ".", always: bool = Fa
     Raises
     ------
     ConfigError
-        There is no such module, file or name, it cannot be imported, or it is no module of nanoAOD-tools.
+        There is no such module, file or name, it cannot be imported, or it is not a module of nanoAOD-tools.
     """
     place, _, names = spec.rpartition(":")
     if not place or not names:
@@ -84,7 +175,7 @@ def _imported(spec: str, place: str, base: Path, always: bool) -> ModuleType:
         with importable(base):
             return importlib.import_module(place)
     except Exception as problem:
-        told = f"{type(problem).__name__}: {problem}"
+        reason = f"{type(problem).__name__}: {problem}"
         if isinstance(problem, ImportError) and problem.name == "ROOT":
-            told += ": install ROOT (pip install root) or run under --engine nanoaodtools"
-        raise ConfigError(f'module "{spec}": {line_of(problem)}cannot be imported: {told}') from problem
+            reason += ": install ROOT (pip install root) or run under --engine nanoaodtools"
+        raise ConfigError(f'module "{spec}": {line_of(problem)}cannot be imported: {reason}') from problem

@@ -1,38 +1,158 @@
-"""Vectors of two, three and four components with the methods that ROOT's classes of these names have.
+"""ROOT's TVector2, TVector3 and TLorentzVector, for where ROOT is not installed.
 
-Angles are in radians. The arithmetic is done in the same order as in ROOT, so that results agree to the last bit.
+Names, conventions and the order of the arithmetic are ROOT's, so that results agree to the last bit; ROOT's
+documentation describes the methods (https://root.cern/doc/master/classTLorentzVector.html). Energies are in GeV,
+angles in radians. Components are plain Python numbers: an object of the package vector takes ten times as long to be
+made, added or asked for its mass.
 """
-# ruff: noqa: N802
+# ruff: noqa: D102, N802
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, overload
+from collections.abc import Iterable, Iterator
+from operator import add, neg, sub
+from typing import Any, Callable, ClassVar
 
-from data_processing.eventloop.floats import divide, log, root, signed_root, sinh
+__all__ = ["TLorentzVector", "TVector2", "TVector3", "divide", "getter", "rapidity", "signed_root", "sinh"]
 
-__all__ = ["TLorentzVector", "TVector2", "TVector3"]
-
-_FAR = 10e10  # the pseudorapidity of what goes along the beam
 _TWO_PI = 2 * math.pi
+_FAR = 10e10  # the pseudorapidity of a TVector3 along the beam
 
 
-class TVector2:
-    """A vector in the transverse plane.
+# arithmetic as in C++: where Python raises an error, the result is infinite or not a number
 
-    Parameters
-    ----------
-    x, y
-        Components, or another TVector2 as `x`.
-    """
 
-    __slots__ = ("_x", "_y")
+def divide(numerator: float, denominator: float) -> float:
+    """A quotient; of zero it is infinite or NaN."""
+    if denominator:
+        return numerator / denominator
+    if numerator == 0 or numerator != numerator:
+        return math.nan
+    return math.copysign(math.inf, numerator) * math.copysign(1.0, denominator)
+
+
+def root(value: float) -> float:
+    return math.sqrt(value) if value >= 0 else math.nan
+
+
+def signed_root(square: float) -> float:
+    """The square root, negative for a negative number: ROOT's mass of a space-like vector."""
+    return -math.sqrt(-square) if square < 0 else math.sqrt(square)
+
+
+def rapidity(energy: float, z: float) -> float:
+    """Rapidity of an energy and a momentum along the beam."""
+    ratio = divide(energy + z, energy - z)
+    if ratio > 0:
+        return 0.5 * math.log(ratio)
+    return -math.inf if ratio == 0 else math.nan
+
+
+def sinh(value: float) -> float:
+    """A hyperbolic sine, also where it is infinite."""
+    try:
+        return math.sinh(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def getter(index: int) -> Callable[[Any], float]:
+    """A method that returns one of a vector's numbers."""
+
+    def get(self: Any) -> float:
+        return self._v[index]  # type: ignore[no-any-return]
+
+    return get
+
+
+def _setter(index: int) -> Callable[[Any, float], None]:
+    def put(self: Any, value: float) -> None:
+        self._v = (*self._v[:index], float(value), *self._v[index + 1 :])
+
+    return put
+
+
+class _Vector:
+    """Components, and the arithmetic that all vectors share."""
+
+    __slots__ = ("_v",)
+    _v: tuple[float, ...]
+    _class: ClassVar[type[_Vector]]  # of results: a sum of objects of a user's subclass is of ROOT's class
+
+    def __init__(self, *components: Any) -> None:
+        self._v = tuple(map(float, components))
+
+    X, Y = Px, Py = getter(0), getter(1)
+    SetX, SetY = _setter(0), _setter(1)
+
+    def _made(self, components: Iterable[float]) -> Any:
+        made = self._class.__new__(self._class)
+        made._v = tuple(components)
+        return made
+
+    def _dot(self, other: Any) -> float:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._v)
+
+    def __getitem__(self, index: int) -> float:
+        return self._v[index]
+
+    def __add__(self, other: Any) -> Any:
+        return self._made(map(add, self._v, other._v)) if isinstance(other, self._class) else NotImplemented
+
+    def __sub__(self, other: Any) -> Any:
+        return self._made(map(sub, self._v, other._v)) if isinstance(other, self._class) else NotImplemented
+
+    def __iadd__(self, other: Any) -> Any:
+        if not isinstance(other, self._class):
+            return NotImplemented
+        self._v = tuple(map(add, self._v, other._v))
+        return self
+
+    def __isub__(self, other: Any) -> Any:
+        if not isinstance(other, self._class):
+            return NotImplemented
+        self._v = tuple(map(sub, self._v, other._v))
+        return self
+
+    def __neg__(self) -> Any:
+        return self._made(map(neg, self._v))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._dot(other) if isinstance(other, self._class) else self._made(self._scaled(other))
+
+    def __rmul__(self, other: float) -> Any:
+        return self._made(self._scaled(other))
+
+    def __imul__(self, other: float) -> Any:  # type: ignore[misc]
+        self._v = self._scaled(other)
+        return self
+
+    def _scaled(self, factor: float) -> tuple[float, ...]:
+        factor = float(factor)
+        return tuple([component * factor for component in self._v])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, self._class) and self._v == other._v
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"{self._class.__name__}({', '.join(map(str, self._v))})"
+
+
+class TVector2(_Vector):
+    """A vector in the transverse plane, of its components or of another one."""
+
+    __slots__ = ()
 
     def __init__(self, x: Any = 0.0, y: float = 0.0) -> None:
-        if isinstance(x, TVector2):
-            x, y = x.X(), x.Y()
-        self._x, self._y = float(x), float(y)
+        self._v = x._v if isinstance(x, TVector2) else (float(x), float(y))
+
+    Set = __init__
 
     @staticmethod
     def Phi_mpi_pi(x: float) -> float:
@@ -56,552 +176,258 @@ class TVector2:
             x += _TWO_PI
         return x
 
-    def X(self) -> float:
-        """First component."""
-        return self._x
-
-    def Y(self) -> float:
-        """Second component."""
-        return self._y
-
-    Px, Py = X, Y
-
-    def Set(self, x: float, y: float) -> None:
-        """Set both components."""
-        self._x, self._y = float(x), float(y)
-
-    def SetX(self, x: float) -> None:
-        """Set the first component."""
-        self._x = float(x)
-
-    def SetY(self, y: float) -> None:
-        """Set the second component."""
-        self._y = float(y)
-
     def SetMagPhi(self, mag: float, phi: float) -> None:
-        """Set length and azimuth."""
-        self._x, self._y = abs(mag) * math.cos(phi), abs(mag) * math.sin(phi)
+        self._v = abs(mag) * math.cos(phi), abs(mag) * math.sin(phi)
+
+    def _dot(self, other: TVector2) -> float:
+        return self._v[0] * other._v[0] + self._v[1] * other._v[1]
 
     def Mod2(self) -> float:
-        """Square of the length."""
-        return self._x * self._x + self._y * self._y
+        return self._dot(self)
 
     def Mod(self) -> float:
-        """Length."""
-        return math.sqrt(self.Mod2())
+        return math.sqrt(self._dot(self))
 
     Mag = Mod
 
     def Phi(self) -> float:
         """Azimuth, from 0 to 2 pi."""
-        return math.pi + math.atan2(-self._y, -self._x)
+        x, y = self._v
+        return math.pi + math.atan2(-y, -x)
 
     def DeltaPhi(self, v: TVector2) -> float:
-        """Azimuth relative to another vector's."""
         return self.Phi_mpi_pi(self.Phi() - v.Phi())
 
     def Unit(self) -> TVector2:
-        """The vector of length 1 in this direction."""
         return self / self.Mod() if self.Mod2() else TVector2()
 
     def Rotate(self, phi: float) -> TVector2:
-        """The vector turned by an angle."""
-        cosine, sine = math.cos(phi), math.sin(phi)
-        return TVector2(self._x * cosine - self._y * sine, self._x * sine + self._y * cosine)
-
-    def __iter__(self) -> Iterator[float]:
-        return iter((self._x, self._y))
-
-    def __add__(self, other: TVector2) -> TVector2:
-        return TVector2(self._x + other.X(), self._y + other.Y())
-
-    def __sub__(self, other: TVector2) -> TVector2:
-        return TVector2(self._x - other.X(), self._y - other.Y())
-
-    def __iadd__(self, other: TVector2) -> TVector2:
-        self._x, self._y = self._x + other.X(), self._y + other.Y()
-        return self
-
-    def __isub__(self, other: TVector2) -> TVector2:
-        self._x, self._y = self._x - other.X(), self._y - other.Y()
-        return self
-
-    def __neg__(self) -> TVector2:
-        return TVector2(-self._x, -self._y)
-
-    @overload
-    def __mul__(self, other: TVector2) -> float: ...
-    @overload
-    def __mul__(self, other: float) -> TVector2: ...
-    def __mul__(self, other: Any) -> Any:
-        if isinstance(other, TVector2):
-            return self._x * other._x + self._y * other._y
-        return TVector2(self._x * other, self._y * other)
-
-    def __rmul__(self, other: float) -> TVector2:
-        return TVector2(other * self._x, other * self._y)
+        (x, y), cosine, sine = self._v, math.cos(phi), math.sin(phi)
+        return TVector2(x * cosine - y * sine, x * sine + y * cosine)
 
     def __truediv__(self, other: float) -> TVector2:
-        return TVector2(divide(self._x, other), divide(self._y, other))
-
-    def __repr__(self) -> str:
-        return f"TVector2({self._x}, {self._y})"
+        return TVector2(*(divide(component, other) for component in self._v))
 
 
-class TVector3:
-    """A vector in space.
+class _Momentum(_Vector):
+    """What three- and four-vectors share: the first three components, and what follows from them."""
 
-    Parameters
-    ----------
-    x, y, z
-        Components, or another TVector3 as `x`.
-    """
-
-    __slots__ = ("_x", "_y", "_z")
-
-    def __init__(self, x: Any = 0.0, y: float = 0.0, z: float = 0.0) -> None:
-        if isinstance(x, TVector3):
-            x, y, z = x.X(), x.Y(), x.Z()
-        self._x, self._y, self._z = float(x), float(y), float(z)
-
-    def X(self) -> float:
-        """First component."""
-        return self._x
-
-    def Y(self) -> float:
-        """Second component."""
-        return self._y
-
-    def Z(self) -> float:
-        """Third component."""
-        return self._z
-
-    Px, Py, Pz = X, Y, Z
-
-    def SetXYZ(self, x: float, y: float, z: float) -> None:
-        """Set all components."""
-        self._x, self._y, self._z = float(x), float(y), float(z)
-
-    def SetX(self, x: float) -> None:
-        """Set the first component."""
-        self._x = float(x)
-
-    def SetY(self, y: float) -> None:
-        """Set the second component."""
-        self._y = float(y)
-
-    def SetZ(self, z: float) -> None:
-        """Set the third component."""
-        self._z = float(z)
-
-    def SetPtEtaPhi(self, pt: float, eta: float, phi: float) -> None:
-        """Set transverse length, pseudorapidity and azimuth."""
-        pt = abs(pt)
-        self._x, self._y = pt * math.cos(phi), pt * math.sin(phi)
-        self._z = divide(pt, math.tan(2.0 * math.atan(math.exp(-eta))))
-
-    def SetPtThetaPhi(self, pt: float, theta: float, phi: float) -> None:
-        """Set transverse length, polar angle and azimuth."""
-        tangent = math.tan(theta)
-        self._x, self._y = pt * math.cos(phi), pt * math.sin(phi)
-        self._z = pt / tangent if tangent else 0.0
-
-    def SetMagThetaPhi(self, mag: float, theta: float, phi: float) -> None:
-        """Set length, polar angle and azimuth."""
-        mag = abs(mag)
-        self._x = mag * math.sin(theta) * math.cos(phi)
-        self._y = mag * math.sin(theta) * math.sin(phi)
-        self._z = mag * math.cos(theta)
+    __slots__ = ()
+    Z = Pz = getter(2)
+    SetZ = _setter(2)
 
     def Perp2(self) -> float:
-        """Square of the transverse length."""
-        return self._x * self._x + self._y * self._y
+        x, y = self._v[0], self._v[1]
+        return x * x + y * y
 
     def Perp(self) -> float:
-        """Transverse length."""
-        return math.sqrt(self.Perp2())
+        x, y = self._v[0], self._v[1]
+        return math.sqrt(x * x + y * y)
 
     Pt = Perp
 
-    def Mag2(self) -> float:
-        """Square of the length."""
-        return self._x * self._x + self._y * self._y + self._z * self._z
+    def _length2(self) -> float:
+        x, y, z = self._v[:3]
+        return x * x + y * y + z * z
 
-    def Mag(self) -> float:
-        """Length."""
-        return math.sqrt(self.Mag2())
+    def _length(self) -> float:
+        return math.sqrt(self._length2())
 
     def Phi(self) -> float:
         """Azimuth, from -pi to pi."""
-        return math.atan2(self._y, self._x) if self._x or self._y else 0.0
+        x, y = self._v[0], self._v[1]
+        return math.atan2(y, x) if x or y else 0.0
 
     def Theta(self) -> float:
-        """Polar angle."""
-        return math.atan2(self.Perp(), self._z) if self._x or self._y or self._z else 0.0
+        return math.atan2(self.Perp(), self._v[2]) if any(self._v[:3]) else 0.0
 
     def CosTheta(self) -> float:
-        """Cosine of the polar angle."""
-        length = self.Mag()
-        return self._z / length if length else 1.0
+        length = self._length()
+        return self._v[2] / length if length else 1.0
 
     def PseudoRapidity(self) -> float:
         """Pseudorapidity; 1e11 along the beam."""
         cosine = self.CosTheta()
         if cosine * cosine < 1:
             return -0.5 * math.log((1.0 - cosine) / (1.0 + cosine))
-        if self._z == 0:
+        if self._v[2] == 0:
             return 0.0
-        return _FAR if self._z > 0 else -_FAR
+        return _FAR if self._v[2] > 0 else -_FAR
 
     Eta = PseudoRapidity
 
-    def DeltaPhi(self, v: TVector3) -> float:
-        """Azimuth relative to another vector's."""
+    def DeltaPhi(self, v: _Momentum) -> float:
         return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
 
-    def DrEtaPhi(self, v: TVector3) -> float:
-        """Distance to another vector in pseudorapidity and azimuth."""
-        eta, phi = self.Eta() - v.Eta(), self.DeltaPhi(v)
+    def DeltaR(self, v: _Momentum) -> float:
+        eta, phi = self.PseudoRapidity() - v.PseudoRapidity(), self.DeltaPhi(v)
         return math.sqrt(eta * eta + phi * phi)
 
-    DeltaR = DrEtaPhi
-
-    def Dot(self, other: TVector3) -> float:
-        """Scalar product."""
-        return self._x * other.X() + self._y * other.Y() + self._z * other.Z()
-
-    def Cross(self, p: TVector3) -> TVector3:
-        """Vector product."""
-        x, y, z = p.X(), p.Y(), p.Z()
-        return TVector3(self._y * z - y * self._z, self._z * x - z * self._x, self._x * y - x * self._y)
+    DrEtaPhi = DeltaR
 
     def Angle(self, q: TVector3) -> float:
-        """Angle between two vectors."""
-        square = self.Mag2() * q.Mag2()
+        square = self._length2() * q._length2()
         if square <= 0:
             return 0.0
-        return math.acos(max(-1.0, min(1.0, self.Dot(q) / math.sqrt(square))))
+        (x, y, z), (qx, qy, qz) = self._v[:3], q._v
+        return math.acos(max(-1.0, min(1.0, (x * qx + y * qy + z * qz) / math.sqrt(square))))
+
+
+class TVector3(_Momentum):
+    """A vector in space, of its components or of another one."""
+
+    __slots__ = ()
+
+    def __init__(self, x: Any = 0.0, y: float = 0.0, z: float = 0.0) -> None:
+        self._v = x._v if isinstance(x, TVector3) else (float(x), float(y), float(z))
+
+    SetXYZ = __init__
+    Mag2, Mag = _Momentum._length2, _Momentum._length
+
+    def SetPtEtaPhi(self, pt: float, eta: float, phi: float) -> None:
+        pt = abs(pt)
+        z = divide(pt, math.tan(2.0 * math.atan(math.exp(-eta))))
+        self._v = pt * math.cos(phi), pt * math.sin(phi), z
+
+    def SetPtThetaPhi(self, pt: float, theta: float, phi: float) -> None:
+        tangent = math.tan(theta)
+        self._v = pt * math.cos(phi), pt * math.sin(phi), pt / tangent if tangent else 0.0
+
+    def SetMagThetaPhi(self, mag: float, theta: float, phi: float) -> None:
+        mag = abs(mag)
+        x, y = mag * math.sin(theta) * math.cos(phi), mag * math.sin(theta) * math.sin(phi)
+        self._v = x, y, mag * math.cos(theta)
+
+    def _dot(self, other: TVector3) -> float:
+        (x, y, z), (ox, oy, oz) = self._v, other._v
+        return x * ox + y * oy + z * oz
+
+    Dot = _dot
+
+    def Cross(self, p: TVector3) -> TVector3:
+        (x, y, z), (px, py, pz) = self._v, p._v
+        return TVector3(y * pz - py * z, z * px - pz * x, x * py - px * y)
 
     def Unit(self) -> TVector3:
-        """The vector of length 1 in this direction."""
         square = self.Mag2()
-        scale = 1.0 / math.sqrt(square) if square > 0 else 1.0
-        return TVector3(self._x * scale, self._y * scale, self._z * scale)
-
-    def __iter__(self) -> Iterator[float]:
-        return iter((self._x, self._y, self._z))
-
-    def __getitem__(self, index: int) -> float:
-        return (self._x, self._y, self._z)[index]
-
-    def __add__(self, other: TVector3) -> TVector3:
-        return TVector3(self._x + other.X(), self._y + other.Y(), self._z + other.Z())
-
-    def __sub__(self, other: TVector3) -> TVector3:
-        return TVector3(self._x - other.X(), self._y - other.Y(), self._z - other.Z())
-
-    def __iadd__(self, other: TVector3) -> TVector3:
-        self._x, self._y, self._z = self._x + other.X(), self._y + other.Y(), self._z + other.Z()
-        return self
-
-    def __isub__(self, other: TVector3) -> TVector3:
-        self._x, self._y, self._z = self._x - other.X(), self._y - other.Y(), self._z - other.Z()
-        return self
-
-    def __neg__(self) -> TVector3:
-        return TVector3(-self._x, -self._y, -self._z)
-
-    @overload
-    def __mul__(self, other: TVector3) -> float: ...
-    @overload
-    def __mul__(self, other: float) -> TVector3: ...
-    def __mul__(self, other: Any) -> Any:
-        if isinstance(other, TVector3):
-            return self.Dot(other)
-        return TVector3(self._x * other, self._y * other, self._z * other)
-
-    def __rmul__(self, other: float) -> TVector3:
-        return TVector3(other * self._x, other * self._y, other * self._z)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TVector3) and tuple(self) == tuple(other)
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return f"TVector3({self._x}, {self._y}, {self._z})"
+        return self * (1.0 / math.sqrt(square) if square > 0 else 1.0)
 
 
-class TLorentzVector:
-    """A four-vector: momentum [GeV] and energy [GeV].
+class TLorentzVector(_Momentum):
+    """A four-vector, of its components (x, y, z, t), of a TVector3 and the energy, or of another one."""
 
-    Parameters
-    ----------
-    x, y, z, t
-        Components, or another TLorentzVector as `x`, or a TVector3 and the energy.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_t", "_x", "_y", "_z")
-
-    def __init__(
-        self,
-        x: Any = 0.0,
-        y: float = 0.0,
-        z: float = 0.0,
-        t: float = 0.0,
-    ) -> None:
+    def __init__(self, x: Any = 0.0, y: float = 0.0, z: float = 0.0, t: float = 0.0) -> None:
         if isinstance(x, TLorentzVector):
-            x, y, z, t = x.X(), x.Y(), x.Z(), x.T()
+            self._v = x._v
         elif isinstance(x, TVector3):
-            x, y, z, t = x.X(), x.Y(), x.Z(), y
-        self._x, self._y, self._z, self._t = float(x), float(y), float(z), float(t)
+            self._v = (*x._v, float(y))
+        else:
+            self._v = float(x), float(y), float(z), float(t)
 
-    # components
-
-    def X(self) -> float:
-        """Momentum along x."""
-        return self._x
-
-    def Y(self) -> float:
-        """Momentum along y."""
-        return self._y
-
-    def Z(self) -> float:
-        """Momentum along the beam."""
-        return self._z
-
-    def T(self) -> float:
-        """Energy."""
-        return self._t
-
-    Px, Py, Pz, E, Energy = X, Y, Z, T, T
+    T = E = Energy = getter(3)
+    SetPx, SetPy, SetPz = _Vector.SetX, _Vector.SetY, _Momentum.SetZ
+    SetT = SetE = _setter(3)
+    P = Rho = _Momentum._length
 
     def SetXYZT(self, x: float, y: float, z: float, t: float) -> None:
-        """Set momentum and energy."""
-        self._x, self._y, self._z, self._t = float(x), float(y), float(z), float(t)
+        self._v = float(x), float(y), float(z), float(t)
 
     SetPxPyPzE = SetXYZT
 
     def SetXYZM(self, x: float, y: float, z: float, m: float) -> None:
         """Set momentum and mass; a negative mass stands for a negative square of it."""
         square = x * x + y * y + z * z
-        self._x, self._y, self._z = float(x), float(y), float(z)
-        self._t = math.sqrt(square + m * m if m >= 0 else max(square - m * m, 0.0))
+        energy = math.sqrt(square + m * m if m >= 0 else max(square - m * m, 0.0))
+        self._v = float(x), float(y), float(z), energy
 
     def SetPtEtaPhiM(self, pt: float, eta: float, phi: float, m: float) -> None:
-        """Set transverse momentum, pseudorapidity, azimuth and mass."""
         pt = abs(pt)
         self.SetXYZM(pt * math.cos(phi), pt * math.sin(phi), pt * sinh(eta), m)
 
     def SetPtEtaPhiE(self, pt: float, eta: float, phi: float, e: float) -> None:
-        """Set transverse momentum, pseudorapidity, azimuth and energy."""
         pt = abs(pt)
-        self.SetXYZT(pt * math.cos(phi), pt * math.sin(phi), pt * sinh(eta), e)
+        self._v = pt * math.cos(phi), pt * math.sin(phi), pt * sinh(eta), float(e)
 
     def SetVectM(self, spatial: TVector3, mass: float) -> None:
-        """Set momentum and mass."""
-        self.SetXYZM(spatial.X(), spatial.Y(), spatial.Z(), mass)
+        x, y, z = spatial._v
+        self.SetXYZM(x, y, z, mass)
 
     def SetVect(self, p: TVector3) -> None:
-        """Set the momentum alone."""
-        self._x, self._y, self._z = p.X(), p.Y(), p.Z()
-
-    def SetX(self, x: float) -> None:
-        """Set the momentum along x."""
-        self._x = float(x)
-
-    def SetY(self, y: float) -> None:
-        """Set the momentum along y."""
-        self._y = float(y)
-
-    def SetZ(self, z: float) -> None:
-        """Set the momentum along the beam."""
-        self._z = float(z)
-
-    def SetT(self, t: float) -> None:
-        """Set the energy."""
-        self._t = float(t)
-
-    SetPx, SetPy, SetPz, SetE = SetX, SetY, SetZ, SetT
+        self._v = (*p._v, self._v[3])
 
     def SetPerp(self, r: float) -> None:
-        """Scale the transverse momentum to a value."""
-        now = self.Pt()
+        now = self.Perp()
         if now:
-            self._x, self._y = self._x * (r / now), self._y * (r / now)
+            x, y, z, t = self._v
+            self._v = x * (r / now), y * (r / now), z, t
 
     def Vect(self) -> TVector3:
-        """The momentum."""
-        return TVector3(self._x, self._y, self._z)
-
-    # quantities
-
-    def Perp2(self) -> float:
-        """Square of the transverse momentum."""
-        return self._x * self._x + self._y * self._y
-
-    def Pt(self) -> float:
-        """Transverse momentum."""
-        return math.sqrt(self._x * self._x + self._y * self._y)
-
-    Perp = Pt
-
-    def P(self) -> float:
-        """Momentum."""
-        return math.sqrt(self._x * self._x + self._y * self._y + self._z * self._z)
-
-    Rho = P
+        return TVector3(*self._v[:3])
 
     def M2(self) -> float:
-        """Square of the mass."""
-        return self._t * self._t - (self._x * self._x + self._y * self._y + self._z * self._z)
-
-    Mag2 = M2
+        x, y, z, t = self._v
+        return t * t - (x * x + y * y + z * z)
 
     def M(self) -> float:
-        """Mass; negative where its square is."""
-        return signed_root(self.M2())
+        """Mass; negative if its square is."""
+        x, y, z, t = self._v
+        return signed_root(t * t - (x * x + y * y + z * z))
 
-    Mag = M
+    Mag2, Mag = M2, M
 
     def Mt2(self) -> float:
-        """Square of the transverse mass."""
-        return self._t * self._t - self._z * self._z
+        _, _, z, t = self._v
+        return t * t - z * z
 
     def Mt(self) -> float:
-        """Transverse mass; negative where its square is."""
+        """Transverse mass; negative if its square is."""
         return signed_root(self.Mt2())
 
     def Et2(self) -> float:
-        """Square of the transverse energy."""
-        pt2 = self.Perp2()
-        return self._t * self._t * pt2 / (pt2 + self._z * self._z) if pt2 else 0.0
+        (_, _, z, t), pt2 = self._v, self.Perp2()
+        return t * t * pt2 / (pt2 + z * z) if pt2 else 0.0
 
     def Et(self) -> float:
-        """Transverse energy."""
-        root = math.sqrt(self.Et2())
-        return -root if self._t < 0 else root
-
-    def Phi(self) -> float:
-        """Azimuth, from -pi to pi."""
-        return math.atan2(self._y, self._x) if self._x or self._y else 0.0
-
-    def Theta(self) -> float:
-        """Polar angle."""
-        return self.Vect().Theta()
-
-    def CosTheta(self) -> float:
-        """Cosine of the polar angle."""
-        return self.Vect().CosTheta()
-
-    def PseudoRapidity(self) -> float:
-        """Pseudorapidity; 1e11 along the beam."""
-        return self.Vect().PseudoRapidity()
-
-    Eta = PseudoRapidity
+        return math.copysign(math.sqrt(self.Et2()), self._v[3])
 
     def Rapidity(self) -> float:
-        """Rapidity."""
-        return 0.5 * log(divide(self._t + self._z, self._t - self._z))
+        return rapidity(self._v[3], self._v[2])
 
     def Beta(self) -> float:
-        """Velocity."""
-        return divide(self.P(), self._t)
+        return divide(self._length(), self._v[3])
 
     def Gamma(self) -> float:
-        """Energy over mass."""
         beta = self.Beta()
         return divide(1.0, root(1 - beta * beta))
 
-    # relations
+    def _dot(self, other: TLorentzVector) -> float:
+        (x, y, z, t), (qx, qy, qz, qt) = self._v, other._v
+        return t * qt - z * qz - y * qy - x * qx
 
-    def Dot(self, q: TLorentzVector) -> float:
-        """Scalar product, with the metric (-, -, -, +)."""
-        return self._t * q.T() - self._z * q.Z() - self._y * q.Y() - self._x * q.X()
-
-    def DeltaPhi(self, v: TLorentzVector) -> float:
-        """Azimuth relative to another vector's."""
-        return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
-
-    def DeltaR(self, v: TLorentzVector) -> float:
-        """Distance to another vector in pseudorapidity and azimuth."""
-        eta, phi = self.Eta() - v.Eta(), self.DeltaPhi(v)
-        return math.sqrt(eta * eta + phi * phi)
-
-    DrEtaPhi = DeltaR
-
-    def Angle(self, v: TVector3) -> float:
-        """Angle between the momentum and a vector in space."""
-        return self.Vect().Angle(v)
-
-    # boosts
+    Dot = _dot
 
     def BoostVector(self) -> TVector3:
-        """Velocity of this system."""
-        return TVector3(divide(self._x, self._t), divide(self._y, self._t), divide(self._z, self._t))
+        x, y, z, t = self._v
+        return TVector3(divide(x, t), divide(y, t), divide(z, t))
 
     def Boost(self, bx: Any, by: float = 0.0, bz: float = 0.0) -> None:
-        """Boost by a velocity, given as a vector or by its components."""
+        """Boost by a velocity, given as a TVector3 or by its components."""
         if isinstance(bx, TVector3):
-            bx, by, bz = bx.X(), bx.Y(), bx.Z()
+            bx, by, bz = bx._v
+        x, y, z, t = self._v
         b2 = bx * bx + by * by + bz * bz
         gamma = divide(1.0, root(1.0 - b2))
-        along = bx * self._x + by * self._y + bz * self._z
+        along = bx * x + by * y + bz * z
         gamma2 = (gamma - 1.0) / b2 if b2 > 0 else 0.0
-        x = self._x + gamma2 * along * bx + gamma * bx * self._t
-        y = self._y + gamma2 * along * by + gamma * by * self._t
-        z = self._z + gamma2 * along * bz + gamma * bz * self._t
-        self._x, self._y, self._z, self._t = x, y, z, gamma * (self._t + along)
-
-    # arithmetic
-
-    def __iter__(self) -> Iterator[float]:
-        return iter((self._x, self._y, self._z, self._t))
-
-    def __getitem__(self, index: int) -> float:
-        return (self._x, self._y, self._z, self._t)[index]
-
-    def __add__(self, other: TLorentzVector) -> TLorentzVector:
-        return TLorentzVector(
-            self._x + other.X(), self._y + other.Y(), self._z + other.Z(), self._t + other.T()
+        self._v = (
+            x + gamma2 * along * bx + gamma * bx * t,
+            y + gamma2 * along * by + gamma * by * t,
+            z + gamma2 * along * bz + gamma * bz * t,
+            gamma * (t + along),
         )
 
-    def __sub__(self, other: TLorentzVector) -> TLorentzVector:
-        return TLorentzVector(
-            self._x - other.X(), self._y - other.Y(), self._z - other.Z(), self._t - other.T()
-        )
 
-    def __iadd__(self, other: TLorentzVector) -> TLorentzVector:
-        self.SetXYZT(self._x + other.X(), self._y + other.Y(), self._z + other.Z(), self._t + other.T())
-        return self
-
-    def __isub__(self, other: TLorentzVector) -> TLorentzVector:
-        self.SetXYZT(self._x - other.X(), self._y - other.Y(), self._z - other.Z(), self._t - other.T())
-        return self
-
-    def __neg__(self) -> TLorentzVector:
-        return TLorentzVector(-self._x, -self._y, -self._z, -self._t)
-
-    @overload
-    def __mul__(self, other: TLorentzVector) -> float: ...
-    @overload
-    def __mul__(self, other: float) -> TLorentzVector: ...
-    def __mul__(self, other: Any) -> Any:
-        if isinstance(other, TLorentzVector):
-            return self.Dot(other)
-        return TLorentzVector(self._x * other, self._y * other, self._z * other, self._t * other)
-
-    def __rmul__(self, other: float) -> TLorentzVector:
-        return self * other
-
-    def __imul__(self, other: float) -> TLorentzVector:  # type: ignore[misc]
-        self.SetXYZT(self._x * other, self._y * other, self._z * other, self._t * other)
-        return self
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TLorentzVector) and tuple(self) == tuple(other)
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return f"TLorentzVector({self._x}, {self._y}, {self._z}, {self._t})"
+for _class in (TVector2, TVector3, TLorentzVector):
+    _class._class = _class

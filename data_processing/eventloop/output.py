@@ -5,45 +5,34 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, NoReturn, Optional, Union
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.eventloop.tree import InputTree, OutputFile, Tree
+from data_processing.eventloop.input import InputTree, Tree
+from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.rootfile import Branch
 
-__all__ = ["OutputBranch", "OutputTree", "reduced"]
+__all__ = ["OutputBranch", "OutputFile", "OutputTree", "reduced"]
 
-_DTYPES = {
-    "B": "int8",
-    "b": "uint8",
-    "S": "int16",
-    "s": "uint16",
-    "I": "int32",
-    "i": "uint32",
-    "L": "int64",
-    "l": "uint64",
-    "F": "float32",
-    "D": "float64",
-    "O": "bool",
+_TYPES = {  # letters to numpy's types and those of Python's arrays, which check what is put into them
+    "B": ("int8", "b"),
+    "b": ("uint8", "B"),
+    "S": ("int16", "h"),
+    "s": ("uint16", "H"),
+    "I": ("int32", "i"),
+    "i": ("uint32", "I"),
+    "L": ("int64", "q"),
+    "l": ("uint64", "Q"),
+    "F": ("float32", "f"),
+    "D": ("float64", "d"),
+    "O": ("bool", "B"),
 }
-_CODES = {  # numpy's types to those of Python's arrays, which check what is put into them
-    "int8": "b",
-    "uint8": "B",
-    "int16": "h",
-    "uint16": "H",
-    "int32": "i",
-    "uint32": "I",
-    "int64": "q",
-    "uint64": "Q",
-    "float32": "f",
-    "float64": "d",
-    "bool": "B",
-}
+_ARRAY_CODES = dict(_TYPES.values())
 _NAMES = {"float32": "float", "float64": "double", "bool": "bool"}
 _MANTISSA = 23
 
@@ -70,20 +59,30 @@ def reduced(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     return (rest | (mantissa + round_up.astype(np.uint32)) << np.uint32(shift)).view(np.float32)
 
 
-class OutputBranch:
-    """A branch with one number per event, and what all branches share.
+class OutputFile:
+    """The file that is written, as a TFile."""
 
-    Parameters
-    ----------
-    branch
-        What it is.
-    bits
-        Bits of mantissa to keep, or None for all.
-    """
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def GetName(self) -> str:
+        """Path of the file."""
+        return self._name
+
+    def cd(self) -> bool:
+        """Do nothing: there is no current directory."""
+        return True
+
+    def __getattr__(self, name: str) -> NoReturn:
+        needs_root(f"outputFile.{name}")
+
+
+class OutputBranch:
+    """A branch with one number per event, and what all branches share; `bits` of mantissa are kept, or all."""
 
     def __init__(self, branch: Branch, bits: Optional[int]) -> None:
         self.branch, self._bits = branch, bits
-        self._code = _CODES[str(branch.dtype)]
+        self._code = _ARRAY_CODES[str(branch.dtype)]
         self.buff = array(self._code, [0] * branch.size)
         self._kept = array(self._code)
 
@@ -153,19 +152,11 @@ class _List(OutputBranch):
 
 
 class OutputTree:
-    """The tree that is written, as modules see it.
-
-    Parameters
-    ----------
-    tree
-        The tree that is read.
-    file
-        The file that is written.
-    """
+    """The tree that is written, as modules see it."""
 
     def __init__(self, tree: InputTree, file: OutputFile) -> None:
         self._intree, self._file = tree, file
-        self._present: Mapping[str, Branch] = tree._branches
+        self._present: Mapping[str, Branch] = tree.branches
         self._all: dict[str, Branch] = dict(self._present)
         self._tree = Tree(self._all)
         self._branches: dict[str, OutputBranch] = {}
@@ -227,9 +218,9 @@ class OutputTree:
         return made
 
     def _described(self, name: str, code: str, size: int, counter: Optional[str], title: str) -> Branch:
-        if code not in _DTYPES:
-            raise NanoMLError(f'{name}: there is no type "{code}" of branches, only {", ".join(_DTYPES)}.')
-        dtype = _DTYPES[code]
+        if code not in _TYPES:
+            raise NanoMLError(f'{name}: there is no type "{code}" of branches, only {", ".join(_TYPES)}.')
+        dtype = _TYPES[code][0]
         shape = "jagged" if counter is not None else "flat" if size == 1 else "fixed"
         earlier = self._all.get(name)
         if earlier is not None:

@@ -1,6 +1,6 @@
-"""The few parts of ROOT that modules of nanoAOD-tools use most, for where ROOT is not installed.
+"""The parts of ROOT that modules of nanoAOD-tools use most, for where ROOT is not installed.
 
-Modules see this one as `ROOT`. What it lacks raises an error that says so.
+Modules see this one as `ROOT`. What is missing raises an error that says so.
 """
 # ruff: noqa: N802, N816
 
@@ -49,28 +49,14 @@ class NeedsRootError(NanoMLError, AttributeError):
 
 
 def needs_root(what: str) -> NoReturn:
-    """Say that something cannot be had without ROOT.
-
-    Raises
-    ------
-    NeedsRootError
-        Always.
-    """
+    """Refuse what cannot be had without ROOT, by a NeedsRootError."""
     raise NeedsRootError(
         f"{what} needs ROOT: install it (pip install root) or run under --engine nanoaodtools."
     )
 
 
 class _Quiet:
-    """An object of ROOT whose settings have no effect here.
-
-    Parameters
-    ----------
-    name
-        Its name in ROOT.
-    settings
-        Beginnings of the names of the methods that do nothing.
-    """
+    """An object of ROOT whose settings have no effect here: methods whose names begin so do nothing."""
 
     def __init__(self, name: str, *settings: str) -> None:
         self._name, self._settings = name, settings
@@ -81,65 +67,40 @@ class _Quiet:
         return lambda *_: None
 
     def IsBatch(self) -> bool:
-        """There is never a window."""
+        """True: there is never a window."""
         return True
 
 
-class TMath:
-    """Functions and constants of ROOT's TMath."""
+class _Namespace(SimpleNamespace):
+    """Parts of one of ROOT's namespaces, which is called `_name`."""
 
-    Abs, Max, Min = staticmethod(abs), staticmethod(max), staticmethod(min)
-    Sqrt, Power, Exp, Log, Log10 = (
-        staticmethod(function) for function in (math.sqrt, math.pow, math.exp, math.log, math.log10)
-    )
-    Sin, Cos, Tan, ASin, ACos, ATan, ATan2 = (
-        staticmethod(function)
-        for function in (math.sin, math.cos, math.tan, math.asin, math.acos, math.atan, math.atan2)
-    )
-    SinH, CosH, TanH, Hypot = (
-        staticmethod(function) for function in (math.sinh, math.cosh, math.tanh, math.hypot)
-    )
-    Floor, Ceil, IsNaN, Finite = (
-        staticmethod(function) for function in (math.floor, math.ceil, math.isnan, math.isfinite)
-    )
-
-    @staticmethod
-    def Pi() -> float:
-        """The number pi."""
-        return math.pi
-
-    @staticmethod
-    def TwoPi() -> float:
-        """Twice pi."""
-        return 2 * math.pi
-
-    @staticmethod
-    def PiOver2() -> float:
-        """Half of pi."""
-        return math.pi / 2
-
-    @staticmethod
-    def DegToRad() -> float:
-        """Radians in a degree."""
-        return math.pi / 180.0
-
-    @staticmethod
-    def RadToDeg() -> float:
-        """Degrees in a radian."""
-        return 180.0 / math.pi
-
-    @staticmethod
-    def Sq(x: float) -> float:
-        """A square."""
-        return x * x
-
-
-class _Math(SimpleNamespace):
     def __getattr__(self, name: str) -> NoReturn:
-        needs_root(f"ROOT.Math.{name}")
+        if name.startswith("_"):
+            raise AttributeError(name)
+        needs_root(f"ROOT.{self._name}.{name}")
 
 
-Math = _Math(
+_AS_IN_PYTHON = (
+    *("Sqrt", "Exp", "Log", "Log10", "Hypot", "Floor", "Ceil", "IsNaN"),
+    *("Sin", "Cos", "Tan", "ASin", "ACos", "ATan", "ATan2", "SinH", "CosH", "TanH"),
+)
+TMath = _Namespace(
+    _name="TMath",
+    Pi=lambda: math.pi,
+    TwoPi=lambda: 2 * math.pi,
+    PiOver2=lambda: math.pi / 2,
+    DegToRad=lambda: math.pi / 180.0,
+    RadToDeg=lambda: 180.0 / math.pi,
+    Abs=abs,
+    Max=max,
+    Min=min,
+    Sq=lambda x: x * x,
+    Power=math.pow,
+    Finite=math.isfinite,
+    **{name: getattr(math, name.lower()) for name in _AS_IN_PYTHON},
+)
+Math = _Namespace(
+    _name="Math",
     PtEtaPhiEVector=PtEtaPhiEVector,
     PtEtaPhiMVector=PtEtaPhiMVector,
     PxPyPzEVector=PxPyPzEVector,
@@ -156,11 +117,11 @@ ROOT = sys.modules[__name__]
 
 
 def EnableImplicitMT(*_: int) -> None:
-    """There is nothing to speed up."""
+    """Do nothing: there is nothing to speed up."""
 
 
 def DisableImplicitMT() -> None:
-    """There is nothing to speed up."""
+    """Do nothing: there is nothing to speed up."""
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,8 @@ import awkward as ak
 import pytest
 
 from data_processing.eventloop.datamodel import Collection, Event, Object, statusflags
-from data_processing.eventloop.imports import standing_in
-from data_processing.eventloop.reader import Block, MissingBranchError, Reader
-from data_processing.eventloop.tree import InputTree
+from data_processing.eventloop.input import BranchReader, EventBlock, InputTree, MissingBranchError
+from data_processing.eventloop.loading import standing_in
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -20,10 +19,10 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 @contextmanager
 def events(path: Path, first: int = 0, last: int = 100) -> Iterator[list[Event]]:
     with RootFile(path) as file:
-        reader = Reader(file)
+        reader = BranchReader(file)
         reader.open(0, min(file.entries, 200))
         tree = InputTree(reader)
-        block = Block(reader, first, last, tree.special)
+        block = EventBlock(reader, first, last, tree.special)
         yield [Event(tree, first + place, block, place) for place in range(last - first)]
 
 

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data_processing.eventloop import load_module
+from data_processing.eventloop.datamodel import Collection
+from data_processing.eventloop.loading import standing_in
+from data_processing.eventloop.lorentzvector import TLorentzVector
 from MLTools.NanoML.errors import ConfigError
+
+NAMES = ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools")
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,66 @@ def test_names_the_line_that_cannot_be_imported(tmp_path: Path) -> None:
         load_module("typo.py:M", tmp_path)
     (tmp_path / "uses.py").write_text("class M:\n    def analyze(self, event):\n        return True\n")
     assert len(load_module("uses.py:M", tmp_path)) == 1
+
+
+def test_stands_in_inside_the_block_only() -> None:
+    before = {name: sys.modules.get(name) for name in NAMES}
+    finders = list(sys.meta_path)
+    with standing_in(always=True):
+        import ROOT
+        from PhysicsTools.NanoAODTools.postprocessing.framework import datamodel, eventloop
+        from PhysicsTools.NanoAODTools.postprocessing.tools import deltaR
+
+        assert datamodel.Collection is Collection
+        assert ROOT.TLorentzVector is TLorentzVector
+        assert deltaR(0.0, 0.0, 3.0, 4.0) > 0
+        assert hasattr(eventloop, "Module")
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("PhysicsTools.NanoAODTools.postprocessing.framework.none_of_this_name")
+    assert {name: sys.modules.get(name) for name in NAMES} == before
+    assert sys.meta_path == finders
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package PhysicsTools without NanoAODTools, and a ROOT, as if they were installed."""
+    (tmp_path / "PhysicsTools").mkdir()
+    (tmp_path / "PhysicsTools" / "__init__.py").write_text("installed = True\n")
+    (tmp_path / "ROOT.py").write_text("TH1F = 'a histogram'\n")
+    others = {
+        name: sys.modules.pop(name)
+        for name in list(sys.modules)
+        if name.partition(".")[0] in ("ROOT", "PhysicsTools")
+    }
+    with monkeypatch.context() as context:
+        context.syspath_prepend(tmp_path)
+        yield
+    for name in ("ROOT", "PhysicsTools"):
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_installed_is_preferred() -> None:
+    with standing_in():
+        import PhysicsTools.NanoAODTools.postprocessing.framework.datamodel as ours
+        import ROOT
+
+        assert ROOT.TH1F == "a histogram"
+        assert ours.Collection is Collection
+    parent = sys.modules["PhysicsTools"]
+    assert parent.installed
+    assert not hasattr(parent, "NanoAODTools")
+    assert "PhysicsTools.NanoAODTools" not in sys.modules
+
+
+def test_a_file_that_imports_more_of_root_or_starts_a_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "imports.py").write_text("from ROOT import TH1F\nclass M: pass\n")
+    with pytest.raises(ConfigError, match=r"imports\.py:1: cannot be imported: .*TH1F.*pip install root"):
+        load_module("imports.py:M", tmp_path, always=True)
+    framework = "PhysicsTools.NanoAODTools.postprocessing.framework"
+    (tmp_path / "starts.py").write_text(
+        f"from {framework}.postprocessor import PostProcessor\nPostProcessor('.', []).run()\n"
+    )
+    with pytest.raises(ConfigError, match=r"starts\.py:2: .*a PostProcessor is started.*__main__"):
+        load_module("starts.py:M", tmp_path, always=True)

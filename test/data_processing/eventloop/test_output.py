@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from data_processing.eventloop.datamodel import Event
-from data_processing.eventloop.output import OutputTree, reduced
-from data_processing.eventloop.reader import Block, Reader
-from data_processing.eventloop.tree import InputTree, OutputFile
+from data_processing.eventloop.input import BranchReader, EventBlock, InputTree
+from data_processing.eventloop.output import OutputFile, OutputTree, reduced
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -19,10 +18,10 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 @pytest.fixture
 def trees(wz: Path) -> Any:
     with RootFile(wz) as file:
-        reader = Reader(file)
+        reader = BranchReader(file)
         reader.open(0, 20)
         tree = InputTree(reader)
-        yield tree, OutputTree(tree, OutputFile("skim.root")), Block(reader, 0, 20, tree.special)
+        yield tree, OutputTree(tree, OutputFile("skim.root")), EventBlock(reader, 0, 20, tree.special)
 
 
 def one_by_one(value: float, bits: int) -> float:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from data_processing.eventloop import tools
-from data_processing.eventloop.imports import standing_in
+from data_processing.eventloop import postprocessing as tools
+from data_processing.eventloop.loading import standing_in
 from MLTools.NanoML.errors import NanoMLError
 
 

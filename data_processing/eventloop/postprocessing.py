@@ -1,16 +1,18 @@
-"""Angles between objects, and matching of collections by them."""
-# ruff: noqa: N802, N803
+"""What modules import from nanoAOD-tools besides the data model: their base class, and matching of objects by angle."""
+# ruff: noqa: N802, N803, N815
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = [
+    "Module",
+    "PostProcessor",
     "closest",
     "deltaPhi",
     "deltaR",
@@ -22,6 +24,61 @@ __all__ = [
 ]
 
 Condition = Callable[[Any, Any], bool]
+
+
+class Module:
+    """What is done with each event; users write subclasses of it."""
+
+    writeHistFile = False  # whether the module books histograms
+
+    def __init__(self) -> None:
+        self.writeHistFile = False
+
+    def beginJob(self, histFile: Optional[Any] = None, histDirName: Optional[str] = None) -> None:
+        """Do what is to be done before the first file."""
+
+    def endJob(self) -> None:
+        """Do what is to be done after the last file."""
+
+    def beginFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None:
+        """Make the branches of a file."""
+
+    def endFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None:
+        """Do what is to be done after a file's last event."""
+
+    def analyze(self, event: Any) -> Optional[bool]:
+        """Look at an event; it is kept if the result is true."""
+
+    def addObject(self, obj: Any) -> NoReturn:
+        """Refuse a histogram.
+
+        Raises
+        ------
+        NanoMLError
+            Always: there is no file for it.
+        """
+        raise NanoMLError(
+            f"{type(self).__name__} books a histogram, but a skim has no file for histograms: fill branches instead, "
+            "or run the module in a script of its own, by PostProcessor(..., histFileName=..., histDirName=...)."
+        )
+
+    def addObjectList(self, names: Sequence[str], obj: Any) -> NoReturn:
+        """Refuse histograms, as `addObject` does."""
+        self.addObject(obj)
+
+
+class PostProcessor:
+    """Refuses to run: a file that only defines modules may import it, but not call it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.run()
+
+    def run(self) -> NoReturn:
+        """Refuse."""
+        raise NanoMLError(
+            "a PostProcessor is started as soon as this file is imported: start it under "
+            '`if __name__ == "__main__":`, so that the modules can be used here too.'
+        )
 
 
 def _any(first: Any, second: Any) -> bool:
@@ -50,18 +107,9 @@ def deltaR(eta1: Any, phi1: Any, eta2: Optional[float] = None, phi2: Optional[fl
 def closest(obj: Any, collection: Iterable[Any], presel: Condition = _any) -> tuple[Any, float]:
     """The nearest of some objects that fulfil a condition.
 
-    Parameters
-    ----------
-    obj
-        What it is to be near to.
-    collection
-        The candidates.
-    presel
-        The condition, of `obj` and a candidate.
-
     Returns
     -------
-    The object and its distance; None and 999 where there is none within 999.
+    The object and its distance; None and 999 if there is none within 999.
     """
     found, least = None, 999.0
     for candidate in collection:
@@ -75,19 +123,7 @@ def closest(obj: Any, collection: Iterable[Any], presel: Condition = _any) -> tu
 def matchObjectCollection(
     objs: Sequence[Any], collection: Sequence[Any], dRmax: float = 0.4, presel: Condition = _any
 ) -> dict[Any, Any]:
-    """For each object the nearest of the others that fulfil a condition, or None beyond a distance.
-
-    Parameters
-    ----------
-    objs
-        Objects.
-    collection
-        What they are matched to; one may match several.
-    dRmax
-        Largest distance.
-    presel
-        The condition, of an object and a candidate.
-    """
+    """For each object the nearest of the others that fulfil a condition, or None beyond a distance."""
     pairs = {}
     for obj in objs:
         match, distance = closest(obj, collection, presel)
@@ -98,19 +134,7 @@ def matchObjectCollection(
 def matchObjectCollectionMultiple(
     objs: Sequence[Any], collection: Sequence[Any], dRmax: float = 0.4, presel: Condition = _any
 ) -> dict[Any, Any]:
-    """For each object all of the others within a distance that fulfil a condition; None if there are no others.
-
-    Parameters
-    ----------
-    objs
-        Objects.
-    collection
-        What they are matched to.
-    dRmax
-        Largest distance.
-    presel
-        The condition, of an object and a candidate.
-    """
+    """For each object all of the others within a distance that fulfil a condition; None if there are no others."""
     if len(collection) == 0:
         return dict.fromkeys(objs)
     return {obj: [x for x in collection if presel(obj, x) and deltaR(obj, x) < dRmax] for obj in objs}
@@ -140,16 +164,7 @@ def ensureTFile(filename: str, option: str = "READ", verbose: bool = False) -> A
 
 
 def extractTH1(file: Any, histname: str, setdir: bool = True) -> Any:
-    """Read a histogram by ROOT, which must be installed.
-
-    Parameters
-    ----------
-    file
-        An open file, or its path.
-    histname
-        The histogram.
-    setdir
-        Whether it shall outlive the file.
+    """Read a histogram by ROOT, which must be installed, from an open file or a path; with `setdir` it outlives the file.
 
     Raises
     ------

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from data_processing.eventloop.output import OutputTree
-from data_processing.eventloop.reader import Reader
-from data_processing.eventloop.tree import InputFile, InputTree, OutputFile
+from data_processing.eventloop.input import BranchReader, InputFile, InputTree
+from data_processing.eventloop.output import OutputFile, OutputTree
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -15,7 +14,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 @pytest.fixture
 def tree(wz: Path) -> Any:
     with RootFile(wz) as file:
-        yield InputTree(Reader(file))
+        yield InputTree(BranchReader(file))
 
 
 def test_lists_its_branches(tree: Any) -> None:
