@@ -83,7 +83,7 @@ class Histograms(Module):
         self.addObject(object())
 
 
-class Accounting(Module):
+class Books(Module):
     def beginJob(self):
         self.histogram = ROOT.TH1F("h", "h", 10, 0, 1)
 
