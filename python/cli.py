@@ -17,34 +17,35 @@ from MLTools.NanoML.terminal import interrupt
 __all__ = ["main", "nanoml"]
 
 _COMMANDS = {
-    "init": "MLTools.NanoML.commands.init",
-    "doctor": "MLTools.NanoML.commands.doctor",
-    "run": "MLTools.NanoML.commands.run",
-    "accept": "MLTools.NanoML.commands.accept",
-    "skim": "MLTools.NanoML.commands.skim",
-    "merge": "MLTools.NanoML.commands.merge",
-    "convert": "MLTools.NanoML.commands.convert",
-    "shuffle": "MLTools.NanoML.commands.shuffle",
-    "train": "MLTools.NanoML.commands.stages",
-    "tune": "MLTools.NanoML.commands.tune",
-    "evaluate": "MLTools.NanoML.commands.stages",
-    "export": "MLTools.NanoML.commands.stages",
-    "verify": "MLTools.NanoML.commands.verify",
-    "score": "MLTools.NanoML.commands.score",
-    "attach": "MLTools.NanoML.commands.attach",
-    "datasets": "MLTools.NanoML.commands.datasets",
-    "proxy": "MLTools.NanoML.commands.proxy",
-    "submit": "MLTools.NanoML.commands.submit",
-    "status": "MLTools.NanoML.commands.jobs",
-    "logs": "MLTools.NanoML.commands.jobs",
-    "resubmit": "MLTools.NanoML.commands.jobs",
-    "kill": "MLTools.NanoML.commands.jobs",
-    "work": "MLTools.NanoML.commands.work",
-    "validate": "MLTools.NanoML.commands.validate",
-    "inspect": "MLTools.NanoML.commands.inspect",
-    "config": "MLTools.NanoML.commands.config",
-    "completion": "MLTools.NanoML.commands.completion",
+    "init": "start",
+    "doctor": "start",
+    "run": "pipeline",
+    "accept": "pipeline",
+    "skim": "root",
+    "merge": "root",
+    "convert": "hdf5",
+    "shuffle": "hdf5",
+    "train": "training",
+    "tune": "training",
+    "evaluate": "training",
+    "export": "training",
+    "verify": "files",
+    "score": "root",
+    "attach": "root",
+    "datasets": "grid",
+    "proxy": "grid",
+    "submit": "jobs",
+    "status": "jobs",
+    "logs": "jobs",
+    "resubmit": "jobs",
+    "kill": "jobs",
+    "work": "jobs",
+    "validate": "files",
+    "inspect": "files",
+    "config": "pipeline",
+    "completion": "start",
 }
+"""The commands, in the order of the help, and the modules of `commands` that have them."""
 
 
 class _Lazy(click.Group):
@@ -56,7 +57,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        module = importlib.import_module(f"MLTools.NanoML.commands.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -103,7 +105,7 @@ def nanoml(ctx: click.Context) -> None:
 
 
 def _say_what_is_next() -> None:
-    from MLTools.NanoML.commands.guide import advice
+    from MLTools.NanoML.commands.start import advice
 
     for each in advice(Path.cwd()):
         click.secho(each.about, bold=True)

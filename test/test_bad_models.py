@@ -13,7 +13,7 @@ import pytest
 import uproot
 from click.testing import CliRunner
 
-from MLTools.NanoML.commands.score import score as command
+from MLTools.NanoML.commands.root import score as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.score import score

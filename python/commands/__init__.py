@@ -1,1 +1,1 @@
-"""The commands of `nanoml`, one module each; a module imports what it needs when it runs."""
+"""The commands of `nanoml`, grouped by subject; a module imports what it needs when it runs."""

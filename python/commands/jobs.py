@@ -1,4 +1,4 @@
-"""`nanoml status`, `logs`, `resubmit` and `kill`: jobs that were submitted."""
+"""`nanoml submit`, `status`, `logs`, `resubmit`, `kill`: stages as jobs of a batch system; `work`: what a job runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,76 @@ from typing import Any, Optional, TypeVar
 
 import click
 
-from MLTools.NanoML.commands.options import epilog, json_option, missing_option
+from MLTools.NanoML.commands.options import (
+    PATH,
+    config_argument,
+    epilog,
+    force_option,
+    json_option,
+    missing_option,
+)
+from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.workflow.stages import NAMES
 
-__all__ = ["kill", "logs", "resubmit", "status"]
+__all__ = ["kill", "logs", "resubmit", "status", "submit", "work"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _place(function: _Command) -> _Command:
-    return click.argument("place", metavar="[CONFIG|DIR]", default=".", type=click.Path(path_type=Path))(
-        function
-    )
+    return click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)(function)
+
+
+@click.command(
+    short_help="Run stages as jobs: HTCondor, Slurm, CRAB, or in the background here.",
+    epilog=epilog(
+        "nanoml submit pipeline examples/trilepton.yaml --on condor --dry-run",
+        "nanoml submit pipeline examples/trilepton.yaml --on slurm",
+        "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
+        "nanoml submit skim analysis.yaml --on crab",
+        "nanoml status",
+    ),
+)
+@click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
+@config_argument
+@click.option("--on", type=click.Choice(SYSTEMS), help="Where; default: what the section batch says.")
+@click.option("--dry-run", is_flag=True, help="Write everything that would be submitted, for reading.")
+@force_option("Do all of it again, also what is up to date.")
+@click.option("--trials", type=click.IntRange(1), help="Of tune: trials in all.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=4, show_default=True, help="Of tune: jobs that do trials."
+)
+def submit(
+    what: str,
+    config: Path,
+    on: Optional[str],
+    dry_run: bool,
+    force: bool,
+    trials: Optional[int],
+    workers: int,
+) -> None:
+    """Run one stage, the whole pipeline, or a search for settings, as jobs of a batch system.
+
+    Only what is missing or out of date becomes jobs, as in `nanoml run`. How they run is in the section batch of
+    the configuration. `nanoml status` tells how they go, `nanoml resubmit` does again what failed. CRAB runs skims only,
+    with the scores of models, where the files are.
+    """
+    from MLTools.NanoML.batch.prepare import Wish
+    from MLTools.NanoML.batch.submit import described
+    from MLTools.NanoML.batch.submit import submit as submit_jobs
+    from MLTools.NanoML.config.analysis import load
+
+    wish = Wish(what, on, dry_run, trials=trials, workers=workers)
+    submission = submit_jobs(load(config), wish, force)
+    if submission is None:
+        click.echo("Everything is up to date: there is nothing to submit.")
+        return
+    for line in described(submission):
+        click.echo(line)
+    if dry_run:
+        click.echo(f"Nothing has been submitted. What would be is in {submission.directory}")
+    else:
+        click.echo(f"How they go: nanoml status {config}")
 
 
 @click.command(
@@ -129,3 +188,20 @@ def kill(place: Path) -> None:
     submission = submit.find(place)
     submit.kill(submission)
     click.echo(f"{submission.name}: ended. nanoml status says what is done, nanoml resubmit goes on.")
+
+
+@click.command(hidden=True, epilog=epilog("nanoml work jobs/skim-0000.json --result results/skim-0000.json"))
+@click.argument("job", type=PATH)
+@click.option("--result", type=PATH, default="result.json", help="Where its result goes.")
+@click.option("--drive", is_flag=True, help="JOB is a directory of jobs: do them all, here.")
+def work(job: Path, result: Optional[Path], drive: bool) -> int:
+    """Do the job that a file describes."""
+    if drive:
+        from MLTools.NanoML.batch import local
+        from MLTools.NanoML.batch.submission import Submission
+
+        return min(local.drive(Submission.read(job)), 1)
+    from MLTools.NanoML.batch.worker import work as do
+
+    assert result is not None
+    return do(job, result)

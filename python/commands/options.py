@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share."""
+"""What several commands share: options and arguments, and the ways from these to files and to a run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE",
+    "PATH",
     "config_argument",
     "config_only",
     "epilog",
+    "find_files",
+    "force_option",
     "json_option",
     "loaded",
+    "memory_option",
     "missing_option",
+    "output_option",
     "read_settings",
     "reading_options",
+    "root_compression_option",
     "run_one",
+    "workers_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Decorator = Callable[[_Command], _Command]
 
 
 class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A path or a URL, of which paths are completed by the shell."""
+    """A path or a URL; the shell completes paths."""
 
     name = "file"
 
@@ -44,6 +52,9 @@ class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
 
 FILE = _File()
 """The type of arguments that are paths or URLs."""
+
+PATH: click.Path[Path] = click.Path(path_type=Path)
+"""The type of arguments that are paths."""
 
 
 class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -64,12 +75,43 @@ def epilog(*lines: str) -> str:
 
 def config_argument(function: _Command) -> _Command:
     """The YAML file of an analysis."""
-    return click.argument("config", type=click.Path(path_type=Path))(function)
+    return click.argument("config", type=PATH)(function)
 
 
 def json_option(function: _Command) -> _Command:
     """Print JSON for scripts."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
+
+
+def force_option(text: str = "Do it again, also if it is up to date.") -> Callable[[_Command], _Command]:
+    """Do again what is up to date."""
+    return click.option("--force", is_flag=True, help=text)
+
+
+def output_option(metavar: str, text: str, required: bool = False) -> Callable[[_Command], _Command]:
+    """Where the result goes."""
+    return click.option("-o", "--output", type=PATH, required=required, metavar=metavar, help=text)
+
+
+def workers_option(text: str) -> Callable[[_Command], _Command]:
+    """How much is done at the same time."""
+    return click.option(
+        "--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core."
+    )
+
+
+def memory_option(function: _Command) -> _Command:
+    """How much memory the events at work may take."""
+    return click.option(
+        "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
+    )(function)
+
+
+def root_compression_option(function: _Command) -> _Command:
+    """Compression of ROOT files."""
+    return click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")(
+        function
+    )
 
 
 def missing_option(function: _Command) -> _Command:
@@ -101,7 +143,7 @@ def read_settings(
     copy_first: bool = False,
     max_missing_files: Optional[str] = None,
 ) -> Read:
-    """The settings for reading with what the options of `reading_options` change of them."""
+    """The settings for reading, as the options of `reading_options` change them."""
     limit = settings.max_missing_files if max_missing_files is None else max_missing_files
     return replace(
         settings,
@@ -111,8 +153,19 @@ def read_settings(
     )
 
 
-def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
-    """The configuration, where a command was given no option to work without one.
+def find_files(files: Sequence[str], **read: Any) -> list[str]:
+    """The files that arguments of the command line name, to be read as the options of `reading_options` say."""
+    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.workflow.stages import import_part
+
+    if read:
+        reading.use(read_settings(reading.current(), **read))
+    found: list[str] = import_part("data_processing.datasets.datasets").find_files(files, Path.cwd())
+    return found
+
+
+def config_only(files: Sequence[str], needs: str, kind: str = "ROOT") -> Path:
+    """The configuration, if a command was given no option to work without one.
 
     Raises
     ------
@@ -124,16 +177,16 @@ def config_only(files: tuple[str, ...], needs: str, kind: str = "ROOT") -> Path:
     return Path(files[0])
 
 
-def loaded(config: Path, **options: Any) -> Config:
-    """A configuration, with what the options of `reading_options` change of it."""
+def loaded(config: Path, **read: Any) -> Config:
+    """A configuration, as the options of `reading_options` change it."""
     from MLTools.NanoML.config.analysis import load
 
     found = load(config)
-    return replace(found, read=read_settings(found.read, **options))
+    return replace(found, read=read_settings(found.read, **read))
 
 
-def run_one(config: Path, stage: str, force: bool = False, **options: Any) -> None:
+def run_one(config: Path, stage: str, force: bool = False, **read: Any) -> None:
     """Run one stage of a configuration; the options are those of `reading_options`."""
     from MLTools.NanoML.workflow.pipeline import execute
 
-    execute(loaded(config, **options), (stage,), force)
+    execute(loaded(config, **read), (stage,), force)

@@ -263,23 +263,24 @@ def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union
         say(f"  {line}")
 
 
-def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool, limit: Union[int, str]) -> None:
-    """Run one stage, each of whose tasks reads one of `files` first. Hold the lock of `workdir`.
+def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool) -> None:
+    """Run one stage without a configuration, each of whose tasks reads one of `files` first.
 
     Raises
     ------
     FailedTasksError
         Something failed that is not a loss that is allowed.
     """
-    try:
-        run(plan([stage], workdir, force), workdir)
-    except FailedTasksError as failed:
-        forgive(failed, {"": files}, workdir, limit)
-        gone = {each.file for each in missing.read(workdir)[""]}
-        left = [task for task in stage.tasks if task.inputs[0] not in gone]
-        run(plan([replace(stage, tasks=left)], workdir), workdir)
-    else:
-        _note_read(stage.tasks, {"": files}, workdir)
+    with locked(workdir):
+        try:
+            run(plan([stage], workdir, force), workdir)
+        except FailedTasksError as failed:
+            forgive(failed, {"": files}, workdir, reading.current().max_missing_files)
+            gone = {each.file for each in missing.read(workdir)[""]}
+            left = [task for task in stage.tasks if task.inputs[0] not in gone]
+            run(plan([replace(stage, tasks=left)], workdir), workdir)
+        else:
+            _note_read(stage.tasks, {"": files}, workdir)
 
 
 def _note_read(tasks: Sequence[Task], files: _Files, workdir: Path) -> None:

@@ -20,7 +20,7 @@ from ML_processing.export.preprocess import preprocess_file
 from ML_processing.export.reference import Networks
 from ML_processing.export.releases import Target, target
 from ML_processing.models import Network, make_network
-from MLTools.NanoML.commands.stages import export as export_command
+from MLTools.NanoML.commands.training import export as export_command
 from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, file_hash

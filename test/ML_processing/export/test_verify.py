@@ -18,7 +18,7 @@ from ML_processing.export.export import export_networks, networks_of, sample_of
 from ML_processing.export.reference import Networks
 from ML_processing.export.releases import target
 from ML_processing.models import make_network
-from MLTools.NanoML.commands.verify import verify
+from MLTools.NanoML.commands.files import verify
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.model.verification import verify_model

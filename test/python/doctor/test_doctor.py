@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.commands import doctor as command
+from MLTools.NanoML.commands import start as command
 from MLTools.NanoML.doctor import WAYS, Finding, State, examine, guess
 from MLTools.NanoML.doctor.ways import CHECKS
 

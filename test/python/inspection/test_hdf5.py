@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from MLTools.NanoML.commands.inspect import inspect as command
+from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show, summary
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from MLTools.NanoML.commands.inspect import inspect as command
+from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of, show
 from MLTools.NanoML.model import file_hash, twin_of

@@ -10,7 +10,7 @@ import uproot
 from click.testing import CliRunner
 from rich.console import Console
 
-from MLTools.NanoML.commands.inspect import inspect as command
+from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, matching_branches, show

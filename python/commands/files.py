@@ -1,16 +1,17 @@
-"""`nanoml validate`."""
+"""`nanoml inspect`, `validate` and `verify`: what is in a file, and whether it is right."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, epilog, json_option
+from MLTools.NanoML.commands.options import FILE, PATH, epilog, json_option
 
-__all__ = ["validate"]
+__all__ = ["inspect", "validate", "verify"]
 
 _TITLES = {
     "file": "the file can be read",
@@ -36,6 +37,33 @@ _ADVICE = {
     "books": "Skim and convert again.",
 }
 _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "skipped": ("-", "-", "dim")}
+
+
+@click.command(
+    epilog=epilog(
+        "nanoml inspect skims/WZ.root",
+        "nanoml inspect skims/WZ.root --branches 'Muon_*'",
+        "nanoml inspect model.onnx --json",
+    )
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles."
+)
+@json_option
+def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
+    """Show what is in a ROOT, HDF5 or ONNX file of the pipeline.
+
+    Ends with exit code 1 if the file is damaged, or does not fit what it says of itself.
+    """
+    from MLTools.NanoML.inspection import inspect_file, show
+
+    content = inspect_file(file)
+    if as_json:
+        click.echo(json.dumps(content, indent=1))
+    else:
+        show(content, branches)
+    return 1 if content["errors"] else 0
 
 
 @click.command(
@@ -120,3 +148,40 @@ def _show(content: dict[str, Any]) -> None:
         console.print(Text(fault, style="red"), soft_wrap=True)
     if faults and content["events"] is not None:
         console.print()
+
+
+@click.command(
+    short_help="Try whether a model computes what it should.",
+    epilog=epilog(
+        "nanoml verify model.onnx",
+        "nanoml verify model.onnx --onnxruntime 1.17.1",
+        "nanoml verify model.onnx --run examples/trilepton/training",
+    ),
+)
+@click.argument("model", type=PATH, metavar="MODEL.onnx")
+@click.option(
+    "--onnxruntime",
+    "version",
+    metavar="VERSION",
+    help="Run it by this version of ONNX Runtime, which is installed for it and removed again.",
+)
+@click.option(
+    "--run",
+    "training",
+    type=PATH,
+    metavar="DIR",
+    help="Directory of the training: compare with its networks in PyTorch.",
+)
+def verify(model: Path, version: Optional[str], training: Optional[Path]) -> None:
+    """Try a model on the events that it carries, and on inputs that are known to break models.
+
+    These are other numbers of events and of objects than usual, also none, NaN, infinities and extreme numbers.
+    """
+    from MLTools.NanoML.model.verification import verify_model
+    from MLTools.NanoML.workflow.stages import import_part
+
+    networks = None
+    if training is not None:
+        networks = import_part("ML_processing.export.reference").Networks.of(training)
+    for line in verify_model(model, version, networks):
+        click.echo(line)

@@ -11,7 +11,7 @@ import pytest
 import uproot
 import yaml
 
-from MLTools.NanoML.commands.skeleton import TEMPLATES, create
+from MLTools.NanoML.commands.start import TEMPLATES, create
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 

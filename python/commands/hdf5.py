@@ -1,10 +1,9 @@
-"""`nanoml convert`."""
+"""`nanoml convert` and `shuffle`: HDF5 files are made of ROOT files, and one of many."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,21 @@ from MLTools.NanoML.commands.options import (
     FILE,
     config_only,
     epilog,
+    find_files,
+    force_option,
     json_option,
-    read_settings,
+    memory_option,
+    output_option,
     reading_options,
     run_one,
 )
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["convert"]
+__all__ = ["convert", "shuffle"]
+
+_compression_option = click.option(
+    "--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none"
+)
 
 
 class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -50,12 +56,9 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     )
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="OUT.h5 | DIR",
-    help="Convert FILEs, without a configuration, to this one file, or each to one of its own in this directory.",
+@output_option(
+    "OUT.h5 | DIR",
+    "Convert FILEs, without a configuration, to this one file, or each to one of its own in this directory.",
 )
 @click.option(
     "--branches",
@@ -78,12 +81,10 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
     is_flag=True,
     help="Convert also if entries are lacking of files that nano_postproc.py read in ranges; the normalisation is scaled.",
 )
-@click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
-@click.option(
-    "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
-)
+@_compression_option
+@memory_option
 @reading_options
-@click.option("--force", is_flag=True, help="Convert again, also what is up to date (with CONFIG).")
+@force_option("Convert again, also what is up to date (with CONFIG).")
 @json_option
 def convert(
     files: tuple[str, ...],
@@ -106,32 +107,19 @@ def convert(
     if output is None:
         run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
         return
-    from MLTools.NanoML.rootio.remote import reading
     from MLTools.NanoML.rootio.rootfile import RootFile
     from MLTools.NanoML.workflow.stages import import_part
 
-    columns, conversion = (
-        import_part(name) for name in ("data_processing.convert.columns", "data_processing.convert.convert")
-    )
-    reading.use(read_settings(reading.current(), **read))
-    sources = import_part("data_processing.datasets.datasets").find_files(files, Path(os.getcwd()))
+    columns, conversion = (import_part(f"data_processing.convert.{name}") for name in ("columns", "convert"))
+    sources = find_files(files, **read)
     with RootFile(sources[0]) as first:
         features, left_out = columns.event_level_branches(first, branches, drop)
         wanted = {
             name: columns.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None, share)
             for name, most, share in objects
         }
-    job = conversion.ConvertJob(
-        sources,
-        output,
-        features,
-        wanted,
-        compression=compression,
-        memory=memory,
-        float16=float16,
-        drop=drop,
-        allow_gaps=allow_gaps,
-    )
+    settings = {"compression": compression, "memory": memory, "float16": float16, "drop": drop}
+    job = conversion.ConvertJob(sources, output, features, wanted, allow_gaps=allow_gaps, **settings)
     if left_out:
         say(f"{left_out} trigger bits and counters are left out; name them by --branches to have them.")
     if output.suffix not in (".h5", ".hdf5"):
@@ -166,14 +154,44 @@ def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> di
 
 
 def _convert_each(job: Any, force: bool) -> None:
-    from MLTools.NanoML.parallel import locked, usable_cores
-    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.parallel import usable_cores
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.runner import Stage
     from MLTools.NanoML.workflow.stages import import_part
 
     stages = import_part("data_processing.convert.stage")
-    with locked(job.output):
-        tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
-        stage = Stage("convert", tasks, usable_cores(), stages.convert_summary)
-        run_stage(stage, job.sources, job.output, force, reading.current().max_missing_files)
+    tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)
+    run_stage(Stage("convert", tasks, usable_cores(), stages.convert_summary), job.sources, job.output, force)
+
+
+@click.command(
+    short_help="Join HDF5 files in random order.",
+    epilog=epilog(
+        "nanoml shuffle examples/trilepton.yaml", "nanoml shuffle -o all.h5 --seed 1 signal.h5 background.h5"
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the random order."
+)
+@memory_option
+@_compression_option
+@force_option("Shuffle again, also what is up to date (with CONFIG).")
+def shuffle(
+    files: tuple[str, ...], output: Optional[Path], seed: int, memory: int, compression: str, force: bool
+) -> None:
+    """Join HDF5 files of `nanoml convert` to one, with their events in random order.
+
+    They need not fit into the memory; beside the output there must be room for all rows, uncompressed. The same
+    files, in the same order, and the same seed give the same result. With CONFIG it is done if convert.shuffle
+    gives a seed.
+    """
+    if output is None:
+        run_one(config_only(files, "-o ALL.h5", "HDF5"), "shuffle", force)
+        return
+    from MLTools.NanoML.workflow.stages import import_part
+
+    shuffling = import_part("data_processing.convert.shuffle")
+    sources = [Path(path) for path in find_files(files)]
+    shuffling.shuffle_files(shuffling.ShuffleJob(sources, output, seed, memory, compression))

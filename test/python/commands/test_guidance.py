@@ -13,8 +13,7 @@ import pytest
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.commands.guide import advice
-from MLTools.NanoML.commands.skeleton import create
+from MLTools.NanoML.commands.start import advice, create
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,0 +1,124 @@
+"""`nanoml run`, `accept` and `config`: an analysis as a whole, by its YAML file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from MLTools.NanoML.commands.options import (
+    config_argument,
+    epilog,
+    force_option,
+    json_option,
+    loaded,
+    missing_option,
+)
+from MLTools.NanoML.workflow.stages import NAMES
+
+__all__ = ["accept", "config", "run"]
+
+
+@click.command(
+    short_help="Run all stages of an analysis that are out of date.",
+    epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
+)
+@config_argument
+@click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: skim.")
+@click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: score.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
+@force_option("Do all of it again, also what is up to date.")
+@missing_option
+@json_option
+def run(
+    config: Path,
+    first: Optional[str],
+    last: Optional[str],
+    dry_run: bool,
+    force: bool,
+    max_missing_files: Optional[str],
+    as_json: bool,
+) -> None:
+    """Run the stages skim, convert, shuffle, train, evaluate, export, score of an analysis.
+
+    Only what is missing or out of date is done: after a change of the inputs, of a section of the
+    configuration, or of the code. It may be interrupted at any moment; the same command goes on.
+    """
+    from MLTools.NanoML.workflow.pipeline import between, execute, planned
+
+    if as_json and not dry_run:
+        raise click.UsageError("--json prints the plan: use it with --dry-run.")
+    analysis, names = loaded(config, max_missing_files=max_missing_files), between(first, last)
+    if not dry_run:
+        execute(analysis, names, force)
+        return
+    todo = planned(analysis, names, force)
+    if as_json:
+        found = [
+            {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)}
+            for each in todo
+        ]
+        click.echo(json.dumps(found, indent=1))
+        return
+    for each in todo:
+        click.echo("\n".join(each.lines()))
+
+
+@click.command(
+    short_help="Keep the results of a stage after a change of code that does not matter.",
+    epilog=epilog("nanoml run analysis.yaml --dry-run", "nanoml accept skim analysis.yaml"),
+)
+@click.argument("stage", type=click.Choice(NAMES))
+@config_argument
+@click.option("--dry-run", is_flag=True, help="Only say what would be accepted.")
+def accept(stage: str, config: Path, dry_run: bool) -> None:
+    """Keep the results of a stage though the code behind them was changed, because you know that they are the same.
+
+    NanoML, or your selection, was changed, and `nanoml run` would do the stage again: a faster loop, say, or a renamed
+    variable. The records of the results say that they were accepted, and after which changes. What has another reason to
+    be done again, such as new inputs or settings, is not touched.
+    """
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.workflow.pipeline import accept_stage
+
+    for line in accept_stage(load(config), stage, dry_run):
+        click.echo(line)
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration, or print its JSON Schema."""
+
+
+@config.command(epilog=epilog("nanoml config check examples/trilepton.yaml"))
+@config_argument
+@json_option
+def check(config: Path, as_json: bool) -> None:
+    """Check a configuration: its keys and types, and its branches against the real files."""
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.workflow.stages import import_part
+
+    analysis = load(config)
+    found = import_part("data_processing.datasets.check").check(analysis) if analysis.datasets else []
+    if as_json:
+        content = {"config": str(config), "valid": True, "datasets": found, "settings": analysis.as_dict()}
+        click.echo(json.dumps(content, indent=1))
+        return
+    for line in found:
+        click.echo(line)
+    click.echo(f"{config}: in order")
+
+
+@config.command(epilog=epilog("nanoml config schema > nanoml.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors that complete and check.
+
+    \b
+    In VS Code with its YAML extension, write as the first line of the YAML file:
+        # yaml-language-server: $schema=nanoml.schema.json
+    """  # noqa: D301
+    from MLTools.NanoML.config.analysis import schema as json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))

@@ -1,0 +1,303 @@
+"""`nanoml skim`, `merge`, `score` and `attach`: ROOT files are made of ROOT files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from MLTools.NanoML.commands.options import (
+    FILE,
+    PATH,
+    config_only,
+    epilog,
+    find_files,
+    force_option,
+    memory_option,
+    output_option,
+    reading_options,
+    root_compression_option,
+    run_one,
+    workers_option,
+)
+
+__all__ = ["attach", "merge", "score", "skim"]
+
+
+@click.command(
+    epilog=epilog(
+        "nanoml skim examples/trilepton.yaml",
+        "nanoml skim --selection my_selection.py:DiMuon -o skims/ --keep 'MET_*' data/*.root",
+        "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
+    )
+)
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.option(
+    "--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration."
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="Run this module of nanoAOD-tools, event by event; may be repeated.",
+)
+@click.option(
+    "--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c."
+)
+@click.option(
+    "--json", "certified", default="", metavar="FILE", help="Of data, keep the certified luminosity sections."
+)
+@output_option("DIR", "Where the skims go.")
+@click.option(
+    "--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated."
+)
+@click.option(
+    "--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep."
+)
+@root_compression_option
+@click.option(
+    "--engine",
+    type=click.Choice(["columnar", "nanoaodtools"]),
+    default="columnar",
+    show_default=True,
+    help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT).",
+)
+@workers_option("Files skimmed at once")
+@reading_options
+@force_option("Skim again, also what is up to date.")
+def skim(
+    files: tuple[str, ...],
+    selection: Optional[str],
+    modules: tuple[str, ...],
+    output: Optional[Path],
+    keep: tuple[str, ...],
+    workers: int,
+    redirectors: tuple[str, ...],
+    copy_first: bool,
+    max_missing_files: Optional[str],
+    force: bool,
+    **settings: str,
+) -> None:
+    """Keep the events that a selection selects, and add its columns.
+
+    FILEs may be paths or root:// URLs. The output is NanoAOD again.
+    """
+    read: dict[str, Any] = {
+        "redirectors": redirectors,
+        "copy_first": copy_first,
+        "max_missing_files": max_missing_files,
+    }
+    if not (selection or modules or settings["cut"] or settings["certified"]):
+        config = config_only(files, "--selection, --module, --cut or --json")
+        if settings["engine"] != "columnar":
+            raise click.UsageError("The engine of a configuration is written there: skim.engine.")
+        run_one(config, "skim", force, **read)
+        return
+    if output is None:
+        raise click.UsageError("Say where the skims go: -o DIR.")
+    from MLTools.NanoML.parallel import usable_cores
+    from MLTools.NanoML.workflow.pipeline import run_stage
+    from MLTools.NanoML.workflow.stages import import_part
+
+    stages, sources = import_part("data_processing.skim.stage"), find_files(files, **read)
+    asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
+    tasks = stages.skim_tasks(sources, output.resolve(), asked, Path.cwd(), {})
+    stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
+    run_stage(stage, sources, output, force)
+
+
+@click.command(
+    short_help="Merge NanoAOD files.",
+    epilog=epilog(
+        "nanoml merge -o WZ.root skims/WZTo3LNu/*.root",
+        "nanoml merge --fill -o 2018.root 'skims/Run2018*/*.root'",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@output_option("OUT.root", "The file that is made.", required=True)
+@click.option(
+    "--fill", is_flag=True, help="Fill branches that a file lacks with zeros, false or empty lists there."
+)
+@click.option("--common", is_flag=True, help="Leave out branches that are not the same in all files.")
+@root_compression_option
+@memory_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be merged.")
+@force_option("Merge again, also what is up to date.")
+def merge(
+    files: tuple[str, ...],
+    output: Path,
+    fill: bool,
+    common: bool,
+    compression: str,
+    memory: int,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
+
+    An event of collision data that several files have, as skims of two primary datasets may, is taken from the first.
+
+    Events, Runs and LuminosityBlocks come one after the other in the order of FILEs, histograms are summed. The files
+    must have the same branches, in any order; of types that differ, the larger one is taken. The result is read again
+    and compared with what was read of FILEs. A file that keeps no event still counts with its weights.
+    """
+    if fill and common:
+        raise click.UsageError(
+            "--fill takes the branches of any file, --common those of all: give one of them."
+        )
+    from MLTools.NanoML.parallel import locked
+    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.workflow.stages import import_part
+
+    merging, stage_of = (import_part(f"data_processing.merge.{name}") for name in ("merge", "stage"))
+    job = merging.MergeJob(find_files(files), output.resolve(), fill, common, compression, memory)
+    workdir, stage = stage_of.workdir_of(job.output), stage_of.merge_stage(job)
+    if dry_run:
+        lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
+        click.echo("\n".join([*lines, *stage_of.merge_summary({job.output.name: merging.foresee(job)})]))
+        return
+    with locked(workdir):
+        run(plan([stage], workdir, force), workdir)
+
+
+@click.command(
+    short_help="Write a model's scores as branches.",
+    epilog=epilog(
+        "nanoml score examples/trilepton.yaml",
+        "nanoml score --model model.onnx -o scored/ skims/*.root",
+        "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=PATH,
+    metavar="MODEL.onnx",
+    help="Score FILEs by this model, without a configuration; may be repeated.",
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Value of a model's parameter; may be repeated.",
+)
+@click.option(
+    "--copy", is_flag=True, help="Write full copies of FILEs with the scores, not the scores alone."
+)
+@output_option("DIR", "Where the scores go.")
+@root_compression_option
+@workers_option("Files scored at once")
+@reading_options
+@force_option("Score again, also what is up to date.")
+def score(
+    files: tuple[str, ...],
+    models: tuple[Path, ...],
+    parameters: tuple[str, ...],
+    copy: bool,
+    output: Optional[Path],
+    compression: str,
+    workers: int,
+    force: bool,
+    **read: Any,
+) -> None:
+    """Write models' class probabilities or estimates as branches, entry for entry with the input.
+
+    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class, of objects a list
+    Electron_MODEL_CLASS: make it a friend of the input.
+    If a model reads columns of a selection that FILEs lack, the selection is run; events that do not pass get NaN.
+    """
+    if not models:
+        if parameters or copy or output:
+            raise click.UsageError(
+                "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
+            )
+        run_one(config_only(files, "--model"), "score", force, **read)
+        return
+    if output is None:
+        raise click.UsageError("Say where the scores go: -o DIR.")
+    from MLTools.NanoML.parallel import usable_cores
+    from MLTools.NanoML.workflow.pipeline import run_stage
+    from MLTools.NanoML.workflow.runner import Stage
+    from MLTools.NanoML.workflow.stages import import_part
+
+    scoring, stage_of = (import_part(f"data_processing.score.{name}") for name in ("score", "stage"))
+    values = dict(_parameter(text) for text in parameters)
+    paths = tuple(model.resolve() for model in models)
+    scoring.load_models(paths, values)  # a bad model is one message, not one for each file
+    sources = find_files(files, **read)
+    job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
+    stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers or usable_cores())
+    run_stage(stage, sources, output, force)
+
+
+def _parameter(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise click.BadParameter(f"{text}: write NAME=NUMBER, as in mass=600.", param_hint="--parameter")
+
+
+@click.command(
+    epilog=epilog("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
+)
+@click.argument("events", metavar="EVENTS.h5", type=PATH)
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.option(
+    "--columns",
+    multiple=True,
+    required=True,
+    metavar="GLOB",
+    help="Columns to attach: fields of the events, or datasets beside them; may be repeated.",
+)
+@output_option("DIR", "Where the files go, under the names of FILEs.", required=True)
+@click.option(
+    "--dataset",
+    default="events",
+    show_default=True,
+    metavar="NAME",
+    help="Dataset with run, luminosityBlock and event.",
+)
+@click.option("--prefix", default="", metavar="NAME_", help="Put before the names of the columns.")
+@click.option(
+    "--missing", type=float, metavar="VALUE", help="Value for events that EVENTS.h5 lacks; default: an error."
+)
+@click.option("--partial", is_flag=True, help="EVENTS.h5 may have events that are in none of FILEs.")
+@workers_option("Files worked on at once")
+@force_option("Attach again, also what is up to date.")
+def attach(
+    events: Path,
+    files: tuple[str, ...],
+    columns: tuple[str, ...],
+    output: Path,
+    dataset: str,
+    prefix: str,
+    missing: Optional[float],
+    partial: bool,
+    workers: int,
+    force: bool,
+) -> None:
+    """Write columns of an HDF5 file as branches, entry for entry with the ROOT files that it was made from.
+
+    Events are found by run, luminosityBlock and event, so the HDF5 file may be of many ROOT files, and its rows in
+    any order. The output has these and the columns: make it a friend of the ROOT file.
+    """
+    from MLTools.NanoML.parallel import locked, usable_cores
+    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.workflow.stages import import_part
+
+    attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "attachstage"))
+    job = attaching.AttachJob(
+        events.resolve(), find_files(files), output.resolve(), columns, dataset, prefix, missing, partial
+    )
+    stages = stage_of.attach_stages(job, workers or usable_cores())
+    with locked(output):
+        run(plan(stages, output, force), output)

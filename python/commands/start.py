@@ -1,0 +1,311 @@
+"""`nanoml init`, `doctor` and `completion`, before the first analysis; and what to do next in a directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+
+from MLTools.NanoML.atomic import make_directory, replacing, write_text
+from MLTools.NanoML.commands.options import PATH, epilog, json_option
+from MLTools.NanoML.errors import ConfigError
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
+    from MLTools.NanoML.doctor import Examination
+
+__all__ = ["TEMPLATES", "WAYS", "Advice", "advice", "completion", "create", "doctor", "init"]
+
+TEMPLATES = Path(__file__).parents[1] / "templates" / "init"
+"""The files of a new analysis directory; a dot file has no dot here."""
+
+_FILLED = ("README.md", "analysis.yaml")
+_DOT_FILES = {"gitignore": ".gitignore"}
+WAYS = ("laptop", "lxplus", "condor", "slurm", "crab", "cmssw")
+_ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
+_DATA = ("*.root", "*.h5", "*.onnx")
+_MOST = 3
+_LARGEST = 1_000_000  # bytes of a YAML file that is looked into
+
+
+@click.command(short_help="Make a directory for a new analysis.", epilog=epilog("nanoml init myanalysis"))
+@click.argument("directory", metavar="NAME", type=PATH)
+def init(directory: Path) -> None:
+    """Make a directory for a new analysis, which runs as it stands, on sample data.
+
+    It has the YAML file of the analysis, with comments, a selection of your own with its test, a README and a
+    .gitignore. NAME must not exist, or be an empty directory.
+    """
+    for path in create(directory):
+        click.echo(f"  {directory / path}")
+    go_there = "" if directory.resolve() == Path(os.getcwd()) else f"cd {shlex.quote(str(directory))} && "
+    click.echo(f"Now:  {go_there}nanoml run analysis.yaml")
+
+
+def create(directory: str | os.PathLike[str]) -> list[Path]:
+    """Make a new analysis in a directory, which it is named after; return its files, relative to the directory.
+
+    Raises
+    ------
+    NanoMLError
+        There is something in the directory already, or it cannot be written to.
+    """
+    place = Path(directory)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(f"{directory}: is there already, and not an empty directory. Choose another name.")
+    was_there = place.is_dir()
+    make_directory(place)
+    written: list[Path] = []
+    try:
+        for source in _sources():
+            written.append(_target(source))
+            _write(source, place / written[-1], place.resolve().name)
+    except BaseException:
+        _undo(place, written, was_there)
+        raise
+    return written
+
+
+def _sources() -> list[Path]:
+    """The templates, those of the top directory first."""
+    found = [path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sorted(found, key=lambda path: (len(path.parts), path.name))
+
+
+def _target(source: Path) -> Path:
+    relative = source.relative_to(TEMPLATES)
+    return relative.with_name(_DOT_FILES.get(relative.name, relative.name))
+
+
+def _write(source: Path, target: Path, name: str) -> None:
+    if str(source.relative_to(TEMPLATES)) not in _FILLED:
+        with replacing(target) as aside:
+            shutil.copyfile(source, aside)
+        return
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        source.read_text(encoding="utf-8")
+    )
+    write_text(target, template.render(name=name, model=re.sub(r"\W", "_", name, flags=re.ASCII)))
+
+
+def _undo(place: Path, written: list[Path], was_there: bool) -> None:
+    for path in written:
+        (place / path).unlink(missing_ok=True)
+    for parent in sorted({path.parent for path in written} - {Path()}, reverse=True):
+        shutil.rmtree(place / parent, ignore_errors=True)
+    if not was_there:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@click.command(
+    short_help="Check what this machine has of what NanoML needs.",
+    epilog=epilog("nanoml doctor", "nanoml doctor --for condor", "nanoml doctor --for crab --json"),
+)
+@click.option("--for", "way", type=click.Choice(WAYS), help="The way of working; default: a guess.")
+@click.option(
+    "--redirector",
+    default="",
+    metavar="HOST",
+    help="Also ask whether this XRootD server answers; on lxplus that of CMS is asked anyway.",
+)
+@json_option
+def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
+    """Check, here and now, what a way of working needs, and say how to mend what is not as it should be.
+
+    \b
+    laptop   everything on this machine
+    lxplus   interactive work on lxplus, with files of the grid
+    condor   jobs of HTCondor
+    slurm    jobs of Slurm
+    crab     jobs on the grid, by CRAB
+    cmssw    skims, conversion and scores in CMSSW
+
+    Ends with exit code 1 if something is missing without which nothing goes. Nothing is changed, and nobody is asked
+    that is not in the list.
+    """  # noqa: D301
+    from MLTools.NanoML.doctor import examine, guess
+
+    found = examine(way or guess(), redirector)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=1))
+    else:
+        _show(found, guessed=way is None)
+    return 1 if found.missing else 0
+
+
+def _show(found: Examination, guessed: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from MLTools.NanoML.doctor import WAYS as KNOWN
+    from MLTools.NanoML.doctor import State
+
+    styles = {State.FINE: "green", State.ABSENT: "yellow", State.MISSING: "bold red"}
+    others = ", ".join(name for name in KNOWN if name != found.way)
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(Text(f"{found.way}: {KNOWN[found.way].about}", style="bold"))
+    if guessed:
+        console.print(Text(f"(a guess; nanoml doctor --for {others})", style="dim"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, finding in found.findings.items():
+        state = found.state(name)
+        told = Text(finding.found)
+        if finding.mend:
+            told.append(f"\n-> {finding.mend}", style="cyan")
+        table.add_row(Text(state.value, style=styles[state]), Text(name), told)
+    console.print(table)
+    missing = found.missing
+    if missing:
+        console.print(Text(f"Missing for {found.way}: {', '.join(missing)}.", style="bold red"))
+    else:
+        console.print(Text(f"All that {found.way} needs is here.", style="bold green"))
+
+
+@click.command(
+    short_help="Print the shell's part of completion by Tab.",
+    epilog=epilog(
+        "nanoml completion bash >> ~/.bashrc",
+        "nanoml completion zsh >> ~/.zshrc",
+        "nanoml completion fish > ~/.config/fish/completions/nanoml.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what lets a shell complete commands, options and files of `nanoml` when Tab is pressed.
+
+    It works in shells that are started after that.
+    """
+    from click.shell_completion import get_completion_class
+
+    known = get_completion_class(shell)
+    assert known is not None
+    click.echo(known(context.find_root().command, {}, "nanoml", "_NANOML_COMPLETE").source())
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What can be done with an analysis or a file: commands, or files to look at, each with what it is for."""
+
+    about: str
+    steps: tuple[tuple[str, str], ...]
+
+
+def advice(directory: Path) -> list[Advice]:
+    """What can be done next in a directory; commands are written as they are typed there."""
+    analyses = _analyses(directory)
+    found = [_of_analysis(path) for path in analyses[:_MOST]]
+    if len(analyses) > _MOST:
+        found.append(Advice(f"and {len(analyses) - _MOST} more analyses: {_names(analyses[_MOST:])}", ()))
+    if not analyses:
+        found += [_beginning(directory)]
+    data = [path for pattern in _DATA for path in sorted(directory.glob(pattern))]
+    if data:
+        found.append(
+            Advice(f"files: {_names(data)}", ((f"nanoml inspect {_quoted(data[0])}", "what is in it"),))
+        )
+    found.append(
+        Advice(
+            "anywhere",
+            (
+                ("nanoml doctor", "whether this machine has what NanoML needs"),
+                ("nanoml --help", "all commands; nanoml COMMAND --help has an example"),
+            ),
+        )
+    )
+    return found
+
+
+def _analyses(directory: Path) -> list[Path]:
+    """YAML files that look like analyses; also those of the example, at the top of a checkout."""
+    found = []
+    for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
+        try:
+            text = path.read_text(encoding="utf-8") if path.stat().st_size < _LARGEST else ""
+        except (OSError, UnicodeDecodeError):
+            continue
+        if _ANALYSIS.search(text):
+            found.append(path)
+    return found
+
+
+def _beginning(directory: Path) -> Advice:
+    steps = [("nanoml init myanalysis", "a new analysis, which runs as it stands, on sample data")]
+    example = directory / "examples" / "trilepton.yaml"
+    if example.is_file():
+        steps.append(("nanoml run examples/trilepton.yaml", "the worked example, whole"))
+    return Advice("no analysis here", tuple(steps))
+
+
+def _of_analysis(path: Path) -> Advice:
+    from MLTools.NanoML.batch.submission import JOBS
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.workflow.stages import Layout
+
+    name = _quoted(path)
+    try:
+        config = load(path)
+    except ConfigError:
+        return Advice(f"{path.name}: has mistakes", ((f"nanoml config check {name}", "says which"),))
+    done = list(_results(config, path.parent))
+    about = (
+        f"{path.name}: results in {_shortest(Layout.of(config).workdir, path.parent)}" if done else path.name
+    )
+    steps = [
+        (f"nanoml run {name} --dry-run", "what is out of date, and why" if done else "what would be done"),
+        (f"nanoml run {name}", "do it"),
+    ]
+    if any((path.parent / JOBS).glob(f"{path.stem}-*")):
+        steps.append((f"nanoml status {name}", "how its jobs go"))
+    if not done:
+        steps.insert(0, (f"nanoml config check {name}", "whether all that it names is there"))
+    return Advice(about, (*steps, *done))
+
+
+def _results(config: Config, base: Path) -> Iterable[tuple[str, str]]:
+    from MLTools.NanoML.workflow.stages import Layout
+
+    layout = Layout.of(config)
+    report = layout.training / "report.html"
+    if report.is_file():
+        yield _shortest(report, base), "the report: open it in a browser"
+    elif any(layout.training.glob("network_*.pt")):
+        yield f"nanoml evaluate {_quoted(Path(config.document.name))}", "the report of the training"
+    if layout.model.is_file():
+        model = _shortest(layout.model, base)
+        yield f"nanoml inspect {model}", "what the model reads and gives"
+        yield f"nanoml verify {model}", "whether it computes what it says"
+    for directory, what in ((layout.workdir / "scores", "scores"), (layout.workdir / "skims", "a skim")):
+        first = next(iter(sorted(directory.glob("*/*.root"))), None)
+        if first is not None:
+            yield f"nanoml inspect {_shortest(first, base)}", f"what is in {what}"
+
+
+def _shortest(path: Path, base: Path) -> str:
+    try:
+        return shlex.quote(str(path.relative_to(base.resolve())))
+    except ValueError:
+        return shlex.quote(str(path))
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(path.name)
+
+
+def _names(paths: list[Path]) -> str:
+    more = f" and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
+    return ", ".join(path.name for path in paths[:_MOST]) + more

@@ -1,0 +1,151 @@
+"""`nanoml train`, `tune`, `evaluate` and `export`: networks, of HDF5 files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from MLTools.NanoML.commands.options import (
+    PATH,
+    config_argument,
+    epilog,
+    force_option,
+    output_option,
+    run_one,
+    workers_option,
+)
+
+__all__ = ["evaluate", "export", "train", "tune"]
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@click.command(short_help="Train the networks.", epilog=epilog("nanoml train examples/trilepton.yaml"))
+@config_argument
+@force_option()
+def train(config: Path, force: bool) -> None:
+    """Train the networks, one for each fold, on the HDF5 files of `nanoml convert`."""
+    run_one(config, "train", force)
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    name = "duration"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """Seconds, from text such as 90s, 30min, 2h or 1.5d."""
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(value))
+        if found is None or found[2] not in _UNITS:
+            self.fail(f"{value} is no time. Write it as in 30min, 2h or 90s.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+@click.command(
+    short_help="Search for good settings of the training.",
+    epilog=epilog(
+        "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
+        "nanoml tune examples/trilepton.yaml --join --timeout 2h",
+    ),
+)
+@config_argument
+@click.option(
+    "-n",
+    "--trials",
+    type=click.IntRange(1),
+    help="Trials in all; default: those of the configuration, or 50.",
+)
+@workers_option("Trials at the same time")
+@click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
+@click.option(
+    "--join", is_flag=True, help="Only work on trials, beside others: for jobs on further machines."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@force_option("Remove the search that is there, and begin anew.")
+def tune(
+    config: Path,
+    trials: Optional[int],
+    workers: int,
+    timeout: Optional[float],
+    join: bool,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Search for good settings of the training, by the section tune of the configuration.
+
+    Each trial trains one network; no trial reads the events of the test fold. In the end the best settings
+    are tested on these, and are in WORKDIR/tuning/best.yaml. It may be interrupted at any moment; the same
+    command goes on.
+    """
+    if join and force:
+        raise click.UsageError("--join works on the search that is there: use it without --force.")
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.workflow.stages import import_part
+
+    loaded, search = load(config), import_part("ML_processing.tuning.search")
+    options = search.Options(trials, workers, timeout, join, force)
+    if not dry_run:
+        search.tune(loaded, options)
+        return
+    for line in search.plan(loaded, options):
+        click.echo(line)
+
+
+@click.command(
+    short_help="Make the report of a training.", epilog=epilog("nanoml evaluate examples/trilepton.yaml")
+)
+@config_argument
+@force_option()
+def evaluate(config: Path, force: bool) -> None:
+    """Make the report of a training: ROC, confusion matrix, score distributions, numbers."""
+    run_one(config, "evaluate", force)
+
+
+@click.command(
+    short_help="Write the networks as one ONNX file.",
+    epilog=epilog(
+        "nanoml export examples/trilepton.yaml",
+        "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
+    ),
+)
+@click.argument("source", metavar="CONFIG | TRAINING", type=PATH)
+@output_option("MODEL.onnx", "Write it there.")
+@click.option("--cmssw", metavar="RELEASE", help="The release that must be able to run it, as CMSSW_14_0_X.")
+@click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")
+@click.option("--name", metavar="NAME", help="Name of the model; default: that of the file.")
+@click.option(
+    "--preprocess",
+    is_flag=True,
+    help="Write what CMSSW's jet taggers (RecoBTag) read, too: MODEL_preprocess.json.",
+)
+@force_option()
+def export(
+    source: Path,
+    output: Optional[Path],
+    cmssw: Optional[str],
+    onnxruntime: Optional[str],
+    name: Optional[str],
+    preprocess: bool,
+    force: bool,
+) -> None:
+    """Write the trained networks as one ONNX file that describes itself.
+
+    With a configuration alone, as it says. With --output, of a training's directory or that of a configuration, as
+    the options say.
+    """
+    is_config = source.suffix in (".yaml", ".yml")
+    if output is None:
+        if not is_config or cmssw or onnxruntime or name or preprocess:
+            raise click.UsageError(
+                "Say where the model goes: -o MODEL.onnx. Only what a configuration describes goes without."
+            )
+        run_one(source, "export", force)
+        return
+    from MLTools.NanoML.config.analysis import load
+    from MLTools.NanoML.config.training import Export
+    from MLTools.NanoML.workflow.stages import Layout, import_part
+
+    training = Layout.of(load(source)).training if is_config else source
+    exporting = import_part("ML_processing.export.export")
+    exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)
