@@ -40,8 +40,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
-from MLTools.NanoML.nanoaod.entryranges import EntryRange
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, EntryRange, all_events_of
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress

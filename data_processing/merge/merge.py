@@ -21,8 +21,7 @@ from data_processing.merge.plan import TreePlan, listed, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import accounting_of
-from MLTools.NanoML.nanoaod.entryranges import is_same_sum
+from MLTools.NanoML.nanoaod.accounting import accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.histograms import bins_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of

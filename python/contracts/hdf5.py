@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.entryranges import EntryRange
+from MLTools.NanoML.nanoaod.accounting import EntryRange
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
 __all__ = [

@@ -1,38 +1,35 @@
-"""Accounting: what was read, what was kept, and the weights, file by file. Nothing is lost in silence."""
+"""Accounting: which events of which files were read and kept, and their weights. Nothing is lost in silence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.entryranges import (
-    EntryRange,
-    Part,
-    check_ranges,
-    gaps_between,
-    place_of,
-    sum_of_ranges,
-)
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import say_once
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = [
     "UNWEIGHTED",
     "Accounting",
+    "EntryRange",
     "FileAccounting",
+    "Part",
+    "Step",
     "accounting_of",
     "add_steps",
     "all_events_of",
     "event_weights",
+    "is_same_sum",
     "is_simulation",
 ]
 
@@ -40,6 +37,61 @@ UNWEIGHTED = "number of events (simulation without genWeight)"
 """Source of the sum of weights of simulation that has no generator weights: each event counts 1."""
 
 _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
+
+
+@dataclass
+class Step:
+    """Events that are left after one cut.
+
+    Attributes
+    ----------
+    cut
+        Name of the cut; the first step is "all".
+    events
+        Number of events.
+    weights
+        Sum of their generator weights (of ones, in data).
+    """
+
+    cut: str
+    events: int
+    weights: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """The range of entries that was read of a file, if it is not the whole file.
+
+    Attributes
+    ----------
+    first
+        First entry; None if it is not known which entries were read.
+    file_entries
+        Events in the file.
+    weights
+        Sum of the generator weights of the events in the range; in data, their number.
+    file_weights
+        Sum of the generator weights of all events in the file; in data, their number.
+    """
+
+    first: Optional[int]
+    file_entries: int
+    weights: float
+    file_weights: float
+
+
+@dataclass(frozen=True)
+class EntryRange:
+    """Entries of a file, from `first` to `stop` - 1."""
+
+    file: str
+    first: int
+    stop: int
+
+    def __str__(self) -> str:
+        if self.stop - self.first == 1:
+            return f"entry {self.first:,} of {self.file}"
+        return f"entries {self.first:,} to {self.stop - 1:,} of {self.file}"
 
 
 @dataclass
@@ -55,19 +107,19 @@ class FileAccounting:
     selected
         Events that were kept.
     sum_of_weights
-        Sum of the generator weights of all events behind the file: of its Runs tree, which also counts events that
-        were skimmed away before. In data, and in simulation without
-        generator weights, the number of events. It is the whole file's, whatever range was read.
+        Sum of the generator weights of all events behind the file, from its Runs tree, which also counts events that
+        were skimmed away before. In data, and in simulation without generator weights, the number of events. It is that
+        of the whole file, whatever range was read.
     sum_of_weights_source
         Where that number comes from.
     is_data
         Whether it is collision data: it has neither generator weights nor other marks of simulation.
     cutflow
-        What was left after each cut; empty if there was no selection.
+        Events after each cut; empty if there was no selection.
     luminosity_sections
-        Of data that were skimmed: the sections that were read, as in a luminosity JSON; else empty.
+        In skims of data, the sections that were read, as in a luminosity JSON; else empty.
     duplicates
-        Of data: events that passed the last cut and were left out, since an earlier file or dataset has them, too.
+        In data, events that passed the last cut and were left out, since an earlier file or dataset has them, too.
     uuid
         The identifier that ROOT gave the file, which a copy has too; empty if it has none.
     part
@@ -99,12 +151,12 @@ class FileAccounting:
 
     @property
     def has_beginning(self) -> bool:
-        """Whether the first entry is among those that were read: nanoAOD-tools copies Runs with it, and only then."""
+        """Whether the first entry was read: nanoAOD-tools copies Runs only with it."""
         return self.part is None or self.part.first == 0
 
     @property
     def identity(self) -> tuple[str, int, float]:
-        """What two ranges of one file have in common, whatever directories it was read from."""
+        """The same for two ranges of one file, whatever directories it was read from."""
         return self.uuid or self.file, self.file_entries, self.sum_of_weights
 
     @classmethod
@@ -140,14 +192,14 @@ class Accounting:
     def sum_of_weights(self) -> float:
         """Sum of the generator weights behind all files.
 
-        A file's sum counts once, however many ranges of entries it was read in. If entries were left out, it counts by
-        the share that the events that were read have in the generator weights of the file's events.
+        The sum of a file counts once, however many ranges of entries it was read in. If entries were left out, it is
+        scaled by the fraction of the generator weights that was read.
         """
-        return math.fsum(sum_of_ranges(ranges) for ranges in self._by_file())
+        return math.fsum(_sum_of_ranges(ranges) for ranges in self._by_file())
 
     @property
     def sum_in_runs(self) -> float:
-        """Sum of weights of the Runs tree beside these events: the range that has a file's first entry has its rows."""
+        """Sum of weights in the Runs tree beside these events: its rows go with a file's first entry."""
         return math.fsum(
             ranges[0].sum_of_weights
             for ranges in self._by_file()
@@ -156,36 +208,36 @@ class Accounting:
 
     @property
     def gaps(self) -> list[EntryRange]:
-        """The entries that no range covers, of files that were read in ranges."""
-        return [gap for ranges in self._by_file() for gap in gaps_between(ranges)]
+        """The entries that no range covers, in files that were read in ranges."""
+        return [gap for ranges in self._by_file() for gap in _gaps_between(ranges)]
 
     def check(self, owners: Sequence[str] = (), allow_gaps: bool = False) -> None:
-        """Refuse accounting by which events would count twice, or weights would be wrong.
+        """Make sure that no events count twice and that weights are right.
 
         Parameters
         ----------
         owners
-            For each of `files` the ROOT file that has the events in it now, for messages.
+            For each of `files` the ROOT file that has its events now, for messages.
         allow_gaps
             Whether entries of a file may be left out.
 
         Raises
         ------
         NanoMLError
-            Entries of a file were read twice, or were not read, or nobody knows whether they were, or the file was changed
+            Entries of a file were read twice or not at all, or it is not known whether they were, or the file was changed
             between the passes.
         """
         owner = dict(zip(map(id, self.files), owners))
         for ranges in self._by_file():
             if len(ranges) > 1 or ranges[0].part is not None:
-                check_ranges(ranges, [owner.get(id(each), each.file) for each in ranges], allow_gaps)
+                _check_ranges(ranges, [owner.get(id(each), each.file) for each in ranges], allow_gaps)
 
     def _by_file(self) -> list[list[FileAccounting]]:
         """The ranges of each file, in their order."""
         found: dict[tuple[str, int, float], list[FileAccounting]] = {}
         for file in self.files:
             found.setdefault(file.identity, []).append(file)
-        return [sorted(ranges, key=place_of) for ranges in found.values()]
+        return [sorted(ranges, key=_place_of) for ranges in found.values()]
 
     @property
     def is_data(self) -> bool | None:
@@ -223,6 +275,95 @@ class Accounting:
         return cls([FileAccounting.from_dict(file) for file in content["files"]])
 
 
+def _place_of(file: FileAccounting) -> tuple[int, int]:
+    """Key by which the ranges of a file are sorted; unknown ones come first."""
+    read = file.read
+    return (-1, -1) if read is None else (read.first, read.stop)
+
+
+def _gaps_between(ranges: Sequence[FileAccounting]) -> list[EntryRange]:
+    """The entries of a file that none of its ranges covers; none if a range is not known."""
+    found, reached = [], 0
+    for read in [each.read for each in ranges]:
+        if read is None:
+            return []
+        first = min(read.first, ranges[0].file_entries)
+        if first > reached:
+            found.append(EntryRange(read.file, reached, first))
+        reached = max(reached, read.stop)
+    if reached < ranges[0].file_entries:
+        found.append(EntryRange(ranges[0].file, reached, ranges[0].file_entries))
+    return found
+
+
+def _sum_of_ranges(ranges: Sequence[FileAccounting]) -> float:
+    """The weights behind the entries of a file that were read."""
+    total = ranges[0].sum_of_weights
+    parts = [each.part for each in ranges if each.part is not None]
+    if len(parts) < len(ranges) or not _gaps_between(ranges):
+        return total
+    whole = parts[0].file_weights
+    return total * (math.fsum(part.weights for part in parts) / whole) if whole else 0.0
+
+
+def _check_ranges(ranges: Sequence[FileAccounting], owners: Sequence[str], allow_gaps: bool) -> None:
+    """Check the ranges of one file, which are sorted."""
+    unknown = next((owner for each, owner in zip(ranges, owners) if each.read is None), None)
+    if unknown is not None:
+        raise NanoMLError(
+            f"{unknown}: its record does not say which entries of {ranges[0].file} it was made from, because something "
+            "other than nanoAOD-tools' PostProcessor ran the selection. Make it again by nano_postproc.py or nanoml skim."
+        )
+    _check_overlaps(ranges, owners)
+    gaps = _gaps_between(ranges)
+    if gaps and not allow_gaps:
+        more = f" (and {len(gaps) - 1} more ranges)" if len(gaps) > 1 else ""
+        raise NanoMLError(
+            f"{owners[0]}: lacks {gaps[0]}{more}, and no other file here was made from them. Add the files that were. Or allow "
+            "gaps (--allow-gaps, convert.allow_gaps): then only the weights that were read count in the normalisation."
+        )
+    parts = [each.part for each in ranges if each.part is not None]
+    for part in parts[:1] if gaps else ():
+        if not part.file_weights:
+            raise NanoMLError(
+                f"{owners[0]}: lacks {gaps[0]}, and the generator weights of that file add up to zero: the normalisation cannot "
+                "be scaled. Add the files that were made from them."
+            )
+    if len(parts) == len(ranges) and not gaps:
+        read = math.fsum(part.weights for part in parts)
+        scale = math.fsum(abs(part.weights) for part in parts)
+        for part in parts:
+            if not is_same_sum(read, part.file_weights, scale + abs(part.file_weights)):
+                raise NanoMLError(
+                    f"{owners[0]}: the generator weights of the ranges of {ranges[0].file} add up to {read:.9g}, but "
+                    f"those of the file to {part.file_weights:.9g}: it was changed between the passes. Make all ranges "
+                    "again."
+                )
+
+
+def _check_overlaps(ranges: Sequence[FileAccounting], owners: Sequence[str]) -> None:
+    last = 0  # the range that reaches farthest
+    for number in range(1, len(ranges)):
+        one, other = ranges[last].read, ranges[number].read
+        assert one is not None
+        assert other is not None
+        if other.first < min(one.stop, other.stop) or _place_of(ranges[last]) == _place_of(ranges[number]):
+            shared = EntryRange(other.file, other.first, min(one.stop, other.stop))
+            is_part = ranges[last].part is not None and ranges[number].part is not None
+            what = f"was made from {shared if is_part else other.file}"
+            raise NanoMLError(
+                f"{owners[number]}: {what}, as {owners[last]} was: these events and their weights would count twice. Take "
+                "one of them."
+            )
+        if other.stop >= one.stop:
+            last = number
+
+
+def is_same_sum(one: float, other: float, scale: float) -> bool:
+    """Whether two sums of weights agree but for rounding; `scale` is the sum of their absolute values."""
+    return abs(one - other) <= 1e-12 * scale
+
+
 def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
     """Add cut flows, cut by cut, in the order in which the cuts first appear."""
     total: dict[str, Step] = {}
@@ -234,11 +375,17 @@ def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
     return list(total.values())
 
 
-def event_weights(arrays: dict[str, ak.Array], length: int) -> NDArray[np.float64]:
+def event_weights(arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
     """Generator weights of a chunk, float64 of shape (length,): `genWeight`, or ones if there is none, as in data."""
     if "genWeight" not in arrays:
         return np.ones(length)
-    return np.asarray(ak.to_numpy(arrays["genWeight"]), dtype=np.float64)
+    return np.asarray(arrays["genWeight"], np.float64)
+
+
+def accounting_of(file: RootFile) -> FileAccounting:
+    """The accounting of a file that was not skimmed here: entries and sum of weights, with no event selected yet."""
+    total, source, is_data = _sum_of_weights(file)
+    return FileAccounting(file.path, file.entries, 0, total, source, is_data, uuid=file.uuid)
 
 
 def all_events_of(file: RootFile) -> FileAccounting:
@@ -248,29 +395,18 @@ def all_events_of(file: RootFile) -> FileAccounting:
     return accounting
 
 
-def accounting_of(file: RootFile) -> FileAccounting:
-    """The accounting of a file that was not skimmed here: entries and sum of weights, nothing selected yet."""
+def _sum_of_weights(file: RootFile) -> tuple[float, str, bool]:
+    """The sum of weights behind a file, where it comes from, and whether the file is data."""
     runs = file.other_tree("Runs") or {}
     name = next((name for name in versions.SUM_OF_WEIGHTS if name in runs), None)
     if name is not None:
-        total = math.fsum(ak.to_list(runs[name]))
-        return FileAccounting(file.path, file.entries, 0, total, f"Runs/{name}", False, uuid=file.uuid)
+        return math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}", False
     if "genWeight" in file.branches:
-        weights = file.read(["genWeight"])["genWeight"]
-        return FileAccounting(
-            file.path,
-            file.entries,
-            0,
-            float(np.asarray(weights, dtype=np.float64).sum()),
-            "genWeight of the file's events",
-            False,
-            uuid=file.uuid,
-        )
+        weights = np.asarray(file.read(["genWeight"])["genWeight"], np.float64)
+        return float(weights.sum()), "genWeight of the file's events", False
     mark = _mark_of_simulation(file)
     if mark is None:
-        return FileAccounting(
-            file.path, file.entries, 0, float(file.entries), "number of events (data)", True, uuid=file.uuid
-        )
+        return float(file.entries), "number of events (data)", True
     if file.entries:
         say_once(
             UNWEIGHTED,
@@ -278,7 +414,7 @@ def accounting_of(file: RootFile) -> FileAccounting:
             "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
             "generator weights are equal and no events were cut away before.",
         )
-    return FileAccounting(file.path, file.entries, 0, float(file.entries), UNWEIGHTED, False, uuid=file.uuid)
+    return float(file.entries), UNWEIGHTED, False
 
 
 def is_simulation(file: RootFile) -> bool:

@@ -8,14 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = ["LumiMask", "sections_between", "sections_of", "shared_sections"]
 
@@ -52,15 +54,15 @@ class LumiMask:
         Parameters
         ----------
         run, luminosity_block
-            Of each event, integers of shape (N,), in any order.
+            Integers of shape (N,), one for each event, in any order.
 
         Raises
         ------
         NanoMLError
-            One is not of integers from 0 to 2^32 - 1.
+            A value is not an integer from 0 to 2^32 - 1.
         """
         keys = _keys(run, luminosity_block)
-        # events of a section are next to each other in most files, so that few are left to be sorted
+        # in most files the events of a section are next to each other, so that few are left to be sorted
         keys = keys[np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]])]
         return _merged(keys, keys)
 
@@ -103,7 +105,7 @@ class LumiMask:
         Raises
         ------
         NanoMLError
-            There is no such file, it is no JSON, or its content is not as in `from_dict`; with the run at fault.
+            There is no such file, it is no JSON, or its content is not as in `from_dict`; the message names the run.
         """
         try:
             with open(path, "rb") as file:
@@ -120,7 +122,7 @@ class LumiMask:
         Parameters
         ----------
         run, luminosity_block
-            Of each event, integers of shape (N,).
+            Integers of shape (N,), one for each event.
 
         Returns
         -------
@@ -129,7 +131,7 @@ class LumiMask:
         Raises
         ------
         NanoMLError
-            One is not of integers from 0 to 2^32 - 1.
+            A value is not an integer from 0 to 2^32 - 1.
         """
         keys = _keys(run, luminosity_block)
         if not len(self.first):
@@ -217,12 +219,12 @@ def _number(name: str, values: ArrayLike) -> NDArray[np.uint64]:
     if array.dtype.kind == "i" or array.dtype.itemsize > 4:
         low, high = int(array.min()), int(array.max())
         if low < 0 or high > _LARGEST:
-            raise NanoMLError(f"{name}: has values from {low} to {high}, but it is from 0 to 2^32 - 1.")
+            raise NanoMLError(f"{name}: has values from {low} to {high}, not from 0 to 2^32 - 1.")
     return array.astype(np.uint64)
 
 
 def _merged(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> LumiMask:
-    """Ranges, each within a run, in any order, to a set: overlapping and adjacent ones become one."""
+    """The set of ranges in any order, each within a run: overlapping and adjacent ones are merged."""
     if not len(first):
         return LumiMask()
     order = np.argsort(first, kind="stable")
@@ -272,8 +274,8 @@ def sections_of(file: RootFile) -> tuple[LumiMask, str]:
 
     Returns
     -------
-    The sections, and where they come from: "LuminosityBlocks", which also has the sections of which no event was
-    kept, or, in a file without this tree, "Events".
+    The sections, and where they come from: "LuminosityBlocks", which also has the sections without selected events, or,
+    in a file without this tree, "Events".
 
     Raises
     ------
@@ -289,7 +291,7 @@ def sections_of(file: RootFile) -> tuple[LumiMask, str]:
 def sections_between(file: RootFile, start: int, stop: int) -> LumiMask:
     """The luminosity sections that stand behind a range of a file's entries.
 
-    Those of which the file has no event belong to its first entry, so that the ranges have all sections together.
+    Sections without events in the file belong to its first entry, so that the ranges together have all sections.
     """
     sections = _sections_of_events(file, start, stop)
     if start == 0:
@@ -308,12 +310,12 @@ def _sections_of_events(file: RootFile, start: int, stop: int) -> LumiMask:
 def shared_sections(files: Mapping[str, LumiMask]) -> dict[str, LumiMask]:
     """The luminosity sections that stand behind more than one file.
 
-    This is no mistake in itself: a section may be split over files, and primary datasets share sections. But where
-    each section is to be in one file, a file that was processed twice shows here.
+    This is no mistake in itself: a section may be split over files, and primary datasets share sections. But if each
+    section should be in one file, this finds files that were processed twice.
 
     Returns
     -------
-    File to those of its sections that another file has too; of files that share some.
+    For each file that shares sections, those that another file has too.
     """
     once, repeated = LumiMask(), LumiMask()
     for sections in files.values():

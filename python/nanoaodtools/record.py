@@ -11,8 +11,7 @@ from typing import Any, Optional
 from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.model.model import record_of
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
-from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.scoring import Scoring

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.selection.cutflow import Cutflow, Step
+from MLTools.NanoML.nanoaod.accounting import Step
+from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.selection import Column, Selected, Selection, load_selection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
@@ -10,27 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Step
 
-__all__ = ["Cutflow", "Step"]
-
-
-@dataclass
-class Step:
-    """What is left after one cut.
-
-    Attributes
-    ----------
-    cut
-        Its name; the first step is "all".
-    events
-        Number of events.
-    weights
-        Sum of their generator weights (of ones, in data).
-    """
-
-    cut: str
-    events: int
-    weights: float
+__all__ = ["Cutflow"]
 
 
 class Cutflow:

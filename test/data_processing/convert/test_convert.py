@@ -22,8 +22,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
-from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import Step

@@ -28,8 +28,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of
-from MLTools.NanoML.nanoaod.entryranges import is_same_sum
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from processes import running

@@ -15,8 +15,7 @@ from rich.console import Console
 from MLTools.NanoML.contracts.provenance import Criteria, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
-from MLTools.NanoML.nanoaod.entryranges import Part
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 

@@ -294,7 +294,7 @@ def test_a_long_or_of_triggers_is_no_problem() -> None:
         ("x + 1 << 2", '"<<" and "+" need parentheses'),
         ("x >> 2 > 1", '">>" and ">" need parentheses'),
         ("x^2^3", '"^" and "^" need parentheses'),
-        ("(" * 500 + "x" + ")" * 500, "too many parentheses"),
+        ("(" * 500 + "x" + ")" * 500, "nested too deeply"),
     ],
 )
 def test_what_is_not_understood_is_told_with_its_column(cut: str, message: str) -> None:

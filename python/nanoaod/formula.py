@@ -1,0 +1,311 @@
+"""Cuts in the language of TTree::Draw, as in "nMuon >= 2 && Muon_pt[0] > 20", without ROOT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.expression import (
+    Alternative,
+    Call,
+    Leaf,
+    Logical,
+    Node,
+    Number,
+    Reduction,
+    cut_error,
+    leaves,
+    nodes,
+    parse,
+)
+from MLTools.NanoML.rootio.rootfile import Branch
+
+__all__ = ["Formula"]
+
+_Floats = NDArray[np.float64]
+
+
+def _modulo(left: _Floats, right: _Floats) -> _Floats:
+    return np.fmod(left.astype(np.int64), right.astype(np.int64)).astype(np.float64)
+
+
+def _bits(operation: Callable[..., Any]) -> Callable[[_Floats, _Floats], _Floats]:
+    def apply(left: _Floats, right: _Floats) -> _Floats:
+        integers = (operand.astype(np.int64).view(np.uint64) for operand in (left, right))
+        return operation(*integers).astype(np.float64)
+
+    return apply
+
+
+def _positive(function: Callable[..., Any]) -> Callable[[_Floats], _Floats]:
+    return lambda x: np.where(x > 0, function(np.where(x > 0, x, 1)), 0)
+
+
+def _truth(operation: Callable[..., Any]) -> Callable[..., _Floats]:
+    return lambda *operands: operation(*operands).astype(np.float64)
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "<": _truth(np.less),
+    ">": _truth(np.greater),
+    "<=": _truth(np.less_equal),
+    ">=": _truth(np.greater_equal),
+    "==": _truth(np.equal),
+    "!=": _truth(np.not_equal),
+    "!": _truth(lambda x: x == 0),
+    "negative": np.negative,
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": lambda x, y: np.where(y == 0, 0, x / np.where(y == 0, 1, y)),
+    "%": _modulo,
+    "^": np.power,
+    "**": np.power,
+    "&": _bits(np.bitwise_and),
+    "|": _bits(np.bitwise_or),
+    "<<": _bits(np.left_shift),
+    ">>": _bits(np.right_shift),
+}
+# number of arguments of functions, and what they do: where mathematics has no answer, ROOT has its own, and TMath that of C
+_FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "abs": (1, np.abs),
+    "fabs": (1, np.abs),
+    "sqrt": (1, lambda x: np.sqrt(np.abs(x))),
+    "pow": (2, np.power),
+    "sq": (1, np.square),
+    "min": (2, lambda x, y: np.where(y < x, y, x)),
+    "max": (2, lambda x, y: np.where(x < y, y, x)),
+    "exp": (1, lambda x: np.where(x < -700, 0, np.exp(np.minimum(x, 700)))),
+    "log": (1, _positive(np.log)),
+    "log10": (1, _positive(np.log10)),
+    "cos": (1, np.cos),
+    "sin": (1, np.sin),
+    "cosh": (1, np.cosh),
+    "sinh": (1, np.sinh),
+    "tanh": (1, np.tanh),
+    "atan2": (2, np.arctan2),
+    "int": (1, np.trunc),
+    "floor": (1, np.floor),
+    "ceil": (1, np.ceil),
+    "TMath::Abs": (1, np.abs),
+    "TMath::Sqrt": (1, np.sqrt),
+    "TMath::Power": (2, np.power),
+    "TMath::Min": (2, lambda x, y: np.where(x <= y, x, y)),
+    "TMath::Max": (2, lambda x, y: np.where(x >= y, x, y)),
+    "TMath::Exp": (1, np.exp),
+    "TMath::Log": (1, np.log),
+    "TMath::Log10": (1, np.log10),
+    "TMath::Cos": (1, np.cos),
+    "TMath::Sin": (1, np.sin),
+    "TMath::CosH": (1, np.cosh),
+    "TMath::SinH": (1, np.sinh),
+    "TMath::TanH": (1, np.tanh),
+    "TMath::ATan2": (2, np.arctan2),
+}
+
+
+class Formula:
+    """A cut in the language of TTree::Draw, which `nano_postproc.py -c` takes too.
+
+    It knows numbers, branches (`nMuon`, `Muon_pt[0]`), the operators of C (`^` and `**` are powers), functions (`abs`,
+    `sqrt`, `min`, `TMath::Max`, ...) and `Sum$`, `Max$`, `Min$`, `Length$` and `Alt$`. It means what it means to ROOT:
+
+    - Everything is computed in double precision: `5 / 2` is 2.5. A division by zero gives 0, and so does `log` of a number
+      that is not positive; `sqrt` takes the absolute value.
+    - If a list has no index (`Muon_pt > 20`), the cut is evaluated for each element, and the event passes if it is true
+      for any. Several such lists are read in parallel, up to the end of the shortest; what ROOT does with the elements
+      beyond it differs between its releases.
+    - An event that lacks an element with an index (`Muon_pt[1]`) does not pass, whatever the rest of the cut says
+      (`nMuon < 2 || Muon_pt[1] > 20`): use `Alt$(Muon_pt[1], 0)`.
+    - `Max$` and `Min$` of an empty list are 0.
+
+    Where ROOT and C disagree on the order of operations (`a < b < c`, `a % b * c`), parentheses are required.
+
+    Parameters
+    ----------
+    text
+        The cut.
+
+    Raises
+    ------
+    NanoMLError
+        It is not understood; the message has the column.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            self._root = parse(text, {name: arity for name, (arity, _) in _FUNCTIONS.items()})
+            self._leaves = leaves(self._root)
+        except RecursionError:
+            raise NanoMLError(
+                f'cut "{text}": is too long, or its parentheses are nested too deeply.'
+            ) from None
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the branches that it reads, in the order in which they appear."""
+        return tuple(dict.fromkeys(leaf.name for leaf in self._leaves))
+
+    def resolve(self, branches: Mapping[str, Branch], path: str) -> dict[str, str]:
+        """The names of the branches, as written in the cut, to those in a file (see `versions.resolve`).
+
+        Raises
+        ------
+        NanoMLError
+            The file at `path` lacks a branch, or a branch is not what the cut takes it for.
+        """
+        found: dict[str, str] = {}
+        for leaf in self._leaves:
+            actual = versions.resolve(leaf.name, branches)
+            if actual is None:
+                hint = versions.did_you_mean(leaf.name, branches)
+                raise cut_error(self.text, leaf.position, f"{path} has no branch {leaf.name}.{hint}")
+            if branches[actual].shape == "other":
+                kind = branches[actual].typename
+                raise cut_error(
+                    self.text, leaf.position, f"{path}: {actual} is of type {kind}, which a cut cannot have."
+                )
+            found[leaf.name] = actual
+        self._check({name: branches[actual].shape != "flat" for name, actual in found.items()})
+        return found
+
+    def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+        """Which events pass.
+
+        Parameters
+        ----------
+        arrays
+            The branches, by the names in the cut, as `RootFile.read` returns them.
+        length
+            Number of events.
+
+        Returns
+        -------
+        bool of shape (length,).
+
+        Raises
+        ------
+        NanoMLError
+            A branch is not what the cut takes it for.
+        """
+        columns = {name: _Column.of(arrays[name]) for name in self.branches}
+        self._check({name: column.counts is not None for name, column in columns.items()})
+        with np.errstate(all="ignore"):
+            instances = _Instances(self._root, columns, length)
+            passes = np.zeros(length, bool)
+            passes[instances.event[instances.values != 0]] = True
+        return passes
+
+    def _check(self, is_list: Mapping[str, bool]) -> None:
+        for leaf in self._leaves:
+            if leaf.index is not None and not is_list[leaf.name]:
+                what = f"{leaf.name} is one number per event: it has no index."
+                raise cut_error(self.text, leaf.position, what)
+        for node in nodes(self._root):
+            for leaf in leaves(node.otherwise, everywhere=False) if isinstance(node, Alternative) else ():
+                if is_list[leaf.name]:
+                    what = f"the second argument of Alt$ is one number per event, but {leaf.name} is a list."
+                    raise cut_error(self.text, leaf.position, what)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A branch: its numbers, event after event, and, if each event has a list, the lengths of the lists."""
+
+    values: _Floats
+    counts: Optional[NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, array: Any) -> _Column:
+        """A branch as `RootFile.read` returns it."""
+        if array.ndim == 1:
+            return cls(np.asarray(ak.to_numpy(array), np.float64), None)
+        counts = np.asarray(ak.to_numpy(ak.num(array)), np.int64)
+        return cls(np.asarray(ak.to_numpy(ak.flatten(array)), np.float64), counts)
+
+
+class _Instances:
+    """An expression, evaluated for each element of its lists in each event.
+
+    `counts` has the number of instances of each event, `event` the event of each instance, `values` its value.
+    """
+
+    def __init__(self, node: Node, columns: Mapping[str, _Column], length: int) -> None:
+        self._columns = columns
+        self.counts = _count_instances(node, columns, length)
+        self.event = np.repeat(np.arange(length), self.counts)
+        self._element = np.arange(len(self.event)) - _starts(self.counts)[self.event]
+        self.values = self._evaluate(node)
+
+    def _evaluate(self, node: Node) -> _Floats:
+        if isinstance(node, Number):
+            return np.full(len(self.event), node.value)
+        if isinstance(node, Leaf):
+            return self._read(node)
+        if isinstance(node, Call):
+            function = _OPERATORS.get(node.function) or _FUNCTIONS[node.function][1]
+            return function(*(self._evaluate(argument) for argument in node.arguments))
+        if isinstance(node, Logical):
+            return self._decide(node)
+        if isinstance(node, Reduction):
+            return self._reduce(node)[self.event]
+        return self._choose(node)
+
+    def _read(self, leaf: Leaf) -> _Floats:
+        column = self._columns[leaf.name]
+        if column.counts is None:
+            return column.values[self.event]
+        element = self._element if leaf.index is None else leaf.index
+        return column.values[_starts(column.counts)[self.event] + element]
+
+    def _decide(self, node: Logical) -> _Floats:
+        combine = np.logical_and if node.operator == "&&" else np.logical_or
+        decided = self._evaluate(node.arguments[0])
+        for argument in node.arguments[1:]:
+            decided = combine(decided, self._evaluate(argument))
+        return decided.astype(np.float64)
+
+    def _reduce(self, node: Reduction) -> _Floats:
+        inner = _Instances(node.argument, self._columns, len(self.counts))
+        if node.name == "Length$":
+            return inner.counts.astype(np.float64)
+        if node.name == "Sum$":
+            return np.bincount(inner.event, inner.values, len(self.counts)).astype(np.float64)
+        extreme = np.zeros(len(self.counts))
+        filled = inner.counts > 0
+        if filled.any():
+            function = np.fmax if node.name == "Max$" else np.fmin
+            extreme[filled] = function.reduceat(inner.values, _starts(inner.counts)[filled])
+        return extreme
+
+    def _choose(self, node: Alternative) -> _Floats:
+        inner = _Instances(node.primary, self._columns, len(self.counts))
+        there = self._element < inner.counts[self.event]
+        chosen = self._evaluate(node.otherwise)
+        chosen[there] = inner.values[(_starts(inner.counts)[self.event] + self._element)[there]]
+        return chosen
+
+
+def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(counts) - counts
+
+
+def _count_instances(node: Node, columns: Mapping[str, _Column], length: int) -> NDArray[np.int64]:
+    """How often an expression is evaluated in each event: once, if it has no lists."""
+    number: Optional[NDArray[np.int64]] = None
+    there = np.ones(length, bool)
+    for leaf in leaves(node, everywhere=False):
+        counts = columns[leaf.name].counts
+        if counts is not None and leaf.index is not None:
+            there &= counts > leaf.index
+        elif counts is not None:
+            number = counts if number is None else np.minimum(number, counts)
+    return np.where(there, 1 if number is None else number, 0)
