@@ -26,7 +26,7 @@ import uproot
 
 from data_processing.convert.columns import Objects, event_level_branches
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
 from MLTools.NanoML.rootio.rootfile import RootFile

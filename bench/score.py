@@ -31,10 +31,9 @@ import uproot
 from convert import make_input
 from numpy.typing import NDArray
 
-from data_processing.score.score import ScoreJob, score_file
-from data_processing.score.scores import Scores
-from data_processing.skim.job import SkimJob
-from data_processing.skim.nanoaodtools_process import name_algorithms
+from data_processing.score.score import ScoreJob, Scorer, score_file
+from data_processing.skim.nanoaodtools_engine import name_algorithms
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod import versions
@@ -122,10 +121,10 @@ class Prepared:
         options.intra_op_num_threads = 1
         model = Model(path)
         with RootFile(source) as file:
-            scores = Scores(model, file, None, ".")
-            arrays = file.read(scores.reads)
-        found = scores.of(arrays)
-        made = {name: (branch, found[name]) for name, branch in scores.made.items()}
+            scorer = Scorer(model, file, None, ".")
+            arrays = file.read(scorer.reads)
+        found = scorer.score(arrays)
+        made = {name: (branch, found[name]) for name, branch in scorer.made.items()}
         session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         return cls(model, session, model.tensors(arrays), found[f"{model.name}_fold"], made)
 

@@ -28,8 +28,8 @@ from typing import Any
 import uproot
 from convert import make_input
 
-from data_processing.skim.job import SkimJob
-from data_processing.skim.nanoaodtools_process import name_algorithms
+from data_processing.skim.nanoaodtools_engine import name_algorithms
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton

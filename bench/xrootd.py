@@ -27,7 +27,7 @@ import uproot
 from convert import make_input
 from skim import KEEP
 
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.rootio.remote import reading

@@ -19,7 +19,7 @@ import yaml
 pytest.importorskip("data_processing")
 
 from data_processing.crab.tasks import write_tasks
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.provenance import Provenance

@@ -16,8 +16,8 @@ from data_processing.crab.report import Processed, write_failure, write_success
 from data_processing.crab.settings import OUTPUT, Settings
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.merge.stage import merge_summary
-from data_processing.skim.job import SkimJob
 from data_processing.skim.nanoaodtools_engine import postprocess_file
+from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of

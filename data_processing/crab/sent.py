@@ -12,7 +12,7 @@ from typing import Any, Optional
 import data_processing
 from data_processing.crab.settings import Settings
 from data_processing.eventloop import load_module
-from data_processing.skim.branchrules import read_rules
+from data_processing.skim.plan import read_rules
 from data_processing.skim.stage import skim_settings
 from MLTools import NanoML
 from MLTools.NanoML.atomic import replacing, write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_processing.convert.columns import RESERVED
 from data_processing.datasets.datasets import resolve_datasets
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_settings
 from MLTools.NanoML.config.analysis import Config

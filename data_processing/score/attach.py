@@ -1,34 +1,249 @@
 """The way back: columns of an HDF5 file as branches of a ROOT file, entry for entry with the one they came from.
 
-It goes in four steps, each of which is tasks of the runner: the events of the HDF5 file are sorted once (`index`),
-the events of each ROOT file are looked up (`match`), what was found is judged over all files (`check`), and only
-then are files written (`attach`).
+It takes four steps, each of which is tasks of the runner: the events of the HDF5 file are sorted once (`index`),
+the events of each ROOT file are looked up by run, luminosityBlock and event (`match`), what was found is judged over
+all files (`check`), and only then are files written (`attach`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_processing.score.matching import ENTRIES, AttachJob
-from data_processing.score.table import Column, Table
-from MLTools.NanoML.atomic import replacing
+from data_processing.score.table import AttachedColumn, EventTable, identify
+from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
 from MLTools.NanoML.contracts.provenance import Criteria, Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["AttachJob", "attach_file"]
+__all__ = ["AttachJob", "attach_file", "check_events", "check_summary", "index_events", "match_file"]
+
+_INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
+_BLOCK = 200_000  # rows read at once
+_ENTRIES = 1_000_000  # entries in memory at once; if rows were shuffled, each time needs all of the HDF5 file
+
+
+@dataclass(frozen=True)
+class AttachJob:
+    """Columns to be attached to files.
+
+    Attributes
+    ----------
+    events
+        Path of the HDF5 file.
+    sources
+        Paths and URLs of the ROOT files.
+    directory
+        Where the files with the columns go, under the names of the ROOT files.
+    columns
+        Names and globs of the columns.
+    dataset
+        The dataset of the HDF5 file that has run, luminosityBlock and event as fields.
+    prefix
+        Put before the names of the columns.
+    missing
+        Value of the columns for an event that is not in the HDF5 file; None if every event must be there.
+    partial
+        Whether the HDF5 file may have events that are in none of the ROOT files.
+    compression
+        "ALGORITHM:LEVEL".
+    """
+
+    events: Path
+    sources: Sequence[str]
+    directory: Path
+    columns: Sequence[str]
+    dataset: str = EVENTS
+    prefix: str = ""
+    missing: float | None = None
+    partial: bool = False
+    compression: str = "ZLIB:5"
+
+
+def index_events(path: Path, dataset: str, output: Path) -> dict[str, Any]:
+    """Sort the events of an HDF5 file by their identifiers.
+
+    The output is a .npy file of `lumi`, `event` and `row`, which all processes can share by mapping it into memory.
+
+    Returns
+    -------
+    {"events": number of events}.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read.
+    """
+    with EventTable(path, dataset) as table:
+        lumi, event = np.empty(table.events, np.uint64), np.empty(table.events, np.uint64)
+        with progress(f"read {path.name}", table.events) as bar:
+            for start in range(0, table.events, _BLOCK):
+                block = table.identifiers(start, start + _BLOCK)
+                lumi[start : start + _BLOCK], event[start : start + _BLOCK] = block["lumi"], block["event"]
+                bar.advance(len(block))
+    order = np.lexsort((event, lumi))  # stable: the first of equal events is the one of the lowest row
+    header = {"descr": np.lib.format.dtype_to_descr(_INDEX), "fortran_order": False, "shape": order.shape}
+    with replacing(output) as aside, open(aside, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(order), _BLOCK):
+            rows = order[start : start + _BLOCK]
+            part = np.empty(len(rows), _INDEX)
+            part["lumi"], part["event"], part["row"] = lumi[rows], event[rows], rows
+            file.write(part.tobytes())
+    return {"events": len(order)}
+
+
+def match_file(source: str, index: Path, output: Path) -> dict[str, Any]:
+    """Find the events of one ROOT file in the HDF5 file.
+
+    The output is a .npy file of the row of each entry, int64, -1 for an event that is not there.
+
+    Returns
+    -------
+    {"entries": events of the ROOT file}.
+
+    Raises
+    ------
+    NanoMLError
+        The file cannot be read, or does not tell which event is which.
+    """
+    known = np.load(index, mmap_mode="r")
+    with RootFile(source) as file:
+        rows = np.empty(file.entries, np.int64)
+        for start in range(0, file.entries, _BLOCK):
+            arrays = file.read(IDENTIFIERS, start, start + _BLOCK)
+            rows[start : start + _BLOCK] = _search(known, identify(source, arrays))
+    with replacing(output) as aside:
+        np.save(aside, rows)
+    return {"entries": len(rows)}
+
+
+def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of identifiers in the HDF5 file, -1 if it lacks them: a binary search for all of them at once."""
+    rows = np.full(len(wanted), -1, np.int64)
+    if len(index) == 0:
+        return rows
+    low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(index), np.int64)
+    for _ in range(len(index).bit_length()):
+        middle = (low + high) // 2
+        at = index[np.minimum(middle, len(index) - 1)]
+        before = (at["lumi"] < wanted["lumi"]) | (
+            (at["lumi"] == wanted["lumi"]) & (at["event"] < wanted["event"])
+        )
+        undecided = low < high
+        low = np.where(undecided & before, middle + 1, low)
+        high = np.where(undecided & ~before, middle, high)
+    at = index[np.minimum(low, len(index) - 1)]
+    found = (at["lumi"] == wanted["lumi"]) & (at["event"] == wanted["event"])
+    rows[found] = at["row"][found]
+    return rows
+
+
+def check_events(
+    job: AttachJob, columns: Sequence[AttachedColumn], index: Path, matches: Mapping[str, Path], output: Path
+) -> dict[str, Any]:
+    """Judge what was found, over all files.
+
+    Returns
+    -------
+    Numbers of events: `entries` of all ROOT files; of these, `missing` in the HDF5 file; `shared` by several ROOT
+    files; `unused`, which are in the HDF5 file and in none of the ROOT files.
+
+    Raises
+    ------
+    NanoMLError
+        Events are twice in the HDF5 file with different values, or missing, or unused, and the job does not allow it.
+    """
+    known = np.load(index, mmap_mode="r")
+    again = np.zeros(len(known), bool)  # of the index: the same event as the one before
+    again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
+    _check_repeated(job, columns, known, np.flatnonzero(again))
+    used = np.zeros(len(known), bool)  # of the rows
+    entries = missing = shared = 0
+    first_missing = ""
+    for source, path in matches.items():
+        rows = np.load(path)
+        absent = np.flatnonzero(rows < 0)
+        if len(absent) and not first_missing:
+            with RootFile(source) as file:
+                (event,) = identify(source, file.read(IDENTIFIERS, int(absent[0]), int(absent[0]) + 1))
+            first_missing = f"{_name_of(event)} in {source}"
+        own = np.unique(rows[rows >= 0])
+        shared += int(used[own].sum())
+        used[own] = True
+        entries += len(rows)
+        missing += len(absent)
+    if missing and job.missing is None:
+        raise NanoMLError(
+            f"{job.events}: {missing:,} of {entries:,} events of the ROOT files are not in it; the first is {first_missing}. "
+            "Leave out the ROOT files that it was not made from, or fill in a value for such events by --missing VALUE."
+        )
+    unused = np.flatnonzero(~used[known["row"]] & ~again)
+    if len(unused) and not job.partial:
+        raise NanoMLError(
+            f"{job.events}: {len(unused):,} of its {len(known) - int(again.sum()):,} events are in none of the ROOT files; the first "
+            f"is {_name_of(known[unused[0]])}. Name all ROOT files that it was made from, or allow it by --partial."
+        )
+    found = {"entries": entries, "missing": missing, "shared": shared, "unused": len(unused)}
+    write_json(output, found)
+    return found
+
+
+def _name_of(event: Any) -> str:
+    lumi = int(event["lumi"])
+    return f"{lumi >> 32}:{lumi & 0xFFFFFFFF}:{int(event['event'])}"
+
+
+def _check_repeated(
+    job: AttachJob, columns: Sequence[AttachedColumn], known: NDArray[Any], repeated: NDArray[np.int64]
+) -> None:
+    different = np.zeros(len(repeated), bool)
+    with EventTable(job.events, job.dataset) as table:
+        for start in range(0, len(repeated), _ENTRIES):
+            part = repeated[start : start + _ENTRIES]
+            one = table.take(columns, known["row"][part - 1])
+            other = table.take(columns, known["row"][part])
+            for name, values in one.items():
+                both_nan = (values != values) & (other[name] != other[name])
+                different[start : start + _ENTRIES] |= (values != other[name]) & ~both_nan
+    events = np.unique(known[["lumi", "event"]][repeated[different]])
+    if len(events):
+        raise NanoMLError(
+            f"{job.events}: {len(events):,} events are in it more than once, with different values; the first is "
+            f"{_name_of(events[0])}. Simulated datasets may share such numbers: if it holds several datasets, make a file of each, "
+            "and attach it to that dataset's ROOT files."
+        )
+
+
+def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was found, in lines; `done` has the numbers that `check_events` returned."""
+    lines = []
+    for found in done.values():
+        entries, missing, shared, unused = (found[key] for key in ("entries", "missing", "shared", "unused"))
+        lines.append(f"{entries - missing:,} of {entries:,} events found in the HDF5 file")
+        if missing:
+            lines.append(f"WARNING: {missing:,} events are not in it: they get the value of --missing.")
+        if unused:
+            lines.append(f"{unused:,} events of the HDF5 file are in none of the ROOT files.")
+        if shared:
+            lines.append(
+                f"WARNING: {shared:,} events are in several of the ROOT files, and get the same values in each. This is right for "
+                "the same events, but not for simulated datasets that share numbers: attach these one by one."
+            )
+    return lines
 
 
 def attach_file(
-    job: AttachJob, columns: Sequence[Column], source: str, match: Path, output: Path
+    job: AttachJob, columns: Sequence[AttachedColumn], source: str, match: Path, output: Path
 ) -> dict[str, Any]:
     """Write the columns of one ROOT file.
 
@@ -45,7 +260,7 @@ def attach_file(
         A file cannot be read, or the ROOT file has a branch of the same name; nothing is written then.
     """
     rows = np.load(match)
-    with RootFile(source) as file, Table(job.events, job.dataset) as table:
+    with RootFile(source) as file, EventTable(job.events, job.dataset) as table:
         if len(rows) != file.entries:
             raise NanoMLError(f"{source}: was changed meanwhile: nothing was written. Run it again.")
         made = {column.branch: _branch(job, column) for column in columns}
@@ -55,15 +270,15 @@ def attach_file(
                 f"{source}: has a branch {twice} of its own, which would hide the one of a friend: choose other names by --prefix."
             )
         provenance = Provenance.of(file)
-        identifiers = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
+        identifiers = {name: file.branches[file.name_of(name)] for name in IDENTIFIERS}
         with (
             replacing(output) as aside,
             NanoWriter(aside, {**identifiers, **made}, job.compression) as writer,
             progress(f"attach to {Path(source).name}", file.entries) as bar,
         ):
-            for start in range(0, file.entries, ENTRIES):
-                part = rows[start : start + ENTRIES]
-                arrays: dict[str, Any] = file.read(versions.IDENTIFIERS, start, start + ENTRIES)
+            for start in range(0, file.entries, _ENTRIES):
+                part = rows[start : start + _ENTRIES]
+                arrays: dict[str, Any] = file.read(IDENTIFIERS, start, start + _ENTRIES)
                 writer.events.extend({**arrays, **table.take(columns, part, job.missing or 0)})
                 bar.advance(len(part))
             record = Provenance(
@@ -77,9 +292,8 @@ def attach_file(
     return {"entries": len(rows)}
 
 
-def _branch(job: AttachJob, column: Column) -> Branch:
+def _branch(job: AttachJob, column: AttachedColumn) -> Branch:
     number = "" if column.item is None else f", number {column.item}"
     filled = "" if job.missing is None else f"; {job.missing:g} where the event is not in it"
-    return Branch(
-        column.branch, column.dtype, "flat", f"{column.source}{number} of {job.events.name}{filled}", None, ""
-    )
+    title = f"{column.source}{number} of {job.events.name}{filled}"
+    return Branch(column.branch, column.dtype, "flat", title, None, "")

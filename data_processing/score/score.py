@@ -1,29 +1,34 @@
-"""Scoring: what models give, as branches of a ROOT file, entry for entry with the input."""
+"""Scoring: the outputs of models as branches of a ROOT file, entry for entry with the input."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from data_processing.score.scores import Scores
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
 from data_processing.skim.auxiliary import copy_others
-from data_processing.skim.job import SkimJob
-from data_processing.skim.plan import plan_skim
+from data_processing.skim.plan import with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.model import record_of
+from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
+from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.picking import Picker
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["ScoreJob", "load_models", "score_file"]
+__all__ = ["ScoreJob", "Scorer", "load_models", "score_file"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,11 @@ class ScoreJob:
     compression
         "ALGORITHM:LEVEL".
     chunk
-        Most events read at once.
+        Maximum number of events read at once.
     memory
-        How much the branches of a chunk may take, in MB.
+        Memory for the branches of a chunk [MB].
     base
-        Directory that a selection's file is relative to.
+        Directory that the path of a selection's file is relative to.
     """
 
     source: str
@@ -64,7 +69,7 @@ class ScoreJob:
 
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[Model]:
-    """Load models that are to score the same files.
+    """Load the models that score the same files.
 
     Raises
     ------
@@ -99,11 +104,11 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
-    its fold, which has not seen it.
+    its fold, which has not seen it in training.
 
     Returns
     -------
-    {"entries": events scored}.
+    {"entries": number of events scored}.
 
     Raises
     ------
@@ -112,22 +117,25 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
     """
     models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
-        scores = [Scores(model, file, _parameter(model, job.parameters), job.base) for model in models]
-        kept = _copied(file) if job.copy else _identifiers(file, scores)
-        made = {name: branch for each in scores for name, branch in each.made.items()}
-        with _writing(job, {**kept, **made}) as writer:
+        scorers = [Scorer(model, file, _parameter(model, job.parameters), job.base) for model in models]
+        odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
+        numeric = [name for name in file.branches if name not in odd]
+        kept = with_counters(file, numeric) if job.copy else _identifiers(file, scorers)
+        made = {name: branch for each in scorers for name, branch in each.made.items()}
+        branches = {**kept, **made}
+        with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression) as writer:
             names = [name for name in writer.events.columns if name not in made]
-            reads = list(dict.fromkeys([*names, *(name for each in scores for name in each.reads)]))
+            reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads)]))
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
-                for start, stop in _ranges(file, job, reads, scores):
+                for start, stop in _ranges(file, job, reads, scorers):
                     arrays = file.read(reads, start, stop)
                     rows = {name: arrays[name] for name in names}
-                    for each in scores:
-                        rows.update(each.of(arrays))
+                    for each in scorers:
+                        rows.update(each.score(arrays))
                     writer.events.extend(rows)
                     bar.advance(stop - start)
-            left_out = copy_others(file, writer, None) if job.copy else []
-            writer.finish(_record(file, job, models, made, left_out))
+            odd += copy_others(file, writer, None) if job.copy else []
+            writer.finish(_provenance(file, job, models, made, odd))
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
@@ -135,47 +143,195 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
         return {"entries": file.entries}
 
 
-@contextmanager
-def _writing(job: ScoreJob, branches: Mapping[str, Branch]) -> Iterator[NanoWriter]:
-    with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression) as writer:
-        yield writer
-
-
-def _identifiers(file: RootFile, scores: Sequence[Scores]) -> dict[str, Branch]:
-    """What a friend has beside the scores: the identifiers, and counters of the file's own type."""
+def _identifiers(file: RootFile, scorers: Sequence[Scorer]) -> dict[str, Branch]:
+    """The branches of a friend beside the scores: the identifiers, and counters of the file's own type."""
     found = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
-    for each in scores:
-        counter = f"n{each.model.description.collection}"
-        if counter in file.branches:
-            found[counter] = file.branches[counter]
-    return found
-
-
-def _copied(file: RootFile) -> dict[str, Branch]:
-    """All branches of the file that can be written."""
-    odd = [f"drop {name}" for name, branch in file.branches.items() if not branch.is_numeric]
-    return plan_skim(file, (), SkimJob(file.path, Path(), keep=("*", *odd))).kept
+    counters = (f"n{each.model.description.collection}" for each in scorers)
+    return {**found, **{name: file.branches[name] for name in counters if name in file.branches}}
 
 
 def _ranges(
-    file: RootFile, job: ScoreJob, reads: Sequence[str], scores: Sequence[Scores]
+    file: RootFile, job: ScoreJob, reads: Sequence[str], scorers: Sequence[Scorer]
 ) -> Iterator[tuple[int, int]]:
-    size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scores)
+    size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers)
     most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
     yield from file.ranges(reads, most) if file.entries else [(0, 0)]
 
 
-def _record(
-    file: RootFile, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], left_out: list[str]
+def _provenance(
+    file: RootFile, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], not_copied: list[str]
 ) -> Provenance:
-    """What the output says of itself; a copy of a skim is a skim still."""
+    """The record of the output; a copy of a skim is still a skim."""
     before = Provenance.of(file) or Provenance("scores", Accounting([all_events_of(file)]))
     columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
-    odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
     return replace(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
         model=record_of(models, job.parameters),
-        not_copied=[*odd, *left_out],
+        not_copied=not_copied,
     )
+
+
+class Scorer:
+    """Scores the events of a file by a model.
+
+    If the file lacks columns that a selection makes, the selection is run here. Events that do not pass it have no
+    score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
+
+    Parameters
+    ----------
+    model
+        The model.
+    file
+        The file.
+    parameter
+        Value of the model's parameter.
+    base
+        Directory that the path of a selection's file is relative to.
+
+    Attributes
+    ----------
+    made
+        The branches that scoring makes.
+    reads
+        The branches that must be read for it.
+
+    Raises
+    ------
+    NanoMLError
+        The file lacks what the model reads, or has it in another form, or has a branch of a score's name.
+    """
+
+    def __init__(self, model: Model, file: RootFile, parameter: Optional[float], base: str) -> None:
+        model.check_parameter(parameter)
+        self.model, self._parameter = model, parameter
+        self._selection = _selection_to_run(model, file, base)
+        of_selection = self._selection.columns if self._selection else {}
+        self._branches = [name for name in model.reads if name not in of_selection]
+        _check_branches(model, file, self._branches)
+        self._names = self._selection.resolve(list(file.branches), file.path) if self._selection else {}
+        self._collections = {
+            asked: file.branches[name].collection or ""
+            for asked, name in self._names.items()
+            if file.branches[name].is_jagged
+        }
+        self.reads = [*versions.IDENTIFIERS, *self._branches, *self._names.values()]
+        self.made = {branch.name: branch for branch in self._made()}
+        clash = next((name for name in self.made if name in file.branches), None)
+        if clash is not None:
+            raise NanoMLError(
+                f"{file.path}: has a branch {clash} already. Score the file that it was made from, or export the model under "
+                "another name."
+            )
+
+    @property
+    def bytes_per_event(self) -> int:
+        """Size of an event's tensors."""
+        objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in self.model.objects)
+        return 4 * (len(self.model.columns) + objects)
+
+    def _made(self) -> list[Branch]:
+        name, description = self.model.name, self.model.description
+        collection = description.collection
+        prefix, shape = (f"{collection}_", "jagged") if collection else ("", "flat")
+        what = "probability of class" if description.kind == "classes" else "estimate of"
+        at = f" at {description.parameter.column} = {self._parameter:g}" if description.parameter else ""
+        found = []
+        for output in self.model.outputs:
+            title = f"{what} {output} by {name}{at}"
+            found.append(Branch(f"{prefix}{name}_{output}", "float32", shape, title, collection, ""))
+        fold = "fold of the event: the network that scored it has not seen this fold in training"
+        found.append(Branch(f"{name}_fold", "int32", "flat", fold, None, ""))
+        if self._selection is not None:
+            passed = f"the event passes {self._selection.name}; else its scores are NaN"
+            found.append(Branch(f"{name}_selected", "bool", "flat", passed, None, ""))
+        return found
+
+    def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
+        """The branches made for a range of events, given all of `reads`."""
+        run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
+        fold = fold_of(run, block, event, self.model.folds)
+        columns: dict[str, Any] = {
+            name: arrays[name] if arrays[name].ndim > 1 else np.asarray(ak.to_numpy(arrays[name]))
+            for name in self._branches
+        }
+        passed: Optional[NDArray[np.bool_]] = None
+        if self._selection is not None:
+            chosen = {asked: arrays[name] for asked, name in self._names.items()}
+            selected = self._selection.apply(chosen, self._collections, np.ones(len(fold)))
+            pick = Picker(selected.rows)
+            columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
+            passed = np.zeros(len(fold), bool)
+            passed[selected.rows] = True
+        scores = self._outputs(arrays, columns, fold, passed)
+        return dict(zip(self.made, [*scores, fold.astype(np.int32), *([] if passed is None else [passed])]))
+
+    def _outputs(
+        self,
+        arrays: Mapping[str, ak.Array],
+        columns: Mapping[str, Any],
+        fold: NDArray[np.int64],
+        passed: Optional[NDArray[np.bool_]],
+    ) -> list[Any]:
+        """A branch for each output; for a model of objects, a list for each event."""
+        counts: Optional[NDArray[np.int64]] = None
+        if self.model.description.collection is not None:
+            counts = next(Jagged.of(arrays[name]).counts for name in self._branches if arrays[name].ndim > 1)
+            fold = np.repeat(fold, counts)
+            passed = None if passed is None else np.repeat(passed, counts)
+        scores = self.model.scores(columns, fold if passed is None else fold[passed], self._parameter)
+        if passed is not None:
+            found = scores
+            scores = np.full((len(passed), found.shape[1]), np.nan, np.float32)
+            scores[passed] = found
+        flat = [np.ascontiguousarray(values) for values in scores.T]
+        return flat if counts is None else [ak.unflatten(values, counts) for values in flat]
+
+
+def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:
+    """The selection whose columns the model reads and the file lacks; None if it has them."""
+    missing = {
+        name: spec
+        for name, spec in model.selection_columns.items()
+        if versions.resolve(name, file.branches) is None
+    }
+    if not missing:
+        return None
+    name, spec = next(iter(missing.items()))
+    problem = f"{file.path}: model {model.name} reads {name}, which the file lacks. Its selection, {spec},"
+    try:
+        selection = load_selection(spec, base)
+    except NanoMLError as reason:
+        raise NanoMLError(
+            f"{problem} cannot be run here: {reason} "
+            f"Skim the file with it first (nanoml skim --selection {spec} ...), then score the skim."
+        ) from None
+    unknown = [name for name in missing if name not in selection.columns]
+    if unknown:
+        raise NanoMLError(
+            f"{problem} no longer makes {unknown[0]}. Skim with the version that the model was trained on."
+        )
+    return selection
+
+
+def _check_branches(model: Model, file: RootFile, names: Sequence[str]) -> None:
+    """Make sure that a file has what a model reads, in the right form."""
+    collection = model.description.collection
+    collections = {name: tensor.collection for tensor in model.objects for name in tensor.branches}
+    for name in names:
+        branch = file.branch(name)
+        wanted = collections.get(name) or (collection if branch.is_jagged else None)
+        if wanted is None and not branch.is_flat:
+            raise NanoMLError(
+                f"{file.path}: model {model.name} reads {name} as one number per event, but it is of type {branch.typename}."
+            )
+        if wanted is not None and not (branch.is_jagged and branch.collection == wanted):
+            raise NanoMLError(
+                f"{file.path}: model {model.name} reads {name} as a number for each object of {wanted}, "
+                f"but it is of type {branch.typename}{f', of {branch.collection}' if branch.collection else ''}."
+            )
+    if collection is not None and not any(file.branch(name).is_jagged for name in names):
+        raise NanoMLError(
+            f"{file.path}: model {model.name} is of objects of {collection}, but none of its inputs is a branch of {collection} here."
+        )

@@ -18,13 +18,13 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, readin
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 
-__all__ = ["Column", "Table", "identify"]
+__all__ = ["AttachedColumn", "EventTable", "identify"]
 
 _BLOCK = 200_000  # rows read at once
 
 
 @dataclass(frozen=True)
-class Column:
+class AttachedColumn:
     """One branch to be made.
 
     Attributes
@@ -32,9 +32,9 @@ class Column:
     branch
         Its name.
     source
-        Name of the field, or of the dataset beside the events.
+        Name of the field of the events, or of the dataset beside them.
     is_field
-        Which of both.
+        Whether it is a field.
     item
         Number of the column within a source that has several numbers per event, else None.
     dtype
@@ -49,8 +49,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What may be a column: a field of the events, or a dataset beside them."""
+class _Candidate:
+    """A field of the events, or a dataset beside them, that may become columns."""
 
     name: str
     is_field: bool
@@ -60,11 +60,10 @@ class _Source:
 
     @property
     def is_column(self) -> bool:
-        """Not a collection, nor a text about the file."""
-        return self.dtype.names is None and len(self.shape) > 0
+        return self.dtype.names is None and len(self.shape) > 0  # no collection, and no text about the file
 
 
-class Table:
+class EventTable:
     """The events of an HDF5 file, and the datasets beside them. Use it as a context manager.
 
     Parameters
@@ -90,7 +89,7 @@ class Table:
             self._file.close()
             raise
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> EventTable:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,21 +121,21 @@ class Table:
                 )
         return found
 
-    def _sources(self) -> list[_Source]:
+    def _candidates(self) -> list[_Candidate]:
         found = []
         for name in self._events.dtype.names:
             dtype = self._events.dtype[name]
             base, inner = dtype.subdtype or (dtype, ())
             if name not in IDENTIFIERS:
-                found.append(_Source(name, True, base, (self.events, *inner)))
+                found.append(_Candidate(name, True, base, (self.events, *inner)))
         with reading(self.path):
             for name in self._events.parent:
                 item = self._events.parent.get(name)
                 if isinstance(item, h5py.Dataset) and item != self._events:
-                    found.append(_Source(name, False, item.dtype, item.shape or (), _classes(item)))
+                    found.append(_Candidate(name, False, item.dtype, item.shape or (), _classes(item)))
         return found
 
-    def columns(self, patterns: Iterable[str], prefix: str = "") -> list[Column]:
+    def columns(self, patterns: Iterable[str], prefix: str = "") -> list[AttachedColumn]:
         """The columns that names and globs stand for.
 
         A glob only finds what may be a column: not the identifiers, collections and metadata.
@@ -146,8 +145,8 @@ class Table:
         NanoMLError
             There is none, one is not of numbers or not as long as the events, or its name cannot be a branch's.
         """
-        known = self._sources()
-        sources: dict[tuple[str, bool], _Source] = {}
+        known = self._candidates()
+        sources: dict[tuple[str, bool], _Candidate] = {}
         for pattern in patterns:
             if pattern in IDENTIFIERS:
                 raise NanoMLError(f"{pattern}: is written in any case: leave it out of the columns.")
@@ -161,7 +160,7 @@ class Table:
                     f"beside it.{versions.did_you_mean(pattern, names)} It has: {_listed(names)}."
                 )
             sources.update({(source.name, source.is_field): source for source in matches})
-        found: dict[str, Column] = {}
+        found: dict[str, AttachedColumn] = {}
         for column in (column for source in sources.values() for column in self._split(source, prefix)):
             if column.branch in found or column.branch in IDENTIFIERS:
                 raise NanoMLError(
@@ -175,7 +174,7 @@ class Table:
             found[column.branch] = column
         return list(found.values())
 
-    def _split(self, source: _Source, prefix: str) -> list[Column]:
+    def _split(self, source: _Candidate, prefix: str) -> list[AttachedColumn]:
         where = f"{self.path}: column {source.name}"
         dtype = _root_type(source.dtype)
         if dtype is None:
@@ -191,25 +190,25 @@ class Table:
                 f"{where} has {source.shape[0]} entries, but `{self.name}` has {self.events} events: which belongs to which?"
             )
         if len(source.shape) == 1:
-            return [Column(prefix + source.name, source.name, source.is_field, None, dtype)]
+            return [AttachedColumn(prefix + source.name, source.name, source.is_field, None, dtype)]
         parts = source.classes if source.classes is not None else [str(i) for i in range(source.shape[1])]
         if len(parts) != source.shape[1]:
             raise NanoMLError(
                 f"{where} has {source.shape[1]} numbers for each event, but its attribute `classes` has {len(parts)} names."
             )
         return [
-            Column(f"{prefix}{source.name}_{part}", source.name, source.is_field, item, dtype)
+            AttachedColumn(f"{prefix}{source.name}_{part}", source.name, source.is_field, item, dtype)
             for item, part in enumerate(parts)
         ]
 
     def identifiers(self, start: int, stop: int) -> NDArray[Any]:
-        """Identifiers of a range of rows, in the form of `_identify`."""
+        """Identifiers of a range of rows, in the form of `identify`."""
         with reading(self.path):
             rows = self._events.fields(list(IDENTIFIERS))[start:stop]
         return identify(str(self.path), rows)
 
     def take(
-        self, columns: Sequence[Column], rows: NDArray[np.int64], fill: float = 0
+        self, columns: Sequence[AttachedColumn], rows: NDArray[np.int64], fill: float = 0
     ) -> dict[str, NDArray[Any]]:
         """Columns of any rows in any order, read block by block.
 
@@ -239,7 +238,7 @@ class Table:
                 column[order[first:last]] = block[name][ordered[first:last] - begin]
         return values
 
-    def _read(self, columns: Sequence[Column], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def _read(self, columns: Sequence[AttachedColumn], start: int, stop: int) -> dict[str, NDArray[Any]]:
         fields = list(dict.fromkeys(column.source for column in columns if column.is_field))
         others = dict.fromkeys(column.source for column in columns if not column.is_field)
         with reading(self.path):

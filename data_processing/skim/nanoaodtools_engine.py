@@ -1,45 +1,68 @@
-"""Skims by nanoAOD-tools itself: the same job, run by the PostProcessor of PhysicsTools/NanoAODTools."""
+"""Skims by nanoAOD-tools itself: the same job, run by the PostProcessor of PhysicsTools/NanoAODTools.
+
+It runs in a process of its own, in which this module is `__main__`.
+"""
+# ruff: noqa: N802
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data_processing.skim.job import SkimJob
-from data_processing.skim.nanoaodtools_process import ERROR
-from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import RootFile
+import numpy as np
 
-__all__ = ["postprocess_file"]
+from data_processing.eventloop import load_module
+from data_processing.skim.filters import FilterSet
+from data_processing.skim.plan import SkimJob, SkimPlan
+from data_processing.skim.skim import plan_file, sections_read
+from MLTools.NanoML.atomic import aside_of, make_directory, replacing
+from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, event_weights
+from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.nanoaodtools.columns import declared
+from MLTools.NanoML.nanoaodtools.record import write_tree
+from MLTools.NanoML.rootio.remote.file import RemoteFile
+from MLTools.NanoML.rootio.remote.url import is_xrootd
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.selection import Step, load_selection
+
+__all__ = ["compression_of", "name_algorithms", "postprocess_file", "write_rules"]
 
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
 _LINES = 20  # of what nanoAOD-tools printed before it failed
+_ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT
+_RULES = "keep_and_drop.txt"
+_LETTERS = {
+    "b": "O",
+    "i": "L",
+    "u": "l",
+    "f": "D",
+}  # numpy's kind of a number: nanoAOD-tools' widest of that kind
 
 
 def postprocess_file(job: SkimJob) -> dict[str, Any]:
-    """Skim one file by nanoAOD-tools, in a process of its own.
-
-    Parameters
-    ----------
-    job
-        What to do; `chunk` and `memory` do not matter.
+    """Skim one file by nanoAOD-tools, in a process of its own; `chunk` and `memory` of the job do not matter.
 
     Returns
     -------
-    The file's accounting, as of `skim_file`. The output has the same events, branches and record.
+    The file's accounting, as from `skim_file`. The output has the same events, branches and record.
 
     Raises
     ------
     NanoMLError
-        ROOT or nanoAOD-tools cannot be imported, nanoAOD-tools cannot do what is asked for, or one of the errors of
+        ROOT or nanoAOD-tools cannot be imported, nanoAOD-tools cannot do the job, or one of the errors of
         `skim_file`; nothing is written then.
     """
     _require()
@@ -73,23 +96,299 @@ def _is_there(module: str) -> bool:
 
 def _run(job: SkimJob, folder: Path) -> Path:
     """Run nanoAOD-tools; return the file that it wrote."""
-    # a process for each file: ROOT takes the tree of the next one for the last one's where it lies at the same place
+    # a process for each file: ROOT takes the tree of the next one for the last one's if it has the same address
     done = subprocess.run(
-        [sys.executable, "-m", "data_processing.skim.nanoaodtools_process"],
+        [sys.executable, "-m", "data_processing.skim.nanoaodtools_engine"],
         input=pickle.dumps((job, folder)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=False,
     )
-    if (folder / ERROR).exists():
-        problem: NanoMLError = pickle.loads((folder / ERROR).read_bytes())
+    if (folder / _ERROR).exists():
+        problem: NanoMLError = pickle.loads((folder / _ERROR).read_bytes())
         raise problem
     if done.returncode:
         lines = done.stdout.decode(errors="replace").strip().split("\n")[-_LINES:]
         raise NanoMLError(
-            f"{job.source}: nanoAOD-tools failed (exit code {done.returncode}). The last that it said:\n"
+            f"{job.source}: nanoAOD-tools failed (exit code {done.returncode}). Its last lines:\n"
             + "\n".join(f"  {line}" for line in lines)
         )
     [output] = (folder / "out").iterdir()
     return output
+
+
+def main() -> int:
+    """Run the job that comes by standard input, with its folder; the output is the one file in `folder/out`."""
+    job, folder = pickle.load(sys.stdin.buffer)
+    try:
+        _skim(job, folder)
+    except NanoMLError as problem:
+        (folder / _ERROR).write_bytes(pickle.dumps(problem))
+        return problem.exit_code
+    return 0
+
+
+def compression_of(text: str) -> str:
+    """A compression "ALGORITHM:LEVEL", or "none", as nanoAOD-tools writes it.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+    found = text.upper()
+    if found == "NONE":
+        return "none"
+    if not re.fullmatch(r"[A-Z0-9]+:[1-9]", found):
+        raise ConfigError(f'compression "{text}": write ALGORITHM:LEVEL, as in ZLIB:5, or none.')
+    return found
+
+
+def write_rules(path: Path, names: Sequence[str]) -> None:
+    """Write a branch selection file of nanoAOD-tools that keeps the branches of these names and no others."""
+    path.write_text("".join(f"{rule}\n" for rule in ("drop *", *(f"keep {name}" for name in names))))
+
+
+class _Output:
+    """The last module: keeps the branches of the plan and those that modules make, and writes the plan's constants."""
+
+    keeps_all = True  # events; so it needs no line of its own in the cut flow
+
+    def __init__(self, rules: Path, plan: SkimPlan) -> None:
+        self._rules, self._plan = rules, plan
+        self.is_begun = False
+
+    def beginJob(self) -> None:
+        pass
+
+    def endJob(self) -> None:
+        pass
+
+    def beginFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:
+        # all modules have declared their branches by now
+        from PhysicsTools.NanoAODTools.postprocessing.framework.branchselection import BranchSelection
+
+        for name, value in self._plan.defaults.items():
+            output_tree.branch(name, _LETTERS[np.asarray(value).dtype.kind])
+        write_rules(self._rules, [*self._plan.kept, *declared(output_tree)])
+        output_tree.outputbranchSelection = BranchSelection(str(self._rules))
+        self._fill = output_tree.fillBranch
+        self.is_begun = True
+
+    def analyze(self, event: Any) -> bool:
+        for name, value in self._plan.defaults.items():
+            self._fill(name, value)
+        return True
+
+    def endFile(self, *_: Any) -> None:
+        del self._fill  # ROOT's objects must not outlive the file
+
+
+def _modules(job: SkimJob) -> list[Any]:
+    selection = [PostprocModule(load_selection(job.selection, job.base))] if job.selection else []
+    return [*selection, *(module for spec in job.modules for module in load_module(spec, job.base))]
+
+
+def _skim(job: SkimJob, folder: Path) -> None:
+    with RootFile(job.source) as file:
+        if file.is_rntuple:
+            raise NanoMLError(
+                f"{job.source}: its events are an RNTuple, which nanoAOD-tools cannot read. Use the engine columnar."
+            )
+        if "," in job.source:
+            raise NanoMLError(
+                f"{job.source}: nanoAOD-tools takes what follows a comma for another file. Rename the file, or use "
+                "the engine columnar."
+            )
+        # the branches that modules make are only known when they run
+        plan = plan_file(replace(job, modules=(), cut=""), file)
+        accounting = accounting_of_input(file)
+        mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
+        output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
+        _write_record(output, _record(job, plan, file, accounting, mask, output))
+
+
+def _on_disk(source: str, folder: Path) -> str:
+    """The path of a file for ROOT: of a copy if it is remote, for ROOT would not retry when a server fails."""
+    if not is_xrootd(source):
+        return source
+    target = make_directory(folder / "in") / f"{Path(source.partition('?')[0]).stem}.root"
+    with RemoteFile(source) as file:
+        file.copy(target)
+    return str(target)
+
+
+def _postprocess(job: SkimJob, folder: Path, plan: SkimPlan, mask: LumiMask | None) -> Path:
+    """Run nanoAOD-tools; return the file that it wrote."""
+    import ROOT
+    from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
+
+    ROOT.gROOT.SetBatch()
+    name_algorithms(ROOT)
+    rules, last = folder / _RULES, _Output(folder / _RULES, plan)
+    modules = _modules(job)
+    write_rules(rules, list(plan.kept))
+    try:
+        PostProcessor(
+            str(folder / "out"),
+            [job.source],
+            cut=_cut(ROOT, job),
+            modules=[*modules, last] if modules or plan.defaults else [],
+            compression=compression_of(job.compression),
+            jsonInput=None if mask is None else mask.as_dict(),
+            outputbranchsel=str(rules),
+        ).run()
+    except RuntimeError as problem:
+        if not str(problem).startswith("Unsupported compression"):
+            raise
+        raise ConfigError(
+            f'compression "{job.compression}": this nanoAOD-tools does not know it. It knows ZLIB, LZMA, LZ4, and none.'
+        ) from problem
+    [output] = (folder / "out").iterdir()
+    if (modules or plan.defaults) and not last.is_begun:
+        _declare(ROOT, job, output, last)
+    return output
+
+
+def name_algorithms(root: Any) -> None:
+    """Give the compression algorithms the names that nanoAOD-tools knows; newer ROOT has them elsewhere."""
+    for name in ("kZLIB", "kLZMA", "kLZ4"):
+        if not hasattr(root.ROOT, name):
+            setattr(root.ROOT, name, getattr(root.ROOT.RCompressionSetting.EAlgorithm, name))
+
+
+def _cut(root: Any, job: SkimJob) -> str | None:
+    """The cut, if there is one.
+
+    Raises
+    ------
+    NanoMLError
+        ROOT does not understand it: nanoAOD-tools would keep all events then.
+    """
+    if not job.cut:
+        return None
+    file = root.TFile.Open(job.source)
+    cut, is_understood = _understood(root, file.Get("Events"), job.cut)
+    file.Close()
+    if not is_understood:
+        raise NanoMLError(
+            f"{job.source}: cut `{job.cut}`: ROOT does not understand it, or a branch in it is not there."
+        )
+    return cut
+
+
+def _understood(root: Any, tree: Any, cut: str) -> tuple[str, bool]:
+    """The cut with what nanoAOD-tools replaces in it, and whether ROOT understands that."""
+
+    def chosen(found: re.Match[str]) -> str:
+        return found[1 if tree.GetBranch(found[1]) else 2]
+
+    cut = re.sub(r"AltBranch\$\(\s*(\w+)\s*,\s*(\w+)\s*\)", chosen, cut)
+    return cut, root.TTreeFormula("cut", cut, tree).GetNdim() > 0
+
+
+def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
+    """Let the modules declare their branches in an output without events, for which nanoAOD-tools calls none."""
+    from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
+    from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import eventLoop
+    from PhysicsTools.NanoAODTools.postprocessing.framework.output import OutputTree
+
+    gc.collect()  # else the tree of the last pass, at whose address this one would take over its attributes
+    source, target = root.TFile.Open(job.source), root.TFile.Open(str(output), "UPDATE")
+    tree = target.Get("Events")
+    modules = [*_modules(job), last]
+    for module in modules:
+        module.beginJob()
+    given = InputTree(source.Get("Events"))
+    eventLoop(modules, source, target, given, OutputTree(target, tree, given), eventRange=range(0))
+    for module in modules:
+        module.endJob()
+    target.cd()
+    tree.Write("", root.TObject.kOverwrite)
+    target.Close()
+    source.Close()
+
+
+def _record(
+    job: SkimJob,
+    plan: SkimPlan,
+    file: RootFile,
+    accounting: FileAccounting,
+    mask: LumiMask | None,
+    output: Path,
+) -> Provenance:
+    """The record of the output, checked against it."""
+    with RootFile(output) as result:
+        accounting.cutflow = _cutflow(job, file, result)
+        accounting.selected = accounting.cutflow[-1].events
+        if accounting.is_data:
+            accounting.luminosity_sections = sections_read(file, mask)
+        _check(job, plan, accounting, result)
+        lists = [branch for branch in result.branches.values() if branch.is_jagged]
+        counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
+        known = {*plan.kept, *plan.defaults, *counters}
+        columns = {
+            name: {"dtype": branch.dtype or "", "title": branch.title}
+            for name, branch in result.branches.items()
+            if name not in known
+        }
+        left_out = [
+            f"{name} ({kind})"
+            for name, kind in file.keys.items()
+            if name not in {*result.keys, PROVENANCE} and kind != "TDirectory"
+        ]
+    criteria = FilterSet.of(replace(job, cut="")).criteria(job, accounting.is_data)
+    return Provenance(
+        "skim",
+        Accounting([accounting]),
+        job.selection or None,
+        columns,
+        not_copied=left_out,
+        criteria=criteria,
+    )
+
+
+def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:
+    """The cut flow that the selection's module recorded; without a selection, the events of input and output."""
+    if job.selection:
+        record = Provenance.of(result)
+        assert record is not None
+        return record.accounting.cutflow
+    return [_step("all", file), _step("nanoAOD-tools", result)]
+
+
+def _step(name: str, file: RootFile) -> Step:
+    arrays = file.read({"genWeight"} & set(file.branches))
+    return Step(name, file.entries, float(event_weights(arrays, file.entries).sum()))
+
+
+def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:
+    """Compare the output with what the cut flow counted and with the input."""
+    if accounting.cutflow[0].events != accounting.entries or result.entries != accounting.selected:
+        raise NanoMLError(
+            f"{job.source}: has {accounting.entries} events, of which nanoAOD-tools read {accounting.cutflow[0].events}; "
+            f"{accounting.selected} passed, but {result.entries} were kept. Nothing was written."
+        )
+    lost = [name for name in (*plan.kept, *plan.defaults) if name not in result.branches]
+    if lost:
+        raise NanoMLError(f"{job.source}: nanoAOD-tools did not keep {', '.join(lost)}. Nothing was written.")
+    if accounting.sum_of_weights_source.startswith("Runs/"):
+        found = accounting_of(result).sum_of_weights
+        if found != accounting.sum_of_weights:
+            raise NanoMLError(
+                f"{job.source}: its sum of weights is {accounting.sum_of_weights}, but nanoAOD-tools wrote {found}. "
+                "Nothing was written."
+            )
+
+
+def _write_record(output: Path, record: Provenance) -> None:
+    import ROOT
+
+    file = ROOT.TFile.Open(str(output), "UPDATE")
+    write_tree(file, record)
+    file.Close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,24 +1,228 @@
-"""What a skim reads from a file, and what it writes."""
+"""A skim is planned: the job, the rules that say which branches are kept, and what is read from a file and written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_processing.skim.branchrules import Rule, apply_rules, parse_rule, read_rules
-from data_processing.skim.filters import Filter
-from data_processing.skim.job import SkimJob
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import Selected
 
-__all__ = ["SkimPlan", "plan_skim"]
+__all__ = [
+    "BranchRule",
+    "Filter",
+    "SkimJob",
+    "SkimPlan",
+    "apply_rules",
+    "parse_rule",
+    "plan_skim",
+    "read_rules",
+    "with_counters",
+]
 
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
+_WORDS = {
+    "keep": (True, False),
+    "drop": (False, False),
+    "keepmatch": (True, True),
+    "dropmatch": (False, True),
+}
+
+
+@dataclass(frozen=True)
+class SkimJob:
+    """One file to be skimmed.
+
+    Attributes
+    ----------
+    source
+        Path or URL of the input.
+    output
+        Path of the skim.
+    selection
+        "module:Class" or "file.py:Class"; empty without one.
+    base
+        Directory that files are relative to.
+    keep
+        Rules for the input's branches, after those of `branches`.
+    compression
+        "ALGORITHM:LEVEL".
+    chunk
+        Maximum number of events read at once.
+    memory
+        Memory for the branches of a chunk [MB].
+    modules
+        Modules of nanoAOD-tools, written like a selection, that are run event by event after it.
+    cut
+        A cut in the language of ROOT's TTree::Draw, before the selection; empty without one.
+    certified
+        Path of a JSON file of certified luminosity sections: only these are kept of data; empty without one.
+    branches
+        Path of a branch selection file of nanoAOD-tools; empty without one.
+    engine
+        "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`.
+    """
+
+    source: str
+    output: Path
+    selection: str = ""
+    base: str = "."
+    keep: Sequence[str] = ()
+    compression: str = "ZLIB:5"
+    chunk: int = 100_000
+    memory: int = 100
+    modules: Sequence[str] = ()
+    cut: str = ""
+    certified: str = ""
+    branches: str = ""
+    engine: str = "columnar"
+
+
+@dataclass(frozen=True)
+class BranchRule:
+    """A rule such as `drop HLT_*` or `keep HLT_Mu50`; each overrides those before it.
+
+    Attributes
+    ----------
+    keep
+        Whether it keeps or drops what it matches.
+    pattern
+        A name or glob, or a regular expression that must match the whole name.
+    is_regex
+        Whether it is a regular expression.
+    """
+
+    keep: bool
+    pattern: str
+    is_regex: bool = False
+
+    def __str__(self) -> str:
+        return f"{'keep' if self.keep else 'drop'}{'match' if self.is_regex else ''} {self.pattern}"
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is the name of one branch."""
+        return not self.is_regex and not versions.is_glob(self.pattern)
+
+    def matches(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that it matches."""
+        if self.is_regex:
+            return [name for name in names if re.fullmatch(self.pattern, name)]
+        return versions.expand(self.pattern, names)
+
+
+def parse_rule(text: str, where: str) -> BranchRule:
+    """A rule in words: `keep PATTERN`, `drop PATTERN`, `keepmatch REGEX`, `dropmatch REGEX`, or a pattern to keep.
+
+    Raises
+    ------
+    ConfigError
+        It is none of these; `where` says where it stands.
+    """
+    words = text.split()
+    if len(words) == 1 and words[0] not in _WORDS:
+        return BranchRule(True, words[0])
+    if len(words) != 2 or words[0] not in _WORDS:
+        raise ConfigError(
+            f"{where}: `{text}`: write keep, drop, keepmatch or dropmatch and one pattern, as in `drop HLT_*`."
+        )
+    keep, is_regex = _WORDS[words[0]]
+    if is_regex:
+        try:
+            re.compile(words[1])
+        except re.error as problem:
+            raise ConfigError(f"{where}: `{text}`: no regular expression: {problem}.") from None
+    return BranchRule(keep, words[1], is_regex)
+
+
+def read_rules(path: Path) -> list[BranchRule]:
+    r"""The rules of a branch selection file of nanoAOD-tools: one per line, # begins a comment, \ continues a line.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or a line is no rule.
+    """
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: cannot be read as a branch selection file: {problem}.") from None
+    rules, begun = [], ""
+    for number, line in enumerate(lines, 1):
+        begun += line.partition("#")[0].strip()
+        if begun.endswith("\\"):
+            begun = begun[:-1].strip() + " "
+        elif begun:
+            rules.append(parse_rule(begun, f"{path}:{number}"))
+            begun = ""
+    return rules
+
+
+def apply_rules(rules: Sequence[BranchRule], names: Iterable[str], start: Iterable[str] = ()) -> list[str]:
+    """The names that are kept, in the order of `names`; those in `start` are kept before the first rule."""
+    names, kept = list(names), set(start)
+    for rule in rules:
+        if rule.keep:
+            kept.update(rule.matches(names))
+        else:
+            kept.difference_update(rule.matches(names))
+    return [name for name in names if name in kept]
+
+
+class Filter:
+    """One step of a skim, for one file.
+
+    Attributes
+    ----------
+    branches
+        The branches that it reads, by the file's names.
+    made
+        The branches that it makes.
+    defaults
+        Branches that the file lacks and that may be kept all the same, with their values.
+    """
+
+    branches: Sequence[str] = ()
+    made: Mapping[str, Branch] = {}
+    defaults: Mapping[str, Any] = {}
+
+    def apply(
+        self,
+        arrays: Mapping[str, Any],
+        weights: NDArray[np.float64],
+        start: int,
+        stop: int,
+        rows: NDArray[np.int64],
+    ) -> Selected:
+        """Which events pass, and the branches made for them.
+
+        Parameters
+        ----------
+        arrays
+            `branches` of the events that are left.
+        weights
+            Their generator weights.
+        start, stop
+            Range of entries of the file.
+        rows
+            Positions in this range of the events that are left.
+
+        Returns
+        -------
+        The positions among `rows` of the events that pass, with columns and cut flow.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The file has been read to its end."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +232,7 @@ class SkimPlan:
     Attributes
     ----------
     read
-        What the filters read.
+        Branches that the filters read.
     kept
         Branches of the input that are written.
     made
@@ -63,6 +267,12 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPl
     """
     optional = {name: value for each in filters for name, value in each.defaults.items()}
     names, defaults = _kept(file, job, optional)
+    for name in names:
+        if not file.branches[name].is_numeric:
+            raise NanoMLError(
+                f"{file.path}: {name} is of type {file.branches[name].typename}, which a skim cannot hold. "
+                f"Add `drop {name}` to what is kept."
+            )
     made = {name: branch for each in filters for name, branch in each.made.items()}
     clash = sorted(set(made) & set(names))
     if clash:
@@ -70,21 +280,19 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPl
             f"{file.path}: {clash[0]} is made by the selection or a module, but the file has a branch of that name, and it is kept. "
             f"Add `drop {clash[0]}` to what is kept."
         )
-    kept = _with_counters(file, [name for name in names if name not in made])
     read = dict.fromkeys(name for each in filters for name in each.branches)
     weight = ["genWeight"] if "genWeight" in file.branches else []
-    return SkimPlan([*read, *weight], kept, made, defaults)
+    return SkimPlan([*read, *weight], with_counters(file, names), made, defaults)
 
 
 def _kept(file: RootFile, job: SkimJob, optional: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """The branches of the file that are kept, and those that it lacks, with their values."""
-    rules = [parse_rule(text, "skim.keep") for text in job.keep]
     defaults: dict[str, Any] = {}
-    found: list[Rule] = []
-    for rule in rules:
+    found: list[BranchRule] = []
+    for rule in [parse_rule(text, "skim.keep") for text in job.keep]:
         actual = versions.resolve(rule.pattern, file.branches) if rule.is_name else rule.pattern
         if actual is not None:
-            found.append(Rule(rule.keep, actual, rule.is_regex))
+            found.append(BranchRule(rule.keep, actual, rule.is_regex))
         elif rule.pattern in optional:
             if rule.keep:
                 defaults[rule.pattern] = optional[rule.pattern]
@@ -97,13 +305,11 @@ def _kept(file: RootFile, job: SkimJob, optional: dict[str, Any]) -> tuple[list[
     if job.branches:
         start = apply_rules(read_rules(Path(job.base, job.branches)), file.branches, file.branches)
     wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT}
-    names = [name for name in file.branches if name in wanted]
-    _refuse_unsupported(file, names)
-    return names, defaults
+    return [name for name in file.branches if name in wanted], defaults
 
 
-def _with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
-    """The branches with the counters of their collections, which have the input's types and titles."""
+def with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
+    """Branches of a file with the counters of their collections, which have the input's types and titles."""
     kept = {name: file.branches[name] for name in names}
     for branch in list(kept.values()):
         counter = f"n{branch.collection}"
@@ -112,13 +318,3 @@ def _with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
         if branch.is_jagged and branch.collection != branch.name:
             kept.pop(f"n{branch.name}", None)  # a counter of the branch's own, as some writers make them
     return kept
-
-
-def _refuse_unsupported(file: RootFile, names: Sequence[str]) -> None:
-    for name in names:
-        branch = file.branches[name]
-        if not branch.is_numeric:
-            raise NanoMLError(
-                f"{file.path}: {name} is of type {branch.typename}, which a skim cannot hold. "
-                f"Add `drop {name}` to what is kept."
-            )

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.skim.auxiliary import copy_others
-from data_processing.skim.filters import Filter, Filters
-from data_processing.skim.job import SkimJob
-from data_processing.skim.plan import SkimPlan, plan_skim
+from data_processing.skim.filters import FilterSet
+from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
@@ -37,54 +36,52 @@ __all__ = ["plan_file", "sections_read", "skim_file"]
 def skim_file(job: SkimJob) -> dict[str, Any]:
     """Skim one file.
 
-    Parameters
-    ----------
-    job
-        What to do.
-
     Returns
     -------
-    The file's accounting, as a plain dictionary. The output is complete, also when no event was kept.
+    The file's accounting, as a plain dictionary. The output is complete, even if no event was kept.
 
     Raises
     ------
     NanoMLError
         The input cannot be read, lacks branches, or the selection made a mistake; nothing is written then.
     """
-    filters = Filters.of(job)
+    filter_set = FilterSet.of(job)
     with RootFile(job.source) as file:
         accounting = accounting_of_input(file)
-        stages = filters.open(file, str(job.output), accounting.is_data)
-        plan = plan_skim(file, stages, job)
+        filters = filter_set.open(file, str(job.output), accounting.is_data)
+        plan = plan_skim(file, filters, job)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
-            accounting.cutflow = _skim_events(job, file, stages, plan, writer)
-            certified = filters.certified if accounting.is_data else None
+            flows = []
+            with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+                for start, stop in _ranges(job, file, plan):
+                    flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), filters, plan, writer))
+                    bar.advance(stop - start)
+            accounting.cutflow = add_steps(flows)
+            certified = filter_set.certified if accounting.is_data else None
             not_copied = copy_others(file, writer, certified)
             if accounting.is_data:
                 accounting.luminosity_sections = sections_read(file, certified)
+            made = plan.made.items()
             record = Provenance(
                 "skim",
                 Accounting([accounting]),
                 job.selection or None,
-                {
-                    name: {"dtype": branch.dtype or "", "title": branch.title}
-                    for name, branch in plan.made.items()
-                },
+                {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made},
                 not_copied=not_copied,
-                criteria=filters.criteria(job, accounting.is_data),
+                criteria=filter_set.criteria(job, accounting.is_data),
             )
             _close_accounting(accounting, writer, record)
-            for stage in stages:
-                stage.close()
+            for each in filters:
+                each.close()
     return record.accounting.as_dict()
 
 
 def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
-    """What a job would read and write, of a file that is open."""
+    """What a job would read from a file and write."""
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
-    stages = Filters.of(job).open(file, str(job.output), not is_simulation(file))
-    return plan_skim(file, stages, job)
+    filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file))
+    return plan_skim(file, filters, job)
 
 
 def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
@@ -93,36 +90,24 @@ def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[
     return (sections if certified is None else sections & certified).as_dict()
 
 
-def _skim_events(
-    job: SkimJob, file: RootFile, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
-) -> list[Step]:
-    """Skim all events; return the cut flow."""
-    flows = []
-    with progress(f"skim {Path(job.source).name}", file.entries) as bar:
-        for start, stop in _chunks(job, file, plan):
-            flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), stages, plan, writer))
-            bar.advance(stop - start)
-    return add_steps(flows)
-
-
 def _skim_chunk(
-    job: SkimJob, chunk: _Chunk, stages: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
+    job: SkimJob, chunk: _Chunk, filters: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
 ) -> list[Step]:
-    """Skim a range of events; return the cut flow. Nothing is left of it when the next range is read."""
-    for stage in stages:
-        chunk.narrow(stage)
+    """Skim a range of events; return the cut flow. Its memory is free when the next range is read."""
+    for each in filters:
+        chunk.narrow(each)
     for arrays in chunk.output(job, plan, writer.events.columns):
         writer.events.extend(arrays)
     return chunk.steps
 
 
-def _chunks(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
-    """Ranges of events; one, also of a file without events: its cut flow has zeros, not nothing."""
+def _ranges(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
+    """Ranges of events; one even for a file without events, so that its cut flow has zeros."""
     yield from file.ranges(plan.read, _most(job, file, plan.read)) if file.entries else [(0, 0)]
 
 
 def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
-    """How many events of these branches, that filters read or that are kept, may be in the memory at once."""
+    """How many events of these branches, read by filters or kept, may be in memory at once."""
     half = job.memory * 1_000_000 / 2
     return max(1, min(job.chunk, int(half / max(file.bytes_per_event(names), 1))))
 
@@ -144,14 +129,14 @@ class _Chunk:
         self._columns: dict[str, Any] = {}
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
 
-    def narrow(self, stage: Filter) -> None:
+    def narrow(self, filter_: Filter) -> None:
         """Apply a filter to the events that are left."""
         everything = len(self._rows) == self._stop - self._start
         pick = Picker(self._rows)
         arrays = {
-            name: self._arrays[name] if everything else pick(self._arrays[name]) for name in stage.branches
+            name: self._arrays[name] if everything else pick(self._arrays[name]) for name in filter_.branches
         }
-        selected = stage.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
+        selected = filter_.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
         if len(selected.rows) < len(self._rows):
             again = Picker(selected.rows)
             self._columns = {name: again(column) for name, column in self._columns.items()}
@@ -166,14 +151,14 @@ class _Chunk:
         self.steps += selected.cutflow.steps[1:]
 
     def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """The rows to be written, in parts; branches are read only where there are events to be kept."""
+        """The rows to be written, in parts; branches are read only where events are kept."""
         missing = [name for name in names if name in plan.kept and name not in self._arrays]
         for start, stop in self._clusters(missing, _most(job, self._file, missing)):
             first, last = self._rows.searchsorted([start - self._start, stop - self._start])
             yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
 
     def _clusters(self, names: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
-        """The ranges between ends of baskets that have events to be kept, neighbours joined."""
+        """The ranges between ends of baskets in which events are kept, neighbours joined."""
         found: list[tuple[int, int]] = []
         ends = self._file.basket_ends(names, self._start, self._stop)
         places = self._rows.searchsorted(np.asarray(ends) - self._start)

@@ -9,8 +9,8 @@ from typing import Any
 
 from data_processing.datasets.datasets import output_names
 from data_processing.eventloop import load_module
-from data_processing.skim.job import SkimJob
 from data_processing.skim.nanoaodtools_engine import postprocess_file
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.dependencies import code_of, source_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import awkward as ak
 
-from data_processing.skim.branchrules import apply_rules, parse_rule
+from data_processing.skim.plan import apply_rules, parse_rule
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile

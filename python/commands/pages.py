@@ -38,7 +38,7 @@ PAGES = {
     "data_processing.merge.merge": "skim.md",
     "data_processing.score.score": "model.md",
     "data_processing.score.table": "hdf5.md",
-    "data_processing.skim.branchrules": "skim.md",
+    "data_processing.skim.plan": "skim.md",
     "data_processing.skim.nanoaodtools_engine": "howto/module.md",
     "ML_processing": "training.md",
     "ML_processing.export.export": "howto/export.md",

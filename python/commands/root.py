@@ -294,7 +294,7 @@ def attach(
     from MLTools.NanoML.workflow.runner import plan, run
     from MLTools.NanoML.workflow.stages import import_part
 
-    attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "attachstage"))
+    attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "stage"))
     job = attaching.AttachJob(
         events.resolve(), find_files(files), output.resolve(), columns, dataset, prefix, missing, partial
     )

@@ -17,7 +17,7 @@ from data_processing.convert.rows import RowReader
 from data_processing.convert.stage import convert_summary
 from data_processing.convert.validate import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance

@@ -16,7 +16,7 @@ from data_processing.convert import validate
 from data_processing.convert.columns import Objects, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.validate import validate_file
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.hdf5 import metadata_content

@@ -23,7 +23,7 @@ from data_processing.merge.content import Content
 from data_processing.merge.inputs import Inputs
 from data_processing.merge.merge import MergeJob, _check, foresee, merge_files
 from data_processing.merge.stage import merge_summary
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.contracts.provenance import Provenance

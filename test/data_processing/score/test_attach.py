@@ -15,9 +15,9 @@ import uproot
 
 import data_processing.score.table as table_module
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.score import attach, matching
+from data_processing.score import attach
 from data_processing.score.attach import AttachJob
-from data_processing.score.attachstage import attach_stages
+from data_processing.score.stage import attach_stages
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -115,9 +115,8 @@ def test_columns_come_back_to_their_events(
     entries: int,
 ) -> None:
     monkeypatch.setattr(table_module, "_BLOCK", block)
-    monkeypatch.setattr(matching, "_BLOCK", block)
-    monkeypatch.setattr(matching, "ENTRIES", entries)
-    monkeypatch.setattr(attach, "ENTRIES", entries)
+    monkeypatch.setattr(attach, "_BLOCK", block)
+    monkeypatch.setattr(attach, "_ENTRIES", entries)
     score = score_of(rows)
     events = write_hdf5(
         tmp_path / "WZ.h5",

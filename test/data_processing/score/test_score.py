@@ -16,7 +16,7 @@ from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score import score
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.stage import score_tasks
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -309,10 +309,10 @@ def test_a_selection_that_cannot_be_run(
     model = with_selection(linear_model(["ZCand_mass"], ["ZCand_mass"]), spec)
     with pytest.raises(
         NanoMLError,
-        match="reads ZCand_mass, a column of selection .* which cannot be run here: .* Skim the file",
+        match="reads ZCand_mass, which the file lacks. Its selection, .*, cannot be run here: .* Skim the file",
     ):
         score_file(ScoreJob(str(source), tmp_path / "s.root", [model]))
-    with pytest.raises(NanoMLError, match="does not make ZCand_old any more"):
+    with pytest.raises(NanoMLError, match="no longer makes ZCand_old"):
         score_file(ScoreJob(str(source), tmp_path / "s.root", [linear_model(["ZCand_old"], ["ZCand_old"])]))
     assert os.listdir(tmp_path) == []
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_processing.skim.filters import Filter, Filters
-from data_processing.skim.job import SkimJob
+from data_processing.skim.filters import FilterSet
+from data_processing.skim.plan import Filter, SkimJob
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 
@@ -61,7 +61,7 @@ def file(sample: Path) -> Iterator[RootFile]:
 
 def opened(base: Path, file: RootFile, is_data: bool = False, **settings: Any) -> list[Filter]:
     job = SkimJob(file.path, base / "out.root", base=str(base), **settings)
-    return Filters.of(job).open(file, str(job.output), is_data)
+    return FilterSet.of(job).open(file, str(job.output), is_data)
 
 
 def applied(step: Filter, file: RootFile, rows: Any = None) -> Any:
@@ -172,7 +172,7 @@ def test_modules_see_the_events_that_are_left_and_say_when_the_file_ends(base: P
 )
 def test_mistakes_are_told_before_a_file_is_read(base: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(NanoMLError, match=message):
-        Filters.of(SkimJob("absent.root", base / "out.root", base=str(base), **settings))
+        FilterSet.of(SkimJob("absent.root", base / "out.root", base=str(base), **settings))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.skim.branchrules import apply_rules, read_rules
-from data_processing.skim.job import SkimJob
-from data_processing.skim.nanoaodtools_engine import postprocess_file
-from data_processing.skim.nanoaodtools_process import compression_of, write_rules
+from data_processing.skim.nanoaodtools_engine import compression_of, postprocess_file, write_rules
+from data_processing.skim.plan import SkimJob, apply_rules, read_rules
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_settings, skim_tasks
 from MLTools.NanoML.config.data import Skim
@@ -30,7 +28,7 @@ from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
-MODULES = str(Path(__file__).with_name("nano_modules"))
+MODULES = str(Path(__file__).parents[1] / "nano_modules")
 CUT = "MET_pt > 40 && Sum$(Muon_pt > 20) > 0"
 SELECTIONS = """
 import awkward as ak

@@ -15,7 +15,7 @@ import uproot
 
 from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim import skim as skim_module
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -238,7 +238,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from data_processing.skim.skim import skim_file
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.errors import NanoMLError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
@@ -548,7 +548,7 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
 
 def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp_path: Path) -> None:
     source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
-    module = str(Path(__file__).parent / "nano_modules" / "z_candidate.py") + ":ZCandidate"
+    module = str(Path(__file__).parents[1] / "nano_modules" / "z_candidate.py") + ":ZCandidate"
     accounting = skim_file(SkimJob(str(source), tmp_path / "skim.root", modules=(module,)))
     chain = ModuleChain(load_module(module))
     with RootFile(source) as file:

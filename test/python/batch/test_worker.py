@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from data_processing.skim.job import SkimJob
+from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.batch.causes import FAILED, PERMANENT
 from MLTools.NanoML.batch.command import nanoml_command

@@ -619,7 +619,7 @@ def met_of(path: Path) -> str:
 def fast(path: Path, output: Path) -> Path:
     """The skim by NanoML's own engine."""
     skim = pytest.importorskip("data_processing.skim.skim")
-    skimjob = pytest.importorskip("data_processing.skim.job")
+    skimjob = pytest.importorskip("data_processing.skim.plan")
     skim.skim_file(
         skimjob.SkimJob(
             str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=["MET_*", "Electron_*", "Muon_*"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.skim.branchrules import Rule, apply_rules, parse_rule, read_rules
+from data_processing.skim.plan import BranchRule, apply_rules, parse_rule, read_rules
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -29,15 +29,15 @@ NAMES = [
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("keep Muon_*", Rule(True, "Muon_*")),
-        ("drop HLT_Mu50", Rule(False, "HLT_Mu50")),
-        ("keepmatch (Muon|Jet)_pt", Rule(True, "(Muon|Jet)_pt", is_regex=True)),
-        ("dropmatch  HLT_.*", Rule(False, "HLT_.*", is_regex=True)),
-        ("MET_*", Rule(True, "MET_*")),
-        ("  MET_pt ", Rule(True, "MET_pt")),
+        ("keep Muon_*", BranchRule(True, "Muon_*")),
+        ("drop HLT_Mu50", BranchRule(False, "HLT_Mu50")),
+        ("keepmatch (Muon|Jet)_pt", BranchRule(True, "(Muon|Jet)_pt", is_regex=True)),
+        ("dropmatch  HLT_.*", BranchRule(False, "HLT_.*", is_regex=True)),
+        ("MET_*", BranchRule(True, "MET_*")),
+        ("  MET_pt ", BranchRule(True, "MET_pt")),
     ],
 )
-def test_a_rule_in_words(text: str, rule: Rule) -> None:
+def test_a_rule_in_words(text: str, rule: BranchRule) -> None:
     assert parse_rule(text, "here") == rule
 
 
@@ -59,13 +59,13 @@ def test_what_is_no_regular_expression_is_told() -> None:
 @pytest.mark.parametrize(
     ("rule", "is_name"),
     [
-        (Rule(True, "Muon_pt"), True),
-        (Rule(True, "Muon_*"), False),
-        (Rule(True, "Muon_p[tx]"), False),
-        (Rule(True, "Muon_pt", is_regex=True), False),
+        (BranchRule(True, "Muon_pt"), True),
+        (BranchRule(True, "Muon_*"), False),
+        (BranchRule(True, "Muon_p[tx]"), False),
+        (BranchRule(True, "Muon_pt", is_regex=True), False),
     ],
 )
-def test_names_and_patterns_are_told_apart(rule: Rule, is_name: bool) -> None:
+def test_names_and_patterns_are_told_apart(rule: BranchRule, is_name: bool) -> None:
     assert rule.is_name is is_name
 
 
@@ -103,8 +103,8 @@ def test_it_is_the_last_rule_that_matches(made: list[tuple[bool, str]], start: s
         decisions = [keep for keep, pattern in made if fnmatch.fnmatchcase(name, pattern)]
         return decisions[-1] if decisions else name in start
 
-    globs = [Rule(keep, pattern) for keep, pattern in made]
-    regexes = [Rule(keep, fnmatch.translate(pattern), is_regex=True) for keep, pattern in made]
+    globs = [BranchRule(keep, pattern) for keep, pattern in made]
+    regexes = [BranchRule(keep, fnmatch.translate(pattern), is_regex=True) for keep, pattern in made]
     for rules in (globs, regexes):
         assert apply_rules(rules, NAMES, start) == [name for name in NAMES if expected(name)]
 
@@ -116,10 +116,10 @@ def test_a_file_of_rules(tmp_path: Path) -> None:
     )
     rules = read_rules(path)
     assert rules == [
-        Rule(False, "*"),
-        Rule(True, "Muon_*"),
-        Rule(True, "Jet_pt"),
-        Rule(False, "Muon_(eta|phi)", is_regex=True),
+        BranchRule(False, "*"),
+        BranchRule(True, "Muon_*"),
+        BranchRule(True, "Jet_pt"),
+        BranchRule(False, "Muon_(eta|phi)", is_regex=True),
     ]
     assert apply_rules(rules, NAMES, NAMES) == ["Muon_pt", "Jet_pt"]
 
