@@ -67,7 +67,7 @@ def made_in(slip: Callable[[Any], Any]) -> str:
 def test_each_says_what_to_do_and_where(slip: Callable[[Any], Any], said: str) -> None:
     message = made_in(slip)
     assert said in message
-    assert "test_slips.py:" in message
+    assert "test_hints.py:" in message
     assert ": Mine: " in message
     assert "compiled code" not in message
 
@@ -86,6 +86,6 @@ def test_a_mistake_in_a_cut_is_told_with_its_line() -> None:
 
     with pytest.raises(NanoMLError) as caught:
         on_events(Mine(), {"Muon_pt": [[30.0], []]})
-    line = int(str(caught.value).partition("test_slips.py:")[2].partition(":")[0])
+    line = int(str(caught.value).partition("test_hints.py:")[2].partition(":")[0])
     assert line == test_a_mistake_in_a_cut_is_told_with_its_line.__code__.co_firstlineno + 6
     assert "Give one boolean per event" in str(caught.value)

@@ -30,7 +30,7 @@ def test_what_is_set_is_read(read_with: Callable[..., None]) -> None:
 
 def test_processes_inherit_it(read_with: Callable[..., None]) -> None:
     reading.use(Read(tries=9))
-    code = "from MLTools.NanoML.grid import reading; print(reading.current().tries)"
+    code = "from MLTools.NanoML.rootio.remote import reading; print(reading.current().tries)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"9\n"
 
 
@@ -82,7 +82,7 @@ def test_mistakes_are_told(tmp_path: Path, text: str, said: str) -> None:
 def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout: int) -> None:
     pytest.importorskip("XRootD")
     code = (
-        "from MLTools.NanoML.config.datasets import Read; from MLTools.NanoML.grid import reading, client;"
+        "from MLTools.NanoML.config.datasets import Read; from MLTools.NanoML.rootio.remote import reading, client;"
         "reading.use(Read(timeout=7)); found = client.client(); print(found.EnvGetInt('RequestTimeout'))"
     )
     environment = {**os.environ, **variable}
@@ -93,6 +93,6 @@ def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout
 def test_the_end_of_the_client_says_nothing_of_other_packages() -> None:
     pytest.importorskip("XRootD")
     pytest.importorskip("torch")
-    code = "import torch.distributed; from MLTools.NanoML.grid import client; client.client()"
+    code = "import torch.distributed; from MLTools.NanoML.rootio.remote import client; client.client()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stderr == b""
