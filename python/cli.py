@@ -13,6 +13,7 @@ import click
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["main", "nanoml"]
 
@@ -25,9 +26,7 @@ _COMMANDS = {
     "merge": "root",
     "convert": "hdf5",
     "shuffle": "hdf5",
-    "train": "training",
     "tune": "training",
-    "evaluate": "training",
     "export": "training",
     "verify": "files",
     "score": "root",
@@ -45,27 +44,30 @@ _COMMANDS = {
     "config": "pipeline",
     "completion": "start",
 }
-"""The commands, in the order of the help, and the modules of `commands` that have them."""
+"""The commands that have a function of their own, and the modules in `commands` where that is."""
+
+_FIRST = ("init", "doctor", "run", "accept")
 
 
 class _Lazy(click.Group):
     """Imports a command only when it is used: `nanoml --help` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(dict.fromkeys((*_FIRST, *NAMES, *_COMMANDS)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _COMMANDS and cmd_name not in NAMES:
             return None
-        module = importlib.import_module(f"MLTools.NanoML.commands.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        module = importlib.import_module(f"MLTools.NanoML.commands.{_COMMANDS.get(cmd_name, 'pipeline')}")
+        command: Optional[click.Command] = getattr(module, cmd_name, None)
+        return command or module.stage_command(cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from MLTools.NanoML.nanoaod.versions import did_you_mean
 
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f'"{args[0]}" is no command.{did_you_mean(args[0], _COMMANDS)}')
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            ctx.fail(f'"{args[0]}" is no command.{did_you_mean(args[0], known)}')
         return super().resolve_command(ctx, args)
 
 

@@ -1,4 +1,4 @@
-"""`nanoml run`, `accept` and `config`: an analysis as a whole, by its YAML file."""
+"""`nanoml run`, `accept`, `config` and single stages: what takes nothing but the YAML file of an analysis."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from MLTools.NanoML.commands.options import (
     json_option,
     loaded,
     missing_option,
+    run_one,
 )
-from MLTools.NanoML.workflow.stages import NAMES
+from MLTools.NanoML.workflow.stages import NAMES, declared
 
-__all__ = ["accept", "config", "run"]
+__all__ = ["accept", "config", "run", "stage_command"]
 
 
 @click.command(
@@ -26,8 +27,8 @@ __all__ = ["accept", "config", "run"]
     epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
 )
 @config_argument
-@click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: skim.")
-@click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: score.")
+@click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
+@click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @force_option("Do all of it again, also what is up to date.")
 @missing_option
@@ -41,10 +42,10 @@ def run(
     max_missing_files: Optional[str],
     as_json: bool,
 ) -> None:
-    """Run the stages skim, convert, shuffle, train, evaluate, export, score of an analysis.
+    """Run the stages of an analysis, one after the other.
 
     Only what is missing or out of date is done: after a change of the inputs, of a section of the
-    configuration, or of the code. It may be interrupted at any moment; the same command goes on.
+    configuration, or of the code. It may be interrupted at any moment; the same command continues.
     """
     from MLTools.NanoML.workflow.pipeline import between, execute, planned
 
@@ -64,6 +65,18 @@ def run(
         return
     for each in todo:
         click.echo("\n".join(each.lines()))
+
+
+def stage_command(name: str) -> click.Command:
+    """The command of a stage that needs no other than this: it runs the stage of a configuration."""
+
+    @click.command(name, help=declared(name).about, epilog=epilog(f"nanoml {name} examples/trilepton.yaml"))
+    @config_argument
+    @force_option()
+    def command(config: Path, force: bool) -> None:
+        run_one(config, name, force)
+
+    return command
 
 
 @click.command(

@@ -280,16 +280,15 @@ def _results(config: Config, base: Path) -> Iterable[tuple[str, str]]:
     from MLTools.NanoML.workflow.stages import Layout
 
     layout = Layout.of(config)
-    report = layout.training / "report.html"
-    if report.is_file():
-        yield _shortest(report, base), "the report: open it in a browser"
+    if layout.report.is_file():
+        yield _shortest(layout.report, base), "the report: open it in a browser"
     elif any(layout.training.glob("network_*.pt")):
         yield f"nanoml evaluate {_quoted(Path(config.document.name))}", "the report of the training"
     if layout.model.is_file():
         model = _shortest(layout.model, base)
         yield f"nanoml inspect {model}", "what the model reads and gives"
         yield f"nanoml verify {model}", "whether it computes what it says"
-    for directory, what in ((layout.workdir / "scores", "scores"), (layout.workdir / "skims", "a skim")):
+    for directory, what in ((layout.scores(), "scores"), (layout.workdir / "skims", "a skim")):
         first = next(iter(sorted(directory.glob("*/*.root"))), None)
         if first is not None:
             yield f"nanoml inspect {_shortest(first, base)}", f"what is in {what}"

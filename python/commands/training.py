@@ -1,4 +1,4 @@
-"""`nanoml train`, `tune`, `evaluate` and `export`: networks, of HDF5 files."""
+"""`nanoml tune` and `export`: a search for good settings of the training, and the networks as an ONNX file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,9 @@ from MLTools.NanoML.commands.options import (
     workers_option,
 )
 
-__all__ = ["evaluate", "export", "train", "tune"]
+__all__ = ["export", "tune"]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-@click.command(short_help="Train the networks.", epilog=epilog("nanoml train examples/trilepton.yaml"))
-@config_argument
-@force_option()
-def train(config: Path, force: bool) -> None:
-    """Train the networks, one for each fold, on the HDF5 files of `nanoml convert`."""
-    run_one(config, "train", force)
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
@@ -90,16 +82,6 @@ def tune(
         return
     for line in search.plan(loaded, options):
         click.echo(line)
-
-
-@click.command(
-    short_help="Make the report of a training.", epilog=epilog("nanoml evaluate examples/trilepton.yaml")
-)
-@config_argument
-@force_option()
-def evaluate(config: Path, force: bool) -> None:
-    """Make the report of a training: ROC, confusion matrix, score distributions, numbers."""
-    run_one(config, "evaluate", force)
 
 
 @click.command(

@@ -204,15 +204,10 @@ def files_of(config: Config) -> Mapping[str, Sequence[str]]:
 
 
 def _say_where(config: Config, todo: Sequence[Planned]) -> None:
-    layout = Layout.of(config)
-    results = {
-        "evaluate": [layout.training / "report.html"],
-        "export": [layout.model],
-        "score": [layout.workdir / "scores"],
-    }
     for each in todo:
-        for path in results.get(each.stage.name, ()):
-            say(f"{each.stage.name}: {_shortest(path)}")
+        result = declared(each.stage.name).result
+        if result is not None:
+            say(f"{each.stage.name}: {_shortest(result(Layout.of(config)))}")
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")
 

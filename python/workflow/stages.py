@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,53 @@ if TYPE_CHECKING:
     from MLTools.NanoML.workflow.runner import Stage
 
 __all__ = ["NAMES", "PARTS", "STAGES", "Analysis", "Declaration", "Layout", "declared", "import_part"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the results of an analysis are, whose model has a name: the same paths for every stage."""
+
+    workdir: Path
+    name: str
+
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        """Paths of a configuration."""
+        workdir = config.path(config.workdir)
+        name = config.export.name if config.export and config.export.name else workdir.name
+        return cls(workdir, name)
+
+    def skims(self, dataset: str) -> Path:
+        """Directory of a dataset's skims."""
+        return self.workdir / "skims" / dataset
+
+    def hdf5(self, dataset: str) -> Path:
+        """A dataset's HDF5 file."""
+        return self.workdir / "hdf5" / f"{dataset}.h5"
+
+    @property
+    def hdf5_all(self) -> Path:
+        """The HDF5 file of all datasets with a class, if they are shuffled."""
+        return self.hdf5("all")
+
+    @property
+    def training(self) -> Path:
+        """Directory of the training, with its report."""
+        return self.workdir / "training"
+
+    @property
+    def report(self) -> Path:
+        """The report of the training."""
+        return self.training / "report.html"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.workdir / "model.onnx"
+
+    def scores(self, dataset: str = "") -> Path:
+        """Directory of a dataset's scores, or of all scores."""
+        return self.workdir / "scores" / dataset
 
 
 @dataclass(frozen=True)
@@ -39,6 +86,10 @@ class Declaration:
         What its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes.
     speed
         How fast its tasks read, if there is one for each file [B/s].
+    result
+        What a run names when the stage is done.
+    about
+        The help of its command, which takes a configuration; not needed if `commands` has one with more options.
     """
 
     name: str
@@ -47,6 +98,8 @@ class Declaration:
     page: Optional[str] = None
     resources: Resources = field(default_factory=Resources)
     speed: Optional[float] = None
+    result: Optional[Callable[[Layout], Path]] = None
+    about: str = ""
 
     @property
     def part(self) -> str:
@@ -72,11 +125,7 @@ STAGES = (
     Declaration("skim", "data_processing.skim.stage:skim_stage", ["skim"], "howto/selection.md", speed=5e6),
     Declaration("convert", "data_processing.convert.stage:convert_stage", ["convert"], "hdf5.md", speed=20e6),
     Declaration(
-        "shuffle",
-        "data_processing.convert.stage:shuffle_stage",
-        ["convert"],
-        "hdf5.md",
-        Resources(time=7200),
+        "shuffle", "data_processing.convert.stage:shuffle_stage", ["convert"], "hdf5.md", Resources(time=7200)
     ),
     Declaration(
         "train",
@@ -84,11 +133,30 @@ STAGES = (
         ["train"],
         "training.md",
         Resources(time=8 * 3600, memory=4000),
+        about="Train the networks. There is one for each fold; they read the HDF5 files of `nanoml convert`.",
     ),
-    Declaration("evaluate", "ML_processing.stages:evaluate_stage", ["train"], None, Resources(memory=4000)),
-    Declaration("export", "ML_processing.stages:export_stage", ["train"], None, Resources(time=1800)),
     Declaration(
-        "score", "data_processing.score.stage:score_stage", ["score", "train"], "model.md", speed=10e6
+        "evaluate",
+        "ML_processing.stages:evaluate_stage",
+        ["train"],
+        resources=Resources(memory=4000),
+        result=lambda layout: layout.report,
+        about="Make the report of a training. It shows ROC curves, the confusion matrix, score distributions and numbers.",
+    ),
+    Declaration(
+        "export",
+        "ML_processing.stages:export_stage",
+        ["train"],
+        resources=Resources(time=1800),
+        result=lambda layout: layout.model,
+    ),
+    Declaration(
+        "score",
+        "data_processing.score.stage:score_stage",
+        ["score", "train"],
+        "model.md",
+        speed=10e6,
+        result=lambda layout: layout.scores(),
     ),
 )
 """All stages, in order."""
@@ -141,48 +209,6 @@ class Analysis:
     def left_out(self, dataset: str) -> set[str]:
         """The files of a dataset that are missing."""
         return {each.file for each in self.missing.get(dataset, ())}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the results of an analysis are, whose model has a name: the same paths for every stage."""
-
-    workdir: Path
-    name: str
-
-    @classmethod
-    def of(cls, config: Config) -> Layout:
-        """Paths of a configuration."""
-        workdir = config.path(config.workdir)
-        name = config.export.name if config.export and config.export.name else workdir.name
-        return cls(workdir, name)
-
-    def skims(self, dataset: str) -> Path:
-        """Directory of a dataset's skims."""
-        return self.workdir / "skims" / dataset
-
-    def hdf5(self, dataset: str) -> Path:
-        """A dataset's HDF5 file."""
-        return self.workdir / "hdf5" / f"{dataset}.h5"
-
-    @property
-    def hdf5_all(self) -> Path:
-        """The HDF5 file of all datasets with a class, where they are shuffled."""
-        return self.hdf5("all")
-
-    @property
-    def training(self) -> Path:
-        """Directory of the training, with its report."""
-        return self.workdir / "training"
-
-    @property
-    def model(self) -> Path:
-        """The exported model."""
-        return self.workdir / "model.onnx"
-
-    def scores(self, dataset: str) -> Path:
-        """Directory of a dataset's scores."""
-        return self.workdir / "scores" / dataset
 
 
 def import_part(module: str) -> Any:

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from MLTools.NanoML.cli import _COMMANDS, nanoml
+from MLTools.NanoML.cli import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,9 @@ def command(*arguments: object, cwd: Path, **options: Any) -> subprocess.Complet
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("name", [*_COMMANDS, "config check", "config schema"])
+@pytest.mark.parametrize(
+    "name", [*nanoml.list_commands(click.Context(nanoml)), "config check", "config schema"]
+)
 def test_every_command_has_help_with_an_example(name: str) -> None:
     result = CliRunner().invoke(nanoml, [*name.split(), "--help"])
     assert result.exit_code == 0

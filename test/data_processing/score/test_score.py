@@ -325,7 +325,9 @@ def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: C
             "event": np.arange(3, dtype="u8"),
         }
         file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
-    with pytest.raises(NanoMLError, match="1 of 3 events have a score that is NaN or infinite, for example number 1"):
+    with pytest.raises(
+        NanoMLError, match="1 of 3 events have a score that is NaN or infinite, for example number 1"
+    ):
         score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["x"])]))
     assert os.listdir(tmp_path) == ["in.root"]
 
