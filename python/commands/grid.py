@@ -204,7 +204,7 @@ def init(vo: str, hours: int, output: Optional[Path]) -> None:
     It is written to your home directory, which batch systems see, not to /tmp, and nobody else can read it. Grid tools
     find it there when X509_USER_PROXY says so: the line to do that is printed.
     """
-    from MLTools.NanoML.grid.init import init_proxy
+    from MLTools.NanoML.grid.proxy import init_proxy
 
     for line in init_proxy(vo, timedelta(hours=hours), output):
         click.echo(line)
@@ -231,12 +231,11 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
 def _proxy_content(vo: str, needed: timedelta) -> dict[str, Any]:
     """What is to be told; a file that cannot be read has a path and a problem only."""
     from MLTools.NanoML.errors import NanoMLError
-    from MLTools.NanoML.grid.proxy import find_proxy, missing
-    from MLTools.NanoML.grid.proxyfile import duration, read_proxy, user_name
+    from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy, user_name
 
     path = find_proxy()
     if path is None:
-        lacking = missing(vo)
+        lacking = no_proxy(vo)
         return {
             "path": None,
             "valid": False,

@@ -16,10 +16,7 @@ __all__ = ["PAGES", "page_of", "where"]
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
-    "MLTools.NanoML.grid": "xrootd.md",
-    "MLTools.NanoML.grid.init": "cern.md",
-    "MLTools.NanoML.grid.proxy": "cern.md",
-    "MLTools.NanoML.grid.proxyfile": "cern.md",
+    "MLTools.NanoML.grid": "cern.md",
     "MLTools.NanoML.loading": "howto/selection.md",
     "MLTools.NanoML.model": "model.md",
     "MLTools.NanoML.nano_cff": "cmssw.md",

@@ -13,8 +13,7 @@ from MLTools.NanoML.doctor.finding import Finding
 from MLTools.NanoML.doctor.outside import has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.certificates import certificates_of
-from MLTools.NanoML.grid.proxy import find_proxy, missing
-from MLTools.NanoML.grid.proxyfile import duration, read_proxy
+from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy
 from MLTools.NanoML.installation import how_to_install
 
 __all__ = ["REDIRECTOR", "catalogue", "certificate", "proxy", "redirector", "xrootd_client"]
@@ -57,7 +56,7 @@ def proxy() -> Finding:
     """Check the proxy: time left, VO, permissions."""
     path = find_proxy()
     if path is None:
-        none = missing()
+        none = no_proxy()
         return Finding(False, none.what, none.remedy)
     try:
         found = read_proxy(path)

@@ -1,25 +1,28 @@
-"""The certificates in a file of PEM blocks. Private keys are not looked at."""
+"""X.509 certificates in a file of PEM blocks, and what VOMS adds to those of a proxy. Private keys are not looked at."""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Optional
 
-from MLTools.NanoML.grid.der import elements
+__all__ = ["Certificate", "VomsAttributes", "certificates_of", "has_key", "voms_attributes"]
 
-__all__ = ["PROXY", "Certificate", "certificates_of", "has_key"]
-
-PROXY = "1.3.6.1.5.5.7.1.14"
-"""The extension by which a certificate is a proxy (RFC 3820)."""
+_PROXY = "1.3.6.1.5.5.7.1.14"  # the extension by which a certificate is a proxy (RFC 3820)
+_VOMS = "1.3.6.1.4.1.8005.100.100.5"
+_FQANS = "1.3.6.1.4.1.8005.100.100.4"
+_OLD_PROXIES = ("CN=proxy", "CN=limited proxy")
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _CERTIFICATE = re.compile(_BEGIN + rb"[A-Za-z0-9+/=\s]*-----END CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
-_EXTENSIONS = 0xA3
-_OLD_PROXIES = ("CN=proxy", "CN=limited proxy")
+
+# tags of DER, the encoding of ASN.1
+_OCTETS, _OBJECT, _GENERALIZED_TIME, _SEQUENCE, _SET, _URI, _EXTENSIONS = 4, 6, 0x18, 0x30, 0x31, 0x86, 0xA3
+_LONG, _CONSTRUCTED = 0x80, 0x20
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,11 @@ class Certificate:
     Attributes
     ----------
     subject
-        Whose it is, as in "/DC=ch/DC=cern/CN=Jane".
+        Its owner, as in "/DC=ch/DC=cern/CN=Jane".
     begins, expires
         When it is valid.
     extensions
-        The content of each, by its number.
+        The content of each, by its object identifier.
     """
 
     subject: str
@@ -43,8 +46,28 @@ class Certificate:
 
     @property
     def is_proxy(self) -> bool:
-        """Whether it is a proxy, not what a CA signed."""
-        return PROXY in self.extensions or self.subject.endswith(_OLD_PROXIES)
+        """Whether it is a proxy, and was not signed by a CA."""
+        return _PROXY in self.extensions or self.subject.endswith(_OLD_PROXIES)
+
+
+@dataclass(frozen=True)
+class VomsAttributes:
+    """Membership in a virtual organisation (VO).
+
+    Attributes
+    ----------
+    vo
+        Its name, as in "cms".
+    fqans
+        Groups and roles, as in "/cms/Role=NULL/Capability=NULL".
+    begins, expires
+        When the membership is valid.
+    """
+
+    vo: str
+    fqans: tuple[str, ...]
+    begins: datetime
+    expires: datetime
 
 
 def has_key(data: bytes) -> bool:
@@ -66,23 +89,45 @@ def certificates_of(data: bytes) -> list[Certificate]:
     return [_read(block) for block in blocks]
 
 
+def voms_attributes(chain: list[Certificate]) -> list[VomsAttributes]:
+    """The attributes of the first proxy in a chain that has any: a proxy of a proxy has none of its own.
+
+    Raises
+    ------
+    ValueError
+        They are damaged.
+    """
+    extension = next((each.extensions[_VOMS] for each in chain if _VOMS in each.extensions), b"")
+    try:
+        return [
+            _read_attributes(certificate.children[0].children)
+            for outer in _elements(extension)
+            for certificates in outer.children
+            for certificate in certificates.children
+        ]
+    except IndexError:
+        raise ValueError("a part of the VO's is missing") from None
+
+
 def _read(block: bytes) -> Certificate:
-    from cryptography import x509  # takes long, and few commands need it
+    from cryptography import x509  # slow to import, and few commands need it
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of serial numbers and the like that CAs should not have given
+            warnings.simplefilter(
+                "ignore"
+            )  # about serial numbers and the like that CAs should not have given
             found = x509.load_pem_x509_certificate(block)
             extensions = _extensions(found.tbs_certificate_bytes)
             subject = "".join(f"/{_short(each.oid)}={_text(each.value)}" for each in found.subject)
             return Certificate(subject, _moment(found, "before"), _moment(found, "after"), extensions)
-    except Exception as problem:  # it raises many things for one cause
+    except Exception as problem:  # cryptography raises many exceptions for one cause
         raise ValueError(str(problem)) from None
 
 
 def _extensions(information: bytes) -> dict[str, bytes]:
-    """One that is odd must not hide the others, as it would if cryptography read them."""
-    (whole,) = elements(information)
+    """If cryptography read the extensions, an odd one would hide all others."""
+    (whole,) = _elements(information)
     return {
         extension.children[0].oid: extension.children[-1].content
         for part in whole.children
@@ -119,3 +164,99 @@ def _moment(certificate: Any, which: str) -> datetime:
         found: datetime = getattr(certificate, f"{name}_utc")
         return found
     return getattr(certificate, name).replace(tzinfo=timezone.utc)  # before cryptography 42
+
+
+@dataclass(frozen=True)
+class _Element:
+    """An element of DER: the byte that gives its type, and its content without tag and length."""
+
+    tag: int
+    content: bytes
+
+    @property
+    def children(self) -> list[_Element]:
+        """The elements that it is made of; none if it is a plain value."""
+        return list(_elements(self.content)) if self.tag & _CONSTRUCTED else []
+
+    @property
+    def time(self) -> datetime:
+        if self.tag != _GENERALIZED_TIME:
+            raise ValueError("no time")
+        found = datetime.strptime(self.content.decode("ascii"), "%Y%m%d%H%M%SZ")
+        return found.replace(tzinfo=timezone.utc)
+
+    @property
+    def oid(self) -> str:
+        """The object identifier, as in "2.5.29.15"."""
+        numbers, number = [], 0
+        for byte in self.content:
+            number = number << 7 | byte & 0x7F
+            if not byte & _LONG:
+                numbers.append(number)
+                number = 0
+        head, *rest = numbers or [0]
+        first = min(head // 40, 2)
+        return ".".join(map(str, (first, head - 40 * first, *rest)))
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
+
+
+def _elements(data: bytes) -> Iterator[_Element]:
+    """The elements that follow each other in `data`; ValueError if it ends in the middle of one."""
+    at = 0
+    while at < len(data):
+        if at + 2 > len(data):
+            raise ValueError("ends early")
+        tag, length, at = data[at], data[at + 1], at + 2
+        if length & _LONG:
+            size = length & ~_LONG
+            if not 1 <= size <= 4 or at + size > len(data):
+                raise ValueError("ends early")
+            length, at = int.from_bytes(data[at : at + size], "big"), at + size
+        if at + length > len(data):
+            raise ValueError("ends early")
+        yield _Element(tag, data[at : at + length])
+        at += length
+
+
+def _read_attributes(information: list[_Element]) -> VomsAttributes:
+    sequences = [each for each in information if each.tag == _SEQUENCE]
+    times = next((each.children for each in sequences if _are_times(each)), None)
+    if times is None:
+        raise ValueError("no validity")
+    values = [value for each in sequences for value in _fqan_values(each)]
+    fqans = tuple(
+        name.text
+        for value in values
+        for list_ in value.children
+        if list_.tag == _SEQUENCE
+        for name in list_.children
+        if name.tag == _OCTETS
+    )
+    vo = _vo(values) or (fqans[0].split("/")[1] if fqans and "/" in fqans[0] else "")
+    if not vo:
+        raise ValueError("no VO")
+    return VomsAttributes(vo, fqans, times[0].time, times[1].time)
+
+
+def _are_times(element: _Element) -> bool:
+    return [each.tag for each in element.children] == [_GENERALIZED_TIME, _GENERALIZED_TIME]
+
+
+def _fqan_values(attributes: _Element) -> Iterator[_Element]:
+    for each in attributes.children:
+        parts = each.children
+        if [part.tag for part in parts] == [_OBJECT, _SET] and parts[0].oid == _FQANS:
+            yield from parts[1].children
+
+
+def _vo(values: list[_Element]) -> Optional[str]:
+    """The VO from the name of its server: "cms://voms.cern.ch:15002"."""
+    for value in values:
+        for list_ in value.children:
+            for name in list_.children:
+                if name.tag == _URI and "://" in name.text:
+                    return name.text.partition("://")[0]
+    return None

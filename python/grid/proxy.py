@@ -1,28 +1,236 @@
-"""The grid proxy of this user: where it is, and whether it can be used."""
+"""The user's grid proxy: where it is, what its file says, what is wrong with it, and how a new one is made."""
 
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Optional
 
+from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.proxyfile import NOW, Problem, Proxy, init_command, read_proxy
+from MLTools.NanoML.grid.certificates import VomsAttributes, certificates_of, has_key, voms_attributes
 
 __all__ = [
     "VARIABLE",
     "Proxy",
+    "ProxyProblem",
     "check_proxy",
+    "duration",
     "find_proxy",
-    "missing",
-    "temporary_place",
+    "init_proxy",
+    "no_proxy",
+    "read_proxy",
     "use_proxy",
+    "user_name",
     "usual_place",
 ]
 
 VARIABLE = "X509_USER_PROXY"
 """The environment variable that names the proxy, for all grid tools."""
+
+_NOW = timedelta(0)
+_LONGEST = timedelta(hours=192)  # of the proxies that CMS gives
+_LARGEST = 1 << 20  # bytes
+_PROGRAM = "voms-proxy-init"
+_PRIVATE = 0o077
+_SLACK = timedelta(minutes=10)  # between what was asked for and what is left when the new proxy is read
+
+
+@dataclass(frozen=True)
+class ProxyProblem:
+    """Why a proxy cannot be used.
+
+    Attributes
+    ----------
+    what
+        In words, without a full stop.
+    remedy
+        The command that mends it.
+    """
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. Mend it: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy, as its file describes it. Its private key is not read.
+
+    Attributes
+    ----------
+    path
+        The file.
+    subject
+        Its owner, as in "/DC=ch/DC=cern/CN=Jane".
+    begins, expires
+        When all of its certificates are valid.
+    attributes
+        Membership in VOs; none without VOMS.
+    is_proxy
+        False for a certificate that a CA signed.
+    has_key
+        Whether the file has the private key.
+    owner
+        User id of the file.
+    mode
+        Permissions of the file.
+    """
+
+    path: Path
+    subject: str
+    begins: datetime
+    expires: datetime
+    attributes: tuple[VomsAttributes, ...]
+    is_proxy: bool
+    has_key: bool
+    owner: int
+    mode: int
+
+    @property
+    def vo(self) -> Optional[str]:
+        """The VO; None without VOMS."""
+        return self.attributes[0].vo if self.attributes else None
+
+    @property
+    def fqans(self) -> tuple[str, ...]:
+        """Groups and roles."""
+        return tuple(fqan for each in self.attributes for fqan in each.fqans)
+
+    @property
+    def vo_expires(self) -> Optional[datetime]:
+        """When the membership in the VO ends, which may be before the proxy does."""
+        return self.attributes[0].expires if self.attributes else None
+
+    def left(self) -> timedelta:
+        """How long it can still be used with its VO; negative after that."""
+        return min([self.expires, *(each.expires for each in self.attributes[:1])]) - _utc()
+
+    def problems(
+        self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None
+    ) -> list[ProxyProblem]:
+        """What is wrong with it; nothing if it can be used.
+
+        Parameters
+        ----------
+        needed
+            How long it must be valid from now on.
+        vo
+            The VO that it must be of.
+        now
+            The time to judge it by; by default the present.
+        """
+        now, again = now or _utc(), _init_command(needed, vo)
+        found = list(self._problems_of_file(again))
+        if not self.is_proxy:
+            return [*found, ProxyProblem("this is a certificate, not a proxy", again)]
+        late = list(_problems_of_time("the proxy", self.begins, self.expires, needed, now, again))
+        ours = [each for each in self.attributes if each.vo == vo]
+        if not ours:
+            other = f"of the VO {self.vo}, not of {vo}" if self.vo else f"of no VO, and {vo} is needed"
+            late.append(ProxyProblem(f"the proxy is {other}", again))
+        elif not late:
+            member = f"its membership in {vo}"
+            late += _problems_of_time(member, ours[0].begins, ours[0].expires, needed, now, again)
+        return found + late
+
+    def _problems_of_file(self, again: str) -> Iterator[ProxyProblem]:
+        if self.owner != os.getuid():
+            yield ProxyProblem(f"the proxy belongs to {user_name(self.owner)}, not to you", again)
+        elif self.mode & _PRIVATE:
+            mend = f"chmod 600 {shlex.quote(str(self.path))}"
+            yield ProxyProblem(f"the proxy can be read by others (permissions {self.mode:04o})", mend)
+        if self.is_proxy and not self.has_key:
+            yield ProxyProblem("the proxy has no private key, so that nothing can be done with it", again)
+
+
+def _utc() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _problems_of_time(
+    what: str, begins: datetime, expires: datetime, needed: timedelta, now: datetime, again: str
+) -> Iterator[ProxyProblem]:
+    if expires <= now:
+        yield ProxyProblem(f"{what} expired {duration(now - expires)} ago", again)
+    elif expires < now + needed:
+        left = f"{what} is valid for {duration(expires - now)} more, but {duration(needed)} are needed"
+        yield ProxyProblem(left, again)
+    elif begins > now:
+        early = f"{what} is valid in {duration(begins - now)} only: is the clock of this machine right?"
+        yield ProxyProblem(early, "date")
+
+
+def _init_command(needed: timedelta = _NOW, vo: str = "cms") -> str:
+    """The command that makes a proxy that lasts."""
+    hours = f" --hours {-(-needed // timedelta(hours=1))}" if needed > _LONGEST else ""
+    return "nanoml proxy init" + hours + (f" --vo {shlex.quote(vo)}" if vo != "cms" else "")
+
+
+def user_name(uid: int) -> str:
+    """Name of a user; "user 1234" if the machine does not know it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def duration(time: timedelta) -> str:
+    """A time in words, as in "7 d 23 h"."""
+    seconds = int(time.total_seconds())
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"
+
+
+def read_proxy(path: str | os.PathLike[str]) -> Proxy:
+    """Read a proxy, even one that has expired or has other problems.
+
+    Raises
+    ------
+    NanoMLError
+        The file is not there, or has no certificate.
+    """
+    path, remedy = Path(path), _init_command()
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_LARGEST)
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise NanoMLError(f"{path}: the proxy cannot be read: {reason}. Make a new one: {remedy}") from None
+    try:
+        chain = certificates_of(data)
+        attributes = voms_attributes(chain)
+    except ValueError as problem:
+        reason = str(problem).split("\n")[0] or "it is damaged"
+        raise NanoMLError(f"{path}: the proxy is damaged ({reason}). Make a new one: {remedy}") from None
+    if not chain:
+        raise NanoMLError(f"{path}: is no proxy: there is no certificate in it. Make one: {remedy}")
+    owner = next((each for each in chain if not each.is_proxy), chain[-1])
+    return Proxy(
+        path,
+        owner.subject,
+        max(each.begins for each in chain),
+        min(each.expires for each in chain),
+        tuple(attributes),
+        chain[0].is_proxy,
+        has_key(data),
+        status.st_uid,
+        stat.S_IMODE(status.st_mode),
+    )
 
 
 def usual_place() -> Path:
@@ -31,32 +239,22 @@ def usual_place() -> Path:
 
 
 def _at_home() -> Path:
-    return Path.home() / ".globus" / _name()
+    return Path.home() / ".globus" / f"x509up_u{os.getuid()}"
 
 
-def _name() -> str:
-    return f"x509up_u{os.getuid()}"
-
-
-def temporary_place() -> Path:
+def _temporary_place() -> Path:
     """Where grid tools look if X509_USER_PROXY names nothing: only this machine sees it."""
-    return Path("/tmp") / _name()
-
-
-def _places() -> list[Path]:
-    return [_at_home(), temporary_place()]
+    return Path("/tmp", f"x509up_u{os.getuid()}")
 
 
 def find_proxy() -> Optional[Path]:
-    """The proxy's file: what X509_USER_PROXY names, or in ~/.globus or /tmp the one that is valid longest.
+    """The file of the proxy: what X509_USER_PROXY names, or in ~/.globus or /tmp the one that is valid longest.
 
-    Returns
-    -------
-    Its path, whatever is in it; None if there is none. What X509_USER_PROXY names need not be there.
+    Its content is not checked, and what X509_USER_PROXY names need not exist. None if there is no proxy.
     """
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
-    there = [path for path in _places() if path.exists()]
+    there = [path for path in (_at_home(), _temporary_place()) if path.exists()]
     return max(there, key=_usable_until) if there else None
 
 
@@ -67,15 +265,15 @@ def _usable_until(path: Path) -> datetime:
         return datetime.min.replace(tzinfo=timezone.utc)
 
 
-def missing(vo: str = "cms") -> Problem:
-    """Nobody has made a proxy."""
-    places = " or ".join(map(str, _places()))
-    return Problem(
-        f"there is no grid proxy: {VARIABLE} is not set, and there is no {places}", init_command(vo=vo)
+def no_proxy(vo: str = "cms") -> ProxyProblem:
+    """The problem that nobody has made a proxy."""
+    what = (
+        f"there is no grid proxy: {VARIABLE} is not set, and there is no {_at_home()} or {_temporary_place()}"
     )
+    return ProxyProblem(what, _init_command(vo=vo))
 
 
-def check_proxy(needed: timedelta = NOW, vo: str = "cms") -> Proxy:
+def check_proxy(needed: timedelta = _NOW, vo: str = "cms") -> Proxy:
     """The proxy, if it can be used.
 
     Parameters
@@ -92,7 +290,7 @@ def check_proxy(needed: timedelta = NOW, vo: str = "cms") -> Proxy:
     """
     path = find_proxy()
     if path is None:
-        raise NanoMLError(f"{missing(vo)}")
+        raise NanoMLError(f"{no_proxy(vo)}")
     proxy = read_proxy(path)
     problems = proxy.problems(needed, vo)
     if problems:
@@ -101,13 +299,70 @@ def check_proxy(needed: timedelta = NOW, vo: str = "cms") -> Proxy:
 
 
 def use_proxy() -> Optional[Path]:
-    """Let libraries and programs that this process uses find the proxy where `find_proxy` does.
-
-    Returns
-    -------
-    Its path; None if there is none.
-    """
+    """Make libraries and programs that this process uses find the proxy where `find_proxy` does; return its path."""
     path = find_proxy()
     if path is not None:
         os.environ[VARIABLE] = str(path)
     return path
+
+
+def init_proxy(vo: str, hours: timedelta, output: Optional[Path] = None) -> list[str]:
+    """Make a proxy by voms-proxy-init, which has the terminal meanwhile: it asks for the password.
+
+    A proxy that was there before is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    vo
+        The virtual organisation.
+    hours
+        How long it is to be valid.
+    output
+        Where it goes; None for the usual place.
+
+    Returns
+    -------
+    Lines for the user: where it is, how long it is valid, and if need be how other grid tools find it.
+
+    Raises
+    ------
+    NanoMLError
+        voms-proxy-init is not there, or made no proxy.
+    """
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        raise NanoMLError(
+            f"{_PROGRAM}: is not installed here (on Debian and Ubuntu: package voms-clients). Make the proxy on a machine "
+            f"that has it, and copy the file here, readable for you alone."
+        )
+    path = Path(os.path.abspath(os.path.expanduser(output or usual_place())))
+    if path.parent.name == ".globus" and path.parent.parent.is_dir():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    with replacing(path) as aside:
+        asked = ["--rfc", "--voms", vo, "--valid", f"{hours // timedelta(hours=1)}:00", "--out", str(aside)]
+        code = subprocess.run([program, *asked], check=False, umask=_PRIVATE).returncode
+        if code:
+            raise NanoMLError(f"{_PROGRAM} made no proxy (exit code {code}): see what it says above.")
+        if not aside.is_file():
+            raise NanoMLError(f"{_PROGRAM} made no proxy, though it says that it did (exit code 0).")
+        aside.chmod(0o600)
+    return [*_new_proxy(read_proxy(path), hours, vo), *_export(path)]
+
+
+def _new_proxy(proxy: Proxy, hours: timedelta, vo: str) -> Iterator[str]:
+    yield f"{proxy.path}: {proxy.subject}, VO {proxy.vo or 'none'}, valid for {duration(proxy.left())}"
+    if proxy.left() < hours - _SLACK:
+        yield f"That is less than the {duration(hours)} that were asked for: your certificate or the VO gives no more."
+    for problem in proxy.problems(vo=vo):
+        yield f"But {problem.what}."
+
+
+def _export(path: Path) -> list[str]:
+    """The line for the shell, unless grid tools find the proxy anyway."""
+    named = os.environ.get(VARIABLE)
+    if (Path(os.path.abspath(named)) if named else _temporary_place()) == path:
+        return []
+    return [
+        "For other grid tools, also in ~/.bashrc:",
+        f"    export {VARIABLE}={shlex.quote(str(path))}",
+    ]

@@ -40,7 +40,7 @@ def test_the_module_that_raised_it_decides() -> None:
 
 
 def test_a_longer_name_goes_before_a_shorter_one(tmp_path: Path) -> None:
-    from MLTools.NanoML.grid.proxyfile import read_proxy
+    from MLTools.NanoML.grid.proxy import read_proxy
 
     with pytest.raises(NanoMLError) as caught:
         read_proxy(tmp_path / "proxy")

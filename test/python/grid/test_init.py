@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from MLTools.NanoML.commands.grid import proxy
 from services.certificates import Certificates
 
 NANOML = (sys.executable, "-m", "MLTools.NanoML.cli", "proxy")
@@ -59,6 +61,12 @@ def run(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProc
     )
 
 
+def info(environment: Mapping[str, str], *words: str) -> tuple[int, str]:
+    """Exit code and output of `nanoml proxy info`, run in this process."""
+    done = CliRunner().invoke(proxy, ["info", *words], env={"X509_USER_PROXY": None, **environment})
+    return done.exit_code, done.output
+
+
 def on_terminal(environment: Mapping[str, str], typed: str) -> tuple[int, str]:
     """Run `nanoml proxy init` on a terminal where something is typed; return the exit code and what was shown."""
     child, terminal = pty.fork()
@@ -89,7 +97,7 @@ def test_a_proxy_at_home(environment: dict[str, str]) -> None:
     first, *rest = done.stdout.splitlines()
     assert first == f"{path}: /DC=test/DC=nanoml/CN=user, VO cms, valid for 7 d 23 h"
     assert rest == ["For other grid tools, also in ~/.bashrc:", f"    export X509_USER_PROXY={path}"]
-    found = json.loads(run(environment, "info", "--json").stdout)
+    found = json.loads(info(environment, "--json")[1])
     assert (found["path"], found["valid"], found["vo"]) == (str(path), True, "cms")
 
 
@@ -132,8 +140,8 @@ def test_what_is_wrong_is_told_with_its_remedy(
 ) -> None:
     path = certificates.proxy(30)
     environment["X509_USER_PROXY"] = str(path)
-    done = run(environment, "info")
-    assert done.returncode == 0, done.stderr
+    code, shown = info(environment)
+    assert code == 0, shown
     for said in (
         "/DC=test/DC=nanoml/CN=user",
         "/cms/Role=NULL",
@@ -141,28 +149,28 @@ def test_what_is_wrong_is_told_with_its_remedy(
         "permissions 0600",
         "In order.",
     ):
-        assert said in done.stdout
+        assert said in shown
     path.chmod(0o604)
-    done = run(environment, "info", "--hours", "48")
-    assert done.returncode == 1
-    assert f"The proxy can be read by others (permissions 0604). Mend it: chmod 600 {path}" in done.stdout
-    assert "more, but 2 d are needed. Mend it: nanoml proxy init" in done.stdout
-    found = json.loads(run(environment, "info", "--json").stdout)
+    code, shown = info(environment, "--hours", "48")
+    assert code == 1
+    assert f"The proxy can be read by others (permissions 0604). Mend it: chmod 600 {path}" in shown
+    assert "more, but 2 d are needed. Mend it: nanoml proxy init" in shown
+    found = json.loads(info(environment, "--json")[1])
     assert found["problems"] == [
         {"what": "the proxy can be read by others (permissions 0604)", "remedy": f"chmod 600 {path}"}
     ]
     (key,) = [
         part for part in path.read_text().split("-----") if "PRIVATE" not in part and "MIIE" in part[:6]
     ]
-    assert not any(line in done.stdout for line in key.split())
+    assert not any(line in shown for line in key.split())
 
 
 def test_no_proxy_and_no_program(environment: dict[str, str], tmp_path: Path) -> None:
     environment["X509_USER_PROXY"] = str(tmp_path / "nowhere")
-    done = run(environment, "info")
-    assert done.returncode == 1
-    assert f"{tmp_path}/nowhere: the proxy cannot be read: no such file or directory" in done.stdout
-    found = json.loads(run(environment, "info", "--json").stdout)
+    code, shown = info(environment)
+    assert code == 1
+    assert f"{tmp_path}/nowhere: the proxy cannot be read: no such file or directory" in shown
+    found = json.loads(info(environment, "--json")[1])
     assert (found["path"], found["valid"]) == (str(tmp_path / "nowhere"), False)
     done = run({**environment, "PATH": str(tmp_path)}, "init")
     assert done.returncode == 1

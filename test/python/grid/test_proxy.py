@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import proxy as places
-from MLTools.NanoML.grid.proxy import VARIABLE, check_proxy, find_proxy, use_proxy
-from MLTools.NanoML.grid.proxyfile import Proxy, duration, read_proxy
+from MLTools.NanoML.grid.proxy import (
+    VARIABLE,
+    Proxy,
+    check_proxy,
+    duration,
+    find_proxy,
+    read_proxy,
+    use_proxy,
+)
 from services.certificates import Certificates
 
 HOUR = timedelta(hours=1)
@@ -29,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (path / ".globus").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(path))
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(places, "temporary_place", lambda: tmp_path / "tmp" / f"x509up_u{os.getuid()}")
+    monkeypatch.setattr(places, "_temporary_place", lambda: tmp_path / "tmp" / f"x509up_u{os.getuid()}")
     (tmp_path / "tmp").mkdir()
     return path
 
@@ -231,7 +238,7 @@ def check_damaged(data: bytes, path: Path, content: bytes) -> None:
     assert not any(line in text for line in key.decode().split())
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.floats(0, 1, exclude_max=True),
     length=st.integers(0, 80),
@@ -244,7 +251,7 @@ def test_damaged_files_are_one_message(
     check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1, exclude_max=True), instead=st.binary(min_size=1, max_size=6), cut=st.booleans())
 def test_damaged_certificates_are_one_message(
     content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool
