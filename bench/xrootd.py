@@ -30,7 +30,7 @@ from skim import KEEP
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.remote.url import Url
 from MLTools.NanoML.terminal.progress import silence
 
@@ -72,7 +72,7 @@ def measured(side: str, source: str) -> float:
 def only(side: str, source: str, directory: str) -> None:
     """One side, in this process; importing is not counted."""
     silence()
-    reading.use(Read(redirectors=["root://127.0.0.1/"]))
+    use_settings(Read(redirectors=["root://127.0.0.1/"]))
     before = time.perf_counter()
     SIDES[side](source, Path(directory, "out.root"))
     sys.stdout.write("\n" + json.dumps(time.perf_counter() - before))

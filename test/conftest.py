@@ -21,7 +21,7 @@ import uproot
 from hypothesis import HealthCheck, settings
 
 from MLTools.NanoML.nanoaod.folds import RULE
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
@@ -148,11 +148,11 @@ def sample() -> Path:
 @pytest.fixture(autouse=True)
 def usual_reading() -> Iterator[None]:
     """The settings for reading over the network, which a run leaves in the environment, end with the test."""
-    before = os.environ.get(reading.VARIABLE)
+    before = os.environ.get(VARIABLE)
     yield
-    os.environ.pop(reading.VARIABLE, None)
+    os.environ.pop(VARIABLE, None)
     if before is not None:
-        os.environ[reading.VARIABLE] = before
+        os.environ[VARIABLE] = before
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def read_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def use(**settings: Any) -> None:
         content = {"timeout": 3, "redirectors": [], **settings}
-        monkeypatch.setenv(reading.VARIABLE, json.dumps(content))
+        monkeypatch.setenv(VARIABLE, json.dumps(content))
 
     use()
     return use

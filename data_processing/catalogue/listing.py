@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from data_processing.catalogue.answers import FileInfo
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
-from MLTools.NanoML.rootio.remote.storage import Status, list_directory
+from MLTools.NanoML.rootio.remote.storage import FileStatus, list_directory
 from MLTools.NanoML.rootio.remote.url import Url
 
 __all__ = ["is_listing", "list_remote"]
@@ -67,5 +67,5 @@ def _matches(place: Url, directories: Sequence[str], parts: Sequence[str], url: 
     return _matches(place, [name for name, _ in entries], parts[1:], url)
 
 
-def _list(place: Url, directory: str) -> list[Status]:
+def _list(place: Url, directory: str) -> list[FileStatus]:
     return list_directory(str(place.at(directory)))

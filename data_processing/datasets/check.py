@@ -15,7 +15,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 
 __all__ = ["check"]
@@ -45,7 +45,7 @@ def check(config: Config) -> list[str]:
     ConfigError
         All that is missing, a line each.
     """
-    reading.adopt(config.read)
+    adopt_settings(config.read)
     done = []
     problems: list[str] = []
     for name, files in resolve_datasets(config).items():

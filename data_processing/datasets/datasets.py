@@ -15,7 +15,7 @@ from data_processing.datasets.duplicates import find_same
 from data_processing.datasets.entries import entries_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import current_settings
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 
 __all__ = [
@@ -38,7 +38,7 @@ def find_files(patterns: Iterable[str], base: Path) -> list[str]:
         A pattern matches nothing, or a file is named twice, be it by two names.
     """
     found: list[str] = []
-    for entry in entries_of(patterns, base, reading.current().redirectors):
+    for entry in entries_of(patterns, base, current_settings().redirectors):
         files = list_remote(entry.text) if entry.is_listing else entry.files()
         found += [file.name for file in files]
     same = find_same(found)

@@ -36,7 +36,7 @@ from MLTools.NanoML.batch.systems import system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Needs
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.rootio.remote.reading import VARIABLE
+from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.workflow.runner import Planned
 from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import Task, forget

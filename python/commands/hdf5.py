@@ -138,9 +138,9 @@ def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> di
     """Convert all files to one, but for those that cannot be read and may be missing."""
     from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.errors import UnreadableError
-    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.rootio.remote.client import current_settings
 
-    most = missing.allowed(reading.current().max_missing_files, len(job.sources))
+    most = missing.allowed(current_settings().max_missing_files, len(job.sources))
     while True:
         try:
             return convert_files(job)

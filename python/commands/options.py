@@ -155,11 +155,11 @@ def read_settings(
 
 def find_files(files: Sequence[str], **read: Any) -> list[str]:
     """The files that arguments of the command line name, to be read as the options of `reading_options` say."""
-    from MLTools.NanoML.rootio.remote import reading
+    from MLTools.NanoML.rootio.remote.client import current_settings, use_settings
     from MLTools.NanoML.workflow.stages import import_part
 
     if read:
-        reading.use(read_settings(reading.current(), **read))
+        use_settings(read_settings(current_settings(), **read))
     found: list[str] = import_part("data_processing.datasets.datasets").find_files(files, Path.cwd())
     return found
 

@@ -61,13 +61,13 @@ class Access:
             self._local = path
 
     def _reach(self) -> None:
-        from MLTools.NanoML.rootio.remote import reading
+        from MLTools.NanoML.rootio.remote.client import current_settings
         from MLTools.NanoML.rootio.remote.file import RemoteFile
 
         if not is_xrootd(self.path):
             return
         self._remote = RemoteFile(self.path)
-        if reading.current().copy:
+        if current_settings().copy:
             number, name = tempfile.mkstemp(prefix="nanoml-", suffix=".root")
             os.close(number)
             self._local, self._copy = name, Path(name)
@@ -106,9 +106,9 @@ class Access:
         if self._local is not None:
             self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
         if self._local is None and self._remote is not None:
-            from MLTools.NanoML.rootio.remote.upsource import open_remote
+            from MLTools.NanoML.rootio.remote.file import open_with_uproot
 
-            self._directory = open_remote(self._remote, self.path)
+            self._directory = open_with_uproot(self._remote, self.path)
         else:
             # nothing is read twice here, so a cache would only fill the memory
             self._directory = uproot.open({self._local or self.path: None}, array_cache=None)

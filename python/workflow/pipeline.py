@@ -14,7 +14,7 @@ from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, locked
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
@@ -131,7 +131,7 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     with locked(workdir):
         _settle_jobs(workdir)
         if _reader(config) == "convert" and "convert" in names:
-            reading.adopt(config.read)
+            adopt_settings(config.read)
             _look_again(workdir)
         todo = _run(config, names, force)
     _say_where(config, todo)
@@ -270,7 +270,7 @@ def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool) ->
         try:
             run(plan([stage], workdir, force), workdir)
         except FailedTasksError as failed:
-            forgive(failed, {"": files}, workdir, reading.current().max_missing_files)
+            forgive(failed, {"": files}, workdir, current_settings().max_missing_files)
             gone = {each.file for each in missing.read(workdir)[""]}
             left = [task for task in stage.tasks if task.inputs[0] not in gone]
             run(plan([replace(stage, tasks=left)], workdir), workdir)

@@ -1,9 +1,12 @@
-"""The XRootD client: its settings, and what its errors mean."""
+"""The XRootD client: the settings for reading over the network, and what the client's errors mean."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import json
+import os
 import queue
 import random
 import re
@@ -11,17 +14,31 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import Enum
 from typing import Any, Optional, TypeVar
 
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.grid.proxy import check_proxy, use_proxy
-from MLTools.NanoML.rootio.remote import reading
 
-__all__ = ["Cause", "ServerError", "answer", "client", "leave", "pause", "persist"]
+__all__ = [
+    "VARIABLE",
+    "Cause",
+    "ServerError",
+    "adopt_settings",
+    "answer",
+    "client",
+    "current_settings",
+    "leave",
+    "pause",
+    "persist",
+    "use_settings",
+]
 
 T = TypeVar("T")
+
+VARIABLE = "NANOML_READING"
+"""The environment variable with the settings as JSON: workers and jobs inherit it."""
 
 _LONGEST_PAUSE = 30.0  # s
 _PARTIAL = 3  # status of an answer that lacks what some of the servers have
@@ -40,8 +57,38 @@ _LABELS = re.compile(r"\[(?:ERROR|FATAL|\d{4})\]\s*|Server responded with an err
 _applied: Optional[Read] = None
 
 
+def use_settings(settings: Read) -> None:
+    """Read with these settings from now on, here and in all processes that are started."""
+    os.environ[VARIABLE] = json.dumps(asdict(settings))
+
+
+def adopt_settings(settings: Read) -> None:
+    """Read with the settings of an analysis, if it has any; otherwise those of the environment count."""
+    if settings != Read():
+        use_settings(settings)
+
+
+def current_settings() -> Read:
+    """The settings to read with; the defaults if none were given.
+
+    Raises
+    ------
+    NanoMLError
+        The environment variable cannot be understood.
+    """
+    return _parsed(os.environ.get(VARIABLE, "{}"))
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(text: str) -> Read:
+    try:
+        return Read(**json.loads(text))
+    except (ValueError, TypeError) as problem:
+        raise NanoMLError(f"{VARIABLE}={text}: cannot be understood ({problem}). Unset it.") from None
+
+
 class Cause(Enum):
-    """Why something failed: what may help."""
+    """Why a request failed, as the remedy that may help."""
 
     TRANSIENT = "to try again"
     EXPIRED = "another server, or to try again later"
@@ -51,13 +98,7 @@ class Cause(Enum):
 
 
 class ServerError(Exception):
-    """What a server, or the connection to it, says.
-
-    Attributes
-    ----------
-    cause
-        What kind of failure it is.
-    """
+    """A request failed: what the server says, or why it cannot be reached."""
 
     def __init__(self, text: str, cause: Cause) -> None:
         super().__init__(text)
@@ -69,9 +110,11 @@ class ServerError(Exception):
         return self.cause in (Cause.TRANSIENT, Cause.EXPIRED)
 
     def advice(self) -> str:
-        """What to do, as a sentence that follows; empty where nothing special is to be done."""
+        """What to do, as a sentence with a blank before it; empty if there is nothing special to do."""
         if self.cause is not Cause.REFUSED:
             return ""
+        from MLTools.NanoML.grid.proxy import check_proxy
+
         try:
             proxy = check_proxy()
         except NanoMLError as problem:
@@ -94,31 +137,26 @@ def client() -> Any:
         raise NanoMLError(
             "root:// files need the Python client of XRootD. Install it: pip install xrootd fsspec-xrootd."
         ) from None
-    settings = reading.current()
+    settings = current_settings()
     if _applied is None:
-        # at the end it looks at all objects that there are, and some of other packages do not like to be looked at
+        # at exit the client inspects all objects in memory, and some of other packages warn about that
         warnings.filterwarnings("ignore", module=r"XRootD\.client\.finalize")
     if settings is not _applied:
-        # what the user's own XRD_... variables say is not changed by this
+        # this does not override the user's own XRD_... variables
         for name in ("RequestTimeout", "StreamTimeout", "ConnectionWindow"):
             module.EnvPutInt(name, settings.timeout)
-        # here is who tries again; what failed before must not count
+        # tries are repeated here, not by the client, and failures before must not count
         for name, value in (("ConnectionRetry", 1), ("StreamErrorWindow", 0), ("TimeoutResolution", 1)):
             module.EnvPutInt(name, value)
+        from MLTools.NanoML.grid.proxy import use_proxy
+
         use_proxy()
         _applied = settings
     return module
 
 
 def answer(method: Callable[..., tuple[Any, T]], *arguments: Any, timeout: int) -> T:
-    """Call the client, and wait for what a server answers; Ctrl-C ends the waiting at once.
-
-    Parameters
-    ----------
-    method, arguments
-        Of the client.
-    timeout
-        How long the server may take [s].
+    """Call a method of the client, and wait up to `timeout` seconds for the answer; Ctrl-C ends the wait at once.
 
     Raises
     ------
@@ -136,8 +174,8 @@ def answer(method: Callable[..., tuple[Any, T]], *arguments: Any, timeout: int) 
 
 def _waited_for(call: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
-        return call()  # nobody interrupts another thread
-    # a signal is heeded when Python goes on, but not while the client waits
+        return call()  # signals reach the main thread only
+    # Python handles a signal between two of its instructions, but not while the client waits
     done: queue.SimpleQueue[tuple[Optional[T], Optional[BaseException]]] = queue.SimpleQueue()
 
     def work() -> None:
@@ -149,7 +187,7 @@ def _waited_for(call: Callable[[], T]) -> T:
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     while worker.is_alive():
-        worker.join(0.5)  # a signal just before Python begins to wait is heeded when the wait ends
+        worker.join(0.5)  # a signal just before the wait is handled after it
     found, problem = done.get()
     if problem is not None:
         raise problem
@@ -157,7 +195,7 @@ def _waited_for(call: Callable[[], T]) -> T:
 
 
 def leave(file: Any) -> None:
-    """Close a file of which nothing more is expected; nobody may be there to answer."""
+    """Close a file without caring whether the server answers."""
     if file.is_open():
         with contextlib.suppress(ServerError):
             answer(file.close, timeout=1)
@@ -175,30 +213,23 @@ def _cause(status: Any, text: str) -> Cause:
 
 
 def pause(times: int) -> None:
-    """Wait before another try, the longer the more `times` it failed, so that a server can recover."""
+    """Wait before another try, longer after each of `times` failures, so that a server can recover."""
     if not times:
         return
-    # the usual timeout makes it 1 s, 2 s, 4 s, ...; many jobs must not all come back at the same moment
-    shortest = reading.current().timeout / 60
+    # 1 s, 2 s, 4 s, ... with the default timeout; at random, as many jobs must not return at the same moment
+    shortest = current_settings().timeout / 60
     time.sleep(min(shortest * 2 ** (times - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.5))
 
 
 def persist(attempt: Callable[[], T], what: str) -> T:
-    """Ask one server until it answers, or failed as often as the settings allow.
-
-    Parameters
-    ----------
-    attempt
-        Asks; it raises ServerError.
-    what
-        What cannot be done then, as in "root://.../x: cannot be removed".
+    """Repeat a request until it succeeds, as often as the settings allow.
 
     Raises
     ------
     NanoMLError
-        It failed, or cannot succeed.
+        It failed, or cannot succeed: `what`, as in "root://.../x: cannot be removed", with the reason.
     """
-    tries = reading.current().tries
+    tries = current_settings().tries
     for times in range(1, tries + 1):
         try:
             return attempt()

@@ -1,7 +1,8 @@
-"""A remote file of which any bytes can be read, whichever of its servers gives them."""
+"""A remote file: any bytes of it, from whichever of its servers gives them; and how uproot reads it."""
 
 from __future__ import annotations
 
+import queue
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -9,23 +10,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
-from MLTools.NanoML.errors import explain_os_error
-from MLTools.NanoML.rootio.remote import reading
-from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, leave
-from MLTools.NanoML.rootio.remote.server import Server
-from MLTools.NanoML.rootio.remote.sources import Sources
+import uproot
+from uproot.source.chunk import Chunk, Source
+from uproot.source.futures import TrivialFuture
 
-__all__ = ["Piece", "RemoteFile"]
+from MLTools.NanoML.errors import explain_os_error
+from MLTools.NanoML.rootio.remote.client import (
+    Cause,
+    ServerError,
+    answer,
+    client,
+    current_settings,
+    leave,
+)
+from MLTools.NanoML.rootio.remote.server import Replicas, Server
+
+__all__ = ["RemoteFile", "open_with_uproot"]
 
 T = TypeVar("T")
 Piece = tuple[int, int]
-"""Where something begins in a file, and how many bytes it has."""
+"""Where something begins in a file, and its number of bytes."""
 
-_GAP = 1 << 12  # bytes that are read in vain rather than asked around
-_LARGEST, _MOST = (
-    2_097_136,
-    1024,
-)  # bytes of one part of a vector read, and number of its parts: limits of servers
+_GAP = 1 << 12  # unused bytes between two pieces that are still read as one
+_LARGEST, _MOST = 2_097_136, 1024  # limits of servers: bytes of a part of a vector read, and number of parts
 _REQUEST = 1 << 25  # bytes of one request
 _BLOCK = 1 << 23  # bytes that are copied at once
 _HEAD, _TAIL = 1 << 10, 1 << 18  # bytes: where ROOT has what describes a file
@@ -34,12 +41,12 @@ _HEAD, _TAIL = 1 << 10, 1 << 18  # bytes: where ROOT has what describes a file
 class RemoteFile:
     """A file on XRootD servers, opened for reading. Use it as a context manager.
 
-    What fails is tried again, and elsewhere (see `Sources`); the bytes come from the same place of the file.
+    What fails is tried again, on this or another server (see `Replicas`).
 
     Parameters
     ----------
     url
-        As for `Sources`.
+        A root:// URL, or several of the same file with | in between.
 
     Raises
     ------
@@ -48,8 +55,8 @@ class RemoteFile:
     """
 
     def __init__(self, url: str) -> None:
-        self._sources = Sources(url)
-        self._timeout = reading.current().timeout
+        self._replicas = Replicas(url)
+        self._timeout = current_settings().timeout
         self._file: Any = None
         self._size: Optional[int] = None
         self._damaged: set[Optional[str]] = set()
@@ -62,23 +69,22 @@ class RemoteFile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self.close()
 
     @property
     def size(self) -> int:
-        """How many bytes the file has."""
+        """Number of bytes."""
         assert self._size is not None
         return self._size
 
     def close(self) -> None:
         """Close the file."""
-        self._leave()
+        file, self._file = self._file, None
+        if file is not None:
+            leave(file)
 
     def read(self, start: int, length: int) -> bytes:
-        """Read one piece; raises as `read_all` does.
-
-        The two ends of the file are read together, once.
-        """
+        """Read one piece, and with the first one both ends of the file; raises as `read_all` does."""
         if not self._ends:
             head, tail = min(_HEAD, self.size), max(self.size - _TAIL, 0)
             places = [(0, head), (tail, self.size - tail)]
@@ -86,14 +92,14 @@ class RemoteFile:
         return self.read_all([(start, length)])[0]
 
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """Read many pieces at once, in as few requests as can be.
+        """Read many pieces in as few requests as possible.
 
         Raises
         ------
         UnreadableError
             No server gives them.
         ValueError
-            The file has no such place.
+            The file ends before a piece does.
         """
         for start, length in pieces:
             if not 0 <= start <= start + length <= self.size:
@@ -113,12 +119,12 @@ class RemoteFile:
         found: list[bytes] = []
         for request in _requests(areas):
             found += self._insist(lambda file, request=request: self._get(file, request))  # type: ignore[misc]
-            self._sources.worked()
-        parts = _Parts(_split(areas), found)
-        return {(start, length): parts.get(start, length) for start, length in pieces}
+            self._replicas.worked()
+        starts = [start for start, _ in _split(areas)]
+        return {piece: _cut(starts, found, *piece) for piece in pieces}
 
     def copy(self, target: Path) -> None:
-        """Copy all of the file, and compare the checksum with the server's if that has one.
+        """Copy the file, and compare the checksum with that of the server, if it has one.
 
         Raises
         ------
@@ -135,14 +141,14 @@ class RemoteFile:
                         file.write(block)
             except OSError as problem:
                 raise explain_os_error(problem, target, "write") from None
-            server = Server(self._file.get_property("LastURL") or self._sources.address)
+            server = Server(self._file.get_property("LastURL") or self._replicas.address)
             stored = server.checksum(server.url)
             if stored is None or stored == checksum:
                 return
             self.reject(f"the checksum of what arrived is {checksum:08x}, not {stored:08x}")
 
     def reject(self, reason: str) -> None:
-        """Do not read from the current server any more, whose copy of the file is damaged.
+        """Read from another server from now on, as the copy of the current one is damaged.
 
         Raises
         ------
@@ -151,24 +157,24 @@ class RemoteFile:
         """
         server = self._server()
         self._damaged.add(server)
-        self._leave()
-        self._size, self._ends = None, []  # maybe it was these
-        self._sources.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
+        self.close()
+        self._size, self._ends = None, []  # they may be damaged, too
+        self._replicas.failed(ServerError(f"damaged: {reason}", Cause.FINAL), server)
         self._insist(lambda file: None)
 
     def _insist(self, action: Callable[[Any], T]) -> T:
-        """Do something with the open file, which is opened anew elsewhere as often as need be."""
+        """Do something with the open file, which is opened again elsewhere if need be."""
         while True:
             try:
                 return action(self._file or self._opened())
             except ServerError as problem:
                 server = self._server()
-                self._leave()
-                self._sources.failed(problem, server)
+                self.close()
+                self._replicas.failed(problem, server)
 
     def _opened(self) -> Any:
         self._file = file = client().File()
-        answer(file.open, self._sources.address, timeout=self._timeout)
+        answer(file.open, self._replicas.address, timeout=self._timeout)
         if self._damaged and self._server() in self._damaged:
             raise ServerError("damaged", Cause.FINAL)
         size = int(answer(file.stat, timeout=self._timeout).size)
@@ -178,13 +184,8 @@ class RemoteFile:
         return file
 
     def _server(self) -> Optional[str]:
-        """The server that gives the file, as HOST:PORT; None if it is not known."""
+        """The server of the open file, as HOST:PORT; None if it is not known."""
         return (self._file.get_property("DataServer") if self._file is not None else None) or None
-
-    def _leave(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            leave(file)
 
     def _get(self, file: Any, request: Sequence[Piece]) -> list[bytes]:
         if len(request) == 1:
@@ -199,7 +200,7 @@ class RemoteFile:
 
 
 def _areas(pieces: Sequence[Piece]) -> list[Piece]:
-    """What is to be read, where pieces that touch or nearly do are one."""
+    """The areas to be read: pieces that touch, or nearly so, become one."""
     found: list[Piece] = []
     for start, length in sorted(pieces):
         if found and start <= sum(found[-1]) + _GAP:
@@ -211,7 +212,7 @@ def _areas(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _split(areas: Sequence[Piece]) -> list[Piece]:
-    """No part is larger than one of a request may be; those of large areas are read each by itself."""
+    """Areas in parts that one request may have; each part of a large area is read by itself."""
     found = []
     for start, length in areas:
         most = _LARGEST if length <= _LARGEST else _BLOCK
@@ -220,7 +221,7 @@ def _split(areas: Sequence[Piece]) -> list[Piece]:
 
 
 def _requests(areas: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """The parts of the areas as one request after the other has them."""
+    """The parts of the areas, grouped into requests."""
     gathered: list[Piece] = []
     total = 0
     for part in _split(areas):
@@ -234,20 +235,70 @@ def _requests(areas: Sequence[Piece]) -> Iterator[list[Piece]]:
         yield gathered
 
 
-class _Parts:
-    """What was read, by its place in the file."""
+def _cut(starts: Sequence[int], parts: Sequence[bytes], start: int, length: int) -> bytes:
+    """A piece out of parts of the file that begin at `starts`."""
+    at = bisect_right(starts, start) - 1
+    gathered, missing = [], length
+    while missing:
+        begin = start + length - missing - starts[at]
+        gathered.append(parts[at][begin : begin + missing])
+        missing -= len(gathered[-1])
+        at += 1
+    return gathered[0] if len(gathered) == 1 else b"".join(gathered)
 
-    def __init__(self, places: Sequence[Piece], found: Sequence[bytes]) -> None:
-        self._starts = [start for start, _ in places]
-        self._found = found
 
-    def get(self, start: int, length: int) -> bytes:
-        """A piece of it."""
-        at = bisect_right(self._starts, start) - 1
-        gathered, missing = [], length
-        while missing:
-            begin = start + length - missing - self._starts[at]
-            gathered.append(self._found[at][begin : begin + missing])
-            missing -= len(gathered[-1])
-            at += 1
-        return gathered[0] if len(gathered) == 1 else b"".join(gathered)
+def open_with_uproot(file: RemoteFile, name: str) -> Any:
+    """Open a remote file with uproot, which calls it `name` in messages; the caller closes `file`."""
+    source = type("_Bound", (_UprootSource,), {"remote": file})
+    # nothing is read twice, so a cache would only fill the memory
+    if "handler" in uproot.open.defaults:
+        return uproot.open({name: None}, handler=source, array_cache=None)
+    return uproot.open(_Named(name), object_handler=source, array_cache=None)  # before uproot 5.2
+
+
+class _Named:
+    """What old versions of uproot take for a file: they look for these two methods."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def read(self, size: int) -> bytes:
+        raise NotImplementedError
+
+    seek = read
+
+
+class _UprootSource(Source):  # type: ignore[misc]
+    """Gives uproot pieces of the file, many in one request."""
+
+    remote: RemoteFile
+
+    def __init__(self, name: object, **options: Any) -> None:
+        super().__init__()
+        self._file_path = str(name)
+        self._num_bytes = self.remote.size
+
+    @property
+    def closed(self) -> bool:
+        return False  # it is closed by its owner
+
+    def __enter__(self) -> _UprootSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def chunk(self, start: int, stop: int) -> Any:
+        return Chunk(self, start, stop, TrivialFuture(self.remote.read(start, stop - start)))
+
+    def chunks(self, ranges: list[tuple[int, int]], notifications: queue.Queue[Any]) -> list[Any]:
+        found = self.remote.read_all([(start, stop - start) for start, stop in ranges])
+        chunks = [Chunk(self, start, stop, TrivialFuture(data)) for (start, stop), data in zip(ranges, found)]
+        for chunk in chunks:
+            notifications.put(chunk)
+        return chunks

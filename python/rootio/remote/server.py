@@ -1,44 +1,40 @@
-"""One XRootD server, asked about one of its files."""
+"""XRootD servers: requests to one of them, and the choice among all that may have a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from MLTools.NanoML.rootio.remote import reading
-from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, persist
+from MLTools.NanoML.errors import UnreadableError
+from MLTools.NanoML.rootio.remote.client import (
+    Cause,
+    ServerError,
+    answer,
+    client,
+    current_settings,
+    pause,
+    persist,
+)
 from MLTools.NanoML.rootio.remote.url import Url
 
-__all__ = ["Server"]
+__all__ = ["Replicas", "Server"]
 
-_CHECKSUM = 3
+_CHECKSUM = 3  # kind of a query
+_REFRESH = 128  # do not answer from memory
 
 
 class Server:
-    """The server of a URL.
-
-    Parameters
-    ----------
-    url
-        A root:// URL; most requests are about its path.
-    """
+    """The server of a root:// URL; most requests are about its path."""
 
     def __init__(self, url: str) -> None:
         self.url = Url.parse(url)
         self.path = self.url.path
-        self.timeout = reading.current().timeout
+        self.timeout = current_settings().timeout
         self._system = client().FileSystem(self.url.server)
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """Ask once.
-
-        Parameters
-        ----------
-        method
-            Of the client's FileSystem.
-        arguments
-            Its own, but for the timeout.
+        """Call a method of the client's FileSystem once, with its arguments but for the timeout.
 
         Raises
         ------
@@ -48,7 +44,7 @@ class Server:
         return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
     def insist(self, doing: str, method: str, *arguments: Any) -> Any:
-        """Ask until there is an answer, or raise that the path cannot be `doing`: "removed", say."""
+        """Ask until there is an answer; NanoMLError says that the path cannot be `doing`, as in "removed"."""
         return persist(lambda: self.ask(method, *arguments), f"{self.url}: cannot be {doing}")
 
     def has(self, path: str) -> bool:
@@ -62,7 +58,7 @@ class Server:
         return True
 
     def behind(self) -> list[Server]:
-        """The servers that a redirector has for the path, whether or not they have it; other servers are alone.
+        """The servers behind a redirector, whether or not they have the path; another server is alone.
 
         May raise ServerError.
         """
@@ -76,9 +72,9 @@ class Server:
         return [Server(str(replace(self.url, host=host))) for host in hosts] or [self]
 
     def take_away(self, what: str, attempt: Callable[[], Any], path: str) -> None:
-        """Do what makes `path` vanish, until it succeeds.
+        """Do what makes `path` vanish, until it succeeds; raise `what` if it does not.
 
-        Where the answer to one attempt was lost and the next finds nothing there, the first had succeeded.
+        If the answer to the first attempt was lost and the next finds nothing there, the first had succeeded.
         """
         times = 0
 
@@ -101,7 +97,7 @@ class Server:
             try:
                 return self.ask("query", _CHECKSUM, asked)
             except ServerError as problem:
-                if problem.may_pass:  # it takes long to be made, and is there the next time
+                if problem.may_pass:  # it takes long to compute, and is there the next time
                     raise
                 return b""
 
@@ -110,7 +106,7 @@ class Server:
         return int(value, 16) if kind == "adler32" else None
 
     def rename(self, source: str, destination: str, what: str) -> None:
-        """Rename a path on the server, in place of what has the new name, or raise `what`."""
+        """Rename a path on the server, replacing what has the new name; raise `what` if that fails."""
 
         def once() -> None:
             try:
@@ -122,3 +118,147 @@ class Server:
                 self.ask("mv", source, destination)
 
         self.take_away(what, once, source)
+
+
+@dataclass
+class _Replica:
+    """One way to get a file.
+
+    Attributes
+    ----------
+    url
+        The file on a server that has it, or on a redirector.
+    failures
+        How often it failed since the file was last read.
+    is_final
+        Whether it cannot work later either.
+    takes_any
+        Whether a redirector may lead to servers that failed, as it knows no others.
+    """
+
+    url: Url
+    failures: int = 0
+    is_final: bool = False
+    takes_any: bool = False
+
+
+class Replicas:
+    """All ways to get one file, and which is the next to try: its own servers, redirectors, and servers that these know.
+
+    `name` is the URL of the file, or several with | in between.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        settings = current_settings()
+        self._tries = settings.tries
+        self._known: list[_Replica] = []
+        for text in name.split("|"):
+            self._add(Url.parse(text.strip()))
+        logical = next(filter(None, (replica.url.logical_name for replica in self._known)), None)
+        for redirector in settings.redirectors if logical else ():
+            self._add(Url.parse(redirector).at(str(logical)))
+        self._asked = logical is None
+        self._problems: dict[str, ServerError] = {}
+        self._failures = 0
+        self._avoided: dict[str, str] = {}  # servers that failed, by their names without the usual port
+        self._current = self._known[0]
+
+    @property
+    def address(self) -> str:
+        """What to open now; a redirector is asked to avoid the servers that failed."""
+        url = self._current.url
+        failed = [server for site, server in self._avoided.items() if site != url.site]
+        tried = failed and not self._current.takes_any
+        return str(url.asking(f"tried={','.join(failed)}") if tried else url)
+
+    def _add(self, url: Url) -> None:
+        if url.site not in (replica.url.site for replica in self._known):
+            self._known.append(_Replica(url))
+
+    def worked(self) -> None:
+        """Note that something could be read: earlier failures do not count any more."""
+        if self._failures:
+            self._failures = 0
+            self._problems.clear()
+            for replica in self._known:
+                replica.failures = 0
+
+    def failed(self, problem: ServerError, server: Optional[str] = None) -> None:
+        """Choose what to try next, and wait if it has failed before.
+
+        Parameters
+        ----------
+        problem
+            What happened to the current replica.
+        server
+            The server that a redirector led to, as HOST:PORT, if it is known.
+
+        Raises
+        ------
+        UnreadableError
+            There is nothing left to try.
+        """
+        replica = self._current
+        site = _site(server or replica.url.host)
+        is_new = site != replica.url.site and site not in self._avoided
+        is_redirected = bool(self._avoided) and site == replica.url.site and not replica.takes_any
+        self._problems[site] = problem
+        self._failures += 1
+        replica.failures += 1
+        if problem.cause is Cause.MISSING and is_redirected:
+            replica.takes_any = True
+        else:
+            self._avoided[site] = server or replica.url.host
+            replica.is_final = not problem.may_pass and not is_new
+        if self._is_over(replica) or (problem.cause is Cause.EXPIRED and not is_new):
+            self._current = self._next()
+        if self._current is not replica or not is_new:
+            pause(self._current.failures)
+
+    def _is_over(self, replica: _Replica) -> bool:
+        return replica.is_final or replica.failures >= self._tries
+
+    def _next(self) -> _Replica:
+        """The next replica: rather one that has not failed itself, even a newly found one, than one that may fail again."""
+        at = self._known.index(self._current)
+        left = [one for one in self._known[at + 1 :] + self._known[: at + 1] if not self._is_over(one)]
+        fresh = [one for one in left if one.url.site not in self._avoided]
+        if not fresh and not self._asked:
+            self._asked = True
+            number = len(self._known)
+            for url in self._elsewhere():
+                if url.site not in self._avoided:
+                    self._add(url)
+            fresh = self._known[number:]
+        if not fresh and not left:
+            raise UnreadableError(self._complaint(), self.name)
+        return (fresh or left)[0]
+
+    def _elsewhere(self) -> Iterator[Url]:
+        """The file on each server that is known to those that have not failed themselves."""
+        for replica in list(self._known):
+            if replica.url.site in self._avoided:
+                continue
+            server = Server(str(replica.url))
+            try:
+                found = server.ask("deeplocate", server.path, _REFRESH)
+            except ServerError:  # it said so before, or is a server that cannot tell
+                continue
+            for location in found:
+                if location.is_server:
+                    yield Url(server.url.scheme, location.address, server.path)
+
+    def _complaint(self) -> str:
+        problems = self._problems
+        where = f"{len(problems)} source{'s' if len(problems) > 1 else ''}"
+        details = "; ".join(f"{site}: {problem}" for site, problem in problems.items())
+        if all(problem.cause is Cause.MISSING for problem in problems.values()):
+            return f"{self.name}: no such file, asked for at {where} ({details})."
+        tries = f"{self._failures} tr{'ies' if self._failures > 1 else 'y'}"
+        advice = next(filter(None, (problem.advice() for problem in problems.values())), "")
+        return f"{self.name}: read error after {tries} at {where} ({details}).{advice}"
+
+
+def _site(address: str) -> str:
+    return Url("root", address, "").site

@@ -1,24 +1,28 @@
-"""Small operations on files of remote storage, by the XRootD client.
+"""Files on remote storage: look them up, list, copy, rename, remove them.
 
-Each asks again where an answer may come a moment later, and ends with one error otherwise.
+Each operation is repeated while an answer may come a moment later, and ends with one error otherwise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from MLTools.NanoML.atomic import make_directory as make_local_directory
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.remote.client import Cause, ServerError, persist
+from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.errors import NanoMLError, explain_os_error
+from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, leave, persist
 from MLTools.NanoML.rootio.remote.server import Server
-from MLTools.NanoML.rootio.remote.transfer import pieces_of, put
-from MLTools.NanoML.rootio.remote.url import Url
+from MLTools.NanoML.rootio.remote.url import Url, is_xrootd
 
 __all__ = [
-    "Status",
+    "FileStatus",
     "copy",
     "exists",
     "fetch_directory",
@@ -31,20 +35,22 @@ __all__ = [
 ]
 
 _IS_DIRECTORY = 2
+_BLOCK = 1 << 23  # bytes of one request
+_READABLE_BY_ALL = 0o644
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is known of a file or directory.
+class FileStatus:
+    """What a server says about a file or directory.
 
     Attributes
     ----------
     name
-        Its name in its directory.
+        Its name within its directory.
     size
         In bytes.
     modified
-        When it was changed, in seconds since 1970.
+        Time of the last change, in seconds since 1970.
     is_directory
         Whether it is one.
     """
@@ -55,25 +61,25 @@ class Status:
     is_directory: bool
 
     @classmethod
-    def of(cls, name: str, info: Any) -> Status:
-        """Take it from an answer of the client."""
+    def of(cls, name: str, info: Any) -> FileStatus:
+        """Read the client's answer."""
         return cls(name, int(info.size), int(info.modtime), bool(info.flags & _IS_DIRECTORY))
 
 
-def stat(url: str) -> Status:
-    """What is known of a remote file or directory.
+def stat(url: str) -> FileStatus:
+    """What the server says about a remote file or directory.
 
     Raises
     ------
     NanoMLError
-        There is none, or the server does not tell.
+        There is none, or the server does not answer.
     """
     server = Server(url)
-    return Status.of(os.path.basename(server.path), server.insist("looked up", "stat", server.path))
+    return FileStatus.of(os.path.basename(server.path), server.insist("looked up", "stat", server.path))
 
 
 def size(url: str) -> int:
-    """How many bytes a remote file has; raises as `stat` does."""
+    """Number of bytes of a remote file; raises as `stat` does."""
     return stat(url).size
 
 
@@ -83,21 +89,14 @@ def exists(url: str) -> bool:
     Raises
     ------
     NanoMLError
-        The server does not tell.
+        The server does not answer.
     """
     server = Server(url)
     return persist(lambda: server.has(server.path), f"{url}: cannot be looked up")
 
 
 def remove(url: str, missing_ok: bool = False) -> None:
-    """Remove a remote file, or a directory that is empty.
-
-    Parameters
-    ----------
-    url
-        The file.
-    missing_ok
-        Whether it is fine if there is none.
+    """Remove a remote file or an empty directory; with `missing_ok` there need not be one.
 
     Raises
     ------
@@ -124,10 +123,8 @@ def make_directory(url: str) -> None:
     server.insist("created", "mkdir", server.path, with_parents, mode)
 
 
-def list_directory(url: str) -> list[Status]:
-    """What is in a remote directory, in the order of the names.
-
-    A redirector's directory is put together from those of all its servers.
+def list_directory(url: str) -> list[FileStatus]:
+    """The content of a remote directory, sorted by name; for a redirector, of those of all its servers.
 
     Raises
     ------
@@ -139,11 +136,11 @@ def list_directory(url: str) -> list[Status]:
     return sorted(found.values(), key=lambda each: each.name)
 
 
-def _entries(server: Server) -> dict[str, Status]:
-    """The directory's content by names; may raise ServerError."""
-    found: dict[str, Status] = {}
+def _entries(server: Server) -> dict[str, FileStatus]:
+    """The content of a directory by name; may raise ServerError."""
+    found: dict[str, FileStatus] = {}
     missing, with_status = [], 1
-    # the client's own way to ask all of them takes one that has no such directory for one that does not answer
+    # when the client asks all servers itself, one without the directory looks like one that does not answer
     behind = server.behind()
     for each in behind:
         try:
@@ -156,14 +153,14 @@ def _entries(server: Server) -> dict[str, Status]:
         for entry in entries:
             if entry.statinfo is None:
                 raise ServerError(f"{each.url.site} says nothing of {entry.name}", Cause.TRANSIENT)
-            found[entry.name] = Status.of(entry.name, entry.statinfo)
+            found[entry.name] = FileStatus.of(entry.name, entry.statinfo)
     if len(missing) == len(behind):
         raise missing[0]
     return found
 
 
 def rename(source: str, destination: str) -> None:
-    """Rename a remote file or directory on its server; a file of the new name is replaced.
+    """Rename a remote file or directory on its server; a file with the new name is replaced.
 
     Raises
     ------
@@ -184,12 +181,12 @@ def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], ch
     source, destination
         Paths or root:// URLs; directories of the destination are created.
     checksum
-        Whether to compare Adler-32 checksums, besides the sizes. A server that has none to tell is believed to give
-        what it has; what was written to it is read back.
+        Whether to compare Adler-32 checksums, besides the sizes. A server without checksums is trusted when it is
+        read from; what is written to it is read back.
 
     Returns
     -------
-    How many bytes it has.
+    The number of bytes.
 
     Raises
     ------
@@ -198,24 +195,18 @@ def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], ch
     """
     source, destination = os.fspath(source), os.fspath(destination)
     what = f"{source}: cannot be copied to {destination}"
-    return persist(lambda: put(pieces_of(source, checksum), destination, checksum), what)
+
+    def once() -> int:
+        blocks = _read_remote(source, checksum) if is_xrootd(source) else _read_local(source)
+        if is_xrootd(destination):
+            return _write_remote(blocks, destination, checksum)
+        return _write_local(blocks, destination)
+
+    return persist(once, what)
 
 
 def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool = True) -> list[Path]:
-    """Copy a remote directory, with all that is below it, to this machine.
-
-    Parameters
-    ----------
-    url
-        The remote directory.
-    directory
-        Where its content goes; it is created.
-    checksum
-        As of `copy`.
-
-    Returns
-    -------
-    The files.
+    """Copy a remote directory, with all that is below it, to `directory` on this machine; return the paths of the files.
 
     Raises
     ------
@@ -231,3 +222,89 @@ def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool 
             copy(below, str(target), checksum)
             found.append(target)
     return found
+
+
+def _read_local(source: str) -> Iterator[bytes]:
+    try:
+        with open(source, "rb") as file:
+            yield from iter(lambda: file.read(_BLOCK), b"")
+    except OSError as problem:
+        raise explain_os_error(problem, source, "read") from None
+
+
+def _write_local(blocks: Iterator[bytes], destination: str) -> int:
+    written = 0
+    with replacing(destination) as aside, open(aside, "wb") as file:
+        for block in blocks:
+            written += file.write(block)
+    return written
+
+
+def _read_remote(source: str, checksum: bool) -> Iterator[bytes]:
+    """The content of a remote file; ServerError at its end if the checksum is not that of the server."""
+    server = Server(source)
+    timeout = server.timeout
+    file, offset, adler = client().File(), 0, 1
+    answer(file.open, source, timeout=timeout)
+    try:
+        whole = answer(file.stat, timeout=timeout).size
+        while offset < whole:
+            block = answer(file.read, offset, min(_BLOCK, whole - offset), timeout=timeout)
+            if not block:
+                raise ServerError(f"it ends at byte {offset} of {whole}", Cause.TRANSIENT)
+            offset, adler = offset + len(block), zlib.adler32(block, adler)
+            yield block
+    finally:
+        leave(file)
+    if checksum:
+        _compare(server.checksum(server.url), adler)
+
+
+def _write_remote(blocks: Iterator[bytes], destination: str, checksum: bool) -> int:
+    server = Server(destination)
+    url = server.url
+    aside = url.beside(f".{os.path.basename(url.path)}.part-{uuid.uuid4().hex}")
+    try:
+        written, adler = _write_blocks(blocks, aside, server.timeout)
+        found = server.ask("stat", aside.path).size
+        if found != written:
+            raise ServerError(f"{found} of {written} bytes arrived", Cause.TRANSIENT)
+        if checksum:
+            stored = server.checksum(aside)
+            _compare(_read_back(aside) if stored is None else stored, adler)
+        server.rename(aside.path, url.path, f"{destination}: cannot be renamed to its own name")
+    except BaseException:
+        with contextlib.suppress(ServerError):  # the first error says more
+            server.ask("rm", aside.path)
+        raise
+    return written
+
+
+def _write_blocks(blocks: Iterator[bytes], url: Url, timeout: int) -> tuple[int, int]:
+    """Write a new remote file; return the number of bytes and their checksum."""
+    new, with_parents = 2, 256
+    file, offset, adler = client().File(), 0, 1
+    answer(file.open, str(url), new | with_parents, _READABLE_BY_ALL, timeout=timeout)
+    try:
+        for block in blocks:
+            answer(file.write, block, offset, timeout=timeout)
+            offset, adler = offset + len(block), zlib.adler32(block, adler)
+    except BaseException:
+        leave(file)
+        raise
+    answer(file.close, timeout=timeout)  # a full disk may only show here
+    return offset, adler
+
+
+def _read_back(url: Url) -> int:
+    adler = 1
+    for block in _read_remote(str(url), checksum=False):
+        adler = zlib.adler32(block, adler)
+    return adler
+
+
+def _compare(stored: Optional[int], adler: int) -> None:
+    if stored is not None and stored != adler:
+        raise ServerError(
+            f"the checksum of what arrived is {adler:08x}, that of the original {stored:08x}", Cause.TRANSIENT
+        )

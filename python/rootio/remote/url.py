@@ -12,7 +12,7 @@ from MLTools.NanoML.errors import NanoMLError
 __all__ = ["Url", "is_remote", "is_xrootd"]
 
 _FORM = re.compile(r"(x?roots?)://([^/?\s]+)(?:/([^?]*))?(?:\?(.*))?", re.S)
-_MAPPED = re.compile(r"\[::(?:ffff:)?([0-9.]+)\]")  # servers tell of others like that
+_MAPPED = re.compile(r"\[::(?:ffff:)?([0-9.]+)\]")  # how servers write IPv4 addresses of others
 _LOGICAL = re.compile(r"(?:/store/test/xrootd/[^/]+)?.*?(/store/.+)")
 
 
@@ -39,7 +39,7 @@ class Url:
     path
         On the server; it begins with a slash.
     query
-        What follows the question mark, for the server; empty for nothing.
+        What follows the question mark, for the server; may be empty.
     """
 
     scheme: str
@@ -49,7 +49,7 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Take a URL apart.
+        """Split a URL into its parts.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Url:
 
     @property
     def site(self) -> str:
-        """Name of the server for people: without the usual port."""
+        """Name of the server in messages: without the usual port."""
         return _MAPPED.sub(r"\1", self.host).removesuffix(":1094")
 
     def at(self, path: str) -> Url:
@@ -90,5 +90,5 @@ class Url:
         return self.at(f"{self.path.rpartition('/')[0]}/{name}")
 
     def asking(self, query: str) -> Url:
-        """The same with more that is told to the server."""
+        """The same with one more query."""
         return replace(self, query="&".join(filter(None, (self.query, query))))

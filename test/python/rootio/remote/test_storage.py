@@ -10,7 +10,6 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote import storage as remote
-from MLTools.NanoML.rootio.remote import transfer
 from services.xrootd import Storage
 
 pytestmark = pytest.mark.service
@@ -138,7 +137,7 @@ def test_bytes_that_change_on_the_way_are_noticed(
     path = local(tmp_path, 1000)
     remote.copy(path, f"{url}/a")
     asked = 0
-    real = transfer.answer
+    real = remote.answer
 
     def flipping(*arguments: Any, **more: Any) -> object:
         nonlocal asked
@@ -148,7 +147,7 @@ def test_bytes_that_change_on_the_way_are_noticed(
             return bytes([found[0] ^ 1]) + found[1:] if asked == 1 else found
         return found
 
-    monkeypatch.setattr(transfer, "answer", flipping)
+    monkeypatch.setattr(remote, "answer", flipping)
     remote.copy(f"{url}/a", tmp_path / "back")
     assert asked == 2
     assert (tmp_path / "back").read_bytes() == path.read_bytes()

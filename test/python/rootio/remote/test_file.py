@@ -323,9 +323,9 @@ def test_ctrl_c_is_heeded_while_a_server_hangs(cluster: Cluster) -> None:
     code = f"""
 import sys
 from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.rootio.remote import reading
+from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
-reading.use(Read(timeout=60, redirectors=[{cluster.url!r}]))
+use_settings(Read(timeout=60, redirectors=[{cluster.url!r}]))
 try:
     with RootFile({url(cluster.servers[0], ONE)!r}) as file:
         file.read(["x0"], 0, 10)

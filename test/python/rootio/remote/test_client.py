@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.grid.proxy import usual_place
+from MLTools.NanoML.rootio.remote.client import VARIABLE, adopt_settings, current_settings, use_settings
+from services.certificates import Certificates
+from services.daemons import run
+from services.xrootd_voms import VomsServer
+
+CODE = """
+import sys
+from MLTools.NanoML.config.datasets import Read
+from MLTools.NanoML.errors import UnreadableError
+from MLTools.NanoML.rootio.remote.client import use_settings
+from MLTools.NanoML.rootio.rootfile import RootFile
+use_settings(Read(redirectors=[], timeout=3))
+try:
+    with RootFile(sys.argv[1] + "/store/WZTo3LNu/WZTo3LNu_0.root") as file:
+        print(file.entries)
+except UnreadableError as problem:
+    print(problem)
+"""
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_what_is_set_is_read(read_with: Callable[..., None]) -> None:
+    settings = Read(redirectors=["root://a/"], tries=7, timeout=5, copy=True, max_missing_files="1 %")
+    use_settings(settings)
+    assert current_settings() == settings
+    use_settings(Read())
+    assert current_settings() == Read()
+
+
+def test_processes_inherit_it(read_with: Callable[..., None]) -> None:
+    use_settings(Read(tries=9))
+    code = "from MLTools.NanoML.rootio.remote.client import current_settings; print(current_settings().tries)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"9\n"
+
+
+def test_without_settings_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert current_settings() == Read()
+    assert current_settings().redirectors[0] == "root://cms-xrd-global.cern.ch/"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"tires": 3}', "3"])
+def test_a_variable_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+    with pytest.raises(NanoMLError, match=r"^NANOML_READING=.*: cannot be understood .* Unset it.$"):
+        current_settings()
+
+
+def test_the_settings_of_an_analysis_count_if_there_are_any(read_with: Callable[..., None]) -> None:
+    read_with(tries=8)
+    adopt_settings(Read())
+    assert current_settings().tries == 8
+    adopt_settings(Read(tries=5))
+    assert current_settings() == Read(tries=5)
+
+
+def test_the_section_of_a_configuration(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "luminosity: 1\n").read == Read()
+    config = loaded(tmp_path, "read: {redirectors: root://a.b/, tries: 1, max_missing_files: 3}\n")
+    assert config.read == Read(redirectors=["root://a.b/"], tries=1, max_missing_files=3)
+    assert loaded(tmp_path, "read: {max_missing_files: 0.5 %}\n").read.max_missing_files == "0.5 %"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_missing_files: 1.5", "read.max_missing_files: expected .*1.5"),
+        ("max_missing_files: few", 'expected a number of files, or a percentage such as "1 %", got "few"'),
+        ("max_missing_files: -1", "expected a whole number of at least 0, got -1"),
+        ("redirectors: [https://a/]", "expected a server such as root://"),
+        ("timeout: 0", "at least 1"),
+        ("tires: 3", 'unknown key. Did you mean "tries"?'),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        loaded(tmp_path, f"read: {{{text}}}\n")
+
+
+@pytest.mark.parametrize(("variable", "timeout"), [({}, 7), ({"XRD_REQUESTTIMEOUT": "77"}, 77)])
+def test_the_users_own_variables_of_xrootd_win(variable: dict[str, str], timeout: int) -> None:
+    pytest.importorskip("XRootD")
+    code = (
+        "from MLTools.NanoML.config.datasets import Read; from MLTools.NanoML.rootio.remote.client import client, use_settings;"
+        "use_settings(Read(timeout=7)); found = client(); print(found.EnvGetInt('RequestTimeout'))"
+    )
+    environment = {**os.environ, **variable}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert int(done.stdout) == timeout
+
+
+def test_the_end_of_the_client_says_nothing_of_other_packages() -> None:
+    pytest.importorskip("XRootD")
+    pytest.importorskip("torch")
+    code = "import torch.distributed; from MLTools.NanoML.rootio.remote.client import client; client()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+def told(server: VomsServer, **environment: str) -> str:
+    pytest.importorskip("XRootD")
+    argv = [sys.executable, "-c", CODE, server.url]
+    return run(argv, {**server.environment, "X509_USER_PROXY": "", **environment}).stdout.strip()
+
+
+@pytest.mark.service
+def test_a_valid_proxy(xrootd_voms: VomsServer, certificates: Certificates) -> None:
+    assert told(xrootd_voms, X509_USER_PROXY=str(certificates.proxy())) == "800"
+
+
+@pytest.mark.service
+def test_a_proxy_in_the_home_directory(
+    xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("X509_USER_PROXY", raising=False)
+    usual_place().parent.mkdir()
+    shutil.copy(certificates.proxy(), usual_place())
+    usual_place().chmod(0o600)
+    assert told(xrootd_voms) == "800"
+
+
+@pytest.mark.parametrize(
+    ("hours", "vo", "said"),
+    [(-1, "cms", "expired"), (12, None, "is of no VO, and cms is needed"), (12, "atlas", "cms")],
+)
+@pytest.mark.service
+def test_a_proxy_that_is_refused_is_named(
+    xrootd_voms: VomsServer, certificates: Certificates, hours: float, vo: str | None, said: str
+) -> None:
+    proxy = certificates.proxy(hours, vo)
+    message = told(xrootd_voms, X509_USER_PROXY=str(proxy))
+    assert "read error after 1 try at 1 source (127.0.0.1:" in message
+    assert "Auth failed" in message
+    assert f"{proxy}: " in message
+    assert said in message.partition(str(proxy))[2]
+    assert "nanoml proxy init" in message
+
+
+@pytest.mark.service
+def test_no_proxy(xrootd_voms: VomsServer, tmp_path: Path) -> None:
+    message = told(xrootd_voms, X509_USER_PROXY=str(tmp_path / "none"), HOME=str(tmp_path))
+    assert "Auth failed" in message
+    assert str(tmp_path / "none") in message
+    assert "nanoml proxy init" in message
