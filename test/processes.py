@@ -1,14 +1,25 @@
-"""Processes that a test starts and stops by signals."""
+"""Processes that a test starts and stops by signals, or in a copy of the repository."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["running"]
+__all__ = ["copied", "running"]
+
+_KEPT_OUT = ("trilepton", "leptons", ".*", "build", "dist", "*.egg-info", "__pycache__")
+
+# an editable installation would find what the copy does not have
+_SITE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+"""
 
 
 @contextmanager
@@ -35,3 +46,17 @@ def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[An
 
 def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def copied(root: Path, directory: Path, only: Sequence[str] = ()) -> tuple[Path, dict[str, str]]:
+    """A copy of the repository, or of some directories of it, and the environment in which Python finds the copy."""
+    checkout, path = directory / "checkout", directory / "path"
+    ignored = shutil.ignore_patterns(*_KEPT_OUT)
+    for name in only or ("",):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, checkout / name, symlinks=True, ignore=ignored)
+    (path / "MLTools").mkdir(parents=True)
+    (path / "MLTools" / "NanoML").symlink_to(checkout / "python")
+    (path / "sitecustomize.py").write_text(_SITE)
+    data = os.environ.get("NANOML_TEST_DATA") or str(root.parent / "shared" / "data")
+    return checkout, {**os.environ, "PYTHONPATH": f"{path}:{checkout}", "NANOML_TEST_DATA": data}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,30 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from processes import copied
+
 ROOT = Path(__file__).resolve().parents[1]
-KEPT_OUT = ("trilepton", "leptons", ".*", "build", "dist", "*.egg-info", "__pycache__")
-
 pytestmark = pytest.mark.slow
-
-# an editable installation would find the deleted part where it was not deleted
-SITE = """
-import sys
-sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
-"""
 
 
 def without(part: str, directory: Path) -> dict[str, str]:
     """A checkout without a part, and the environment that finds it."""
     if not (ROOT / part).is_dir():
         pytest.skip(f"{part} is not here")
-    checkout = directory / "checkout"
-    shutil.copytree(ROOT, checkout, symlinks=True, ignore=shutil.ignore_patterns(*KEPT_OUT))
+    checkout, environment = copied(ROOT, directory)
     shutil.rmtree(checkout / part)
-    (directory / "path" / "MLTools").mkdir(parents=True)
-    (directory / "path" / "MLTools" / "NanoML").symlink_to(checkout / "python")
-    (directory / "path" / "sitecustomize.py").write_text(SITE)
-    data = os.environ.get("NANOML_TEST_DATA") or str(ROOT.parent / "shared" / "data")
-    return {**os.environ, "PYTHONPATH": f"{directory / 'path'}:{checkout}", "NANOML_TEST_DATA": data}
+    return environment
 
 
 def run(*arguments: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,101 @@
+"""What the manual says about adding to NanoML is done: a stage is a folder and one line, a network is a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from processes import copied
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "doc" / "contributing.md").read_text()
+PARTS = ("python", "data_processing", "ML_processing")
+DECLARED = ')\n"""All stages, in order."""'
+
+
+def add(checkout: Path, heading: str) -> None:
+    """Write the files that a section of the page shows."""
+    section = PAGE.partition(f"### {heading}\n")[2].partition("\n### ")[0]
+    shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", section, re.S)
+    for name, code in shown:
+        if code.startswith("Declaration("):
+            text = (checkout / name).read_text()
+            assert text.count(DECLARED) == 1
+            (checkout / name).write_text(text.replace(DECLARED, f"    {code.rstrip()},\n{DECLARED}"))
+        else:
+            (checkout / name).parent.mkdir(exist_ok=True)
+            assert not (checkout / name).exists()
+            (checkout / name).write_text(code)
+
+
+def done(program: str, directory: Path, environment: dict[str, str]) -> str:
+    line = [sys.executable, "-c", program]
+    found = subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+STAGE = """
+import json
+from pathlib import Path
+from click.testing import CliRunner
+from MLTools.NanoML.cli import nanoml
+
+def run(*arguments):
+    done = CliRunner().invoke(nanoml, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+run("run", "a.yaml")
+run("run", "a.yaml", "--dry-run", "--json")
+kernel = Path(KERNEL)
+kernel.write_text(kernel.read_text().replace("counts = {}", "counts: dict[str, int] = {}"))
+plan = json.loads(run("run", "a.yaml", "--dry-run", "--json"))
+print(json.dumps({each["stage"]: each["to_do"] for each in plan}))
+assert "accepted" in run("accept", "count", "a.yaml")
+assert "Count events of skims" in run("--help") and "nanoml count " in run("count", "--help")
+run("count", "a.yaml", "--force")
+run("submit", "count", "a.yaml", "--on", "local", "--force", "--dry-run")
+"""
+
+
+def test_a_stage(tmp_path: Path, sample: Path) -> None:
+    pytest.importorskip("data_processing")
+    checkout, environment = copied(ROOT, tmp_path, PARTS)
+    add(checkout, "A stage")
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    (tmp_path / "a.yaml").write_text(
+        f"datasets: {{ZG: {{files: {source}}}}}\nskim: {{cut: nMuon >= 2}}\nbatch: {{stages: {{count: {{cores: 2}}}}}}\n"
+    )
+    kernel = checkout / "data_processing" / "count" / "count.py"
+    plan = json.loads(done(STAGE.replace("KERNEL", repr(str(kernel))), tmp_path, environment))
+    assert plan == {"skim": {}, "count": {"ZG": "data_processing.count.count was changed"}}
+    ((skim, events),) = json.loads((tmp_path / "a" / "counts" / "ZG.json").read_text()).items()
+    assert skim == str(tmp_path / "a" / "skims" / "ZG" / "ZGToLLG_0.root")
+    assert 0 < events < 800
+    jobs = tmp_path / "jobs" / "a-dry-run" / "jobs"
+    assert [path.name for path in jobs.glob("*.json")] == ["count-0000.json"]
+
+
+NETWORK = """
+import torch
+from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.models import make_network
+from MLTools.NanoML.config.analysis import load
+train = load("a.yaml").train
+network = make_network(train.model, train.options, Shape(("MET_pt", "nJet", "PV_npvs"), (), 2))
+print([list(it.shape) for it in network.parameters()])
+"""
+
+
+def test_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    checkout, environment = copied(ROOT, tmp_path, PARTS)
+    add(checkout, "A network")
+    (tmp_path / "a.yaml").write_text("train: {files: a.h5, model: linear, options: {bias: false}}\n")
+    assert done(NETWORK, tmp_path, environment) == "[[2, 3]]\n"
