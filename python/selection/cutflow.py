@@ -1,4 +1,4 @@
-"""Cuts, and the cut flow that writes itself."""
+"""Cuts, and the cut flow that counts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Cutflow"]
 
 
 class Cutflow:
-    """Applies cuts one after the other and counts what is left.
+    """Applies cuts one after the other and counts the events that are left.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Cutflow:
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
-        """What the steps were if there had been only some of the events.
+        """What the steps would be with only some of the events.
 
         Parameters
         ----------
         chosen
-            Which of the chunk's events these are, shape (events,).
+            Mask of these events in the chunk, shape (events,).
         """
         weights, found = self._all, []
         for number, step in enumerate(self.steps):
@@ -66,12 +66,12 @@ class Cutflow:
 
         Returns
         -------
-        `narrowed` with only the events that pass: a tuple, or the thing itself if there is one.
+        `narrowed` with only the events that pass: a tuple, or a single array if there is one.
 
         Raises
         ------
         NanoMLError
-            The mask is not one boolean per event, or something to be narrowed has another length.
+            The mask is not one boolean per event, or an array to be narrowed has another length.
         """
         passed = self._checked(name, mask)
         for position, thing in enumerate(narrowed, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,41 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.events import Events
-from MLTools.NanoML.selection.hints import in_words
 
 __all__ = ["Column", "Selected", "Selection", "load_selection"]
+
+# what awkward and numpy say of common errors in selections, and how to correct them
+_HINTS = (
+    (
+        "index out of range",
+        "some events have no such object. Cut on the number of objects before, and narrow the objects, too: "
+        "events, muons = cutflow.cut(..., ak.num(muons) >= 2, events, muons)",
+    ),
+    (
+        "cannot broadcast records",
+        "these are no four-vectors. Read pt, eta, phi and mass of their collection; of a selection of fields make some by "
+        'ak.with_name(objects, "Momentum4D")',
+    ),
+    (
+        r"no field named '(?:deltaR|deltaphi|deltaeta|mass)'",
+        "these are no four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; of a "
+        'selection of fields make some by ak.with_name(objects, "Momentum4D")',
+    ),
+    (
+        "cannot broadcast",
+        "these two do not have the same events or objects. Narrow both in every cut: "
+        "events, muons = cutflow.cut(..., events, muons)",
+    ),
+    (
+        "truth value of an array",
+        "`and`, `or`, `not` and `if` take one event. For all at once: `&`, `|`, `~`, with each comparison in parentheses",
+    ),
+    (
+        "ufunc 'bitwise_(?:and|or)' not supported",
+        "`&` and `|` bind before `>` and `==`: put each comparison in parentheses",
+    ),
+)
+_PLACE_IN_CODE = re.compile(r" \(in compiled code: [^)]*\)\.?")
 
 
 @dataclass(frozen=True)
@@ -42,14 +75,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Selected:
-    """What a selection made of a chunk.
+    """Result of a selection on a chunk of events.
 
     Attributes
     ----------
     rows
         Positions of the events that passed, in the chunk, int64.
     columns
-        Column name to values for these events, in the declared types.
+        Values of each column for these events, in the declared types.
     cutflow
         Events and weights after each cut.
     """
@@ -129,7 +162,7 @@ class Selection:
         return found[-1] if found else self.where().rpartition(":")[0]
 
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
-        """Names asked for, to the names in a file, of all branches to be read from it.
+        """For each name in `branches` and `optional`, the name in a file, as far as the file has it.
 
         Raises
         ------
@@ -187,12 +220,13 @@ class Selection:
         try:
             result = self.select(events, cutflow)
         except NanoMLError as problem:
-            told = str(problem)
+            text = str(problem)
+            is_placed = text.startswith(self.where())
             raise NanoMLError(
-                told if told.startswith(self.where()) else f"{self._line_of(problem)}: {self.name}: {told}"
+                text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}"
             ) from None
         except Exception as problem:  # whatever a user's code raises, its line is what helps
-            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {in_words(problem)}") from problem
+            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {_explain(problem)}") from problem
         left, columns = self._unpacked(result)
         return Selected(left.rows, self._checked(columns, len(left)), cutflow)
 
@@ -201,12 +235,8 @@ class Selection:
             raise NanoMLError(
                 f"{self.where()}: select returned nothing. End it with `return events, {{...}}`."
             )
-        if not (
-            isinstance(result, tuple)
-            and len(result) == 2
-            and isinstance(result[0], Events)
-            and isinstance(result[1], Mapping)
-        ):
+        is_pair = isinstance(result, tuple) and len(result) == 2
+        if not (is_pair and isinstance(result[0], Events) and isinstance(result[1], Mapping)):
             raise NanoMLError(
                 f"{self.where()}: select returned {type(result).__name__}, not the events and a dictionary of columns: "
                 "end it with `return events, {...}`."
@@ -217,10 +247,10 @@ class Selection:
         missing = [name for name in self.columns if name not in columns]
         extra = [name for name in columns if name not in self.columns]
         if missing or extra:
-            told = [f"did not return {', '.join(missing)}"] if missing else []
-            told += [f"returned {', '.join(extra)}, which `columns` does not declare"] if extra else []
+            wrong = [f"did not return {', '.join(missing)}"] if missing else []
+            wrong += [f"returned {', '.join(extra)}, which `columns` does not declare"] if extra else []
             hint = versions.did_you_mean(extra[0], missing) if extra and missing else ""
-            raise NanoMLError(f"{self.where()}: select {' and '.join(told)}.{hint}")
+            raise NanoMLError(f"{self.where()}: select {' and '.join(wrong)}.{hint}")
         return {name: self._column(name, columns[name], length) for name in self.columns}
 
     def _column(self, name: str, values: Any, length: int) -> NDArray[Any]:
@@ -250,6 +280,15 @@ class Selection:
                 f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
             )
         return plain.astype(dtype)
+
+
+def _explain(problem: BaseException) -> str:
+    """The message of an exception without details of awkward, and a hint for common errors."""
+    lines = str(problem).strip().split("\n")
+    details = [line.partition("Error details: ")[2] for line in lines if "Error details: " in line]
+    message = _PLACE_IN_CODE.sub("", (details or lines)[0])
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, str(problem))), "")
+    return f"{type(problem).__name__}: {message}" + (f": {hint}." if hint else "")
 
 
 def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:

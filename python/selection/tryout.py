@@ -1,4 +1,4 @@
-"""Tries a selection, without writing anything: in a test or a notebook."""
+"""Runs a selection on a few events without writing anything, for tests and notebooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
     path
         Path or URL of a NanoAOD file.
     most
-        Take no more than the first `most` events; all are in memory at once.
+        Read only the first `most` events; all are in memory at once.
 
     Returns
     -------
@@ -72,9 +72,9 @@ def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
     arrays = {name: _array(values) for name, values in events.items()}
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise NanoMLError(
-            f"events made by hand: each branch has one entry for each event, but they differ: {told}."
+            f"events made by hand: each branch has one entry for each event, but they differ: {counts}."
         )
     names = selection.resolve(list(arrays), "events made by hand")
     jagged = [name for name in names if arrays[names[name]].ndim > 1]
@@ -84,6 +84,6 @@ def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
 
 
 def _array(values: Any) -> ak.Array:
-    """Numbers as a selection sees them: floating-point ones in double precision; of no objects at all, also those."""
+    """An array of numbers, in double precision if its type is unknown because there are no objects."""
     array = ak.Array(values)
     return ak.values_astype(array, np.float64) if "unknown" in str(array.type) else array

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import subprocess
+import sys
 import weakref
+from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection import Events
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import Cutflow, Events, Flat
+from MLTools.NanoML.selection.events import vector_package
 
 
 @pytest.fixture
@@ -92,3 +101,192 @@ def test_events_are_gone_with_the_last_that_uses_them() -> None:
         assert [each() for each in gone] == [None, None]
     finally:
         gc.enable()
+
+
+numbers_of_objects = st.lists(st.integers(0, 4), max_size=8)
+
+
+def made(counts: list[int], seed: int = 1) -> tuple[Events, ak.Array]:
+    """Events with muons whose pt repeats, and the same as awkward has them."""
+    random = np.random.default_rng(seed)
+    total = sum(counts)
+    content = {
+        "Muon_pt": random.integers(1, 4, total).astype(np.float32),
+        "Muon_eta": random.normal(size=total).astype(np.float32),
+        "Muon_phi": random.uniform(-3, 3, total).astype(np.float32),
+        "Muon_mass": np.full(total, 0.105, np.float32),
+        "Muon_charge": random.choice([-1, 1], total).astype(np.int32),
+    }
+    arrays = {name: ak.unflatten(values, np.array(counts, np.int64)) for name, values in content.items()}
+    events = Events({**arrays, "met": ak.Array(np.arange(len(counts)))}, dict.fromkeys(arrays, "Muon"))
+    return events, events.Muon
+
+
+def lists(flat: Flat, name: str) -> list[list[Any]]:
+    found: list[list[Any]] = ak.unflatten(getattr(flat, name), flat.counts).tolist()
+    return found
+
+
+@settings(max_examples=25)
+@given(numbers_of_objects, st.integers(0, 5))
+def test_it_is_what_awkward_has(counts: list[int], seed: int) -> None:
+    events, muons = made(counts, seed)
+    flat = events.flat("Muon")
+    assert len(flat) == len(counts)
+    assert flat.counts.tolist() == counts
+    assert flat.pt.dtype == np.float64
+    assert flat.charge.dtype == np.int32
+    assert lists(flat, "pt") == muons.pt.tolist()
+    assert flat["charge"].tolist() == ak.flatten(muons.charge).tolist()
+    assert ak.unflatten(flat.place, flat.counts).tolist() == ak.local_index(muons.pt).tolist()
+    assert flat.event.tolist() == [event for event, count in enumerate(counts) for _ in range(count)]
+
+    hard = flat.keep(flat.pt > 1)
+    assert lists(hard, "eta") == muons.eta[muons.pt > 1].tolist()
+    positive = hard.keep(hard.charge > 0)  # of those that are left
+    assert lists(positive, "eta") == muons.eta[(muons.pt > 1) & (muons.charge > 0)].tolist()
+
+
+@settings(max_examples=25)
+@given(numbers_of_objects, st.integers(0, 5))
+def test_pairs_are_in_the_order_of_awkward(counts: list[int], seed: int) -> None:
+    events, muons = made(counts, seed)
+    first, second = events.flat("Muon").pairs()
+    one, other = ak.unzip(ak.combinations(muons, 2))
+    assert lists(first, "eta") == one.eta.tolist()
+    assert lists(second, "eta") == other.eta.tolist()
+    assert (first.p4 + second.p4).mass.tolist() == pytest.approx(
+        ak.flatten((one + other).mass).tolist(), rel=1e-12
+    )
+
+
+@settings(max_examples=25)
+@given(numbers_of_objects, st.integers(0, 5))
+def test_of_equal_ones_the_first_is_chosen(counts: list[int], seed: int) -> None:
+    events, muons = made([count + 1 for count in counts], seed)
+    flat = events.flat("Muon")
+    for chosen, expected in (
+        (flat.at(flat.smallest(flat.pt)), ak.argmin(muons.pt, axis=1, keepdims=True)),
+        (flat.at(flat.largest(flat.pt)), ak.argmax(muons.pt, axis=1, keepdims=True)),
+    ):
+        assert chosen.eta.tolist() == muons[expected][:, 0].eta.tolist()
+        assert chosen.counts.tolist() == [1] * len(counts)
+
+
+def test_an_event_without_objects_has_nothing_to_choose() -> None:
+    events, _ = made([1, 0, 2])
+    flat = events.flat("Muon")
+    with pytest.raises(NanoMLError, match="cut on their `counts` before"):
+        flat.largest(flat.pt)
+
+
+def test_nan_is_never_the_best() -> None:
+    flat = Flat({"pt": np.array([np.nan, 2.0, 1.0, np.nan])}, np.array([0, 3, 4]))
+    assert flat.smallest(flat.pt).tolist() == [2, 3]
+    assert flat.largest(flat.pt).tolist() == [1, 3]
+
+
+@settings(max_examples=25)
+@given(numbers_of_objects, numbers_of_objects)
+def test_two_collections_are_joined_event_by_event(counts: list[int], others: list[int]) -> None:
+    length = min(len(counts), len(others))
+    (one, muons), (other, more) = made(counts[:length], 1), made(others[:length], 2)
+    joined = Flat.joined(
+        one.flat("Muon").with_columns(kind=1, pt=2 * one.flat("Muon").pt),
+        other.flat("Muon").with_columns(kind=2, only="here"),
+    )
+    assert lists(joined, "pt") == ak.concatenate([2 * muons.pt, more.pt], axis=1).tolist()
+    assert lists(joined, "kind") == ak.concatenate([muons.charge**2, 2 * more.charge**2], axis=1).tolist()
+    with pytest.raises(AttributeError, match="there is no column only"):
+        _ = joined.only
+
+
+@settings(max_examples=25)
+@given(numbers_of_objects, st.data())
+def test_cuts_narrow_it(counts: list[int], data: st.DataObject) -> None:
+    events, muons = made(counts)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(counts), max_size=len(counts))), np.bool_)
+    cutflow = Cutflow(np.ones(len(counts)))
+    left, flat = cutflow.cut("some", mask, events, events.flat("Muon"))
+    assert lists(flat, "eta") == muons.eta[mask].tolist()
+    assert lists(left.flat("Muon"), "eta") == muons.eta[mask].tolist()
+    assert (
+        left["met"][flat.event].tolist()
+        == np.repeat(np.arange(len(counts)), np.array(counts, np.int64) * mask).tolist()
+    )
+
+
+def test_chosen_takes_all_columns_from_one_or_the_other() -> None:
+    events, _ = made([1, 1, 1])
+    flat = events.flat("Muon")
+    mask = np.array([True, False, True])
+    chosen = Flat.chosen(mask, flat, flat.with_columns(pt=9.0, charge=7))
+    assert chosen.charge.tolist() == np.where(mask, flat.charge, 7).tolist()
+    assert chosen.pt.tolist() == np.where(mask, flat.pt, 9).tolist()
+
+
+def test_other_layouts_of_awkward_give_the_same() -> None:
+    plain = ak.Array([[1, 2], [], [3, 4, 5], [6]])
+    sliced = ak.concatenate([plain[:1], plain])[1:]
+    regular = ak.Array(np.array([[1, 2], [3, 4]]))
+    for array in (plain, sliced, plain[np.arange(4)], regular):
+        flat = Events({"Jet_id": array}, {"Jet_id": "Jet"}).flat("Jet")
+        assert lists(flat, "id") == array.tolist()
+
+
+def test_what_is_no_collection_is_explained() -> None:
+    events, _ = made([1, 2])
+    with pytest.raises(NanoMLError, match='`Muons` was not read.*Did you mean "Muon"'):
+        events.flat("Muons")
+    with pytest.raises(AttributeError, match='no column charg of these objects. Did you mean "charge"'):
+        _ = events.flat("Muon").charg
+    arrays = {"Muon_pt": ak.Array([[1.0], [2.0]]), "Muon_eta": ak.Array([[1.0, 2.0], []])}
+    with pytest.raises(NanoMLError, match="Muon_eta and the rest of Muon have different numbers of objects"):
+        Events(arrays, dict.fromkeys(arrays, "Muon")).flat("Muon")
+
+
+def test_branches_of_a_collection_share_where_their_lists_begin(sample: Path) -> None:
+    with RootFile(sample / "ZGToLLG" / "ZGToLLG_0.root") as file:
+        arrays = file.read(["Muon_pt", "Muon_eta", "Electron_pt"], 10, 500)
+    offsets = {name: array.layout.offsets for name, array in arrays.items()}
+    assert offsets["Muon_pt"] is offsets["Muon_eta"]
+    assert offsets["Muon_pt"] is not offsets["Electron_pt"]
+    assert np.asarray(offsets["Muon_pt"].data)[0] == 0
+
+
+FRESH = """
+import sys
+{before}
+from MLTools.NanoML.selection.events import vector_package
+vector = vector_package()
+print("sympy" in sys.modules)
+import sympy
+assert sympy.Symbol("x") - sympy.Symbol("x") == 0
+assert vector.array({{"pt": [3.0], "eta": [0.0], "phi": [0.0], "mass": [4.0]}}).energy.tolist() == [5.0]
+"""
+
+
+def test_it_is_the_package_vector() -> None:
+    import vector
+
+    assert vector_package() is vector
+
+
+@pytest.mark.parametrize(("before", "found"), [("", "False"), ("import sympy", "True")])
+def test_sympy_is_not_imported_for_it(before: str, found: str) -> None:
+    pytest.importorskip("sympy")
+    line = [sys.executable, "-c", FRESH.format(before=before)]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip() == found
+
+
+def test_sympy_can_be_imported_afterwards_also_where_vector_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(name: str) -> None:
+        assert sys.modules["sympy"] is None
+        raise ImportError(name)
+
+    for name in [each for each in sys.modules if each.split(".")[0] in ("sympy", "vector")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(importlib, "import_module", failing)
+    with pytest.raises(ImportError, match="vector"):
+        vector_package()
+    assert "sympy" not in sys.modules
