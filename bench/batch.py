@@ -23,7 +23,7 @@ from typing import Any
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.batch.command import nanoml_command
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.terminal.progress import say, silence
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["checkout", "how_to_install"]
+__all__ = ["checkout", "how_to_install", "nanoml_command"]
 
 
 def checkout() -> Optional[Path]:
@@ -45,3 +45,14 @@ def how_to_install(extra: str) -> str:
             f"in a shell without cmsenv: python3 -m venv ~/nanoml && ~/nanoml/bin/pip install {what}{where}"
         )
     return f"pip install {what}{where}"
+
+
+def nanoml_command() -> list[str]:
+    """The command that starts this NanoML in another process, whether it is installed or a checkout."""
+    script = Path(__file__).resolve().parent.parent / "scripts" / "nanoml"
+    try:
+        importlib.metadata.distribution("nanoml")
+    except importlib.metadata.PackageNotFoundError:
+        if script.is_file():
+            return [sys.executable, str(script)]
+    return [sys.executable, "-m", "MLTools.NanoML.cli"]

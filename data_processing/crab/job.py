@@ -1,30 +1,59 @@
-"""A CRAB job on the grid: skims and scores its files by nanoAOD-tools, and reports."""
+"""A CRAB job on the grid: skims and scores its files with nanoAOD-tools, and reports to CRAB.
+
+What it does is in job.json, which travels with it; how it ended is in the framework job report.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from xml.etree import ElementTree
 
-from data_processing.crab.report import Processed, write_failure, write_success
-from data_processing.crab.settings import OUTPUT, Settings
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.merge.stage import merge_summary
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
+from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["CANNOT_OPEN", "CONFIGURATION", "OTHER", "main", "mask_of", "run_job"]
+__all__ = [
+    "CANNOT_OPEN",
+    "CONFIGURATION",
+    "JOB",
+    "OTHER",
+    "OUTPUT",
+    "REPORT",
+    "CrabJob",
+    "FileReport",
+    "main",
+    "mask_of",
+    "run_job",
+    "write_failure",
+    "write_success",
+]
+
+JOB = "job.json"
+"""Name of the file that says what a job does."""
+
+OUTPUT = "nano.root"
+"""Name of the output of a job, as in crab/PSet.py."""
+
+REPORT = "FrameworkJobReport.xml"
+"""Name of the report, which CRAB expects."""
 
 CANNOT_OPEN = 8020
 """Exit code: an input cannot be opened. CRAB tries again, at another site."""
@@ -40,6 +69,60 @@ _KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "
 
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
 _MASK = "sections.json"
+_VERSION = 1
+_INPUT = {
+    "PFN": "",
+    "Catalog": "",
+    "InputType": "primaryFiles",
+    "ModuleLabel": "source",
+    "InputSourceClass": "PoolSource",
+    "GUID": "",
+}
+
+
+@dataclass(frozen=True)
+class CrabJob:
+    """What a job does with each of its files, as in `SkimJob`; the models are among the modules.
+
+    Names of files are relative to the directory of the job.
+    """
+
+    selection: str = ""
+    modules: tuple[str, ...] = ()
+    cut: str = ""
+    certified: str = ""
+    branches: str = ""
+    keep: tuple[str, ...] = ()
+    compression: str = "ZLIB:5"
+
+    def write(self, directory: Path) -> None:
+        """Write job.json into the directory of a task."""
+        write_json(directory / JOB, {"schema": _VERSION, **asdict(self)})
+
+    @classmethod
+    def read(cls, directory: Path) -> CrabJob:
+        """Read job.json in the directory of a job.
+
+        Raises
+        ------
+        ConfigError
+            There is none, or it was not written by this version.
+        """
+        path = directory / JOB
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("schema") != _VERSION or set(content) != {each.name for each in fields(cls)}:
+                raise ValueError("it is from another version")
+            return cls(**{**content, **{name: tuple(content[name]) for name in ("modules", "keep")}})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise ConfigError(
+                f"{path}: is not what `nanoml submit` writes ({problem}): write the task again."
+            ) from None
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits that distinguish this from any other."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:32]
 
 
 class _CannotOpenError(NanoMLError):
@@ -47,13 +130,13 @@ class _CannotOpenError(NanoMLError):
 
 
 def main(process: Any) -> int:
-    """Do what the process of PSet.py and job.json say, in the current directory; return the exit code of the script."""
+    """Do what the process of PSet.py and job.json say, in the current directory; return the exit code."""
     directory = Path.cwd()
     try:
         source = process.source
         mask = mask_of(getattr(source, "lumisToProcess", ()))
         run_job(directory, list(source.fileNames), mask)
-    except Exception as problem:  # whatever it is, CRAB must be told
+    except Exception as problem:  # whatever it is, CRAB must know
         code = _code_of(problem)
         if not isinstance(problem, NanoMLError):
             traceback.print_exc()
@@ -75,39 +158,32 @@ def mask_of(ranges: Sequence[str]) -> LumiMask | None:
     Raises
     ------
     NanoMLError
-        One is no range of one run.
+        One is not a range within one run.
     """
     content: dict[str, list[list[int]]] = {}
     for text in ranges:
         found = re.fullmatch(r"(\d+):(\d+)(?:-(\d+):(\d+))?", str(text))
         if found is None or (found[3] or found[1]) != found[1]:
             raise NanoMLError(
-                f"PSet.py: lumisToProcess: {text} is no range of luminosity sections of one run."
+                f"PSet.py: lumisToProcess: {text} is not a range of luminosity sections in one run."
             )
         content.setdefault(found[1], []).append([int(found[2]), int(found[4] or found[2])])
     return LumiMask.from_dict(content, "PSet.py") if content else None
 
 
 def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> None:
-    """Skim files into one, and write the report.
+    """Skim files, by logical name, path or URL, into one output in the directory of the job, and write the report.
 
-    Parameters
-    ----------
-    directory
-        Of the job; the output goes there.
-    files
-        Logical names, paths and URLs.
-    mask
-        The luminosity sections that are the job's; None for all.
+    With a mask, the job has only these luminosity sections.
 
     Raises
     ------
     NanoMLError
-        A file cannot be opened or skimmed, or the mask leaves out a part of simulation; there is no output then.
+        A file cannot be opened or skimmed, or the mask leaves out a part of simulation; then there is no output.
     """
     if not files:
         raise ConfigError("PSet.py: there are no input files.")
-    settings = Settings.read(directory)
+    settings = CrabJob.read(directory)
     certified = LumiMask.read(directory / settings.certified) if settings.certified else None
     with TemporaryDirectory(prefix="nanoml-", dir=directory) as scratch:
         skims, inputs = [], []
@@ -115,7 +191,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
             folder = Path(scratch, str(number))
             folder.mkdir()
             local = _fetch(name, folder)
-            inputs.append(_processed(name, local, mask, certified))
+            inputs.append(_file_report(name, local, mask, certified))
             job = _skim_job(settings, directory, local, folder, _both(mask, certified))
             skims.append(job.output)
             accounting = Accounting.from_dict(postprocess_file(job))
@@ -127,7 +203,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
         sections = LumiMask()
         for each in inputs:
             sections |= LumiMask.from_dict(each.sections, each.name)
-        written = Processed(OUTPUT, output.entries, sections.as_dict())
+        written = FileReport(OUTPUT, output.entries, sections.as_dict())
     write_success(directory, inputs, written, settings.identity)
 
 
@@ -138,7 +214,7 @@ def _both(one: LumiMask | None, other: LumiMask | None) -> LumiMask | None:
 
 
 def _skim_job(
-    settings: Settings, directory: Path, local: Path, folder: Path, mask: LumiMask | None
+    settings: CrabJob, directory: Path, local: Path, folder: Path, mask: LumiMask | None
 ) -> SkimJob:
     certified = folder / _MASK
     if mask is not None:
@@ -167,14 +243,8 @@ def _join(skims: Sequence[Path], output: Path, compression: str) -> None:
         say(line)
 
 
-def _processed(name: str, local: Path, mask: LumiMask | None, certified: LumiMask | None) -> Processed:
-    """What will be read of an input.
-
-    Raises
-    ------
-    ConfigError
-        It is simulation of which another job has a part: both would count all its weights.
-    """
+def _file_report(name: str, local: Path, mask: LumiMask | None, certified: LumiMask | None) -> FileReport:
+    """What will be read from an input; simulation that another job shares is an error, since both would count all weights."""
     with RootFile(local) as file:
         sections, _ = sections_of(file)
         mine = sections if mask is None else sections & mask
@@ -185,22 +255,16 @@ def _processed(name: str, local: Path, mask: LumiMask | None, certified: LumiMas
                 f"{name}: the job has {len(mine)} of its {len(sections)} luminosity sections, but the weights of simulation "
                 'can only be counted for whole files. Set config.Data.splitting = "FileBased", without a lumi mask.'
             )
-        return Processed(name, file.entries, mine.as_dict())
+        return FileReport(name, file.entries, mine.as_dict())
 
 
 def _fetch(name: str, folder: Path) -> Path:
-    """An input as a file on this machine: as it is, or copied into a folder.
-
-    Raises
-    ------
-    NanoMLError
-        It is at none of the places where it may be.
-    """
+    """An input as a file on this machine: as it is, or copied into a folder."""
     path = Path(name.removeprefix("file:"))
     if "://" not in name and path.is_file():
         return path
     lfn = name[name.index("/store/") :] if "/store/" in name else ""
-    # the accounting keeps the path: of a copy it ends with the logical name
+    # the accounting keeps the path: that of a copy ends with the logical name
     copy = folder / (lfn.partition("?")[0].lstrip("/") or Path(name.partition("?")[0]).name)
     copy.parent.mkdir(parents=True, exist_ok=True)
     told = []
@@ -235,3 +299,67 @@ def _places(name: str, lfn: str) -> list[str]:
             places += [text.removeprefix("file:") for text in done.stdout.split()[:1]]
         places += [redirector + lfn for redirector in _REDIRECTORS]
     return list(dict.fromkeys(places))
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """A file that was read or written.
+
+    An input has its logical name or path, an output its path; `sections` are the luminosity sections behind the events, as
+    in a luminosity JSON.
+    """
+
+    name: str
+    events: int
+    sections: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+
+
+def write_success(directory: Path, inputs: Sequence[FileReport], output: FileReport, identity: str) -> None:
+    """Write the report of a job that did its work.
+
+    The identity is 32 hexadecimal digits that distinguish one configuration from another: CRAB asks for those of the PSet.
+    """
+    root = ElementTree.Element("FrameworkJobReport")
+    for each in inputs:
+        fields = {"LFN": each.name, **_INPUT, "EventsRead": str(each.events)}
+        _add(root, "InputFile", fields, each)
+    fields = {
+        "LFN": "",
+        "PFN": output.name,
+        "Catalog": "",
+        "ModuleLabel": "output",
+        "GUID": "",
+        "OutputModuleClass": "PoolOutputModule",
+        "DataType": "",
+        "BranchHash": identity,
+        "TotalEvents": str(output.events),
+    }
+    _add(root, "File", fields, output)
+    ElementTree.SubElement(ElementTree.SubElement(root, "Process"), "ParameterSetID").text = identity
+    _write(directory, root)
+
+
+def write_failure(directory: Path, code: int, kind: str, message: str) -> None:
+    """Write the report of a job that failed; CRAB shows the code and the message."""
+    root = ElementTree.Element("FrameworkJobReport")
+    error = ElementTree.SubElement(root, "FrameworkError", ExitStatus=str(code), Type=kind)
+    error.text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in message)
+    _write(directory, root)
+
+
+def _add(root: ElementTree.Element, tag: str, fields: Mapping[str, str], file: FileReport) -> None:
+    element = ElementTree.SubElement(root, tag)
+    for name, value in fields.items():
+        ElementTree.SubElement(element, name).text = value
+    runs = ElementTree.SubElement(element, "Runs")
+    for number, ranges in file.sections.items():
+        run = ElementTree.SubElement(runs, "Run", ID=number)
+        for first, last in ranges:
+            for section in range(first, last + 1):
+                ElementTree.SubElement(run, "LumiSection", ID=str(section))
+
+
+def _write(directory: Path, root: ElementTree.Element) -> None:
+    # in ASCII, because CRAB rewrites what is not
+    with replacing(directory / REPORT) as aside:
+        aside.write_bytes(ElementTree.tostring(root, encoding="us-ascii"))

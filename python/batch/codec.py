@@ -1,4 +1,4 @@
-"""Tasks as JSON, which a worker on another machine makes tasks of again, and which a person can read."""
+"""Tasks as JSON, from which a worker on another machine makes them again, and which a person can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
 
 
 def encode(value: Any) -> Any:
-    """Make JSON of plain data, paths, dataclasses and functools.partial of functions that have a name.
+    """Make JSON of plain data, paths, dataclasses and functools.partial of named functions.
 
     Raises
     ------
@@ -37,24 +37,17 @@ def encode(value: Any) -> Any:
     if isinstance(value, list):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):
-        return _encode_mapping(value)
+        if all(isinstance(key, str) for key in value) and not _TAGS & set(value):
+            return {key: encode(item) for key, item in value.items()}
+        return {"mapping": [[encode(key), encode(item)] for key, item in value.items()]}
     if isinstance(value, functools.partial):
         keywords = {name: encode(item) for name, item in value.keywords.items()}
-        return {
-            "call": _name_of(value.func),
-            "arguments": [encode(item) for item in value.args],
-            "keywords": keywords,
-        }
+        arguments = [encode(item) for item in value.args]
+        return {"call": _name_of(value.func), "arguments": arguments, "keywords": keywords}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {it.name: encode(getattr(value, it.name)) for it in dataclasses.fields(value) if it.init}
-        return {"type": _name_of(type(value)), "fields": fields}
+        content = {it.name: encode(getattr(value, it.name)) for it in dataclasses.fields(value) if it.init}
+        return {"type": _name_of(type(value)), "fields": content}
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
-
-
-def _encode_mapping(value: Mapping[Any, Any]) -> Any:
-    if all(isinstance(key, str) for key in value) and not _TAGS & set(value):
-        return {key: encode(item) for key, item in value.items()}
-    return {"mapping": [[encode(key), encode(item)] for key, item in value.items()]}
 
 
 def _name_of(thing: Any) -> str:
@@ -69,12 +62,12 @@ def decode(content: Any, rename: Callable[[str], str] = lambda text: text) -> An
     content
         What `encode` gave.
     rename
-        Is given every text and every path, and says what it is on this machine.
+        Called with every text and every path; returns what it is on this machine.
 
     Raises
     ------
     NanoMLError
-        It is of another version of NanoML, or asks for something that is not NanoML's.
+        It was written by another version of NanoML, or asks for something outside NanoML.
     """
     if isinstance(content, str):
         return rename(content)
@@ -91,26 +84,21 @@ def decode(content: Any, rename: Callable[[str], str] = lambda text: text) -> An
     if "mapping" in content:
         return {decode(key, rename): decode(item, rename) for key, item in content["mapping"]}
     if "type" in content:
-        fields = {name: decode(item, rename) for name, item in content["fields"].items()}
-        return _made(content["type"], fields)
+        arguments = {name: decode(item, rename) for name, item in content["fields"].items()}
+        try:
+            return _thing(content["type"])(**arguments)
+        except TypeError as problem:
+            raise NanoMLError(
+                f"{content['type']}: {problem}. The job was written by another version of NanoML: submit it again."
+            ) from None
     if "call" in content:
-        arguments = decode(content["arguments"], rename)
         keywords = {name: decode(item, rename) for name, item in content["keywords"].items()}
-        return functools.partial(_thing(content["call"]), *arguments, **keywords)
+        return functools.partial(_thing(content["call"]), *decode(content["arguments"], rename), **keywords)
     return {key: decode(item, rename) for key, item in content.items()}
 
 
-def _made(name: str, fields: Mapping[str, Any]) -> Any:
-    try:
-        return _thing(name)(**fields)
-    except TypeError as problem:
-        raise NanoMLError(
-            f"{name}: {problem}. The job was written by another version of NanoML: submit it again."
-        ) from None
-
-
 def _thing(name: str) -> Any:
-    """A class or function of NanoML."""
+    """A class or function of NanoML; never anything else, since a job file could name it."""
     module, _, path = name.partition(":")
     refusal = NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
     if not _is_own(module):
@@ -124,9 +112,9 @@ def _thing(name: str) -> Any:
         if missing is None or not _is_own(missing):
             raise
         raise NanoMLError(
-            f"{name}: is not in this version of NanoML, which is not that of the job: submit it again."
+            f"{name}: does not exist in this version of NanoML; another version wrote the job: submit it again."
         ) from None
-    # what NanoML itself has imported from elsewhere is not its own
+    # what NanoML has imported from elsewhere is not its own
     if not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
         raise refusal
     return found

@@ -1,55 +1,86 @@
-"""HTCondor: a submission is one DAG, whose nodes are its jobs."""
+"""HTCondor: a submission is one DAG, whose nodes are its jobs; its event logs say what happened to each.
+
+The logs are read instead of the queue: no queue that does not answer can hide what they say.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Optional
 
 from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.batch.causes import PERMANENT
-from MLTools.NanoML.batch.condor_log import events_of, jobs_of, node_of
-from MLTools.NanoML.batch.render import render
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.seen import Look, Seen, call
+from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-__all__ = ["Condor"]
+__all__ = ["Condor", "Event", "events_of", "jobs_of", "state_after"]
 
 _DAG = Path("pipeline.dag")
 _NODES = Path("pipeline.dag.nodes.log")
 _DAGMAN = Path("pipeline.dag.dagman.log")
 _SUBMITTED = re.compile(r"submitted to cluster (\d+)")
-_ENDED = (5, 9)  # events after which DAGMan is not in the queue any more
+_MACRO = re.compile(r"\$\w*\(|[\r\n]")
 _MOMENT = 120.0  # seconds
+_SUBMIT, _EXECUTE, _EVICTED, _TERMINATED, _SHADOW, _REMOVED, _HELD, _RELEASED = 0, 1, 4, 5, 7, 9, 12, 13
+
+_BEGIN = re.compile(r"(\d{3}) \((\d+)\.(\d+)\.\d+\) ")
+_NODE = re.compile(r"^\s*DAG Node: (\S+)", re.M)
+_RETURNED = re.compile(r"Normal termination \(return value (\d+)\)")
+_SIGNAL = re.compile(r"Abnormal termination \(signal (\d+)\)")
+_KINDS = {
+    "memory": re.compile(r"memory|\boom\b|\brss\b", re.I),
+    "time": re.compile(r"wall ?(?:clock)?time|run ?time|duration|time limit|StartDate|lease expired", re.I),
+    "proxy": re.compile(r"proxy|x509|credential", re.I),
+    "disk": re.compile(r"disk|no space|quota", re.I),
+}
 
 
-class Condor:
-    """HTCondor, by its commands and its event logs."""
+class Condor(System):
+    """HTCondor, through its commands and event logs."""
+
+    title = "HTCondor"
+    sends_files = True
+    starts_containers = True
+
+    def check(self, config: Config, workdir: Path) -> None:
+        """Refuse names of directories that HTCondor would take for its own language."""
+        if _MACRO.search(f"{config.base}/{os.path.basename(workdir)}"):
+            raise ConfigError(
+                f"{config.where()}: HTCondor takes $(...) and line breaks in names of directories for its own language. "
+                f"Rename {config.base}, or workdir."
+            )
 
     def write(self, submission: Submission) -> None:
-        """Write pipeline.dag, condor.sub and job.sh."""
+        """Write pipeline.dag and condor.sub."""
         options = submission.options
-        flavours = options["flavours"]
+        if options.proxy and _MACRO.search(options.proxy):
+            raise NanoMLError(
+                f"{options.proxy}: HTCondor does not accept such a name. Make the proxy at the usual place: "
+                "nanoml proxy init"
+            )
         stages = [
             {
                 "name": stage,
-                "sent": options["sent"].get(stage, ()),
-                "jobs": [_node(entry.name, entry.resources, flavours) for entry in entries],
+                "sent": options.sent.get(stage, ()),
+                "jobs": [{**vars(entry), "flavour": options.flavours.get(entry.name)} for entry in entries],
             }
             for stage, entries in submission.stages.items()
         ]
         gpus = any(entry.resources.gpus for entry in submission.jobs)
-        values = {**options, "stages": stages, "gpus": gpus, "permanent": PERMANENT}
-        for template, name in (("condor.dag", _DAG), ("condor.sub", Path("condor.sub"))):
-            write_text(name, render(template, values, options["templates"]))
+        write_text(_DAG, render("condor.dag", options, stages=stages, permanent=PERMANENT))
+        write_text("condor.sub", render("condor.sub", options, gpus=gpus))
 
     def submit(self, submission: Submission) -> None:
         """Submit the DAG."""
-        limit = ["-maxjobs", str(submission.options["at_once"])] if submission.options["at_once"] else []
+        at_once = submission.options.at_once
+        limit = ["-maxjobs", str(at_once)] if at_once else []
         said = call(["condor_submit_dag", "-notification", "never", *limit, str(_DAG)])
         number = _SUBMITTED.search(said)
         if number is None:
@@ -57,36 +88,41 @@ class Condor:
         submission.handles = {"dag": int(number[1])}
 
     def recover(self, submission: Submission) -> bool:
-        """A DAG is in the queue whole or not at all: its event log tells."""
+        """Read in the event log whether the DAG is in the queue; it is there as a whole or not at all."""
         for event in events_of(_DAGMAN):
-            if event.number == 0:
+            if event.number == _SUBMIT:
                 submission.handles = {"dag": event.cluster}
         return bool(submission.handles)
 
-    def look(self, submission: Submission) -> Look:
-        """What the event logs say."""
+    def poll(self, submission: Submission) -> Poll:
+        """Read the event logs."""
         jobs = jobs_of(_NODES)
-        has_ended = any(event.number in _ENDED for event in _own(_DAGMAN, submission))
-        # where DAGMan was removed, its jobs follow a moment later
-        follow = any(seen.state != "ended" for seen in jobs.values()) and _age(_DAGMAN) < _MOMENT
-        notes = [f"HTCondor holds the DAG: {reason}" for reason in _dag_is_held(submission)]
-        return Look(jobs, not has_ended or follow, notes)
+        dag = [event for event in events_of(_DAGMAN) if event.cluster == submission.handles["dag"]]
+        has_ended = any(event.number in (_TERMINATED, _REMOVED) for event in dag)
+        # after DAGMan was removed, its jobs follow a moment later
+        follow = any(job.state != "ended" for job in jobs.values()) and _age(_DAGMAN) < _MOMENT
+        holds = [event for event in dag if event.number in (_HELD, _RELEASED)]
+        notes = []
+        if holds and holds[-1].number == _HELD:
+            notes.append(f"HTCondor holds the DAG: {' '.join(holds[-1].text.splitlines()[1:2]).strip()}")
+        return Poll(jobs, not has_ended or follow, notes)
 
-    def release(self, submission: Submission, held: Mapping[str, Seen]) -> Sequence[str]:
+    def release(self, submission: Submission, held: Mapping[str, QueueState]) -> Sequence[str]:
         """Give held jobs more of what they lacked, and release them."""
-        submitted = [event for event in events_of(_NODES) if event.number == 0]
-        numbers = {node_of(event): f"{event.cluster}.{event.process}" for event in submitted}
+        submitted = [event for event in events_of(_NODES) if event.number == _SUBMIT]
+        numbers = {event.node: f"{event.cluster}.{event.process}" for event in submitted}
         lines = []
-        for name, seen in held.items():
+        for name, job in held.items():
             before = submission.entry(name).resources
-            kind = seen.problem.kind if seen.problem else ""
+            kind = job.problem.kind if job.problem else ""
             after = before.after(kind) if kind in ("memory", "disk") else before
             if after.memory != before.memory:
                 call(["condor_qedit", numbers[name], "RequestMemory", str(after.memory)])
             if after.disk != before.disk:
                 call(["condor_qedit", numbers[name], "RequestDisk", str(after.disk * 1024)])
             call(["condor_release", numbers[name]])
-            lines.append(f"{name}: released{_with(after.differing(before))}")
+            change = after.changes_since(before)
+            lines.append(f"{name}: released{f' with {change}' if change else ''}")
         return lines
 
     def kill(self, submission: Submission) -> None:
@@ -95,22 +131,96 @@ class Condor:
             call(["condor_rm", str(submission.handles["dag"])])
 
 
-def _node(name: str, resources: Resources, flavours: Mapping[str, str]) -> dict[str, Any]:
-    return {"name": name, "resources": resources, "flavour": flavours.get(name)}
-
-
-def _with(change: object) -> str:
-    return f" with {change}" if change else ""
-
-
 def _age(path: Path) -> float:
     return time.time() - path.stat().st_mtime
 
 
-def _own(log: Path, submission: Submission) -> list[Any]:
-    return [event for event in events_of(log) if event.cluster == submission.handles["dag"]]
+@dataclass(frozen=True)
+class Event:
+    """One event in the log of a job.
+
+    Attributes
+    ----------
+    number
+        What happened: 0 submitted, 1 executing, 4 evicted, 5 terminated, 7 shadow exception, 9 removed, 12 held,
+        13 released.
+    cluster, process
+        The job.
+    text
+        All that the log says about it.
+    """
+
+    number: int
+    cluster: int
+    process: int
+    text: str
+
+    @property
+    def node(self) -> Optional[str]:
+        """The node of a DAG that a submitted job belongs to."""
+        found = _NODE.search(self.text)
+        return found[1] if found else None
 
 
-def _dag_is_held(submission: Submission) -> list[str]:
-    states = [event for event in _own(_DAGMAN, submission) if event.number in (12, 13)]
-    return [" ".join(states[-1].text.splitlines()[1:2]).strip()] if states and states[-1].number == 12 else []
+def events_of(path: Path) -> Iterator[Event]:
+    """The events of a log, in order, without one that is still being written; none if there is no log."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    *whole, _ = re.split(r"^\.\.\.$", text, flags=re.M)
+    for block in whole:
+        block = block.lstrip("\n")
+        found = _BEGIN.match(block)
+        if found:
+            yield Event(int(found[1]), int(found[2]), int(found[3]), block.strip())
+
+
+def state_after(event: Event) -> Optional[QueueState]:
+    """The state of a job after an event; None if the event changes nothing."""
+    lines = [line.strip() for line in event.text.splitlines()[1:]]
+    reason = " ".join(line for line in lines if line and not line.startswith("Code "))[:300]
+    if event.number in (_SUBMIT, _EVICTED, _SHADOW, _RELEASED):
+        return QueueState("waiting")
+    if event.number == _EXECUTE:
+        return QueueState("running")
+    if event.number == _TERMINATED:
+        return QueueState("ended", _problem_of_termination(event.text))
+    if event.number == _REMOVED:
+        message = f"the job was removed ({reason or 'no reason is given'})"
+        return QueueState("ended", JobProblem(_kind_of(reason, "removed"), message))
+    if event.number == _HELD:
+        return QueueState("held", JobProblem(_kind_of(reason, "held"), f"the job is held: {reason}"))
+    return None
+
+
+def _kind_of(reason: str, otherwise: str) -> str:
+    return next((kind for kind, words in _KINDS.items() if words.search(reason)), otherwise)
+
+
+def _problem_of_termination(text: str) -> Optional[JobProblem]:
+    signal = _SIGNAL.search(text)
+    if signal:
+        return JobProblem("killed", f"the process was ended by signal {signal[1]}")
+    returned = _RETURNED.search(text)
+    if returned and returned[1] != "0":
+        return JobProblem("killed", f"the process ended with exit code {returned[1]}")
+    return None
+
+
+def jobs_of(path: Path) -> dict[str, QueueState]:
+    """The state of each node of a DAG, from the log of its nodes; events of superseded attempts do not count."""
+    nodes: dict[tuple[int, int], str] = {}
+    latest: dict[str, tuple[int, int]] = {}
+    begun: dict[str, int] = {}
+    found: dict[str, QueueState] = {}
+    for event in events_of(path):
+        job = (event.cluster, event.process)
+        node = event.node if event.number == _SUBMIT else nodes.get(job)
+        if event.number == _SUBMIT and node is not None:
+            nodes[job], latest[node] = node, job
+            begun[node] = begun.get(node, 0) + 1
+        state = state_after(event)
+        if node is not None and state is not None and latest[node] == job:
+            found[node] = replace(state, attempt=begun[node])
+    return found

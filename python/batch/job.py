@@ -1,25 +1,31 @@
-"""A job: tasks that one process on one machine does, one after the other, as a JSON file."""
+"""A job as files: what it does, `jobs/NAME.json`, and what it leaves, `results/NAME.json`.
+
+A job is tasks that one process on one machine does one after the other.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.codec import decode, encode
+from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Stamp, Task
 
-__all__ = ["Job", "TaskNames"]
+__all__ = ["Attempt", "Job", "JobResult", "OutputFile", "TaskNames", "TaskResult", "url_of"]
 
-_SCHEMA = 1
+_VERSION = 1
 
 
 @dataclass(frozen=True)
 class TaskNames:
-    """What one must know of a task without making it: its name and its files."""
+    """What is known of a task without making it: its name and its files."""
 
     stage: str
     name: str
@@ -29,25 +35,25 @@ class TaskNames:
 
 @dataclass(frozen=True)
 class Job:
-    """One job.
+    """What one job does.
 
     Attributes
     ----------
     name
         Unique in its submission, made of letters, digits and "-": "skim-0003".
     stage
-        Of its tasks.
+        The stage of its tasks.
     workdir
-        The work directory of the analysis, where it was submitted.
+        The work directory of the analysis, on the submitting machine.
     base
         The directory of its YAML file, likewise.
     tasks
-        What it does, as `codec.encode` has it.
+        What it does, as `encode` writes it.
     command
-        Instead of tasks: the arguments of `nanoml`.
+        Arguments of `nanoml`, instead of tasks.
     storage
-        Where workers do not see the files of the submitting machine: patterns of paths, and the URLs by which
-        workers reach them. Else None.
+        If workers do not see the files of the submitting machine: patterns of paths, and the URLs by which workers
+        reach them. Otherwise None.
     proxy
         Whether it needs a grid proxy.
     environment
@@ -66,28 +72,36 @@ class Job:
 
     @classmethod
     def of(cls, name: str, tasks: Sequence[Task], **others: Any) -> Job:
-        """The job of tasks."""
+        """The job that does these tasks."""
         return cls(name, tasks[0].stage, tasks=[encode(task) for task in tasks], **others)
 
     def decoded(self, rename: Callable[[str], str] = lambda text: text) -> list[Task]:
-        """Its tasks, with paths as `rename` says."""
+        """Its tasks, with paths changed by `rename`."""
         return [decode(task, rename) for task in self.tasks]
 
+    def recorded(self) -> list[Task]:
+        """Its tasks without their work, which needs no import of the code that does it."""
+        names = ("stage", "name", "inputs", "outputs", "settings", "code")
+        return [
+            Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks
+        ]
+
     def names(self) -> list[TaskNames]:
-        """The names and files of its tasks, without importing what does them; of a command its own name."""
+        """The names and files of its tasks, without importing the code that does them; for a command its own name."""
         if self.command:
             return [TaskNames(self.stage, self.name, (), ())]
         found = []
         for task in self.tasks:
-            about = task["fields"]
-            outputs = tuple(item["path"] for item in about["outputs"]["tuple"])
-            found.append(TaskNames(about["stage"], about["name"], tuple(about["inputs"]["tuple"]), outputs))
+            content = task["fields"]
+            outputs = tuple(item["path"] for item in content["outputs"]["tuple"])
+            inputs = tuple(content["inputs"]["tuple"])
+            found.append(TaskNames(content["stage"], content["name"], inputs, outputs))
         return found
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, each task in a line, into a directory that is not in use yet."""
+        """Write it as JSON, one task per line, into a directory that is not in use yet."""
         head = {it.name: getattr(self, it.name) for it in fields(self) if it.name != "tasks"}
-        lines = [json.dumps({"schema": _SCHEMA, **head}, allow_nan=False)[:-1] + ', "tasks": [']
+        lines = [json.dumps({"schema": _VERSION, **head}, allow_nan=False)[:-1] + ', "tasks": [']
         lines.append(",\n".join(json.dumps(task, allow_nan=False) for task in self.tasks))
         path.write_text("\n".join([*lines, "]}\n"]), encoding="utf-8")
 
@@ -98,12 +112,179 @@ class Job:
         Raises
         ------
         NanoMLError
-            It cannot be read, or is of another version.
+            It cannot be read, or was written by another version.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != _SCHEMA:
-                raise ValueError("it is of another version of NanoML")
+            if content.pop("schema") != _VERSION:
+                raise ValueError("it was written by another version of NanoML: submit it again")
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise NanoMLError(f"{path}: is no job of this version of NanoML ({problem}).") from None
+            raise NanoMLError(f"{path}: is not a job of this version of NanoML ({problem}).") from None
+
+
+def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
+    """The URL by which a worker reaches a file of the submitting machine; None if it cannot.
+
+    Parameters
+    ----------
+    path
+        The file.
+    storage
+        Regular expressions for the beginnings of paths, and what replaces them in the URL: "/eos/user/" and
+        "root://eosuser.cern.ch//eos/user/".
+    """
+    for pattern, url in storage.items():
+        found = re.match(pattern, path)
+        if found:
+            return found.expand(url) + path[found.end() :]
+    return None
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that a task made.
+
+    Attributes
+    ----------
+    path
+        Where it is for the submitting machine.
+    size
+        Its size [B].
+    modified
+        Time of its last change [ns since 1970], on the worker.
+    adler32
+        Its Adler-32 checksum, as 8 hexadecimal digits.
+    """
+
+    path: str
+    size: int
+    modified: int
+    adler32: str
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What became of one task.
+
+    Attributes
+    ----------
+    state
+        "done" or "failed".
+    inputs
+        Versions of the inputs, as `task.stamps` has them.
+    outputs
+        What it made.
+    summary
+        What its work returned: accounting, counts.
+    seconds
+        How long it took.
+    memory
+        Peak memory of the process until then [MB].
+    host, finished
+        Where and when.
+    problem
+        Why it failed.
+    """
+
+    state: str
+    inputs: tuple[Stamp, ...] = ()
+    outputs: tuple[OutputFile, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory: int = 0
+    host: str = ""
+    finished: str = ""
+    problem: Optional[JobProblem] = None
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> TaskResult:
+        """Undo `dataclasses.asdict`."""
+        inputs = tuple(Stamp(**stamp) for stamp in content["inputs"])
+        outputs = tuple(OutputFile(**output) for output in content["outputs"])
+        problem = _problem(content["problem"])
+        return cls(**{**content, "inputs": inputs, "outputs": outputs, "problem": problem})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An earlier attempt at a job: where it ran, and why it failed (a kind of problem, and a message)."""
+
+    host: str
+    kind: str
+    message: str
+
+
+@dataclass
+class JobResult:
+    """What became of one job.
+
+    Attributes
+    ----------
+    job
+        Its name.
+    state
+        "running", "done", "failed", or "stopped" if it was told to stop before it was done.
+    tasks
+        Results of its tasks by name; tasks that it did not get to are absent.
+    host, process, batch
+        Where it ran, and its identifier in the batch system.
+    started, finished
+        Seconds since 1970; finished is 0 until it ends.
+    exit_code
+        The exit code of the job; None until it ends.
+    problem
+        What is wrong with the job as a whole.
+    earlier
+        Attempts before this one.
+    """
+
+    job: str
+    state: str = "running"
+    tasks: dict[str, TaskResult] = field(default_factory=dict)
+    host: str = ""
+    process: int = 0
+    batch: str = ""
+    started: float = 0.0
+    finished: float = 0.0
+    exit_code: Optional[int] = None
+    problem: Optional[JobProblem] = None
+    earlier: list[Attempt] = field(default_factory=list)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job itself wrote that it has ended."""
+        return self.state != "running"
+
+    @property
+    def done(self) -> int:
+        """How many of its tasks are done."""
+        return sum(task.state == "done" for task in self.tasks.values())
+
+    @property
+    def problems(self) -> list[JobProblem]:
+        """All reasons for failure: first that of the job as a whole, then those of its tasks."""
+        found = (self.problem, *(task.problem for task in self.tasks.values()))
+        return [problem for problem in found if problem is not None]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_json(path, {"schema": _VERSION, **asdict(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> Optional[JobResult]:
+        """Read what `write` wrote; None if there is no such file, or it cannot be read."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("schema", _VERSION) != _VERSION:  # the first release wrote no version
+                return None
+            tasks = {name: TaskResult.from_dict(record) for name, record in content["tasks"].items()}
+            earlier = [Attempt(**attempt) for attempt in content["earlier"]]
+            changes = {"tasks": tasks, "problem": _problem(content["problem"]), "earlier": earlier}
+            return cls(**{**content, **changes})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _problem(content: Optional[Mapping[str, Any]]) -> Optional[JobProblem]:
+    return JobProblem(**content) if content else None

@@ -1,4 +1,4 @@
-"""The machine itself as a batch system: one process in the background does the jobs, stage after stage."""
+"""One process in the background of this machine as a batch system: it does the jobs, stage after stage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.batch.causes import PERMANENT
-from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.batch.result import Problem
-from MLTools.NanoML.batch.seen import Look, Seen
+from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.system import Poll, QueueState, System
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import usable_cores
 
 __all__ = ["Local", "drive"]
@@ -30,14 +28,17 @@ _started: dict[int, subprocess.Popen[bytes]] = {}
 """The processes that this one has started."""
 
 
-class Local:
-    """Processes of this machine."""
+class Local(System):
+    """Processes on this machine."""
+
+    title = "this machine"
+    where = "here"
 
     def write(self, submission: Submission) -> None:
-        """Nothing but job.sh is needed."""
+        """Write nothing: job.sh is enough."""
 
     def submit(self, submission: Submission) -> None:
-        """Start the process that starts the others; it goes on when the terminal is closed."""
+        """Start the process that starts the others; it continues when the terminal is closed."""
         with open("driver.log", "ab") as log:
             driver = subprocess.Popen(
                 [*nanoml_command(), "work", "--drive", "."],
@@ -50,23 +51,19 @@ class Local:
         submission.handles = {"process": driver.pid, "host": os.uname().nodename}
 
     def recover(self, submission: Submission) -> bool:
-        """The process, if it was started, has written down its number."""
+        """Read what the process wrote first, if it was started: its number."""
         driver = _written()
         if driver:
             submission.handles = {"process": driver["process"], "host": driver["host"]}
         return bool(driver)
 
-    def look(self, submission: Submission) -> Look:
-        """What the process has written down, and whether it is there."""
+    def poll(self, submission: Submission) -> Poll:
+        """Read what the process has written, and see whether it is alive."""
         if submission.handles and submission.handles["host"] != os.uname().nodename:
-            return Look({}, None, [f"The jobs run on {submission.handles['host']}: look there."])
-        alive = bool(submission.handles) and _is_at_work(submission.handles["process"])
-        jobs = {name: _seen(state, alive) for name, state in _written().get("jobs", {}).items()}
-        return Look(jobs, alive)
-
-    def release(self, submission: Submission, held: Mapping[str, Seen]) -> Sequence[str]:
-        """No job is ever held here."""
-        return []
+            return Poll({}, None, [f"The jobs run on {submission.handles['host']}: ask there."])
+        alive = bool(submission.handles) and _is_alive(submission.handles["process"])
+        jobs = {name: _state(state, alive) for name, state in _written().get("jobs", {}).items()}
+        return Poll(jobs, alive)
 
     def kill(self, submission: Submission) -> None:
         """End the process and its jobs."""
@@ -82,8 +79,8 @@ def _written() -> dict[str, Any]:
         return {}
 
 
-def _is_at_work(group: int) -> bool:
-    """Whether the process, or a job that it started and that outlives it, is at work in this directory."""
+def _is_alive(group: int) -> bool:
+    """Whether the process, or a job that it started and that outlives it, runs in this directory."""
     if group in _started:
         _started[group].poll()  # a child of this process must not stay a zombie
     try:
@@ -93,22 +90,28 @@ def _is_at_work(group: int) -> bool:
     if sys.platform == "darwin":
         return True
     here = os.getcwd()  # the number may have been given to other processes since
-    return any(_works_in(here, group, int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+    return any(_runs_in(here, group, int(path.name)) for path in Path("/proc").glob("[0-9]*"))
 
 
-def _works_in(directory: str, group: int, process: int) -> bool:
+def _runs_in(directory: str, group: int, process: int) -> bool:
     try:
         return os.getpgid(process) == group and os.readlink(f"/proc/{process}/cwd") == directory
     except OSError:
         return False
 
 
-def _seen(state: str, alive: bool) -> Seen:
+def _state(state: str, alive: bool) -> QueueState:
     if state == "running":
-        return Seen("running") if alive else Seen("ended", Problem("killed", "its process was ended"))
+        return (
+            QueueState("running")
+            if alive
+            else QueueState("ended", JobProblem("killed", "its process was ended"))
+        )
     if state == "waiting":
-        return Seen("waiting") if alive else Seen("ended")
-    return Seen("ended", None if state == "0" else Problem("killed", f"the process ended with {state}"))
+        return QueueState("waiting" if alive else "ended")
+    return QueueState(
+        "ended", None if state == "0" else JobProblem("killed", f"the process ended with {state}")
+    )
 
 
 def drive(submission: Submission) -> int:
@@ -116,7 +119,7 @@ def drive(submission: Submission) -> int:
 
     Returns
     -------
-    How many failed. If some of a stage did, later stages are not begun.
+    How many failed. If some of a stage did, later stages are not started.
     """
     states: dict[str, str] = {}
     written: dict[str, str] = {}
@@ -124,9 +127,9 @@ def drive(submission: Submission) -> int:
     write_json(_DRIVER, own)
     for entries in submission.stages.values():
         states.update((entry.name, "waiting") for entry in entries)
-        left = [(entry.name, entry.resources.cores, submission.options["retries"]) for entry in entries]
+        left = [(entry.name, entry.resources.cores, submission.options.retries) for entry in entries]
         running: dict[str, tuple[subprocess.Popen[bytes], int, int]] = {}
-        free = submission.options["at_once"] or usable_cores()
+        free = submission.options.at_once or usable_cores()
         while left or running:
             while left and (not running or sum(it[1] for it in running.values()) + left[0][1] <= free):
                 name, cores, tries = left.pop(0)

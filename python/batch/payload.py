@@ -1,28 +1,38 @@
-"""What a job needs on a machine that does not see the files of the submitting one: code, the user's files, packages."""
+"""What travels with jobs to machines that do not see the files of the submitting one: code, the user's files, packages.
+
+They travel as archives named after their content, so that the same content is packed once.
+"""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Collection, Iterator
+import tarfile
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from MLTools import NanoML
-from MLTools.NanoML.batch.archive import Entry, below, pack
+from MLTools.NanoML.atomic import make_directory, replacing
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, explain_os_error
 from MLTools.NanoML.workflow.stages import PARTS, Layout
 
-__all__ = ["cmssw_area", "code", "environment"]
+__all__ = ["ArchiveEntry", "cmssw_area", "code", "environment", "files_below", "pack"]
 
+ArchiveEntry = tuple[str, Path]
+"""A name in an archive, and the file that is stored under it."""
+
+_SKIPPED = {"__pycache__", ".git", ".svn", "node_modules"}
 _MOST = 50 << 20  # bytes of a user's own files, which travel with each job
 _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 
 
 def code(config: Config, directory: Path) -> Path:
-    """NanoML and the user's own files, which lie beside the YAML file.
+    """Pack NanoML and the user's own files, which lie beside the YAML file.
 
     Raises
     ------
@@ -30,11 +40,11 @@ def code(config: Config, directory: Path) -> Path:
         A file of the configuration is not below the YAML file, or the files are too large to travel.
     """
     package = Path(NanoML.__path__[0]).resolve()
-    entries = below(package, "lib/MLTools/NanoML")
+    entries = files_below(package, "lib/MLTools/NanoML")
     for part in PARTS:
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.submodule_search_locations:
-            entries += below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
+            entries += files_below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
     own = list(_own(config))
     size = sum(path.stat().st_size for _, path in own)
     if size > _MOST:
@@ -46,9 +56,9 @@ def code(config: Config, directory: Path) -> Path:
     return pack("code", [*entries, *own], directory)
 
 
-def _own(config: Config) -> Iterator[Entry]:
+def _own(config: Config) -> Iterator[ArchiveEntry]:
     workdir = Layout.of(config).workdir.resolve()
-    for name, path in below(config.base, "base", (".py",)):
+    for name, path in files_below(config.base, "base", (".py",)):
         if workdir not in path.resolve().parents and "site-packages" not in path.parts:
             yield name, path
     for key, text in _named(config):
@@ -63,7 +73,7 @@ def _own(config: Config) -> Iterator[Entry]:
 
 
 def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The files beside the YAML file that stages read, and where they are named."""
+    """The files beside the YAML file that stages read, each with the key that names it."""
     if config.skim:
         for name in ("certified", "branches"):
             if getattr(config.skim, name):
@@ -80,21 +90,16 @@ def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def environment(stage: str, directory: Path) -> Path:
-    """The packages that a stage needs, of this environment: a worker needs only the same version of Python.
+    """Pack the packages that a stage needs, from this environment: a worker needs only the same version of Python.
 
-    Parameters
-    ----------
-    stage
-        Its name: training takes torch, which is larger than all that the others need.
-    directory
-        Where it goes.
+    Training takes torch, which is larger than all that the other stages need.
 
     Raises
     ------
     ConfigError
         NanoML was not installed by pip here.
     """
-    entries: list[Entry] = []
+    entries: list[ArchiveEntry] = []
     extras = {"data", "xrootd", *(["train"] if stage in PARTS["ML_processing"] else [])}
     for name in sorted(_closure("nanoml", extras)):
         distribution = importlib.metadata.distribution(name)
@@ -107,7 +112,7 @@ def environment(stage: str, directory: Path) -> Path:
 
 
 def _closure(name: str, extras: Collection[str]) -> set[str]:
-    """A distribution's requirements, and theirs, with these extras as far as they are installed; without itself."""
+    """The requirements of a distribution with these extras, and theirs, as far as they are installed; without itself."""
     from packaging.requirements import Requirement
 
     found: set[str] = set()
@@ -146,7 +151,7 @@ def _is_installed(name: str) -> bool:
 
 
 def cmssw_area(directory: Path) -> Path:
-    """The user's CMSSW area, as CRAB packs it, and the packages' scripts.
+    """Pack the user's CMSSW area, as CRAB does, and the scripts of its packages.
 
     Raises
     ------
@@ -158,10 +163,83 @@ def cmssw_area(directory: Path) -> Path:
         raise ConfigError(
             "batch.environment: cmssw needs a CMSSW area: cd to its src and run cmsenv. Or choose packed or container."
         )
-    entries: list[Entry] = []
+    entries: list[ArchiveEntry] = []
     for name in _CMSSW:
-        entries += below(Path(base, name), name, follow=True)  # python/ is links to the packages' own
+        entries += files_below(Path(base, name), name, follow=True)  # python/ is links to the packages' own
     for package in sorted(Path(base, "src").glob("*/*")):
         for name in ("data", "interface", "python", "scripts"):
-            entries += below(package / name, f"src/{package.parent.name}/{package.name}/{name}")
+            entries += files_below(package / name, f"src/{package.parent.name}/{package.name}/{name}")
     return pack("cmssw", entries, directory)
+
+
+def files_below(
+    folder: Path, name: str, suffixes: tuple[str, ...] = (), follow: bool = False
+) -> list[ArchiveEntry]:
+    """All files below a folder, under `name` in an archive; hidden files and what Python makes are left out.
+
+    Symbolic links to files are followed; those to directories only on request.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        Its name in the archive.
+    suffixes
+        Suffixes of the files wanted; empty for all.
+    follow
+        Whether to follow symbolic links to directories.
+    """
+    found, seen = [], set()
+    for root, directories, files in os.walk(folder, followlinks=follow):
+        if follow and os.path.realpath(root) in seen:  # links may go round in a circle
+            directories.clear()
+            continue
+        seen.add(os.path.realpath(root))
+        directories[:] = sorted(it for it in directories if it not in _SKIPPED and not it.startswith("."))
+        for file in sorted(files):
+            path = Path(root, file)
+            if not file.startswith(".") and (not suffixes or file.endswith(suffixes)) and path.is_file():
+                found.append((os.path.normpath(f"{name}/{path.relative_to(folder)}"), path))
+    return found
+
+
+def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
+    """Make an archive, KIND-HASH.tar.gz, unless it exists already; return its path.
+
+    Raises
+    ------
+    NanoMLError
+        A file cannot be read, or the archive cannot be written.
+    """
+    chosen = sorted(dict(entries).items())
+    digest = hashlib.sha256()
+    for name, path in chosen:
+        digest.update(f"{name}\0{os.access(path, os.X_OK)}\0".encode())
+        digest.update(_hash_of(path))
+    archive = make_directory(directory) / f"{kind}-{digest.hexdigest()[:16]}.tar.gz"
+    if not archive.is_file():
+        with (
+            replacing(archive) as aside,
+            open(aside, "wb") as file,
+            gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
+        ):
+            _write(zipped, chosen)
+    return archive
+
+
+def _hash_of(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as problem:
+        raise explain_os_error(problem, path, "read") from None
+
+
+def _write(zipped: gzip.GzipFile, entries: Iterable[ArchiveEntry]) -> None:
+    with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in entries:
+            about = tarfile.TarInfo(name)
+            about.size = path.stat().st_size
+            about.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            with open(path, "rb") as file:
+                tar.addfile(about, file)

@@ -2,58 +2,50 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-import shutil
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, write_text
+from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
-from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.batch.conditions import (
-    Place,
-    check_inputs,
-    check_place,
-    check_search,
-    needs_proxy,
-    usable_proxy,
-)
-from MLTools.NanoML.batch.grouping import Grouping
 from MLTools.NanoML.batch.job import Job
-from MLTools.NanoML.batch.render import render
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.site import load_site
-from MLTools.NanoML.batch.submission import JOBS, Entry, Submission
-from MLTools.NanoML.batch.systems import system_of
+from MLTools.NanoML.batch.site import Place, check_inputs, check_search, needs_proxy, usable_proxy
+from MLTools.NanoML.batch.status import settle
+from MLTools.NanoML.batch.submission import JOBS, JobEntry, Options, Submission, new_directory
+from MLTools.NanoML.batch.system import render
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.batch import Needs
+from MLTools.NanoML.config.batch import Batch, Needs
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.workflow.pipeline import planned
+from MLTools.NanoML.workflow.resources import Resources, duration
 from MLTools.NanoML.workflow.runner import Planned
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.stages import NAMES, Layout, declared, import_part
 from MLTools.NanoML.workflow.task import Task, forget
 
-__all__ = ["PIPELINE", "TUNE", "Wish", "new_directory", "place_of", "prepare"]
+__all__ = ["PIPELINE", "TUNE", "Grouping", "JobGroup", "JobRequest", "new_submission", "prepare"]
 
 PIPELINE = "pipeline"
-"""What is submitted that is all stages."""
+"""What is submitted for all stages."""
 
 TUNE = "tune"
-"""What is submitted that is no stage: the workers of a search."""
+"""What is submitted that is not a stage: the workers of a search for settings."""
 
-_NUMBER = re.compile(r"-(\d+)$")
+_OVERHEAD = 10.0  # seconds for each file, whatever its size
+_UNKNOWN = 500e6  # bytes of a file about which nothing is known
+_MARGIN = 3.0  # machines differ
+_SHORTEST = 1200  # seconds that any job may ask for
 
 
 @dataclass(frozen=True)
-class Wish:
+class JobRequest:
     """What the command line asks for.
 
     Attributes
@@ -61,13 +53,13 @@ class Wish:
     what
         A stage, pipeline or tune.
     on
-        The batch system; None for what the configuration or the site says.
+        The batch system; None for that of the configuration or the site.
     dry_run
         Write everything, and submit nothing.
     lacked
         As in `Grouping`.
     trials, workers
-        Of a search: how many trials, and how many jobs that do them.
+        For a search: how many trials, and how many jobs do them.
     """
 
     what: str
@@ -78,85 +70,64 @@ class Wish:
     workers: int = 4
 
 
-def place_of(config: Config, on: Optional[str]) -> Place:
-    """Where jobs run: what is asked for, else what the configuration says, else the site.
-
-    Raises
-    ------
-    ConfigError
-        Nobody says it, or it cannot work there.
-    """
-    site = load_site(config.batch.site, config.base)
-    system = on or config.batch.on or site.on
-    if system is None:
-        raise config.error("batch", message="say where jobs run: --on condor, slurm, crab or local")
-    place = Place(site, system, "here" if system == "local" else config.batch.environment or site.environment)
-    check_place(config, place)
-    return place
-
-
 def prepare(
-    config: Config, planned: Sequence[Planned], sizes: Mapping[str, int], place: Place, wish: Wish
-) -> Submission:
-    """Write the jobs of what was planned, and all files that the batch system reads.
+    config: Config, place: Place, request: JobRequest, force: bool = False, again: Optional[bool] = None
+) -> Optional[Submission]:
+    """Write the jobs for what is to be done, and all files that the batch system reads; None if nothing is to be done.
 
     Hold the lock of the work directory. The directory of the submission appears whole or not at all.
-
-    Parameters
-    ----------
-    config
-        The analysis.
-    planned
-        Of `pipeline.planned`; of a search nothing.
-    sizes
-        Of remote files, as far as they are known [B].
-    place
-        Where the jobs run.
-    wish
-        What is asked for.
 
     Raises
     ------
     NanoMLError
-        The jobs would not find their files, packages or a proxy.
+        Jobs are active already, or would not find their files, packages or a proxy.
     """
-    todo = _todo(planned)
-    if wish.what == TUNE:
+    workdir = Layout.of(config).workdir
+    settle(workdir)
+    todo: dict[str, list[Task]] = {}
+    if request.what == TUNE:
         check_search(config, place)
+    else:
+        names = NAMES if request.what == PIPELINE else (request.what,)
+        todo = _todo(planned(config, names, force, again))
+        if not todo:
+            return None
     check_inputs(config, todo, place.storage)
     tasks = [task for each in todo.values() for task in each]
-    drafts = _drafts(config, todo, sizes, wish)
+    drafts = _drafts(config, todo, _sizes(config, tasks), request)
     entries = [draft.entry for draft in drafts]
     proxy = None
     if needs_proxy(tasks):
-        proxy = usable_proxy(
-            max(entry.resources.time for entry in entries), place.is_shared and place.system != "local"
-        )
-    workdir = Layout.of(config).workdir
-    submission = Submission(
-        directory=Path(),
-        tag=f"nanoml-{uuid.uuid4().hex[:12]}",
-        system=place.system,
-        config=os.path.abspath(config.document.name),
-        workdir=str(workdir),
-        what=wish.what,
-        created=time.strftime("%Y-%m-%d %H:%M"),
-        jobs=entries,
-        options={
-            **_options(config, place, proxy, entries),
-            "search": {"trials": wish.trials, "workers": wish.workers},
-        },
-    )
-    with new_directory(config.base / JOBS, workdir.name, wish.dry_run) as (aside, final):
-        submission.directory = aside
+        longest = max(entry.resources.time for entry in entries)
+        proxy = usable_proxy(longest, place.is_shared and place.system.where != "here")
+    with new_directory(config.base / JOBS, workdir.name, request.dry_run) as (aside, final):
+        submission = new_submission(config, place, request, aside, entries)
+        submission.options = _options(config, place, proxy, entries)
+        submission.options.search = {"trials": request.trials, "workers": request.workers}
         _write(submission, drafts, config, place)
         submission.directory = final
-        if not wish.dry_run:
+        if not request.dry_run:
             remove_leftovers(workdir)
             for task in tasks:
                 forget(task, workdir / RECORDS)
-            submission.register()  # before it is there: it must not be there and be unknown
+            submission.register()  # before it appears: it must never be there without being known
     return submission
+
+
+def new_submission(
+    config: Config, place: Place, request: JobRequest, directory: Path, entries: list[JobEntry]
+) -> Submission:
+    """A submission of this analysis, which is not written yet."""
+    return Submission(
+        directory=directory,
+        tag=f"nanoml-{uuid.uuid4().hex[:12]}",
+        system=place.system.name,
+        config=os.path.abspath(config.document.name),
+        workdir=str(Layout.of(config).workdir),
+        what=request.what,
+        created=time.strftime("%Y-%m-%d %H:%M"),
+        jobs=entries,
+    )
 
 
 def _todo(planned: Sequence[Planned]) -> dict[str, list[Task]]:
@@ -166,131 +137,208 @@ def _todo(planned: Sequence[Planned]) -> dict[str, list[Task]]:
     return {stage: tasks for stage, tasks in found.items() if tasks}
 
 
+def _sizes(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
+    """Sizes of remote files that are to be read, as far as the catalogue or their server gave them [B]."""
+    if not any(is_remote(path) for task in tasks for path in task.inputs):
+        return {}
+    described = import_part("data_processing.datasets.datasets").describe_datasets(config)
+    return {file.name: file.size for files in described.values() for file in files if file.size is not None}
+
+
+@dataclass(frozen=True)
+class JobGroup:
+    """Tasks that make one job, and what it asks for."""
+
+    tasks: Sequence[Task]
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The rule by which tasks become jobs.
+
+    Attributes
+    ----------
+    batch
+        The section of the configuration.
+    sizes
+        Sizes of remote files, as far as they are known [B].
+    lacked
+        What earlier jobs lacked: by task, as "skim WZ/0", the kind of problem and what they had asked for.
+    """
+
+    batch: Batch
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)
+
+    def groups(self, stage: str, tasks: Sequence[Task]) -> Iterator[JobGroup]:
+        """The jobs of a stage."""
+        again = [task for task in tasks if f"{stage} {task.name}" in self.lacked]
+        for task in again:  # alone, so that it does not ask for more than others need
+            kind, before = self.lacked[f"{stage} {task.name}"]
+            yield JobGroup([task], self.wanted(stage, [task], before.after(kind)))
+        others = [task for task in tasks if f"{stage} {task.name}" not in self.lacked]
+        if others:
+            pieces = self._pieces(stage, others)
+            resources = [self.wanted(stage, piece) for piece in pieces]
+            # jobs of a stage ask for the same, so that they can be one array
+            time = max(each.time for each in resources)
+            yield from (
+                JobGroup(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces
+            )
+
+    def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[list[Task]]:
+        speed = _speed(stage)
+        if speed is None:
+            return [[task] for task in tasks]
+        if self.batch.files_per_job is not None:
+            most = self.batch.files_per_job
+            return [list(tasks[begin : begin + most]) for begin in range(0, len(tasks), most)]
+        pieces: list[list[Task]] = []
+        target, filled = duration(self.batch.job_time), 0.0
+        for task in tasks:
+            seconds = self._seconds(task, speed)
+            if not pieces or filled + seconds > target:
+                pieces.append([])
+                filled = 0.0
+            pieces[-1].append(task)
+            filled += seconds
+        return pieces
+
+    def _seconds(self, task: Task, speed: float) -> float:
+        size = sum(self._size(path) for path in task.inputs if path.endswith(".root"))
+        return _OVERHEAD + size / speed
+
+    def _size(self, path: str) -> float:
+        if path in self.sizes:
+            return self.sizes[path]
+        if is_remote(path):
+            return _UNKNOWN
+        try:
+            return os.path.getsize(path)
+        except OSError:  # an earlier stage makes it
+            return _UNKNOWN / 20
+
+    def wanted(self, stage: str, tasks: Sequence[Task] = (), least: Optional[Resources] = None) -> Resources:
+        """What a job with these tasks asks for: as configured, otherwise what is usual or follows from sizes."""
+        needs, batch = self.batch.stages.get(stage, Needs()), self.batch
+        usual = declared(stage if stage in NAMES else "train").resources  # a search consists of trainings
+        time, speed = usual.time, _speed(stage)
+        if speed is not None:
+            time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(task, speed) for task in tasks)))
+        text = needs.time or batch.time
+        found = Resources(
+            duration(text) if text else time,
+            needs.memory or batch.memory or usual.memory,
+            needs.cores or usual.cores,
+            needs.gpus or 0,
+            needs.disk or batch.disk or usual.disk,
+        )
+        if least is None:
+            return found
+        return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
+
+
+def _speed(stage: str) -> Optional[float]:
+    """How fast a stage with one task per file reads [B/s]."""
+    return declared(stage).speed if stage in NAMES else None
+
+
 @dataclass(frozen=True)
 class _Draft:
     """A job that is not written yet: its tasks, or its command."""
 
-    entry: Entry
+    entry: JobEntry
     tasks: Sequence[Task] = ()
     command: Sequence[str] = ()
 
     def job(self, **common: Any) -> Job:
-        name, stage = self.entry.name, self.entry.stage
         if self.command:
-            return Job(name, stage, command=self.command, **common)
-        return Job.of(name, self.tasks, proxy=needs_proxy(self.tasks), **common)
+            return Job(self.entry.name, self.entry.stage, command=self.command, **common)
+        return Job.of(self.entry.name, self.tasks, proxy=needs_proxy(self.tasks), **common)
 
 
 def _drafts(
-    config: Config, todo: Mapping[str, Sequence[Task]], sizes: Mapping[str, int], wish: Wish
+    config: Config, todo: Mapping[str, Sequence[Task]], sizes: Mapping[str, int], request: JobRequest
 ) -> list[_Draft]:
-    grouping = Grouping(config.batch, sizes, wish.lacked)
+    grouping = Grouping(config.batch, sizes, request.lacked)
     found = []
     for stage, tasks in todo.items():
         for number, group in enumerate(grouping.groups(stage, tasks)):
             names = [task.name for task in group.tasks]
-            entry = Entry(f"{stage}-{number:04d}", stage, names, group.resources)
+            entry = JobEntry(f"{stage}-{number:04d}", stage, names, group.resources)
             found.append(_Draft(entry, group.tasks))
-    if wish.what == TUNE:
-        for name, stage, command in _search(config, wish):
-            entry = Entry(name, stage, [name], grouping.wanted(TUNE))
-            found.append(_Draft(entry, command=command))
+    if request.what == TUNE:
+        command = [TUNE, os.path.abspath(config.document.name), "--workers", "1"]
+        command += ["--trials", str(request.trials)] if request.trials else []
+        jobs = [(f"{TUNE}-{number:04d}", TUNE, [*command, "--join"]) for number in range(request.workers)]
+        # when the workers are done, another run draws the conclusion
+        for name, stage, each in [*jobs, (f"{TUNE}-conclusion", "conclusion", command)]:
+            found.append(_Draft(JobEntry(name, stage, [name], grouping.wanted(TUNE)), command=each))
     return found
 
 
-def _search(config: Config, wish: Wish) -> list[tuple[str, str, list[str]]]:
-    """The workers of a search, and what draws the conclusion when they are done."""
-    command = [TUNE, os.path.abspath(config.document.name), "--workers", "1"]
-    command += ["--trials", str(wish.trials)] if wish.trials else []
-    workers = [(f"{TUNE}-{number:04d}", TUNE, [*command, "--join"]) for number in range(wish.workers)]
-    return [*workers, (f"{TUNE}-conclusion", "conclusion", command)]
-
-
-def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[Entry]) -> dict[str, Any]:
-    """What the templates are filled with."""
+def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> Options:
     batch, site = config.batch, place.site
     container = place.environment == "container"
-    launch = ["apptainer", "exec", batch.image] if container and place.system != "condor" else []
+    stages = dict.fromkeys(entry.stage for entry in entries)
     flavours = {entry.name: site.flavour(entry.resources.time) for entry in entries}
-    return {
-        "shared": place.is_shared,
-        "environment": place.environment,
-        "command": [batch.python, "-m", "MLTools.NanoML.cli"] if container else nanoml_command(),
-        "python": batch.python,
-        "setup": [*site.setup, *batch.setup],
-        "lines": [*site.lines, *batch.lines],
-        "retries": batch.retries,
-        "at_once": batch.at_once,
-        "account": batch.account,
-        "partitions": {
-            stage: batch.stages.get(stage, Needs()).partition or batch.partition
-            for stage in dict.fromkeys(entry.stage for entry in entries)
-        },
-        "image": batch.image if container and place.system == "condor" else None,
-        "launch": launch,
-        "flavours": {name: flavour for name, flavour in flavours.items() if flavour},
-        "proxy": proxy,
-        "templates": str(config.path(batch.templates)) if batch.templates else None,
-        "sent": {},
-        "area": None,
-        "python_version": f"{sys.version_info[0]}.{sys.version_info[1]}",
-        "scram_arch": os.environ.get("SCRAM_ARCH", ""),
-        "cmssw_version": os.environ.get("CMSSW_VERSION", ""),
-    }
+    return Options(
+        shared=place.is_shared,
+        environment=place.environment,
+        command=[batch.python, "-m", "MLTools.NanoML.cli"] if container else nanoml_command(),
+        python=batch.python,
+        setup=[*site.setup, *batch.setup],
+        lines=[*site.lines, *batch.lines],
+        retries=batch.retries,
+        at_once=batch.at_once,
+        account=batch.account,
+        partitions={stage: batch.stages.get(stage, Needs()).partition or batch.partition for stage in stages},
+        image=batch.image if container and place.system.starts_containers else None,
+        launch=["apptainer", "exec", batch.image or ""]
+        if container and not place.system.starts_containers
+        else [],
+        flavours={name: flavour for name, flavour in flavours.items() if flavour},
+        proxy=proxy,
+        templates=str(config.path(batch.templates)) if batch.templates else None,
+        python_version=f"{sys.version_info[0]}.{sys.version_info[1]}",
+        scram_arch=os.environ.get("SCRAM_ARCH", ""),
+        cmssw_version=os.environ.get("CMSSW_VERSION", ""),
+    )
 
 
 def _write(submission: Submission, drafts: Sequence[_Draft], config: Config, place: Place) -> None:
     directory = submission.directory
     for name in (JOBS, "results", "logs"):
         make_directory(directory / name)
-    common: dict[str, Any] = {
-        "workdir": str(Layout.of(config).workdir),
-        "base": str(config.base),
-        "storage": place.storage,
-        "environment": {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
-    }
     for draft in drafts:
-        draft.job(**common).write(directory / JOBS / f"{draft.entry.name}.json")
+        job = draft.job(
+            workdir=submission.workdir,
+            base=str(config.base),
+            storage=place.storage,
+            environment={VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
+        )
+        job.write(directory / JOBS / f"{job.name}.json")
     if not place.is_shared:
         _pack(submission, config, place)
     with submission.here():
-        write_text("job.sh", render("job.sh", submission.options, submission.options["templates"]))
+        write_text("job.sh", render("job.sh", submission.options))
         os.chmod("job.sh", 0o755)
-        system_of(submission.system).write(submission)
+        place.system.write(submission)
     submission.save()
 
 
 def _pack(submission: Submission, config: Config, place: Place) -> None:
-    """Pack what travels with the jobs; archives are beside the submissions, which share them."""
+    """Pack what travels with the jobs, into archives beside the submissions, which share them."""
     folder, options = config.base / JOBS, submission.options
-    of_all = [payload.code(config, folder)]
+    common = [payload.code(config, folder)]
     if place.environment == "cmssw":
-        of_all.append(payload.cmssw_area(folder))
-        options["area"] = of_all[-1].name
+        common.append(payload.cmssw_area(folder))
+        options.area = common[-1].name
     for stage in submission.stages:
         packed = [payload.environment(stage, folder)] if place.environment == "packed" else []
-        options["sent"][stage] = [path.name for path in (*of_all, *packed)]
-    for name in {name: None for names in options["sent"].values() for name in names}:
+        options.sent[stage] = [path.name for path in (*common, *packed)]
+    for name in {name: None for names in options.sent.values() for name in names}:
         (submission.directory / name).symlink_to(Path("..", name))
     for entry in submission.jobs:
         write_text(submission.directory / "results" / f"{entry.name}.json", "{}\n")
-
-
-@contextmanager
-def new_directory(folder: Path, name: str, dry: bool) -> Iterator[tuple[Path, Path]]:
-    """A directory that is not there yet: first under another name, then, if all went well, under its own."""
-    remove_leftovers(make_directory(folder))
-    name = name.lstrip(".") or "jobs"  # hidden ones are not finished
-    if dry:
-        final = folder / f"{name}-dry-run"
-    else:
-        numbers = [_NUMBER.search(path.name) for path in folder.glob(f"{glob.escape(name)}-*")]
-        final = folder / f"{name}-{max((int(it[1]) for it in numbers if it), default=0) + 1}"
-    aside = make_directory(aside_of(final))
-    try:
-        yield aside, final
-        if dry:
-            shutil.rmtree(final, ignore_errors=True)
-        os.replace(aside, final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

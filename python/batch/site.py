@@ -1,31 +1,57 @@
-"""What is special at a place where jobs run: a YAML file, which a user may write for a cluster of their own."""
+"""Where jobs run: what is special at a site, and what must hold before anything is submitted there.
+
+A site is a YAML file, which users may write for a cluster of their own. A job that cannot work must not find that out in
+the queue.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Optional
+from urllib.parse import urlsplit
 
-from MLTools.NanoML.batch.resources import duration
+from MLTools.NanoML.batch.job import url_of
+from MLTools.NanoML.batch.system import System, system_of
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.workflow.resources import duration
+from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["Site", "load_site"]
+__all__ = [
+    "BatchSite",
+    "Place",
+    "check_inputs",
+    "check_place",
+    "check_search",
+    "load_site",
+    "needs_proxy",
+    "place_of",
+    "usable_proxy",
+]
 
 _FOLDER = Path(__file__).parent / "sites"
+_QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old
+_HERE = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
-class Site:
-    """A place where jobs run."""
+class BatchSite:
+    """A site where jobs run, as its YAML file describes it."""
 
     on: Optional[str] = field(
-        default=None, metadata={"doc": "The batch system, if the analysis does not say it.", "enum": SYSTEMS}
+        default=None,
+        metadata={"doc": "The batch system, if the analysis does not name one.", "enum": tuple(SYSTEMS)},
     )
     shared: bool = field(
         default=True,
@@ -33,7 +59,7 @@ class Site:
     )
     environment: str = field(
         default="here",
-        metadata={"doc": "As batch.environment, if the analysis does not say it.", "enum": ENVIRONMENTS},
+        metadata={"doc": "As batch.environment, if the analysis does not set it.", "enum": ENVIRONMENTS},
     )
     storage: dict[str, str] = field(
         default_factory=dict,
@@ -61,7 +87,7 @@ class Site:
     name: str = field(default="", metadata={"hidden": True})
 
     def flavour(self, time: int) -> Optional[str]:
-        """The shortest queue that allows so many seconds; None where there are none.
+        """The shortest queue that allows a wall time of so many seconds; None if the site has no queues.
 
         Raises
         ------
@@ -79,13 +105,13 @@ class Site:
         return None
 
 
-def load_site(name: Optional[str], base: Path) -> Site:
-    """The site of this name, or that of a YAML file.
+def load_site(name: Optional[str], base: Path) -> BatchSite:
+    """The site of this name, or in this YAML file.
 
     Parameters
     ----------
     name
-        "cern", "shared", or the path of a file; None to tell by the name of this machine.
+        "cern", "shared", or the path of a file; None to follow from the name of this machine.
     base
         Directory that the path is relative to.
 
@@ -101,10 +127,12 @@ def load_site(name: Optional[str], base: Path) -> Site:
     if "/" in name or name.endswith((".yaml", ".yml")) or not shipped.is_file():
         if not own.is_file():
             known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
-            raise ConfigError(f'batch.site: "{name}" is no site, and no YAML file in {base}. Known: {known}.')
+            raise ConfigError(
+                f'batch.site: "{name}" is not a site, and not a YAML file in {base}. Known: {known}.'
+            )
         shipped = own
     document = Document.read(shipped)
-    site = parse(Site, document, json_schema(Site))
+    site = parse(BatchSite, document, json_schema(BatchSite))
     problems = [(("storage", pattern), why) for pattern, why in _bad_patterns(site.storage)]
     if problems:
         raise document.error(problems)
@@ -119,4 +147,171 @@ def _bad_patterns(storage: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             assert found is not None
             found.expand(url)
         except (re.error, IndexError) as problem:
-            yield pattern, f"is no regular expression, or its URL names a group that it has not: {problem}"
+            yield (
+                pattern,
+                f"is not a regular expression, or its URL names a group that it does not have: {problem}",
+            )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run.
+
+    Attributes
+    ----------
+    site
+        The site.
+    system
+        The batch system.
+    environment
+        Where a job finds its packages, as `batch.environment`.
+    """
+
+    site: BatchSite
+    system: System
+    environment: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers see the same files."""
+        return self.site.shared or self.system.where == "here"
+
+    @property
+    def storage(self) -> Optional[Mapping[str, str]]:
+        """As in `Job`."""
+        return None if self.is_shared else self.site.storage
+
+
+def place_of(config: Config, on: Optional[str]) -> Place:
+    """Where jobs run: on the system named, else that of the configuration, else that of the site.
+
+    Raises
+    ------
+    ConfigError
+        None is named, or the analysis cannot work there.
+    """
+    site = load_site(config.batch.site, config.base)
+    name = on or config.batch.on or site.on
+    if name is None:
+        *first, last = SYSTEMS
+        raise config.error("batch", message=f"say where jobs run: --on {', '.join(first)} or {last}")
+    system = system_of(name)
+    environment = "here" if system.where == "here" else config.batch.environment or site.environment
+    place = Place(site, system, environment)
+    if system.where != "grid":
+        check_place(config, place)
+    return place
+
+
+def check_place(config: Config, place: Place) -> None:
+    """Refuse what cannot work at a site.
+
+    Raises
+    ------
+    ConfigError
+        Jobs cannot be submitted from here, or would not find results or packages.
+    """
+    site, system = place.site, place.system
+    workdir = Layout.of(config).workdir
+    for beginning, why in site.not_from.items():
+        if f"{config.base}/".startswith(beginning) and system.where != "here":
+            raise ConfigError(f"{config.where()}: {why}.")
+    system.check(config, workdir)
+    if place.environment == "container" and not config.batch.image:
+        raise config.error("batch", "image", message="say which image the container is made from")
+    if place.is_shared:
+        return
+    if not system.sends_files:
+        message = (
+            f"on {system.title} workers must see the same files, and site {site.name} says that they do not"
+        )
+        raise config.error("batch", "site", message=message)
+    if url_of(f"{workdir}/", site.storage) is None:
+        where = ", ".join(site.storage) or "nothing is named in `storage` of the site"
+        message = f"workers at site {site.name} cannot write to {workdir}. Put it where they can: {where}"
+        raise config.error("workdir", message=message)
+    if place.environment == "here":
+        message = (
+            f"workers at site {site.name} do not see this environment. Choose packed, cmssw or container"
+        )
+        raise config.error("batch", "environment", message=message)
+
+
+def check_search(config: Config, place: Place) -> None:
+    """Refuse a search whose workers could not exchange their results.
+
+    Raises
+    ------
+    ConfigError
+        They do not see the same files.
+    """
+    if not place.is_shared:
+        message = (
+            f"a search needs workers that see the same files, and site {place.site.name} says that they do not. "
+            "Run it here (nanoml tune), or submit it --on local"
+        )
+        raise config.error("batch", "site", message=message)
+
+
+def check_inputs(
+    config: Config, todo: Mapping[str, Sequence[Task]], storage: Optional[Mapping[str, str]]
+) -> None:
+    """Refuse tasks whose inputs will not be there when they begin.
+
+    Raises
+    ------
+    NanoMLError
+        An input is missing, or workers do not see it.
+    """
+    made: set[str] = set()
+    for stage, tasks in todo.items():
+        for path in dict.fromkeys(path for task in tasks for path in task.inputs):
+            if is_remote(path):
+                continue
+            if path not in made and not os.path.exists(path):
+                raise NanoMLError(
+                    f"{path}: no such file; {stage} needs it. Run or submit the earlier stages first."
+                )
+            if storage is not None and url_of(path, storage) is None and not _travels(config, path):
+                raise ConfigError(
+                    f"{path}: workers do not see it, and {stage} reads it. Put it where they do: {', '.join(storage)}."
+                )
+        made.update(str(path) for task in tasks for path in task.outputs)
+
+
+def _travels(config: Config, path: str) -> bool:
+    """Whether a file goes with each job, because the configuration names it."""
+    skim = config.skim
+    named = [name for name in (skim.certified, skim.branches) if name] if skim else []
+    return os.path.realpath(path) in [os.path.realpath(config.path(name)) for name in named]
+
+
+def needs_proxy(tasks: Iterable[Task]) -> bool:
+    """Whether tasks read files of the grid; files of a server on this machine are not."""
+    urls = {path for task in tasks for path in task.inputs if path.startswith(("root://", "roots://"))}
+    return any(urlsplit(url).netloc.rpartition("@")[2].rpartition(":")[0] not in _HERE for url in urls)
+
+
+def usable_proxy(longest: int, shared: bool) -> str:
+    """The path of the proxy, which must be valid for as long as the jobs may take.
+
+    Parameters
+    ----------
+    longest
+        The longest time that a job asks for [s].
+    shared
+        Whether workers read it where it is.
+
+    Raises
+    ------
+    NanoMLError
+        There is none, it expires too early, or workers do not see it.
+    """
+    from MLTools.NanoML.grid.proxy import check_proxy
+
+    path = str(check_proxy(_QUEUE + timedelta(seconds=longest)).path)
+    if shared and path.startswith("/tmp/"):
+        raise NanoMLError(
+            f"{path}: workers do not see /tmp of this machine. Make the proxy at the usual place: nanoml proxy init"
+        )
+    return path

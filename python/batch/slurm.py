@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.batch.causes import PERMANENT
-from MLTools.NanoML.batch.render import render
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.result import Problem
-from MLTools.NanoML.batch.seen import Look, Seen, call
+from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
+from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.resources import Resources
 
 __all__ = ["Slurm"]
 
@@ -25,14 +23,14 @@ _STATES = {
     "CONFIGURING": "running", "RUNNING": "running", "COMPLETING": "running", "STAGE_OUT": "running", "SIGNALING": "running",
 }  # fmt: skip
 _ENDS = {
-    "TIMEOUT": Problem("time", "the wall time was over"),
-    "DEADLINE": Problem("time", "the deadline was over"),
-    "OUT_OF_MEMORY": Problem("memory", "Slurm ended the job for its memory"),
-    "NODE_FAIL": Problem("lost", "the machine failed"),
-    "BOOT_FAIL": Problem("lost", "the machine could not be started"),
-    "PREEMPTED": Problem("stopped", "another job took its place"),
-    "CANCELLED": Problem("removed", "the job was cancelled"),
-    "FAILED": Problem("killed", "its process ended without a word"),
+    "TIMEOUT": JobProblem("time", "the wall time was exceeded"),
+    "DEADLINE": JobProblem("time", "the deadline passed"),
+    "OUT_OF_MEMORY": JobProblem("memory", "Slurm ended the job because of its memory"),
+    "NODE_FAIL": JobProblem("lost", "the machine failed"),
+    "BOOT_FAIL": JobProblem("lost", "the machine could not be started"),
+    "PREEMPTED": JobProblem("stopped", "another job took its place"),
+    "CANCELLED": JobProblem("removed", "the job was cancelled"),
+    "FAILED": JobProblem("killed", "its process ended without a message"),
 }
 _LARGEST = 1000  # jobs of an array: Slurm's own limit, if a cluster sets none
 _PATIENCE = 60.0  # seconds that jobs may take to end
@@ -53,25 +51,27 @@ class _Array:
     jobs: Sequence[str]
 
 
-class Slurm:
-    """Slurm, by its commands; accounting is not needed."""
+class Slurm(System):
+    """Slurm, through its commands; accounting is not needed."""
+
+    title = "Slurm"
 
     def write(self, submission: Submission) -> None:
-        """Write job.sh, and for each array its script and the names of its jobs."""
+        """Write for each array its script and the names of its jobs."""
         options = submission.options
         for array in _arrays(submission):
-            partitions = options["partitions"]
-            values = {
-                **options,
-                "name": array.name,
-                "tag": submission.tag,
-                "resources": array.resources,
-                "minutes": max(1, math.ceil(array.resources.time / 60)),
-                "partition": partitions.get(array.stage),
-                "permanent": PERMANENT,
-            }
+            script = render(
+                "slurm.sh",
+                options,
+                name=array.name,
+                tag=submission.tag,
+                resources=array.resources,
+                minutes=max(1, math.ceil(array.resources.time / 60)),
+                partition=options.partitions.get(array.stage),
+                permanent=PERMANENT,
+            )
             write_text(f"{array.name}.jobs", "".join(f"{name}\n" for name in array.jobs))
-            write_text(f"{array.name}.slurm", render("slurm.sh", values, options["templates"]))
+            write_text(f"{array.name}.slurm", script)
 
     def submit(self, submission: Submission) -> None:
         """Submit all arrays, or none."""
@@ -80,7 +80,7 @@ class Slurm:
             before: list[str] = []
             for stage in submission.stages:
                 of_stage = [array for array in _arrays(submission) if array.stage == stage]
-                before = [_sbatch(array, before, submission.options["at_once"], arrays) for array in of_stage]
+                before = [_sbatch(array, before, submission.options.at_once, arrays) for array in of_stage]
         except BaseException:
             if arrays:
                 call(["scancel", *arrays])
@@ -88,7 +88,7 @@ class Slurm:
         submission.handles = {"arrays": arrays}
 
     def recover(self, submission: Submission) -> bool:
-        """By the names of arrays: if some are missing, cancel the others, and wait until they have ended."""
+        """Look for the arrays by name: if some are missing, cancel the others, and wait until they have ended."""
         arrays = _in_queue(submission, "all")
         if set(arrays.values()) == {array.name for array in _arrays(submission)}:
             submission.handles = {"arrays": arrays}
@@ -98,30 +98,30 @@ class Slurm:
             call(["scancel", *arrays])
             if time.monotonic() > end:
                 raise NanoMLError(
-                    f"Slurm: does not end jobs of {submission.name} in {_PATIENCE:.0f} s. Try again later."
+                    f"Slurm: has not ended the jobs of {submission.name} in {_PATIENCE:.0f} s. Try again later."
                 )
             time.sleep(0.5)
         return False
 
-    def look(self, submission: Submission) -> Look:
-        """What squeue says of those that it still knows."""
+    def poll(self, submission: Submission) -> Poll:
+        """Ask squeue about the jobs that it still knows."""
         names = {number: _names(name) for number, name in submission.handles["arrays"].items()}
-        found: dict[str, Seen] = {}
+        found: dict[str, QueueState] = {}
         try:
             lines = call(
                 ["squeue", "-r", "-h", "-t", "all", "-o", "%F %K %T %r", "-j", ",".join(names)], 60
             ).splitlines()
         except NanoMLError as problem:
             if "Invalid job id" in str(problem):  # long ended, and forgotten
-                return Look({}, False)
-            return Look({}, None, [f"Slurm does not answer ({problem}): this is what the jobs have left."])
+                return Poll({}, False)
+            return Poll({}, None, [f"Slurm does not answer ({problem}): this is what the jobs have written."])
         for line in lines:
             number, index, state, reason = [*line.split(None, 3), ""][:4]
             if number in names and index.isdigit():
-                found[names[number][int(index)]] = _seen(state, reason)
-        return Look(found, any(seen.state != "ended" for seen in found.values()))
+                found[names[number][int(index)]] = _state(state, reason)
+        return Poll(found, any(job.state != "ended" for job in found.values()))
 
-    def release(self, submission: Submission, held: Mapping[str, Seen]) -> Sequence[str]:
+    def release(self, submission: Submission, held: Mapping[str, QueueState]) -> Sequence[str]:
         """Release held jobs."""
         numbers = {
             name: f"{number}_{index}"
@@ -155,7 +155,7 @@ def _arrays(submission: Submission) -> Iterator[_Array]:
 def _sbatch(array: _Array, before: Sequence[str], at_once: Optional[int], arrays: dict[str, str]) -> str:
     """Submit one array, note it in `arrays`, and return its number."""
     command = ["sbatch", "--parsable", f"--array=0-{len(array.jobs) - 1}{f'%{at_once}' if at_once else ''}"]
-    if before:  # without the second a job waits for ever if one before it has failed
+    if before:  # without the second, a job waits forever if one before it has failed
         command += [f"--dependency=afterok:{':'.join(before)}", "--kill-on-invalid-dep=yes"]
     number = call([*command, f"{array.name}.slurm"]).strip().split(";")[0]
     arrays[number] = array.name
@@ -174,15 +174,17 @@ def _in_queue(submission: Submission, states: str) -> dict[str, str]:
     return {number: name[len(begin) :] for number, name, *_ in words if name.startswith(begin)}
 
 
-def _seen(state: str, reason: str) -> Seen:
+def _state(state: str, reason: str) -> QueueState:
     if state == "PENDING" and reason.startswith(_NEVER):
-        return Seen("ended")
+        return QueueState("ended")
     if state == "PENDING" and reason.startswith(("JobHeld", "launch failed")):
-        return Seen("held", Problem("held", f"the job is held: {reason}"))
+        return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
     if state == "PENDING" and reason.startswith(_REFUSED):
-        return Seen("held", Problem("refused", f"the job asks for more than it can get here: {reason}"))
+        return QueueState(
+            "held", JobProblem("refused", f"the job asks for more than it can get here: {reason}")
+        )
     if _STATES.get(state) == "held":
-        return Seen("held", Problem("held", f"the job is held: {reason}"))
+        return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
     if state in _STATES:
-        return Seen(_STATES[state])
-    return Seen("ended", _ENDS.get(state))
+        return QueueState(_STATES[state])
+    return QueueState("ended", _ENDS.get(state))

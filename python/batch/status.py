@@ -1,51 +1,39 @@
-"""How a submission goes: what its jobs have left, and what the batch system says, put together."""
+"""How the jobs of a submission are doing: what they left and what the batch system says, put together, and as a page."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.batch.causes import PERMANENT
 from MLTools.NanoML.batch.collect import collect
-from MLTools.NanoML.batch.crab.look import look as look_at_grid
-from MLTools.NanoML.batch.result import Problem, Result
-from MLTools.NanoML.batch.seen import Look, Seen
-from MLTools.NanoML.batch.submission import Entry, Submission, submissions_of
-from MLTools.NanoML.batch.systems import system_of
+from MLTools.NanoML.batch.job import JobResult
+from MLTools.NanoML.batch.problems import KINDS, PERMANENT, JobProblem, problem_in_log
+from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
+from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 
-__all__ = ["JobState", "Status", "as_dict", "observe", "settle"]
+__all__ = ["JobState", "Status", "as_dict", "observe", "page", "settle"]
 
-_DECISIVE = ("time", "memory")  # of these the batch system knows better than the job
-_WORDS = (
-    ("ModuleNotFoundError", "package"),
-    ("Python package", "package"),
-    ("No space left on device", "disk"),
-    ("Disk quota exceeded", "disk"),
-    ("MemoryError", "memory"),
-    ("oom-kill", "memory"),
-    ("Out of memory", "memory"),
-    ("/cvmfs", "package"),
-    ("command not found", "package"),
-    ("No such file or directory", "package"),
-)
+_DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
+_COLUMNS = ("tasks", "done", "running", "waiting", "held", "failed")
+_LONGEST = 300  # characters of a message on the page
 
 
 @dataclass(frozen=True)
 class JobState:
-    """How a job goes.
+    """How a job is doing.
 
     Attributes
     ----------
     entry
         The job.
     state
-        "done", "running", "waiting", "held", "failed", or "idle" if it is not to be begun since one before it failed.
+        "done", "running", "waiting", "held", "failed", or "idle" if it will not start because an earlier one failed.
     done
         How many of its tasks are done.
     problem
@@ -54,27 +42,27 @@ class JobState:
         What it left.
     """
 
-    entry: Entry
+    entry: JobEntry
     state: str
     done: int
-    problem: Optional[Problem] = None
-    result: Optional[Result] = None
+    problem: Optional[JobProblem] = None
+    result: Optional[JobResult] = None
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a submission goes.
+    """How a submission is doing.
 
     Attributes
     ----------
     submission
         The submission.
     jobs
-        By their names.
+        Its jobs by name.
     is_active
-        Whether anything of it is at work, or may be; None if that is not known.
+        Whether anything of it is running or waiting, or may be; None if that is not known.
     notes
-        What else there is to say.
+        What else to tell the user.
     """
 
     submission: Submission
@@ -88,7 +76,7 @@ class Status:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is done."""
+        """Whether everything is done."""
         return len(self.of("done")) == len(self.jobs)
 
     def counts(self) -> dict[str, Counter[str]]:
@@ -104,7 +92,7 @@ class Status:
 
 
 def observe(submission: Submission, is_locked: bool = False) -> Status:
-    """See how a submission goes, and note what has been done.
+    """See how a submission is doing, and record what has been done.
 
     Parameters
     ----------
@@ -113,42 +101,25 @@ def observe(submission: Submission, is_locked: bool = False) -> Status:
     is_locked
         Whether this process holds the lock of the work directory.
     """
-    if submission.system == "crab":
-        return _observe_grid(submission)
-    if submission.state == "written" and not _recovered(submission, is_locked):
-        look = Look({}, None, ["It is being submitted at this moment."])
-    elif submission.state == "submitted":
+    system = system_of(submission.system)
+    if submission.state == "written" and not _recovered(submission, system, is_locked):
+        poll = Poll({}, None, ["It is being submitted at this moment."])
+    elif submission.state == "submitted" or not system.has_results:
         with submission.here():
-            look = system_of(submission.system).look(submission)
+            poll = system.poll(submission)
     else:
-        look = Look({}, False)
+        poll = Poll({}, False)
     submission.__dict__.pop("results", None)  # read after the system was asked: no end is missed in between
-    notes = [*look.notes, *collect(submission)]
-    jobs = _remembered(submission, look)
-    states = _states(submission, jobs, look.is_active)
-    if look.is_active is False and submission.state != "ended":
+    notes = [*poll.notes, *collect(submission)]
+    jobs = _remembered(submission, poll)
+    states = _states(submission, system, jobs, poll)
+    if poll.is_active is False and submission.state != "ended":
         submission.end()
-    return Status(submission, states, look.is_active, notes)
+    return Status(submission, states, poll.is_active, notes)
 
 
-def _observe_grid(submission: Submission) -> Status:
-    """As `observe`, of jobs that leave nothing here: CRAB's word is all there is."""
-    found = look_at_grid(submission)
-    states = {
-        job.entry.name: JobState(
-            job.entry,
-            job.seen.state,
-            int(job.seen.state == "done"),
-            job.seen.problem,
-            Result(job.entry.name, host=job.site) if job.site else None,
-        )
-        for job in found.jobs
-    }
-    return Status(submission, states, found.is_active, found.notes)
-
-
-def _recovered(submission: Submission, is_locked: bool) -> bool:
-    """Make of a submission that may have been interrupted one that is submitted or ended; False if it goes on."""
+def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
+    """Let a submission that may have been interrupted be submitted or ended; False if it is still going on."""
     if not is_locked:
         with ExitStack() as stack:
             try:
@@ -156,9 +127,9 @@ def _recovered(submission: Submission, is_locked: bool) -> bool:
             except NanoMLError:
                 return False
             submission.update()
-            return submission.state != "written" or _recovered(submission, True)
+            return submission.state != "written" or _recovered(submission, system, True)
     with submission.here():
-        if system_of(submission.system).recover(submission):
+        if system.recover(submission):
             submission.state = "submitted"
             submission.save()
         else:
@@ -167,81 +138,83 @@ def _recovered(submission: Submission, is_locked: bool) -> bool:
     return True
 
 
-def _remembered(submission: Submission, look: Look) -> dict[str, Seen]:
-    """What the system says, and what it said before of jobs that it has forgotten."""
-    before: dict[str, Any] = submission.handles.get("seen", {})
+def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
+    """What the system says, and what it said before about jobs that it has forgotten."""
     told = {
-        name: [seen.problem.kind, seen.problem.message]
-        for name, seen in look.jobs.items()
-        if seen.state == "ended" and seen.problem
+        name: job.problem
+        for name, job in poll.jobs.items()
+        if job.state == "ended" and job.problem is not None
     }
-    if submission.state == "submitted" and not told.items() <= before.items():
-        submission.handles["seen"] = before = {**before, **told}
+    if submission.state == "submitted" and not told.items() <= submission.problems.items():
+        submission.problems.update(told)
         submission.save()
-    forgotten = {name: Seen("ended", Problem(*problem)) for name, problem in before.items()}
-    return {**forgotten, **look.jobs}
+    forgotten = {name: QueueState("ended", problem) for name, problem in submission.problems.items()}
+    return {**forgotten, **poll.jobs}
 
 
-def _states(submission: Submission, jobs: Mapping[str, Seen], active: Optional[bool]) -> dict[str, JobState]:
+def _states(
+    submission: Submission, system: System, jobs: Mapping[str, QueueState], poll: Poll
+) -> dict[str, JobState]:
+    results = {**submission.results, **poll.results}
     states: dict[str, JobState] = {}
     for entries in submission.stages.values():
-        # batch systems cancel what can never begin, which is no failure of its own
-        blocked = any(state.state in ("failed", "idle") for state in states.values())
+        # batch systems cancel what can never begin, which is not a failure of its own
+        failed = any(state.state in ("failed", "idle") for state in states.values())
+        is_blocked = failed and system.groups == "stage"
         for entry in entries:
-            if blocked and entry.name not in submission.results:
+            result = results.get(entry.name)
+            if is_blocked and result is None:
                 states[entry.name] = JobState(entry, "idle", 0)
             else:
-                states[entry.name] = _state(submission, entry, jobs.get(entry.name), active)
+                states[entry.name] = _state(submission, entry, jobs.get(entry.name), result, poll.is_active)
     return states
 
 
-def _state(submission: Submission, entry: Entry, seen: Optional[Seen], active: Optional[bool]) -> JobState:
-    result = submission.results.get(entry.name)
-    done = sum(record.state == "done" for record in result.tasks.values()) if result else 0
+def _state(
+    submission: Submission,
+    entry: JobEntry,
+    job: Optional[QueueState],
+    result: Optional[JobResult],
+    is_active: Optional[bool],
+) -> JobState:
+    done = result.done if result else 0
     if result is not None and result.state == "done":
         return JobState(entry, "done", len(entry.tasks), None, result)
-    if seen is not None and seen.state in ("waiting", "running"):
-        return JobState(entry, seen.state, done, None, result)
-    if seen is not None and seen.state == "held":
-        return JobState(entry, "held", done, seen.problem, result)
-    if active is None and seen is None and result is None:
-        return JobState(entry, "waiting", 0)
-    if active is None and seen is None and result is not None and not result.has_ended:
+    if job is not None and job.state in ("waiting", "running", "idle"):
+        return JobState(entry, job.state, done, None, result)
+    if job is not None and job.state == "held":
+        return JobState(entry, "held", done, job.problem, result)
+    if job is None and result is None:
+        return JobState(entry, "idle" if is_active is False else "waiting", 0)
+    if is_active is None and job is None and result is not None and not result.has_ended:
         return JobState(entry, "running", done, None, result)
-    if seen is None and result is None:
-        return JobState(entry, "waiting" if active else "idle", 0)
-    if active and _is_tried_again(submission, seen, result):
+    if is_active and _is_tried_again(submission, job, result):
         return JobState(entry, "waiting", done, None, result)
-    return JobState(entry, "failed", done, _problem(submission, entry, seen, result), result)
+    return JobState(entry, "failed", done, _problem(submission, entry, job, result), result)
 
 
-def _is_tried_again(submission: Submission, seen: Optional[Seen], result: Optional[Result]) -> bool:
+def _is_tried_again(submission: Submission, job: Optional[QueueState], result: Optional[JobResult]) -> bool:
     if result is not None and result.exit_code == PERMANENT:
         return False
-    return seen is not None and 0 < seen.attempt <= submission.options["retries"]
+    return job is not None and 0 < job.attempt <= submission.options.retries
 
 
-def _problem(submission: Submission, entry: Entry, seen: Optional[Seen], result: Optional[Result]) -> Problem:
-    told = seen.problem if seen else None
+def _problem(
+    submission: Submission, entry: JobEntry, job: Optional[QueueState], result: Optional[JobResult]
+) -> JobProblem:
+    told = job.problem if job else None
     if told is not None and told.kind in _DECISIVE:
         return told
+    too_long = JobProblem("time", "the wall time was exceeded")
     if submission.has_run_out(entry.name):
-        return Problem("time", "the wall time was over")
+        return too_long
     if result is not None and result.has_ended:
         if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:
-            return Problem("time", "the wall time was over")
+            return too_long
         if result.problems:
             return result.problems[0]
-    return _of_log(submission, entry) or told or Problem("killed", "its process ended without a word")
-
-
-def _of_log(submission: Submission, entry: Entry) -> Optional[Problem]:
-    """What the last lines of a log say of a job that could not write a result."""
-    for line in reversed(_tail(submission.log(entry.name))):
-        for word, kind in _WORDS:
-            if word in line:
-                return Problem(kind, line.strip()[:300])
-    return None
+    logged = problem_in_log(_tail(submission.log(entry.name)))
+    return logged or told or JobProblem("killed", "its process ended without a message")
 
 
 def _tail(log: Path, most: int = 4096) -> list[str]:
@@ -254,12 +227,12 @@ def _tail(log: Path, most: int = 4096) -> list[str]:
 
 
 def settle(workdir: Path) -> None:
-    """Note what jobs have done for a work directory, and refuse to work there beside them. Hold its lock.
+    """Record what jobs have done in a work directory, and refuse to run there beside them. Hold its lock.
 
     Raises
     ------
     NanoMLError
-        Jobs are at work there.
+        Jobs are active there.
     """
     for submission in submissions_of(workdir):
         status = observe(submission, is_locked=True)
@@ -267,20 +240,60 @@ def settle(workdir: Path) -> None:
             counts: Counter[str] = Counter(job.state for job in status.jobs.values())
             said = ", ".join(f"{count} {state}" for state, count in counts.items())
             raise NanoMLError(
-                f"{workdir}: the jobs of {submission.name} are at work here ({said}). See nanoml status; wait for them, or "
-                "end them by nanoml kill."
+                f"{workdir}: the jobs of {submission.name} are active here ({said}). See nanoml status; wait for them, or "
+                "end them with nanoml kill."
             )
 
 
+def page(status: Status) -> Iterator[str]:
+    """The status for people, in lines: a heading, a table, why jobs failed and what to do, and what comes next."""
+    submission, system = status.submission, system_of(status.submission.system)
+    yield f"{submission.name}: {submission.what} on {submission.system}, submitted {submission.created}"
+    counts = status.counts()
+    shown = [
+        name for name in _COLUMNS if name in ("tasks", "done") or any(it[name] for it in counts.values())
+    ]
+    width = max(len(system.groups), *(len(stage) for stage in counts))
+    yield f"  {system.groups:<{width}}" + "".join(f"{name:>9}" for name in shown)
+    for stage, count in counts.items():
+        yield f"  {stage:<{width}}" + "".join(f"{count[name]:>9,}" for name in shown)
+    for state in ("failed", "held"):
+        yield from _reasons(status.of(state), system)
+    yield from status.notes
+    if status.is_done:
+        yield "Everything is done."
+    elif status.is_active is None:
+        yield "Whether jobs are active is not known: ask again."
+    elif status.is_active:
+        held = " Held jobs wait for nanoml resubmit." if status.of("held") else ""
+        yield f"Jobs are active: nanoml status --wait follows them.{held}"
+    else:
+        yield "No job is active. nanoml resubmit does what is missing."
+
+
+def _reasons(jobs: list[JobState], system: System) -> Iterator[str]:
+    kinds: dict[str, list[tuple[JobState, JobProblem]]] = defaultdict(list)
+    for job in jobs:
+        if job.problem is not None:
+            kinds[job.problem.kind].append((job, job.problem))
+    for kind, alike in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        yield f"  {len(alike)} x {KINDS[kind].words}: {system.advice.get(kind, KINDS[kind].advice)}"
+        for job, problem in alike[:3]:
+            where = f" ({job.result.host})" if job.result and job.result.host else ""
+            yield f"      {job.entry.name}{where}: {' '.join(problem.message.split())[:_LONGEST]}"
+        if len(alike) > 3:
+            yield f"      and {len(alike) - 3} more"
+
+
 def as_dict(status: Status) -> dict[str, Any]:
-    """Plain content, for JSON."""
+    """The status as plain content, for JSON."""
     jobs = {
         name: {
             "stage": job.entry.stage,
             "state": job.state,
             "tasks": len(job.entry.tasks),
             "done": job.done,
-            "host": job.result.host if job.result else None,
+            "host": (job.result.host or None) if job.result else None,
             "problem": vars(job.problem) if job.problem else None,
         }
         for name, job in status.jobs.items()

@@ -1,9 +1,12 @@
-"""A submission: the directory with its jobs, what the batch system calls it, and what came of it."""
+"""A submission: the directory with its jobs, its identifiers in the batch system, and what its jobs left."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,34 +14,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import write_json, write_text
-from MLTools.NanoML.batch.job import Job
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.result import Result
+from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, write_json, write_text
+from MLTools.NanoML.batch.job import Job, JobResult
+from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
+from MLTools.NanoML.workflow.resources import Resources
 
-__all__ = ["JOBS", "Entry", "Submission", "submissions_of"]
+__all__ = ["JOBS", "JobEntry", "Options", "Submission", "new_directory", "submissions_of"]
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""
 
-_SCHEMA = 1
+_VERSION = 2
 _FILE = "submission.json"
+_NUMBER = re.compile(r"-(\d+)$")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What one must know of a job to submit it.
+class JobEntry:
+    """A job as its submission lists it.
 
     Attributes
     ----------
     name
         Its name.
     stage
-        The stage of its tasks.
+        The stage of its tasks; for jobs that skim on the grid, the dataset.
     tasks
-        Their names.
+        The names of its tasks.
     resources
         What it asks for.
     """
@@ -48,10 +52,66 @@ class Entry:
     tasks: Sequence[str]
     resources: Resources
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Entry:
-        """Undo `dataclasses.asdict`."""
-        return cls(**{**content, "resources": Resources(**content["resources"])})
+
+@dataclass
+class Options:
+    """How jobs run: what the templates are filled with.
+
+    Attributes
+    ----------
+    shared
+        Whether workers see the files of the submitting machine.
+    environment
+        As `batch.environment`.
+    command
+        What starts NanoML on a machine that sees the same files.
+    python
+        The Python of a job elsewhere.
+    setup, lines, retries, at_once, account
+        As in the section `batch`, with those of the site.
+    partitions
+        Partitions of Slurm by stage.
+    image
+        The container image, if HTCondor itself starts it.
+    launch
+        What starts a container around a job, otherwise.
+    flavours
+        Queues by job, where the site has any.
+    proxy
+        The path of the grid proxy, if jobs need it.
+    templates
+        The user's directory of templates.
+    sent
+        Names of the archives that travel with jobs, by stage.
+    area
+        The archive of the CMSSW area.
+    python_version, scram_arch, cmssw_version
+        Those of the submitting machine.
+    search
+        Of a search for settings: the numbers of trials and workers.
+    """
+
+    shared: bool = True
+    environment: str = "here"
+    command: Sequence[str] = ()
+    python: str = "python3"
+    setup: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    retries: int = 0
+    at_once: Optional[int] = None
+    account: Optional[str] = None
+    partitions: Mapping[str, Optional[str]] = field(default_factory=dict)
+    image: Optional[str] = None
+    launch: Sequence[str] = ()
+    flavours: Mapping[str, str] = field(default_factory=dict)
+    proxy: Optional[str] = None
+    templates: Optional[str] = None
+    sent: dict[str, Sequence[str]] = field(default_factory=dict)
+    area: Optional[str] = None
+    python_version: str = ""
+    scram_arch: str = ""
+    cmssw_version: str = ""
+    search: Mapping[str, Optional[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,25 +121,27 @@ class Submission:
     Attributes
     ----------
     directory
-        Where everything of it is.
+        The directory with all of its files.
     tag
         Unique name, by which the batch system is asked for it.
     system
-        "local", "condor", "slurm" or "crab".
+        Name of the batch system.
     config, workdir
         The analysis.
     what
-        What was submitted: a stage, or pipeline.
+        What was submitted: a stage, pipeline or tune.
     created
-        When, in words.
+        When, for people.
     jobs
         In the order of their stages.
     options
-        What the templates are filled with.
+        How they run.
     state
-        "written" (nothing is submitted yet), "submitted", or "ended" when no job of it is at work any more.
+        "written" (nothing is submitted yet), "submitted", or "ended" when no job of it is active any more.
     handles
-        What the batch system calls it.
+        What the batch system keeps about it: identifiers of jobs, as JSON that only its module reads.
+    problems
+        Why jobs ended that the batch system may have forgotten since.
     """
 
     directory: Path
@@ -89,30 +151,31 @@ class Submission:
     workdir: str
     what: str
     created: str
-    jobs: list[Entry]
-    options: dict[str, Any] = field(default_factory=dict)
+    jobs: list[JobEntry]
+    options: Options = field(default_factory=Options)
     state: str = "written"
     handles: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, JobProblem] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Its name for people."""
         return self.directory.name
 
     @property
     def number(self) -> int:
-        """Which one it is of its work directory."""
+        """Its number among those of the same work directory."""
         return int(self.name.rpartition("-")[2])
 
     @property
-    def stages(self) -> dict[str, list[Entry]]:
-        """The jobs by their stages, in order."""
-        found: dict[str, list[Entry]] = {}
+    def stages(self) -> dict[str, list[JobEntry]]:
+        """The jobs by stage, in order."""
+        found: dict[str, list[JobEntry]] = {}
         for entry in self.jobs:
             found.setdefault(entry.stage, []).append(entry)
         return found
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> JobEntry:
         """The job of this name.
 
         Raises
@@ -123,80 +186,89 @@ class Submission:
         for entry in self.jobs:
             if entry.name == name:
                 return entry
-        raise NanoMLError(f"{self.directory}: has no job {name}. It has {self.jobs[0].name} and so on.")
+        few = ", ".join(entry.name for entry in self.jobs[:2])
+        raise NanoMLError(f"{self.name}: has no job {name}. Jobs are named as {few} and so on.")
 
     def job(self, name: str) -> Job:
-        """The file of a job."""
+        """What a job does."""
         return Job.read(self.directory / JOBS / f"{name}.json")
 
-    def result(self, name: str) -> Optional[Result]:
-        """What a job left; None if it has not begun, or not where one sees it."""
-        return Result.read(self.directory / "results" / f"{name}.json")
-
     @cached_property
-    def results(self) -> dict[str, Result]:
-        """What all jobs left, as it is now."""
-        begun = {path.stem for path in (self.directory / "results").glob("*.json")}
-        found = {entry.name: self.result(entry.name) for entry in self.jobs if entry.name in begun}
+    def results(self) -> dict[str, JobResult]:
+        """What all jobs left; jobs that have not begun, or not where this machine sees it, are absent."""
+        folder = self.directory / "results"
+        begun = {path.stem for path in folder.glob("*.json")}
+        names = [entry.name for entry in self.jobs if entry.name in begun]
+        found = {name: JobResult.read(folder / f"{name}.json") for name in names}
         return {name: result for name, result in found.items() if result is not None}
 
     def log(self, name: str) -> Path:
-        """What a job printed."""
+        """The file with what a job printed."""
         return self.directory / "logs" / f"{name}.log"
-
-    def save(self) -> None:
-        """Write it down."""
-        content = asdict(self)
-        content.pop("directory")
-        write_json(self.directory / _FILE, {"schema": _SCHEMA, **content})
-
-    @classmethod
-    def read(cls, directory: Path) -> Submission:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        NanoMLError
-            There is none, or it is of another version.
-        """
-        path = directory / _FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != _SCHEMA:
-                raise ValueError("it is of another version of NanoML")
-            jobs = [Entry.from_dict(entry) for entry in content.pop("jobs")]
-            return cls(directory, jobs=jobs, **content)
-        except FileNotFoundError:
-            raise NanoMLError(f"{directory}: is no directory of jobs: it has no {_FILE}.") from None
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise NanoMLError(f"{path}: cannot be used ({problem}).") from None
 
     def has_run_out(self, name: str) -> bool:
         """Whether a job was told that its time is nearly over."""
         return (self.directory / "results" / f"{name}.late").exists()
 
+    def save(self) -> None:
+        """Write its file."""
+        content = asdict(self)
+        content.pop("directory")
+        write_json(self.directory / _FILE, {"schema": _VERSION, **content})
+
+    @classmethod
+    def read(cls, directory: Path) -> Submission:
+        """Read what `save` wrote, in this version or the one before.
+
+        Raises
+        ------
+        NanoMLError
+            There is none, or it was written by a later version.
+        """
+        path = directory / _FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content.pop("schema")
+            if version == 1:
+                _update(content)
+            elif version != _VERSION:
+                raise ValueError(
+                    f"it has version {version}, which another version of NanoML wrote: use that one"
+                )
+            jobs = [
+                JobEntry(**{**entry, "resources": Resources(**entry["resources"])})
+                for entry in content.pop("jobs")
+            ]
+            options = Options(**content.pop("options"))
+            problems = {name: JobProblem(**problem) for name, problem in content.pop("problems").items()}
+            return cls(directory, jobs=jobs, options=options, problems=problems, **content)
+        except FileNotFoundError:
+            raise NanoMLError(f"{directory}: is not a directory of jobs: it has no {_FILE}.") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise NanoMLError(f"{path}: cannot be used ({problem}).") from None
+
     def update(self) -> None:
-        """See what other processes have written since it was read."""
+        """Take over what other processes have written since it was read."""
         now = Submission.read(self.directory)
         self.state, self.handles = now.state, now.handles
 
     def disarm(self) -> None:
-        """Let no job of it begin any more: what was sent, and is in no queue yet, finds nothing to run."""
+        """Let no more of its jobs begin: what was submitted, and is in no queue yet, finds nothing to run."""
         (self.directory / "job.sh").unlink(missing_ok=True)
 
     def register(self) -> None:
-        """Let the work directory know of it."""
+        """Note in the work directory that its jobs may be active there."""
         write_text(_pointers(Path(self.workdir)) / self.tag, f"{self.directory}\n")
 
     def end(self) -> None:
-        """Note that no job of it is at work any more."""
+        """Note that none of its jobs is active any more."""
         self.state = "ended"
         self.save()
         (_pointers(Path(self.workdir)) / self.tag).unlink(missing_ok=True)
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Be in its directory: so no path of a user's gets into a language of a batch system."""
+        """Be in its directory, so that none of the user's paths gets into the language of a batch system."""
         before = os.getcwd()
         os.chdir(self.directory)
         try:
@@ -205,19 +277,54 @@ class Submission:
             os.chdir(before)
 
 
+def _update(content: dict[str, Any]) -> None:
+    """Make the content of version 1 that of version 2."""
+    handles, options = content["handles"], content["options"]
+    remembered = handles.pop("seen", {})
+    content["problems"] = {
+        name: {"kind": kind, "message": message} for name, (kind, message) in remembered.items()
+    }
+    if "tasks" in options:  # CRAB kept there what it keeps among its handles now
+        handles["written"], handles["site"] = options["tasks"], options["site"]
+        content["options"] = {}
+
+
 def _pointers(workdir: Path) -> Path:
     return workdir / RECORDS / "submissions"
 
 
 def submissions_of(workdir: Path) -> list[Submission]:
-    """The submissions of which jobs may be at work on a work directory; those that were removed are forgotten."""
+    """The submissions whose jobs may be active in a work directory; those that were deleted are forgotten."""
     found = []
-    for pointer in sorted(_pointers(workdir).glob("*")) if _pointers(workdir).is_dir() else []:
-        if pointer.name.startswith("."):
-            continue
+    for pointer in sorted(_pointers(workdir).glob("[!.]*")) if _pointers(workdir).is_dir() else []:
         directory = Path(pointer.read_text(encoding="utf-8").rstrip("\n"))
         if (directory / _FILE).is_file():
             found.append(Submission.read(directory))
         else:
             pointer.unlink(missing_ok=True)
     return found
+
+
+@contextmanager
+def new_directory(folder: Path, name: str, dry_run: bool) -> Iterator[tuple[Path, Path]]:
+    """A new directory for a submission of this work directory, which appears whole or not at all.
+
+    Yields the directory to write into, and that which it becomes when the block ends well and has not removed it.
+    """
+    remove_leftovers(make_directory(folder))
+    name = name.lstrip(".") or "jobs"  # hidden ones are not finished
+    if dry_run:
+        final = folder / f"{name}-dry-run"
+    else:
+        numbers = [_NUMBER.search(path.name) for path in folder.glob(f"{glob.escape(name)}-*")]
+        final = folder / f"{name}-{max((int(it[1]) for it in numbers if it), default=0) + 1}"
+    aside = make_directory(aside_of(final))
+    try:
+        yield aside, final
+        if not aside.is_dir():
+            return
+        if dry_run:
+            shutil.rmtree(final, ignore_errors=True)
+        os.replace(aside, final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

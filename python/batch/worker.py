@@ -1,4 +1,7 @@
-"""A job on the machine that it was sent to: its tasks are done, and its result says what became of each."""
+"""A job on the machine that it was sent to: its tasks are done, and its result says what became of each.
+
+If workers do not see the files of the submitting machine, inputs are fetched before a task, and outputs delivered after it.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,25 @@ import fcntl
 import os
 import platform
 import resource
+import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.batch.causes import FAILED, exit_code_of, problem_of
-from MLTools.NanoML.batch.job import Job, TaskNames
-from MLTools.NanoML.batch.result import Done, Problem, Result
-from MLTools.NanoML.batch.staging import Staging
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.atomic import is_aside, make_directory
+from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskNames, TaskResult, url_of
+from MLTools.NanoML.batch.problems import FAILED, JobProblem, exit_code_of, problem_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.task import Task, stamps
 
-__all__ = ["adler32", "work"]
+__all__ = ["Staging", "adler32", "work"]
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 
@@ -30,7 +35,7 @@ _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 def work(path: Path, place: Path) -> int:
     """Do a job, and write its result.
 
-    A job that was ended at any moment, or that is run twice, does what is left to do.
+    A job that was interrupted at any moment, or that is run twice, does what is left to do.
 
     Parameters
     ----------
@@ -51,7 +56,7 @@ def work(path: Path, place: Path) -> int:
     job = Job.read(path)
     os.environ.update(job.environment)
     with _alone(place):
-        before = Result.read(place)
+        before = JobResult.read(place)
         result = _begun(job.name, before)
         result.write(place)
         try:
@@ -60,7 +65,7 @@ def work(path: Path, place: Path) -> int:
             if isinstance(stopped, Exception):
                 result.problem = problem_of(stopped)
             else:
-                result.problem = Problem("stopped", "the job was told to end before it was done")
+                result.problem = JobProblem("stopped", "the job was told to stop before it was done")
                 result.state = "stopped"
             _end(result, place)
             if not isinstance(stopped, Exception):
@@ -72,7 +77,7 @@ def work(path: Path, place: Path) -> int:
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Wait until no other process does the same job: a batch system may start a job again that it has lost sight of."""
+    """Wait until no other process does the same job: a batch system may restart a job that it has lost track of."""
     with open(place.with_suffix(".lock"), "a") as file:
         waiting = False
         while True:
@@ -89,90 +94,72 @@ def _alone(place: Path) -> Iterator[None]:
         yield
 
 
-def _begun(name: str, before: Optional[Result]) -> Result:
+def _begun(name: str, before: Optional[JobResult]) -> JobResult:
     batch = os.environ.get("NANOML_BATCH_ID", "")
-    begun = Result(name, host=platform.node(), process=os.getpid(), batch=batch, started=time.time())
+    begun = JobResult(name, host=platform.node(), process=os.getpid(), batch=batch, started=time.time())
     if before is not None:
-        begun.tasks = {name: done for name, done in before.tasks.items() if done.state == "done"}
+        begun.tasks = {name: task for name, task in before.tasks.items() if task.state == "done"}
         begun.earlier = list(before.earlier)
         if before.state != "done":
-            last = next(iter(before.problems), Problem("killed", "its process ended without a word"))
-            begun.earlier.append({"host": before.host, "kind": last.kind, "message": last.message})
+            last = next(iter(before.problems), JobProblem("killed", "its process ended without a message"))
+            begun.earlier.append(Attempt(before.host, last.kind, last.message))
     return begun
 
 
-def _do(job: Job, result: Result, place: Path) -> None:
+def _do(job: Job, result: JobResult, place: Path) -> None:
     if job.proxy:
-        _check_proxy()
+        from datetime import timedelta
+
+        from MLTools.NanoML.grid.proxy import check_proxy
+
+        check_proxy(timedelta(0))
     if job.command:
-        _command(job)
+        from MLTools.NanoML.cli import nanoml
+
+        nanoml.main(list(job.command), standalone_mode=False)
         return
     staging = Staging.of(job, Path.cwd())
     for names, task in zip(job.names(), job.decoded(staging.rename)):
-        done = result.tasks.get(names.name)
-        if done is not None and staging.is_there(done.outputs):
+        before = result.tasks.get(names.name)
+        if before is not None and staging.has_all(before.outputs):
             say(f"{names.name}: is done already")
             continue
         result.tasks[names.name] = _attempt(task, names, staging)
         result.write(place)
 
 
-def _check_proxy() -> None:
-    from datetime import timedelta
-
-    from MLTools.NanoML.grid.proxy import check_proxy
-
-    check_proxy(timedelta(0))
-
-
-def _command(job: Job) -> None:
-    from MLTools.NanoML.cli import nanoml
-
-    nanoml.main(list(job.command), standalone_mode=False)
-
-
-def _attempt(task: Task, names: TaskNames, staging: Staging) -> Done:
+def _attempt(task: Task, names: TaskNames, staging: Staging) -> TaskResult:
     begin = time.monotonic()
     say(f"{names.stage} {names.name}")
     try:
         staging.fetch(task, names)
-        inputs = stamps(task)
+        inputs = tuple(stamps(task))
         try:
             summary = task.work()
-        except BaseException:  # told to end, too
-            _save(staging, task)
+        except BaseException:  # including a request to stop
+            try:  # what training has learned so far helps the next attempt
+                staging.deliver_folders(task)
+            except NanoMLError as problem:  # what ended the work says more
+                say(str(problem))
             raise
-        outputs = [_described(path, name) for path, name in zip(task.outputs, names.outputs)]
+        outputs = tuple(_output(path, name) for path, name in zip(task.outputs, names.outputs))
         staging.deliver(task, names)
     except Exception as problem:
         reason = problem_of(problem)
         say(f"{names.name}: {reason.message}")
-        return _done("failed", begin, problem=reason)
+        return _ended("failed", begin, problem=reason)
     finally:
         staging.clear(task)
-    return _done("done", begin, inputs=inputs, outputs=outputs, summary=dict(summary))
+    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=dict(summary))
 
 
-def _save(staging: Staging, task: Task) -> None:
-    """Keep what training has learned until now, for another attempt."""
-    try:
-        staging.deliver_folders(task)
-    except NanoMLError as problem:  # what ended the work says more
-        say(str(problem))
-
-
-def _described(path: Path, name: str) -> dict[str, Any]:
-    status = path.stat()
-    return {
-        "path": name,
-        "size": status.st_size,
-        "modified": status.st_mtime_ns,
-        "adler32": adler32(path),
-    }
+def _output(path: Path, name: str) -> OutputFile:
+    size, modified = _version(path)
+    return OutputFile(name, size, modified, adler32(path))
 
 
 def adler32(path: Path) -> str:
-    """The checksum that CMS's catalogue and XRootD have, as 8 hexadecimal digits."""
+    """The checksum that the catalogue of CMS and XRootD use, as 8 hexadecimal digits."""
     value = 1
     with open(path, "rb") as file:
         while True:
@@ -182,24 +169,19 @@ def adler32(path: Path) -> str:
             value = zlib.adler32(block, value)
 
 
-def _done(state: str, begin: float, **others: Any) -> Done:
-    return Done(
+def _ended(state: str, begin: float, **others: Any) -> TaskResult:
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return TaskResult(
         state,
         seconds=round(time.monotonic() - begin, 3),
-        memory=_memory(),
+        memory=int(max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
         host=platform.node(),
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **others,
     )
 
 
-def _memory() -> int:
-    """Most memory of this process and of those that it waited for [MB]."""
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return int(most / (1 << 20 if sys.platform == "darwin" else 1 << 10))
-
-
-def _end(result: Result, place: Path) -> None:
+def _end(result: JobResult, place: Path) -> None:
     problems = result.problems
     if result.state == "running":
         result.state = "failed" if problems else "done"
@@ -209,6 +191,155 @@ def _end(result: Result, place: Path) -> None:
     result.finished = time.time()
     try:
         result.write(place)
-    except NanoMLError as problem:  # of a full disk; the log and the exit code tell
+    except NanoMLError as problem:  # on a full disk; the log and the exit code say so
         say(str(problem))
         result.exit_code = max(result.exit_code, FAILED)
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where the files of a job are on this machine, and on the storage.
+
+    Attributes
+    ----------
+    workdir, base
+        Directories on the submitting machine.
+    storage
+        As in `Job`; None if this machine sees the same files.
+    scratch
+        Directory of the job on this machine.
+    remote
+        URLs of inputs that are read over the network, by their names on the submitting machine.
+    delivered
+        Files in folders that the storage has, with their size and time when they were fetched or delivered.
+    """
+
+    workdir: str
+    base: str
+    storage: Optional[Mapping[str, str]]
+    scratch: Path
+    remote: Mapping[str, str] = field(default_factory=dict)
+    delivered: dict[Path, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Job, scratch: Path) -> Staging:
+        """The staging of a job, whose own directory is `scratch`."""
+        files = [name for task in job.names() for name in task.inputs if name.endswith(".root")]
+        urls = {name: url_of(name, job.storage or {}) for name in files if not is_remote(name)}
+        remote = {name: url for name, url in urls.items() if url is not None}  # only what is needed is read
+        return cls(job.workdir, job.base, job.storage, scratch, remote)
+
+    def rename(self, text: str) -> str:
+        """What a path of the submitting machine is on this one; any other text stays as it is."""
+        if self.storage is None or not text.startswith("/"):
+            return text
+        if text in self.remote:
+            return self.remote[text]
+        for before, now in ((self.workdir, "work"), (self.base, "base")):
+            if text == before or text.startswith(before + "/"):
+                return str(self.scratch / now) + text[len(before) :]
+        if url_of(text, self.storage) is not None:
+            return str(self.scratch / "other") + text
+        return text
+
+    def fetch(self, task: Task, names: TaskNames) -> None:
+        """Get the inputs that are not read over the network, and the folders of a task.
+
+        Raises
+        ------
+        NanoMLError
+            One cannot be copied.
+        """
+        if self.storage is None:
+            return
+        from MLTools.NanoML.rootio.remote import storage
+
+        for name, path in zip(names.inputs, task.inputs):
+            if not is_remote(path) and not os.path.exists(path):
+                make_directory(Path(path).parent)
+                storage.copy(self._url(name), path)
+        for folder, name in self._folders(task):
+            url = self._url(name)
+            if storage.exists(url):
+                found = storage.fetch_directory(url, folder)
+                self.delivered.update((path, _version(path)) for path in found)
+
+    def deliver(self, task: Task, names: TaskNames) -> None:
+        """Copy the outputs and folders of a task to the storage.
+
+        Raises
+        ------
+        NanoMLError
+            One cannot be copied.
+        """
+        if self.storage is None:
+            return
+        from MLTools.NanoML.rootio.remote import storage
+
+        self.deliver_folders(task)
+        for name, path in zip(names.outputs, task.outputs):
+            if self.delivered.get(path) != _version(path):
+                storage.copy(path, self._url(name))
+
+    def deliver_folders(self, task: Task) -> None:
+        """Copy the folders of a task to the storage as they are now, so that another attempt can continue from them.
+
+        What has not changed since it was fetched is not copied: a later time would make it look new. What has been
+        removed here is removed there. The outputs come last, since they say that the rest is there.
+        """
+        if self.storage is None:
+            return
+        from MLTools.NanoML.rootio.remote import storage
+
+        for folder, name in self._folders(task):
+            gone = [path for path in self.delivered if folder in path.parents and not path.exists()]
+            for path in gone:
+                storage.remove(f"{self._url(name)}/{path.relative_to(folder)}", missing_ok=True)
+                del self.delivered[path]
+            found = [path for path in folder.rglob("*") if path.is_file() and not is_aside(path)]
+            for path in sorted(found, key=lambda path: (path in task.outputs, path)):
+                version = _version(path)
+                if self.delivered.get(path) != version:
+                    storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
+                    self.delivered[path] = version
+
+    def clear(self, task: Task) -> None:
+        """Remove what has been delivered, or has failed: the next task may need the space."""
+        if self.storage is None:
+            return
+        for path in task.outputs:
+            path.unlink(missing_ok=True)
+        for folder in task.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def has_all(self, outputs: Sequence[OutputFile]) -> bool:
+        """Whether the outputs of an earlier attempt are as it left them."""
+        return all(self._has(output) for output in outputs)
+
+    def _has(self, output: OutputFile) -> bool:
+        if self.storage is not None:
+            from MLTools.NanoML.rootio.remote import storage
+
+            url = self._url(output.path)
+            return storage.exists(url) and storage.size(url) == output.size
+        try:
+            return _version(Path(output.path)) == (output.size, output.modified)
+        except OSError:
+            return False
+
+    def _folders(self, task: Task) -> list[tuple[Path, str]]:
+        before, now = self.workdir, str(self.scratch / "work")
+        return [(folder, before + str(folder)[len(now) :]) for folder in task.folders]
+
+    def _url(self, name: str) -> str:
+        url = url_of(name, self.storage or {})
+        if url is None:
+            raise ConfigError(
+                f"{name}: workers do not see it. Put it where they do: {', '.join(self.storage or {})}."
+            )
+        return url
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

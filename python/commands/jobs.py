@@ -41,7 +41,7 @@ def _place(function: _Command) -> _Command:
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
-@click.option("--on", type=click.Choice(SYSTEMS), help="Where; default: what the section batch says.")
+@click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
 @click.option("--dry-run", is_flag=True, help="Write everything that would be submitted, for reading.")
 @force_option("Do all of it again, also what is up to date.")
 @click.option("--trials", type=click.IntRange(1), help="Of tune: trials in all.")
@@ -63,17 +63,17 @@ def submit(
     the configuration. `nanoml status` tells how they go, `nanoml resubmit` does again what failed. CRAB runs skims only,
     with the scores of models, where the files are.
     """
-    from MLTools.NanoML.batch.prepare import Wish
-    from MLTools.NanoML.batch.submit import described
+    from MLTools.NanoML.batch.prepare import JobRequest
+    from MLTools.NanoML.batch.submit import describe
     from MLTools.NanoML.batch.submit import submit as submit_jobs
     from MLTools.NanoML.config.analysis import load
 
-    wish = Wish(what, on, dry_run, trials=trials, workers=workers)
-    submission = submit_jobs(load(config), wish, force)
+    request = JobRequest(what, on, dry_run, trials=trials, workers=workers)
+    submission = submit_jobs(load(config), request, force)
     if submission is None:
         click.echo("Everything is up to date: there is nothing to submit.")
         return
-    for line in described(submission):
+    for line in describe(submission):
         click.echo(line)
     if dry_run:
         click.echo(f"Nothing has been submitted. What would be is in {submission.directory}")
@@ -97,12 +97,11 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
     What is done is noted, so that `nanoml run` takes it as done. With --wait the exit code is 1 if something failed.
     """
     from MLTools.NanoML.batch import submit
-    from MLTools.NanoML.batch.page import lines
-    from MLTools.NanoML.batch.status import as_dict, observe
+    from MLTools.NanoML.batch.status import as_dict, observe, page
 
     submission = submit.find(place)
     found = submit.wait(submission, every, _shower()) if waits else observe(submission)
-    click.echo(json.dumps(as_dict(found), indent=1) if as_json else "\n".join(lines(found)))
+    click.echo(json.dumps(as_dict(found), indent=1) if as_json else "\n".join(page(found)))
     if waits and not found.is_done:
         raise click.exceptions.Exit(1)
 

@@ -10,8 +10,13 @@ from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["ENVIRONMENTS", "SYSTEMS", "TIME", "Batch", "Grid", "Needs"]
 
-SYSTEMS = ("local", "condor", "slurm", "crab")
-"""What `batch.on` and `nanoml submit --on` can name."""
+SYSTEMS = {
+    "local": "MLTools.NanoML.batch.local:Local",
+    "condor": "MLTools.NanoML.batch.condor:Condor",
+    "slurm": "MLTools.NanoML.batch.slurm:Slurm",
+    "crab": "MLTools.NanoML.batch.crab:Crab",
+}
+"""The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
 
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
 """What `batch.environment` can name."""
@@ -66,7 +71,7 @@ class Grid:
 class Batch:
     """How jobs run on a batch system."""
 
-    on: Optional[str] = setting(None, "Where jobs run, if `nanoml submit` is not told.", enum=SYSTEMS)
+    on: Optional[str] = setting(None, "Where jobs run, if `nanoml submit` is not told.", enum=tuple(SYSTEMS))
     site: Optional[str] = setting(
         None,
         "What is special at this place: cern, shared (all machines see the same files), or a YAML file of "

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.batch.resources import Resources
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
+from MLTools.NanoML.workflow.resources import Resources
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

@@ -169,7 +169,7 @@ class Analysis:
         return self.nanoml("status", "analysis.yaml", **environment)
 
     def wait(self) -> str:
-        """Wait until no job is at work; what `nanoml status` says then."""
+        """Wait until no job is active; what `nanoml status` says then."""
         return self.nanoml("status", "analysis.yaml", "--wait", "--every", 1, check=False)
 
     def status(self) -> dict[str, Any]:
@@ -211,10 +211,10 @@ class Analysis:
             if "another run is at work here" not in said:
                 break
             time.sleep(0.2)
-        assert "How they go" in said or "are at work here" in said or "up to date" in said, said
+        assert "How they go" in said or "are active here" in said or "up to date" in said, said
 
     def check(self, reference: Analysis) -> None:
-        """All is done, each task once, as in an undisturbed run, and nothing else is left."""
+        """Everything is done, each task once, as in an undisturbed run, and nothing else is left."""
         skims = {path.name: branches_of(path) for path in self.workdir.glob("skims/*/*.root")}
         expected = {path.name: branches_of(path) for path in reference.workdir.glob("skims/*/*.root")}
         assert skims

@@ -7,10 +7,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from data_processing.crab.job import CANNOT_OPEN, CONFIGURATION, OTHER, main, mask_of
-from data_processing.crab.report import REPORT
-from data_processing.crab.settings import Settings
-from MLTools.NanoML.errors import NanoMLError
+from data_processing.crab.job import (
+    CANNOT_OPEN,
+    CONFIGURATION,
+    OTHER,
+    REPORT,
+    CrabJob,
+    FileReport,
+    main,
+    mask_of,
+    write_failure,
+    write_success,
+)
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 
 def process(*files: Any, **more: Any) -> Any:
@@ -48,7 +57,7 @@ def test_codes_of_what_goes_wrong(
 
     assert code_of(str(source)) == (CONFIGURATION, failure(tmp_path)[1])
     assert "job.json: is not what" in failure(tmp_path)[1]
-    Settings("no.such.module:Selection").write(tmp_path)
+    CrabJob("no.such.module:Selection").write(tmp_path)
     assert code_of()[0] == CONFIGURATION
     code, text = code_of("/nowhere/x.root")
     assert code == CANNOT_OPEN
@@ -61,3 +70,41 @@ def test_codes_of_what_goes_wrong(
     (tmp_path / "broken.root").write_bytes(source.read_bytes()[:2000])
     assert code_of("broken.root")[0] == OTHER
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("nanoml-")] == []
+
+
+IDENTITY = "0123456789abcdef0123456789abcdef"
+
+
+def test_what_was_read_and_written(tmp_path: Path) -> None:
+    inputs = [
+        FileReport("/store/mc/<a>&b.root", 1000, {"1": [[14001, 14003]]}),
+        FileReport("/store/mc/c.root", 0),
+    ]
+    write_success(tmp_path, inputs, FileReport("nano.root", 12, {"1": [[14001, 14003]]}), IDENTITY)
+    root = ElementTree.parse(tmp_path / REPORT).getroot()
+    assert [each.findtext("LFN") for each in root.iter("InputFile")] == [each.name for each in inputs]
+    assert [each.findtext("EventsRead") for each in root.iter("InputFile")] == ["1000", "0"]
+    output = root.find("File")
+    assert output is not None
+    assert (output.findtext("PFN"), output.findtext("TotalEvents")) == ("nano.root", "12")
+    assert [each.get("ID") for each in output.iter("LumiSection")] == ["14001", "14002", "14003"]
+    assert root.findtext("Process/ParameterSetID") == IDENTITY
+    assert root.find("FrameworkError") is None
+
+
+def test_a_failure_in_plain_ascii(tmp_path: Path) -> None:
+    message = "größer <than> it\nshould & be \x1b[31mred\x00"
+    write_failure(tmp_path, 8020, "FileOpenError", message)
+    data = (tmp_path / REPORT).read_bytes()
+    assert data.isascii()
+    error = ElementTree.fromstring(data).find("FrameworkError")
+    assert error is not None
+    assert (error.get("ExitStatus"), error.get("Type")) == ("8020", "FileOpenError")
+    assert error.text == "größer <than> it\nshould & be ?[31mred?"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'])
+def test_a_damaged_job(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
+        CrabJob.read(tmp_path)

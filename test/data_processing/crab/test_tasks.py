@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from data_processing.crab.settings import Settings
-from data_processing.crab.tasks import tasks_of, write_tasks
+from data_processing.crab.job import CrabJob
+from data_processing.crab.tasks import inputs_of, write_tasks
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -58,7 +58,7 @@ def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
             "Muon": {"das": [DATA, DATA.replace("2018A", "2018B")], "data": True},
         }
     )
-    tasks = {task.name: task for task in tasks_of(config)}
+    tasks = {task.name: task for task in inputs_of(config)}
     assert list(tasks) == ["WZ.ext", "ZG", "Muon_1", "Muon_2"]
     assert tasks["WZ.ext"].dataset == MC
     assert tasks["ZG"].files == ("/store/mc/a/x.root", "/store/mc/a/y.root")
@@ -70,9 +70,9 @@ def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
 )
 def test_files_that_the_grid_has_not(name: str, analysis: Callable[..., Config]) -> None:
     with pytest.raises(
-        ConfigError, match=r"my analysis.yaml:\d+: datasets.WZ.files.*nothing that CRAB can read"
+        ConfigError, match=r"my analysis.yaml:\d+: datasets.WZ.files.*not something that CRAB can read"
     ):
-        tasks_of(analysis({"WZ": {"files": name}}))
+        inputs_of(analysis({"WZ": {"files": name}}))
 
 
 def test_what_crab_is_told_of_the_catalogue(analysis: Callable[..., Config], tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_what_crab_is_told_of_the_catalogue(analysis: Callable[..., Config], tmp
 def test_files_of_a_text_file(analysis: Callable[..., Config]) -> None:
     config = analysis({"ZG": {"files": "all.txt", "max_files": 2}})
     (config.base / "all.txt").write_text("\n".join(f"/store/mc/a/{number}.root" for number in range(4)))
-    (task,) = tasks_of(config)
+    (task,) = inputs_of(config)
     assert task.files == ("/store/mc/a/0.root", "/store/mc/a/1.root")
     (config.base / "all.txt").write_text("/store/mc/a/0.root\nroot://x//tmp/y.root\n")
     with pytest.raises(
-        ConfigError, match=r"datasets.ZG.files: .*all.txt:2: root://x//tmp/y.root: is nothing that"
+        ConfigError, match=r"datasets.ZG.files: .*all.txt:2: root://x//tmp/y.root: is not something that"
     ):
-        tasks_of(config)
+        inputs_of(config)
 
 
 @pytest.mark.parametrize(
@@ -116,18 +116,18 @@ def test_files_of_a_text_file(analysis: Callable[..., Config]) -> None:
         ({"das": MC, "max_events": 5}, "max_events: CRAB takes files, whatever their events. Use max_files"),
         (
             {"das": [MC, MC.replace("M600", "M700")], "max_files": 5},
-            "max_files: makes 2 tasks, and max_files is of all together",
+            "max_files: makes 2 tasks, and max_files counts for all of them together",
         ),
     ],
 )
 def test_what_crab_cannot_do(dataset: dict[str, Any], message: str, analysis: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=rf"my analysis.yaml:\d+: datasets.WZ.{message}"):
-        tasks_of(analysis({"WZ": dataset}))
+        inputs_of(analysis({"WZ": dataset}))
 
 
 def test_names_that_are_one_for_crab(analysis: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"W.Z and W_z have the same name for CRAB"):
-        tasks_of(analysis({"W.Z": {"das": MC}, "W_z": {"das": MC}}))
+        inputs_of(analysis({"W.Z": {"das": MC}, "W_z": {"das": MC}}))
 
 
 def test_a_task_has_all_that_crab_needs(
@@ -148,7 +148,7 @@ def test_a_task_has_all_that_crab_needs(
     (written,) = write_tasks(config, output, "my_analysis-1")
     assert (written.what, written.scores, written.memory, written.time) == (DATA, ["linear"], 2500, None)
     directory = output / "Muon"
-    assert Settings.read(directory) == Settings(
+    assert CrabJob.read(directory) == CrabJob(
         selection="MLTools.NanoML.trilepton:Trilepton",
         modules=("score_models.py:model_0",),
         cut="nMuon > 0 && MET_pt > 20",
@@ -230,7 +230,7 @@ def test_own_files_travel_with_what_stands_beside_them(
     )
     write_tasks(config, tmp_path / "out", "x-1")
     directory = tmp_path / "out" / "WZ"
-    assert Settings.read(directory).selection == "selection.py:Mine"
+    assert CrabJob.read(directory).selection == "selection.py:Mine"
     assert (directory / "my_cuts.py").is_file()
     (config.base / "own" / "selection.py").rename(config.base / "own" / "PSet.py")
     with pytest.raises(ConfigError, match=r"PSet.py: CRAB needs a file of this name of its own"):
@@ -275,10 +275,3 @@ def test_tasks_that_do_the_same_are_known_by_their_digest(
     ]
     assert len({first, *others}) == 5
     assert not list(tmp_path.glob("**/.*"))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "cut": ""}'])
-def test_a_damaged_job(text: str, tmp_path: Path) -> None:
-    (tmp_path / "job.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"job.json: is not what `nanoml submit` writes"):
-        Settings.read(tmp_path)

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.batch.job import Job
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.result import Done, Result
-from MLTools.NanoML.batch.submission import Entry, Submission
+from MLTools.NanoML.batch.job import Job, JobResult, OutputFile, TaskResult
+from MLTools.NanoML.batch.submission import JobEntry, Options, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.workflow.resources import Resources
 from MLTools.NanoML.workflow.task import Task, stamps
 from services.analysis import Analysis
 
@@ -39,8 +38,8 @@ def submission(tmp_path: Path) -> Submission:
         Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(
             directory / "jobs" / f"{name}.json"
         )
-        entries.append(Entry(name, stage, [task.name for task in tasks], Resources()))
-    options = {"shared": True, "retries": 1}
+        entries.append(JobEntry(name, stage, [task.name for task in tasks], Resources()))
+    options = Options(retries=1)
     config = str(tmp_path / "analysis.yaml")
     made = Submission(
         directory,
@@ -61,24 +60,21 @@ def submission(tmp_path: Path) -> Submission:
 
 
 @pytest.fixture
-def leave(submission: Submission) -> Callable[..., Result]:
+def leave(submission: Submission) -> Callable[..., JobResult]:
     """Writes the result of a job, some of whose tasks are done; their outputs are there."""
 
-    def write(name: str, done: int, state: str = "done", **others: Any) -> Result:
+    def write(name: str, done: int, state: str = "done", **others: Any) -> JobResult:
         tasks = {}
         for task in submission.job(name).decoded()[:done]:
             (output,) = task.outputs
             output.write_text(f"output of {task.name}")
             status = output.stat()
-            about = {
-                "path": str(output),
-                "size": status.st_size,
-                "modified": status.st_mtime_ns,
-                "adler32": adler32(output),
-            }
-            tasks[task.name] = Done("done", stamps(task), [about], {"entries": 5}, 1.5, 100, "worker", "2026")
+            made = OutputFile(str(output), status.st_size, status.st_mtime_ns, adler32(output))
+            tasks[task.name] = TaskResult(
+                "done", tuple(stamps(task)), (made,), {"entries": 5}, 1.5, 100, "worker", "2026"
+            )
         times = {"started": 100.0, "finished": 200.0 if state != "running" else 0.0}
-        result = Result(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
+        result = JobResult(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
         result.write(submission.directory / "results" / f"{name}.json")
         submission.__dict__.pop("results", None)
         return result

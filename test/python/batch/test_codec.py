@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.batch.codec import decode, encode
-from MLTools.NanoML.batch.resources import Resources
-from MLTools.NanoML.batch.result import Problem
+from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.workflow.resources import Resources
 from MLTools.NanoML.workflow.task import Task
 
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 paths = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1).map(Path)
 keys = st.text() | st.sampled_from(["path", "tuple", "number", "mapping", "type", "call"])
-records = st.builds(Resources, st.integers(), st.integers()) | st.builds(Problem, st.text(), st.text())
+records = st.builds(Resources, st.integers(), st.integers()) | st.builds(JobProblem, st.text(), st.text())
 values = st.recursive(
     plain | paths | records,
     lambda inner: (
@@ -72,9 +72,9 @@ def test_a_task_comes_back_with_its_work(tmp_path: Path) -> None:
 
 
 def test_every_text_and_path_is_renamed_but_no_key_and_no_name_of_a_class() -> None:
-    value = {"/here/a": ["/here/b", Path("/here/c"), ("/here/d", Problem("/here/e", "no"))]}
+    value = {"/here/a": ["/here/b", Path("/here/c"), ("/here/d", JobProblem("/here/e", "no"))]}
     found = there_and_back(value, lambda text: text.replace("/here", "/there"))
-    assert found == {"/here/a": ["/there/b", Path("/there/c"), ("/there/d", Problem("/there/e", "no"))]}
+    assert found == {"/here/a": ["/there/b", Path("/there/c"), ("/there/d", JobProblem("/there/e", "no"))]}
 
 
 def test_what_cannot_be_written_is_refused() -> None:
@@ -113,10 +113,10 @@ def test_a_job_may_ask_for_nothing_but_classes_and_functions_of_nanoml(name: str
 
 
 def test_a_job_of_another_version_says_so() -> None:
-    wanted = "another version of NanoML|not in this version of NanoML"
+    wanted = "another version of NanoML|does not exist in this version of NanoML"
     for content in (
-        {"type": "MLTools.NanoML.batch.resources:Resources", "fields": {"wheels": 4}},
-        {"type": "MLTools.NanoML.batch.resources:Wishes", "fields": {}},
+        {"type": "MLTools.NanoML.workflow.resources:Resources", "fields": {"wheels": 4}},
+        {"type": "MLTools.NanoML.workflow.resources:Wishes", "fields": {}},
         {"call": "MLTools.NanoML.no_such_module:work", "arguments": [], "keywords": {}},
     ):
         with pytest.raises(NanoMLError, match=wanted):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from MLTools.NanoML.batch.collect import collect
-from MLTools.NanoML.batch.result import Done, Problem, Result
+from MLTools.NanoML.batch.job import JobResult, TaskResult
+from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.workflow.task import Task, read_record, reason_to_run
+from MLTools.NanoML.workflow.task import Stamp, Task, read_record, reason_to_run
 
 
 def again(submission: Submission) -> list[str]:
@@ -24,7 +25,7 @@ def reason(submission: Submission, name: str, number: int) -> object:
 
 
 def test_what_is_done_counts_as_if_it_had_been_done_here(
-    submission: Submission, leave: Callable[..., Result]
+    submission: Submission, leave: Callable[..., JobResult]
 ) -> None:
     leave("skim-0000", 2)
     assert collect(submission) == []
@@ -38,7 +39,7 @@ def test_what_is_done_counts_as_if_it_had_been_done_here(
 
 
 def test_an_input_that_changed_while_the_job_ran_shows(
-    submission: Submission, leave: Callable[..., Result], tmp_path: Path
+    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
 ) -> None:
     leave("skim-0000", 2)
     (tmp_path / "1.root").write_text("another input")
@@ -47,7 +48,7 @@ def test_an_input_that_changed_while_the_job_ran_shows(
 
 
 def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
-    submission: Submission, leave: Callable[..., Result]
+    submission: Submission, leave: Callable[..., JobResult]
 ) -> None:
     leave("skim-0000", 2)
     leave("skim-0001", 2)
@@ -66,16 +67,16 @@ def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
 
 
 def test_what_failed_is_not_recorded_and_what_was_done_beside_it_is(
-    submission: Submission, leave: Callable[..., Result]
+    submission: Submission, leave: Callable[..., JobResult]
 ) -> None:
-    leave("skim-0000", 1, "failed", tasks={"WZ/1": Done("failed", problem=Problem("disk", "full"))})
+    leave("skim-0000", 1, "failed", tasks={"WZ/1": TaskResult("failed", problem=JobProblem("disk", "full"))})
     assert collect(submission) == []
     assert reason(submission, "skim-0000", 0) is None
     assert reason(submission, "skim-0000", 1) == "not done yet"
 
 
 def test_a_job_that_was_killed_keeps_what_it_has_done(
-    submission: Submission, leave: Callable[..., Result]
+    submission: Submission, leave: Callable[..., JobResult]
 ) -> None:
     leave("skim-0000", 1, "running")
     assert again(submission) == []
@@ -85,7 +86,7 @@ def test_a_job_that_was_killed_keeps_what_it_has_done(
     assert reason(submission, "skim-0000", 1) is None
 
 
-def test_nothing_is_recorded_twice(submission: Submission, leave: Callable[..., Result]) -> None:
+def test_nothing_is_recorded_twice(submission: Submission, leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 2)
     collect(submission)
     record = Path(submission.workdir, ".nanoml", "skim", "WZ", "0.json")
@@ -98,13 +99,13 @@ def test_nothing_is_recorded_twice(submission: Submission, leave: Callable[..., 
 
 
 def test_where_workers_see_no_files_times_are_those_of_the_storage(
-    submission: Submission, leave: Callable[..., Result], tmp_path: Path
+    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
 ) -> None:
-    submission.options["shared"] = False
+    submission.options.shared = False
     result = leave("skim-0000", 2)
     for name, done in result.tasks.items():
-        remote = [{"path": f"root://a//{name}"}]
-        outputs = [{**output, "modified": 1} for output in done.outputs]
+        remote = (Stamp(f"root://a//{name}"),)
+        outputs = tuple(replace(output, modified=1) for output in done.outputs)
         result.tasks[name] = replace(done, inputs=remote, outputs=outputs)
     result.write(submission.directory / "results" / "skim-0000.json")
     assert again(submission) == []

@@ -1,3 +1,5 @@
+"""The files of a job: what it does, and what it leaves."""
+
 from __future__ import annotations
 
 import functools
@@ -6,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.job import Job, TaskNames
+from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskNames, TaskResult
+from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Stamp, Task
 
 
-def make(directory: Path) -> Job:
+def make_job(directory: Path) -> Job:
     work = functools.partial(code_of, directory / "in.root")
     task = Task("skim", "WZ/0", (str(directory / "in.root"),), (directory / "out.root",), {}, "12ab", work)
     return Job.of(
@@ -21,7 +24,7 @@ def make(directory: Path) -> Job:
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
-    job = make(tmp_path)
+    job = make_job(tmp_path)
     job.write(tmp_path / "job.json")
     found = Job.read(tmp_path / "job.json")
     assert found.names() == job.names()
@@ -33,7 +36,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_names_of_tasks_need_no_import_of_what_does_them(tmp_path: Path) -> None:
-    job = make(tmp_path)
+    job = make_job(tmp_path)
     job.tasks[0]["fields"]["work"]["call"] = "data_processing.no_such_module:work"
     assert job.names() == [
         TaskNames("skim", "WZ/0", (str(tmp_path / "in.root"),), (str(tmp_path / "out.root"),))
@@ -44,11 +47,11 @@ def test_the_names_of_tasks_need_no_import_of_what_does_them(tmp_path: Path) -> 
 
 def test_truncations_of_a_job_are_one_message(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
-    make(tmp_path).write(path)
+    make_job(tmp_path).write(path)
     text = path.read_text().rstrip()
     for end in range(0, len(text), 7):
         path.write_text(text[:end])
-        with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
+        with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
             Job.read(path)
 
 
@@ -58,15 +61,93 @@ def test_truncations_of_a_job_are_one_message(tmp_path: Path) -> None:
 def test_what_is_no_job_is_one_message(content: str, tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
+    with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
         Job.read(path)
 
 
 def test_a_job_of_another_version_says_so(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
-    make(tmp_path).write(path)
+    make_job(tmp_path).write(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
-    with pytest.raises(NanoMLError, match="it is of another version of NanoML"):
+    with pytest.raises(NanoMLError, match="it was written by another version of NanoML"):
         Job.read(path)
     with pytest.raises(NanoMLError, match="No such file"):
         Job.read(tmp_path / "none.json")
+
+
+def make_result() -> JobResult:
+    done = TaskResult(
+        "done",
+        (Stamp("a"),),
+        (OutputFile("b", 1, 2, "00000001"),),
+        {"entries": 5},
+        1.5,
+        200,
+        "host",
+        "2026",
+    )
+    failed = TaskResult("failed", problem=JobProblem("disk", "full"))
+    tasks = {"WZ/0": done, "WZ/1": failed}
+    return JobResult(
+        "skim-0000",
+        "failed",
+        tasks,
+        "host",
+        12,
+        "5.0",
+        1.0,
+        2.0,
+        1,
+        JobProblem("disk", "full"),
+        [Attempt("host", "lost", "gone")],
+    )
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    make_result().write(tmp_path / "result.json")
+    assert JobResult.read(tmp_path / "result.json") == make_result()
+
+
+def test_a_result_of_the_first_version_is_read_and_of_a_later_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    make_result().write(path)
+    content = json.loads(path.read_text())
+    assert content.pop("schema") == 1
+    path.write_text(json.dumps(content))
+    assert JobResult.read(path) == make_result()
+    path.write_text(json.dumps({**content, "schema": 2}))
+    assert JobResult.read(path) is None
+
+
+def test_one_that_has_not_ended_says_so() -> None:
+    assert make_result().has_ended
+    assert not JobResult("skim-0000").has_ended
+
+
+def test_truncations_of_a_result_count_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    make_result().write(path)
+    text = path.read_text().rstrip()
+    for end in range(0, len(text), 7):
+        path.write_text(text[:end])
+        assert JobResult.read(path) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "1",
+        "null",
+        "{}",
+        '{"tasks": {}, "problem": null}',
+        '{"tasks": [], "problem": 1}',
+        '{"job": "a", "tasks": {"a": 1}}',
+    ],
+)
+def test_what_is_no_result_counts_as_none(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(content)
+    assert JobResult.read(path) is None
+    assert JobResult.read(tmp_path / "none.json") is None

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from MLTools.NanoML.batch.prepare import Wish
+from MLTools.NanoML.batch.prepare import JobRequest
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
@@ -33,7 +33,7 @@ def analysis(tmp_path: Path, sample: Path) -> Path:
 
 
 def test_a_loss_is_allowed_or_not(analysis: Path) -> None:
-    submission = submit(load(analysis), Wish("pipeline", "local"))
+    submission = submit(load(analysis), JobRequest("pipeline", "local"))
     assert submission is not None
     status = wait(submission, 0.2)
     (failed,) = status.of("failed")

@@ -1,14 +1,39 @@
+"""Where jobs run; and what is refused before anything is submitted, each by one message."""
+
 from __future__ import annotations
 
+import os
 import re
 import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, Optional
 
 import pytest
+import yaml
 
-from MLTools.NanoML.batch.site import load_site
-from MLTools.NanoML.batch.staging import url_of
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.batch.job import url_of
+from MLTools.NanoML.batch.site import (
+    BatchSite,
+    Place,
+    check_inputs,
+    check_place,
+    check_search,
+    load_site,
+    needs_proxy,
+    place_of,
+    usable_proxy,
+)
+from MLTools.NanoML.batch.system import system_of
+from MLTools.NanoML.config.analysis import Config, load
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.workflow.task import Task
+from services.certificates import Certificates
+
+STORAGE = {"/eos/user/": "root://eosuser.cern.ch//eos/user/"}
+APART = BatchSite(shared=False, storage=STORAGE, name="apart")
 
 
 def test_the_shipped_sites_can_be_read(tmp_path: Path) -> None:
@@ -77,7 +102,168 @@ def test_a_mistake_is_one_message_with_its_line(content: str, message: str, tmp_
 
 
 def test_a_site_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match='"cren" is no site, and no YAML file in .*Known: cern, shared'):
+    with pytest.raises(
+        ConfigError, match='"cren" is not a site, and not a YAML file in .*Known: cern, shared'
+    ):
         load_site("cren", tmp_path)
-    with pytest.raises(ConfigError, match="is no site, and no YAML file"):
+    with pytest.raises(ConfigError, match="is not a site, and not a YAML file"):
         load_site("../none.yaml", tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Config]:
+    """Makes a configuration."""
+
+    def write(workdir: str = "work", skim: Optional[Mapping[str, Any]] = None, **batch: Any) -> Config:
+        content = {
+            "workdir": workdir,
+            "datasets": {"WZ": {"files": "*.root", "class": "WZ"}},
+            "skim": {"cut": "nMuon > 0", **(skim or {})},
+            "batch": batch,
+        }
+        (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
+        return load(tmp_path / "analysis.yaml")
+
+    return write
+
+
+def test_what_can_work_is_not_refused(make: Callable[..., Config]) -> None:
+    for place in (
+        Place(BatchSite(), system_of("slurm"), "here"),
+        Place(BatchSite(), system_of("condor"), "here"),
+        Place(APART, system_of("local"), "here"),  # this machine sees its own files
+        Place(BatchSite(), system_of("slurm"), "packed"),
+    ):
+        check_place(make(), place)
+    check_place(make("/eos/user/a/ann/work"), Place(APART, system_of("condor"), "packed"))
+    check_place(make("/eos/user/a/ann/work", image="a.sif"), Place(APART, system_of("condor"), "container"))
+
+
+def test_from_where_one_cannot_submit(make: Callable[..., Config], tmp_path: Path) -> None:
+    site = replace(BatchSite(), not_from={f"{tmp_path}/": "not from here"})
+    with pytest.raises(ConfigError, match=r"analysis.yaml:\d+: not from here."):
+        check_place(make(), Place(site, system_of("condor"), "here"))
+    check_place(make(), Place(site, system_of("local"), "here"))
+
+
+def test_slurm_needs_files_that_all_machines_see(make: Callable[..., Config]) -> None:
+    with pytest.raises(
+        ConfigError, match="analysis.yaml.*: on Slurm workers must see the same files, and site apart says"
+    ):
+        check_place(make("/eos/user/a/ann/work"), Place(APART, system_of("slurm"), "packed"))
+
+
+def test_a_workdir_that_workers_cannot_write_to(make: Callable[..., Config]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"analysis.yaml:\d+: workdir: workers at site apart cannot write to /afs/w"
+    ):
+        check_place(make("/afs/w"), Place(APART, system_of("condor"), "packed"))
+    with pytest.raises(ConfigError, match="nothing is named in `storage` of the site"):
+        check_place(make("/afs/w"), Place(replace(APART, storage={}), system_of("condor"), "packed"))
+
+
+def test_an_environment_that_workers_do_not_see(make: Callable[..., Config]) -> None:
+    config = make("/eos/user/a/ann/work", environment="here")
+    with pytest.raises(
+        ConfigError, match=r"analysis.yaml:\d+: batch.environment: workers at site apart do not see"
+    ):
+        check_place(config, Place(APART, system_of("condor"), "here"))
+
+
+def test_a_container_without_an_image(make: Callable[..., Config]) -> None:
+    for place in (
+        Place(APART, system_of("condor"), "container"),
+        Place(BatchSite(), system_of("slurm"), "container"),
+    ):
+        with pytest.raises(ConfigError, match="image: say which image the container is made from"):
+            check_place(make("/eos/user/a/ann/work"), place)
+
+
+def test_a_search_needs_files_that_all_workers_see(make: Callable[..., Config]) -> None:
+    check_search(make(), Place(BatchSite(), system_of("condor"), "here"))
+    with pytest.raises(ConfigError, match="a search needs workers that see the same files"):
+        check_search(make("/eos/user/a/ann/work"), Place(APART, system_of("condor"), "packed"))
+
+
+def test_the_place_is_what_is_asked_for_else_what_is_written(
+    make: Callable[..., Config], tmp_path: Path
+) -> None:
+    assert place_of(make(), "slurm").system.name == "slurm"
+    assert place_of(make(on="condor"), None).system.name == "condor"
+    assert place_of(make(on="condor"), "local").environment == "here"
+    (tmp_path / "site.yaml").write_text("on: slurm\nenvironment: packed\n")
+    place = place_of(make(site="site.yaml"), None)
+    assert (place.system.name, place.environment) == ("slurm", "packed")
+    with pytest.raises(ConfigError, match="say where jobs run: --on local, condor, slurm or crab"):
+        place_of(make(site="shared"), None)
+
+
+def task(path: str, stage: str = "skim", output: str = "/w/a.root") -> Task:
+    return Task(stage, "WZ/0", (path,), (Path(output),), {}, "", dict)
+
+
+def test_inputs_that_are_not_there(make: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(
+        NanoMLError, match="/none.root: no such file; skim needs it. Run or submit the earlier"
+    ):
+        check_inputs(make(), {"skim": [task(f"{tmp_path}/none.root")]}, None)
+    made = f"{tmp_path}/made.root"
+    check_inputs(
+        make(), {"skim": [task("root://a//b.root", output=made)], "convert": [task(made, "convert")]}, None
+    )
+    with pytest.raises(NanoMLError, match="made.root: no such file; convert needs it"):
+        check_inputs(make(), {"convert": [task(made, "convert")]}, None)
+
+
+def test_inputs_that_workers_do_not_see(make: Callable[..., Config], tmp_path: Path) -> None:
+    path = tmp_path / "in.root"
+    path.touch()
+    check_inputs(make(), {"skim": [task(str(path))]}, None)
+    with pytest.raises(ConfigError, match="in.root: workers do not see it, and skim reads it.*: /eos/user/"):
+        check_inputs(make(), {"skim": [task(str(path))]}, STORAGE)
+    check_inputs(make(), {"skim": [task(str(path))]}, {f"{tmp_path}/": "root://a//b/"})
+    (tmp_path / "good.json").write_text("{}")
+    config = make(skim={"certified": "good.json"})  # travels with the jobs
+    check_inputs(config, {"skim": [task(str(tmp_path / "good.json"))]}, STORAGE)
+
+
+@pytest.mark.parametrize(
+    ("url", "needed"),
+    [
+        ("root://cms-xrd-global.cern.ch//store/a.root", True),
+        ("roots://host:1094//store/a.root", True),
+        ("root://user@host//store/a.root", True),
+        ("root://localhost:1094//a.root", False),
+        ("root://127.0.0.1:24471//a.root", False),
+        ("root://[::1]:1094//a.root", False),
+        ("https://host/a.root", False),
+        ("/data/a.root", False),
+    ],
+)
+def test_files_of_the_grid_need_a_proxy(url: str, needed: bool) -> None:
+    assert needs_proxy([task("/data/b.root"), task(url)]) == needed
+
+
+@pytest.mark.service
+def test_a_proxy_must_outlive_the_jobs(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = int(timedelta(hours=20).total_seconds())
+    path = str(certificates.proxy(hours=26))
+    monkeypatch.setenv("X509_USER_PROXY", path)
+    assert usable_proxy(day, shared=False) == path
+    with pytest.raises(NanoMLError, match=str(path)):
+        usable_proxy(day + int(timedelta(hours=6).total_seconds()), shared=False)
+    monkeypatch.setenv("X509_USER_PROXY", str(certificates.proxy(hours=-1)))
+    with pytest.raises(NanoMLError, match="nanoml proxy init"):
+        usable_proxy(60, shared=False)
+
+
+@pytest.mark.service
+def test_a_proxy_where_workers_do_not_see_it(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = certificates.proxy()
+    if not os.fspath(path).startswith("/tmp/"):
+        pytest.skip("the tests' directories are not in /tmp")
+    monkeypatch.setenv("X509_USER_PROXY", str(path))
+    with pytest.raises(NanoMLError, match="workers do not see /tmp of this machine"):
+        usable_proxy(60, shared=True)

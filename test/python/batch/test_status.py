@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.batch.causes import ADVICE
-from MLTools.NanoML.batch.page import lines
-from MLTools.NanoML.batch.result import Done, Problem, Result
-from MLTools.NanoML.batch.status import Status, as_dict, observe, settle
+from MLTools.NanoML.batch.job import JobResult, TaskResult
+from MLTools.NanoML.batch.problems import KINDS, JobProblem
+from MLTools.NanoML.batch.status import JobState, Status, as_dict, observe, page, settle
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
 
@@ -75,7 +75,7 @@ def test_jobs_that_nothing_is_known_of_wait(say: Callable[..., Status]) -> None:
     assert not status.is_done
 
 
-def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 2)
     leave("skim-0001", 1, "running")
     status = say(skim_0000="running ok", skim_0001="running")
@@ -84,32 +84,44 @@ def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., R
     assert states(say(skim_0001="running evicted"))["skim-0001"] == "waiting"
 
 
-def test_all_done(say: Callable[..., Status], leave: Callable[..., Result], submission: Submission) -> None:
+def test_all_done(
+    say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission
+) -> None:
     for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
         leave(name, count)
     status = say(active=False, skim_0000="ok", skim_0001="ok", convert_0000="ok")
     assert status.is_done
     assert Submission.read(submission.directory).state == "ended"
-    assert list(lines(status))[-1] == "All is done."
+    assert list(page(status))[-1] == "Everything is done."
 
 
 def test_a_job_that_will_be_tried_again_waits(
-    say: Callable[..., Status], leave: Callable[..., Result]
+    say: Callable[..., Status], leave: Callable[..., JobResult]
 ) -> None:
     leave(
-        "skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": Done("failed", problem=Problem("lost", "no"))}
+        "skim-0000",
+        1,
+        "failed",
+        exit_code=1,
+        tasks={"WZ/1": TaskResult("failed", problem=JobProblem("lost", "no"))},
     )
     assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
     assert states(say(skim_0000="running failed again running"))["skim-0000"] == "running"
     assert states(say(skim_0000="running failed again running failed"))["skim-0000"] == "failed"
-    leave("skim-0000", 0, "failed", exit_code=2, problem=Problem("configuration", "wrong"))
+    leave("skim-0000", 0, "failed", exit_code=2, problem=JobProblem("configuration", "wrong"))
     assert states(say(skim_0000="running failed"))["skim-0000"] == "failed"
 
 
-def test_what_comes_after_a_failure_is_idle(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+def test_what_comes_after_a_failure_is_idle(
+    say: Callable[..., Status], leave: Callable[..., JobResult]
+) -> None:
     leave("skim-0000", 2)
     leave(
-        "skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": Done("failed", problem=Problem("disk", "full"))}
+        "skim-0001",
+        1,
+        "failed",
+        exit_code=1,
+        tasks={"WZ/3": TaskResult("failed", problem=JobProblem("disk", "full"))},
     )
     status = say(active=False, skim_0000="ok", skim_0001="failed again failed", convert_0000="removed")
     assert states(status) == {"skim-0000": "done", "skim-0001": "failed", "convert-0000": "idle"}
@@ -120,8 +132,8 @@ def test_a_held_job_says_why(say: Callable[..., Status]) -> None:
     status = say(skim_0000="running held")
     assert states(status)["skim-0000"] == "held"
     assert reasons(status) == {"skim-0000": "disk"}
-    text = "\n".join(lines(status))
-    assert "1 x disk full: " + ADVICE["disk"] in text
+    text = "\n".join(page(status))
+    assert "1 x disk full: " + KINDS["disk"].advice in text
     assert "Held jobs wait for nanoml resubmit." in text
 
 
@@ -138,15 +150,15 @@ def test_a_job_that_left_nothing_is_explained_by_its_log(
         ("\xff\xfe" * 5000, "killed"),
     ):
         log.write_bytes(text.encode("latin1"))
-        submission.handles.pop("seen", None)
+        submission.problems.clear()
         submission.state = "submitted"
         assert reasons(say(active=False, skim_0000="failed again killed"))["skim-0000"] == kind, text
 
 
 def test_a_job_that_ended_too_late_lacked_time(
-    say: Callable[..., Status], leave: Callable[..., Result]
+    say: Callable[..., Status], leave: Callable[..., JobResult]
 ) -> None:
-    stopped = Problem("stopped", "the job was told to end before it was done")
+    stopped = JobProblem("stopped", "the job was told to stop before it was done")
     leave("skim-0000", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 3500)
     leave("skim-0001", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 60)
     status = say(active=False, skim_0000="failed again failed", skim_0001="failed again failed")
@@ -160,7 +172,7 @@ def test_a_removed_job_is_said_to_be(say: Callable[..., Status]) -> None:
 
 def test_nobody_may_work_beside_jobs(say: Callable[..., Status], submission: Submission) -> None:
     say(skim_0000="running")
-    with pytest.raises(NanoMLError, match=r"the jobs of work-1 are at work here \(1 running, 2 waiting\)"):
+    with pytest.raises(NanoMLError, match=r"the jobs of work-1 are active here \(1 running, 2 waiting\)"):
         settle(Path(submission.workdir))
     say(active=False, skim_0000="removed")
     settle(Path(submission.workdir))
@@ -171,7 +183,7 @@ def test_a_submission_that_was_removed_is_forgotten(submission: Submission) -> N
     settle(Path(submission.workdir))
 
 
-def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., Result]) -> None:
+def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 2)
     content = as_dict(say(skim_0000="ok", skim_0001="held"))
     assert content["active"] is True
@@ -179,3 +191,61 @@ def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., Resul
     assert content["stages"]["skim"] == {"tasks": 4, "done": 2, "held": 2}
     assert content["jobs"]["skim-0000"]["host"] == "worker"
     assert content["jobs"]["skim-0001"]["problem"]["kind"] == "disk"
+
+
+def make(
+    submission: Submission, active: Optional[bool], states: dict[str, Any], notes: tuple[str, ...] = ()
+) -> Status:
+    jobs = {}
+    for entry in submission.jobs:
+        state, done, problem = states.get(entry.name, ("waiting", 0, None))
+        result = JobResult(entry.name, host="worker") if problem else None
+        jobs[entry.name] = JobState(entry, state, done, problem, result)
+    return Status(submission, jobs, active, notes)
+
+
+def test_the_table_has_the_columns_that_are_needed(submission: Submission) -> None:
+    status = make(submission, True, {"skim-0000": ("done", 2, None), "skim-0001": ("running", 1, None)})
+    assert list(page(status)) == [
+        "work-1: pipeline on condor, submitted 2026-01-01 10:00",
+        "  stage      tasks     done  running  waiting",
+        "  skim           4        3        1        0",
+        "  convert        1        0        0        1",
+        "Jobs are active: nanoml status --wait follows them.",
+    ]
+
+
+def test_reasons_are_grouped_and_say_what_to_do(submission: Submission) -> None:
+    problem = JobProblem("unreadable", "root://a//b.root: cannot be read\nafter 3 tries")
+    status = make(
+        submission,
+        False,
+        {
+            "skim-0000": ("failed", 1, problem),
+            "skim-0001": ("failed", 0, problem),
+            "convert-0000": ("idle", 0, None),
+        },
+        ("A note.",),
+    )
+    assert list(page(status))[3:] == [
+        "  convert        1        0        0",
+        f"  2 x file unreadable: {KINDS['unreadable'].advice}",
+        "      skim-0000 (worker): root://a//b.root: cannot be read after 3 tries",
+        "      skim-0001 (worker): root://a//b.root: cannot be read after 3 tries",
+        "A note.",
+        "No job is active. nanoml resubmit does what is missing.",
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_reason_has_words_and_advice(kind: str, submission: Submission) -> None:
+    status = make(submission, False, {"skim-0000": ("failed", 0, JobProblem(kind, "x" * 1000))})
+    text = list(page(status))
+    assert any(line.endswith(f": {KINDS[kind].advice}") for line in text)
+    assert max(map(len, text)) < 400
+
+
+def test_what_comes_next(submission: Submission) -> None:
+    assert list(page(make(submission, None, {})))[-1] == "Whether jobs are active is not known: ask again."
+    held = make(submission, True, {"skim-0000": ("held", 0, JobProblem("held", "by hand"))})
+    assert list(page(held))[-1].endswith("Held jobs wait for nanoml resubmit.")

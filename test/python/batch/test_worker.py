@@ -18,12 +18,11 @@ pytest.importorskip("data_processing")
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.batch.causes import FAILED, PERMANENT
-from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.batch.job import Job
-from MLTools.NanoML.batch.result import Problem, Result
+from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile
+from MLTools.NanoML.batch.problems import FAILED, PERMANENT, JobProblem
 from MLTools.NanoML.batch.worker import adler32, work
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.task import Task
 
 
@@ -65,8 +64,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
         process.communicate()
 
 
-def read(directory: Path) -> Result:
-    result = Result.read(directory / "result.json")
+def read(directory: Path) -> JobResult:
+    result = JobResult.read(directory / "result.json")
     assert result is not None
     return result
 
@@ -79,14 +78,8 @@ def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_p
     assert list(result.tasks) == ["ZG/0", "ZG/1"]
     done = result.tasks["ZG/1"]
     output = tmp_path / "work" / "1.root"
-    assert done.outputs == [
-        {
-            "path": str(output),
-            "size": output.stat().st_size,
-            "modified": output.stat().st_mtime_ns,
-            "adler32": adler32(output),
-        }
-    ]
+    status = output.stat()
+    assert done.outputs == (OutputFile(str(output), status.st_size, status.st_mtime_ns, adler32(output)),)
     assert done.summary["entries"] == 1400
     assert done.memory > 50
     assert (done.inputs[0].size or 0) > 0
@@ -129,7 +122,7 @@ def test_a_file_that_cannot_be_read_fails_alone(make: Callable[..., Path], tmp_p
     assert problem.kind == "unreadable"
     assert not (tmp_path / "work" / "0.root").exists()
     assert work(job, tmp_path / "result.json") == FAILED  # again: the others are done already
-    assert read(tmp_path).earlier == [{"host": result.host, "kind": "unreadable", "message": problem.message}]
+    assert read(tmp_path).earlier == [Attempt(result.host, "unreadable", problem.message)]
 
 
 def test_a_mistake_that_stays_has_its_own_exit_code(make: Callable[..., Path], tmp_path: Path) -> None:
@@ -170,12 +163,12 @@ def test_what_is_no_job_is_one_message(
     tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
 ) -> None:
     (tmp_path / "job.json").write_text("{}")
-    with pytest.raises(NanoMLError, match="is no job of this version of NanoML"):
+    with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
         work(tmp_path / "job.json", tmp_path / "result.json")
     process = start(tmp_path / "job.json")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "is no job" in said
+    assert "is not a job" in said
     assert "Traceback" not in said
 
 
@@ -197,7 +190,7 @@ def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
     assert process.returncode == 128 + signal.SIGTERM, said
     result = read(tmp_path)
     assert (result.state, result.exit_code) == ("stopped", FAILED)
-    assert result.problem == Problem("stopped", "the job was told to end before it was done")
+    assert result.problem == JobProblem("stopped", "the job was told to stop before it was done")
     assert 0 < len(result.tasks) < 60
     assert not list((tmp_path / "work").glob(".*"))
     inode = (tmp_path / "work" / "0.root").stat().st_ino
@@ -206,7 +199,7 @@ def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
     assert (tmp_path / "work" / "0.root").stat().st_ino == inode
     again = read(tmp_path)
     assert again.state == "done"
-    assert [earlier["kind"] for earlier in again.earlier] == ["stopped"]
+    assert [earlier.kind for earlier in again.earlier] == ["stopped"]
 
 
 def test_a_job_that_was_killed_is_done_by_the_next_attempt(
@@ -220,7 +213,7 @@ def test_a_job_that_was_killed_is_done_by_the_next_attempt(
     assert read(tmp_path).state == "running"
     make(3)
     assert work(job, tmp_path / "result.json") == 0
-    assert read(tmp_path).earlier[0]["kind"] == "killed"
+    assert read(tmp_path).earlier[0].kind == "killed"
 
 
 def test_a_twin_waits_and_then_has_nothing_to_do(

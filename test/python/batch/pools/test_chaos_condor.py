@@ -51,7 +51,7 @@ def test_jobs_are_killed_evicted_and_held(condor_pool: CondorPool, make: Make, r
         analysis.wait_for(f"skim-000{number}", "running")
     killed, evicted, held = (number_of(condor_pool, f"skim-000{number}") for number in range(3))
     wait_for(lambda: len(condor_pool.processes(killed)) > 0, "job.sh", 10)
-    with pytest.raises(AssertionError, match="are at work here"):
+    with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
 
     condor_pool.kill(killed)
@@ -64,7 +64,7 @@ def test_jobs_are_killed_evicted_and_held(condor_pool: CondorPool, make: Make, r
     assert "1 x held: nanoml resubmit releases it" in page
     assert "somebody wants it" in page
     assert "skim-0002: released" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     assert "Everything is done already." in analysis.resubmit()
     analysis.check(reference)
 
@@ -89,11 +89,11 @@ def test_jobs_take_too_much_memory(condor_pool: CondorPool, make: Make, referenc
     analysis.closed.unlink()
     said = analysis.resubmit()
     assert "skim-0000: released with memory 2000 -> 4000 MB" in said
-    assert "2 jobs failed: nanoml resubmit goes on when the others are done." in said
+    assert "2 jobs failed: nanoml resubmit continues when the others are done." in said
     page = analysis.wait()
     assert analysis.done().total() == 2
     assert analysis.resubmit().count("memory 2000 -> 4000 MB") == 2
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)
 
 
@@ -103,7 +103,7 @@ def test_jobs_that_cannot_begin_and_are_ended(make: Make, reference: Analysis) -
     analysis.write()
     analysis.submit()
     page = analysis.wait()
-    assert "3 x package or program missing: put it into the environment of the jobs" in page
+    assert "3 x package or program missing: add it to the environment of the jobs" in page
     assert "No module named 'encodings'" in page
 
     analysis.content["batch"]["setup"].pop()
@@ -116,7 +116,7 @@ def test_jobs_that_cannot_begin_and_are_ended(make: Make, reference: Analysis) -
     assert " x removed: nanoml resubmit tries again" in page
     analysis.closed.unlink()
     analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)
 
 
@@ -145,6 +145,6 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
     for analysis in analyses:
         analysis.begin_again("skim", "condor")
     for analysis in analyses:
-        assert "All is done." in analysis.wait()
+        assert "Everything is done." in analysis.wait()
         analysis.check(reference)
         assert list(analysis.directory.glob("jobs/.*")) == []

@@ -27,14 +27,13 @@ import yaml
 pytest.importorskip("data_processing")
 pytest.importorskip("XRootD")
 
-from MLTools.NanoML.batch.command import nanoml_command
-from MLTools.NanoML.batch.job import Job
-from MLTools.NanoML.batch.result import Result
-from MLTools.NanoML.batch.staging import Staging
+from MLTools.NanoML.batch.job import Job, JobResult
 from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submit import find
+from MLTools.NanoML.batch.worker import Staging
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages, planned
 from MLTools.NanoML.workflow.task import Task
 from services.condor import CondorPool
@@ -247,7 +246,7 @@ def test_a_job_of_condor_that_is_evicted_goes_on_where_it_was(
     status = run_on(condor_pool, path, "skim", evict)
     result = status.jobs["skim-0000"].result
     assert result is not None
-    assert [each["kind"] for each in result.earlier] == ["stopped"]
+    assert [each.kind for each in result.earlier] == ["stopped"]
     assert "is done already" in status.submission.log("skim-0000").read_text()
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
 
@@ -315,7 +314,7 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     finally:
         code = first.end()
     assert code == 128 + signal.SIGTERM, first.log.read_text()
-    result = Result.read(first.result)
+    result = JobResult.read(first.result)
     assert result is not None
     assert (result.state, result.exit_code) == ("stopped", 1)
     delivered = {path.name for path in (place / "work" / "training").iterdir()}
@@ -404,7 +403,7 @@ def test_jobs_of_slurm_run_in_the_container(
     environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
     nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
     try:
-        wait_for(lambda: "All is done." in nanoml("status", path, environment=environment), 90)
+        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), 90)
     finally:
         nanoml("kill", path, environment=environment, check=False)
     assert sorted(said.read_text().splitlines()) == [

@@ -58,7 +58,7 @@ def runs(
     assert "score: analysis/scores" in local
     try:
         for system in ("slurm", "condor"):
-            assert "All is done." in made[system].wait()
+            assert "Everything is done." in made[system].wait()
         yield made
     finally:
         for system in ("slurm", "condor"):
@@ -117,7 +117,7 @@ def test_workers_of_a_search_and_its_conclusion(runs: dict[str, Analysis], tmp_p
     shutil.copytree(before.workdir, analysis.workdir, symlinks=True)
     command = ["submit", "tune", "analysis.yaml", "--on", "slurm", "--workers", "2", "--trials", "4"]
     assert "3 jobs on slurm" in analysis.nanoml(*command)
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     best = yaml.safe_load((analysis.workdir / "tuning" / "best.yaml").read_text())
     assert "train" in best
 

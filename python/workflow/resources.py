@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Optional
 
 from MLTools.NanoML.errors import ConfigError
 
@@ -15,16 +14,16 @@ _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
 
 
 def duration(text: str) -> int:
-    """Seconds, of a text such as 90s, 30min, 8h or 2d.
+    """Seconds in a text such as 90s, 30min, 8h or 2d.
 
     Raises
     ------
     ConfigError
-        It is no time.
+        It is not a time.
     """
     found = _TIME.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f'"{text}" is no time: write it as 30min, 8h or 2d.')
+        raise ConfigError(f'"{text}" is not a time: write it as 30min, 8h or 2d.')
     return max(1, round(float(found[1]) * _SECONDS[found[2]]))
 
 
@@ -46,13 +45,13 @@ class Resources:
     time
         Wall time [s].
     memory
-        In MB.
+        Memory [MB].
     cores
-        Cores of the CPU.
+        CPU cores.
     gpus
         GPUs.
     disk
-        Room in the job's own directory [MB].
+        Space in the job's own directory [MB].
     """
 
     time: int = 3600
@@ -62,13 +61,13 @@ class Resources:
     disk: int = 2000
 
     def after(self, kind: str) -> Resources:
-        """What a job is to ask for that failed for this reason (see `causes.ADVICE`): twice of what it lacked."""
+        """What to ask for after a failure of this kind (see `problems.KINDS`): twice as much of what was lacking."""
         if kind not in ("memory", "time", "disk"):
             return self
         return replace(self, **{kind: 2 * int(getattr(self, kind))})
 
-    def differing(self, other: Resources) -> Optional[str]:
-        """In words, what changed since another; None if nothing did."""
+    def changes_since(self, other: Resources) -> str:
+        """How this differs from another, in words; empty if it does not."""
         changes = []
         if self.memory != other.memory:
             changes.append(f"memory {other.memory} -> {self.memory} MB")
@@ -76,4 +75,4 @@ class Resources:
             changes.append(f"time {in_words(other.time)} -> {in_words(self.time)}")
         if self.disk != other.disk:
             changes.append(f"disk {other.disk} -> {self.disk} MB")
-        return ", ".join(changes) or None
+        return ", ".join(changes)

@@ -13,7 +13,7 @@ import yaml
 
 pytest.importorskip("data_processing")
 
-from MLTools.NanoML.batch.prepare import Wish
+from MLTools.NanoML.batch.prepare import JobRequest
 from MLTools.NanoML.batch.status import observe
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.submit import kill, submit
@@ -104,7 +104,7 @@ def test_nothing_is_interpreted(
         for number, (kind, name) in enumerate(NAMES.items()):
             config = make(tmp_path / str(number), name, source)
             try:
-                made = submit(load(config), Wish("skim", system))
+                made = submit(load(config), JobRequest("skim", system))
                 assert made is not None
                 submissions[kind] = made
             except NanoMLError as problem:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.batch.condor_log import Event, events_of, jobs_of, node_of, seen_after
-from MLTools.NanoML.batch.result import Problem
-from MLTools.NanoML.batch.seen import Seen
+from MLTools.NanoML.batch.condor import Event, events_of, jobs_of, state_after
+from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.system import QueueState
 
 SAMPLE = Path(__file__).with_name("condor_events.log").read_bytes()
 FIXTURE = [HealthCheck.function_scoped_fixture]
@@ -29,17 +29,17 @@ def log(tmp_path: Path) -> Callable[[bytes], Path]:
 
 
 def test_each_node_is_what_its_last_attempt_became(log: Callable[[bytes], Path]) -> None:
-    killed = Problem("killed", "the process ended with exit code 1")
+    killed = JobProblem("killed", "the process ended with exit code 1")
     assert jobs_of(log(SAMPLE)) == {
-        "skim-0000": Seen("ended", None, 1),
-        "skim-0001": Seen("ended", killed, 2),
-        "skim-0002": Seen("ended", Problem("killed", "the process was ended by signal 9"), 1),
-        "skim-0003": Seen("ended", None, 2),
-        "skim-0004": Seen("running", None, 1),  # held, released, and running again
-        "skim-0005": Seen("running", None, 1),  # evicted, and running again
-        "skim-0006": Seen(
+        "skim-0000": QueueState("ended", None, 1),
+        "skim-0001": QueueState("ended", killed, 2),
+        "skim-0002": QueueState("ended", JobProblem("killed", "the process was ended by signal 9"), 1),
+        "skim-0003": QueueState("ended", None, 2),
+        "skim-0004": QueueState("running", None, 1),  # held, released, and running again
+        "skim-0005": QueueState("running", None, 1),  # evicted, and running again
+        "skim-0006": QueueState(
             "ended",
-            Problem(
+            JobProblem(
                 "removed",
                 "the job was removed (via condor_rm (by user nobody) Job terminated by <127.0.0.1:42501> at "
                 "2026-11-25T11:14:19Z (using method 1: DEACTIVATE_CLAIM).)",
@@ -57,14 +57,14 @@ def test_a_held_job_says_why(log: Callable[[bytes], Path]) -> None:
     assert held.problem.kind == "memory"
     assert held.problem.message == "the job is held: memory usage exceeded request_memory (by user nobody)"
     after = SAMPLE.index(b"...", SAMPLE.index(b"013 (030")) + 4
-    assert jobs_of(log(SAMPLE[:after]))["skim-0004"] == Seen("waiting", None, 1)
+    assert jobs_of(log(SAMPLE[:after]))["skim-0004"] == QueueState("waiting", None, 1)
 
 
 def test_a_job_that_is_only_submitted_waits(log: Callable[[bytes], Path]) -> None:
     until = SAMPLE.index(b"001 (026")
     found = jobs_of(log(SAMPLE[:until]))
     assert len(found) == 7
-    assert set(found.values()) == {Seen("waiting", None, 1)}
+    assert set(found.values()) == {QueueState("waiting", None, 1)}
 
 
 def test_a_log_that_is_not_there_has_no_events(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size:
 def test_any_text_may_be_that_of_an_event(text: str) -> None:
     for number in range(50):
         event = Event(number, 1, 0, text)
-        seen = seen_after(event)
+        seen = state_after(event)
         assert seen is None or seen.state in ("waiting", "running", "held", "ended")
-        assert node_of(event) != ""
+        assert event.node != ""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_any_text_may_be_that_of_an_event(text: str) -> None:
 def test_the_reason_of_a_removal_or_a_hold_has_a_kind(
     number: int, state: str, otherwise: str, reason: str, kind: Optional[str]
 ) -> None:
-    seen = seen_after(
+    seen = state_after(
         Event(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
     )
     assert seen is not None

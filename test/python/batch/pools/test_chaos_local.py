@@ -28,14 +28,14 @@ def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path, reference: Anal
     os.kill(driver, signal.SIGKILL)
     time.sleep(0.1)
     assert analysis.states() == {"skim-0000": "running", "skim-0001": "waiting"}
-    with pytest.raises(AssertionError, match="are at work here"):
+    with pytest.raises(AssertionError, match="are active here"):
         analysis.submit()
 
     analysis.closed.unlink()
     analysis.wait()
     assert analysis.done().total() == 2
     assert "skim: 1 task in 1 job" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)
 
 
@@ -47,8 +47,8 @@ def test_submission_is_killed_at_any_moment(tmp_path: Path, delay: float) -> Non
     begun.kill()
     begun.communicate(timeout=300)
     said = analysis.nanoml("submit", "skim", "analysis.yaml", "--on", "local", check=False)
-    assert "How they go" in said or "are at work here" in said or "up to date" in said
-    assert "All is done." in analysis.wait()
+    assert "How they go" in said or "are active here" in said or "up to date" in said
+    assert "Everything is done." in analysis.wait()
     assert set(analysis.done().values()) == {1}
     assert [path for path in tmp_path.rglob("*") if ".part-" in path.name] == []
 
@@ -63,7 +63,7 @@ def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
     for process in children(driver):
         os.kill(process, signal.SIGKILL)
     analysis.closed.unlink()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     assert set(analysis.done().values()) == {1}
 
 

@@ -3,22 +3,99 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from MLTools.NanoML.batch.crab.look import clients_of
+from MLTools.NanoML.batch.crabclient import CrabClient
+from MLTools.NanoML.batch.crabtask import tasks_of
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-if TYPE_CHECKING:
-    from conftest import Crab
+CLIENT = Path(__file__).resolve().parents[2] / "services" / "crabclient.py"
+FILES = {"WZ": "/store/mc/a/WZ.root", "ZG": "/store/mc/a/ZG.root"}
+
+
+@dataclass(frozen=True)
+class Crab:
+    """The directory that is the stand-in's server."""
+
+    path: Path
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """What the client was called with, but for the questions how tasks go."""
+        lines = (self.path / "calls.jsonl").read_text().splitlines() if any(self.path.glob("calls*")) else []
+        return [call for call in map(json.loads, lines) if call[0] != "status"]
+
+    def says(
+        self, request: str, server: str = "SUBMITTED", jobs: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
+        """Let the server say this of a task from now on."""
+        content = {"server": server, "scheduler": "SUBMITTED" if jobs else "", "jobs": jobs or {}, **more}
+        (self.path / f"{request}.json").write_text(json.dumps(content))
+
+    def set(self, name: str, text: str = "") -> None:
+        """Make it refuse, be silent or die."""
+        (self.path / name).write_text(text)
+
+    def unset(self, name: str) -> None:
+        """Let it work again."""
+        (self.path / name).unlink()
+
+
+@pytest.fixture
+def crab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crab:
+    """CRAB's client is in the PATH."""
+    server, binaries = tmp_path / "server", tmp_path / "bin"
+    server.mkdir()
+    binaries.mkdir()
+    script = binaries / "crab"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(CLIENT))} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CRAB_STAND_IN", str(server))
+    monkeypatch.setenv("CMSSW_VERSION", "CMSSW_13_3_3")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(binaries), os.environ["PATH"]]))
+    return Crab(server)
+
+
+@pytest.fixture
+def analysis(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the configuration of an analysis of the grid's files, in a directory with a name that shells stumble over."""
+    pytest.importorskip("data_processing")
+    base = tmp_path / "it's [my] $place"
+    base.mkdir()
+
+    def make(
+        files: Mapping[str, str] = FILES,
+        cut: str = "MET_pt > 30",
+        site: str | None = "T2_CH_CERN",
+        **batch: Any,
+    ) -> Path:
+        content = {
+            "luminosity": 1.0,
+            "datasets": {
+                name: {"files": file, "class": name, "cross_section": 1.0} for name, file in files.items()
+            },
+            "skim": {"cut": cut},
+            "batch": {**({"grid": {"site": site}} if site else {}), **batch},
+        }
+        path = base / "ana.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return make
+
 
 DONE = {"State": "finished", "SubmitTimes": [1], "SiteHistory": ["T2_DE_DESY"]}
 RUNS = {"State": "running", "SubmitTimes": [1], "SiteHistory": ["Unknown"]}
@@ -42,6 +119,10 @@ def run(*arguments: str | Path) -> str:
     if done.exception is not None:
         raise done.exception
     return done.output
+
+
+def clients(submission: Submission) -> dict[str, CrabClient]:
+    return {name: task.client for name, task in tasks_of(submission).items()}
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -93,10 +174,10 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., P
     assert "ana-1: 2 tasks of CRAB" in run("submit", "skim", path)
     assert crab.calls == [["submit", "-c", "crab_cfg.py"]] * 2
     directory = path.parent / "jobs" / "ana-1"
-    clients = clients_of(Submission.read(directory))
-    assert clients["WZ"].name.endswith(":somebody_crab_ana-1_WZ")
+    found = clients(Submission.read(directory))
+    assert found["WZ"].name.endswith(":somebody_crab_ana-1_WZ")
     assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
-    with pytest.raises(NanoMLError, match=r"ana-1: is at work for this analysis"):
+    with pytest.raises(NanoMLError, match=r"ana-1: is active for this analysis"):
         run("submit", "skim", path)
 
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS, "10": IDLE})
@@ -107,12 +188,12 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., P
         ["WZ", "3", "1", "1", "1"],
         ["ZG", "1", "0", "0", "1"],
     ]
-    assert "Jobs are at work" in text
+    assert "Jobs are active" in text
 
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": DONE, "10": DONE})
     crab.says("ana-1_ZG", jobs={"1": DONE})
     text = run("status", path)
-    assert text.splitlines()[-1] == "All is done."
+    assert text.splitlines()[-1] == "Everything is done."
     lines = text[text.index("datasets:") :].splitlines()[:-1]
     datasets = yaml.safe_load("\n".join(["  datasets:", *lines[1:]]))["datasets"]
     assert list(datasets) == ["WZ", "ZG"]
@@ -147,7 +228,7 @@ def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={str(number): DONE for number in range(1, 1202)})
-    assert "All is done." in run("status", path)
+    assert "Everything is done." in run("status", path)
     portions = [call[-1].count(",") + 1 for call in crab.calls if call[0] == "getoutput"]
     assert portions == [500, 500, 201]
     assert len((path.parent / "jobs/ana-1/outputs/WZ.txt").read_text().split()) == 1201
@@ -191,8 +272,8 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable
     assert (
         "WZ-2 (T2_DE_DESY): exit code 50660, the job used more memory than it asked for: Job killed" in text
     )
-    assert "WZ-3 (T2_DE_DESY): exit code 8020, a file cannot be opened at any place: x.root" in text
-    assert "1 x output not on the storage: see whether you may write" in text
+    assert "WZ-3 (T2_DE_DESY): exit code 8020, a file cannot be opened anywhere: x.root" in text
+    assert "1 x output not on the storage: check that you may write" in text
     assert "WZ-6 (T2_DE_DESY): exit code 4711: who knows" in text
 
     assert "WZ: 5 jobs again, memory 2500 -> 5000 MB, time 20.8 h -> 41.7 h" in run("resubmit", path)
@@ -211,7 +292,7 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable
 def test_jobs_of_crab_read_all_their_files(crab: Crab, analysis: Callable[..., Path]) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
-    with pytest.raises(NanoMLError, match=r"jobs of CRAB read all files of theirs"):
+    with pytest.raises(NanoMLError, match=r"jobs of CRAB read all of their files"):
         run("resubmit", path, "--max-missing-files", "1%")
 
 
@@ -247,12 +328,12 @@ def test_a_task_that_the_server_refuses(crab: Crab, analysis: Callable[..., Path
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", "SUBMITFAILED", refusal="The CRAB server backend refuses\nthe dataset is not valid")
     text = run("status", path)
-    assert "1 x not taken by CRAB: change what it says" in text
+    assert "1 x rejected by the batch system: change what it says" in text
     assert "WZ: The CRAB server backend refuses the dataset is not valid" in text
     assert "WZ: submitted again" in run("resubmit", path)
     assert [call[0] for call in crab.calls] == ["submit", "submit"]
     crab.says("ana-1_WZ", jobs={"1": DONE})
-    assert "All is done." in run("status", path)
+    assert "Everything is done." in run("status", path)
 
 
 def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Callable[..., Path]) -> None:
@@ -277,7 +358,7 @@ def test_a_submission_that_is_refused_in_the_middle_is_gone_on_with(
 ) -> None:
     path = analysis()
     crab.set("refuse", "ana-1_ZG")
-    with pytest.raises(NanoMLError, match=r"Of 2 tasks 1 have been submitted: nanoml resubmit does the rest"):
+    with pytest.raises(NanoMLError, match=r"1 of 2 tasks have been submitted: nanoml resubmit does the rest"):
         run("submit", "skim", path, "--on", "crab")
     crab.unset("refuse")
     assert states(path) == {"WZ": "waiting", "ZG": "idle"}
@@ -292,7 +373,7 @@ def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     submission = Submission.read(path.parent / "jobs" / "ana-1")
-    client = clients_of(submission)["WZ"]
+    client = clients(submission)["WZ"]
     shutil.rmtree(client.project)
     crab.set("dies")
     with pytest.raises(NanoMLError, match=r"crab submit: it said nothing"):

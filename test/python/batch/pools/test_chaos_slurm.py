@@ -61,9 +61,9 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
         analysis.wait_for(f"skim-000{job}", "running")
     wait_for(lambda: len(slurm.processes(number_of(slurm, 2))) > 2, "job.sh", 10)
 
-    with pytest.raises(AssertionError, match="are at work here"):
+    with pytest.raises(AssertionError, match="are active here"):
         analysis.nanoml("run", "analysis.yaml")
-    with pytest.raises(AssertionError, match="are at work here"):
+    with pytest.raises(AssertionError, match="are active here"):
         analysis.submit()
     with pytest.raises(AssertionError, match="can be submitted again when they are done"):
         analysis.resubmit()
@@ -90,11 +90,11 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
 
     said = analysis.resubmit()
     assert "skim-0001: released" in said
-    assert "1 job failed: nanoml resubmit goes on when the others are done" in said
+    assert "1 job failed: nanoml resubmit continues when the others are done" in said
     slurm.run(["scontrol", "update", f"JobId={requeued}", "StartTime=now"])
     analysis.wait()
     assert "skim: 2 tasks in 1 job" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     assert "Everything is done already." in analysis.resubmit()
     analysis.check(reference)
 
@@ -120,9 +120,9 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
     page = analysis.wait()
     assert "2 x removed" in page or "1 x removed" in page
     assert analysis.done().total() == 2
-    assert "no job is at work" in analysis.nanoml("kill", "analysis.yaml")
+    assert "no job is active" in analysis.nanoml("kill", "analysis.yaml")
     assert "skim: 4 tasks in 2 jobs" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)
 
 
@@ -166,7 +166,7 @@ def test_a_proxy_expires_in_the_queue(
 
         renew(24)
         assert "skim: 3 tasks in 2 jobs" in say("resubmit", "analysis.yaml")
-        assert "All is done." in analysis.wait()
+        assert "Everything is done." in analysis.wait()
         assert set(analysis.done().values()) == {1}
 
 
@@ -198,15 +198,15 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
     for analysis in analyses:
         analysis.begin_again("pipeline", "slurm")
     for analysis in analyses:
-        assert "All is done." in analysis.wait()
+        assert "Everything is done." in analysis.wait()
         analysis.check(reference)
         assert list(analysis.directory.glob("jobs/.*")) == []
 
 
 def test_the_wall_time_is_over(late: Analysis, reference: Analysis) -> None:
     page = late.wait()
-    assert "2 x wall time over: nanoml resubmit asks for more" in page
+    assert "2 x wall time exceeded: nanoml resubmit asks for more" in page
     late.closed.unlink()
     assert "time 60 s -> 2 min" in late.resubmit()
-    assert "All is done." in late.wait()
+    assert "Everything is done." in late.wait()
     late.check(reference)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.archive import below, pack
+from MLTools.NanoML.batch.payload import files_below, pack
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -28,18 +28,18 @@ def tree(directory: Path) -> Path:
 
 def test_all_files_below_but_hidden_ones_and_what_python_makes(tmp_path: Path) -> None:
     tree(tmp_path)
-    assert dict(below(tmp_path, "lib")) == {
+    assert dict(files_below(tmp_path, "lib")) == {
         "lib/a.py": tmp_path / "a.py",
         "lib/b.txt": tmp_path / "b.txt",
         "lib/deep/er/c.py": tmp_path / "deep/er/c.py",
         "lib/é ñ/'x y'.py": tmp_path / "é ñ/'x y'.py",
     }
-    assert sorted(dict(below(tmp_path, "lib", (".py",)))) == [
+    assert sorted(dict(files_below(tmp_path, "lib", (".py",)))) == [
         "lib/a.py",
         "lib/deep/er/c.py",
         "lib/é ñ/'x y'.py",
     ]
-    assert below(tmp_path / "none", "lib") == []
+    assert files_below(tmp_path / "none", "lib") == []
 
 
 def test_links_are_followed_where_that_is_asked_for_and_never_for_ever(tmp_path: Path) -> None:
@@ -51,36 +51,36 @@ def test_links_are_followed_where_that_is_asked_for_and_never_for_ever(tmp_path:
     (one / "self").symlink_to(one)
     (one / "nowhere.py").symlink_to(tmp_path / "none")
     (one / "file.py").symlink_to(other / "d.py")
-    assert "x/link/d.py" not in dict(below(one, "x"))
-    assert "x/file.py" in dict(below(one, "x"))
-    found = [name for name, _ in below(one, "x", follow=True)]
+    assert "x/link/d.py" not in dict(files_below(one, "x"))
+    assert "x/file.py" in dict(files_below(one, "x"))
+    found = [name for name, _ in files_below(one, "x", follow=True)]
     assert "x/link/d.py" in found
-    assert len(found) == len({os.path.realpath(path) for _, path in below(one, "x", follow=True)}) + 1
+    assert len(found) == len({os.path.realpath(path) for _, path in files_below(one, "x", follow=True)}) + 1
 
 
 def test_the_same_content_has_the_same_name_and_is_packed_once(tmp_path: Path) -> None:
     one, other = tree(tmp_path / "one"), tree(tmp_path / "other")
     os.utime(other / "a.py", (1, 1))
-    first = pack("code", below(one, "lib"), tmp_path / "jobs")
+    first = pack("code", files_below(one, "lib"), tmp_path / "jobs")
     content, inode = first.read_bytes(), first.stat().st_ino
-    assert pack("code", reversed(below(other, "lib")), tmp_path / "jobs") == first
+    assert pack("code", reversed(files_below(other, "lib")), tmp_path / "jobs") == first
     assert first.stat().st_ino == inode
     first.unlink()
-    assert pack("code", below(other, "lib"), tmp_path / "jobs").read_bytes() == content
+    assert pack("code", files_below(other, "lib"), tmp_path / "jobs").read_bytes() == content
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == [first.name]
     assert first.name.startswith("code-")
 
 
 def test_any_other_content_has_another_name(tmp_path: Path) -> None:
     one = tree(tmp_path / "one")
-    names = [pack("code", below(one, "lib"), tmp_path).name]
-    names.append(pack("code", below(one, "base"), tmp_path).name)
+    names = [pack("code", files_below(one, "lib"), tmp_path).name]
+    names.append(pack("code", files_below(one, "base"), tmp_path).name)
     (one / "a.py").write_text("other")
-    names.append(pack("code", below(one, "lib"), tmp_path).name)
+    names.append(pack("code", files_below(one, "lib"), tmp_path).name)
     (one / "a.py").chmod(0o755)
-    names.append(pack("code", below(one, "lib"), tmp_path).name)
+    names.append(pack("code", files_below(one, "lib"), tmp_path).name)
     (one / "a.py").rename(one / "z.py")
-    names.append(pack("code", below(one, "lib"), tmp_path).name)
+    names.append(pack("code", files_below(one, "lib"), tmp_path).name)
     assert len(set(names)) == len(names)
 
 
@@ -88,10 +88,10 @@ def test_an_archive_has_the_files_as_they_are(tmp_path: Path) -> None:
     one = tree(tmp_path / "one")
     (one / "a.py").chmod(0o700)
     (one / "link.py").symlink_to(one / "b.txt")
-    path = pack("code", below(one, "lib"), tmp_path)
+    path = pack("code", files_below(one, "lib"), tmp_path)
     (tmp_path / "out").mkdir()
     subprocess.run(["tar", "-xzf", path, "-C", tmp_path / "out"], check=True)
-    for name, original in below(one, "lib"):
+    for name, original in files_below(one, "lib"):
         found = tmp_path / "out" / name
         assert found.read_bytes() == original.read_bytes()
         assert not found.is_symlink()

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.batch.grouping import Group, Grouping
-from MLTools.NanoML.batch.resources import Resources
+from MLTools.NanoML.batch.prepare import Grouping, JobGroup
 from MLTools.NanoML.config.batch import Batch, Needs
+from MLTools.NanoML.workflow.resources import Resources
 from MLTools.NanoML.workflow.task import Task
 
 FILES = [f"root://a//{number}.root" for number in range(10)]
@@ -18,11 +18,11 @@ def tasks(stage: str = "skim", files: Any = FILES) -> list[Task]:
     ]
 
 
-def groups(grouping: Grouping, stage: str = "skim", **changes: Any) -> list[Group]:
+def groups(grouping: Grouping, stage: str = "skim", **changes: Any) -> list[JobGroup]:
     return list(grouping.groups(stage, tasks(stage, **changes)))
 
 
-def counts(found: list[Group]) -> list[int]:
+def counts(found: list[JobGroup]) -> list[int]:
     return [len(group.tasks) for group in found]
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from MLTools.NanoML.batch.resources import Resources, duration, in_words
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.workflow.resources import Resources, duration, in_words
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_times_are_seconds(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "h", "-1h", "8 hours", "1h30", "8h\n8h", "nan h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no time: write it as 30min, 8h or 2d"):
+    with pytest.raises(ConfigError, match="is not a time: write it as 30min, 8h or 2d"):
         duration(text)
 
 
@@ -39,6 +39,6 @@ def test_a_job_that_lacked_something_asks_for_twice_of_it() -> None:
     assert before.after("time") == Resources(time=7200)
     assert before.after("disk") == Resources(disk=4000)
     assert before.after("killed") is before
-    assert before.after("memory").differing(before) == "memory 2000 -> 4000 MB"
-    assert Resources(7200, disk=4000).differing(before) == "time 60 min -> 2.0 h, disk 2000 -> 4000 MB"
-    assert before.differing(before) is None
+    assert before.after("memory").changes_since(before) == "memory 2000 -> 4000 MB"
+    assert Resources(7200, disk=4000).changes_since(before) == "time 60 min -> 2.0 h, disk 2000 -> 4000 MB"
+    assert before.changes_since(before) == ""

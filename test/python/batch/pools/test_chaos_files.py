@@ -53,7 +53,7 @@ def test_servers_that_die_and_files_that_are_damaged(
     page = analysis.wait()
     cluster.servers[1].go_on()
     assert (
-        " x file unreadable: nanoml resubmit tries again, or allows a loss: nanoml resubmit --max-missing-files"
+        " x file unreadable: nanoml resubmit tries again, or allows missing files: nanoml resubmit --max-missing-files"
         in page
     )
     done = analysis.done().total()
@@ -66,7 +66,7 @@ def test_servers_that_die_and_files_that_are_damaged(
     assert analysis.done().total() == 5
     (cluster.servers[1].root / damaged).write_bytes(whole)
     assert "skim: 1 task in 1 job" in analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)
 
 
@@ -88,10 +88,10 @@ def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk
     analysis.write()
     assert "disk 2000 -> 4000 MB" in analysis.resubmit()
     page = analysis.wait()
-    assert " x package or program missing: put it into the environment of the jobs" in page
+    assert " x package or program missing: add it to the environment of the jobs" in page
     assert "The Python package uproot is missing" in page
     analysis.content["batch"]["setup"].pop()
     analysis.write()
     analysis.resubmit()
-    assert "All is done." in analysis.wait()
+    assert "Everything is done." in analysis.wait()
     analysis.check(reference)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import data_processing
-from data_processing.crab.settings import Settings
+from data_processing.crab.job import JOB, CrabJob
 from data_processing.eventloop import load_module
 from data_processing.skim.plan import read_rules
 from data_processing.skim.stage import skim_settings
@@ -51,7 +51,7 @@ def scripts() -> list[Path]:
 
 
 def models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
-    """The models that score, with the values of their parameters; none if there is no model yet and none is named."""
+    """The models that score, with the values of their parameters; none if none is named and there is no model yet."""
     own = Layout.of(config).model
     section = config.score or Score()
     paths = [config.path(model) for model in section.model or ()]
@@ -62,7 +62,7 @@ def models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
         model = Model(path)
         parameter = model.description.parameter
         value = section.parameter.get(parameter.column) if parameter else None
-        score(path, value)()  # so that what is wrong with it is told now
+        score(path, value)()  # so that a mistake in it is reported now
         found.append((model, value))
     return found
 
@@ -118,18 +118,9 @@ def _is_installed(path: Path) -> bool:
 def write_job(
     config: Config, is_data: bool, directory: Path, models: Sequence[tuple[Model, Optional[float]]]
 ) -> list[str]:
-    """Write what a job does, and what it reads; return the names of the files that travel with it.
+    """Write what a job on data or simulation does, and what it reads; return the names of the files that travel with it.
 
-    Parameters
-    ----------
-    config
-        The analysis.
-    is_data
-        Whether the job reads data.
-    directory
-        Of the task.
-    models
-        Of `models_of`.
+    The models are those of `models_of`.
 
     Raises
     ------
@@ -137,7 +128,7 @@ def write_job(
         A file that the configuration names cannot be read.
     """
     assert config.skim is not None
-    settings, sent = skim_settings(config.skim), ["job.json"]
+    settings, sent = skim_settings(config.skim), [JOB]
     settings.pop("engine")
     for kind in ("selection", "modules"):
         settings[kind] = _flat(settings[kind])
@@ -157,7 +148,7 @@ def write_job(
         sent += _write_models(directory, models)
         names = ",".join(f"model_{number}" for number in range(len(models)))
         settings["modules"] = [*settings["modules"], f"{_MODELS}:{names}"]
-    Settings(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(
+    CrabJob(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(
         directory
     )
     return sent

@@ -1,0 +1,257 @@
+"""What NanoML asks of a batch system. Each is a class in a module of its own, named in `config.batch.SYSTEMS`."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from MLTools.NanoML.batch.job import JobResult
+from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.submission import JobEntry, Options, Submission
+from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.batch.prepare import JobRequest
+    from MLTools.NanoML.batch.site import Place
+    from MLTools.NanoML.config.analysis import Config
+
+__all__ = ["TEMPLATES", "Poll", "QueueState", "System", "call", "counted", "render", "system_of"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A job as its batch system sees it.
+
+    Attributes
+    ----------
+    state
+        "waiting", "running", "held", "ended", or "idle" if it was not submitted and waits for nothing.
+    problem
+        Why it is held, or what was wrong when it ended.
+    attempt
+        How many times it was started; 0 if that is not known.
+    """
+
+    state: str
+    problem: Optional[JobProblem] = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A submission as its batch system sees it.
+
+    Attributes
+    ----------
+    jobs
+        By name. Jobs that have not been submitted yet, or that the system has forgotten, are absent.
+    is_active
+        Whether anything of it is waiting or running, or may still be; None if the system did not answer.
+    notes
+        What to tell the user about it.
+    results
+        Results of jobs that leave none in the directory of the submission.
+    """
+
+    jobs: Mapping[str, QueueState]
+    is_active: Optional[bool]
+    notes: Sequence[str] = ()
+    results: Mapping[str, JobResult] = field(default_factory=dict)
+
+
+class System:
+    """A batch system. `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
+
+    The methods with a submission are called in its directory. A job is run by `bash job.sh NAME CORES`, which is there.
+
+    Parameters
+    ----------
+    name
+        Its name in the configuration.
+
+    Attributes
+    ----------
+    title
+        Its name for people.
+    where
+        "cluster": jobs run on other machines; "here": on this one; "grid": where nothing of this machine is seen, and the
+        system itself sends all that a job needs.
+    sends_files
+        Whether it can send files with jobs to machines that do not see those of this one.
+    starts_containers
+        Whether it starts the container of a job itself.
+    groups
+        What jobs are grouped by: a "stage" waits for the one before, a "dataset" for nothing.
+    pause
+        Least time between two polls [s].
+    advice
+        What to do about kinds of problems, where it differs from `problems.KINDS`.
+    has_results
+        Whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end.
+    """
+
+    title: str
+    where = "cluster"
+    sends_files = False
+    starts_containers = False
+    groups = "stage"
+    pause = 0.0
+    advice: Mapping[str, str] = {}
+    has_results = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def check(self, config: Config, workdir: Path) -> None:
+        """Refuse an analysis that cannot work here.
+
+        Raises
+        ------
+        ConfigError
+            With what to change.
+        """
+
+    def prepare(
+        self, config: Config, place: Place, request: JobRequest, force: bool, again: Optional[bool]
+    ) -> Optional[Submission]:
+        """Write what is to be done into a new directory; None if there is nothing to do. The work directory is locked.
+
+        The parameters are those of `submit.submit`.
+        """
+        from MLTools.NanoML.batch.prepare import prepare  # which needs this class
+
+        return prepare(config, place, request, force, again)
+
+    def write(self, submission: Submission) -> None:
+        """Write all files that the batch system reads."""
+        raise NotImplementedError
+
+    def submit(self, submission: Submission) -> None:
+        """Submit what was written, all or nothing, and note `submission.handles`."""
+        raise NotImplementedError
+
+    def has_begun(self, submission: Submission) -> bool:
+        """Whether anything was submitted although `submit` raised an error."""
+        return False
+
+    def recover(self, submission: Submission) -> bool:
+        """After an interrupted submission: whether all was submitted. Then note the handles; if not, end what was."""
+        return bool(submission.handles)
+
+    def poll(self, submission: Submission) -> Poll:
+        """Ask how the jobs are doing."""
+        raise NotImplementedError
+
+    def release(self, submission: Submission, held: Mapping[str, QueueState]) -> Sequence[str]:
+        """Release held jobs, with more of what they lacked; say in lines what was done."""
+        return []
+
+    def retry(self, submission: Submission) -> Optional[Iterator[str]]:
+        """Submit failed jobs again in the same submission, and say in lines what was done.
+
+        None, as in most systems, if what is missing becomes a new submission.
+        """
+        return None
+
+    def kill(self, submission: Submission) -> None:
+        """End everything that is running or waiting."""
+        raise NotImplementedError
+
+    def log(self, submission: Submission, entry: JobEntry) -> Path:
+        """The file with what a job printed, which may not exist yet."""
+        return submission.log(entry.name)
+
+    def describe(self, submission: Submission) -> list[str]:
+        """What was submitted, in lines."""
+        stages = [
+            f"{stage}: {counted(sum(len(entry.tasks) for entry in entries), 'task')} in {counted(len(entries), 'job')}"
+            for stage, entries in submission.stages.items()
+        ]
+        return [*stages, f"{submission.name}: {counted(len(submission.jobs), 'job')} on {self.name}"]
+
+
+def system_of(name: str) -> System:
+    """The batch system of this name.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    if name not in SYSTEMS:
+        raise ConfigError(f'"{name}" is not a batch system. Known: {", ".join(SYSTEMS)}.')
+    module, _, kind = SYSTEMS[name].partition(":")
+    found: System = getattr(importlib.import_module(module), kind)(name)
+    return found
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 job", "1,200 jobs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def call(command: Sequence[str], timeout: float = 120.0) -> str:
+    """Run a client of a batch system, and return what it printed.
+
+    Raises
+    ------
+    NanoMLError
+        It is not installed, failed, or did not answer in time.
+    """
+    try:
+        # it inherits the lock of the work directory: what it submits is in the queue before another process looks there
+        done = subprocess.run(
+            list(command), capture_output=True, text=True, check=False, timeout=timeout, close_fds=False
+        )
+    except FileNotFoundError:
+        raise NanoMLError(
+            f"{command[0]}: is not installed on this machine. Choose another system: nanoml submit --on local."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise NanoMLError(f"{command[0]}: did not answer in {timeout:.0f} s. Try again later.") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise NanoMLError(f"{command[0]}: {' '.join(said[-3:]) or f'exit code {done.returncode}'}.")
+    return done.stdout
+
+
+def render(template: str, options: Options, **values: Any) -> str:
+    """Fill a template with options and other values.
+
+    The user's own template of the same name, in `options.templates`, comes first.
+
+    Raises
+    ------
+    ConfigError
+        The template is wrong, or the user's directory does not exist.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+    own = options.templates
+    if own and not Path(own).is_dir():
+        raise ConfigError(f"{own}: no such directory; batch.templates names it.")
+    folders = [*([own] if own else []), str(TEMPLATES)]
+    # the languages are not HTML; what needs quoting says so by a filter
+    engine = Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False)
+    engine.filters["shell"] = _shell
+    try:
+        return engine.get_template(template).render({**asdict(options), **values}) + "\n"
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{own}/{template}: is not UTF-8 ({problem}).") from None
+    except TemplateError as problem:
+        line = getattr(problem, "lineno", None)
+        place = getattr(problem, "filename", None) or template
+        raise ConfigError(f"{place}{f':{line}' if line else ''}: {problem}.") from None
+
+
+def _shell(value: Union[str, list[str], tuple[str, ...]]) -> str:
+    """A word of shell, or several."""
+    return shlex.quote(value) if isinstance(value, str) else " ".join(shlex.quote(item) for item in value)
