@@ -1,8 +1,9 @@
-"""What a network has to match: boosted decision trees on the same events."""
+"""What a network has to match: boosted decision trees (BDT) on the same events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,18 @@ from threadpoolctl import threadpool_limits
 
 from ML_processing.events.splits import Split, class_factors
 from ML_processing.events.table import Table
-from MLTools.NanoML.terminal.progress import progress
+from MLTools.NanoML.terminal.progress import Bar, progress
 
 __all__ = ["DESCRIPTION", "MOST_EVENTS", "REGRESSION", "baseline", "flattened", "regression_baseline"]
 
 _FEW = 50_000  # up to so many events one core is faster, and on a busy machine ten times faster, than several
 _AT_ONCE = 1 << 17  # events flattened at once
-_BINS = 255  # most that scikit-learn's trees can have
+_BINS = 255  # most that scikit-learn's BDT can have
 _SETTINGS = {"learning_rate": 0.05, "max_iter": 500, "early_stopping": True, "n_iter_no_change": 10}
-_Forest = Callable[[NDArray[np.float32]], NDArray[Any]]
+_BDT = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 MOST_EVENTS = 200_000
-"""Each fold trains on so many events at most: enough for trees to be near their best, and quick."""
+"""Each fold trains on this many events at most: enough for a BDT to be near its best, and quick."""
 
 DESCRIPTION = (
     "scikit-learn's HistGradientBoostingClassifier, with the same features, folds and class balance; of collections "
@@ -37,10 +38,10 @@ REGRESSION = (
 
 
 def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.float32]:
-    """Class probabilities of each event by trees that have not seen its fold.
+    """Class probabilities of each event by a BDT that has not seen its fold.
 
-    As in the training of the networks, fold i + 1 stops the growth of the trees that are tested on fold i,
-    and every class has the same total weight. Trees cannot use negative weights: they get absolute values.
+    As in the training of the networks, fold i + 1 stops the training of the BDT that is tested on fold i, and every
+    class has the same total weight. A BDT cannot use negative weights: it gets absolute values.
 
     Parameters
     ----------
@@ -51,44 +52,48 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
 
     Returns
     -------
-    float32, shape (N, classes); NaN where no split tests an event.
+    float32, shape (N, classes); NaN for an event that no split tests.
     """
     scores = np.full((len(table), len(table.classes)), np.nan, np.float32)
-    with threadpool_limits(_threads(table)), progress("train baseline", len(splits), "folds") as bar:
+    with _training(table, splits) as bar:
         for split in splits:
-            trees = _classifier(table, split, seed)
-            for rows in _chunks(split.test):
-                scores[rows] = trees(flattened(table, rows))
+            _apply(_classifier(table, split, seed), table, split, scores)
             bar.advance()
     return scores
 
 
 def regression_baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.float32]:
-    """Values of each event by trees that have not seen its fold, one forest for each target.
-
-    Parameters
-    ----------
-    table, splits, seed
-        As for `baseline`.
+    """Values of each event by a BDT that has not seen its fold, one for each target; else as `baseline`.
 
     Returns
     -------
-    float32, shape (N, targets); NaN where no split tests an event.
+    float32, shape (N, targets); NaN for an event that no split tests.
     """
     truth = table.targets()
     values = np.full(truth.shape, np.nan, np.float32)
-    with threadpool_limits(_threads(table)), progress("train baseline", len(splits), "folds") as bar:
+    with _training(table, splits) as bar:
         for split in splits:
             for target, column in enumerate(truth.T):
-                trees = _regressor(table, column, split, seed)
-                for rows in _chunks(split.test):
-                    values[rows, target] = trees(flattened(table, rows))
+                _apply(_regressor(table, column, split, seed), table, split, values[:, target])
             bar.advance()
     return values
 
 
+@contextmanager
+def _training(table: Table, splits: Sequence[Split]) -> Iterator[Bar]:
+    threads = 1 if len(table) <= _FEW else None
+    with threadpool_limits(threads), progress("train baseline", len(splits), "folds") as bar:
+        yield bar
+
+
+def _apply(bdt: _BDT, table: Table, split: Split, scores: NDArray[np.float32]) -> None:
+    for start in range(0, len(split.test), _AT_ONCE):
+        rows = split.test[start : start + _AT_ONCE]
+        scores[rows] = bdt(flattened(table, rows))
+
+
 def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Inputs of some events as one table: features, then of each object its fields, NaN for one that is not there.
+    """Inputs of some events as one table: features, then the fields of each object; NaN if there is no object.
 
     Returns
     -------
@@ -102,22 +107,17 @@ def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 class _Bins:
-    """Numbers bins of each column, so that trees need not look for any.
+    """Turns the values of each column into numbers of bins, with about as many events in each bin.
 
-    scikit-learn does that by weighted quantiles, one by one: of a thousand events that takes longer than all its trees, of a
-    hundred thousand a third of the time. Where bins end matters little to trees.
-
-    Parameters
-    ----------
-    columns
-        Values that are to be in as many bins as trees can have, about as many in each: shape (events, columns).
+    scikit-learn finds bins by weighted quantiles, one by one: with a thousand events that takes longer than the
+    training, with a hundred thousand a third of the time. Where the bins end hardly matters to a BDT.
     """
 
     def __init__(self, columns: NDArray[np.float32]) -> None:
         self._edges = [_edges(column[~np.isnan(column)]) for column in columns.T]
 
     def __call__(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The bin of each value, and NaN for NaN."""
+        """The bin of each value; NaN stays NaN."""
         found = np.full(columns.shape, np.nan, np.float32)
         for bins, column, edges in zip(found.T, columns.T, self._edges, strict=True):
             known = ~np.isnan(column)
@@ -132,29 +132,34 @@ def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.unique(np.quantile(values, np.arange(1, _BINS) / _BINS, method="lower"))
 
 
-def _classifier(table: Table, split: Split, seed: int) -> _Forest:
+def _classifier(table: Table, split: Split, seed: int) -> _BDT:
     rows, stop = _training_rows(table, split, seed)
-    labels, weights = table.labels, np.abs(table.weights)
-    factors = class_factors(labels[rows], weights[rows], table.classes)
-    columns = flattened(table, rows)
-    bins, trees = _Bins(columns), HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
-    trees.fit(
-        bins(columns),
-        labels[rows],
-        sample_weight=weights[rows] * factors[labels[rows]],
-        X_val=bins(flattened(table, stop)),
-        y_val=labels[stop],
-        sample_weight_val=weights[stop] * factors[labels[stop]],
-    )
-    return lambda features: trees.predict_proba(bins(features))
+    factors = class_factors(table.labels[rows], np.abs(table.weights[rows]), table.classes)
+    weights = np.abs(table.weights) * factors[table.labels]
+    model = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
+    bins = _fit(model, table, table.labels, weights, rows, stop)
+    return lambda features: model.predict_proba(bins(features))
 
 
-def _regressor(table: Table, truth: NDArray[np.float32], split: Split, seed: int) -> _Forest:
+def _regressor(table: Table, truth: NDArray[np.float32], split: Split, seed: int) -> _BDT:
     rows, stop = (part[np.isfinite(truth[part])] for part in _training_rows(table, split, seed))
-    weights = np.abs(table.weights)
+    model = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
+    bins = _fit(model, table, truth, np.abs(table.weights), rows, stop)
+    return lambda features: model.predict(bins(features))
+
+
+def _fit(
+    model: Any,
+    table: Table,
+    truth: NDArray[Any],
+    weights: NDArray[Any],
+    rows: NDArray[np.int64],
+    stop: NDArray[np.int64],
+) -> _Bins:
+    """Train on `rows`, as long as it gets better on `stop`."""
     columns = flattened(table, rows)
-    bins, trees = _Bins(columns), HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
-    trees.fit(
+    bins = _Bins(columns)
+    model.fit(
         bins(columns),
         truth[rows],
         sample_weight=weights[rows],
@@ -162,15 +167,7 @@ def _regressor(table: Table, truth: NDArray[np.float32], split: Split, seed: int
         y_val=truth[stop],
         sample_weight_val=weights[stop],
     )
-    return lambda features: trees.predict(bins(features))
-
-
-def _threads(table: Table) -> int | None:
-    return 1 if len(table) <= _FEW else None
-
-
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+    return bins
 
 
 def _training_rows(table: Table, split: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -180,7 +177,7 @@ def _training_rows(table: Table, split: Split, seed: int) -> tuple[NDArray[np.in
 
 
 def _at_most(rows: NDArray[np.int64], table: Table, random: np.random.Generator) -> NDArray[np.int64]:
-    """All of `rows`, or if they are too many a random choice with an equal share for every class."""
+    """All of `rows`, or if there are too many a random choice with an equal share for every class."""
     if len(rows) <= MOST_EVENTS:
         return rows
     share = MOST_EVENTS // len(table.classes)

@@ -1,43 +1,69 @@
-"""Numbers and curves of a classification."""
+"""Numbers and curves of a classification, and how a cut on its score depends on features and shapes masses."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ML_processing import metrics
-from ML_processing.evaluation.scored import EFFICIENCIES, Scored
-from ML_processing.evaluation.tested import Tested, listed
-from ML_processing.metrics import Kolmogorov, Measured, Roc
+from ML_processing.evaluation.scored import (
+    EFFICIENCIES,
+    Content,
+    OutOfFold,
+    Scored,
+    label,
+    listed,
+    shape,
+    spectators,
+)
+from ML_processing.events.table import Table
+from ML_processing.metrics.classification import reliability, scan_cuts
+from ML_processing.metrics.distances import bonferroni, kolmogorov, sculpting
+from ML_processing.metrics.measured import Floats, Measured, bin_of, efficiency, even_edges, quantile_edges
+from ML_processing.metrics.roc import Bootstrap, Roc, WorkingPoint, auc, auc_matrix, bootstrap
 
-__all__ = ["at_parameter", "calibration", "curves", "discrimination", "overtraining", "significance"]
-
-Content = dict[str, Any]
+__all__ = [
+    "at_parameter",
+    "by_feature",
+    "calibration",
+    "discrimination",
+    "is_mass",
+    "overtraining",
+    "sculpted",
+    "significance",
+]
 
 _EDGES = np.linspace(0, 1, 26)
 _POINTS = 400  # of a drawn curve
+_MOST_FEATURES, _MOST_MASSES = 12, 3
+_BINS, _MASS_BINS = 8, 20
+_KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
 
 
-def discrimination(scored: Scored, sample: Scored, names: Sequence[str], seed: int) -> Content:
-    """Areas under ROC curves, working points, and the confusion matrix.
+def discrimination(
+    scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int
+) -> tuple[Content, Content]:
+    """Areas under ROC curves, working points and confusion matrix; the contents of the plots of these and of the scores.
 
     Parameters
     ----------
-    scored
-        All tested events.
-    sample
-        Those of them that are resampled.
+    scored, sample
+        All tested events, and those of them that are resampled.
+    seen
+        Events of the training.
     names
-        Of the classes.
+        Names of the classes.
     seed
-        Of the resampling.
+        Seed of the resampling.
     """
-    resampled = metrics.resample(sample.score, sample.truth, sample.weights, EFFICIENCIES, seed)
-    pairs = metrics.auc_matrix(scored.network, scored.labels, scored.weights)
-    return {
+    resampled = bootstrap(sample.score, sample.truth, sample.weights, EFFICIENCIES, seed)
+    pairs = auc_matrix(scored.network, scored.labels, scored.weights)
+    numbers = {
         "auc": scored.auc(),
         "auc_unweighted": scored.unweighted().auc(),
         "auc_against": {
@@ -47,7 +73,7 @@ def discrimination(scored: Scored, sample: Scored, names: Sequence[str], seed: i
         },
         "auc_bootstrap_error": resampled.auc_error if resampled else None,
         "auc_one_against_all": {
-            name: metrics.auc(scored.network[:, i], scored.labels == i, scored.weights).to_json()
+            name: auc(scored.network[:, i], scored.labels == i, scored.weights).to_json()
             for i, name in enumerate(names)
         },
         "auc_one_against_one": {
@@ -57,41 +83,40 @@ def discrimination(scored: Scored, sample: Scored, names: Sequence[str], seed: i
         "cuts": _working_points(scored, resampled),
         "confusion": scored.confusion().tolist(),
     }
+    band = (
+        {name: listed(getattr(resampled, name)) for name in ("signal", "low", "high")} if resampled else None
+    )
+    drawn = {
+        "roc": {"curves": _curves(scored, names), "band": band, "events": len(scored)},
+        "scores": {
+            "signal": names[scored.signal],
+            "edges": listed(_EDGES),
+            "classes": [
+                {"name": name, "training": _scores(seen, i), "test": _scores(scored, i)}
+                for i, name in enumerate(names)
+            ],
+            "events": len(scored),
+        },
+        "confusion": {
+            "classes": list(names),
+            "weights": listed(scored.confusion()),
+            "counts": listed(scored.unweighted().confusion()),
+            "events": len(scored),
+        },
+    }
+    return numbers, drawn
 
 
-def at_parameter(tested: Tested) -> list[Content]:
-    """AUC at each value of the parameter: the signal that has it against all background, to which it is given.
-
-    Parameters
-    ----------
-    tested
-        The events, and the training; without a parameter there is nothing to say.
-    """
-    training, table = tested.training, tested.table
-    is_signal, own = table.labels == training.signal, table.features[:, -1:]
-    found = []
-    for value in training.parameter.values if training.parameter else ():
-        part = table[~is_signal | (own[:, 0] == np.float32(value))]
-        features = part.features.copy()
-        features[:, -1] = value
-        part = replace(part, features=features)
-        rows, scores = training.out_of_fold(part)
-        truth = part.labels[rows] == training.signal
-        measured = metrics.auc(scores[:, training.signal], truth, part.weights[rows])
-        found.append({"parameter": value, "signal_events": int(truth.sum()), **measured.to_json()})
-    return found
-
-
-def _working_points(scored: Scored, resampled: metrics.Resampled | None) -> list[Content]:
+def _working_points(scored: Scored, resampled: Bootstrap | None) -> list[Content]:
     """Cuts on the signal probability for some efficiencies of the signal, measured on all events."""
     found = scored.roc("network")
     if found is None or resampled is None:
         return []
     curve, points = found[0], []
-    for working in resampled.working:
-        i = int(np.argmax(curve.signal >= working.signal - 1e-12))
-        background = Measured(float(curve.background[i]), working.background.error)
-        rejection = metrics.Working(working.signal, working.threshold, background).rejection
+    for point in resampled.working_points:
+        i = int(np.argmax(curve.signal >= point.signal - 1e-12))
+        background = Measured(float(curve.background[i]), point.background.error)
+        rejection = WorkingPoint(point.signal, point.threshold, background).rejection
         points.append(
             {
                 "score_at_least": float(curve.thresholds[i]),
@@ -105,40 +130,16 @@ def _working_points(scored: Scored, resampled: metrics.Resampled | None) -> list
     return points
 
 
-def curves(scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int) -> Content:
-    """What the plots "roc", "scores" and "confusion" show; `seen` are the events of the training."""
-    signal = names[scored.signal]
+def _curves(scored: Scored, names: Sequence[str]) -> list[Content]:
     parts = [("Network (vs all)", scored, "network")]
     if len(scored.backgrounds) > 1:
         parts += [(f"Network (vs {names[i]})", scored.against(i), "network") for i in scored.backgrounds]
     parts += [("Trees (vs all)", scored, "baseline")]
-    drawn = [
-        {"label": label, **_thinned(found[0]), "auc": found[1].value, "auc_error": found[1].error}
-        for label, part, of in parts
+    return [
+        {"label": title, **_thinned(found[0]), "auc": found[1].value, "auc_error": found[1].error}
+        for title, part, of in parts
         if (found := part.roc(of)) is not None
     ]
-    resampled = metrics.resample(sample.score, sample.truth, sample.weights, (), seed)
-    band = (
-        {name: listed(getattr(resampled, name)) for name in ("signal", "low", "high")} if resampled else None
-    )
-    return {
-        "roc": {"curves": drawn, "band": band, "events": len(scored)},
-        "scores": {
-            "signal": signal,
-            "edges": listed(_EDGES),
-            "classes": [
-                {"name": name, "training": _shape(seen, i), "test": _shape(scored, i)}
-                for i, name in enumerate(names)
-            ],
-            "events": len(scored),
-        },
-        "confusion": {
-            "classes": list(names),
-            "weights": listed(scored.confusion()),
-            "counts": listed(scored.unweighted().confusion()),
-            "events": len(scored),
-        },
-    }
 
 
 def _thinned(curve: Roc) -> Content:
@@ -154,10 +155,29 @@ def _thinned(curve: Roc) -> Content:
     return {"signal": listed(curve.signal[rows]), "background": listed(curve.background[rows])}
 
 
-def _shape(scored: Scored, label: int) -> Content:
-    mine = scored.labels == label
-    values, errors = metrics.histogram(scored.score[mine], scored.weights[mine], _EDGES)
-    return {"values": listed(values), "errors": listed(errors)}
+def _scores(scored: Scored, class_: int) -> Content:
+    mine = scored.labels == class_
+    return shape(scored.score[mine], scored.weights[mine], _EDGES)
+
+
+def at_parameter(tested: OutOfFold) -> list[Content]:
+    """AUC at each value of the parameter, if there is one: the signal with this value against all background.
+
+    The background is scored at the same value.
+    """
+    training, table = tested.training, tested.table
+    is_signal, own = table.labels == training.signal, table.features[:, -1:]
+    found = []
+    for value in training.parameter.values if training.parameter else ():
+        part = table[~is_signal | (own[:, 0] == np.float32(value))]
+        features = part.features.copy()
+        features[:, -1] = value
+        part = replace(part, features=features)
+        rows, scores = training.out_of_fold(part)
+        truth = part.labels[rows] == training.signal
+        measured = auc(scores[:, training.signal], truth, part.weights[rows])
+        found.append({"parameter": value, "signal_events": int(truth.sum()), **measured.to_json()})
+    return found
 
 
 def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequence[str]) -> Content:
@@ -166,48 +186,41 @@ def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequen
     Parameters
     ----------
     seen, unseen
-        Of each network the events of its training, and those of its test.
+        Events of the training, and of the test, of each network.
     names
-        Of the classes.
+        Names of the classes.
 
     Returns
     -------
-    AUC on both, and of each class the Kolmogorov-Smirnov tests, one for each network since its two samples share
+    AUC on both, and for each class the Kolmogorov-Smirnov tests, one for each network since its two samples share
     no event, and the probability that the least probable of them is one by chance.
     """
-    areas = [
-        [
-            value
-            for part in parts
-            if (value := metrics.auc(part.score, part.truth, part.weights).value) is not None
-        ]
-        for parts in (seen, unseen)
-    ]
-    fitted, tested = (float(np.mean(values)) if values else None for values in areas)
+    areas = []
+    for parts in (seen, unseen):
+        values = [auc(part.score, part.truth, part.weights).value for part in parts]
+        known = [value for value in values if value is not None]
+        areas.append(float(np.mean(known)) if known else None)
     classes = {}
     for i, name in enumerate(names):
-        tests = [_compare(a, b, i) for a, b in zip(seen, unseen, strict=True)]
-        known = [test.probability for test in tests if test.probability is not None]
+        tests = []
+        for pair in zip(seen, unseen, strict=True):
+            a, b = (part.select(part.labels == i) for part in pair)
+            tests.append(kolmogorov(a.score, a.weights, b.score, b.weights))
         classes[name] = {
-            "probability": metrics.combined(known),
-            "networks": [{"distance": test.distance, "probability": test.probability} for test in tests],
+            "probability": bonferroni([it.probability for it in tests if it.probability is not None]),
+            "networks": [{"distance": it.distance, "probability": it.probability} for it in tests],
         }
-    return {"auc_on_training_events": fitted, "auc_on_test_events": tested, "kolmogorov_smirnov": classes}
-
-
-def _compare(first: Scored, other: Scored, label: int) -> Kolmogorov:
-    a, b = (part.select(part.labels == label) for part in (first, other))
-    return metrics.kolmogorov(a.score, a.weights, b.score, b.weights)
+    return {"auc_on_training_events": areas[0], "auc_on_test_events": areas[1], "kolmogorov_smirnov": classes}
 
 
 def calibration(scored: Scored, names: Sequence[str]) -> Content | None:
-    """Calibration of every class probability, the classes having the equal weight that they had in the training."""
+    """Calibration of every class probability, with the equal weights of the classes that they had in the training."""
     weights = scored.balanced()
     if weights is None:
         return None
     classes = []
     for i, name in enumerate(names):
-        found = metrics.reliability(scored.network[:, i], scored.labels == i, weights)
+        found = reliability(scored.network[:, i], scored.labels == i, weights)
         if found is None:
             return None
         classes.append(
@@ -235,10 +248,11 @@ def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Con
     """
     tested = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
     scale = np.divide(totals, tested, out=np.ones_like(tested), where=tested != 0)
-    found = metrics.scan(scored.score, scored.truth, scored.weights * scale[scored.labels])
+    found = scan_cuts(scored.score, scored.truth, scored.weights * scale[scored.labels])
     if found is None or found.best is None:
         return None
     best = found.best
+    arrays = ("cuts", "signal", "background", "plain", "plain_error", "significance")
     return {
         "physical": physical,
         "best": {
@@ -252,10 +266,104 @@ def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Con
             "background_efficiency": float(found.background[best] / found.background[0]),
         },
         "without_cut": float(found.plain[0]),
-        **{
-            key: listed(getattr(found, key))
-            for key in ("cuts", "signal", "background", "plain", "plain_error", "significance")
-        },
+        **{key: listed(getattr(found, key)) for key in arrays},
         "usable": found.usable.tolist(),
         "events": len(scored),
+    }
+
+
+def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Content:
+    """Efficiency of a cut for each class, in bins of the features with about the same number of events each."""
+    passed, features = scored.score >= cut, []
+    for name, values in islice(spectators(tested.table).items(), _MOST_FEATURES):
+        edges = quantile_edges(values, _BINS)
+        if not edges.size:
+            continue
+        known, index, classes = np.isfinite(values), bin_of(values, edges), []
+        for i, class_ in enumerate(tested.table.classes):
+            mine = known & (scored.labels == i)
+            bins = [mine & (index == number) for number in range(len(edges) - 1)]
+            found = [efficiency(passed[inside], scored.weights[inside]) for inside in bins]
+            kept, errors = [it.value for it in found], [it.error for it in found]
+            classes.append({"name": class_, "values": listed(kept), "errors": listed(errors)})
+        features.append(
+            {"name": name, "label": label(tested.table, name), "edges": listed(edges), "classes": classes}
+        )
+    return {"score_at_least": cut, "features": features, "events": len(scored)}
+
+
+def is_mass(name: str) -> bool:
+    """Whether a column is a mass by its name: ..._mass, ..._mT, m_..., invMass and the like."""
+    return bool(re.search(r"mass|Mass|(^|_)(m[TtZW]?|mjj|mll)(_|$)|mT(?![a-z])", name))
+
+
+def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> Content | None:
+    """Shapes of masses for each background, before and after cuts.
+
+    Parameters
+    ----------
+    tested, scored
+        The events and their scores.
+    column
+        The column that the training was decorrelated from; None takes the masses among the features.
+    cut
+        A cut of interest in addition to those that keep 50 % and 10 % of the background.
+
+    Returns
+    -------
+    None if there is no mass, or no cut.
+    """
+    masses, cuts = _masses(tested.table, column), _cuts(scored, cut)
+    if not masses or not cuts:
+        return None
+    panels = []
+    for name, values in masses:
+        edges = even_edges(values[~scored.truth], _MASS_BINS)
+        if not edges.size:
+            continue
+        for i in scored.backgrounds:
+            mine = scored.labels == i
+            x, score, weights = values[mine], scored.score[mine], scored.weights[mine]
+            after = [_after(x, score >= it["score_at_least"], weights, edges, tested.seed) for it in cuts]
+            panels.append(
+                {
+                    "feature": name,
+                    "label": label(tested.table, name),
+                    "background": tested.table.classes[i],
+                    "edges": listed(edges),
+                    "before": shape(x, weights, edges),
+                    "after": after,
+                }
+            )
+    return {"cuts": cuts, "panels": panels, "events": len(scored)} if panels else None
+
+
+def _masses(table: Table, column: str | None) -> list[tuple[str, NDArray[np.float32]]]:
+    known = spectators(table)
+    names = [column] if column is not None else [name for name in known if is_mass(name)]
+    return [(name, known[name]) for name in names[:_MOST_MASSES]]
+
+
+def _cuts(scored: Scored, best: float | None) -> list[dict[str, float]]:
+    values = {at for kept in _KEPT if (at := scored.cut_at(kept)) is not None}
+    if best is not None:
+        values.add(best)
+    score, weights = scored.score[~scored.truth], scored.weights[~scored.truth]
+    found = []
+    for at in sorted(values):
+        kept = efficiency(score >= at, weights).value
+        found.append({"score_at_least": at, "background_efficiency": float("nan") if kept is None else kept})
+    return found
+
+
+def _after(
+    values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
+) -> Content:
+    found = sculpting(values, passed, weights, edges, seed)
+    return {
+        **shape(values[passed], weights[passed], edges),
+        "events": int(passed.sum()),
+        "jensen_shannon": found.divergence,
+        "by_chance": found.by_chance,
+        "standard_deviations": found.excess,
     }

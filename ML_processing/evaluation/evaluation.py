@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing import metrics, plots
-from ML_processing.evaluation import classification, dependence, inputs, regression
+from ML_processing import plots
+from ML_processing.evaluation import classification, inputs, regression
 from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline, regression_baseline
-from ML_processing.evaluation.drift import drift
-from ML_processing.evaluation.scored import Scored, sampled
-from ML_processing.evaluation.tested import MOST_EVENTS, Tested
+from ML_processing.evaluation.report import report
+from ML_processing.evaluation.scored import MOST_EVENTS, Content, OutOfFold, Scored, sampled
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Data
 from ML_processing.events.splits import Split, make_splits
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
-from ML_processing.metrics import Measured
-from ML_processing.report import report
+from ML_processing.metrics.measured import Measured, effective_events
+from ML_processing.metrics.roc import auc_difference
 from ML_processing.training.loop import at_best
 from ML_processing.training.provenance import now
 from ML_processing.training.run import Run, one_thread
@@ -33,7 +32,7 @@ from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["evaluate"]
 
-_KEPT = 0.1  # of the background, where no significance tells a better cut
+_KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
 
 
 def evaluate(
@@ -51,7 +50,7 @@ def evaluate(
     directory
         Where metrics.json, report.html and the plots (.png and .pdf) are written.
     compare
-        HDF5 files of other events, such as real data, whose features are compared with those of `files`.
+        HDF5 files of other events, such as data, whose features are compared with those of `files`.
 
     Returns
     -------
@@ -63,18 +62,17 @@ def evaluate(
         The training is not finished, or the events do not fit it.
     """
     training = Run.load(run)
-    settings = _settings(training)
-    table, survey = Data.open(files, settings, everything=True).sample(
-        settings.memory, max(settings.folds, 1)
-    )
+    settings = build(Train, training.description["config"])
+    data = Data.open(files, settings, everything=True)
+    table, survey = data.sample(settings.memory, max(settings.folds, 1))
     training.check(table)
     notes = _notes(training, table, survey)
-    if training.parameter:  # trees would take its absence for what tells background
+    if training.parameter:  # to a BDT its absence would mean background
         table = replace(table, features=training.parameter.filled(table))
     splits = make_splits(table, settings.folds)
     with one_thread():
         rows, scores = training.out_of_fold(table)
-        tested = Tested(training, table[rows], scores)
+        tested = OutOfFold(training, table[rows], scores)
         part = tested.select(*sampled(tested.table.labels, MOST_EVENTS, tested.seed))
         measure = _regression if training.targets else _classification
         content = {
@@ -82,7 +80,11 @@ def evaluate(
             "notes": [*notes, *_sampling(tested, part)],
             **measure(tested, part, table, splits, rows, survey.summary()),
         }
-        content["plots"] |= _inputs(part, compare)
+        content["plots"] |= {
+            "features": inputs.distributions(part),
+            "correlations": inputs.correlations(part),
+            "drift": inputs.drift(part, compare) if compare else None,
+        }
     content["verdict"] = verdict(content)
     make_directory(directory)
     drawn = plots.draw(content, training.histories, directory)
@@ -92,13 +94,8 @@ def evaluate(
     return content
 
 
-def _settings(training: Run) -> Train:
-    """The section `train` of the training."""
-    return build(Train, training.description["config"])
-
-
 def _notes(training: Run, table: Table, survey: Survey) -> list[str]:
-    """What one should know of these events and networks."""
+    """What one should know about these events and networks."""
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
@@ -110,7 +107,7 @@ def _notes(training: Run, table: Table, survey: Survey) -> list[str]:
 
 
 def _same_events(training: Run, table: Table, survey: Survey) -> bool:
-    """Whether these are the events of the training; where only some of them fit into memory, by their numbers."""
+    """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
     data, decorrelate = training.description["data"], training.description["config"]["decorrelate"]
     counts = [entry["events"] for entry in data["classes"].values()]
     if len(table) < sum(counts):
@@ -120,8 +117,8 @@ def _same_events(training: Run, table: Table, survey: Survey) -> bool:
     return bool(replace(table, extras=extras).sha256() == data["sha256"])
 
 
-def _sampling(tested: Tested, part: Tested) -> list[str]:
-    """What is measured on a part of the events only."""
+def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
+    """What is measured on a part of the events."""
     if len(part.table) == len(tested.table):
         return []
     of_all = (
@@ -133,12 +130,16 @@ def _sampling(tested: Tested, part: Tested) -> list[str]:
     ]
 
 
-def _common(tested: Tested, part: Tested, table: Table, survey: Survey) -> dict[str, Any]:
-    """What a classification and a regression have both."""
-    description = tested.training.description
-    classes = _classes(table)
+def _common(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> Content:
+    """What a classification and a regression have in common."""
+    classes: dict[str, dict[str, float]] = {}
+    for i, (name, entry) in enumerate(table.summary().items()):
+        weights = table.weights[table.labels == i]
+        negative = float((weights < 0).mean()) if weights.size else 0.0
+        classes[name] = {**entry, "effective": effective_events(weights), "negative": negative}
     for name, entry in survey.summary().items():
         classes[name] |= entry
+    description = tested.training.description
     return {
         "schema": 2,
         "created": now(),
@@ -153,42 +154,32 @@ def _common(tested: Tested, part: Tested, table: Table, survey: Survey) -> dict[
     }
 
 
-def _classes(table: Table) -> dict[str, dict[str, float]]:
-    """Of each class its events, and how much their weights leave of them."""
-    found: dict[str, dict[str, float]] = {}
-    for i, (name, entry) in enumerate(table.summary().items()):
-        weights = table.weights[table.labels == i]
-        negative = float((weights < 0).mean()) if weights.size else 0.0
-        found[name] = {**entry, "effective": metrics.effective(weights), "negative": negative}
-    return found
-
-
 def _classification(
-    tested: Tested,
-    part: Tested,
+    tested: OutOfFold,
+    part: OutOfFold,
     table: Table,
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     summary: dict[str, dict[str, float]],
-) -> dict[str, Any]:
+) -> Content:
     training, names, seed = tested.training, table.classes, tested.seed
-    scored = _scored(tested, baseline(table, splits, seed)[rows])
+    bdt = baseline(table, splits, seed)[rows]
+    scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.signal)
     some = scored.select(sampled(scored.labels, MOST_EVENTS, seed)[0])
-    some = Scored(some.labels, part.table.weights, some.network, some.baseline, some.signal)
+    some = replace(some, weights=part.table.weights)
     seen = [_training_scores(training, table, split, seed) for split in splits]
     unseen = [scored.select(np.searchsorted(rows, split.test)) for split in splits]
-    content = classification.discrimination(scored, some, names, seed)
-    drawn: dict[str, Any] = classification.curves(scored, some, Scored.join(seen), names, seed)
+    content, drawn = classification.discrimination(scored, some, Scored.join(seen), names, seed)
     checked = classification.overtraining(seen, unseen, names)
     totals = [entry["sum_of_weights"] for entry in summary.values()]
     expected = classification.significance(scored, totals, _physical(table))
     best = expected["best"]["score_at_least"] if expected else None
     drawn |= {"calibration": classification.calibration(scored, names), "significance": expected}
     cut = best if best is not None else some.cut_at(_KEPT)
-    drawn["efficiency"] = dependence.by_feature(part, some, cut) if cut is not None else None
+    drawn["efficiency"] = classification.by_feature(part, some, cut) if cut is not None else None
     decorrelate = training.description["config"]["decorrelate"]
     column = decorrelate["column"] if decorrelate else None
-    drawn["sculpting"] = dependence.sculpted(part, some, column, best)
+    drawn["sculpting"] = classification.sculpted(part, some, column, best)
     drawn["importance"] = inputs.importance(part, _auc_loss)
     for entry in drawn["scores"]["classes"]:
         entry["probability"] = checked["kolmogorov_smirnov"][entry["name"]]["probability"]
@@ -205,14 +196,14 @@ def _classification(
 
 
 def _regression(
-    tested: Tested,
-    part: Tested,
+    tested: OutOfFold,
+    part: OutOfFold,
     table: Table,
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     summary: dict[str, dict[str, float]],
-) -> dict[str, Any]:
-    trees = regression_baseline(table, splits, tested.seed)[rows]
+) -> Content:
+    bdt = regression_baseline(table, splits, tested.seed)[rows]
     chosen = sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]
     seen = [_some_of(table, split, tested.seed) for split in splits]
     values = [tested.training.scores(tested.training.networks[i], it) for i, it in enumerate(seen)]
@@ -220,26 +211,13 @@ def _regression(
     known = tuple(np.concatenate(it) for it in (truths, values, weights))
     return {
         "task": "regression",
-        "targets": regression.accuracy(part, trees[chosen]),
+        "targets": regression.accuracy(part, bdt[chosen]),
         "baseline": REGRESSION,
         "plots": {
-            "predictions": regression.predictions(part, trees[chosen], known),
+            "predictions": regression.predictions(part, bdt[chosen], known),
             "importance": inputs.importance(part, regression.residual_loss),
         },
     }
-
-
-def _inputs(part: Tested, compare: Sequence[Path]) -> dict[str, Any]:
-    return {
-        "features": inputs.distributions(part),
-        "correlations": inputs.correlations(part),
-        "drift": drift(part, compare) if compare else None,
-    }
-
-
-def _scored(tested: Tested, trees: NDArray[np.float32]) -> Scored:
-    table = tested.table
-    return Scored(table.labels, table.weights, tested.scores, trees, tested.training.signal)
 
 
 def _some_of(table: Table, split: Split, seed: int) -> Table:
@@ -256,15 +234,11 @@ def _training_scores(training: Run, table: Table, split: Split, seed: int) -> Sc
     return Scored(some.labels, some.weights, scores, scores, training.signal)
 
 
-def _auc_loss(part: Tested) -> Any:
+def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     """Loss in AUC with changed scores."""
     signal = part.training.signal
     before, truth, weights = part.scores[:, signal], part.table.labels == signal, part.table.weights
-
-    def loss(scores: NDArray[Any]) -> Measured:
-        return metrics.auc_difference(before, scores[:, signal], truth, weights)
-
-    return loss
+    return lambda scores: auc_difference(before, scores[:, signal], truth, weights)
 
 
 def _physical(table: Table) -> bool:
@@ -280,9 +254,5 @@ def _unfinished(training: Run) -> list[str]:
     most = training.description["config"]["epochs"]
     best = [at_best(history)["epoch"] for history in training.histories]
     count = sum(epoch == most for epoch in best)
-    of = f"{count} of {len(best)} networks were"
-    return (
-        [f"{of} at their best in their last epoch: a larger train.epochs should improve them."]
-        if count
-        else []
-    )
+    text = f"{count} of {len(best)} networks were at their best in their last epoch: a larger train.epochs should improve them."
+    return [text] if count else []

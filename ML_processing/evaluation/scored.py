@@ -1,35 +1,85 @@
-"""Events with the scores of networks that have not seen them, and of the baseline; what can be read off them."""
+"""Events with the scores of networks that have not seen them, and what can be read off them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ML_processing import metrics
-from ML_processing.metrics import Measured, Roc
+from ML_processing.events.table import Table
+from ML_processing.metrics.classification import confusion
+from ML_processing.metrics.measured import Floats, Measured, histogram
+from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
+from ML_processing.training.run import Run
 
-__all__ = ["EFFICIENCIES", "Scored", "sampled"]
+__all__ = [
+    "EFFICIENCIES",
+    "MOST_EVENTS",
+    "Content",
+    "Input",
+    "OutOfFold",
+    "Scored",
+    "inputs_of",
+    "label",
+    "listed",
+    "sampled",
+    "shape",
+    "spectators",
+]
+
+MOST_EVENTS = 200_000
+"""Diagnostics that need much memory or time use a random choice of this many events."""
 
 EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
-"""Of the signal, for the table of working points."""
+"""Signal efficiencies in the table of working points."""
+
+Content = dict[str, Any]
+"""A part of metrics.json."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Events that a training tests on, or some of them.
+
+    Attributes
+    ----------
+    training
+        The training.
+    table
+        The N events.
+    scores
+        Scores by networks that have not seen them, shape (N, outputs).
+    """
+
+    training: Run
+    table: Table
+    scores: NDArray[np.float32]
+
+    def select(self, rows: NDArray[np.int64], factors: NDArray[np.float32]) -> OutOfFold:
+        """Some of the events, with their weights multiplied by `factors`, shape (rows,)."""
+        table = self.table[rows]
+        return OutOfFold(self.training, replace(table, weights=table.weights * factors), self.scores[rows])
+
+    @property
+    def seed(self) -> int:
+        """Seed of all random numbers."""
+        return int(self.training.description["config"]["seed"])
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of N events.
+    """Class probabilities of N events.
 
     Attributes
     ----------
-    labels
-        int64, shape (N,).
-    weights
-        Physical weights, shape (N,).
+    labels, weights
+        Class (int64) and physical weight, shape (N,).
     network, baseline
-        Class probabilities, shape (N, classes).
+        Probabilities by the networks and by the BDT, shape (N, classes).
     signal
         Index of the signal.
     """
@@ -55,49 +105,49 @@ class Scored:
 
     @property
     def truth(self) -> NDArray[np.bool_]:
-        """Which events are signal, shape (N,)."""
+        """Whether each event is signal, shape (N,)."""
         return self.labels == self.signal
 
     @property
     def score(self) -> NDArray[np.float32]:
-        """Signal probability of the network, shape (N,)."""
+        """Signal probability by the networks, shape (N,)."""
         return self.network[:, self.signal]
 
     def select(self, rows: NDArray[Any]) -> Scored:
-        """Some of the events: an index or a mask."""
+        """Some of the events, given by an index or a mask."""
         return Scored(
             self.labels[rows], self.weights[rows], self.network[rows], self.baseline[rows], self.signal
         )
 
     def against(self, background: int) -> Scored:
-        """The events of the signal and of one other class alone."""
+        """Only the events of the signal and of one other class."""
         return self.select(self.truth | (self.labels == background))
 
     @classmethod
     def join(cls, parts: Sequence[Scored]) -> Scored:
         """All events of `parts`, which have the same signal."""
-        of = {
-            name: np.concatenate([getattr(part, name) for part in parts])
+        labels, weights, network, baseline = (
+            np.concatenate([getattr(part, name) for part in parts])
             for name in ("labels", "weights", "network", "baseline")
-        }
-        return cls(**of, signal=parts[0].signal)
+        )
+        return cls(labels, weights, network, baseline, parts[0].signal)
 
     def unweighted(self) -> Scored:
         """The same with every weight 1."""
-        return Scored(self.labels, np.ones_like(self.weights), self.network, self.baseline, self.signal)
+        return replace(self, weights=np.ones_like(self.weights))
 
     def balanced(self) -> NDArray[np.float64] | None:
-        """Weights with which every class has the same sum, as in the training; None if a class has no positive one."""
+        """Weights that give every class the same sum, as in the training; None if the sum of a class is not positive."""
         sums = np.bincount(self.labels, self.weights.astype(np.float64), self.classes)
         return self.weights / sums[self.labels] if (sums > 0).all() else None
 
     def auc(self) -> dict[str, float | None]:
-        """AUC of the signal probability against all others, of network and baseline, their difference, and errors."""
+        """AUC of the signal against all others for networks and BDT, their difference, and the errors."""
         truth, ours, theirs = self.truth, self.score, self.baseline[:, self.signal]
         found = {
-            "network": metrics.auc(ours, truth, self.weights),
-            "baseline": metrics.auc(theirs, truth, self.weights),
-            "difference": metrics.auc_difference(ours, theirs, truth, self.weights),
+            "network": auc(ours, truth, self.weights),
+            "baseline": auc(theirs, truth, self.weights),
+            "difference": auc_difference(ours, theirs, truth, self.weights),
         }
         numbers: dict[str, float | None] = {}
         for name, measured in found.items():
@@ -105,10 +155,10 @@ class Scored:
         return numbers
 
     def roc(self, of: str) -> tuple[Roc, Measured] | None:
-        """ROC curve of "network" or "baseline" with its AUC; None where it is not defined."""
+        """ROC curve of "network" or "baseline" with its AUC; None if it is not defined."""
         score = getattr(self, of)[:, self.signal]
-        area = metrics.auc(score, self.truth, self.weights)
-        return None if area.value is None else (metrics.roc(score, self.truth, self.weights), area)
+        area = auc(score, self.truth, self.weights)
+        return None if area.value is None else (roc(score, self.truth, self.weights), area)
 
     def cut_at(self, background: float) -> float | None:
         """The loosest cut on the signal probability that keeps at most this share of the background."""
@@ -118,9 +168,9 @@ class Scored:
         curve = found[0]
         return float(curve.thresholds[max(1, int(np.argmax(curve.background > background)) - 1)])
 
-    def confusion(self) -> NDArray[np.float64]:
+    def confusion(self) -> Floats:
         """Sum of weights by true class (row) and class of the highest probability (column)."""
-        return metrics.confusion(self.labels, self.network.argmax(axis=1), self.weights, self.classes)
+        return confusion(self.labels, self.network.argmax(axis=1), self.weights, self.classes)
 
 
 def sampled(
@@ -133,16 +183,81 @@ def sampled(
     rows
         int64, rising: all of them if there are no more than `limit`.
     factors
-        float32: what makes up for those of its class that are left out, for each chosen event.
+        float32: factor for each chosen event that makes up for those of its class that are left out.
     """
     if len(labels) <= limit:
         return np.arange(len(labels)), np.ones(len(labels), np.float32)
     random, counts = np.random.default_rng(seed), np.bincount(labels)
     share = limit // int((counts > 0).sum())
-    rows = np.sort(
-        np.concatenate(
-            [random.permutation(np.flatnonzero(labels == i))[:share] for i in np.flatnonzero(counts)]
-        )
-    )
+    chosen = [random.permutation(np.flatnonzero(labels == i))[:share] for i in np.flatnonzero(counts)]
+    rows = np.sort(np.concatenate(chosen))
     factors = counts / np.clip(np.minimum(counts, share), 1, None)
     return rows, factors[labels[rows]].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the networks: a feature, or a field of a collection.
+
+    Attributes
+    ----------
+    name
+        As in "MET_pt" or "Jet_eta".
+    index
+        Column of the features, or of the collection's fields.
+    collection
+        None for a feature.
+    """
+
+    name: str
+    index: int
+    collection: str | None = None
+
+    def values(self, table: Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Its values in all events, and the row of `table` that each belongs to; both of shape (values,)."""
+        if self.collection is None:
+            return table.features[:, self.index], np.arange(len(table))
+        values, mask = table.objects[self.collection]
+        rows, objects = np.nonzero(mask)
+        return values[rows, objects, self.index], rows
+
+
+def inputs_of(table: Table) -> list[Input]:
+    """All inputs; those of the event come first."""
+    found = [Input(name, i) for i, name in enumerate(table.shape.features)]
+    for it in table.shape.collections:
+        found += [Input(f"{it.name}_{field}", i, it.name) for i, field in enumerate(it.fields)]
+    return found
+
+
+def label(table: Table, name: str) -> str:
+    """Title of an axis: the name of a column, and its unit.
+
+    The unit is what the column's title has in brackets; NanoAOD gives none for momenta and masses, which are in GeV.
+    """
+    about = table.about
+    columns = {column["name"]: column for column in about.features}
+    columns |= {f"{it}_{column['name']}": column for it, fields in about.fields.items() for column in fields}
+    title = columns.get(name, {}).get("title") or ""
+    found = re.search(r"[\[(](GeV|TeV|MeV|cm|mm|ns|rad)[\])]", title)
+    unit = found[1] if found else "GeV" if re.search(r"_(pt|mass|mT|energy)$", name) else None
+    return f"{name} [{unit}]" if unit else name
+
+
+def spectators(table: Table) -> dict[str, NDArray[np.float32]]:
+    """Event-level columns by name, inputs first."""
+    return {**{name: table.features[:, i] for i, name in enumerate(table.names)}, **table.extras}
+
+
+def listed(values: Any) -> list[Any]:
+    """An array as JSON holds it, with None for what is not finite, and no more digits than matter."""
+    array = np.asarray(values, np.float64)
+    if array.ndim > 1:
+        return [listed(row) for row in array]
+    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in array]
+
+
+def shape(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Content:
+    """A normalised histogram as JSON holds it."""
+    sums, errors = histogram(values, weights, edges)
+    return {"values": listed(sums), "errors": listed(errors)}

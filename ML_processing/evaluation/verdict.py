@@ -1,10 +1,10 @@
-"""What the numbers of an evaluation say, in plain words."""
+"""What the numbers of an evaluation mean, in plain words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ML_processing.metrics import Measured
+from ML_processing.metrics.measured import Measured
 from ML_processing.plots import number
 
 __all__ = ["verdict"]
@@ -19,21 +19,11 @@ _EXCESS = 5  # standard deviations beyond chance
 _SHIFT = (0.1, 0.25)  # of the population stability index, by custom
 
 Sentence = dict[str, str]
-"""`question`, `state` ("good", "look" or "bad") and `text`."""
+"""`question`, `state` ("good", "look" at the plots, or "bad") and `text`."""
 
 
 def verdict(content: dict[str, Any]) -> list[Sentence]:
-    """Answers to what one wants to know of a training.
-
-    Parameters
-    ----------
-    content
-        Content of metrics.json.
-
-    Returns
-    -------
-    Sentences with their `question` and `state`: "good", "look" (at the plots) or "bad".
-    """
+    """Answers to what one wants to know about a training, from the content of metrics.json."""
     sound, plots = _sound(content["events"]["classes"]), content["plots"]
     if content["task"] == "regression":
         found = [_targets(content["targets"]), sound]
@@ -104,53 +94,39 @@ def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
 def _calibration(content: dict[str, Any] | None) -> Sentence:
     question = "Calibrated?"
     if not content:
-        return _sentence(
-            question, "look", "Calibration is not defined: a class has no positive sum of weights."
-        )
+        text = "Calibration is not defined: a class has no positive sum of weights."
+        return _sentence(question, "look", text)
     worst = max(content["classes"], key=lambda it: it["expected_calibration_error"] - it["by_chance"])
     deviation, chance = worst["expected_calibration_error"], worst["by_chance"]
     numbers = f"{deviation:.3f} off in the mean for {worst['name']}, where chance alone gives {chance:.3f}"
     if deviation < max(2 * chance, _DEVIATION / 5):
         return _sentence(question, "good", f"Probabilities can be taken at their word: {numbers}.")
-    state = "look" if deviation < _DEVIATION else "bad"
-    return _sentence(
-        question,
-        state,
-        f"Probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event.",
-    )
+    text = f"Probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
+    return _sentence(question, "look" if deviation < _DEVIATION else "bad", text)
 
 
 def _sculpting(content: dict[str, Any] | None) -> Sentence:
     question = "Does a cut sculpt the mass?"
     if not content:
         return _sentence(question, "good", "No input is a mass by its name, so nothing was tested.")
-    worst = {"jensen_shannon": -1.0}
-    where = ""
-    for panel in content["panels"]:
-        for it in panel["after"]:
-            known = it["jensen_shannon"] is not None and it["standard_deviations"] is not None
-            if (
-                known
-                and it["standard_deviations"] > _EXCESS
-                and it["jensen_shannon"] > worst["jensen_shannon"]
-            ):
-                worst, where = it, f"{panel['feature']} of {panel['background']}"
-    if not where:
-        return _sentence(
-            question, "good", "Cuts on the score leave the shapes of the masses as chance would."
-        )
+    cuts = [(panel, it) for panel in content["panels"] for it in panel["after"]]
+    cuts = [(panel, it) for panel, it in cuts if (it["standard_deviations"] or 0) > _EXCESS]
+    if not cuts:
+        text = "Cuts on the score leave the shapes of the masses as chance would."
+        return _sentence(question, "good", text)
+    panel, worst = max(cuts, key=lambda it: it[1]["jensen_shannon"])
     text = (
-        f"Most of all {where}: Jensen-Shannon divergence {worst['jensen_shannon']:.3f} between events that pass and "
-        f"those that fail, where chance gives {worst['by_chance']:.3f}."
+        f"Most of all {panel['feature']} of {panel['background']}: Jensen-Shannon divergence "
+        f"{worst['jensen_shannon']:.3f} between events that pass and those that fail, where chance gives "
+        f"{worst['by_chance']:.3f}."
     )
     if worst["jensen_shannon"] < _SHAPE:
         return _sentence(question, "good", f"Hardly. {text}")
-    return _sentence(
-        question,
-        "look",
-        f"{text} That matters if the background is taken from that mass's sidebands: then leave the mass out, or "
-        "name it in train.decorrelate.",
+    text += (
+        " That matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
+        "train.decorrelate."
     )
+    return _sentence(question, "look", text)
 
 
 def _sound(classes: dict[str, dict[str, float]]) -> Sentence:
@@ -176,12 +152,8 @@ def _drift(content: dict[str, Any]) -> Sentence:
     )
     if not shifted:
         return _sentence(question, "good", f"{text} That is small.")
-    state = "bad" if worst["stability_index"] > _SHIFT[1] else "look"
-    return _sentence(
-        question,
-        state,
-        f"{text} Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events.",
-    )
+    text += f" Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events."
+    return _sentence(question, "bad" if worst["stability_index"] > _SHIFT[1] else "look", text)
 
 
 def _targets(targets: dict[str, Any]) -> Sentence:

@@ -1,4 +1,4 @@
-"""How different two distributions are, each of weighted events."""
+"""How different two distributions of weighted events are, and whether a cut on the score changes one ("sculpting")."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ML_processing.metrics.measured import Floats, effective, histogram, quantile_edges
+from ML_processing.metrics.measured import Floats, bin_of, effective_events, histogram, quantile_edges
 
-__all__ = ["Kolmogorov", "combined", "jensen_shannon", "kolmogorov", "kolmogorov_probability", "stability"]
+__all__ = [
+    "Kolmogorov",
+    "Sculpting",
+    "bonferroni",
+    "jensen_shannon",
+    "kolmogorov",
+    "kolmogorov_probability",
+    "sculpting",
+    "stability_index",
+]
+
+_FEWEST = 10  # effective events on either side of a cut: below, there is no shape
 
 
 @dataclass(frozen=True)
@@ -20,10 +31,12 @@ class Kolmogorov:
     probability: float | None
 
 
-def kolmogorov(first: ArrayLike, weights: ArrayLike, other: ArrayLike, others: ArrayLike) -> Kolmogorov:
+def kolmogorov(
+    first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_weights: ArrayLike
+) -> Kolmogorov:
     """Kolmogorov-Smirnov test of two samples with weights of either sign.
 
-    The distance is that of the normalised cumulated weights. Its distribution is that of the unweighted test, with
+    The distance is that of the normalised cumulative weights. Its distribution is that of the unweighted test, with
     the effective numbers of events n = (sum of w)^2 / sum of w^2 in place of the numbers of events:
 
         probability = Q_KS(sqrt(n_1 n_2 / (n_1 + n_2)) distance),
@@ -32,44 +45,37 @@ def kolmogorov(first: ArrayLike, weights: ArrayLike, other: ArrayLike, others: A
     as in J. F. Monahan, Numerical Methods of Statistics (2nd ed., Cambridge, 2011), section 12.4, and ROOT's
     TH1::KolmogorovTest. It holds for many events whose weights do not depend on the value.
 
-    Parameters
-    ----------
-    first, weights
-        Values of one sample, and its weights.
-    other, others
-        The same of the other.
-
     Returns
     -------
-    None for both where a sample has no positive sum of weights. Values that are not finite are left out.
+    None for both if a sample has no positive sum of weights. Values that are not finite are left out.
     """
     a, w = _finite(first, weights)
-    b, v = _finite(other, others)
+    b, v = _finite(other, other_weights)
     if not (w.sum() > 0 and v.sum() > 0):
         return Kolmogorov(None, None)
     points = np.concatenate([a, b])
-    distance = float(np.abs(_cumulated(a, w, points) - _cumulated(b, v, points)).max())
-    n, m = effective(w), effective(v)
+    distance = float(np.abs(_cumulative(a, w, points) - _cumulative(b, v, points)).max())
+    n, m = effective_events(w), effective_events(v)
     return Kolmogorov(distance, kolmogorov_probability(np.sqrt(n * m / (n + m)) * distance))
 
 
 def kolmogorov_probability(x: float) -> float:
     """Q_KS(x), the probability that Kolmogorov's statistic exceeds x."""
     if x < 0.2:
-        return 1.0  # to 1e-12, and the series converges no more
+        return 1.0  # to 1e-12; the series no longer converges
     terms = np.arange(1, 101)
     return float(np.clip(2 * ((-1.0) ** (terms - 1) * np.exp(-2 * (terms * x) ** 2)).sum(), 0, 1))
 
 
-def combined(probabilities: list[float]) -> float | None:
-    """Probability that the smallest of several tests is as small by chance, whatever their correlation (Bonferroni)."""
+def bonferroni(probabilities: list[float]) -> float | None:
+    """Probability that the smallest of several tests is as small by chance, whatever their correlation."""
     return min(1.0, len(probabilities) * min(probabilities)) if probabilities else None
 
 
 def jensen_shannon(first: ArrayLike, other: ArrayLike) -> float | None:
     """Jensen-Shannon divergence of two histograms in bits: 0 for the same shape, 1 for no overlap.
 
-    J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145. Bins of a negative sum count as empty; None where one histogram is.
+    J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145. Bins with a negative sum count as empty; None if a histogram is empty.
     """
     p, q = (np.clip(np.asarray(sums, np.float64), 0, None) for sums in (first, other))
     if not (p.sum() > 0 and q.sum() > 0):
@@ -84,15 +90,15 @@ def jensen_shannon(first: ArrayLike, other: ArrayLike) -> float | None:
     return max(0.0, (divergence(p) + divergence(q)) / 2)
 
 
-def stability(
-    first: ArrayLike, weights: ArrayLike, other: ArrayLike, others: ArrayLike, bins: int = 10
+def stability_index(
+    first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_weights: ArrayLike, bins: int = 10
 ) -> float | None:
     """Population stability index of `other` in deciles of `first`: sum of (q - p) ln(q / p) over bins.
 
     By custom below 0.1 is no shift, above 0.25 a large one. Empty bins count as 1e-4.
     """
     a, w = _finite(first, weights)
-    b, v = _finite(other, others)
+    b, v = _finite(other, other_weights)
     edges = quantile_edges(a, bins)
     if not edges.size:
         return None
@@ -103,13 +109,74 @@ def stability(
     return float(((q - p) * np.log(q / p)).sum())
 
 
+@dataclass(frozen=True)
+class Sculpting:
+    """Jensen-Shannon divergence between the events that pass a cut and those that fail it.
+
+    Attributes
+    ----------
+    divergence
+        In bits; None if fewer than 10 effective events pass or fail.
+    by_chance, spread
+        Mean and standard deviation for random cuts that keep as many events.
+    """
+
+    divergence: float | None
+    by_chance: float | None
+    spread: float | None
+
+    @property
+    def excess(self) -> float | None:
+        """By how many standard deviations the divergence exceeds what chance gives."""
+        if self.divergence is None or self.by_chance is None or not self.spread:
+            return None
+        return (self.divergence - self.by_chance) / self.spread
+
+
+def sculpting(
+    values: ArrayLike, passed: ArrayLike, weight: ArrayLike, edges: Floats, seed: int, repeats: int = 20
+) -> Sculpting:
+    """Compare the shape of the events that pass a cut with that of the events that fail it.
+
+    Parameters
+    ----------
+    values, passed, weight
+        The quantity, whether the event passes the cut, its weight of either sign; shape (N,). Values beyond the
+        edges count in the outermost bins, those that are not finite nowhere.
+    edges
+        Edges of the bins.
+    seed, repeats
+        Seed and number of the random cuts.
+    """
+    x, p, w = np.asarray(values, np.float64), np.asarray(passed, np.bool_), np.asarray(weight, np.float64)
+    known = np.isfinite(x)
+    x, p, w = x[known], p[known], w[known]
+    bins = len(edges) - 1
+    index = bin_of(x, edges)
+    all_events = np.bincount(index, w, bins)
+
+    def divergence(rows: NDArray[np.int64]) -> float | None:
+        inside = np.bincount(index[rows], w[rows], bins)
+        return jensen_shannon(inside, all_events - inside)
+
+    found = divergence(np.flatnonzero(p))
+    if found is None or min(effective_events(w[p]), effective_events(w[~p])) < _FEWEST:
+        return Sculpting(None, None, None)
+    random, count = np.random.default_rng(seed), int(p.sum())
+    drawn = [divergence(random.permutation(len(x))[:count]) for _ in range(repeats)]
+    chance = [it for it in drawn if it is not None]
+    if len(chance) < 2:
+        return Sculpting(found, None, None)
+    return Sculpting(found, float(np.mean(chance)), float(np.std(chance, ddof=1)))
+
+
 def _finite(values: ArrayLike, weights: ArrayLike) -> tuple[Floats, Floats]:
     x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
-    known: NDArray[np.bool_] = np.isfinite(x)
+    known = np.isfinite(x)
     return x[known], w[known]
 
 
-def _cumulated(values: Floats, weights: Floats, points: Floats) -> Floats:
+def _cumulative(values: Floats, weights: Floats, points: Floats) -> Floats:
     """Share of the weight up to and including each point."""
     order = np.argsort(values, kind="stable")
     sums = np.append(0.0, np.cumsum(weights[order])) / weights.sum()

@@ -1,4 +1,4 @@
-"""Which inputs a network lives on."""
+"""Which inputs a network relies on, and how they are correlated."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.measured import Floats, Measured
 
-__all__ = ["integrated_gradients", "permutation_importance"]
-
-Loss = Callable[[NDArray[Any]], Measured]
+__all__ = ["correlation", "integrated_gradients", "permutation_importance"]
 
 
 def permutation_importance(
     names: Sequence[str],
     scores_without: Callable[[str, np.random.Generator], NDArray[Any]],
-    loss: Loss,
+    loss: Callable[[NDArray[Any]], Measured],
     seed: int,
     repeats: int = 5,
 ) -> dict[str, Measured]:
     """By how much a network gets worse without each of its inputs.
 
-    L. Breiman, Machine Learning 45 (2001) 5: an input whose values are shuffled among the events tells nothing
-    any more, while its distribution stays.
+    L. Breiman, Machine Learning 45 (2001) 5: an input whose values are shuffled among the events carries no
+    information, while its distribution stays the same.
 
     Parameters
     ----------
     names
-        Of the inputs.
+        Names of the inputs.
     scores_without
         Scores of all events after the values of the named input were shuffled with the random numbers given.
     loss
-        What is lost with such scores, and the statistical error of that.
+        What is lost with such scores, with its statistical error.
     seed, repeats
-        Of the shuffling.
+        Seed and number of the shuffles.
 
     Returns
     -------
-    Of each input the mean loss over the repetitions, the error of which contains the spread of the repetitions and
-    the limited number of events.
+    The mean loss over the repetitions for each input; its error contains the spread of the repetitions and the
+    limited number of events.
     """
     found = {}
     for i, name in enumerate(names):
@@ -65,8 +63,8 @@ def integrated_gradients(
 ) -> list[Tensor]:
     """What each input contributes to an output, event by event.
 
-    M. Sundararajan, A. Taly, Q. Yan, ICML 2017 (arXiv:1703.01365): the gradient along the straight way from 0, the
-    middle of the scaled inputs, to the event, times its distance. The contributions of an event sum to the
+    M. Sundararajan, A. Taly, Q. Yan, ICML 2017 (arXiv:1703.01365): the gradient along the straight line from 0, the
+    centre of the scaled inputs, to the event, times its distance. The contributions of an event sum to the
     difference of the output between the two ends.
 
     Parameters
@@ -76,7 +74,7 @@ def integrated_gradients(
     inputs
         Scaled inputs, each of shape (N, ...).
     steps
-        Points on the way, in the middles of equal parts.
+        Points on the line, in the middles of equal parts.
 
     Returns
     -------
@@ -91,3 +89,31 @@ def integrated_gradients(
             if gradient is not None:
                 total += gradient
     return [tensor.detach() * total / steps for tensor, total in zip(inputs, sums, strict=True)]
+
+
+def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:
+    """Linear correlation coefficients, float64 of shape (F, F).
+
+    For each pair of features over the events in which both are finite; NaN for a feature that does not vary.
+
+    Parameters
+    ----------
+    features, weight
+        Shapes (N, F) and (N,); weights of either sign.
+    """
+    x, w = np.asarray(features, np.float64), np.asarray(weight, np.float64)[:, None]
+    known = np.isfinite(x)
+    pairs = zip(x.T, known.T, strict=True)
+    middle = np.array([np.median(column[mask]) if mask.any() else 0.0 for column, mask in pairs])
+    with np.errstate(invalid="ignore"):
+        x = np.where(known, x - middle, 0.0)  # near 0, where the sums lose no digits
+    mask = known.astype(np.float64)
+    total = (mask * w).T @ mask
+    first, squares, products = (x * w).T @ mask, (x**2 * w).T @ mask, (x * w).T @ x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = first / total
+        variance = squares / total - mean**2
+        covariance = products / total - mean * mean.T
+        variance[variance <= 1e-12 * np.abs(squares / total)] = np.nan
+        found: Floats = np.clip(covariance / np.sqrt(variance * variance.T), -1, 1)
+    return found

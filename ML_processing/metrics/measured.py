@@ -1,4 +1,4 @@
-"""What measurements are made of: numbers with errors, sums of weights, quantiles."""
+"""Numbers with errors, histograms and quantiles of weighted events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
     "Histogram",
     "Measured",
     "bin_of",
-    "effective",
+    "effective_events",
     "efficiency",
     "even_edges",
     "histogram",
@@ -30,7 +30,7 @@ Histogram = tuple[Floats, Floats]
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its statistical error; both None where the events do not allow one."""
+    """A number with its statistical error; both None if the events do not allow one."""
 
     value: float | None
     error: float | None
@@ -41,12 +41,12 @@ class Measured:
 
     @classmethod
     def of(cls, value: float, error: float) -> Measured:
-        """A measurement of which both parts may fail to be finite."""
+        """The same; None for both if either is not finite."""
         finite = np.isfinite(value) and np.isfinite(error)
         return cls(float(value), float(error)) if finite else cls(None, None)
 
 
-def effective(weights: ArrayLike) -> float:
+def effective_events(weights: ArrayLike) -> float:
     """Number of events of weight 1 with the same relative error as these: (sum of w)^2 / sum of w^2."""
     w = np.asarray(weights, np.float64)
     squares = (w**2).sum()
@@ -56,7 +56,7 @@ def effective(weights: ArrayLike) -> float:
 def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram:
     """Sums of weights per bin and their errors, scaled to a total of 1.
 
-    Values beyond the edges count in the first and the last bin, those that are not finite nowhere.
+    Values beyond the edges count in the first and the last bin; values that are not finite are left out.
     """
     x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     known = np.isfinite(x)
@@ -70,8 +70,8 @@ def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram
 def efficiency(passed: ArrayLike, weights: ArrayLike) -> Measured:
     """Share of the weight that passes.
 
-    The error is that of a ratio of which the numerator is part of the denominator: with e the efficiency, the root
-    of sum over passing of w^2 (1 - e)^2 + sum over failing of w^2 e^2, over the sum of all weights.
+    The error is that of a ratio whose numerator is part of the denominator: with e the efficiency, the square root
+    of the sum over passing events of w^2 (1 - e)^2 and over failing events of w^2 e^2, over the sum of all weights.
     """
     p, w = np.asarray(passed, np.bool_), np.asarray(weights, np.float64)
     total = w.sum()
@@ -82,7 +82,7 @@ def efficiency(passed: ArrayLike, weights: ArrayLike) -> Measured:
 
 
 def bin_of(values: ArrayLike, edges: Floats) -> NDArray[np.int64]:
-    """Bin of each value, int64; beyond the edges the first or the last, for one that is not finite the last."""
+    """Bin of each value, int64: beyond the edges the first or the last, the last also for NaN."""
     x = np.asarray(values, np.float64)
     return np.clip(np.searchsorted(edges, x, "right") - 1, 0, len(edges) - 2)
 
@@ -90,7 +90,7 @@ def bin_of(values: ArrayLike, edges: Floats) -> NDArray[np.int64]:
 def quantile(values: ArrayLike, weights: ArrayLike, shares: Sequence[float]) -> Floats:
     """Values below which given shares of the weight lie.
 
-    Negative weights make the cumulated weight fall in places; there it is taken to stay.
+    Where negative weights make the cumulative weight fall, it is kept constant.
     """
     x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     if not w.sum() > 0:
@@ -102,14 +102,11 @@ def quantile(values: ArrayLike, weights: ArrayLike, shares: Sequence[float]) -> 
 
 
 def quantile_edges(values: NDArray[Any], bins: int) -> Floats:
-    """Edges of bins with about the same number of events each; fewer bins where values repeat.
+    """Edges of bins with about the same number of events each, float64: fewer than `bins` if values repeat.
 
-    Returns
-    -------
-    float64, shape (bins + 1,) at most; empty where there are fewer than two different values.
+    Empty if there are fewer than two different values.
     """
-    known = np.asarray(values, np.float64)
-    known = known[np.isfinite(known)]
+    known = _known(values)
     if not known.size:
         return np.empty(0)
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
@@ -119,17 +116,19 @@ def quantile_edges(values: NDArray[Any], bins: int) -> Floats:
 
 
 def even_edges(values: NDArray[Any], bins: int) -> Floats:
-    """Edges of even bins over where most of the values are, without the tails.
+    """Edges of even bins over most of the values, without the tails, float64 of shape (bins + 1,).
 
-    Returns
-    -------
-    float64, shape (bins + 1,); empty where there are fewer than two different values.
+    Empty if there are fewer than two different values.
     """
-    known = np.asarray(values, np.float64)
-    known = known[np.isfinite(known)]
+    known = _known(values)
     if not known.size:
         return np.empty(0)
     lowest, low, middle, high, highest = np.quantile(known, (0.002, 0.16, 0.5, 0.84, 0.998))
     reach = 5 * (high - low) / 2 or highest - lowest  # a narrow peak with long tails is to be seen
     start, end = max(lowest, middle - reach), min(highest, middle + reach)
     return np.linspace(start, end, bins + 1) if end > start else np.empty(0)
+
+
+def _known(values: NDArray[Any]) -> Floats:
+    known = np.asarray(values, np.float64)
+    return known[np.isfinite(known)]

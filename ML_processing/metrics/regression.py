@@ -9,24 +9,12 @@ from numpy.typing import ArrayLike
 
 from ML_processing.metrics.measured import Floats, Measured, quantile
 
-__all__ = ["Residuals", "residuals", "resolution"]
-
-_CENTRAL = (0.16, 0.84)
+__all__ = ["Residuals", "residuals", "resolution", "rmse_difference"]
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """Numbers of the residuals, predicted minus true.
-
-    Attributes
-    ----------
-    bias
-        Mean.
-    rmse
-        Root of the mean square.
-    resolution
-        Half the interval that holds the central 68 %.
-    """
+    """Mean of predicted minus true, root of the mean square, and half the interval of the central 68 %."""
 
     bias: Measured
     rmse: Measured
@@ -47,7 +35,7 @@ def residuals(
     truth, predicted, weight
         Shape (N,); weights of either sign. Events without a finite truth are left out.
     seed, repeats
-        Of the resampling that gives the error of the resolution.
+        Seed and number of the repetitions that give the error of the resolution.
     """
     t, p, w = (np.asarray(values, np.float64) for values in (truth, predicted, weight))
     known = np.isfinite(t) & np.isfinite(p)
@@ -62,23 +50,36 @@ def residuals(
     )
     rmse = np.sqrt(square) if square > 0 else np.nan
     rmse_error = square_error / (2 * rmse) if rmse > 0 else 0.0
+    order = np.argsort(r, kind="stable")  # sorted once, not in each repetition
+    r, w, random = r[order], w[order], np.random.default_rng(seed)
+    drawn = [resolution(r, w * random.poisson(1.0, len(w))) for _ in range(repeats)]
+    spread = float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else np.nan
     return Residuals(
-        Measured.of(bias, bias_error),
-        Measured.of(rmse, rmse_error),
-        _with_error(r, w, np.random.default_rng(seed), repeats),
+        Measured.of(bias, bias_error), Measured.of(rmse, rmse_error), Measured.of(resolution(r, w), spread)
     )
 
 
 def resolution(residual: Floats, weight: Floats) -> float:
     """Half the interval that holds the central 68 % of the weight."""
-    low, high = quantile(residual, weight, _CENTRAL)
+    low, high = quantile(residual, weight, (0.16, 0.84))
     return float(high - low) / 2
 
 
-def _with_error(residual: Floats, weight: Floats, random: np.random.Generator, repeats: int) -> Measured:
-    order = np.argsort(residual, kind="stable")  # sorted once, not in each repetition
-    r, w = residual[order], weight[order]
-    drawn = [resolution(r, w * random.poisson(1.0, len(w))) for _ in range(repeats)]
-    return Measured.of(
-        resolution(r, w), float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else np.nan
+def rmse_difference(truth: ArrayLike, first: ArrayLike, other: ArrayLike, weight: ArrayLike) -> Measured:
+    """RMSE of `first` minus that of `other` on the same events; the error takes their correlation into account."""
+    t, a, b, w = (np.asarray(values, np.float64) for values in (truth, first, other, weight))
+    known = np.isfinite(t) & np.isfinite(a) & np.isfinite(b)
+    t, a, b, w = t[known], a[known], b[known], w[known]
+    total = w.sum()
+    if not total > 0:
+        return Measured(None, None)
+    squares = [(values - t) ** 2 for values in (a, b)]
+    means = [float((w * square).sum() / total) for square in squares]
+    if not min(means) > 0:
+        return Measured(None, None)
+    roots = np.sqrt(means)
+    influence = sum(
+        sign * (square - mean) / (2 * root)
+        for sign, square, mean, root in zip((1, -1), squares, means, roots, strict=True)
     )
+    return Measured.of(roots[0] - roots[1], float(np.sqrt((w**2 * influence**2).sum()) / total))

@@ -1,6 +1,6 @@
 """Figures of the report, in CMS style and in colours that the colour-blind can tell apart.
 
-Each is drawn from what metrics.json holds of it under "plots", and so every number of a figure is there, too.
+Each is drawn from its part of "plots" in metrics.json, which so contains every number of a figure.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ML_processing.plots.classification import calibration, confusion, roc, scores, significance
-from ML_processing.plots.inputs import correlations, importance
-from ML_processing.plots.panels import drift, efficiency, features, sculpting
-from ML_processing.plots.regression import predictions, residuals
+from ML_processing.plots.panels import (
+    correlations,
+    drift,
+    efficiency,
+    features,
+    importance,
+    predictions,
+    residuals,
+    sculpting,
+)
+from ML_processing.plots.single import calibration, confusion, losses, roc, scores, significance
 from ML_processing.plots.style import number, save
-from ML_processing.plots.training import losses
 
 __all__ = [
     "FIGURES",
@@ -55,7 +61,7 @@ FIGURES = {
 }
 """What is drawn from metrics.json alone; importance and loss depend on the task, too."""
 
-_EMPTY = ("panels", "features", "classes", "inputs")  # what a figure needs at least one of
+_EMPTY = ("panels", "features", "classes", "inputs")  # a figure needs at least one of these
 
 
 def draw(
@@ -68,14 +74,14 @@ def draw(
     content
         Content of metrics.json.
     histories
-        Of each network the entries of its epochs.
+        The entries of its epochs for each network.
     directory
         Where NAME.png and NAME.pdf are written.
 
     Returns
     -------
-    Names of the figures; those of which the events allow nothing are left out, and what an earlier evaluation
-    drew of them is removed.
+    Names of the figures. Those for which there is nothing to show are left out, and removed if an earlier evaluation
+    drew them.
     """
     regression, plots = content["task"] == "regression", content["plots"]
     drawn = []

@@ -1,19 +1,31 @@
-"""Figures of many small plots, one for each feature or mass."""
+"""Figures of many small plots, one for each input, mass, class or target."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ML_processing.plots.style import array, grid, in_style, line, marker, shorten, shortened
 
-__all__ = ["drift", "efficiency", "features", "sculpting"]
+__all__ = [
+    "correlations",
+    "drift",
+    "efficiency",
+    "features",
+    "importance",
+    "predictions",
+    "residuals",
+    "sculpting",
+]
 
 _DRAWN = 12  # features whose shapes are drawn in a comparison
 _LONG = 26  # characters under a panel
+_MOST_ROWS = 30  # inputs whose importance is drawn
+_READABLE = 10  # columns of a matrix whose cells still have room for numbers
 
 
 @in_style
@@ -133,6 +145,145 @@ def drift(content: dict[str, Any]) -> Figure:
         text = f"PSI {index:.3f}" if index is not None else ""
         axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=12)
     _legend(figure, all_axes[0])
+    return figure
+
+
+@in_style
+def importance(content: dict[str, Any], loss: str = "Loss of AUC when shuffled") -> Figure:
+    """Permutation importance and integrated gradients, side by side, the most important at the top."""
+    rows = sorted(
+        content["inputs"], key=lambda it: it["loss"] if it["loss"] is not None else -np.inf, reverse=True
+    )
+    rows = rows[:_MOST_ROWS]
+    names = [shorten(it["name"] + (" (all)" if it["collection"] else ""), 28) for it in rows]
+    figure, (left, right) = grid(
+        2, f"{content['events']:,} events", 2, panel=(5.2, 1.2 + 0.34 * len(rows)), legend=False
+    )
+    places = np.arange(len(rows))[::-1]
+    values, errors = (np.nan_to_num(array([it[key] for it in rows])) for key in ("loss", "error"))
+    style: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
+    left.barh(
+        places, values, xerr=errors, color=line(0, 3)["color"], error_kw={"lw": 1.4, "capsize": 3}, **style
+    )
+    left.axvline(0, color="black", lw=0.8)
+    right.barh(
+        places, np.nan_to_num(array([it["attribution"] for it in rows])), color=line(1, 3)["color"], **style
+    )
+    for axes in (left, right):
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.tick_params(axis="y", which="both", length=0)
+        axes.minorticks_off()
+    left.set_yticks(places, names)
+    right.set_yticks(places, [])
+    left.set_xlabel(loss)
+    right.set_xlabel("Mean |integrated gradient|")
+    return figure
+
+
+@in_style
+def correlations(content: dict[str, Any]) -> Figure:
+    """Matrices of linear correlation coefficients, one for each class."""
+    names, classes = [shorten(name, 18) for name in content["columns"]], content["classes"]
+    side = max(4.2, 0.5 * len(names) + 1.0)
+    figure, all_axes = grid(
+        len(classes),
+        f"{content['events']:,} events",
+        max(1, min(3, int(16 / side))),
+        (side, 0.87 * side),
+        legend=False,
+    )
+    for axes, it in zip(all_axes, classes, strict=True):
+        image = _matrix(axes, array(it["matrix"]), names)
+        axes.set_title(shorten(it["name"], 30))
+    figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30, pad=0.01).set_label("Correlation coefficient")
+    return figure
+
+
+def _matrix(axes: Axes, matrix: Any, names: list[str]) -> Any:
+    image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+    if len(names) <= _READABLE:
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                color = "white" if abs(value) > 0.6 else "black"
+                text = (
+                    f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
+                    if abs(value) < 0.995
+                    else f"{value:.0f}"
+                )
+                axes.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(which="both", length=0)
+    axes.minorticks_off()
+    return image
+
+
+@in_style
+def predictions(content: dict[str, Any]) -> Figure:
+    """Predicted against true values, one panel for each target."""
+    panels = content["panels"]
+    figure, all_axes = grid(len(panels), f"{content['events']:,} events", 3, (5.4, 4.6), legend=False)
+    colors = plt.get_cmap("viridis").with_extremes(bad="white")
+    for axes, panel in zip(all_axes, panels, strict=True):
+        edges, sums = array(panel["edges"]), array(panel["sums"])
+        shown = np.where(sums.T > 0, sums.T, np.nan)
+        image = axes.pcolormesh(edges, edges, shown, cmap=colors, rasterized=True)
+        axes.plot(edges[[0, -1]], edges[[0, -1]], color=line(2, 3)["color"], lw=1.5, ls="--")
+        name = shorten(panel["label"], 26)
+        axes.set_xlabel(f"True {name}")
+        axes.set_ylabel(f"Predicted {name}")
+        figure.colorbar(image, ax=axes).set_label("Sum of weights")
+    return figure
+
+
+@in_style
+def residuals(content: dict[str, Any]) -> Figure:
+    """Distribution of the residuals, and their bias and resolution against the truth."""
+    panels = content["panels"]
+    figure, all_axes = grid(2 * len(panels), f"{content['events']:,} events", 2, (6.2, 4.2))
+    for axes, panel in zip(all_axes[::2], panels, strict=True):
+        edges = array(panel["residual_edges"])
+        centers = (edges[1:] + edges[:-1]) / 2
+        axes.stairs(
+            array(panel["training"]["values"]),
+            edges,
+            color=line(0, 3)["color"],
+            lw=2,
+            label="Network, training",
+        )
+        axes.stairs(
+            array(panel["trees"]["values"]), edges, color="black", lw=1.4, ls="--", label="Trees, test"
+        )
+        test = {**marker(0, 3, 5), "elinewidth": 1}
+        axes.errorbar(
+            centers,
+            array(panel["test"]["values"]),
+            array(panel["test"]["errors"]),
+            label="Network, test",
+            **test,
+        )
+        axes.set_ylim(0)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(f"Predicted - true {shorten(panel['label'], 26)}")
+        axes.set_ylabel("Fraction")
+    for axes, panel in zip(all_axes[1::2], panels, strict=True):
+        profile = panel["profile"]
+        edges = array(profile["edges"])
+        if not edges.size:
+            continue
+        edges = shortened(edges)
+        centers, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+        for i, (key, label) in enumerate((("bias", "Bias"), ("resolution", "Resolution (68 %)"))):
+            values, errors = array(profile[key]), array(profile[f"{key}_error"])
+            axes.errorbar(centers, values, errors, half, elinewidth=1.2, label=label, **marker(i + 1, 3, 6))
+        axes.axhline(0, color="black", lw=0.8)
+        axes.set_xlabel(f"True {shorten(panel['label'], 26)}")
+        axes.set_ylabel("Bias, resolution")
+    pairs: list[tuple[Any, Any]] = [
+        pair for axes in all_axes[:2] for pair in zip(*axes.get_legend_handles_labels(), strict=True)
+    ]
+    handles, labels = ([pair[part] for pair in pairs] for part in (0, 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=12)
     return figure
 
 

@@ -11,11 +11,13 @@ import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from ML_processing.metrics import Measured
+from ML_processing.metrics.measured import Measured
 from MLTools.NanoML.atomic import replacing
 
 __all__ = [
@@ -56,6 +58,8 @@ _SMALL: dict[Any, Any] = {
     "ytick.minor.size": 3,
     "xtick.major.pad": 7,
     "axes.formatter.limits": (-3, 4),
+    "xtick.minor.visible": False,  # they would take most of the time of drawing
+    "ytick.minor.visible": False,
 }
 LEGEND = 17
 """Font size of legends."""
@@ -95,11 +99,12 @@ def shortened(edges: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @in_style
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as `stem`.png and `stem`.pdf."""
-    for kind, options in (("png", {"dpi": 100}), ("pdf", {"metadata": {"CreationDate": None}})):
-        drawn = io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
-        figure.savefig(drawn, format=kind, **options)
-        figure.set_layout_engine("none")  # found once, which takes as long as drawing, it stays
+    """Write a figure as `stem`.png and `stem`.pdf, each drawn once: `savefig` draws everything twice."""
+    png, pdf = io.BytesIO(), io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
+    FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 1})
+    figure.set_layout_engine("none")  # the layout is found once, which takes as long as drawing
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    for kind, drawn in (("png", png), ("pdf", pdf)):
         with replacing(stem.with_name(f"{stem.name}.{kind}")) as aside:
             aside.write_bytes(drawn.getvalue())
 
@@ -134,8 +139,6 @@ def grid(
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in all_axes[panels:]:
         unused.remove()
-    for axes in all_axes[:panels]:
-        axes.minorticks_off()  # they would take most of the time of drawing
     figure.suptitle(
         f"{_LABEL}, {right}" if right else _LABEL, x=0.01, ha="left", fontsize=15, fontstyle="italic"
     )

@@ -14,7 +14,7 @@ from ML_processing.events.data import Data
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
 from ML_processing.events.training_data import make_course
-from ML_processing.metrics import auc
+from ML_processing.metrics.roc import auc
 from ML_processing.training import distributed
 from ML_processing.training.loop import Monitor, fit
 from ML_processing.training.run import (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ML_processing.events.batches import Batches, Events, Position
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.metrics import auc
+from ML_processing.metrics.roc import auc
 from ML_processing.training import distributed
 from ML_processing.training.losses import event_losses, penalty
 from ML_processing.training.storage import save

@@ -13,7 +13,7 @@ from ML_processing.events.data import Data
 from ML_processing.events.splits import factors_of_split, split_count
 from ML_processing.events.survey import Survey
 from ML_processing.events.table import Table
-from ML_processing.metrics import Measured
+from ML_processing.metrics.measured import Measured
 from ML_processing.tracking import begin, check, finish, following
 from ML_processing.training.description import describe
 from ML_processing.training.fold import Report, device_of, is_trained, measure, prepare, train_fold

@@ -21,7 +21,8 @@ from ML_processing import plots
 from ML_processing.events.data import Data
 from ML_processing.events.splits import split_count
 from ML_processing.events.table import Table
-from ML_processing.metrics import Measured, auc, auc_difference
+from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import auc, auc_difference
 from ML_processing.tracking import finish
 from ML_processing.training.run import Run, build, network_file, one_thread, training_file
 from ML_processing.tuning import figures

@@ -11,7 +11,7 @@ from ML_processing.evaluation import baseline as module
 from ML_processing.evaluation.baseline import baseline, flattened, regression_baseline
 from ML_processing.events.data import read
 from ML_processing.events.splits import make_splits
-from ML_processing.metrics import auc
+from ML_processing.metrics.roc import auc
 from MLTools.NanoML.config.training import Train
 
 Toy = Callable[..., Path]

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from ML_processing import plots
 from ML_processing.evaluation import evaluate
-from ML_processing.evaluation.dependence import is_mass
+from ML_processing.evaluation.classification import is_mass
 from ML_processing.events.data import read
 from ML_processing.events.splits import make_splits
 from ML_processing.events.training_data import inputs_of

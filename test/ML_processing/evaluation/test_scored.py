@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ML_processing.evaluation import tested
-from ML_processing.evaluation.scored import Scored, sampled
+from ML_processing.evaluation.scored import OutOfFold, Scored, sampled
 from ML_processing.events.data import read
 from MLTools.NanoML.config.training import Train
 
@@ -36,7 +35,7 @@ def test_a_sample_stands_for_all_events_of_each_class() -> None:
 
 def test_the_weights_of_a_sample_are_scaled(toy: Callable[..., Path]) -> None:
     table = read([toy()], Train())
-    events = tested.Tested(None, table, np.zeros((len(table), 2), np.float32))  # type: ignore[arg-type]
+    events = OutOfFold(None, table, np.zeros((len(table), 2), np.float32))  # type: ignore[arg-type]
     part = events.select(np.array([3, 5]), np.float32([2, 0.5]))
     assert part.table.weights.tolist() == [2 * table.weights[3], 0.5 * table.weights[5]]
 

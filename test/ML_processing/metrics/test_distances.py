@@ -5,7 +5,15 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, kstwobign
 
-from ML_processing.metrics import combined, jensen_shannon, kolmogorov, kolmogorov_probability, stability
+from ML_processing.metrics.distances import (
+    bonferroni,
+    jensen_shannon,
+    kolmogorov,
+    kolmogorov_probability,
+    sculpting,
+    stability_index,
+)
+from ML_processing.metrics.measured import even_edges
 
 
 def test_unweighted_test_is_that_of_scipy() -> None:
@@ -59,10 +67,10 @@ def test_missing_values_and_no_weight() -> None:
     assert kolmogorov([], [], [1, 2], [1, 1]).probability is None
 
 
-def test_combined() -> None:
-    assert combined([0.3, 0.004, 0.9]) == pytest.approx(0.012)
-    assert combined([0.8, 0.9]) == 1
-    assert combined([]) is None
+def test_bonferroni() -> None:
+    assert bonferroni([0.3, 0.004, 0.9]) == pytest.approx(0.012)
+    assert bonferroni([0.8, 0.9]) == 1
+    assert bonferroni([]) is None
 
 
 def test_divergence_is_that_of_scipy() -> None:
@@ -75,13 +83,38 @@ def test_divergence_is_that_of_scipy() -> None:
     assert jensen_shannon([0, 0], [0, 1]) is None
 
 
-def test_stability() -> None:
+def test_stability_index() -> None:
     random = np.random.default_rng(1)
     first, weights = random.normal(0, 1, 20_000), np.ones(20_000)
     same, shifted = random.normal(0, 1, 20_000), random.normal(1, 1, 20_000)
-    small, large = (stability(first, weights, other, weights) for other in (same, shifted))
+    small, large = (stability_index(first, weights, other, weights) for other in (same, shifted))
     assert small is not None
     assert large is not None
     assert small < 0.005
     assert large == pytest.approx(1.0, abs=0.15)  # between two Gaussians at one width it is 1, without bins
-    assert stability([1.0, 1.0], [1, 1], [2.0], [1]) is None
+    assert stability_index([1.0, 1.0], [1, 1], [2.0], [1]) is None
+
+
+def test_sculpting() -> None:
+    random = np.random.default_rng(1)
+    mass, weight = random.exponential(100, 3000), np.where(random.random(3000) < 0.1, -1.0, 1.0)
+    edges = even_edges(mass, 20)
+    free = sculpting(mass, random.random(3000) < 0.2, weight, edges, seed=1)
+    bound = sculpting(mass, mass > 150, weight, edges, seed=1)
+    assert free.excess is not None
+    assert bound.excess is not None
+    assert bound.divergence is not None
+    assert abs(free.excess) < 4
+    assert bound.divergence > 0.9
+    assert bound.excess > 20
+    few = sculpting(mass, np.arange(3000) < 5, weight, edges, seed=1)
+    assert few.divergence is None
+    assert few.excess is None
+
+
+def test_sculpting_compares_what_passes_with_what_fails() -> None:
+    values = np.repeat([0.5, 1.5, 2.5], 40)
+    found = sculpting(values, values > 1, np.ones(120), np.arange(4.0), seed=1)
+    assert found.divergence == pytest.approx(1)  # no overlap
+    assert found.excess is not None
+    assert found.excess > 10

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ML_processing import plots
-from ML_processing.metrics import Measured, auc, roc
+from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import auc, roc
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
 

@@ -17,7 +17,7 @@ from ML_processing import plots
 from ML_processing.events import data
 from ML_processing.events.data import read
 from ML_processing.events.training_data import inputs_of
-from ML_processing.metrics import auc
+from ML_processing.metrics.roc import auc
 from ML_processing.training import loop
 from ML_processing.training.run import Run, predict
 from ML_processing.training.train import train

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from ML_processing.metrics import auc, auc_difference, confusion, residuals, roc, sculpting
+from ML_processing.metrics.roc import auc, auc_difference, bootstrap, roc
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -98,24 +98,55 @@ def test_not_defined() -> None:
     assert auc_difference([1, 2], [1, 2], [True, True], [1, 1]).value is None
 
 
-def test_confusion() -> None:
-    random = np.random.default_rng(1)
-    truth, predicted, weight = random.choice(3, 100), random.choice(3, 100), random.normal(1, 2, 100)
-    expected = confusion_matrix(truth, predicted, sample_weight=weight)
-    assert confusion(truth, predicted, weight, 3) == pytest.approx(expected)
-    assert confusion([0], [0], [2.0], 2).tolist() == [[2, 0], [0, 0]]
+@pytest.mark.parametrize("negative", [0.0, 0.2])
+def test_error_of_the_area_agrees_with_delong(negative: float) -> None:
+    score, truth, weight = events(1500, negative=negative)
+    found = bootstrap(score, truth, weight, (), seed=1, repeats=400)
+    assert found is not None
+    assert found.auc_error == pytest.approx(auc(score, truth, weight).error, rel=0.12)
 
 
-def test_residuals_are_predicted_minus_true() -> None:
-    found = residuals([1.0, 1.0, np.nan], [1.5, 3.0, 9.0], [3.0, -1.0, 5.0], seed=1)
-    assert found.bias.value == (3 * 0.5 - 2) / 2
-    assert found.bias.error == pytest.approx(np.sqrt(9 * 0.75**2 + 2.25**2) / 2)
-    assert residuals([1.0], [2.0], [-1.0], seed=1).bias.value is None
+def test_working_points_are_on_the_curve_with_binomial_errors() -> None:
+    score, truth, _ = events(4000)
+    weight = np.ones(4000)
+    found = bootstrap(score, truth, weight, (0.5, 0.9), seed=1)
+    assert found is not None
+    for working in found.working_points:
+        passed = score >= working.threshold
+        assert passed[truth].mean() == pytest.approx(working.signal, abs=1e-3)
+        share, background = passed[~truth].mean(), working.background
+        assert background.value == pytest.approx(share)
+        # the threshold moves with the signal, so the error is larger than that of a fixed cut
+        binomial = np.sqrt(share * (1 - share) / (~truth).sum())
+        assert background.error is not None
+        assert binomial < background.error < 2.5 * binomial
+        assert working.rejection.value == pytest.approx(1 / share)
+        assert working.rejection.error == pytest.approx(background.error / share**2)
 
 
-def test_sculpting_compares_what_passes_with_what_fails() -> None:
-    values = np.repeat([0.5, 1.5, 2.5], 40)
-    found = sculpting(values, values > 1, np.ones(120), np.arange(4.0), seed=1)
-    assert found.divergence == pytest.approx(1)  # no overlap
-    assert found.excess is not None
-    assert found.excess > 10
+def test_band_holds_the_curve() -> None:
+    score, truth, weight = events(2000)
+    found, curve = bootstrap(score, truth, weight, (), seed=1), roc(score, truth, weight)
+    assert found is not None
+    own = np.interp(found.signal, curve.signal, curve.background)
+    inside = (found.low <= own + 1e-9) & (own <= found.high + 1e-9)
+    assert inside.mean() > 0.9
+
+
+def test_same_seed_same_numbers() -> None:
+    first, second, other = (bootstrap(*events(300), (0.5,), seed) for seed in (1, 1, 2))
+    assert first is not None
+    assert second is not None
+    assert other is not None
+    assert first.auc_error == second.auc_error != other.auc_error
+
+
+def test_no_background_left() -> None:
+    found = bootstrap([3, 2, 1, 0], [True, True, False, False], np.ones(4), (0.5,), seed=1)
+    assert found is not None
+    assert found.working_points[0].background.value == 0
+    assert found.working_points[0].rejection.value is None
+
+
+def test_no_bootstrap() -> None:
+    assert bootstrap([1, 2, 3], [True, False, False], [1, 1, -2], (0.5,), seed=1) is None

@@ -1,5 +1,3 @@
-"""Importance, correlations, sculpting and regression."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -7,16 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing import metrics
-from ML_processing.metrics import (
-    Measured,
-    correlation,
-    even_edges,
-    integrated_gradients,
-    permutation_importance,
-    residuals,
-    sculpting,
-)
+from ML_processing.metrics.importance import correlation, integrated_gradients, permutation_importance
+from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import auc_difference
 
 
 def test_what_is_not_used_has_no_importance() -> None:
@@ -31,7 +22,7 @@ def test_what_is_not_used_has_no_importance() -> None:
         return changed[:, 0] + changed[:, 1]
 
     def loss(score: NDArray[np.float64]) -> Measured:
-        return metrics.auc_difference(before, score, truth, weight)
+        return auc_difference(before, score, truth, weight)
 
     found = permutation_importance(["0", "1", "2"], scores, loss, seed=1)
     first, second, third = (found[name] for name in "012")
@@ -92,50 +83,3 @@ def test_correlation_of_missing_and_constant_values() -> None:
     found = correlation(x, np.ones(300))
     assert found[0, 1] == pytest.approx(np.corrcoef(x[50:, 0], x[50:, 1])[0, 1], abs=1e-6)
     assert np.isnan(found[2]).all()
-
-
-def test_sculpting() -> None:
-    random = np.random.default_rng(1)
-    mass, weight = random.exponential(100, 3000), np.where(random.random(3000) < 0.1, -1.0, 1.0)
-    edges = even_edges(mass, 20)
-    free = sculpting(mass, random.random(3000) < 0.2, weight, edges, seed=1)
-    bound = sculpting(mass, mass > 150, weight, edges, seed=1)
-    assert free.excess is not None
-    assert bound.excess is not None
-    assert bound.divergence is not None
-    assert abs(free.excess) < 4
-    assert bound.divergence > 0.9
-    assert bound.excess > 20
-    few = sculpting(mass, np.arange(3000) < 5, weight, edges, seed=1)
-    assert few.divergence is None
-    assert few.excess is None
-
-
-def test_residuals() -> None:
-    random = np.random.default_rng(1)
-    truth = random.normal(size=5000)
-    predicted = truth + random.normal(0.5, 2.0, 5000)
-    found = residuals(truth, predicted, np.ones(5000), seed=1)
-    assert found.bias.value == pytest.approx(0.5, abs=4 * 2 / np.sqrt(5000))
-    assert found.bias.error == pytest.approx(2 / np.sqrt(5000), rel=0.05)
-    assert found.rmse.value == pytest.approx(np.hypot(0.5, 2), rel=0.05)
-    assert found.resolution.value == pytest.approx(2 * 0.9945, rel=0.05)
-    # of a quantile at 16 %: sqrt(p (1 - p) / n) / density, and two of them with their correlation
-    assert found.resolution.error == pytest.approx(2 * np.sqrt(0.16 * 0.68 / 2 / 5000) / 0.2433, rel=0.2)
-
-
-def test_residuals_with_weights_of_either_sign() -> None:
-    random = np.random.default_rng(1)
-    truth, noise = random.normal(size=2000), random.normal(size=2000)
-    extra = np.full(200, 30.0)
-    both = np.concatenate([noise, extra, extra])
-    weight = np.concatenate([np.ones(2000), np.ones(200), -np.ones(200)])
-    known = np.concatenate([truth, np.zeros(400)])
-    found = residuals(known, known + both, weight, seed=1)
-    assert found.bias.value == pytest.approx(noise.mean())
-    assert found.resolution.value == pytest.approx(1, abs=0.1)
-
-
-def test_residuals_not_defined() -> None:
-    assert residuals([1.0], [2.0], [-1.0], seed=1).rmse.value is None
-    assert residuals([np.nan], [2.0], [1.0], seed=1).bias.value is None

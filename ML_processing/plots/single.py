@@ -1,16 +1,17 @@
-"""Figures of a classification."""
+"""Figures of one plot: those of a classification, and the losses of a training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ML_processing.metrics import Measured
+from ML_processing.metrics.measured import Measured
 from ML_processing.plots.style import LEGEND, array, in_style, line, marker, number, room, shorten, single
 
-__all__ = ["calibration", "confusion", "roc", "scores", "significance"]
+__all__ = ["calibration", "confusion", "losses", "roc", "scores", "significance"]
 
 
 @in_style
@@ -74,7 +75,7 @@ def scores(content: dict[str, Any]) -> Figure:
 
 @in_style
 def confusion(content: dict[str, Any]) -> Figure:
-    """Of each true class (row) the fraction given to each class (column), by weights, with the numbers of events."""
+    """Fraction by weight of each true class (row) assigned to each class (column), with the numbers of events."""
     classes, sums, counts = content["classes"], array(content["weights"]), array(content["counts"])
     totals = sums.sum(axis=1, keepdims=True)
     fractions = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
@@ -127,22 +128,42 @@ def significance(content: dict[str, Any]) -> Figure:
     color = line(0, 3)["color"]
     label = "Expected significance" if content["physical"] else "Significance (weights not normalised)"
     axes.plot(cuts[usable], plain[usable], color=color, lw=2.2, label=label)
-    axes.fill_between(
-        cuts[usable], (plain - error)[usable], (plain + error)[usable], color=color, alpha=0.25, lw=0
-    )
+    low, high = (plain - error)[usable], (plain + error)[usable]
+    axes.fill_between(cuts[usable], low, high, color=color, alpha=0.25, lw=0)
     style = {"color": line(2, 3)["color"], "lw": 2.2, "ls": "--"}
     axes.plot(cuts[usable], careful[usable], label="with the background's statistical error", **style)
-    axes.axvline(
-        best["score_at_least"],
-        ymax=0.75,
-        color="black",
-        lw=1.5,
-        ls=":",
-        label=f"Best cut {best['score_at_least']:.3f}",
-    )
+    label = f"Best cut {best['score_at_least']:.3f}"
+    axes.axvline(best["score_at_least"], ymax=0.75, color="black", lw=1.5, ls=":", label=label)
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, max(np.nanmax((plain + error)[usable]), 1e-9) / 0.72)
+    axes.set_ylim(0, max(np.nanmax(high), 1e-9) / 0.72)
     axes.set_xlabel("Cut on the signal probability")
     axes.set_ylabel("Significance (standard deviations)")
     axes.legend(loc="upper left", fontsize=LEGEND)
+    return figure
+
+
+@in_style
+def losses(
+    histories: Sequence[Sequence[dict[str, Any]]], title: str = "Loss (weighted cross entropy)"
+) -> Figure:
+    """Training and validation loss of each network by epoch, with the epoch whose weights were kept."""
+    figure, axes = single(f"{len(histories)} network{'s' * (len(histories) > 1)}")
+    for i, history in enumerate(histories):
+        color = line(i, len(histories))["color"]
+        epoch, train, validation = (
+            [entry[key] for entry in history] for key in ("epoch", "train_loss", "validation_loss")
+        )
+        best = int(np.argmin(validation))
+        axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i}")
+        axes.plot(epoch, train, color=color, lw=1.6, ls=(0, (2, 1.5)))
+        axes.plot(epoch[best], validation[best], "o", color=color, mec="black", ms=9)
+    for label, style in (
+        ("Validation", {"ls": "-"}),
+        ("Training", {"ls": (0, (2, 1.5))}),
+        ("Kept", {"ls": "", "marker": "o"}),
+    ):
+        axes.plot([], [], color="black", label=label, **style)
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(title)
+    axes.legend(loc="best", ncols=2, fontsize=LEGEND)
     return figure

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from ML_processing.report.captions import CAPTIONS
-from ML_processing.report.tables import provenance, table
+from ML_processing.evaluation.report import CAPTIONS
+from ML_processing.evaluation.tables import provenance, table
 
 EMPTY = ("meta", "img")
 

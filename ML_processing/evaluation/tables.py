@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ML_processing.metrics import Measured
+from ML_processing.metrics.measured import Measured
 from ML_processing.plots import number
 
 __all__ = ["numbers", "provenance", "table"]

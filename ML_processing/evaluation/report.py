@@ -1,0 +1,240 @@
+"""The report: one HTML file that needs no other, with what each figure shows and what would be worrying."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ML_processing.evaluation.tables import numbers, provenance
+
+__all__ = ["CAPTIONS", "report"]
+
+CAPTIONS = {
+    "roc": (
+        "ROC curve",
+        "Each point is a cut on the signal probability: how much signal passes it, and how much background still does. "
+        "Lower is better. The band is the central 68 % of repetitions with resampled events.",
+        "The network's curve well above the dashed one of the trees, or a straight line to the corner, which is "
+        "guessing (on this logarithmic axis guessing bends steeply down at the left).",
+    ),
+    "scores": (
+        "Signal probability by class",
+        "Lines are the events that the networks were trained on, points with statistical errors those they have not "
+        "seen. Signal should pile up at the right, background at the left. KS is the probability of a "
+        "Kolmogorov-Smirnov test that both are of one distribution: of the least probable of the networks, times their "
+        "number.",
+        "Points that leave the line of their colour by several errors in many bins, and KS below 0.01, which is "
+        "overtraining; or all classes having the same shape.",
+    ),
+    "confusion": (
+        "Confusion matrix",
+        "Each row is a true class, and says to which class its events are given by the highest probability; every row "
+        "sums to 100 %. The diagonal should be dark.",
+        "A row without a dark cell, or a column that takes everything.",
+    ),
+    "calibration": (
+        "Calibration",
+        "Of the events to which the network gives a probability, how many are of that class, all classes having the "
+        "same total weight as in the training. Points should follow the dashed line within their errors. ECE is the "
+        "mean distance from it, beside what a perfect network would have by chance.",
+        "Points above the line at the left and below it at the right: the network is too sure of itself, which is "
+        "overtraining. Cuts on the score remain right.",
+    ),
+    "significance": (
+        "Expected significance against the cut",
+        "Asimov significance of a discovery by counting the events that pass the cut (arXiv:1007.1727), with its "
+        "statistical error; dashed, with the statistical error of the background as an uncertainty. The dotted line is "
+        "the best cut by the dashed curve with at least 5 effective background events behind it. Systematic "
+        "uncertainties are not in it.",
+        "A best cut at the very end of the curve or on a spike: there few background events decide. Take a looser cut, "
+        "or more simulation.",
+    ),
+    "efficiency": (
+        "Efficiency of the cut against the features",
+        "How much of each class passes the best cut (or else one that keeps 10 % of the background), in bins with "
+        "about the same number of events each; the outermost bins are drawn shortened.",
+        "Signal that passes only in a corner of a feature (the network would miss other signals), or background that "
+        "passes only in one (there it would look like a signal).",
+    ),
+    "sculpting": (
+        "Mass sculpting",
+        "Shape of masses for each background: all events (grey) and those that pass cuts on the score. JSD is the "
+        "Jensen-Shannon divergence between events that pass and those that fail, in bits, in the order of the cuts: 0 "
+        "for the same shape, 1 for no overlap.",
+        "A background that peaks where the signal would be. That is natural for a network that knows the mass; it "
+        "matters where the background is estimated from the mass's sidebands.",
+    ),
+    "importance": (
+        "Importance of the inputs",
+        "Left: how much is lost when the values of an input are shuffled among the events (L. Breiman, 2001), or for "
+        "“(all)” when the whole collection is; the error contains repetitions and statistics. Right: mean size of the "
+        "input's contribution to the logarithm of the odds of signal, by integrated gradients (arXiv:1703.01365). "
+        "Inputs that say the same share their importance.",
+        "One input that alone carries nearly everything: is it well modelled, and does it know the truth? Inputs at zero "
+        "on both sides can be left out.",
+    ),
+    "features": (
+        "Inputs by class",
+        "Shape of each input, every class normalised to one; the first and last bin hold all beyond. Objects of a "
+        "collection count each.",
+        "Spikes at one value, values in absurd places, many missing: something is wrong in the selection.",
+    ),
+    "correlations": (
+        "Correlations by class",
+        "Linear correlation coefficients of the features with each other and, in the last row, with the output of the "
+        "network: 1 or -1 is a straight line, 0 none.",
+        "Two features with 1 or -1: one of them can be left out. A mass with a large correlation with the score in a "
+        "background will be sculpted.",
+    ),
+    "drift": (
+        "Events of the training against the compared files",
+        "Shapes of the features that differ most; PSI is the population stability index: below 0.1 is no shift, above "
+        "0.25 a large one by custom.",
+        "A shifted feature that is important to the network: the score of those events means something else.",
+    ),
+    "predictions": (
+        "Predicted against true values",
+        "Each cell is the weight of the events there. They should lie along the dashed line.",
+        "A flat band: the network gives the mean whatever the truth is.",
+    ),
+    "residuals": (
+        "Residuals",
+        "Left: predicted minus true value on events of the training and on others, beside the trees. Right: bias and "
+        "resolution (half the interval of the central 68 %) in bins of the truth.",
+        "Training far narrower than test, which is overtraining; a bias that is not near 0. At the ends of the range it "
+        "always bends towards the mean.",
+    ),
+    "loss": (
+        "Loss",
+        "Smaller is better; solid lines are events that only decide when to stop, dashed ones those of the training, "
+        "and a dot marks the epoch whose weights were kept. Both should fall and flatten.",
+        "Solid lines that rise far above the dashed ones before the dot, lines that still fall at the end (more epochs "
+        "would help), or one fold far from the others.",
+    ),
+}
+"""By the name of the figure, in the order of the report: title, how to read it, what is worrying."""
+
+_STYLE = """
+:root { --line: #d5d9e0; --soft: #f5f6f8; --text: #1f2328; --dim: #57606a; }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--text); max-width: 66rem;
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+p { max-width: 48rem; }
+a { color: #1f5fbf; text-decoration: none; } a:hover { text-decoration: underline; }
+.dim { color: var(--dim); }
+.verdict { list-style: none; margin: 1.2rem 0; padding: 0; display: grid; gap: .6rem; }
+.verdict li { border-left: 5px solid; border-radius: 3px; padding: .55rem .9rem; background: var(--soft); }
+.verdict b { display: inline-block; margin-right: .4rem; }
+.verdict .state { font-size: .8rem; font-weight: 600; padding: .05rem .45rem; border-radius: 1rem; color: #fff;
+  margin-right: .5rem; white-space: nowrap; }
+.good { border-color: #2f7ed8 !important; } .good .state { background: #2f6fc4; }
+.look { border-color: #f89c20 !important; } .look .state { background: #9a5b00; }
+.bad { border-color: #e42536 !important; } .bad .state { background: #c01a2a; }
+.note { background: #fdf3e3; border-left: 5px solid #f89c20; border-radius: 3px; padding: .55rem .9rem; margin: .5rem 0;
+  max-width: none; }
+nav { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
+nav ul { margin: .3rem 0 0; padding: 0; list-style: none; columns: 15rem; } nav li { padding: .15rem 0; }
+.scroll { overflow-x: auto; margin: .8rem 0; }
+table { border-collapse: collapse; font-size: .95rem; }
+th, td { padding: .35rem 1.1rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e8eaee; }
+th { border-bottom: 1px solid #8b949e; font-weight: 600; }
+.numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.facts td:first-child { white-space: nowrap; color: var(--dim); } .facts td { overflow-wrap: anywhere; }
+.numbers td:first-child { white-space: normal; min-width: 6.5rem; }
+figure { margin: 1rem 0; } figure img { display: block; max-width: 100%; height: auto; }
+figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem 0; }
+.worry b { color: #a3161f; }
+@media (max-width: 40rem) {
+  body { font-size: 15px; padding: 1rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
+  table { font-size: .85rem; } th, td { padding-right: .8rem; }
+  figure img.wide { max-width: none; width: 54rem; }
+}
+@media print {
+  @page { margin: 15mm; }
+  body { font-size: 10pt; max-width: none; padding: 0; } nav { display: none; } a { color: inherit; }
+  .scroll { overflow: visible; } table { font-size: 8.5pt; } .numbers td { white-space: normal; }
+  .verdict li, .note, nav { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  h2 { break-after: avoid; margin-top: 1.2rem; } section.figure, tr, li { break-inside: avoid; }
+  section.figure img { max-height: 100mm; width: auto !important; max-width: 100%; }
+  section.figure img.wide { max-height: 180mm; }
+}
+"""
+
+_STATES = {"good": "fine", "look": "have a look", "bad": "worrying"}
+_SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "predictions")
+"""Figures that do not need the full width."""
+
+
+def report(
+    description: dict[str, Any], content: dict[str, Any], drawn: Sequence[str], directory: Path
+) -> str:
+    """The report as HTML.
+
+    Parameters
+    ----------
+    description, content
+        Content of training.json and of metrics.json.
+    drawn
+        Names of the figures that exist.
+    directory
+        Where their PNG files are.
+    """
+    title = _title(content)
+    shown = [name for name in CAPTIONS if name in drawn]
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        '<p class="dim">All numbers and plots, but for those marked as training, are of events that the network in '
+        "question has not seen in its training. Everything shown is in metrics.json, too, and every plot beside "
+        "this page as PDF.</p>",
+        _verdict(content),
+        *(f'<p class="note">{escape(text)}</p>' for text in content["notes"]),
+        _contents(shown),
+        f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
+        *(_figure(directory, name) for name in shown),
+        f'<section id="provenance"><h2>Where this comes from</h2>{provenance(description, content)}</section>',
+    ]
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+    )
+    body = "\n".join(parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def _title(content: dict[str, Any]) -> str:
+    if content["task"] == "regression":
+        return f"Training report: regression of {', '.join(content['targets'])}"
+    return f"Training report: {content['signal']} among {', '.join(content['classes'])}"
+
+
+def _verdict(content: dict[str, Any]) -> str:
+    lines = (
+        f'<li class="{it["state"]}"><span class="state">{_STATES[it["state"]]}</span><b>{escape(it["question"])}</b>'
+        f"{escape(it['text'])}</li>"
+        for it in content["verdict"]
+    )
+    return f'<ul class="verdict">{"".join(lines)}</ul>'
+
+
+def _contents(shown: Sequence[str]) -> str:
+    titles = {"numbers": "Numbers", **{name: CAPTIONS[name][0] for name in shown}}
+    titles["provenance"] = "Where this comes from"
+    lines = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in titles.items())
+    return f"<nav><b>Contents</b><ul>{lines}</ul></nav>"
+
+
+def _figure(directory: Path, name: str) -> str:
+    title, reading, worrying = CAPTIONS[name]
+    image = base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
+    style = 'style="width: 40rem"' if name in _SMALL else 'class="wide"'
+    return (
+        f'<section id="{name}" class="figure"><h2>{title}</h2>\n<figure>'
+        f'<div class="scroll"><img alt="{title}" {style} src="data:image/png;base64,{image}"></div>'
+        f'<figcaption><p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p></figcaption></figure></section>'
+    )

@@ -1,0 +1,240 @@
+"""ROC curves and the area under them, with errors, right for weights of either sign.
+
+With s and b running over signal and background events, the area under the ROC curve is
+
+    AUC = sum_s sum_b w_s w_b [score_s > score_b] / (sum_s w_s  sum_b w_b),
+
+where a tie counts one half. Its error is that of DeLong, DeLong, Clarke-Pearson (Biometrics 44 (1988) 837) extended
+to weights: the sum of the squares of what each event contributes (see `auc_influence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ML_processing.metrics.measured import Floats, Measured
+
+__all__ = [
+    "Bootstrap",
+    "Roc",
+    "WorkingPoint",
+    "auc",
+    "auc_difference",
+    "auc_influence",
+    "auc_matrix",
+    "bootstrap",
+    "roc",
+]
+
+_GRID = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A ROC curve: for each threshold, falling, the efficiencies of a cut "score at least this"."""
+
+    thresholds: Floats
+    signal: Floats
+    background: Floats
+
+
+def roc(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Roc:
+    """Weighted ROC curve; it steps back, as it should, where negative weights are in the majority.
+
+    Parameters
+    ----------
+    score, is_signal, weight
+        Arrays of shape (N,): discriminant, whether the event is signal, weight of either sign.
+    """
+    s, y, w, last = _sorted(*_arrays(score, is_signal, weight))
+    signal, background = (np.cumsum(np.where(mask, w, 0.0))[last] for mask in (y, ~y))
+    return Roc(
+        np.append(np.inf, s[last]), *(np.append(0.0, passed) / passed[-1] for passed in (signal, background))
+    )
+
+
+def auc_influence(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> tuple[float, Floats] | None:
+    """Area under the weighted ROC curve, and the contribution of each event; the parameters are those of `roc`.
+
+    Returns
+    -------
+    The area, and float64 of shape (N,): the change of the area per relative change of the event's weight. The sum
+    of their squares is the variance of the area. None if signal or background has no positive sum of weights.
+    """
+    s, y, w = _arrays(score, is_signal, weight)
+    total_signal, total_background = w[y].sum(), w[~y].sum()
+    if not (total_signal > 0 and total_background > 0):
+        return None
+    wins = np.empty(len(s))
+    wins[y] = _weight_below(s[y], s[~y], w[~y]) / total_background
+    wins[~y] = 1 - _weight_below(s[~y], s[y], w[y]) / total_signal
+    area = float((w[y] * wins[y]).sum() / total_signal)
+    return area, w * (wins - area) / np.where(y, total_signal, total_background)
+
+
+def auc(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Measured:
+    """Area under the weighted ROC curve with its error; the parameters are those of `roc`."""
+    found = auc_influence(score, is_signal, weight)
+    if found is None:
+        return Measured(None, None)
+    area, influence = found
+    return Measured(area, float(np.sqrt((influence**2).sum())))
+
+
+def auc_difference(score: ArrayLike, other: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Measured:
+    """AUC of `score` minus that of `other` on the same events; the error takes their correlation into account."""
+    first, second = (auc_influence(values, is_signal, weight) for values in (score, other))
+    if first is None or second is None:
+        return Measured(None, None)
+    return Measured(first[0] - second[0], float(np.sqrt(((first[1] - second[1]) ** 2).sum())))
+
+
+def auc_matrix(scores: NDArray[Any], labels: ArrayLike, weight: ArrayLike) -> list[list[Measured]]:
+    """AUC of each pair of classes, one against one: row i, column j separates class i from j by p_i / (p_i + p_j).
+
+    Parameters
+    ----------
+    scores
+        Class probabilities, shape (N, classes).
+    labels, weight
+        Class and weight of either sign, shape (N,).
+    """
+    y, w = np.asarray(labels), np.asarray(weight, np.float64)
+
+    def one(i: int, j: int) -> Measured:
+        use = (y == i) | (y == j)
+        mine, other = (scores[use, k].astype(np.float64) for k in (i, j))
+        ratio = np.divide(mine, mine + other, out=np.full(len(mine), 0.5), where=mine + other > 0)
+        return auc(ratio, y[use] == i, w[use])
+
+    classes = range(scores.shape[1])
+    return [[Measured(None, None) if i == j else one(i, j) for j in classes] for i in classes]
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """The loosest cut "score at least `threshold`" with the signal efficiency `signal`."""
+
+    signal: float
+    threshold: float
+    background: Measured
+
+    @property
+    def rejection(self) -> Measured:
+        """One over the background efficiency; None if no background is left."""
+        value, error = self.background.value, self.background.error
+        if value is None or error is None or value <= 0:
+            return Measured(None, None)
+        return Measured(1 / value, error / value**2)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Errors of a ROC curve from resampled events.
+
+    Attributes
+    ----------
+    auc_error
+        Standard deviation of the area.
+    signal, low, high
+        Band of the curve, shape (101,): signal efficiency, and the central 68 % of the background efficiency.
+    working_points
+        One for each signal efficiency asked for.
+    """
+
+    auc_error: float
+    signal: Floats
+    low: Floats
+    high: Floats
+    working_points: list[WorkingPoint]
+
+
+def bootstrap(
+    score: ArrayLike,
+    is_signal: ArrayLike,
+    weight: ArrayLike,
+    efficiencies: Sequence[float],
+    seed: int,
+    repeats: int = 200,
+) -> Bootstrap | None:
+    """Errors of a ROC curve, its area and its working points.
+
+    Each repetition gives every event a random number of copies from a Poisson distribution with mean 1, which stands
+    for drawing with replacement and allows weights of either sign (A. Chamandy et al., "Estimating uncertainty for
+    massive data streams", Google, 2012).
+
+    Parameters
+    ----------
+    score, is_signal, weight
+        As for `roc`.
+    efficiencies
+        Signal efficiencies of the working points.
+    seed, repeats
+        Seed and number of the repetitions.
+
+    Returns
+    -------
+    None if signal or background has no positive sum of weights.
+    """
+    s, y, w = _arrays(score, is_signal, weight)
+    if not (w[y].sum() > 0 and w[~y].sum() > 0):
+        return None
+    s, y, w, last = _sorted(s, y, w)
+    random = np.random.default_rng(seed)
+    areas, curves, points = [], [], []
+    for _ in range(repeats):
+        counted = w * random.poisson(1.0, len(w))
+        signal, background = (
+            np.append(0.0, np.cumsum(np.where(part, counted, 0.0))[last]) for part in (y, ~y)
+        )
+        if not (signal[-1] > 0 and background[-1] > 0):
+            continue
+        signal, background = signal / signal[-1], background / background[-1]
+        areas.append(float((np.diff(background) * (signal[1:] + signal[:-1])).sum() / 2))
+        curves.append(np.interp(_GRID, np.maximum.accumulate(signal), background))
+        points.append([background[_first(signal, wanted)] for wanted in efficiencies])
+    if len(areas) < 2:
+        return None
+    curve, errors = roc(s, y, w), np.std(points, axis=0, ddof=1)
+    found = [_first(curve.signal, wanted) for wanted in efficiencies]
+    working_points = [
+        WorkingPoint(wanted, float(curve.thresholds[i]), Measured(float(curve.background[i]), float(error)))
+        for wanted, i, error in zip(efficiencies, found, errors, strict=True)
+    ]
+    low, high = np.quantile(curves, (0.16, 0.84), axis=0)
+    return Bootstrap(float(np.std(areas, ddof=1)), _GRID, low, high, working_points)
+
+
+def _first(signal: Floats, wanted: float) -> int:
+    """The first threshold at which this much signal passes, up to rounding."""
+    return int(np.argmax(signal >= min(wanted, signal.max()) - 1e-12))
+
+
+def _weight_below(points: Floats, scores: Floats, weights: Floats) -> Floats:
+    """Sum of the weights of the scores below each point; those equal to it count one half."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    below = np.append(0.0, np.cumsum(weights[order]))
+    left, right = (np.searchsorted(ordered, points, side) for side in ("left", "right"))
+    half: Floats = (below[left] + below[right]) / 2
+    return half
+
+
+def _arrays(
+    score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    return np.asarray(score, np.float64), np.asarray(is_signal, np.bool_), np.asarray(weight, np.float64)
+
+
+def _sorted(
+    score: Floats, is_signal: NDArray[np.bool_], weight: Floats
+) -> tuple[Floats, NDArray[np.bool_], Floats, NDArray[np.int64]]:
+    """The same by falling score, and the last row of each score: events of equal score pass together."""
+    order = np.argsort(-score, kind="stable")
+    score = score[order]
+    return score, is_signal[order], weight[order], np.flatnonzero(np.append(np.diff(score) != 0, True))
