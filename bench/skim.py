@@ -80,7 +80,7 @@ def nanoaodtools(source: Path, output: Path, events: int, **options: Any) -> Non
     import ROOT
     from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
 
-    sys.path.insert(0, str(ROOT_OF_ALL / "test" / "python"))
+    sys.path.insert(0, str(ROOT_OF_ALL / "test" / "python" / "nanoaodtools"))
     from trilepton_module import TrileptonModule
 
     name_algorithms(ROOT)

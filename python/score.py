@@ -5,48 +5,118 @@ is `PostProcessor(..., modules=[score("model.onnx")()])`; and a line in a file o
 
     wprime = score("model.onnx", 600)
 
-What the model reads may be in the file, or be made by selections and modules before it. It is computed for many events
-at once, as selections are (see `MLTools.NanoML.nanoaodtools`). All events pass. A model of objects makes lists with the
+The inputs of the model may be in the file, or be made by earlier selections and modules. The scores are computed for many
+events at once, as selections are (see `MLTools.NanoML.nanoaodtools`). All events pass. A model of objects makes lists with the
 counter of the collection, Electron_MODEL_CLASS.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
+import awkward as ak
+import numpy as np
+
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import PostprocModule, postproc_module
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
+from MLTools.NanoML.nanoaodtools.columns import ListColumn
+from MLTools.NanoML.nanoaodtools.module import answer_names
+from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
 
 __all__ = ["Scoring", "score"]
 
 
+class Scoring(Selection):
+    """Gives every event, or every object, the scores of a model, from the network that has not seen it in training.
+
+    Parameters
+    ----------
+    model
+        The ONNX file.
+    parameter
+        Value of the model's parameter.
+
+    Raises
+    ------
+    NanoMLError
+        The model cannot be loaded, or its parameter is missing.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
+        self.model, self.parameter = Model(model), parameter
+        self.model.check_parameter(parameter)
+        description, name = self.model.description, self.model.name
+        collection = description.collection
+        prefix = f"{collection}_" if collection else ""
+        # every model has its own
+        self.branches = tuple(dict.fromkeys([*versions.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
+        what = "probability of class" if description.kind == "classes" else "estimate of"
+        at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
+        self.columns = {  # type: ignore[misc]
+            **{
+                f"{prefix}{name}_{output}": ListColumn("f4", f"{what} {output} by {name}{at}", collection)
+                for output in description.outputs
+            },
+            f"{name}_fold": Column(
+                "i4", "fold of the event: the network that scored it has not seen this fold in training"
+            ),
+        }
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.name
+
+    def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
+        """As for any selection, but with its own message for missing branches."""
+        missing = [name for name in self.branches if versions.resolve(name, available) is None]
+        if not missing:
+            return super().resolve(available, path)
+        made = self.model.selection_columns
+        first = next((name for name in missing if name in made), None)
+        hint = (
+            f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
+            if first
+            else versions.did_you_mean(missing[0], available)
+        )
+        raise NanoMLError(
+            f"{path}: model {self.name} reads {', '.join(missing)}, which the file lacks and no module before makes.{hint}"
+        )
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """All events, with their scores."""
+        run, block, event = (np.asarray(events[name]) for name in versions.IDENTIFIERS)
+        fold = fold_of(run, block, event, self.model.folds)
+        columns = {name: events[name] for name in self.model.reads}
+        if self.model.description.collection is None:
+            scores = self.model.scores(columns, fold, self.parameter)
+            return events, dict(zip(self.columns, [*scores.T, fold]))
+        counts = next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)
+        scores = self.model.scores(columns, np.repeat(fold, counts), self.parameter)
+        lists = [ak.unflatten(np.ascontiguousarray(values), counts) for values in scores.T]
+        return events, dict(zip(self.columns, [*lists, fold]))
+
+    def _column(self, name: str, values: Any, length: int) -> Any:
+        """The values of a column; lists are as the model gave them."""
+        return values if isinstance(values, ak.Array) else super()._column(name, values, length)
+
+
 def score(model: str | os.PathLike[str], parameter: Optional[float] = None) -> Callable[[], PostprocModule]:
-    """What makes a module of nanoAOD-tools that scores by a model; parameters as of `Scoring`."""
+    """A function that makes a module of nanoAOD-tools with the scores of a model; parameters as in `Scoring`."""
     return postproc_module(lambda: Scoring(model, parameter))
 
 
 class _NotAModelError(NanoMLError, AttributeError):
-    """A name that is neither here nor a model."""
+    """A name that is neither defined here nor a model."""
 
 
-class _AnyName(str):
-    """A name that equals every other: nano_postproc.py ignores in silence what `dir` of a module has not."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str)
-
-
-def __dir__() -> list[str]:
-    return [_AnyName(name) if name == "__name__" else name for name in globals()]
-
-
-def __getattr__(name: str) -> Any:
+def _score_of_name(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     path, _, given = name.partition(":")
@@ -60,3 +130,6 @@ def __getattr__(name: str) -> Any:
             f"{name}: is no model. After -I {__name__} write model.onnx, or model.onnx:mass=600 for one with a parameter."
         )
     return score(path, parameter)
+
+
+answer_names(globals(), _score_of_name)

@@ -31,18 +31,12 @@ _TYPES = (
 _LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
 _DTYPES = {root: dtype for dtype, _, root in _TYPES}
 _WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
-"""Types that ROOT, or an older nanoAOD-tools, has not, with the next one that holds all their values."""
+"""Types unknown to ROOT or to an older nanoAOD-tools, with the next wider one."""
 
 
 @dataclass(frozen=True)
 class ListColumn(Column):
-    """A column that may have a number for each object.
-
-    Attributes
-    ----------
-    collection
-        Of the objects, as in Electron; None for one number of the event.
-    """
+    """A column that may have a number for each object of a `collection`, such as Electron; None for one number."""
 
     collection: Optional[str] = None
 
@@ -54,21 +48,11 @@ class ListColumn(Column):
 
 @dataclass(frozen=True)
 class Made:
-    """A branch that a module makes.
+    """A branch that a module makes."""
 
-    Attributes
-    ----------
-    dtype
-        numpy name of the type of its numbers, as the output has them.
-    counter
-        Its counter, if it is a list for each event.
-    branch
-        nanoAOD-tools' object for it; None without output.
-    """
-
-    dtype: str
-    counter: Optional[str]
-    branch: Any
+    dtype: str  # numpy name of its type in the output
+    counter: Optional[str]  # its counter, if it is a list for each event
+    branch: Any  # nanoAOD-tools' object for it; None without output
 
 
 def declared(output_tree: Any) -> dict[str, Made]:
@@ -82,12 +66,12 @@ def declared(output_tree: Any) -> dict[str, Made]:
 
 
 def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
-    """Declare the columns of a selection, in their own types or the next wider ones that there are.
+    """Declare the columns of a selection, in their own types or the next wider ones that exist.
 
     Raises
     ------
     NanoMLError
-        There is no such type, or there is a branch of that name and another type.
+        There is no such type, or a branch has the same name and another type.
     """
     made = {}
     for name, column in selection.columns.items():
@@ -138,15 +122,7 @@ def _counter(column: Column) -> Optional[str]:
 class Filler:
     """Sets the values of a selection's columns for an event, so that they are written and later modules see them.
 
-    nanoAOD-tools' `fillBranch` does so for one column; here it is done for all at once, since there are many, and most
-    events that are kept spend more time there than in the selection.
-
-    Parameters
-    ----------
-    made
-        The columns.
-    input_tree, output_tree
-        nanoAOD-tools' objects.
+    nanoAOD-tools' `fillBranch` does so for one column; for all columns together that would take longer than the selection.
     """
 
     def __init__(self, made: Mapping[str, Made], input_tree: Any, output_tree: Any) -> None:

@@ -12,33 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import add_steps
 from MLTools.NanoML.nanoaodtools.columns import Filler, Made, declare, declared
-from MLTools.NanoML.nanoaodtools.reads import Reads
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.picking import Picker
+from MLTools.NanoML.rootio.rootfile import Branch
 from MLTools.NanoML.selection import Selected, Selection, Step
 
 __all__ = ["Evaluation"]
 
-_STEP = 8  # how much fewer events are tried when a selection fails, and how many more when it goes well again
-_FIRST = 5000  # entries that are read at first, for there may be no more to do
-_GROWTH = 4  # how many times as many then
+_STEP = 8  # factor by which fewer events are tried when a selection fails, and more when it works again
+_FIRST = 5000  # entries that are read first, since there may be no more to do
+_GROWTH = 4  # factor for the next ones
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A range of entries that was read.
-
-    Attributes
-    ----------
-    start, stop
-        Its first entry, and the one after its last.
-    arrays
-        What the selection reads from the file.
-    weights
-        Generator weights.
-    """
+    """A range of entries that was read, with the branches that the selection reads and the generator weights."""
 
     start: int
     stop: int
@@ -48,44 +39,97 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Window:
-    """A range of entries on which the selection was evaluated.
-
-    Attributes
-    ----------
-    start, stop
-        Its first entry, and the one after its last.
-    entries
-        The entries in it that may be asked for.
-    selected
-        What the selection returned.
-    passed
-        The entries that it keeps.
-    columns
-        Columns of these events, also those of the selections before it.
-    places
-        For each entry of the window, its number among those that are kept, or -1.
-    rows
-        For each of those that are kept, the values of the selection's own columns.
-    asked
-        For each entry of the window, whether it was asked for.
-    """
+    """A range of entries on which the selection was evaluated."""
 
     start: int
     stop: int
-    entries: NDArray[np.int64]
+    entries: NDArray[np.int64]  # in it that may be asked for
     selected: Selected
-    passed: NDArray[np.int64]
-    columns: dict[str, NDArray[Any]]
-    places: list[int]
-    rows: list[tuple[Any, ...]]
-    asked: bytearray
+    passed: NDArray[np.int64]  # entries that the selection keeps
+    columns: dict[str, NDArray[Any]]  # of these, also the columns of earlier selections
+    places: list[int]  # for each entry of the window, its place among those that are kept, or -1
+    rows: list[tuple[Any, ...]]  # for each entry that is kept, the values of the selection's own columns
+    asked: bytearray  # for each entry of the window, whether it was asked for
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Where a selection's branches come from. The keys of all dictionaries are the selection's names.
+
+    `earlier` has the branches that earlier modules have declared, `undeclared` the names that exist nowhere: modules may still
+    give each event such an attribute.
+    """
+
+    selection: Selection
+    path: str
+    branches: Mapping[str, Branch]
+    earlier: Mapping[str, Made]
+    from_file: dict[str, str]
+    from_modules: dict[str, str]
+    undeclared: list[str]
+
+    @classmethod
+    def of(
+        cls, selection: Selection, path: str, branches: Mapping[str, Branch], earlier: Mapping[str, Made]
+    ) -> _Inputs:
+        """Find the branches. Those that earlier modules made come before those of the file."""
+        available = list(dict.fromkeys([*branches, *earlier]))
+        undeclared = [
+            name
+            for name in selection.branches
+            if not versions.is_glob(name)
+            and name not in selection.optional
+            and versions.resolve(name, available) is None
+        ]
+        found = selection.resolve([*available, *undeclared], path)
+        made = {asked: name for asked, name in found.items() if name in earlier or name in undeclared}
+        read = {asked: name for asked, name in found.items() if asked not in made}
+        return cls(selection, path, branches, earlier, read, made, undeclared)
+
+    def collections(self, made: Mapping[str, ak.Array]) -> dict[str, str]:
+        """The collections of all lists in the file and in `made`."""
+        found = {
+            asked: self.branches[name].collection or ""
+            for asked, name in self.from_file.items()
+            if self.branches[name].is_jagged
+        }
+        available = [*self.branches, *self.earlier]
+        for asked, values in made.items():
+            if values.ndim > 1:
+                name = self.from_modules[asked]
+                counter = self.earlier[name].counter if name in self.earlier else None
+                found[asked] = versions.collection_of(name, counter, available)
+        return found
+
+    def made(self, event: Any) -> dict[str, ak.Array]:
+        """What earlier modules made for an event, in the types of their branches, as arrays of length one."""
+        return {asked: self._value(event, name) for asked, name in self.from_modules.items()}
+
+    def _value(self, event: Any, name: str) -> ak.Array:
+        try:
+            value = getattr(event, name)
+        except (RuntimeError, AttributeError):
+            value = None
+        if value is None:
+            if name in self.undeclared:
+                self.selection.resolve([*self.branches, *self.earlier], self.path)  # says what is missing
+            raise NanoMLError(
+                f"{self.path}: selection {self.selection.name} reads {name}, which an earlier module declares, "
+                f"but did not fill for event {event._entry}."
+            )
+        dtype = self.earlier[name].dtype if name in self.earlier else None
+        if np.isscalar(value):
+            return ak.Array(np.array([value], dtype))
+        # ROOT gives numbers of eight bits as characters
+        numbers = np.array([ord(one) if isinstance(one, str) else one for one in value], dtype)
+        return ak.unflatten(numbers, [len(numbers)])
 
 
 class Evaluation:
-    """Evaluates a selection for event after event, and in truth for many at once.
+    """Evaluates a selection for one event after the other, but computes many events at once.
 
-    A selection may fail on events that never come to it, because a module before it drops them: then it is tried on
-    fewer and fewer, down to the one event that is asked for.
+    A selection may fail on events that never reach it, because an earlier module drops them: then it is tried on fewer
+    and fewer, down to the one event that is asked for.
 
     Parameters
     ----------
@@ -94,13 +138,13 @@ class Evaluation:
     source
         The file.
     earlier
-        The selections that modules before this one evaluate on the same file.
+        The selections that earlier modules evaluate on the same file.
     input_tree, output_tree
         nanoAOD-tools' objects.
     size
-        Entries that are read, and evaluated, at once.
+        Number of entries that are read and evaluated at once.
     note
-        Called with the reason if that cannot be.
+        Called with the reason if that is not possible.
     """
 
     def __init__(
@@ -121,7 +165,7 @@ class Evaluation:
         before = {
             name: made
             for name, made in declared(output_tree).items()
-            # of a collection of the file this is what the file has
+            # the counter of a collection of the file is that of the file
             if not (name in counters and name in source.branches)
         }
         # a module that is no selection may have declared the column of a selection anew
@@ -132,8 +176,8 @@ class Evaluation:
             if output_tree is None or before[name].branch is made.branch
         }
         known = {name: made for other in earlier for name, made in other.made.items()}
-        self._reads = Reads.of(selection, source.file.path, source.branches, {**known, **before})
-        self._is_bulk: bool = inherited.keys() >= set(self._reads.from_modules.values())
+        self._inputs = _Inputs.of(selection, source.file.path, source.branches, {**known, **before})
+        self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules.values())
         self.made: dict[str, Made] = declare(selection, output_tree)
         self._fill = Filler(self.made, input_tree, output_tree)
         self._chunk = self._read(0, 0)
@@ -147,13 +191,13 @@ class Evaluation:
         )
 
     def analyze(self, event: Any) -> bool:
-        """Whether the selection keeps an event; its columns are filled then."""
+        """Whether the selection keeps an event; then its columns are filled."""
         entry = self.source.entry(event)
         values: Optional[tuple[Any, ...]]
         if self._is_bulk:
             window = self._window
             if window is None or not window.start <= entry < window.stop:
-                window = self._go_on(entry)
+                window = self._next_window(entry)
             offset = entry - window.start
             window.asked[offset] = True
             place = window.places[offset]
@@ -170,8 +214,8 @@ class Evaluation:
     def finish(self) -> list[Step]:
         """The cut flow of the events that were asked for."""
         self._count()
-        if not self._steps and not self._reads.from_modules:
-            # no event came here: the cut flow has zeros, not nothing
+        if not self._steps and not self._inputs.from_modules:
+            # no event reached it: the cut flow has zeros, but is not empty
             self._chunk = self._read(0, 0)
             self._steps = self._apply(np.arange(0), {}).cutflow.steps
         return self._steps or [Step("all", 0, 0.0)]
@@ -182,12 +226,12 @@ class Evaluation:
         return Step("kept by all modules", int(kept.sum()), float(np.asarray(self._weights)[kept].sum()))
 
     def _read(self, start: int, stop: int) -> _Chunk:
-        raw = self.source.read(self._reads.from_file.values(), start, stop)
-        arrays = {asked: raw[name] for asked, name in self._reads.from_file.items()}
+        raw = self.source.read(self._inputs.from_file.values(), start, stop)
+        arrays = {asked: raw[name] for asked, name in self._inputs.from_file.items()}
         return _Chunk(start, stop, arrays, self.source.weights(start, stop))
 
-    def _go_to(self, entry: int) -> None:
-        """Read the chunk that an entry is in."""
+    def _read_chunk(self, entry: int) -> None:
+        """Read the chunk with an entry."""
         if self._chunk.start <= entry < self._chunk.stop:
             return
         # the same borders for all selections on a file, so that their windows fit
@@ -196,10 +240,9 @@ class Evaluation:
             start, stop = stop, stop + min(_GROWTH * stop, self._size)
         self._chunk = self._read(start, min(stop, self.source.file.entries))
 
-    def _go_on(self, entry: int) -> _Window:
-        """Evaluate the selection on the entries near one."""
+    def _next_window(self, entry: int) -> _Window:
         self._count()
-        self._go_to(entry)
+        self._read_chunk(entry)
         self._window = self._evaluate_around(entry)
         return self._window
 
@@ -216,13 +259,13 @@ class Evaluation:
         self._check(window.selected)
         if failed is not None:
             self._note(
-                f"fewer events are evaluated at once: it fails on some that do not come to it ({failed})"
+                f"fewer events are evaluated at once: it fails on some that do not reach it ({failed})"
             )
         self._reach = min(reach * _STEP, self._size)
         return window
 
     def _evaluate(self, entry: int, reach: int) -> _Window:
-        """Evaluate the selection on the entries near one, but not on those that selections before it drop."""
+        """Evaluate the selection on the entries near one, except those that earlier selections drop."""
         start = max(entry - entry % reach, self._chunk.start)
         stop = min(start + reach, self._chunk.stop)
         before = self._earlier[-1]._window if self._earlier else None
@@ -233,7 +276,7 @@ class Evaluation:
             inside = (before.passed >= start) & (before.passed < stop)
             entries = before.passed[inside]
             columns = {name: values[inside] for name, values in before.columns.items()}
-        made = {asked: columns[name] for asked, name in self._reads.from_modules.items()}
+        made = {asked: columns[name] for asked, name in self._inputs.from_modules.items()}
         selected = self._apply(entries, made)
         rows, own = selected.rows, selected.columns
         places = np.full(stop - start, -1)
@@ -259,14 +302,14 @@ class Evaluation:
             pick = Picker(rows)
             arrays, weights = {name: pick(values) for name, values in arrays.items()}, weights[rows]
         made = {name: ak.Array(values) for name, values in made.items()}
-        return self.selection.apply({**arrays, **made}, self._reads.collections(made), weights)
+        return self.selection.apply({**arrays, **made}, self._inputs.collections(made), weights)
 
     def _alone(self, event: Any, entry: int) -> Optional[tuple[Any, ...]]:
-        """Evaluate one event: the values of its columns, or None if it is not kept."""
-        self._go_to(entry)
-        selected = self._apply(np.array([entry]), self._reads.made(event))
+        """The values of the columns of one event, evaluated alone, or None if it is not kept."""
+        self._read_chunk(entry)
+        selected = self._apply(np.array([entry]), self._inputs.made(event))
         self._check(selected)
-        made = ", ".join(self._reads.from_modules.values())
+        made = ", ".join(self._inputs.from_modules.values())
         self._note(
             f"events are evaluated one by one, which is slow: other modules make what it reads ({made})"
         )

@@ -1,20 +1,24 @@
-"""A selection in the form that nanoAOD-tools has for modules."""
+"""A selection in the form of a module of nanoAOD-tools, and how nano_postproc.py finds it by its name."""
 # ruff: noqa: N802
 
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import write_record
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["PostprocModule"]
+__all__ = ["PostprocModule", "answer_names", "postproc_module"]
 
 _CHUNK = 100_000  # a selection takes about 0.1 s for few events as for many
 _SHARED = "_nanoml"  # the selections on a file know each other by this attribute of the input tree
@@ -23,24 +27,23 @@ _SHARED = "_nanoml"  # the selections on a file know each other by this attribut
 class PostprocModule:
     """A module of nanoAOD-tools that evaluates a selection.
 
-    An event passes if the selection keeps it; its columns are filled then. A branch that the file has already is
-    overwritten if it is of the same type. Types that ROOT (float16) or an older nanoAOD-tools (16-bit integers) has
-    not are replaced by the next wider one.
+    An event passes if the selection keeps it; then its columns are filled. A branch that the file already has is
+    overwritten if it has the same type. Types that do not exist in ROOT (float16) or in an older nanoAOD-tools (16-bit
+    integers) are replaced by the next wider one.
 
-    A selection that reads what a module before it makes, and that module is no selection, is evaluated event by
-    event: that is slow, about 0.1 s for each, and it says so.
+    A selection that reads branches made by a module that is no selection is evaluated event by event: that is slow, about
+    0.1 s for each, and a message says so.
 
-    The cut flow is printed, and the output gets a record `nanoml` as a skim by `nanoml skim` has it: events and
-    weights of the file, or of the range of entries that was asked for, of those that came to the selection (after
-    cut, luminosity JSON and modules before it) if these are fewer, after each of its cuts, and of those that later
-    modules kept.
+    The cut flow is printed, and the output gets a record `nanoml` as from `nanoml skim`: events and weights of the file
+    (or of the range of entries), of those that reached the selection (after cut, luminosity JSON and earlier modules) if
+    these are fewer, after each of its cuts, and of those that later modules kept.
 
     Parameters
     ----------
     selection
         The selection.
     chunk
-        Events that are computed at once.
+        Number of events that are computed at once.
 
     Raises
     ------
@@ -55,14 +58,14 @@ class PostprocModule:
         self._written: set[Path] = set()
 
     def beginJob(self) -> None:
-        """No output has been written yet."""
+        """Forget the outputs of an earlier job."""
         self._written.clear()
 
     def endJob(self) -> None:
-        """Give columns and record to the outputs of files of which the cut or the luminosity JSON left no event.
+        """Give columns and record to outputs without events, after the cut or the luminosity JSON.
 
-        nanoAOD-tools calls no module for them. Without a record their entries would seem to be missing, and
-        haddnano.py, which wants the same trees in all files, would fail.
+        nanoAOD-tools calls no module for them. Without a record their entries would seem to be missing, and haddnano.py,
+        which needs the same trees in all files, would fail.
         """
         request = Request.of(self)
         if request is None:
@@ -75,7 +78,7 @@ class PostprocModule:
                 _finish_empty(ours, Request(request.postprocessor, name), output)
 
     def beginFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:
-        """Find what the selection reads and declare what it makes. Without output, `output_tree` is None."""
+        """Find the branches that the selection reads and declare its columns. Without output, `output_tree` is None."""
         if output_file is not None:
             self._written.add(Path(output_file.GetName()).resolve())
         self._begin(Request.of(self), input_file, input_tree, output_tree)
@@ -113,7 +116,7 @@ def _finish_empty(modules: list[PostprocModule], request: Request, output: Path)
     from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import InputTree
     from PhysicsTools.NanoAODTools.postprocessing.framework.output import OutputTree
 
-    gc.collect()  # the tree of the last pass, in whose place this one's would take over its attributes
+    gc.collect()  # else the new tree, at the place of the old one in memory, could take over its attributes
     source = target = None
     try:
         source, target = ROOT.TFile.Open(request.file), ROOT.TFile.Open(str(output), "UPDATE")
@@ -130,10 +133,74 @@ def _finish_empty(modules: list[PostprocModule], request: Request, output: Path)
         tree.Write("", ROOT.TObject.kOverwrite)
     except (NanoMLError, OSError) as problem:
         say(
-            f"{output}: has no event, and gets no record, as {request.file} cannot be read again ({problem}). Do not merge it "
+            f"{output}: has no event, and gets no record, since {request.file} cannot be read again ({problem}). Do not merge it "
             "with others of the same input."
         )
     finally:
         for file in (target, source):
             if file:
                 file.Close()
+
+
+@dataclass(frozen=True)
+class _Constructor:
+    selection: Callable[[], Selection]
+
+    def __call__(self) -> PostprocModule:
+        return PostprocModule(self.selection())
+
+
+class _UnknownNameError(NanoMLError, AttributeError):
+    """A file has no such name."""
+
+
+class _AnyName(str):
+    """A name that is equal to every other."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str)
+
+
+def postproc_module(selection: Callable[[], Selection]) -> Callable[[], PostprocModule]:
+    """Make a selection available to `nano_postproc.py -I`, under the name that the result is given.
+
+    Mistyped names after -I are an error in the file that calls this function (see `answer_names`).
+
+    Parameters
+    ----------
+    selection
+        The class, or a function without arguments that returns a selection.
+
+    Returns
+    -------
+    What nano_postproc.py calls to get a module: a new one each time.
+    """
+    namespace = sys._getframe(1).f_globals
+
+    def unknown(name: str) -> Any:
+        known = [key for key, value in namespace.items() if isinstance(value, _Constructor)]
+        raise _UnknownNameError(
+            f"{namespace['__name__']}: has no `{name}`.{versions.did_you_mean(name, namespace)} "
+            f"Its modules for nano_postproc.py -I: {', '.join(known)}."
+        )
+
+    answer_names(namespace, unknown)
+    return _Constructor(selection)
+
+
+def answer_names(namespace: dict[str, Any], unknown: Callable[[str], Any]) -> None:
+    """Have `unknown` called for names after -I that a file does not have.
+
+    nano_postproc.py ignores such names without a message, and copies all events. It looks for them in `dir(file)`. So the
+    file gets a `__dir__` with one entry, `__name__`, that is equal to every name, and `unknown` as its `__getattr__`.
+    Nothing else notices: the list looks as before, and a missing name is an AttributeError as ever.
+    """
+
+    def names() -> list[str]:
+        return [_AnyName(name) if name == "__name__" else name for name in namespace]
+
+    namespace.setdefault("__dir__", names)
+    namespace.setdefault("__getattr__", unknown)

@@ -1,4 +1,4 @@
-"""The record of what nanoAOD-tools did with a file: as in a skim by `nanoml skim`, nothing is lost in silence."""
+"""The record of what nanoAOD-tools did with a file, as in a skim by `nanoml skim`: nothing is lost in silence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any, Optional
 
 from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.model.model import record_of
+from MLTools.NanoML.model.model import Model, record_of
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection, Step
@@ -43,7 +42,7 @@ def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tre
 
 
 def write_tree(output_file: Any, record: Provenance) -> None:
-    """Write a record into a file that ROOT has open, in the place of one that is there."""
+    """Write a record into a file that ROOT has open, in place of an existing one."""
     import ROOT
 
     output_file.Delete(f"{PROVENANCE};*")
@@ -64,18 +63,18 @@ def write_tree(output_file: Any, record: Provenance) -> None:
 
 
 def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_friend: bool) -> Provenance:
-    """What is said of the selections and models that were evaluated on a file.
+    """The record of the selections and models that were evaluated on a file.
 
-    Where there were models only and all events are kept, a skim is a skim still.
+    If there were only models and all events are kept, a skim remains a skim.
     """
-    models = [it.selection for it in evaluations if isinstance(it.selection, Scoring)]
-    cutting = [it for it in evaluations if not isinstance(it.selection, Scoring)]
+    scoring: list[Any] = [it.selection for it in evaluations if _is_model(it.selection)]
+    cutting = [it for it in evaluations if not _is_model(it.selection)]
     parameters = {
         it.model.description.parameter.column: it.parameter
-        for it in models
+        for it in scoring
         if it.model.description.parameter and it.parameter is not None
     }
-    used = record_of([it.model for it in models], parameters) if models else None
+    used = record_of([it.model for it in scoring], parameters) if scoring else None
     source = evaluations[0].source
     if (
         not cutting
@@ -101,8 +100,12 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
     )
 
 
+def _is_model(selection: Any) -> bool:
+    return isinstance(getattr(selection, "model", None), Model)
+
+
 def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Criteria:
-    """What decided beside the selections, as far as it is known."""
+    """What else selected events, as far as it is known."""
     if request is None:
         others: list[Any] = []
         criteria = Criteria()
@@ -113,23 +116,23 @@ def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Cr
         criteria = Criteria(request.certified_by, request.cut, tuple(names))
     code = []
     for thing in [*selections, *others]:
-        with suppress(TypeError, OSError):  # it was typed in, and is in no file
+        with suppress(TypeError, OSError):  # typed in interactively, it is in no file
             code.append(source_of(thing))
     return replace(criteria, code=code_of(*code, only_own=True) if code else "")
 
 
 def _accounting(evaluations: Sequence[Evaluation]) -> FileAccounting:
-    """Accounting of the range of entries; the cut flow begins with all its events, also if not all came to a selection."""
+    """Accounting of the range of entries; the cut flow begins with all its events, even if not all reached a selection."""
     source = evaluations[0].source
     accounting = _opened(source)
-    # the same steps for all files and ranges, also for those in which nothing was dropped, so that they can be added
+    # the same steps for all files and ranges, even if nothing was dropped, so that they can be added
     may_drop = source.request.may_drop if source.request else [False] * (len(evaluations) + 1)
     for evaluation, is_listed in zip(evaluations, may_drop):
         reached, *cuts = evaluation.finish()
         name = evaluation.selection.name
         if not accounting.cutflow:
             if source.range is None and reached.events < accounting.entries:
-                # something else than a PostProcessor chose the events
+                # something other than a PostProcessor chose the events
                 all_weights = source.sum_of_weights(0, accounting.entries)
                 accounting.part = Part(None, accounting.entries, reached.weights, all_weights)
             accounting.cutflow.append(_first_step(source, accounting, reached))

@@ -1,4 +1,4 @@
-"""The file that nanoAOD-tools goes through, read in bulk, and what nanoAOD-tools was asked to do with it."""
+"""The input file of nanoAOD-tools, read in bulk, and what nanoAOD-tools was asked to do with it."""
 
 from __future__ import annotations
 
@@ -42,25 +42,17 @@ _ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Request:
-    """What nanoAOD-tools' PostProcessor was asked to do.
-
-    Attributes
-    ----------
-    postprocessor
-        The PostProcessor.
-    file
-        The input file that it is at, as it was named.
-    """
+    """What nanoAOD-tools' PostProcessor was asked to do."""
 
     postprocessor: Any
-    file: Optional[str] = None
+    file: Optional[str] = None  # the current input file, as it was named
 
     @classmethod
     def of(cls, module: Any) -> Optional[Request]:
-        """The request that a module is run for; None if no PostProcessor runs it.
+        """The request for which a module is run; None if no PostProcessor runs it.
 
-        Modules are not told the cut, the luminosity JSON and the range of entries. The PostProcessor that calls them
-        has these, so it is looked for among the callers: it is the one with this very module among its own.
+        Modules do not get the cut, the luminosity JSON and the range of entries. The PostProcessor that calls them has
+        these, so it is looked for among the callers: it is the one that has this module.
         """
         frame = sys._getframe(1)
         while frame is not None:
@@ -97,7 +89,7 @@ class Request:
 
     @property
     def may_drop(self) -> list[bool]:
-        """Whether something else may drop events: before each of our modules, after the one before it, and at the end."""
+        """Whether other modules may drop events: before the first of ours, between them, and after the last."""
         asked = self.postprocessor
         found = [bool(asked.cut) or asked.json is not None]
         for module in asked.modules:
@@ -108,7 +100,7 @@ class Request:
         return found
 
     def range(self, entries: int) -> tuple[int, int]:
-        """The first entry that is asked for of a file with so many, and the one after the last."""
+        """The range of entries that is asked for in a file with `entries` entries."""
         first = int(self.postprocessor.firstEntry or 0)
         return first, max(first, min(first + int(self.postprocessor.maxEntries), entries))
 
@@ -125,19 +117,19 @@ class Request:
 
 
 class Source:
-    """An input file of nanoAOD-tools, with its friends and the list of its entries that are wanted.
+    """An input file of nanoAOD-tools, with its friends and the list of its selected entries.
 
     Parameters
     ----------
     input_file, input_tree
-        As nanoAOD-tools has opened them: of a file that was prefetched, the local copy.
+        As nanoAOD-tools has opened them: the local copy of a prefetched file.
     request
         What nanoAOD-tools was asked to do, if that is known.
 
     Attributes
     ----------
     name
-        The file as nanoAOD-tools was given it.
+        The name of the file that nanoAOD-tools was given.
     range
         The first entry that was asked for, and the one after the last; None if that is not known.
 
@@ -155,7 +147,7 @@ class Source:
         self._files = [self.file]
         for friend in input_tree.GetListOfFriends() or ():
             tree = friend.GetTree()
-            # where events do not belong together by their number, only ROOT knows which do
+            # if events are not matched by their number, only ROOT knows how
             if not tree.GetTreeIndex() and tree.GetEntries() == self.file.entries:
                 self._files.append(_open(tree.GetCurrentFile().GetName(), tree.GetName()))
         self._owner = {name: file for file in reversed(self._files) for name in file.branches}
@@ -169,11 +161,11 @@ class Source:
 
     @property
     def branches(self) -> Mapping[str, Branch]:
-        """The branches of the file and its friends; of a name that several have, the file's."""
+        """The branches of the file and its friends; the file comes first."""
         return ChainMap(*(cast("MutableMapping[str, Branch]", file.branches) for file in self._files))
 
     def entry(self, event: Any) -> int:
-        """Number of an event in the file. nanoAOD-tools counts along the entry list, where there is one."""
+        """Number of an event in the file. nanoAOD-tools counts along the entry list, if there is one."""
         number: int = event._entry
         if self._listed is not None:
             number = self._listed[number]
@@ -185,7 +177,7 @@ class Source:
         return number
 
     def entries(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The entries of a range that nanoAOD-tools may come to."""
+        """The entries of a range that nanoAOD-tools may read."""
         if self._listed is None:
             return np.arange(start, stop)
         listed = np.asarray(self._listed, np.int64)
@@ -206,7 +198,7 @@ class Source:
         )
 
     def sum_of_weights(self, start: int, stop: int) -> float:
-        """Sum of the generator weights of a range of entries, exact but for one rounding."""
+        """Sum of the generator weights of a range of entries, exact except for one rounding."""
         chunks = range(start, stop, _AT_ONCE)
         parts = (self.weights(first, min(first + _AT_ONCE, stop)).tolist() for first in chunks)
         return math.fsum(itertools.chain.from_iterable(parts))

@@ -294,7 +294,7 @@ def test_events_that_a_module_drops_do_not_count_nor_fail(
     found = loop([guard, PostprocModule(Leading())], source, range(40))
     assert [(entry, row["leading"]) for entry, row in found] == [(entry, muons[entry][0]) for entry in wanted]
     told = capsys.readouterr().err
-    assert "Leading: fewer events are evaluated at once: it fails on some that do not come to it (" in told
+    assert "Leading: fewer events are evaluated at once: it fails on some that do not reach it (" in told
     assert f"Leading: all 1,000, reached Leading {len(wanted)}\n" in told
     with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Leading: .*"):
         loop([PostprocModule(Leading())], source)
@@ -328,7 +328,7 @@ def test_an_event_that_a_selection_fails_on(source: Path, capsys: pytest.Capture
     assert [row["number"] for _, row in found] == [number for number in numbers if number != bad]
     told = capsys.readouterr().err
     assert (
-        told.count("Fragile: fewer events are evaluated at once: it fails on some that do not come to it (/")
+        told.count("Fragile: fewer events are evaluated at once: it fails on some that do not reach it (/")
         == 2
     )
     assert "Fragile: all 1,000, reached Fragile 999\n" in told
