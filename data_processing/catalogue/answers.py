@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Optional
 
-__all__ = ["Entry", "FileInfo", "NoAnswerError", "RefusedError", "Site", "count", "file_of"]
+from data_processing.datasets.files import FileInfo
+
+__all__ = ["CatalogueEntry", "FileList", "NoAnswerError", "RefusedError", "Replica", "count", "file_of"]
 
 _ADLER = re.compile("[0-9a-fA-F]{1,8}")
 _LFN = re.compile(r"/store/[A-Za-z0-9._/=+:,-]+")
 
 
 class RefusedError(Exception):
-    """The answer is that there is none: the question is wrong, or one may not ask it."""
+    """The catalogue refuses the question: it is wrong, or one may not ask it."""
 
 
 class NoAnswerError(Exception):
@@ -31,7 +35,7 @@ class NoAnswerError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A dataset.
 
     Attributes
@@ -47,43 +51,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class FileInfo:
-    """A file of events, and what is known of it before it is read.
+class Replica:
+    """What a site has of a dataset.
 
     Attributes
     ----------
-    name
-        Path or URL to read it by; in answers of the catalogue, its logical name (/store/...).
-    events
-        How many there are in it.
-    size
-        In bytes.
-    adler32
-        Checksum of its content, eight hexadecimal digits.
-    valid
-        False if the catalogue says that it must not be used.
-    sites
-        Sites that have all of its dataset on disk.
-    block
-        The part of its dataset that it belongs to.
-    """
-
-    name: str
-    events: Optional[int] = None
-    size: Optional[int] = None
-    adler32: Optional[str] = None
-    valid: bool = True
-    sites: tuple[str, ...] = ()
-    block: str = ""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place that has a dataset.
-
-    Attributes
-    ----------
-    name
+    site
         As in T2_DE_DESY.
     kind
         "DISK" or "TAPE".
@@ -91,7 +64,7 @@ class Site:
         How much of the dataset it has [%].
     """
 
-    name: str
+    site: str
     kind: str
     share: float
 
@@ -101,14 +74,33 @@ class Site:
         return self.kind == "DISK" and self.share >= 100
 
 
-def file_of(name: Any, events: Any, size: Any, adler32: Any, block: Any, valid: Any) -> FileInfo:
-    """A file of the catalogue, if that is what was sent.
+@dataclass(frozen=True)
+class FileList:
+    """The valid files of a dataset, in the order of their names.
 
-    Raises
-    ------
-    NoAnswerError
-        It is none.
+    Attributes
+    ----------
+    files
+        Under their logical names.
+    invalid
+        Number of other files, which must not be used.
+    sites
+        Where the dataset is; None if that is not known.
+    date
+        When the catalogue said so.
+    source
+        Who was asked.
     """
+
+    files: Sequence[FileInfo]
+    invalid: int
+    sites: Optional[Sequence[Replica]]
+    date: datetime
+    source: str
+
+
+def file_of(name: Any, events: Any, size: Any, adler32: Any, block: Any, valid: Any) -> FileInfo:
+    """A file of the catalogue; NoAnswerError if what was sent is not one."""
     if not (isinstance(name, str) and _LFN.fullmatch(name)):
         raise NoAnswerError(f"the answer has a file without a proper name ({name!r})")
     return FileInfo(

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, Optional, Protocol
 
-from data_processing.catalogue.answers import Entry, FileInfo, NoAnswerError, RefusedError, Site
-from data_processing.catalogue.cache import Cache, Kept, now
+from data_processing.catalogue.answers import (
+    CatalogueEntry,
+    FileList,
+    NoAnswerError,
+    RefusedError,
+    Replica,
+)
 from data_processing.catalogue.dasgoclient import DasGoClient
 from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
-from data_processing.catalogue.names import checked, is_wildcard
+from data_processing.datasets.files import FileInfo, check_name, is_wildcard
+from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["Catalogue", "FileList", "Source", "UnavailableError"]
+__all__ = ["Catalogue", "UnavailableError", "now"]
 
+DAY = timedelta(days=1)
+_SCHEMA = 1  # of the files with answers
 WAITS: tuple[float, ...] = (2.0, 10.0)
 """Seconds between tries."""
 
@@ -29,76 +41,98 @@ class UnavailableError(NanoMLError):
     """The catalogue does not answer, and never did to this question."""
 
 
-class Source(Protocol):
+def now() -> datetime:
+    """The time, to seconds."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class _CachedAnswer:
+    """An answer, as JSON holds it, when it was given, and by whom."""
+
+    rows: Any
+    date: datetime
+    source: str
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is less than a day old; one from the future, after a clock was set, is not."""
+        return timedelta(0) <= now() - self.date < DAY
+
+
+class _Cache:
+    """The directory of answers, one file for each question. What cannot be read there counts as missing."""
+
+    def __init__(self) -> None:
+        self._directory = cache_directory() / "das"
+
+    def get(self, question: str) -> Optional[_CachedAnswer]:
+        """The answer to a question; None if there is none."""
+        try:
+            content = json.loads(self._path(question).read_text(encoding="utf-8"))
+            if content["schema"] == _SCHEMA and content["question"] == question:
+                return _CachedAnswer(
+                    content["rows"], datetime.fromisoformat(content["date"]), content["source"]
+                )
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
+        return None
+
+    def put(self, question: str, kept: _CachedAnswer) -> None:
+        """Keep an answer; if that fails, it is asked for again next time."""
+        content = {
+            "schema": _SCHEMA,
+            "question": question,
+            "date": kept.date.isoformat(),
+            "source": kept.source,
+            "rows": kept.rows,
+        }
+        with contextlib.suppress(NanoMLError):
+            write_text(self._path(question), json.dumps(content))
+
+    def _path(self, question: str) -> Path:
+        return self._directory / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
+
+
+class CatalogueSource(Protocol):
     """Who answers. Each method raises RefusedError or NoAnswerError."""
 
     name: str
 
-    def datasets(self, name: str, instance: str) -> list[Entry]:
+    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
         """The datasets of a name or pattern, whatever their status."""
 
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
 
-    def sites(self, name: str, instance: str) -> Optional[list[Site]]:
+    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
         """Where a dataset is; None if that is not known."""
 
 
-@dataclass(frozen=True)
-class FileList:
-    """The valid files of a dataset, in the order of their names.
-
-    Attributes
-    ----------
-    files
-        Under their logical names.
-    invalid
-        How many others there are, which must not be used.
-    sites
-        Where the dataset is; None if that is not known.
-    date
-        When the catalogue said so.
-    source
-        Who was asked.
-    """
-
-    files: Sequence[FileInfo]
-    invalid: int
-    sites: Optional[Sequence[Site]]
-    date: datetime
-    source: str
-
-
-def _source() -> Source:
+def _source() -> CatalogueSource:
     """What NANOML_DBS names, dasgoclient where it is installed, or DBS."""
     named = os.environ.get(VARIABLE)
     return Dbs(named) if named else DasGoClient.here() or Dbs(SERVER)
 
 
 class Catalogue:
-    """The catalogue.
-
-    Parameters
-    ----------
-    refresh
-        Ask anew, whatever is remembered.
-    """
+    """The catalogue; with `refresh` it is asked anew, whatever is remembered."""
 
     def __init__(self, refresh: bool = False) -> None:
         self._refresh = refresh
         self._source = _source()
-        self._cache = Cache()
+        self._cache = _Cache()
         self._server = os.environ.get(VARIABLE, "")
         self._down = ""
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
-    def datasets(self, name: str, instance: str) -> list[Entry]:
-        """The datasets that a name or pattern names, whatever their status.
+    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
+        """The datasets of a name or pattern, whatever their status.
 
         Raises
         ------
         NanoMLError
-            There is none.
+            There are none.
         UnavailableError
             The catalogue does not answer.
         """
@@ -107,12 +141,17 @@ class Catalogue:
             raise NanoMLError(f"{name}: is not in the catalogue ({instance}).{self._meant(name, instance)}")
         return found
 
-    def _entries(self, name: str, instance: str) -> list[Entry]:
-        kept = self._ask("dataset", name, instance, lambda: _plain(self._source.datasets(name, instance)))
-        return [Entry(*row) for row in kept.rows]
+    def _entries(self, name: str, instance: str) -> list[CatalogueEntry]:
+        kept = self._ask(
+            "dataset",
+            name,
+            instance,
+            lambda: [astuple(entry) for entry in self._source.datasets(name, instance)],
+        )
+        return [CatalogueEntry(*row) for row in kept.rows]
 
     def _meant(self, name: str, instance: str) -> str:
-        """What may have been meant by a name that is not there."""
+        """A hint for a name that is not there."""
         _, primary, _, tier = name.split("/")
         start = re.split("[_*]", primary)[0]
         wider = [f"/{primary}/*/{tier}", f"/{start}*/*/{tier}"] if start and not is_wildcard(name) else []
@@ -161,18 +200,18 @@ class Catalogue:
             raise NanoMLError(f"{name}: the catalogue has no files of it that can be used ({why}).")
         return FileList(valid, len(files) - len(valid), self._sites(name, instance), kept.date, kept.source)
 
-    def _sites(self, name: str, instance: str) -> Optional[list[Site]]:
-        """It is good to know, but nothing depends on it."""
+    def _sites(self, name: str, instance: str) -> Optional[list[Replica]]:
+        """Where a dataset is. Nothing depends on it, so that failures do not matter."""
 
         def ask() -> Any:
             found = self._source.sites(name, instance)
-            return None if found is None else [[each.name, each.kind, each.share] for each in found]
+            return None if found is None else [astuple(each) for each in found]
 
         try:
             rows = self._ask("site", name, instance, ask, insist=False).rows
         except NanoMLError:
             return None
-        return None if rows is None else [Site(*row) for row in rows]
+        return None if rows is None else [Replica(*row) for row in rows]
 
     def _ask(
         self,
@@ -181,27 +220,27 @@ class Catalogue:
         instance: str,
         ask: Callable[[], Any],
         insist: bool = True,
-    ) -> Kept:
-        question = f"{what} {checked(name)} {instance} {self._server}".rstrip()
+    ) -> _CachedAnswer:
+        question = f"{what} {check_name(name)} {instance} {self._server}".rstrip()
         kept = self._cache.get(question)
         if kept is not None and kept.is_fresh and not self._refresh:
             return kept
         try:
-            answer = Kept(self._insist(ask) if insist else ask(), now(), self._source.name)
+            answer = _CachedAnswer(self._insist(ask) if insist else ask(), now(), self._source.name)
         except RefusedError as problem:
             raise NanoMLError(f"{name}: the catalogue refuses the question: {problem}.") from None
         except NoAnswerError as problem:
             reason = str(problem).rstrip(".")
             if kept is None or self._refresh:
                 raise UnavailableError(f"{name}: the catalogue does not answer: {reason}.") from None
-            self._tell(f"{name}: taking what the catalogue said on {kept.date:%Y-%m-%d}: now {reason}.")
+            self._warn(f"{name}: taking what the catalogue said on {kept.date:%Y-%m-%d}: now {reason}.")
             return kept
         if answer.rows:  # what is not there yet may be there in a moment
             self._cache.put(question, answer)
         return answer
 
     def _insist(self, ask: Callable[[], Any]) -> Any:
-        """Ask, again after failures; not once more after it was in vain for another question."""
+        """Ask, and again after failures; not if that was in vain for another question."""
         if self._down:
             raise NoAnswerError(self._down, may_pass=False)
         for wait in (*WAITS, None):
@@ -214,14 +253,10 @@ class Catalogue:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
             say(text)
-
-
-def _plain(entries: Sequence[Entry]) -> list[list[str]]:
-    return [[entry.name, entry.status] for entry in entries]
 
 
 def _rows(files: Sequence[FileInfo]) -> list[list[Any]]:

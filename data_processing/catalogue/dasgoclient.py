@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from data_processing.catalogue.answers import (
-    Entry,
-    FileInfo,
+    CatalogueEntry,
     NoAnswerError,
     RefusedError,
-    Site,
+    Replica,
     count,
     file_of,
 )
-from data_processing.catalogue.names import GLOBAL, checked
+from data_processing.datasets.files import GLOBAL, FileInfo, check_name
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.proxy import VARIABLE, check_proxy, find_proxy
 
@@ -49,9 +48,9 @@ class DasGoClient:
         program = shutil.which(cls.name)
         return cls(program) if program else None
 
-    def datasets(self, name: str, instance: str) -> list[Entry]:
+    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
         """The datasets of a name or pattern, whatever their status."""
-        rows = self._rows("dataset", f"dataset dataset={checked(name)} status=*", instance)
+        rows = self._rows("dataset", f"dataset dataset={check_name(name)} status=*", instance)
         # the others are summaries of files
         entries = [row for row in rows if "dataset_access_type" in row]
         if not entries and any(row.get("nfiles") for row in rows):
@@ -60,7 +59,7 @@ class DasGoClient:
 
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
-        rows = self._rows("file", f"file dataset={checked(name)} status=*", instance)
+        rows = self._rows("file", f"file dataset={check_name(name)} status=*", instance)
         found = [
             file_of(
                 row.get("name"),
@@ -84,11 +83,11 @@ class DasGoClient:
         if expected and expected not in (len(found), sum(file.valid for file in found)):
             raise NoAnswerError(f"the answer has {len(found)} files, but there are {expected}")
 
-    def sites(self, name: str, instance: str) -> Optional[list[Site]]:
+    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
         """Where a dataset is; None if that is not known."""
-        rows = self._rows("site", f"site dataset={checked(name)}", instance)
+        rows = self._rows("site", f"site dataset={check_name(name)}", instance)
         return [
-            Site(row["name"], str(row.get("kind", "")), _share(row))
+            Replica(row["name"], str(row.get("kind", "")), _share(row))
             for row in sorted(rows, key=lambda row: str(row.get("name")))
             if row.get("name")
         ]
@@ -132,11 +131,11 @@ class DasGoClient:
             raise NoAnswerError(f"dasgoclient cannot be run ({problem.strerror})", may_pass=False) from None
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any]) -> CatalogueEntry:
     name, status = row.get("name"), row["dataset_access_type"]
     if not (isinstance(name, str) and isinstance(status, str)):
         raise NoAnswerError("the answer has a dataset without a name")
-    return Entry(name, status)
+    return CatalogueEntry(name, status)
 
 
 def _share(row: dict[str, Any]) -> float:

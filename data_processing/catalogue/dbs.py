@@ -15,15 +15,14 @@ from typing import Any, Optional
 from urllib.parse import urlencode
 
 from data_processing.catalogue.answers import (
-    Entry,
-    FileInfo,
+    CatalogueEntry,
     NoAnswerError,
     RefusedError,
-    Site,
+    Replica,
     count,
     file_of,
 )
-from data_processing.catalogue.names import checked
+from data_processing.datasets.files import FileInfo, check_name
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.proxy import check_proxy
 
@@ -58,19 +57,19 @@ class Dbs:
     def __init__(self, server: str) -> None:
         self._server = server.rstrip("/")
 
-    def datasets(self, name: str, instance: str) -> list[Entry]:
+    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
         """The datasets of a name or pattern, whatever their status."""
-        asked = {"dataset": checked(name), "dataset_access_type": "*", "detail": "True"}
+        asked = {"dataset": check_name(name), "dataset_access_type": "*", "detail": "True"}
         found = set()
         for row in self._rows(instance, "datasets", asked):
             if not (isinstance(row.get("dataset"), str) and isinstance(row.get("dataset_access_type"), str)):
                 raise NoAnswerError("the answer has a dataset without a name or status")
-            found.add(Entry(row["dataset"], row["dataset_access_type"]))
+            found.add(CatalogueEntry(row["dataset"], row["dataset_access_type"]))
         return sorted(found, key=lambda entry: entry.name)
 
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
-        asked = {"dataset": checked(name), "detail": "True", "validFileOnly": "0"}
+        asked = {"dataset": check_name(name), "detail": "True", "validFileOnly": "0"}
         found = [
             file_of(
                 row.get("logical_file_name"),
@@ -94,7 +93,7 @@ class Dbs:
             if expected and expected != valid:
                 raise NoAnswerError(f"the answer has {valid} valid files, but there are {expected}")
 
-    def sites(self, name: str, instance: str) -> Optional[list[Site]]:
+    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
         """Where a dataset is: it does not know."""
         return None
 

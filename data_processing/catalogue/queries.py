@@ -1,181 +1,232 @@
-"""Lists of files that somebody must be asked for: CMS's catalogue, or servers."""
+"""Lists of files that somebody must be asked for, CMS's catalogue or servers, and that stay the same for an analysis."""
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from typing import Optional
+from dataclasses import astuple, dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Optional
 
-from data_processing.catalogue.cache import now
-from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError
-from data_processing.catalogue.listing import list_remote
-from data_processing.catalogue.names import instance_of, is_wildcard
+from data_processing.catalogue.answers import FileList, Replica
+from data_processing.catalogue.catalogue import Catalogue, UnavailableError, now
+from data_processing.datasets.files import DatasetQuery, FileInfo, is_wildcard
+from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.terminal.progress import progress
+from MLTools.NanoML.nanoaod.versions import is_glob
+from MLTools.NanoML.rootio.remote.storage import list_directory
+from MLTools.NanoML.rootio.remote.url import Url
+from MLTools.NanoML.terminal.progress import progress, say
 
-__all__ = ["Confirm", "Wildcards", "Wish", "look_up", "place_of"]
+__all__ = ["Confirm", "FoundLists", "ask", "list_remote", "look_up"]
 
 Confirm = Callable[[str, str, Sequence[str]], bool]
 """Asks whether a dataset's wildcard may stand for these names."""
 
 _AT_ONCE = 4  # questions to the catalogue
 _SHOWN = 20  # names in a message
+_MOST = 1000  # directories that one pattern looks into
+_SCHEMA = 1  # of the files with lists
 
 
-@dataclass(frozen=True)
-class Wish:
-    """A list of files that somebody must be asked for.
+@dataclass
+class FoundLists:
+    """What was found for the queries of one dataset of the configuration.
 
     Attributes
     ----------
-    keys
-        The place in the configuration.
-    text
-        Name of the catalogue, or pattern on a server.
-    instance
-        Of the catalogue; empty for a server.
-    status
-        Accepted states of the dataset.
+    path
+        WORKDIR/.nanoml/datasets/NAME.json, where it is kept: it is not looked for again.
+    names
+        For queries with a wildcard, by their `key`: the names that they stand for.
+    lists
+        For names of the catalogue and patterns on servers, by their `key`: the files.
+    new
+        What was asked for just now.
     """
 
-    keys: tuple[Key, ...]
-    text: str
-    instance: str = ""
-    status: tuple[str, ...] = ()
+    path: Path
+    names: dict[str, list[str]] = field(default_factory=dict)
+    lists: dict[str, FileList] = field(default_factory=dict)
+    new: set[DatasetQuery] = field(default_factory=set, compare=False)
 
-    @property
-    def key(self) -> str:
-        """Its name among the pins."""
-        return f"{self.text} {self.instance}".rstrip()
+    def queries(self, query: DatasetQuery) -> list[DatasetQuery]:
+        """What a query stands for: one query for each dataset that a wildcard matches, or itself."""
+        return (
+            [replace(query, text=name) for name in self.names[query.key]] if _has_wildcard(query) else [query]
+        )
 
-    def fulfil(self, catalogue: Catalogue) -> FileList:
-        """Ask."""
-        if self.instance:
-            return catalogue.files(self.text, self.instance, self.status)
-        return FileList(list_remote(self.text), 0, None, now(), "server")
+    @classmethod
+    def read(cls, directory: Path, dataset: str) -> FoundLists:
+        """What was found earlier, if anything; NanoMLError if the file is damaged."""
+        path = directory / f"{dataset}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema"] != _SCHEMA:
+                raise ValueError
+            names = {key: [str(name) for name in names] for key, names in content["names"].items()}
+            return cls(path, names, {key: _list_from(value) for key, value in content["lists"].items()})
+        except FileNotFoundError:
+            return cls(path)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise NanoMLError(
+                f"{path}: cannot be read. It has the list of files of {dataset}: bring it back from a copy, or "
+                "remove it to ask the catalogue anew."
+            ) from None
+
+    def write(self) -> None:
+        """Keep it."""
+        lists = {key: _list_content(value) for key, value in self.lists.items()}
+        write_text(self.path, json.dumps({"schema": _SCHEMA, "names": self.names, "lists": lists}) + "\n")
 
 
-class Wildcards:
-    """What the names of a dataset of the configuration stand for in the catalogue.
+def _list_content(found: FileList) -> dict[str, Any]:
+    return {
+        "date": found.date.isoformat(),
+        "source": found.source,
+        "invalid": found.invalid,
+        "sites": None if found.sites is None else [astuple(replica) for replica in found.sites],
+        "files": [[file.name, file.events, file.size, file.adler32, file.block] for file in found.files],
+    }
+
+
+def _list_from(content: Any) -> FileList:
+    sites = content["sites"]
+    return FileList(
+        [
+            FileInfo(name, events, size, adler32, block=block)
+            for name, events, size, adler32, block in content["files"]
+        ],
+        content["invalid"],
+        None if sites is None else [Replica(*site) for site in sites],
+        datetime.fromisoformat(content["date"]),
+        content["source"],
+    )
+
+
+def look_up(
+    config: Config,
+    queries: Mapping[str, Sequence[DatasetQuery]],
+    directory: Path,
+    refresh: bool,
+    confirm: Optional[Confirm],
+) -> dict[str, FoundLists]:
+    """Find the files that queries stand for; what has been found once stays the same for this analysis.
 
     Parameters
     ----------
     config
         The analysis.
-    name
-        The dataset.
-    known
-        What wildcards have been taken for earlier.
-    catalogue
-        Is asked for the others.
+    queries
+        For each of its datasets.
+    directory
+        Where the lists are kept, WORKDIR/.nanoml/datasets.
+    refresh
+        Ask anew for what has been found earlier.
     confirm
         Decides whether a wildcard may stand for several datasets; without it, it may not.
 
-    Attributes
-    ----------
-    used
-        Those of `wishes`, and what they were taken for.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        name: str,
-        known: Mapping[str, list[str]],
-        catalogue: Catalogue,
-        confirm: Optional[Confirm],
-    ) -> None:
-        self._config, self._name, self._known = config, name, known
-        self._catalogue, self._confirm = catalogue, confirm
-        self.used: list[tuple[Wish, list[str]]] = []
-
-    def wishes(self, dataset: Dataset) -> Iterator[Wish]:
-        """The datasets of the catalogue.
-
-        Raises
-        ------
-        ConfigError
-            A wildcard matches none, or several and that is not confirmed.
-        UnavailableError
-            The catalogue does not answer.
-        """
-        for number, text in enumerate(dataset.das):
-            keys = place_of(self._config, self._name, "das", number)
-            instance = dataset.instance or instance_of(text)
-            wish = Wish(keys, text, instance, tuple(dataset.status))
-            if not is_wildcard(text):
-                yield wish
-                continue
-            names = self._known.get(wish.key) or self._matches(wish)
-            self.used.append((wish, names))
-            for one in names:
-                yield replace(wish, text=one)
-
-    def _matches(self, wish: Wish) -> list[str]:
-        try:
-            found = self._catalogue.datasets(wish.text, wish.instance)
-        except UnavailableError as problem:
-            raise _unavailable(self._config, [(wish.keys, str(problem))]) from None
-        except NanoMLError as problem:
-            raise self._config.error(*wish.keys, message=str(problem)) from None
-        names = [entry.name for entry in found if entry.status in wish.status]
-        if not names:
-            has = ", ".join(sorted({entry.status for entry in found}))
-            many = "1 dataset" if len(found) == 1 else f"{len(found)} datasets"
-            message = f"{wish.text}: matches {many} of status {has}, none of {', '.join(wish.status)}"
-            raise self._config.error(*wish.keys, message=message)
-        if len(names) > 1 and not (self._confirm and self._confirm(self._name, wish.text, names)):
-            raise self._config.error(*wish.keys, message=self._too_many(wish, names))
-        return names
-
-    def _too_many(self, wish: Wish, names: Sequence[str]) -> str:
-        matches = f"{wish.text}: matches {len(names)} datasets"
-        command = f"nanoml datasets {shlex.quote(self._config.document.name)}"
-        if self._confirm:
-            return f"{matches}. Name those that you want, or take all by `{command} --yes`"
-        shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
-        more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return f"{matches}:{shown}{more}\nName those that you want, or take all: `{command}` helps with both"
-
-
-def place_of(config: Config, name: str, key: str, number: int) -> tuple[Key, ...]:
-    """Where an item is written; it may be without the brackets of a list."""
-    keys = ("datasets", name, key, number)
-    return keys if keys in config.document.lines else keys[:-1]
-
-
-def look_up(config: Config, wishes: Sequence[Wish], catalogue: Catalogue) -> dict[str, FileList]:
-    """Ask for lists of files, several at the same time.
-
     Raises
     ------
-    ConfigError, NanoMLError
-        As `describe`.
+    ConfigError
+        A dataset does not exist or may not be used, or a wildcard matches none, or several and that is not confirmed.
+    UnavailableError
+        The catalogue does not answer.
+    NanoMLError
+        A server does not answer, or a file with lists is damaged.
     """
-    if not wishes:
+    catalogue = Catalogue(refresh)
+    earlier = {name: FoundLists.read(directory, name) for name in queries}
+    found: dict[str, FoundLists] = {}
+    wanted: dict[str, list[DatasetQuery]] = {}
+    for name, asked in queries.items():
+        known = FoundLists(earlier[name].path) if refresh else earlier[name]
+        found[name] = FoundLists(known.path)
+        for query in filter(_has_wildcard, asked):
+            names = known.names.get(query.key) or _matches(config, name, query, catalogue, confirm)
+            found[name].names[query.key] = names
+        wanted[name] = [one for query in asked for one in found[name].queries(query)]
+        found[name].lists = {one.key: known.lists[one.key] for one in wanted[name] if one.key in known.lists}
+        found[name].new = {one for one in wanted[name] if one.key not in known.lists}
+    lists = _ask_all(config, [one for each in found.values() for one in each.new], catalogue)
+    for name, each in found.items():
+        each.lists = {one.key: each.lists.get(one.key) or lists[one.key] for one in wanted[name]}
+        if each != earlier[name]:
+            _warn_of_invalid(name, [one for one in wanted[name] if one in each.new], each.lists)
+            each.write()
+    return found
+
+
+def _has_wildcard(query: DatasetQuery) -> bool:
+    return bool(query.instance) and is_wildcard(query.text)
+
+
+def _matches(
+    config: Config, name: str, query: DatasetQuery, catalogue: Catalogue, confirm: Optional[Confirm]
+) -> list[str]:
+    """The names that a wildcard stands for."""
+    try:
+        found = catalogue.datasets(query.text, query.instance)
+    except UnavailableError as problem:
+        raise _unavailable(config, [(query.keys, str(problem))]) from None
+    except NanoMLError as problem:
+        raise config.error(*query.keys, message=str(problem)) from None
+    names = [entry.name for entry in found if entry.status in query.status]
+    if not names:
+        has = ", ".join(sorted({entry.status for entry in found}))
+        many = "1 dataset" if len(found) == 1 else f"{len(found)} datasets"
+        message = f"{query.text}: matches {many} of status {has}, none of {', '.join(query.status)}"
+        raise config.error(*query.keys, message=message)
+    if len(names) > 1 and not (confirm and confirm(name, query.text, names)):
+        message = _too_many(query.text, names, config.document.name, confirm is not None)
+        raise config.error(*query.keys, message=message)
+    return names
+
+
+def _too_many(text: str, names: Sequence[str], config: str, was_asked: bool) -> str:
+    matches = f"{text}: matches {len(names)} datasets"
+    command = f"nanoml datasets {shlex.quote(config)}"
+    if was_asked:
+        return f"{matches}. Name those that you want, or take all by `{command} --yes`"
+    shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
+    more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{matches}:{shown}{more}\nName those that you want, or take all: `{command}` helps with both"
+
+
+def ask(query: DatasetQuery, catalogue: Catalogue) -> FileList:
+    """Ask the catalogue or the server for the files of a query without wildcards of the catalogue."""
+    if query.instance:
+        return catalogue.files(query.text, query.instance, query.status)
+    return FileList(list_remote(query.text), 0, None, now(), "server")
+
+
+def _ask_all(config: Config, queries: Sequence[DatasetQuery], catalogue: Catalogue) -> dict[str, FileList]:
+    """Ask for lists of files, several at the same time; all that is wrong is reported at once."""
+    if not queries:
         return {}
     found: dict[str, FileList] = {}
     wrong: list[tuple[tuple[Key, ...], str]] = []
     silent: list[tuple[tuple[Key, ...], str]] = []
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
-        with progress("datasets", len(wishes), "looked up") as bar:
-            asked: dict[Future[FileList], Wish] = {
-                pool.submit(wish.fulfil, catalogue): wish for wish in dict.fromkeys(wishes)
+        with progress("datasets", len(queries), "looked up") as bar:
+            asked: dict[Future[FileList], DatasetQuery] = {
+                pool.submit(ask, query, catalogue): query for query in dict.fromkeys(queries)
             }
             for future in as_completed(asked):
-                wish = asked[future]
+                query = asked[future]
                 try:
-                    found[wish.key] = future.result()
+                    found[query.key] = future.result()
                 except UnavailableError as problem:
-                    silent.append((wish.keys, str(problem)))
+                    silent.append((query.keys, str(problem)))
                 except NanoMLError as problem:
-                    wrong.append((wish.keys, str(problem)))
+                    wrong.append((query.keys, str(problem)))
                 bar.advance()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -189,3 +240,59 @@ def look_up(config: Config, wishes: Sequence[Wish], catalogue: Catalogue) -> dic
 def _unavailable(config: Config, problems: Sequence[tuple[tuple[Key, ...], str]]) -> UnavailableError:
     """An error with places, which is not the configuration's fault."""
     return UnavailableError(str(config.document.error(problems)))
+
+
+def _warn_of_invalid(name: str, queries: Sequence[DatasetQuery], lists: Mapping[str, FileList]) -> None:
+    for query in queries:
+        invalid = lists[query.key].invalid
+        if invalid:
+            many = "1 file" if invalid == 1 else f"{invalid} files"
+            say(f"{name}: {many} of {query.text} must not be used, says the catalogue: left out.")
+
+
+# directories of servers
+
+
+def list_remote(url: str) -> list[FileInfo]:
+    """The files of a directory on a server, or those that a pattern matches, in the order of their names.
+
+    A redirector's directory is put together from those of all its servers.
+
+    Parameters
+    ----------
+    url
+        With a slash at its end for all *.root of a directory, or with wildcards in parts of its path.
+
+    Raises
+    ------
+    NanoMLError
+        There are none, not all servers answer, or the pattern is too wide.
+    """
+    place = Url.parse(url)
+    path = place.path + ("*.root" if place.path.endswith("/") else "")
+    parts = path.split("/")[1:]
+    if "**" in parts:
+        raise NanoMLError(f"{url}: ** does not work on servers. Write a * for each directory.")
+    first = next(at for at, part in enumerate(parts) if is_glob(part))
+    if first == 0:
+        raise NanoMLError(
+            f"{url}: begins with a wildcard, which would list all of the server. Name the directory."
+        )
+    found = _listed(place, ["/" + "/".join(parts[:first])], parts[first:], url)
+    if not found:
+        raise NanoMLError(f"{url}: no such file.")
+    return [FileInfo(str(place.at(name)), size=size) for name, size in sorted(found)]
+
+
+def _listed(place: Url, directories: Sequence[str], parts: Sequence[str], url: str) -> list[tuple[str, int]]:
+    if len(directories) > _MOST:
+        raise NanoMLError(f"{url}: matches {len(directories)} directories. Write a narrower pattern.")
+    entries = [
+        (f"{directory}/{entry.name}", entry)
+        for directory in directories
+        for entry in list_directory(str(place.at(directory)))
+        if fnmatchcase(entry.name, parts[0]) and entry.is_directory == (len(parts) > 1)
+    ]
+    if len(parts) == 1:
+        return [(name, entry.size) for name, entry in entries]
+    return _listed(place, [name for name, _ in entries], parts[1:], url)

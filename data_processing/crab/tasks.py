@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 import data_processing
-from data_processing.catalogue.names import GLOBAL, instance_of, is_wildcard
-from data_processing.catalogue.queries import place_of
 from data_processing.crab.job import OUTPUT
 from data_processing.crab.payload import CERTIFIED, CONFIG, copy, models_of, own_files, scripts, write_job
-from data_processing.datasets.entries import entries_of
+from data_processing.datasets.files import GLOBAL, file_patterns, instance_of, is_wildcard, place_of
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.crabtask import CrabTask
 from MLTools.NanoML.config.analysis import Config
@@ -137,7 +135,7 @@ def _catalogued(config: Config, name: str, dataset: Dataset) -> Iterator[str]:
 def _logical_names(config: Config, name: str, dataset: Dataset) -> list[str]:
     found, number = [], 0
     try:
-        for entry in entries_of(dataset.files, config.base, Read().redirectors):
+        for entry in file_patterns(dataset.files, config.base, Read().redirectors):
             number, lfn = entry.number, _LFN.match(entry.text)
             if lfn is None:
                 what = '"das: /PRIMARY/PROCESSED/NANOAODSIM"'

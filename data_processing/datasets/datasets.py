@@ -1,26 +1,38 @@
-"""The files of each dataset."""
+"""The files of each dataset of a configuration, and what is known of them before they are read."""
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Union
 
-from data_processing.catalogue.answers import FileInfo
-from data_processing.catalogue.listing import list_remote
-from data_processing.datasets.description import describe
 from data_processing.datasets.duplicates import find_same
-from data_processing.datasets.entries import entries_of
+from data_processing.datasets.files import (
+    DatasetQuery,
+    FileInfo,
+    file_patterns,
+    instance_of,
+    place_of,
+    url_of,
+)
 from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import current_settings
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 
+if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
+    from data_processing.catalogue.answers import FileList
+    from data_processing.catalogue.queries import Confirm, FoundLists
+
 __all__ = [
-    "FileInfo",
-    "check_duplicates",
+    "DatasetFiles",
+    "DatasetPart",
     "describe_datasets",
     "find_files",
     "output_names",
@@ -29,55 +41,196 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class DatasetPart:
+    """What one name or pattern of a dataset stands for.
+
+    Attributes
+    ----------
+    text
+        The name or pattern; empty for all files that are named one by one.
+    files
+        The files.
+    query
+        What was asked for; None for files that are named or are on this machine.
+    found
+        The answer of the catalogue or a server.
+    earlier
+        Whether that was answered earlier, not just now.
+    """
+
+    text: str
+    files: Sequence[FileInfo]
+    query: Optional[DatasetQuery] = None
+    found: Optional[FileList] = None
+    earlier: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """What a dataset consists of.
+
+    Attributes
+    ----------
+    files
+        What a run reads.
+    parts
+        What there is, before max_files and max_events.
+    wildcards
+        The queries with wildcards, and the names that they stand for.
+    """
+
+    files: Sequence[FileInfo]
+    parts: Sequence[DatasetPart]
+    wildcards: Sequence[tuple[DatasetQuery, Sequence[str]]]
+
+
+_Piece = Union[DatasetQuery, list[FileInfo]]
+
+
 def find_files(patterns: Iterable[str], base: Path) -> list[str]:
     """Files that paths, globs, URLs, logical names and text files of these name, in order.
 
     Raises
     ------
     NanoMLError
-        A pattern matches nothing, or a file is named twice, be it by two names.
+        A pattern matches nothing, or a file is named twice, possibly by two names.
     """
     found: list[str] = []
-    for entry in entries_of(patterns, base, current_settings().redirectors):
-        files = list_remote(entry.text) if entry.is_listing else entry.files()
-        found += [file.name for file in files]
+    for pattern in file_patterns(patterns, base, current_settings().redirectors):
+        if pattern.is_listing:
+            from data_processing.catalogue.queries import list_remote
+
+            found += [file.name for file in list_remote(pattern.text)]
+        else:
+            found += [file.name for file in pattern.files()]
     same = find_same(found)
     if same is not None:
         raise NanoMLError(f"{_named_twice(*(found[at] for at in same))}. Name it once.")
     return found
 
 
-def describe_datasets(config: Config) -> dict[str, list[FileInfo]]:
-    """The files that a run reads of every dataset, with what is known of them before they are read.
-
-    What the catalogue or a server said is the same from one call to the next, until it is asked anew: it is kept in the
-    work directory.
-
-    Raises
-    ------
-    NanoMLError
-        A dataset has no files, does not exist or must not be used, or the catalogue does not answer; or a file is named
-        twice, in one dataset or in two, be it by two names; with the place in the configuration.
-    """
-    found = {name: list(dataset.files) for name, dataset in describe(config).items()}
-    check_duplicates(config, found)
-    return found
-
-
 def resolve_datasets(config: Config) -> dict[str, list[str]]:
-    """The names of the files of `describe_datasets`: paths and URLs. It raises as that does."""
-    return {name: [file.name for file in files] for name, files in describe_datasets(config).items()}
+    """The files that a run reads of every dataset: paths and URLs. It raises as `describe_datasets` does."""
+    return {name: [file.name for file in each.files] for name, each in describe_datasets(config).items()}
 
 
-def check_duplicates(config: Config, found: Mapping[str, Sequence[FileInfo]]) -> None:
-    """Refuse a file that is named twice.
+def describe_datasets(
+    config: Config, refresh: bool = False, confirm: Optional[Confirm] = None
+) -> dict[str, DatasetFiles]:
+    """What each dataset consists of.
+
+    What the catalogue or a server answered is kept in the work directory, and stays the same until it is asked anew.
+
+    Parameters
+    ----------
+    config
+        The analysis.
+    refresh
+        Ask anew for what has been found earlier.
+    confirm
+        Decides whether a wildcard may stand for several datasets; without it, it may not.
 
     Raises
     ------
     ConfigError
-        One is, in one dataset or in two.
+        A dataset or a file does not exist or must not be used, or a file is named twice, in one dataset or in two,
+        possibly by two names; with the place in the configuration.
+    NanoMLError
+        The catalogue or a server does not answer.
     """
-    owners = [(name, file.name) for name, files in found.items() for file in files]
+    pieces: dict[str, list[_Piece]] = {
+        name: [*_das_queries(config, name, dataset), *_named_files(config, name, dataset)]
+        for name, dataset in config.datasets.items()
+    }
+    queries = {
+        name: [piece for piece in each if isinstance(piece, DatasetQuery)] for name, each in pieces.items()
+    }
+    directory = Layout.of(config).workdir / RECORDS / "datasets"
+    lists: Mapping[str, FoundLists] = {}
+    if any(queries.values()) or directory.is_dir():
+        from data_processing.catalogue.queries import look_up
+
+        lists = look_up(config, queries, directory, refresh, confirm)
+    found = {}
+    for name, each in pieces.items():
+        parts = [part for piece in each for part in _parts(config, piece, lists.get(name))]
+        wildcards = [
+            (query, lists[name].names[query.key]) for query in queries[name] if query.key in lists[name].names
+        ]
+        files = _limited(config, name, [file for part in parts for file in part.files])
+        found[name] = DatasetFiles(files, parts, wildcards)
+    _check_duplicates(config, found)
+    return found
+
+
+def _das_queries(config: Config, name: str, dataset: Dataset) -> Iterator[DatasetQuery]:
+    for number, text in enumerate(dataset.das):
+        keys = place_of(config, name, "das", number)
+        yield DatasetQuery(keys, text, dataset.instance or instance_of(text), tuple(dataset.status))
+
+
+def _named_files(config: Config, name: str, dataset: Dataset) -> Iterator[_Piece]:
+    """Files that are named one by one or are on this machine, and patterns on servers."""
+    direct: list[FileInfo] = []
+    number = 0
+    try:
+        for pattern in file_patterns(dataset.files, config.base, config.read.redirectors):
+            number = pattern.number
+            if not pattern.is_listing:
+                direct += pattern.files()
+                continue
+            if direct:
+                yield direct
+                direct = []
+            yield DatasetQuery(place_of(config, name, "files", number), pattern.text)
+    except NanoMLError as problem:
+        raise config.error(*place_of(config, name, "files", number), message=str(problem)) from None
+    if direct:
+        yield direct
+
+
+def _parts(config: Config, piece: _Piece, lists: Optional[FoundLists]) -> Iterator[DatasetPart]:
+    if not isinstance(piece, DatasetQuery):
+        yield DatasetPart("", piece)
+        return
+    assert lists is not None
+    for query in lists.queries(piece):
+        found = lists.lists[query.key]
+        files = _located(config, query, found) if query.instance else found.files
+        yield DatasetPart(query.text, files, query, found, query not in lists.new)
+
+
+def _located(config: Config, query: DatasetQuery, found: FileList) -> list[FileInfo]:
+    """Files of the catalogue by the URLs that they are read by."""
+    sites = tuple(replica.site for replica in found.sites or () if replica.has_all)
+    redirectors = config.read.redirectors
+    try:
+        return [replace(file, name=url_of(file.name, redirectors), sites=sites) for file in found.files]
+    except NanoMLError as problem:
+        raise config.error(*query.keys, message=str(problem)) from None
+
+
+def _limited(config: Config, name: str, files: Sequence[FileInfo]) -> list[FileInfo]:
+    """The first files, as many as the dataset's settings allow."""
+    dataset = config.datasets[name]
+    chosen = list(files[: dataset.max_files])
+    if dataset.max_events is None:
+        return chosen
+    events = 0
+    for number, file in enumerate(chosen, 1):
+        if file.events is None:
+            message = f"nobody knows how many events {file.name} has, before it is read. Use max_files"
+            raise config.error("datasets", name, "max_events", message=message)
+        events += file.events
+        if events >= dataset.max_events:
+            return chosen[:number]
+    return chosen
+
+
+def _check_duplicates(config: Config, found: Mapping[str, DatasetFiles]) -> None:
+    """Refuse a file that is named twice, in one dataset or in two."""
+    owners = [(name, file.name) for name, each in found.items() for file in each.files]
     same = find_same([file for _, file in owners])
     if same is None:
         return
@@ -96,7 +249,7 @@ def _named_twice(first: str, second: str) -> str:
 
 
 def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
-    """A file name for the output of each input: its own, and a hash of its path where two have the same."""
+    """A file name for the output of each input: its own, with a hash of its path if two have the same."""
     stems = {file: _stem(file) for file in files}
     shared = {stem for stem, times in Counter(stems.values()).items() if times > 1}
     return {
@@ -112,7 +265,7 @@ def _stem(file: str) -> str:
 
 
 def root_files(analysis: Analysis) -> dict[str, list[str]]:
-    """What the stages after the skim read: the skims, or the datasets' files where there is no skim."""
+    """What the stages after the skim read: the skims, or the datasets' files if there is no skim."""
     skims = Layout.of(analysis.config).skims
     return {
         name: [

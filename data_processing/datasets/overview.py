@@ -1,16 +1,15 @@
-"""The datasets of a configuration or of the catalogue, told to people."""
+"""The datasets of a configuration or of the catalogue, for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import FileInfo, Site
-from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError
-from data_processing.catalogue.names import checked, instance_of, is_wildcard
-from data_processing.catalogue.queries import Confirm
-from data_processing.datasets.datasets import check_duplicates
-from data_processing.datasets.description import Description, Part, describe
+from data_processing.catalogue.answers import FileList, Replica
+from data_processing.catalogue.catalogue import Catalogue, UnavailableError
+from data_processing.catalogue.queries import Confirm, ask
+from data_processing.datasets.datasets import DatasetFiles, DatasetPart, describe_datasets
+from data_processing.datasets.files import FileInfo, check_name, instance_of, is_wildcard
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
@@ -42,15 +41,14 @@ def overview(
     """
     if refresh:
         with locked(Layout.of(config).workdir):
-            found = describe(config, True, confirm)
+            found = describe_datasets(config, True, confirm)
     else:
-        found = describe(config, False, confirm)
-    check_duplicates(config, {name: each.files for name, each in found.items()})
+        found = describe_datasets(config, False, confirm)
     catalogue = Catalogue()
     return [_dataset(name, config.datasets[name], each, catalogue) for name, each in found.items()]
 
 
-def _dataset(name: str, dataset: Dataset, found: Description, catalogue: Catalogue) -> dict[str, Any]:
+def _dataset(name: str, dataset: Dataset, found: DatasetFiles, catalogue: Catalogue) -> dict[str, Any]:
     return {
         "name": name,
         "class": dataset.class_,
@@ -81,7 +79,7 @@ def _sum(values: Iterable[Optional[int]]) -> Optional[int]:
     return total
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: DatasetPart) -> dict[str, Any]:
     found = part.found
     return {
         "name": part.text or None,
@@ -98,21 +96,21 @@ def _whence(files: Sequence[FileInfo]) -> str:
     return "this machine" if not remote else "servers" if remote == len(files) else "this machine and servers"
 
 
-def _sites(sites: Optional[Sequence[Site]]) -> Optional[list[dict[str, Any]]]:
+def _sites(sites: Optional[Sequence[Replica]]) -> Optional[list[dict[str, Any]]]:
     if sites is None:
         return None
-    ordered = sorted(sites, key=lambda site: (not site.has_all, site.kind != "DISK", -site.share, site.name))
-    return [{"name": site.name, "kind": site.kind, "share": site.share} for site in ordered]
+    ordered = sorted(sites, key=lambda site: (not site.has_all, site.kind != "DISK", -site.share, site.site))
+    return [{"name": site.site, "kind": site.kind, "share": site.share} for site in ordered]
 
 
-def _news(found: Description, catalogue: Catalogue) -> Iterable[str]:
+def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
     """What has changed since the lists were taken."""
     for part in found.parts:
-        if part.wish is None or part.found is None or not part.earlier:
+        if part.query is None or part.found is None or not part.earlier:
             continue
         since = f"{part.text}, as it was on {part.found.date:%Y-%m-%d}:"
         try:
-            change = _change(part.found, part.wish.fulfil(catalogue))
+            change = _change(part.found, ask(part.query, catalogue))
         except UnavailableError as problem:
             yield f"{since} it may have changed. {_without(part.text, problem)}"
         except NanoMLError as problem:
@@ -120,14 +118,14 @@ def _news(found: Description, catalogue: Catalogue) -> Iterable[str]:
         else:
             if change:
                 yield f"{since} now {change}; --refresh takes what there is now."
-    for wish, names in found.wildcards:
+    for query, names in found.wildcards:
         try:
-            entries = catalogue.datasets(wish.text, wish.instance)
-        except NanoMLError:  # told of its datasets already
+            entries = catalogue.datasets(query.text, query.instance)
+        except NanoMLError:  # reported above, for its datasets
             continue
-        new = [entry.name for entry in entries if entry.status in wish.status and entry.name not in names]
+        new = [entry.name for entry in entries if entry.status in query.status and entry.name not in names]
         if new:
-            yield f"{wish.text}: now also matches {', '.join(new)}; --refresh takes what there is now."
+            yield f"{query.text}: now also matches {', '.join(new)}; --refresh takes what there is now."
 
 
 def _change(before: FileList, after: FileList) -> str:
@@ -162,13 +160,13 @@ def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> d
     NanoMLError
         It has none, or does not answer.
     """
-    where = instance or instance_of(checked(name))
+    where = instance or instance_of(check_name(name))
     catalogue = Catalogue(refresh)
     found = catalogue.datasets(name, where)
     details = None
     if len(found) == 1:
         one = catalogue.files(found[0].name, where, (found[0].status,))
-        part = Part(found[0].name, one.files, None, one)
+        part = DatasetPart(found[0].name, one.files, None, one)
         details = {**_part(part), "names": [file.name for file in one.files]}
     return {
         "query": name,

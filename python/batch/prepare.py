@@ -142,7 +142,9 @@ def _sizes(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
     if not any(is_remote(path) for task in tasks for path in task.inputs):
         return {}
     described = import_part("data_processing.datasets.datasets").describe_datasets(config)
-    return {file.name: file.size for files in described.values() for file in files if file.size is not None}
+    return {
+        file.name: file.size for each in described.values() for file in each.files if file.size is not None
+    }
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from data_processing.catalogue import cache, catalogue, dasgoclient, dbs
-from data_processing.catalogue.answers import Site, file_of
+from data_processing.catalogue import catalogue, dasgoclient, dbs
+from data_processing.catalogue.answers import Replica, file_of
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
-from data_processing.catalogue.names import GLOBAL, USERS, instance_of, is_name
+from data_processing.datasets.files import GLOBAL, USERS, instance_of, is_dataset_name
 from MLTools.NanoML.errors import NanoMLError
 from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, install_dasgoclient
 
@@ -45,13 +45,13 @@ def test_files(asked: CatalogueServer) -> None:
     last = found.files[-1]
     assert (last.events, last.size, last.adler32) == (1100, 1_100_001, "0000000b")
     assert last.block == f"{WZ}#1"
-    assert cache.now() - found.date < timedelta(minutes=1)
+    assert catalogue.now() - found.date < timedelta(minutes=1)
     assert [file.name for file in Catalogue().files(MINE, USERS).files] == ["/store/user/me/0.root"]
     if found.source == "DBS":
         assert found.sites is None
     else:
         assert found.sites is not None
-        assert [(site.name, site.kind, round(site.share), site.has_all) for site in found.sites] == [
+        assert [(site.site, site.kind, round(site.share), site.has_all) for site in found.sites] == [
             ("T0_CH_CERN_Tape", "TAPE", 100, False),
             ("T1_US_FNAL_Disk", "DISK", 33, False),
             ("T2_DE_DESY", "DISK", 100, True),
@@ -198,7 +198,7 @@ def test_odd_names_reach_nobody(
     name: str, asked: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert not is_name(name)
+    assert not is_dataset_name(name)
     for ask in (Catalogue().datasets, Catalogue().files):
         with pytest.raises(NanoMLError, match="expected a name of the catalogue"):
             ask(name, GLOBAL)
@@ -238,16 +238,16 @@ def test_answers_are_remembered_for_a_day(
     assert len(Catalogue(refresh=True).files(WZ, GLOBAL).files) == 12
     assert len(Catalogue().files(WZ, GLOBAL).files) == 12
     dbs.datasets[WZ].files["/store/mc/newer.root"] = 1
-    real_now = cache.now
+    real_now = catalogue.now
     for days in (2, -1):  # tomorrow, and after a clock was set back
-        monkeypatch.setattr(cache, "now", lambda days=days: real_now() + timedelta(days=days))
+        monkeypatch.setattr(catalogue, "now", lambda days=days: real_now() + timedelta(days=days))
         assert len(Catalogue().files(WZ, GLOBAL).files) == 13
         for path in kept(tmp_path):  # as they were asked for at first
             content = json.loads(path.read_text())
             path.write_text(json.dumps({**content, "date": real_now().isoformat()}))
     dbs.stop()
     capsys.readouterr()
-    monkeypatch.setattr(cache, "now", lambda: real_now() + timedelta(days=3))
+    monkeypatch.setattr(catalogue, "now", lambda: real_now() + timedelta(days=3))
     assert len(Catalogue().files(WZ, GLOBAL).files) == 13
     told = capsys.readouterr().err
     assert f"{WZ}: taking what the catalogue said on {real_now():%Y-%m-%d}: now localhost:" in told
@@ -270,7 +270,7 @@ def test_damaged_memories_are_forgotten(dbs: CatalogueServer, tmp_path: Path) ->
 def test_instances() -> None:
     assert instance_of("/A/B/USER") == USERS
     assert instance_of("/A/B/NANOAOD") == GLOBAL
-    assert not Site("T2", "DISK", 99.9).has_all
+    assert not Replica("T2", "DISK", 99.9).has_all
     assert dbs.SERVER.startswith("https://")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from data_processing.catalogue import catalogue
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
-from data_processing.catalogue.names import GLOBAL
+from data_processing.datasets.files import GLOBAL
 from services.catalogue import WZ, CatalogueServer, contents
 from services.certificates import Certificates
 

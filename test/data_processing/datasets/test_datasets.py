@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,15 @@ def test_a_file_of_two_names_in_two_datasets_is_named_by_both(files: Path) -> No
             resolve_datasets(load(files / "a.yaml"))
         assert f"a.yaml:5: datasets.two.files: {shown} is also in dataset one, as " in str(raised.value)
         assert f"{first}: an event would count twice" in str(raised.value)
+
+
+def test_local_files_are_found_without_the_catalogue(files: Path) -> None:
+    (files / "a.yaml").write_text("datasets: {one: {files: a/*.root}}\n")
+    program = (
+        "import sys\n"
+        "from data_processing.datasets.datasets import resolve_datasets\n"
+        "from MLTools.NanoML.config.analysis import load\n"
+        "assert len(resolve_datasets(load('a.yaml'))['one']) == 2\n"
+        "print([name for name in sys.modules if 'catalogue' in name])\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], cwd=files, text=True) == "[]\n"

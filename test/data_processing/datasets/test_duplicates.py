@@ -69,8 +69,8 @@ def test_100_000_urls_take_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_100_000_local_files_take_seconds(tmp_path: Path) -> None:
-    for number in range(MANY):
+def test_10_000_local_files_take_a_second(tmp_path: Path) -> None:
+    for number in range(MANY // 10):
         if number % 1000 == 0:
             directory = tmp_path / f"{number:06d}"
             directory.mkdir()
@@ -78,12 +78,12 @@ def test_100_000_local_files_take_seconds(tmp_path: Path) -> None:
             file.write(number.to_bytes(4, "big"))
             file.truncate(1000 + number % 5000)
     (tmp_path / "a.yaml").write_text("datasets: {a: {files: '*/*.root'}}\n")
-    check_quick(tmp_path / "a.yaml")
+    check_quick(tmp_path / "a.yaml", MANY // 10)
 
 
-def check_quick(path: Path) -> None:
+def check_quick(path: Path, number: int = MANY) -> None:
     start = time.process_time()
     files = resolve_datasets(load(path))["a"]
     names = output_names(files)
-    assert time.process_time() - start < 10  # 2 s on a quiet machine
-    assert len(set(names.values())) == len(files) == MANY
+    assert time.process_time() - start < 1e-4 * number  # a fifth of it on a quiet machine
+    assert len(set(names.values())) == len(files) == number

@@ -1,7 +1,8 @@
-"""Datasets of a configuration: what a run reads, which stays the same, and what `nanoml datasets` says of it."""
+"""Datasets of a configuration: what a run reads, which stays the same, and what `nanoml datasets` says about it."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -9,21 +10,27 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from data_processing.datasets.datasets import describe_datasets, resolve_datasets
-from data_processing.datasets.description import describe
+from data_processing.catalogue.queries import list_remote
+from data_processing.datasets.datasets import describe_datasets, find_files, resolve_datasets
+from data_processing.datasets.files import is_listing
 from data_processing.datasets.overview import overview, query
+from MLTools.NanoML.cli import nanoml as nanoml_command
 from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked
 from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer
+from services.xrootd import Cluster, Storage
 
 pytestmark = pytest.mark.service
 
 Analysis = Callable[[str], Config]
+FILE = Path(__file__).resolve().parents[3] / "examples" / "data" / "ZGToLLG" / "ZGToLLG_0.root"
 PATTERN = "/WZTo*/*NanoAODv9*/NANOAODSIM"
 
 
@@ -50,15 +57,19 @@ def test_what_a_run_reads(analysis: Analysis, tmp_path: Path, capsys: pytest.Cap
     config = analysis(f"  WZ: {{das: {WZ}}}\n  ZZ: {{das: ['{ZZ}'], files: own.root}}\n")
     found = describe_datasets(config)
     assert list(found) == ["WZ", "ZZ"]
-    assert [file.name for file in found["WZ"]] == [url(number) for number in range(12) if number != 3]
-    assert (found["WZ"][1].events, found["WZ"][1].size, found["WZ"][1].adler32) == (100, 100_001, "00000001")
+    assert [file.name for file in found["WZ"].files] == [url(number) for number in range(12) if number != 3]
+    assert (found["WZ"].files[1].events, found["WZ"].files[1].size, found["WZ"].files[1].adler32) == (
+        100,
+        100_001,
+        "00000001",
+    )
     names = [
         "root://first.ch//store/mc/ZZ/0.root",
         "root://first.ch//store/mc/ZZ/1.root",
         str(tmp_path / "own.root"),
     ]
     assert resolve_datasets(config)["ZZ"] == names
-    assert found["ZZ"][2].size == 3
+    assert found["ZZ"].files[2].size == 3
     told = capsys.readouterr().err
     assert f"WZ: 1 file of {WZ} must not be used, says the catalogue: left out." in told
     assert told.count("must not be used") == 1  # not each time
@@ -66,7 +77,7 @@ def test_what_a_run_reads(analysis: Analysis, tmp_path: Path, capsys: pytest.Cap
 
 def test_sites_are_those_that_have_everything(das: CatalogueServer, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"datasets: {{WZ: {{das: {WZ}}}}}\n")
-    assert describe_datasets(load(tmp_path / "a.yaml"))["WZ"][0].sites == ("T2_DE_DESY",)
+    assert describe_datasets(load(tmp_path / "a.yaml"))["WZ"].files[0].sites == ("T2_DE_DESY",)
 
 
 def test_only_so_many(analysis: Analysis, tmp_path: Path) -> None:
@@ -194,8 +205,8 @@ def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, t
     with pytest.raises(
         ConfigError, match=r"matches 2 datasets. Name those that you want, or take all by `nanoml da"
     ):
-        describe(analysis(lines), confirm=answer(False))
-    found = describe(analysis(lines), confirm=answer(True))
+        describe_datasets(analysis(lines), confirm=answer(False))
+    found = describe_datasets(analysis(lines), confirm=answer(True))
     assert len(found["all"].files) == 13
     assert asked == [("all", PATTERN, [ZZ, WZ])] * 2
     assert len(resolve_datasets(analysis(lines))["all"]) == 13  # once confirmed, it is for all commands
@@ -268,19 +279,22 @@ def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
 
 
 @pytest.fixture
-def nanoml(dbs: CatalogueServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `nanoml datasets`."""
+def nanoml(
+    dbs: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SimpleNamespace]:
+    """Runs `nanoml datasets` in this process."""
+    monkeypatch.chdir(tmp_path)
+    apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    runner = CliRunner(env={"COLUMNS": "120"}, **apart)  # type: ignore[arg-type]
 
-    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "MLTools.NanoML.cli", "datasets", *words],
-            env={**os.environ, "COLUMNS": "120"},
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(*words: str) -> SimpleNamespace:
+        done = runner.invoke(nanoml_command, ["datasets", *words])
+        problem = done.exception if isinstance(done.exception, NanoMLError) else None
+        if problem is None and not isinstance(done.exception, (SystemExit, type(None))):
+            raise done.exception
+        if problem is None:
+            return SimpleNamespace(code=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+        return SimpleNamespace(code=problem.exit_code, stdout=done.stdout, stderr=done.stderr + str(problem))
 
     return run
 
@@ -291,7 +305,7 @@ def test_the_command_on_an_analysis(
     (tmp_path / "own.root").write_text("own")
     analysis(f"  WZ: {{das: {WZ}, class: WZ, max_files: 2}}\n  own: {{files: own.root}}\n")
     done = nanoml("a.yaml")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     table = done.stdout.split("\n\n")[0]
     assert re.search(r"WZ +WZ +- +2 of 11 +100 of 6,300 +100 kB +DBS", table)
     assert re.search(r"own +- +- +1 +- +3 bytes +this machine", table)
@@ -301,7 +315,7 @@ def test_the_command_on_an_analysis(
     assert [each["name"] for each in content] == ["WZ", "own"]
     assert content[0]["read"] == {"files": 2, "events": 100, "size": 100_002}
     dbs.datasets[WZ].files["/store/mc/new.root"] = 1
-    assert nanoml("a.yaml", "--refresh").returncode == 0
+    assert nanoml("a.yaml", "--refresh").code == 0
     assert json.loads(nanoml("a.yaml", "--json").stdout)[0]["available"]["files"] == 12
     assert (
         "The instance of a configuration's dataset is written there"
@@ -313,7 +327,7 @@ def test_the_command_on_wildcards(nanoml: Callable[..., Any], analysis: Analysis
     analysis(f"  all: {{das: '{PATTERN}'}}\n")
     lines = f"    das:\n      - {ZZ}\n      - {WZ}\n"
     done = nanoml("a.yaml")
-    assert done.returncode == 2
+    assert done.code == 2
     assert done.stdout == f"all: {PATTERN} matches 2 datasets. To choose, write into a.yaml:\n{lines}"
     assert (
         "matches 2 datasets. Name those that you want, or take all by `nanoml datasets a.yaml --yes`."
@@ -354,10 +368,10 @@ def test_the_command_on_a_name(nanoml: Callable[..., Any]) -> None:
     assert "6,300" in done.stdout
     assert json.loads(nanoml(WZ, "--json").stdout)["details"]["events"] == 6300
     done = nanoml("/A/B;C/NANOAOD")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.code, done.stdout) == (2, "")
     assert "expected a name of the catalogue" in done.stderr
     done = nanoml("/A/B/NANOAOD", "--instance", "prod/phys03")
-    assert done.returncode == 1
+    assert done.code == 1
     assert "/A/B/NANOAOD: is not in the catalogue (prod/phys03)" in done.stderr
 
 
@@ -365,3 +379,108 @@ def test_no_catalogue_without_a_need(analysis: Analysis, dbs: CatalogueServer, t
     (tmp_path / "0.root").write_text("0")
     overview(analysis("  local: {files: '*.root'}\n"))
     assert dbs.asked == []
+
+
+# directories of real XRootD servers; through a redirector, all servers' files must come together
+
+
+@pytest.fixture
+def quickly(read_with: Callable[..., None]) -> None:
+    """Give up soon."""
+    pytest.importorskip("XRootD")
+    read_with(tries=1, timeout=3)
+
+
+def names(url: str) -> list[str]:
+    return [file.name for file in list_remote(url)]
+
+
+def test_a_redirector_gives_the_files_of_all_its_servers(
+    xrootd_cluster: Callable[..., Cluster], quickly: None
+) -> None:
+    both = {f"/store/user/me/WZ/{number}.root": FILE for number in (1, 2)}
+    own = {
+        0: {
+            "/store/user/me/WZ/0.root": FILE,
+            "/store/user/me/WZ/notes.txt": FILE,
+            "/store/user/me/ZZ/5.root": FILE,
+        },
+        1: {"/store/user/me/WZ/3.root": FILE, "/store/user/me/ZG/6.root": FILE},
+    }
+    cluster = xrootd_cluster(both, own)
+    top = f"{cluster.url}/store/user/me"
+    found = list_remote(f"{top}/WZ/")
+    assert [file.name for file in found] == [f"{top}/WZ/{number}.root" for number in range(4)]
+    assert {file.size for file in found} == {FILE.stat().st_size}
+    assert names(f"{top}/WZ/[12]*") == [f"{top}/WZ/{number}.root" for number in (1, 2)]
+    every = [f"{top}/WZ/{number}.root" for number in range(4)]
+    assert names(f"{top}/*/*.root") == sorted([*every, f"{top}/ZZ/5.root", f"{top}/ZG/6.root"])
+    assert names(f"{cluster.url}/store/*/me/Z[Z]/") == [f"{top}/ZZ/5.root"]
+    with pytest.raises(NanoMLError, match=r"W\*/x\*.root: no such file"):
+        list_remote(f"{top}/W*/x*.root")
+    with pytest.raises(NanoMLError, match="nowhere"):
+        list_remote(f"{top}/nowhere/")
+
+
+def test_a_server_that_does_not_answer_leaves_no_gap(
+    xrootd_cluster: Callable[..., Cluster], quickly: None
+) -> None:
+    cluster = xrootd_cluster({}, {number: {f"/store/user/me/{number}.root": FILE} for number in (0, 1)})
+    url = f"{cluster.url}/store/user/me/"
+    assert len(list_remote(url)) == 2
+    cluster.servers[1].stop()  # it hangs: the redirector still counts on it
+    with pytest.raises(NanoMLError, match="cannot be listed"):
+        list_remote(url)
+    cluster.servers[1].go_on()
+    assert len(list_remote(url)) == 2
+
+
+def test_a_server_alone(storage: Storage, quickly: None, tmp_path: Path) -> None:
+    directory = storage.directory / "eos" / "user" / "me"
+    (directory / "deep.root").mkdir(parents=True)
+    for name in ("a.root", "b.root", "c d.root", "a.txt"):
+        (directory / name).write_text(name)
+    url = f"{storage.url}/eos/user/me"
+    expected = [f"{url}/{name}" for name in ("a.root", "b.root", "c d.root")]
+    assert find_files([f"{url}/"], tmp_path) == expected
+    assert find_files([f"{url}/*.root"], tmp_path) == expected
+    (tmp_path / "all.txt").write_text(f"{url}/a.root\n{url}/[bc]*.root\n")
+    assert find_files(["all.txt"], tmp_path) == expected
+    with pytest.raises(NanoMLError, match=r"a.root: is named twice"):
+        find_files([f"{url}/a.root", f"{url}/*.root"], tmp_path)
+
+
+def test_what_an_analysis_reads_stays(storage: Storage, quickly: None, tmp_path: Path) -> None:
+    directory = storage.directory / "eos" / "user" / "pinned"
+    directory.mkdir(parents=True)
+    for name in ("a.root", "b.root"):
+        (directory / name).write_text(name)
+    url = f"{storage.url}/eos/user/pinned/"
+    (tmp_path / "own.root").write_text("own")
+    (tmp_path / "a.yaml").write_text(f"datasets: {{a: {{files: [own.root, '{url}']}}}}\n")
+    config = load(tmp_path / "a.yaml")
+    before = describe_datasets(config)["a"].files
+    assert [(file.name, file.size) for file in before] == [
+        (str(tmp_path / "own.root"), 3),
+        (f"{url}a.root", 6),
+        (f"{url}b.root", 6),
+    ]
+    (directory / "c.root").write_text("c.root")
+    assert describe_datasets(config)["a"].files == before
+    (dataset,) = overview(config)
+    assert "now 1 file more; --refresh takes what there is now." in dataset["news"][0]
+    (dataset,) = overview(config, refresh=True)
+    assert dataset["read"] == {"files": 4, "events": None, "size": 21}
+    assert len(describe_datasets(config)["a"].files) == 4
+
+
+def test_a_server_that_is_not_there(quickly: None) -> None:
+    with pytest.raises(NanoMLError, match=r"root://127.0.0.1:1//store/x: cannot be listed"):
+        list_remote("root://127.0.0.1:1//store/x/")
+
+
+def test_what_is_a_listing() -> None:
+    assert is_listing("root://host//store/x/")
+    assert is_listing("root://host//store/x/*.root")
+    assert is_listing("root://host//store/[xy]/z.root")
+    assert not is_listing("root://host//store/x.root?svc=*")

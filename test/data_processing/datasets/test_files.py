@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.datasets.datasets import find_files
-from data_processing.datasets.entries import entries_of, url_of
+from data_processing.datasets.files import file_patterns, url_of
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 
@@ -36,7 +36,7 @@ def test_logical_names_are_read_through_the_first_redirector(files: Path) -> Non
     )
     from data_processing.datasets.datasets import describe_datasets
 
-    (file,) = describe_datasets(load(files / "a.yaml"))["a"]
+    (file,) = describe_datasets(load(files / "a.yaml"))["a"].files
     assert file.name == f"root://here.ch:1094/{LFN}"
     assert (file.events, file.size, file.valid) == (None, None, True)
 
@@ -56,7 +56,7 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
     assert find_files(["lists/*.txt"], files) == expected
     (files / "lists" / "open.txt").write_text("a.root\nb c.root")  # without an end of the last line
     assert find_files(["lists/open.txt"], files) == expected[:2]
-    assert [entry.number for entry in entries_of(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [
+    assert [entry.number for entry in file_patterns(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [
         0,
         *[1] * 5,
     ]
@@ -68,8 +68,8 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
         (b"a.root\n\nmissing.root\n", r"all.txt:3: missing.root: no such file in .*lists"),
         (b"# nothing\n\n", r"all.txt: names no file"),
         (b"", r"all.txt: names no file"),
-        (b"\xff\xfe\x00", r"all.txt: is no text file with one file a line"),
-        (b"a.root\na\x00b.root\n", r"all.txt:2: is no text: expected one file a line"),
+        (b"\xff\xfe\x00", r"all.txt: is not a text file with one file per line"),
+        (b"a.root\na\x00b.root\n", r"all.txt:2: is not text: expected one file per line"),
         (b"other.txt\n", r"all.txt:1: other.txt: a list cannot name another list"),
         (b"a.root\na.root\n", r"a.root: is named twice"),
         (

@@ -1,4 +1,4 @@
-"""What can stand for files: paths, patterns, URLs, logical names, and text files of these."""
+"""What can stand for files: paths, patterns, URLs, logical names, text files of these, and datasets of CMS's catalogue."""
 
 from __future__ import annotations
 
@@ -10,21 +10,131 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from data_processing.catalogue.answers import FileInfo
-from data_processing.catalogue.listing import is_listing
-from data_processing.catalogue.names import is_name
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.document import Key
+from MLTools.NanoML.config.setting import DATASET
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
-from MLTools.NanoML.rootio.remote.url import is_remote, is_xrootd
+from MLTools.NanoML.rootio.remote.url import Url, is_remote, is_xrootd
 
-__all__ = ["Entry", "entries_of", "url_of"]
+__all__ = [
+    "GLOBAL",
+    "USERS",
+    "DatasetQuery",
+    "FileInfo",
+    "FilePattern",
+    "check_name",
+    "file_patterns",
+    "instance_of",
+    "is_dataset_name",
+    "is_listing",
+    "is_wildcard",
+    "place_of",
+    "url_of",
+]
 
+GLOBAL, USERS = "prod/global", "prod/phys03"
+"""Instances of the catalogue: the collaboration's, and that of single users."""
+
+_NAME = re.compile(DATASET["pattern"])
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _LARGEST = 1 << 28  # bytes of a text file
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileInfo:
+    """A file of events, and what is known of it before it is read.
+
+    Attributes
+    ----------
+    name
+        Path or URL to read it by; in answers of the catalogue, its logical name (/store/...).
+    events
+        Number of its events.
+    size
+        In bytes.
+    adler32
+        Checksum of its content, eight hexadecimal digits.
+    valid
+        False if the catalogue says that it must not be used.
+    sites
+        Sites that have all of its dataset on disk.
+    block
+        The part of its dataset that it belongs to.
+    """
+
+    name: str
+    events: Optional[int] = None
+    size: Optional[int] = None
+    adler32: Optional[str] = None
+    valid: bool = True
+    sites: tuple[str, ...] = ()
+    block: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetQuery:
+    """A list of files that the catalogue or a server must be asked for.
+
+    Attributes
+    ----------
+    keys
+        The place in the configuration.
+    text
+        Name of the catalogue, or pattern on a server.
+    instance
+        Of the catalogue; empty for a server.
+    status
+        Accepted states of the dataset.
+    """
+
+    keys: tuple[Key, ...]
+    text: str
+    instance: str = ""
+    status: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What its answer is kept under, for this analysis."""
+        return f"{self.text} {self.instance}".rstrip()
+
+
+def place_of(config: Config, name: str, key: str, number: int) -> tuple[Key, ...]:
+    """Where an item of a dataset's `das` or `files` is written; it may be without the brackets of a list."""
+    keys = ("datasets", name, key, number)
+    return keys if keys in config.document.lines else keys[:-1]
+
+
+def is_dataset_name(text: str) -> bool:
+    """Whether a text is the name of a dataset, /PRIMARY/PROCESSED/TIER, or a pattern of such names."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(name: str) -> str:
+    """Return the name of a dataset, or raise a ConfigError: nothing else is sent to the catalogue."""
+    if not is_dataset_name(name):
+        raise ConfigError(f'"{name}": expected {DATASET["form"]}.')
+    return name
+
+
+def is_wildcard(name: str) -> bool:
+    """Whether a name may match several datasets."""
+    return "*" in name
+
+
+def instance_of(name: str) -> str:
+    """The instance of the catalogue that usually has a dataset of this name."""
+    return USERS if name.endswith("/USER") else GLOBAL
+
+
+def is_listing(url: str) -> bool:
+    """Whether a root:// URL names a directory, by a slash at its end, or has wildcards."""
+    path = Url.parse(url).path
+    return path.endswith("/") or is_glob(path)
+
+
+@dataclass(frozen=True)
+class FilePattern:
     """One path, pattern, URL or logical name.
 
     Attributes
@@ -36,7 +146,7 @@ class Entry:
     place
         The text file and line where it was written, as in "list.txt:3: "; empty if it was given directly.
     number
-        Which of the entries that were given it comes from.
+        Which of the given patterns it comes from.
     """
 
     text: str
@@ -51,13 +161,7 @@ class Entry:
         return likely and is_xrootd(self.text) and is_listing(self.text)
 
     def files(self) -> list[FileInfo]:
-        """The files, if no server must be asked.
-
-        Raises
-        ------
-        NanoMLError
-            There is none.
-        """
+        """The files, if no server must be asked; NanoMLError if there are none."""
         if is_remote(self.text):
             if is_glob(self.text.partition("?")[0]):  # a ? begins what is asked of the server
                 raise self.error("wildcards do not work in URLs other than root://; name each file")
@@ -77,18 +181,12 @@ class Entry:
         return found
 
     def error(self, message: str) -> NanoMLError:
-        """An error about it, with where it is written."""
+        """An error with the place where it is written."""
         return NanoMLError(f"{self.place}{self.text}: {message.rstrip('.')}.")
 
 
 def url_of(name: str, redirectors: Sequence[str]) -> str:
-    """The URL of a file by its logical name, /store/...: through the first redirector.
-
-    Raises
-    ------
-    NanoMLError
-        There is none.
-    """
+    """The URL of a file by its logical name, /store/..., through the first redirector; NanoMLError without one."""
     if not redirectors:
         raise NanoMLError(
             f'{name}: is read through a redirector, and there is none. Name one: "read: {{redirectors: [root://...]}}".'
@@ -96,17 +194,17 @@ def url_of(name: str, redirectors: Sequence[str]) -> str:
     return f"{redirectors[0].rstrip('/')}/{name}"
 
 
-def entries_of(patterns: Iterable[str], base: Path, redirectors: Sequence[str]) -> Iterator[Entry]:
-    """What was given, one by one: the lines of text files in the place of these.
+def file_patterns(patterns: Iterable[str], base: Path, redirectors: Sequence[str]) -> Iterator[FilePattern]:
+    """The given patterns, one by one, with the lines of text files in place of these.
 
     Parameters
     ----------
     patterns
-        What was given.
+        Paths, patterns, URLs, logical names, and text files of these.
     base
-        Directory that relative paths are relative to. Those in a text file are relative to its own.
+        Directory that relative paths are relative to; those in a text file are relative to its own.
     redirectors
-        Where to read files by their logical names.
+        Where files are read by their logical names.
 
     Raises
     ------
@@ -115,16 +213,16 @@ def entries_of(patterns: Iterable[str], base: Path, redirectors: Sequence[str]) 
     """
     for number, pattern in enumerate(patterns):
         if is_remote(pattern) or not pattern.endswith(".txt"):
-            yield Entry(_located(pattern, redirectors), base, "", number)
+            yield FilePattern(_located(pattern, redirectors), base, "", number)
             continue
         lists = _local(pattern, base)
         if not lists:
-            raise Entry(pattern, base, "", number).error(_absent(pattern, base))
+            raise FilePattern(pattern, base, "", number).error(_absent(pattern, base))
         for path in lists:
             for line, text in _lines(path):
                 if text.endswith(".txt") and not is_remote(text):
                     raise NanoMLError(f"{path}:{line}: {text}: a list cannot name another list.")
-                yield Entry(_located(text, redirectors), Path(path).parent, f"{path}:{line}: ", number)
+                yield FilePattern(_located(text, redirectors), Path(path).parent, f"{path}:{line}: ", number)
 
 
 def _located(text: str, redirectors: Sequence[str]) -> str:
@@ -132,7 +230,7 @@ def _located(text: str, redirectors: Sequence[str]) -> str:
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that say something, with their numbers."""
+    """The lines of a text file that are not empty, with their numbers."""
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
@@ -144,14 +242,14 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     except OSError as problem:
         raise NanoMLError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}.") from None
     except UnicodeDecodeError:
-        raise NanoMLError(f"{path}: is no text file with one file a line.") from None
+        raise NanoMLError(f"{path}: is not a text file with one file per line.") from None
     found = [(number, _COMMENT.sub("", line).strip()) for number, line in enumerate(text.split("\n"), 1)]
     found = [(number, line) for number, line in found if line]
     if not found:
         raise NanoMLError(f"{path}: names no file.")
     odd = next((number for number, line in found if not line.isprintable()), None)
     if odd is not None:
-        raise NanoMLError(f"{path}:{odd}: is no text: expected one file a line.")
+        raise NanoMLError(f"{path}:{odd}: is not text: expected one file per line.")
     yield from found
 
 
@@ -160,13 +258,13 @@ def _local(text: str, base: Path) -> list[str]:
     absolute = os.path.normpath(os.path.join(base, path))
     if os.path.exists(absolute):
         return [absolute]
-    # a directory that the user did not type is no pattern, whatever is in its name
+    # a directory that the user did not type is not a pattern, whatever its name has
     pattern = path if os.path.isabs(path) else os.path.join(glob.escape(str(base)), path)
     return sorted(map(os.path.normpath, glob.glob(pattern, recursive=True)))
 
 
 def _absent(text: str, base: Path) -> str:
-    if is_name(text):
+    if is_dataset_name(text):
         return 'no such file. If it is a dataset of CMS\'s catalogue, write it as "das", not as "files"'
     if text.startswith("/eos/"):
         return "no such file. Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before it"
@@ -176,5 +274,5 @@ def _absent(text: str, base: Path) -> str:
 def _size(path: str) -> Optional[int]:
     try:
         return os.path.getsize(path)
-    except OSError:  # it will be told when the file is to be read
+    except OSError:  # reported when the file is read
         return None
