@@ -1,9 +1,8 @@
-"""What a result depends on: the modules that make it and all that these import, compared by their syntax alone.
+"""What a result depends on: the modules that make it and everything that these import, compared by their syntax.
 
-A module that another one imports, if only in a function, stands behind it, and so does a file beside a module that the
-module names in a text, such as a table. Comments, docstrings, blank lines and what only a type checker reads change
-nothing. A package that only passes on what its modules have counts for what is taken of it. Other people's packages are
-not followed.
+A module depends on those that it imports, even if only in a function, and on files beside it that it names in a string,
+such as a table. Comments, docstrings, blank lines and code for type checkers do not count. If a package only re-exports
+names of its modules, importing a name from it means importing it from the module. Other packages are not followed.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ def code_of(*roots: _Root, only_own: bool = False) -> str:
     Parameters
     ----------
     roots
-        Names of NanoML's modules, and files of the user's.
+        Names of modules of NanoML, and files of the user.
     only_own
-        Leave out what stands behind modules of NanoML.
+        Leave out what modules of NanoML depend on.
     """
     syntaxes = _known()
     modules = {
@@ -52,30 +51,30 @@ def code_of(*roots: _Root, only_own: bool = False) -> str:
 
 
 def source_of(thing: object) -> Path:
-    """The file of the class of a selection, or of another thing of the user's.
+    """The file with the class of a selection, or of another object of the user.
 
     Raises
     ------
     TypeError, OSError
-        It is in no file: it was typed in.
+        It is in no file, since it was typed in interactively.
     """
     return Path(inspect.getfile(type(thing)))
 
 
 def changed(before: str, now: str) -> list[str]:
-    """The modules in which two codes differ; none if one of them is not known here, but to another user."""
+    """The modules in which two codes differ; none if a code is not known here, because it is from another user."""
     syntaxes = _known()
     old, new = syntaxes.noted(before), syntaxes.noted(now)
     return [name for name in {**new, **old} if old.get(name) != new.get(name)] if old and new else []
 
 
 def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
-    """The files behind some modules, these themselves first, by the names of the modules.
+    """The files behind some modules, by the names of the modules; these modules themselves come first.
 
     Raises
     ------
     ModuleNotFoundError
-        There is no such module of NanoML's.
+        There is no such module of NanoML.
     """
     syntaxes = _known()
     found: dict[Path, str] = {}
@@ -86,7 +85,9 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
         place = waiting.pop()
         if place.path not in found:
             name = place.name
-            while name in found.values():  # two helpers of the same name, each beside what imports it
+            while (
+                name in found.values()
+            ):  # two helpers with the same name, each beside the file that imports it
                 name += "'"
             found[place.path] = name
         if place.is_followed and place.path not in followed and place.path.suffix == ".py":
@@ -97,7 +98,7 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
 
 
 class _Place(NamedTuple):
-    """A file, the module that it is, and whether what it imports counts."""
+    """A file, the name of its module, and whether its imports count."""
 
     path: Path
     name: str
@@ -122,9 +123,9 @@ def _is_ours(name: str) -> bool:
 
 
 def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> Iterator[_Place]:
-    """What stands behind a file: the modules that it imports and the tables that it names.
+    """The modules that a file imports and the tables that it names.
 
-    What has been `seen` of NanoML is left out, and added.
+    Modules of NanoML that were `seen` before are left out; new ones are added to it.
     """
     syntax = syntaxes.of(place.path)
     for text in syntax.texts:
@@ -141,7 +142,7 @@ def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> I
 
 
 def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
-    """What `from module import name` takes of NanoML: the module that has it, and the packages that this is in."""
+    """What `from module import name` imports from NanoML: the module that defines it, and the packages around that."""
     path = _module(module)
     if path is None:
         return
@@ -161,7 +162,7 @@ def _imported(module: str, name: str, syntaxes: _Syntaxes) -> Iterator[_Place]:
 
 
 def _module(name: str) -> Optional[Path]:
-    """The file of a module of NanoML's; None if there is none of this name."""
+    """The file of a module of NanoML; None if there is no such module."""
     for package, directory in _directories().items():
         if name == package:
             return directory / "__init__.py"
@@ -184,7 +185,7 @@ def _directories() -> dict[str, Path]:
 
 
 def _beside(path: Path, level: int, name: str) -> Iterator[_Place]:
-    """A module that a user's file imports from its directory or package; what is installed imports its own package alone."""
+    """A module that a user's file imports from its directory or package; an installed file, only from its own package."""
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
@@ -216,9 +217,9 @@ class _Import(NamedTuple):
 
 
 class _Syntax(NamedTuple):
-    """What counts of a module: its hash, what it imports, texts that could name a file, and names that it passes on.
+    """What counts in a module: its hash, its imports, strings that may name a file, and the names that it re-exports.
 
-    Only a module that does nothing else passes names on: of each the module, and the name there.
+    `exports` has the module and the name there for each of them; it is empty if the module does anything else.
     """
 
     hash: str
@@ -228,7 +229,7 @@ class _Syntax(NamedTuple):
 
 
 class _Syntaxes:
-    """The syntax of files by their content, kept in the user's cache directory: reading all of it takes a second."""
+    """The syntax of files by their content, kept in the user's cache directory, since parsing takes a second."""
 
     def __init__(self) -> None:
         self._path = cache_directory() / f"syntax-{_sha256(Path(__file__).read_bytes())}.json"
@@ -238,7 +239,6 @@ class _Syntaxes:
             self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
 
     def of(self, path: Path) -> _Syntax:
-        """The syntax of a file."""
         content = path.read_bytes()
         key = _sha256(content)
         if key not in self._known:
@@ -247,7 +247,7 @@ class _Syntaxes:
         return _Syntax(hashed, [_Import(*each) for each in imports], texts, exports)
 
     def note(self, code: str, modules: Mapping[str, str]) -> None:
-        """Keep the modules behind a code."""
+        """Remember the modules behind a code."""
         if self._known.get(code) != modules:
             self._known[code], self._is_new = dict(modules), True
 
@@ -257,7 +257,7 @@ class _Syntaxes:
         return found
 
     def write(self) -> None:
-        """Keep what is new; a home directory that is full or not there costs a second each time, no more."""
+        """Save new entries; without space or a home directory each run only takes a second longer."""
         if self._is_new:
             with suppress(Exception):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _words(value: Any) -> Iterator[str]:
-    """A syntax tree as text that is the same in every version of Python, which `ast.dump` is not."""
+    """A syntax tree as text that is the same in every version of Python, unlike that of `ast.dump`."""
     if isinstance(value, ast.AST):
         yield f"{type(value).__name__}("
         for name, child in _fields(value):
@@ -323,7 +323,7 @@ def _words(value: Any) -> Iterator[str]:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """What a node is made of, without what cannot change a result."""
+    """The fields of a node, without those that cannot change a result."""
     is_for_types = isinstance(node, ast.If) and _names(node.test, "TYPE_CHECKING")
     for name, value in ast.iter_fields(node):
         if isinstance(value, list):
@@ -334,7 +334,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _is_text(node: Any) -> bool:
-    """A docstring, or another text that stands alone."""
+    """Whether a node is a docstring or another string that is used for nothing."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

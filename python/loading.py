@@ -1,4 +1,4 @@
-"""Imports users' files and modules."""
+"""Imports files and modules of users."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
     Parameters
     ----------
     what
-        What is loaded, for messages.
+        Description for messages.
     place
-        A file.py, relative to `base`, or a module, which is looked for on the import path and in `base`.
+        A file.py, relative to `base`, or a module on the import path or in `base`.
     prefix
         As for `import_file`.
     base
@@ -49,14 +49,14 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
 
 
 def import_file(path: Path, prefix: str) -> ModuleType:
-    """Import a Python file that is on no import path, once.
+    """Import a Python file that is not on the import path, once.
 
     Parameters
     ----------
     path
-        The file; its helpers may stand beside it.
+        The file; it may import helpers beside it.
     prefix
-        Of the name under which it is known, which goes on with its path.
+        The name of the module is this and the path of the file.
     """
     name = "_".join((prefix, *path.resolve().with_suffix("").parts[1:]))
     if name in sys.modules:
@@ -77,7 +77,7 @@ def import_file(path: Path, prefix: str) -> ModuleType:
 
 @contextmanager
 def importable(directory: Path) -> Iterator[None]:
-    """Put a directory at the end of the import path: a user's helpers may stand beside the file."""
+    """Put a directory at the end of the import path, for helpers beside a user's file."""
     path = str(directory.resolve())
     sys.path.append(path)
     try:

@@ -38,15 +38,15 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     model
         The ONNX file as `edm::FileInPath` finds it: "MLTools/NanoML/data/model.onnx". Its JSON twin is beside it.
     tables
-        InputTags, or their texts, of the tables that have the model's columns. None takes those that the process
+        InputTags, as such or as strings, of the tables with the model's columns. None takes the tables that the process
         makes and that have the right names (parameter `name`); a process that reads EDM NanoAOD makes none.
     parameter
-        Values of the parameter of a model that has one, for each of which there is a score; None takes those of the
+        Values of the model's parameter, if it has one; there is a score for each of them. None takes those of the
         training.
 
     Returns
     -------
-    The process, as functions that customise one do.
+    The process, as from any function that customises one.
 
     Raises
     ------
@@ -56,9 +56,7 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     metadata = _metadata(model)
     import FWCore.ParameterSet.Config as cms  # type: ignore[import-not-found]  # noqa: N813
 
-    label = (
-        re.sub(r"[^0-9A-Za-z]", "", metadata["name"]) + "ScoreTable"
-    )  # NanoAOD keeps what is called *Table
+    label = _label(metadata)
     if hasattr(process, label):
         raise NanoMLError(
             f"{model}: the process has a module {label} already: call addScore once for a model."
@@ -82,7 +80,7 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
 
 
 def _load_service(process: Any) -> None:
-    """Load the service of ONNX Runtime where the release has one: there, all modules with a network need it."""
+    """Load the service of ONNX Runtime, if the release has one: then all modules with a network need it."""
     try:
         importlib.import_module(SERVICE)
     except ModuleNotFoundError as problem:
@@ -94,13 +92,13 @@ def _load_service(process: Any) -> None:
 
 
 def _scheduled(process: Any) -> list[Any]:
-    """What is run: the schedule, or without one all paths."""
+    """What the process runs: the schedule, or without one all paths."""
     schedule = process.schedule_()
     return [schedule] if schedule else [*process.paths_().values(), *process.endpaths_().values()]
 
 
 def _metadata(model: str) -> dict[str, Any]:
-    """What a model says of itself."""
+    """The content of the JSON twin of a model."""
     name = str(Path(model).with_suffix(".json"))
     places = [*os.environ.get("CMSSW_SEARCH_PATH", "").split(":"), "."]
     for place in places:
@@ -123,7 +121,7 @@ def _metadata(model: str) -> dict[str, Any]:
 
 
 def _label(metadata: dict[str, Any]) -> str:
-    """Label of the module: NanoAOD keeps what ends in Table, and a label has no underscore."""
+    """Label of the module: NanoAOD keeps labels that end in Table, and a label has no underscore."""
     return re.sub(r"[^0-9A-Za-z]", "", metadata["name"]) + "ScoreTable"
 
 
@@ -141,7 +139,7 @@ def _columns(metadata: dict[str, Any]) -> list[str]:
 
 def _tables(process: Any, columns: list[str], model: str) -> list[str]:
     """Labels of the modules that make the tables with these columns."""
-    # a process has many modules that it does not run, such as those for simulation
+    # a process may have many modules that it does not run, such as those for simulation
     labels = {label for part in _scheduled(process) for label in part.moduleNames()}
     named = {
         label: module.name.value()
@@ -163,5 +161,5 @@ def _tables(process: Any, columns: list[str], model: str) -> list[str]:
 
 
 def _is_of(column: str, table: str) -> bool:
-    """Whether a column can be one of a table of this name, or the number of its objects."""
+    """Whether a column can be in a table with this name, or the number of its objects."""
     return bool(table) and (column.startswith(f"{table}_") or column in (table, f"n{table}"))

@@ -132,13 +132,13 @@ def z_pairs(leptons: Flat) -> tuple[Flat, Flat]:
 
 
 def harder_first(one: Flat, other: Flat) -> tuple[Flat, Flat]:
-    """Of two leptons of each event, that with the higher pt, and the other."""
+    """In each event, the lepton with the higher pt, and the other one."""
     swap = other.pt > one.pt
     return Flat.chosen(swap, other, one), Flat.chosen(swap, one, other)
 
 
 def describe(first: Flat, second: Flat, w: Flat, events: Events) -> dict[str, Any]:
-    """The columns that follow from the leptons of Z and W and the missing momentum, one value per event."""
+    """The columns from the leptons of Z and W and the missing momentum, one value per event."""
     pair = first.p4 + second.p4
     return {
         "channel": 1 + 2 * (first.flavour == MUON) + (w.flavour == MUON),

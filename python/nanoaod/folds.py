@@ -1,7 +1,7 @@
 """The fold of an event: the same in every stage and on every machine.
 
-The fold depends on run, luminosityBlock and event alone, so an event stays where it is whatever file it is
-in, whatever is skimmed away around it, and in whatever order it is read.
+The fold depends only on run, luminosityBlock and event, so an event keeps its fold in whatever file it is, whatever was
+skimmed away around it, and in whatever order it is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["RULE", "fold_of", "mixed"]
 
 RULE = "mix64(mix64(mix64(run) + luminosityBlock) + event) % k, mix64 of SplitMix64, all in uint64"
-"""The rule in words, as it stands in a model's metadata."""
+"""The rule, as in the metadata of a model."""
 
 
 def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

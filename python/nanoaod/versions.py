@@ -47,7 +47,7 @@ def _other_names(name: str) -> Iterable[str]:
 
 
 def _mention_met(asked: str) -> None:
-    """Say, once in a run, that the missing momentum is that of another name: in Run 3 it may not be what is wanted."""
+    """Say once in a run that the missing momentum has another name: in Run 3 another one may be wanted."""
     if asked.startswith(_OLD_MET):
         say_once(
             "PFMET",
@@ -62,9 +62,9 @@ def is_glob(pattern: str) -> bool:
 
 
 def resolve(name: str, available: Collection[str]) -> str | None:
-    """The name under which a file has a branch, or None if it has it under no name.
+    """The name of a branch in a file, or None if the file does not have it.
 
-    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, which is said once in a run, and the other way round.
+    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, and vice versa; a message says so once in a run.
     """
     if name in available:
         return name
@@ -75,7 +75,7 @@ def resolve(name: str, available: Collection[str]) -> str | None:
 
 
 def expand(pattern: str, available: Sequence[str]) -> list[str]:
-    """All branches that match a glob, under the names that the file has, in the file's order."""
+    """All branches of a file that match a glob, in the file's order."""
     for candidate in (pattern, *_other_names(pattern)):
         found = [name for name in available if fnmatch.fnmatchcase(name, candidate)]
         if found:
@@ -93,8 +93,8 @@ def collection_of(name: str, counter: str | None, available: Collection[str]) ->
     name
         The branch.
     counter
-        Its counter where the file has one. A counter of the branch's own (`nMuon_pt`, as some writers make
-        them) says nothing about the collection.
+        Its counter, if the file has one. A counter for this branch only (`nMuon_pt`, as from some writers) says nothing
+        about the collection.
     available
         All branches of the file.
 
