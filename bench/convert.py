@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import uproot
 
-from data_processing.convert.columns import Objects, event_level_branches
+from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -101,14 +101,14 @@ def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> 
     """NanoML."""
     if case == "skim":
         names = list(Trilepton.columns)
-        objects = {name: Objects((), 4) for name in ("Electron", "Muon")}
+        objects = {name: StoredCollection((), 4) for name in ("Electron", "Muon")}
     else:
         with RootFile(paths[0]) as file:
             collections = sorted(
                 {branch.collection or "" for branch in file.branches.values() if branch.is_jagged}
             )
             names = [name for name in event_level_branches(file, ["*"])[0] if name[1:] not in collections]
-        objects = {name: Objects((), MAXIMA.get(name.rstrip("123"), 4)) for name in collections}
+        objects = {name: StoredCollection((), MAXIMA.get(name.rstrip("123"), 4)) for name in collections}
     convert_files(ConvertJob(paths, output, names, objects, compression=compression))
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 pytest.importorskip("data_processing")
 
-from data_processing.convert.columns import VALID, Columns, Feature
-from data_processing.convert.rows import RowReader
+from data_processing.convert.columns import VALID, CollectionColumns, Feature, FileColumns
+from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.rootfile import Branch
@@ -66,14 +66,14 @@ class Made:
     def tensors(self, order: Mapping[str, str | None]) -> dict[str, NDArray[np.float32]]:
         """What the conversion to HDF5 makes of them."""
         features = {name: Feature(Branch(name, FEATURES[name], "flat", "", None, "")) for name in FEATURES}
-        objects = {
-            name: {
+        collections = {}
+        for name, by in order.items():
+            fields = {
                 field: Branch(f"{name}_{field}", dtype, "jagged", "", name, "")
                 for field, dtype in COLLECTIONS[name].items()
             }
-            for name in order
-        }
-        columns = Columns(features, objects, {name: MAX[name] for name in order}, dict(order), (), None, {})
+            collections[name] = CollectionColumns(fields, MAX[name], by)
+        columns = FileColumns(features, collections)
         arrays = {name: ak.Array(values) for name, values in self.features.items()}
         for name in order:
             arrays |= {f"{name}_{field}": values for field, values in self.objects[name].items()}

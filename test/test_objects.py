@@ -20,7 +20,7 @@ pytest.importorskip("ML_processing")
 
 import torch
 
-from data_processing.convert.columns import Objects
+from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score.score import ScoreJob, score_file
 from ML_processing.evaluation import evaluate
@@ -52,7 +52,7 @@ def directory(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training of three folds, its report and its model; no dataset has a class."""
     directory = tmp_path_factory.mktemp("electrons")
     hdf5 = directory / "ZG.h5"
-    objects = {"Electron": Objects((*FIELDS, "genPartFlav"), 4, "-pt")}
+    objects = {"Electron": StoredCollection((*FIELDS, "genPartFlav"), 4, "-pt")}
     convert_files(
         ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8)
     )

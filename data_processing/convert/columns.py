@@ -14,12 +14,12 @@ from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 
 __all__ = [
     "IDENTIFIER_TYPES",
-    "RESERVED",
     "VALID",
-    "Columns",
+    "CollectionColumns",
+    "DatasetParameter",
     "Feature",
-    "Objects",
-    "Parameter",
+    "FileColumns",
+    "StoredCollection",
     "check_parameters",
     "check_same",
     "columns_of",
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 VALID = "valid"
-"""Field of a collection that tells real objects from padding."""
+"""Field of a collection that marks real objects; it is false in padding."""
 IDENTIFIER_TYPES = {"run": "u4", "luminosityBlock": "u4", "event": "u8"}
 _COPIED = (*IDENTIFIER_TYPES, "genWeight")
 _TRIGGER_BITS = ("HLT_*", "L1_*", "Flag_*", "DST_*")
 
 
 @dataclass(frozen=True)
-class Objects:
+class StoredCollection:
     """A collection to be stored.
 
     Attributes
@@ -42,11 +42,11 @@ class Objects:
     fields
         Names without the prefix; empty for all.
     max
-        How many objects are stored per event; None if `quantile` says it.
+        How many objects are stored per event; None if `quantile` decides.
     order
         Field to sort by before truncation, "-pt" for descending; None for the file's order.
     quantile
-        Share of the events of which all objects shall fit.
+        Fraction of the events in which all objects shall fit.
     """
 
     fields: Sequence[str]
@@ -57,28 +57,20 @@ class Objects:
 
 @dataclass(frozen=True)
 class Feature:
-    """Where an event-level column comes from.
-
-    Attributes
-    ----------
-    branch
-        The branch.
-    component
-        Number of the element, of an array of fixed size.
-    """
+    """Where an event-level column comes from: a branch, or one component of an array of fixed size."""
 
     branch: Branch
     component: int | None = None
 
 
 @dataclass(frozen=True)
-class Parameter:
+class DatasetParameter:
     """A number that is the same for all events of a dataset, such as the mass of a hypothesis.
 
     Attributes
     ----------
     name
-        Of its column.
+        Name of its column.
     value
         NaN if the dataset does not define it.
     where
@@ -90,76 +82,73 @@ class Parameter:
     where: str
 
     def describe(self) -> ConvertedColumn:
-        """Its column as the metadata describe it."""
+        """The description of its column in the metadata."""
         return ConvertedColumn(self.name, "float32", "", PARAMETER)
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns as a file has them.
+class CollectionColumns:
+    """The columns of a collection, as a ROOT file has them.
+
+    Attributes
+    ----------
+    fields
+        Its branches by the names of their fields.
+    max
+        How many objects are stored per event.
+    order
+        Field to sort by, "-pt" for descending; None for the file's order.
+    """
+
+    fields: dict[str, Branch]
+    max: int
+    order: str | None = None
+
+    @property
+    def order_branch(self) -> str:
+        """The branch that gives the number of objects, and by which they are sorted."""
+        return (self.fields[self.order.lstrip("-")] if self.order else next(iter(self.fields.values()))).name
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """The columns that are stored, as a ROOT file has them.
 
     Attributes
     ----------
     features
         Event-level columns by name.
-    objects
-        Fields of each collection.
-    max
-        How many objects of each collection are stored.
-    order
-        Field that each collection is sorted by, "-pt" for descending; None for the file's order.
+    collections
+        Collections by name.
     float16
         Globs of the columns that are stored in reduced precision.
-    selection
-        The selection that skimmed the file, or None.
-    made
-        {"dtype", "title"} of the columns that it made.
     skimmed
         How the file was skimmed, or None.
     """
 
     features: dict[str, Feature]
-    objects: dict[str, dict[str, Branch]]
-    max: dict[str, int]
-    order: dict[str, str | None]
-    float16: Sequence[str]
-    selection: str | None
-    made: dict[str, dict[str, str]]
+    collections: dict[str, CollectionColumns]
+    float16: Sequence[str] = ()
     skimmed: Provenance | None = None
 
     def dtype_of(self, name: str, branch: Branch) -> str:
-        """Type in which a column is stored: the branch's own, or float16."""
-        reduced = branch.dtype in ("float32", "float64") and any(
-            fnmatchcase(name, glob) for glob in self.float16
-        )
-        return "float16" if reduced else str(branch.dtype)
-
-    def order_branch(self, collection: str) -> str:
-        """The branch that tells the number of objects, and by which they are sorted."""
-        order, members = self.order[collection], self.objects[collection]
-        return members[order.lstrip("-")].name if order else next(iter(members.values())).name
+        """Type in which a column is stored: that of the branch, or float16."""
+        is_reduced = branch.dtype in ("float32", "float64") and _matches(name, self.float16)
+        return "float16" if is_reduced else str(branch.dtype)
 
     def describe(self, name: str, branch: Branch, column: str) -> ConvertedColumn:
-        """A column as the metadata describe it: `name` in its dataset, `column` in full."""
-        made = self.made.get(branch.name)
+        """The description of a column in the metadata: `name` in its dataset, `column` in full."""
+        made = self.skimmed.columns.get(branch.name) if self.skimmed else None
         title = made["title"] if made else branch.title
-        source = "selection" if made else "branch"
-        return ConvertedColumn(name, self.dtype_of(column, branch), title, source)
+        return ConvertedColumn(name, self.dtype_of(column, branch), title, "selection" if made else "branch")
 
 
 def event_level_branches(
     file: RootFile, patterns: Sequence[str] = (), drop: Sequence[str] = ()
 ) -> tuple[list[str], int]:
-    """The event-level numbers of a file that match globs; without globs all but trigger bits and counters.
+    """The event-level branches of a file that match names and globs; without any, all but trigger bits and counters.
 
-    Parameters
-    ----------
-    file
-        The file.
-    patterns
-        Names and globs.
-    drop
-        Globs of what is left out.
+    Those that match a glob in `drop` are left out.
 
     Returns
     -------
@@ -203,10 +192,10 @@ def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
     """Refuse branches that would be lost."""
     odd = [name for name in names if file.branches[name].shape == "other"]
     if odd:
-        told = ", ".join(f"{name} ({file.branches[name].typename})" for name in odd[:5])
+        named = ", ".join(f"{name} ({file.branches[name].typename})" for name in odd[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise NanoMLError(
-            f"{file.path}: cannot store {told}{more}: no lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
+            f"{file.path}: cannot store {named}{more}: no lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
         )
     for name in names:
         if name in RESERVED and name not in _COPIED and file.branches[name].is_flat:
@@ -216,7 +205,9 @@ def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
             )
 
 
-def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[str]) -> dict[str, Branch]:
+def _members(
+    file: RootFile, collection: str, wanted: StoredCollection, drop: Sequence[str]
+) -> dict[str, Branch]:
     if collection in (EVENTS, METADATA):
         raise NanoMLError(
             f"{file.path}: a collection cannot be called {collection}: every HDF5 file has a dataset of this name."
@@ -249,7 +240,7 @@ def _members(file: RootFile, collection: str, wanted: Objects, drop: Sequence[st
 
 
 def _odd_members(file: RootFile, collection: str, drop: Sequence[str]) -> list[str]:
-    """What belongs to a collection, by its name, but is no list of numbers."""
+    """Branches that belong to a collection, by their names, but are no lists of numbers."""
     return [
         name
         for name, branch in file.branches.items()
@@ -288,11 +279,11 @@ def _features(file: RootFile, names: Sequence[str]) -> dict[str, Feature]:
 def columns_of(
     file: RootFile,
     features: Sequence[str],
-    objects: Mapping[str, Objects],
+    objects: Mapping[str, StoredCollection],
     provenance: Provenance | None,
     float16: Sequence[str] = (),
     drop: Sequence[str] = (),
-) -> Columns:
+) -> FileColumns:
     """Find the columns in a file.
 
     Raises
@@ -300,20 +291,15 @@ def columns_of(
     NanoMLError
         The file lacks one, or it is of a type that cannot be stored there.
     """
-    return Columns(
-        _features(file, features),
-        {name: _members(file, name, wanted, drop) for name, wanted in objects.items()},
-        {name: wanted.max or 0 for name, wanted in objects.items()},
-        {name: wanted.order for name, wanted in objects.items()},
-        float16,
-        provenance.selection if provenance else None,
-        provenance.columns if provenance else {},
-        provenance,
-    )
+    collections = {
+        name: CollectionColumns(_members(file, name, wanted, drop), wanted.max or 0, wanted.order)
+        for name, wanted in objects.items()
+    }
+    return FileColumns(_features(file, features), collections, float16, provenance)
 
 
-def check_parameters(file: RootFile, columns: Columns, parameters: Sequence[Parameter]) -> None:
-    """Refuse parameters that are also something in a file.
+def check_parameters(file: RootFile, columns: FileColumns, parameters: Sequence[DatasetParameter]) -> None:
+    """Refuse parameters with the name of a column of a file.
 
     Raises
     ------
@@ -327,31 +313,17 @@ def check_parameters(file: RootFile, columns: Columns, parameters: Sequence[Para
             )
 
 
-def check_same(first: Columns, other: Columns, path: str, other_path: str) -> None:
+def check_same(first: FileColumns, other: FileColumns, path: str, other_path: str) -> None:
     """Refuse two files whose columns differ in type, or that different selections made."""
-    pairs = [
-        (name, feature.branch, other.features[name].branch)
-        for name, feature in first.features.items()
-        if name in other.features
-    ]
-    for name, members in first.objects.items():
-        pairs += [
-            (f"{name}_{key}", branch, other.objects[name][key])
-            for key, branch in members.items()
-            if key in other.objects[name]
-        ]
-    for name, branch, others in pairs:
-        if others.dtype != branch.dtype:
+    one, two = (_branches(each) for each in (first, other))
+    for name, branch in one.items():
+        if name in two and two[name].dtype != branch.dtype:
             raise NanoMLError(
-                f"{other_path}: {name} is {others.dtype}, but {branch.dtype} in {path}: "
+                f"{other_path}: {name} is {two[name].dtype}, but {branch.dtype} in {path}: "
                 "files of different NanoAOD versions do not go into one HDF5 file; make them datasets of their own."
             )
-    one, two = (
-        {*each.features, *(f"{name}_{key}" for name, members in each.objects.items() for key in members)}
-        for each in (first, other)
-    )
-    if one != two:
-        odd = sorted(one ^ two)[0]
+    if one.keys() != two.keys():
+        odd = sorted(one.keys() ^ two.keys())[0]
         raise NanoMLError(
             f"{other_path if odd in one else path}: has no {odd}, but {path if odd in one else other_path} has it."
         )
@@ -363,3 +335,11 @@ def check_same(first: Columns, other: Columns, path: str, other_path: str) -> No
         raise NanoMLError(
             f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them apart."
         )
+
+
+def _branches(columns: FileColumns) -> dict[str, Branch]:
+    """The branch of each column, by its full name."""
+    found = {name: feature.branch for name, feature in columns.features.items()}
+    for name, collection in columns.collections.items():
+        found.update({f"{name}_{field}": branch for field, branch in collection.fields.items()})
+    return found

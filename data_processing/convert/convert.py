@@ -15,22 +15,19 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.convert.blocks import BlockQueue, BlockWriter
-from data_processing.convert.buckets import scratch
 from data_processing.convert.columns import (
-    Columns,
-    Objects,
-    Parameter,
+    DatasetParameter,
+    FileColumns,
+    StoredCollection,
     check_parameters,
     check_same,
     columns_of,
 )
-from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates
-from data_processing.convert.rows import RowReader
+from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
+from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
-    EVENTS,
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
@@ -40,19 +37,11 @@ from MLTools.NanoML.contracts.hdf5 import (
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, EntryRange, all_events_of
-from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
-__all__ = [
-    "ConvertJob",
-    "Sample",
-    "convert_files",
-    "duplicate_lines",
-    "gap_lines",
-    "truncation_lines",
-]
+__all__ = ["ConvertJob", "Sample", "convert_files"]
 
 _COUNTED_AT_ONCE = 1_000_000  # events
 _MOST_OPEN = 40  # files; older uproot maps them into memory
@@ -62,7 +51,7 @@ _SWITCH = 0.0002  # seconds
 
 @dataclass(frozen=True)
 class Sample:
-    """What an analysis says of a dataset.
+    """A dataset of the analysis.
 
     Attributes
     ----------
@@ -71,9 +60,9 @@ class Sample:
     class_
         Name of its class, or None.
     cross_section
-        In pb, or None.
+        Cross section [pb], or None.
     is_data
-        Whether it is said to be collision data; None if nothing is said.
+        Whether the configuration says that it is collision data; None if it does not say.
     """
 
     name: str
@@ -93,7 +82,7 @@ class ConvertJob:
     output
         Path of the HDF5 file.
     features
-        Event-level columns, by the names of branches or of a selection's columns.
+        Names of event-level columns: branches, or columns of a selection.
     objects
         Collections to be stored.
     sample
@@ -101,11 +90,11 @@ class ConvertJob:
     classes
         All classes of the analysis, in the order of their labels.
     luminosity
-        In /fb, or None.
+        Integrated luminosity [/fb], or None.
     compression
         "gzip:LEVEL" or "none".
     memory
-        How much the rows of a block of events may take, in MB.
+        Memory for the rows of a block of events [MB].
     float16
         Globs of columns that are stored in reduced precision.
     drop
@@ -113,19 +102,19 @@ class ConvertJob:
     survey
         Files over which quantiles of the numbers of objects are taken; empty for `sources`.
     parameters
-        Those of all datasets of the analysis, with their values for this one.
+        Parameters of all datasets of the analysis, with their values for this one.
     missing
-        Files of the dataset that are left out, as they cannot be read.
+        Files of the dataset that are left out because they cannot be read.
     earlier
-        Of data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
+        For data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
     allow_gaps
-        Whether entries may be lacking of files that nanoAOD-tools read in ranges.
+        Whether files that nanoAOD-tools read in ranges may lack entries.
     """
 
     sources: Sequence[str]
     output: Path
     features: Sequence[str]
-    objects: Mapping[str, Objects] = field(default_factory=dict)
+    objects: Mapping[str, StoredCollection] = field(default_factory=dict)
     sample: Sample = Sample("")
     classes: Sequence[str] = ()
     luminosity: float | None = None
@@ -134,7 +123,7 @@ class ConvertJob:
     float16: Sequence[str] = ()
     drop: Sequence[str] = ()
     survey: Sequence[str] = ()
-    parameters: Sequence[Parameter] = ()
+    parameters: Sequence[DatasetParameter] = ()
     missing: Sequence[Missing] = ()
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_gaps: bool = False
@@ -145,13 +134,8 @@ class ConvertJob:
         return self.classes.index(self.sample.class_) if self.sample.class_ is not None else -1
 
 
-def convert_files(job: ConvertJob) -> dict[str, Any]:
+def convert_files(job: ConvertJob) -> HDF5Metadata:
     """Convert the files of one dataset into one HDF5 file.
-
-    Parameters
-    ----------
-    job
-        What to do.
 
     Returns
     -------
@@ -162,17 +146,17 @@ def convert_files(job: ConvertJob) -> dict[str, Any]:
     NanoMLError
         A file cannot be read or lacks a column, or the sum of weights is not positive; nothing is written then.
     """
-    with _Opened() as opened:
+    with _OpenFiles() as opened:
         return _convert(job, opened)
 
 
-class _Opened:
-    """Files that are open: a file is looked into before it is read, and opening one takes long."""
+class _OpenFiles:
+    """ROOT files that stay open: a file is surveyed before it is read, and opening one takes long."""
 
     def __init__(self) -> None:
         self._files: dict[str, RootFile] = {}
 
-    def __enter__(self) -> _Opened:
+    def __enter__(self) -> _OpenFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -191,7 +175,7 @@ class _Opened:
         return len(self._files) > _MOST_OPEN or branches > _MOST_BRANCHES
 
 
-def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
+def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
     columns, accounting, entries = _survey(job, opened)
     duplicates = _find_duplicates(job, accounting, opened)
     kept = accounting.selected if duplicates else entries
@@ -201,15 +185,9 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
-        ThreadPoolExecutor(usable_cores()) as threads,
+        table_writers(file, reader.tables, kept, job.compression) as writers,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
-        queue = BlockQueue(threads)
-        shapes = {EVENTS: (kept,), **{name: (kept, most) for name, most in columns.max.items()}}
-        writers = {
-            name: BlockWriter(file, name, shapes[name], dtype, job.compression, queue)
-            for name, dtype in reader.dtypes.items()
-        }
         lost = _write(job, opened, reader, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
         if set(written.values()) != {kept}:
@@ -218,11 +196,11 @@ def _convert(job: ConvertJob, opened: _Opened) -> dict[str, Any]:
             )
         metadata = _metadata(job, columns, accounting, lost, duplicates)
         write_metadata(file, metadata)
-    return metadata.to_json()
+    return metadata
 
 
-def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _Opened) -> DuplicateEvents | None:
-    """Enter events of data that are there more than once into the accounting; None for simulation.
+def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _OpenFiles) -> DuplicateEvents | None:
+    """Find events of data that are there more than once, and enter them into the accounting; None for simulation.
 
     The parts are the earlier datasets, and then this one.
     """
@@ -233,7 +211,7 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _Opened) -
         for path in files:
             yield from events_of(opened(path))
 
-    with scratch(job.output) as directory, _Opened() as others:
+    with scratch(job.output) as directory, _OpenFiles() as others:
         parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
         found = find_duplicates(parts, directory, job.memory)
     found.enter(len(job.earlier), accounting.files)
@@ -242,7 +220,7 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _Opened) -
 
 def _write(
     job: ConvertJob,
-    opened: _Opened,
+    opened: _OpenFiles,
     reader: RowReader,
     duplicates: DuplicateEvents | None,
     writers: Mapping[str, BlockWriter],
@@ -250,8 +228,9 @@ def _write(
 ) -> dict[str, tuple[int, int]]:
     """Write all rows; return how many objects of each collection there were, and how many were cut off."""
     row = 0
-    most = max(1, job.memory * 1_000_000 // reader.bytes_per_event)
-    lost = dict.fromkeys(reader.columns.objects, (0, 0))
+    bytes_per_event = sum(kind.itemsize for kind in reader.tables.values())
+    most = max(1, job.memory * 1_000_000 // bytes_per_event)
+    lost = dict.fromkeys(reader.columns.collections, (0, 0))
     ranges = (
         (opened(source), start, stop)
         for source in job.sources
@@ -299,9 +278,9 @@ def _read_ahead(
             yield following[0], following[1], following[2].result()
 
 
-def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Accounting, int]:
-    """Look into every file before anything is written: columns, types, accounting."""
-    columns: Columns | None = None
+def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accounting, int]:
+    """Survey all files before anything is written: columns, accounting, number of events."""
+    columns: FileColumns | None = None
     accounting = Accounting()
     entries = 0
     owners: list[str] = []
@@ -330,7 +309,7 @@ def _survey(job: ConvertJob, opened: _Opened) -> tuple[Columns, Accounting, int]
         )
     _check_kind(job.sample, accounting)
     accounting.check(owners, job.allow_gaps)
-    return replace(columns, max=_largest(job, opened, columns)), accounting, entries
+    return _with_quantiles(job, opened, columns), accounting, entries
 
 
 def _check_kind(sample: Sample, accounting: Accounting) -> None:
@@ -360,29 +339,30 @@ def _weight_per_genweight(job: ConvertJob, accounting: Accounting) -> float | No
     return job.sample.cross_section * 1000 * job.luminosity / total  # 1 pb = 1000 fb
 
 
-def _largest(job: ConvertJob, opened: _Opened, columns: Columns) -> dict[str, int]:
-    """How many objects of each collection are stored: as asked for, or by the quantile of their numbers."""
-    found = dict(columns.max)
+def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -> FileColumns:
+    """The columns, with the quantiles of their numbers of objects as `max` of collections that ask for it."""
     wanted = {name: objects.quantile for name, objects in job.objects.items() if objects.quantile is not None}
     histograms = {name: np.zeros(1, np.int64) for name in wanted}
     for source in (job.survey or job.sources) if wanted else ():
         file = opened(source)
         for name in wanted:
-            branch = columns.order_branch(name)
+            branch = columns.collections[name].order_branch
             for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
                 counts = np.bincount(np.asarray(ak.num(file.read([branch], start, stop)[branch])))
                 size = max(len(counts), len(histograms[name]))
                 padded = (np.pad(each, (0, size - len(each))) for each in (counts, histograms[name]))
                 histograms[name] = sum(padded, np.zeros(size, np.int64))
+    collections = dict(columns.collections)
     for name, share in wanted.items():
         below = np.cumsum(histograms[name])
-        found[name] = max(1, int(np.searchsorted(below, share * below[-1])))
-    return found
+        most = max(1, int(np.searchsorted(below, share * below[-1])))
+        collections[name] = replace(collections[name], max=most)
+    return replace(columns, collections=collections)
 
 
 def _metadata(
     job: ConvertJob,
-    columns: Columns,
+    columns: FileColumns,
     accounting: Accounting,
     lost: Mapping[str, tuple[int, int]],
     duplicates: DuplicateEvents | None,
@@ -412,53 +392,20 @@ def _metadata(
         ),
         {
             name: ConvertedCollection(
-                columns.max[name],
-                objects.order,
+                stored.max,
+                stored.order,
                 tuple(
-                    columns.describe(field_name, branch, f"{name}_{field_name}")
-                    for field_name, branch in columns.objects[name].items()
+                    columns.describe(key, branch, f"{name}_{key}") for key, branch in stored.fields.items()
                 ),
                 *lost[name],
-                objects.quantile,
+                job.objects[name].quantile,
             )
-            for name, objects in job.objects.items()
+            for name, stored in columns.collections.items()
         },
-        columns.selection,
+        columns.skimmed.selection if columns.skimmed else None,
         (dataset,),
         {
             "compression": job.compression,
             "objects": {name: asdict(objects) for name, objects in job.objects.items()},
         },
     )
-
-
-def duplicate_lines(name: str, dataset: Mapping[str, Any]) -> list[str]:
-    """How many events of data were left out of a dataset, and which dataset keeps a copy of them."""
-    return [
-        f"{name}: {many:,} events that {owner} also has were left out"
-        if owner != dataset["name"]
-        else f"{name}: {many:,} copies of its own events were left out"
-        for owner, many in dataset.get("duplicates", {}).items()
-    ]
-
-
-def gap_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
-    """Warnings of entries that no file has, of files that were read in ranges."""
-    return [
-        f"WARNING {name}: {EntryRange(**gap)} were not read. The normalisation is scaled by the weights that were."
-        for dataset in metadata["datasets"]
-        for gap in dataset.get("gaps", ())
-    ]
-
-
-def truncation_lines(name: str, metadata: Mapping[str, Any]) -> list[str]:
-    """Warnings of objects that did not fit into their collection's maximum."""
-    lines = []
-    for collection, stored in metadata["objects"].items():
-        seen, lost = stored["truncated"]["objects"], stored["truncated"]["lost"]
-        if lost:
-            lines.append(
-                f"WARNING {name}: {lost / seen:.1%} of {collection} lost ({lost:,} of {seen:,}): "
-                f"more than {stored['max']} in an event. Raise its max."
-            )
-    return lines

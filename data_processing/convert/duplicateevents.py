@@ -1,27 +1,33 @@
 """Events of collision data that are there more than once, as in two primary datasets: the first copy is kept.
 
 Events are dealt by a hash to buckets on disk, and those of one bucket are compared by their run, luminosity section and
-event number. No more than one bucket is in memory, and two events are the same only if all three numbers are.
+event number. No more than one bucket is in memory, and two events are the same only if all three numbers are. Shuffling
+deals its rows to the same kind of buckets.
 """
 
 from __future__ import annotations
 
+import glob
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.convert.buckets import Buckets
-from data_processing.score.table import identify
+from MLTools.NanoML.atomic import aside_of
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["DuplicateEvents", "events_of", "find_duplicates"]
+__all__ = ["Buckets", "DuplicateEvents", "events_of", "find_duplicates", "identify", "scratch"]
 
 _TABLE = "events"
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
@@ -31,13 +37,89 @@ _BLOCK = 500_000  # events read at once
 _SIMULATED = 1  # the run of simulated events, whose numbers repeat from sample to sample
 
 
+def identify(path: str, arrays: Any) -> NDArray[Any]:
+    """Identifiers as two numbers that can be sorted: `lumi` (of run and luminosityBlock) and `event`.
+
+    Raises
+    ------
+    NanoMLError
+        A run or a luminosity block is negative, or does not fit into 32 bits.
+    """
+    run, block, event = (np.asarray(ak.to_numpy(arrays[name])).astype(np.uint64) for name in IDENTIFIERS)
+    for name, values in (("run", run), ("luminosityBlock", block)):
+        if (values >> np.uint64(32)).any():
+            raise NanoMLError(f"{path}: has a {name} that is negative or larger than 32 bits: is it damaged?")
+    found = np.empty(len(run), [("lumi", "u8"), ("event", "u8")])
+    found["lumi"] = run << np.uint64(32) | block
+    found["event"] = event
+    return found
+
+
+@contextmanager
+def scratch(output: Path) -> Iterator[Path]:
+    """A hidden directory for temporary files beside a file that is being made; it is removed at the end.
+
+    Leftovers of killed processes are removed first.
+
+    Raises
+    ------
+    NanoMLError
+        Another process is making the same file.
+    """
+    hidden = aside_of(output, "scratch")
+    with locked(hidden):
+        for path in output.parent.glob(aside_of(Path(glob.escape(output.name)), "*").name):
+            if path.is_file():
+                path.unlink()
+        directory = hidden / "buckets"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+class Buckets:
+    """Rows of several tables, dealt to buckets: one raw file for each table and bucket, in an empty directory.
+
+    `tables` gives the type of each table's entry for one event.
+    """
+
+    def __init__(self, directory: Path, tables: Mapping[str, np.dtype[Any]]) -> None:
+        self._directory, self._tables = directory, tables
+        self._numbers = {name: number for number, name in enumerate(tables)}
+
+    def _path(self, table: str, bucket: int) -> Path:
+        return self._directory / f"{bucket}.{self._numbers[table]}"
+
+    def append(self, table: str, bucket: int, rows: NDArray[Any]) -> None:
+        """Add rows to a bucket, shape (events, ...), contiguous."""
+        # not kept open: there may be more files than a process may have open
+        with open(self._path(table, bucket), "ab") as file:
+            file.write(rows.reshape(-1).view(np.uint8).data)
+
+    def take(self, table: str, bucket: int, expected: int) -> NDArray[Any]:
+        """Rows of a bucket in the order in which they came, shape (events, ...); its file is removed.
+
+        Raises
+        ------
+        NanoMLError
+            Their number is not the expected one: the file was changed by somebody else.
+        """
+        path, kind = self._path(table, bucket), self._tables[table]
+        rows = np.fromfile(path, kind.base) if path.exists() else np.zeros(0, kind.base)
+        path.unlink(missing_ok=True)
+        each = int(np.prod(kind.shape, dtype=np.int64))
+        if len(rows) != expected * each:
+            raise NanoMLError(
+                f"{path}: has {len(rows)} rows of {expected * each}. Run the same command again."
+            )
+        return rows.reshape(expected, *kind.shape)
+
+
 class DuplicateEvents:
     """Which events are copies of earlier ones. Events are counted from the first of all parts to the last.
-
-    Parameters
-    ----------
-    sizes
-        Number of events of each part.
 
     Attributes
     ----------
@@ -53,7 +135,7 @@ class DuplicateEvents:
         self._counts: Counter[tuple[int, int]] = Counter()
 
     def add(self, copies: NDArray[np.int64], originals: NDArray[np.int64]) -> None:
-        """Note the positions of copies, each with that of the first event of the same numbers."""
+        """Add positions of copies, each with that of the first event of the same numbers."""
         np.bitwise_or.at(self._copies, copies >> 3, (128 >> (copies & 7)).astype(np.uint8))
         part, original = (self._ends.searchsorted(each, side="right") for each in (copies, originals))
         pairs, times = np.unique(part * len(self.sizes) + original, return_counts=True)
@@ -73,14 +155,7 @@ class DuplicateEvents:
     ) -> tuple[dict[str, Any], int]:
         """The events of a block that are the first of their numbers, and how many they are.
 
-        Parameters
-        ----------
-        part, start
-            The part, and where the block begins in it.
-        arrays
-            Arrays of `length` events.
-        length
-            Number of events in the block.
+        The block has `length` events and begins at `start` in its part.
         """
         first = self.is_first(part, start, start + length)
         kept = int(first.sum())
@@ -103,7 +178,7 @@ class DuplicateEvents:
 
 
 def events_of(file: RootFile) -> Iterator[NDArray[Any]]:
-    """The numbers of a file's events as `table.identify` gives them, block by block."""
+    """The numbers of a file's events as from `identify`, block by block."""
     for start, stop in file.ranges(IDENTIFIERS, _BLOCK):
         yield identify(file.path, file.read(IDENTIFIERS, start, stop))
 
@@ -116,11 +191,11 @@ def find_duplicates(
     Parameters
     ----------
     parts
-        The events of each part, as of `events_of`. Of several copies, the first in the order of the parts is kept.
+        The events of each part, as from `events_of`. The first copy in the order of the parts is kept.
     directory
-        An empty directory, for what does not fit into the memory: 24 bytes for each event.
+        An empty directory, for events that do not fit into memory: 24 bytes each.
     memory
-        How much events that are compared may take, in MB.
+        Memory for the events that are compared [MB].
     """
     dealt = _Dealt(directory, max(1, int(memory * 1_000_000 / _BYTES)))
     sizes = []

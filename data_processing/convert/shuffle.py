@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.convert.blocks import BlockQueue, BlockWriter, gzip_level
-from data_processing.convert.buckets import Buckets, scratch
-from data_processing.convert.duplicateevents import find_duplicates
+from data_processing.convert.duplicateevents import Buckets, find_duplicates, identify, scratch
 from data_processing.convert.joined import JoinedFiles
-from data_processing.score.table import identify
+from data_processing.convert.writing import BlockWriter, gzip_level, table_writers
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, new_hdf5, write_metadata
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, HDF5Metadata, new_hdf5, write_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
-from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 __all__ = ["ShuffleJob", "shuffle_files"]
@@ -42,7 +38,7 @@ _PIECE = 4_000_000  # bytes of rows that are put in order at once
 
 @dataclass(frozen=True)
 class ShuffleJob:
-    """One HDF5 file to be made of others.
+    """One HDF5 file to be made from others.
 
     Attributes
     ----------
@@ -51,9 +47,9 @@ class ShuffleJob:
     output
         Path of the HDF5 file.
     seed
-        Of the random order; not negative.
+        Seed of the random order; not negative.
     memory
-        How much rows may take at once, in MB. The result does not depend on it.
+        Memory for rows [MB]. The result does not depend on it.
     compression
         "gzip:LEVEL" or "none".
     """
@@ -67,25 +63,19 @@ class ShuffleJob:
 
 @dataclass
 class _Tally:
-    """Events that were seen: how many, and the sum of a hash of each, which does not depend on their order."""
+    """Events that were seen: their number, and the sum of their hashes, which does not depend on their order."""
 
     events: int = 0
     sum: int = 0
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Count rows of `events`."""
         self.events += len(rows)
         hashes = mixed(*(rows[name] for name in IDENTIFIERS))
         self.sum = (self.sum + int(hashes.sum(dtype=np.uint64))) % 2**64
 
 
-def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
+def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
     """Write the events of HDF5 files to one file, in random order.
-
-    Parameters
-    ----------
-    job
-        What to do.
 
     Returns
     -------
@@ -94,7 +84,7 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
     Raises
     ------
     NanoMLError
-        A file cannot be read, or does not fit to the others, or an event of data is in several; nothing is written then.
+        A file cannot be read, or differs from the others, or an event of data is in several; nothing is written then.
     """
     gzip_level(job.compression)
     if job.output.resolve() in [source.resolve() for source in job.sources]:
@@ -112,12 +102,10 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
         # half of the memory, for rows are copied when they are put in order
         most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
         counts, dealt = _deal(files, buckets, job.seed, most, bar)
-        with new_hdf5(aside) as file, ThreadPoolExecutor(usable_cores()) as threads:
-            queue = BlockQueue(threads)
-            writers = {
-                name: BlockWriter(file, name, (files.rows, *kind.shape), kind.base, job.compression, queue)
-                for name, kind in files.tables.items()
-            }
+        with (
+            new_hdf5(aside) as file,
+            table_writers(file, files.tables, files.rows, job.compression) as writers,
+        ):
             written = _gather(buckets, counts, writers, bar)
             rows = {writer.finish() for writer in writers.values()}
             if written != dealt or rows != {files.rows}:
@@ -126,22 +114,23 @@ def shuffle_files(job: ShuffleJob) -> dict[str, Any]:
                     "Nothing is kept: run it again."
                 )
             write_metadata(file, metadata)
-    return metadata.to_json()
+    return metadata
 
 
 def _check_once(files: JoinedFiles, directory: Path, memory: float) -> None:
-    """Refuse data of which an event is there more than once: the accounting does not tell which ROOT file it is from."""
+    """Refuse an event of data that is in several files: the accounting does not tell which ROOT file it is from."""
     if not all(one.is_data and one.class_ is None for one in files.metadata.datasets):
         return
+    paths = [part.path for part in files.parts]
     parts = (
-        (identify(str(source.path), rows) for rows in files.identifiers(source)) for source in files.sources
+        (identify(str(path), rows) for rows in files.identifiers(number)) for number, path in enumerate(paths)
     )
     found = find_duplicates(parts, directory, memory)
-    for part, source in enumerate(files.sources):
-        for original, many in found.copies(part).items():
-            if original != part:
+    for number, path in enumerate(paths):
+        for original, many in found.copies(number).items():
+            if original != number:
                 raise NanoMLError(
-                    f"{source.path}: {many:,} of its events are in {files.sources[original].path}, too, and would count twice. "
+                    f"{path}: {many:,} of its events are in {paths[original]}, too, and would count twice. "
                     "Convert both datasets with one configuration that says `data: true` of each, which keeps one copy of each event, "
                     "or convert their ROOT files to one HDF5 file."
                 )

@@ -9,21 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from data_processing.convert.columns import Objects, Parameter
-from data_processing.convert.convert import (
-    ConvertJob,
-    Sample,
-    convert_files,
-    duplicate_lines,
-    gap_lines,
-    truncation_lines,
-)
+from data_processing.convert.columns import DatasetParameter, StoredCollection
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import FROM_WHERE
 from MLTools.NanoML.config.document import dotted
-from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.parallel import usable_cores
@@ -31,7 +24,7 @@ from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["convert_stage", "convert_summary", "convert_tasks", "shuffle_stage"]
+__all__ = ["convert_stage", "convert_summary", "convert_tasks", "losses", "shuffle_stage"]
 
 
 def convert_stage(analysis: Analysis) -> Stage:
@@ -40,7 +33,7 @@ def convert_stage(analysis: Analysis) -> Stage:
     assert config.convert is not None
     convert, layout = config.convert, Layout.of(config)
     objects = {
-        name: Objects(wanted.fields, wanted.max, wanted.order, wanted.quantile)
+        name: StoredCollection(wanted.fields, wanted.max, wanted.order, wanted.quantile)
         for name, wanted in convert.objects.items()
     }
     groups = root_files(analysis)
@@ -93,13 +86,13 @@ def convert_stage(analysis: Analysis) -> Stage:
     return Stage("convert", tasks, usable_cores(), convert_summary)
 
 
-def _parameters(config: Config) -> list[Parameter]:
+def _parameters(config: Config) -> list[DatasetParameter]:
     """The parameters of all datasets, each with the first place that it is at; every file has all of them."""
-    found: dict[str, Parameter] = {}
+    found: dict[str, DatasetParameter] = {}
     for name, dataset in config.datasets.items():
         for key in dataset.parameters:
             place = ("datasets", name, "parameters", key)
-            found.setdefault(key, Parameter(key, math.nan, f"{config.where(*place)}: {dotted(place)}"))
+            found.setdefault(key, DatasetParameter(key, math.nan, f"{config.where(*place)}: {dotted(place)}"))
     return list(found.values())
 
 
@@ -135,17 +128,36 @@ def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> lis
 
 
 def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events of each file, and what was cut off; `done` are the metadata of each file."""
+    """Events of each file, and what was left out; `done` has the metadata of each file as JSON."""
     lines = []
-    for name, metadata in done.items():
-        sample = metadata["datasets"][0]
-        label = f"class {sample['class']}" if sample["class"] else "data" if sample["is_data"] else "no class"
-        lines.append(f"{name}: {sample['books']['selected']:,} events, {label}")
-        gone = [Missing(**each) for each in sample.get("missing", ())]
-        lines += missing_lines({name: gone} if gone else {})
-        lines += duplicate_lines(name, sample)
-        lines += gap_lines(name, metadata)
-        lines += truncation_lines(name, metadata)
+    for name, content in done.items():
+        metadata = HDF5Metadata.from_json(content, name)
+        (dataset,) = metadata.datasets
+        label = f"class {dataset.class_}" if dataset.class_ else "data" if dataset.is_data else "no class"
+        lines.append(f"{name}: {dataset.selected:,} events, {label}")
+        lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
+        lines += losses(name, metadata)
+    return lines
+
+
+def losses(name: str, metadata: HDF5Metadata) -> list[str]:
+    """What a file lacks, in lines: copies of events, entries that no file has, objects beyond their collection's `max`."""
+    lines = []
+    for dataset in metadata.datasets:
+        for owner, many in dataset.duplicates.items():
+            own = f"{many:,} copies of its own events" if owner == dataset.name else ""
+            lines.append(f"{name}: {own or f'{many:,} events that {owner} also has'} were left out")
+    lines += [
+        f"WARNING {name}: {gap} were not read. The normalisation is scaled by the weights that were."
+        for dataset in metadata.datasets
+        for gap in dataset.gaps
+    ]
+    for collection, stored in metadata.objects.items():
+        if stored.lost:
+            lines.append(
+                f"WARNING {name}: {stored.lost / stored.objects:.1%} of {collection} lost ({stored.lost:,} of {stored.objects:,}): "
+                f"more than {stored.max} in an event. Raise its max."
+            )
     return lines
 
 
@@ -172,9 +184,11 @@ def shuffle_stage(analysis: Analysis) -> Optional[Stage]:
 
 
 def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events of the file; `done` is its metadata."""
+    """Events of the file; `done` has its metadata as JSON."""
     lines = []
-    for name, metadata in done.items():
-        events = sum(dataset["books"]["selected"] for dataset in metadata["datasets"])
-        lines.append(f"{name}: {events:,} events of {len(metadata['datasets'])} datasets")
+    for name, content in done.items():
+        datasets = HDF5Metadata.from_json(content, name).datasets
+        lines.append(
+            f"{name}: {sum(each.selected for each in datasets):,} events of {len(datasets)} datasets"
+        )
     return lines

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_processing.convert.columns import RESERVED
 from data_processing.datasets.datasets import resolve_datasets
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import plan_file
 from data_processing.skim.stage import skim_settings
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
+from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.remote.client import adopt_settings

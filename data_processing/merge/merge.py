@@ -12,8 +12,7 @@ from typing import Any
 import awkward as ak
 from numpy.typing import NDArray
 
-from data_processing.convert.buckets import scratch
-from data_processing.convert.duplicateevents import events_of, find_duplicates
+from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
 from data_processing.merge.checksums import Checksums
 from data_processing.merge.content import Content, rows_at_once
 from data_processing.merge.inputs import Inputs

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.score.table import AttachedColumn, EventTable, identify
+from data_processing.convert.duplicateevents import identify
+from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
 from MLTools.NanoML.contracts.provenance import Criteria, Provenance

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.convert.duplicateevents import identify
 from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 
-__all__ = ["AttachedColumn", "EventTable", "identify"]
+__all__ = ["AttachedColumn", "EventTable"]
 
 _BLOCK = 200_000  # rows read at once
 
@@ -272,21 +272,3 @@ def _root_type(dtype: np.dtype[Any]) -> str | None:
     if dtype.names is not None or dtype.kind not in "biuf" or dtype.itemsize > 8:
         return None
     return "float32" if dtype == np.float16 else np.dtype(f"{dtype.kind}{dtype.itemsize}").name
-
-
-def identify(path: str, arrays: Any) -> NDArray[Any]:
-    """Identifiers as two numbers that can be sorted: `lumi` (of run and luminosityBlock) and `event`.
-
-    Raises
-    ------
-    NanoMLError
-        A run or a luminosity block is negative, or does not fit into 32 bits.
-    """
-    run, block, event = (np.asarray(ak.to_numpy(arrays[name])).astype(np.uint64) for name in IDENTIFIERS)
-    for name, values in (("run", run), ("luminosityBlock", block)):
-        if (values >> np.uint64(32)).any():
-            raise NanoMLError(f"{path}: has a {name} that is negative or larger than 32 bits: is it damaged?")
-    found = np.empty(len(run), [("lumi", "u8"), ("event", "u8")])
-    found["lumi"] = run << np.uint64(32) | block
-    found["event"] = event
-    return found

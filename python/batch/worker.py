@@ -135,7 +135,7 @@ def _attempt(task: Task, names: TaskNames, staging: Staging) -> TaskResult:
         staging.fetch(task, names)
         inputs = tuple(stamps(task))
         try:
-            summary = task.work()
+            summary = task.do()
         except BaseException:  # including a request to stop
             try:  # what training has learned so far helps the next attempt
                 staging.deliver_folders(task)
@@ -150,7 +150,7 @@ def _attempt(task: Task, names: TaskNames, staging: Staging) -> TaskResult:
         return _ended("failed", begin, problem=reason)
     finally:
         staging.clear(task)
-    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=dict(summary))
+    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary)
 
 
 def _output(path: Path, name: str) -> OutputFile:

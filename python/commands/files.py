@@ -84,7 +84,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
     """
     from MLTools.NanoML.workflow.stages import import_part
 
-    validation = import_part("data_processing.convert.validate")
+    validation = import_part("data_processing.convert.validation")
     found = []
     for file in files:
         found.append(_content(validation.validate_file(file, allow_nan)))

@@ -110,12 +110,14 @@ def convert(
     from MLTools.NanoML.rootio.rootfile import RootFile
     from MLTools.NanoML.workflow.stages import import_part
 
-    columns, conversion = (import_part(f"data_processing.convert.{name}") for name in ("columns", "convert"))
+    columns, conversion, stage_of = (
+        import_part(f"data_processing.convert.{name}") for name in ("columns", "convert", "stage")
+    )
     sources = find_files(files, **read)
     with RootFile(sources[0]) as first:
         features, left_out = columns.event_level_branches(first, branches, drop)
         wanted = {
-            name: columns.Objects((), most, "-pt" if f"{name}_pt" in first.branches else None, share)
+            name: columns.StoredCollection((), most, "-pt" if f"{name}_pt" in first.branches else None, share)
             for name, most, share in objects
         }
     settings = {"compression": compression, "memory": memory, "float16": float16, "drop": drop}
@@ -126,15 +128,13 @@ def convert(
         _convert_each(job, force)
         return
     metadata = _convert_all(job, conversion.convert_files)
-    lines = conversion.duplicate_lines(output.name, metadata["datasets"][0])
-    lines += conversion.gap_lines(output.name, metadata)
-    for line in [*lines, *conversion.truncation_lines(output.name, metadata)]:
+    for line in stage_of.losses(output.name, metadata):
         say(line)
     if as_json:
-        click.echo(json.dumps(metadata, indent=1))
+        click.echo(json.dumps(metadata.to_json(), indent=1))
 
 
-def _convert_all(job: Any, convert_files: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
     """Convert all files to one, but for those that cannot be read and may be missing."""
     from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.errors import UnreadableError

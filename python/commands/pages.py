@@ -28,7 +28,7 @@ PAGES = {
     "data_processing.catalogue": "datasets.md",
     "data_processing.convert.convert": "hdf5.md",
     "data_processing.convert.shuffle": "hdf5.md",
-    "data_processing.convert.validate": "hdf5.md",
+    "data_processing.convert.validation": "hdf5.md",
     "data_processing.datasets.datasets": "datasets.md",
     "data_processing.eventloop": "howto/module.md",
     "data_processing.merge.inputs": "skim.md",

@@ -243,7 +243,7 @@ class _Outcome:
 
 def _work(task: Task) -> _Outcome:
     begin, inputs = time.monotonic(), stamps(task)
-    summary = task.work()
+    summary = task.do()
     return _Outcome(summary, inputs, time.monotonic() - begin, notes())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.convert.validate import validate_file
+from data_processing.convert.validation import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.convert.columns import Objects, columns_of, event_level_branches
-from data_processing.convert.convert import ConvertJob, Sample, convert_files, truncation_lines
-from data_processing.convert.rows import RowReader
-from data_processing.convert.stage import convert_summary
-from data_processing.convert.validate import validate_file
+from data_processing.convert.columns import StoredCollection, columns_of, event_level_branches
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.convert.stage import convert_summary, losses
+from data_processing.convert.validation import validate_file
+from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.hdf5 import metadata_content
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
@@ -66,47 +66,30 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
         59.8,
     )
     metadata = convert_files(job)
-    assert metadata_content(tmp_path / "a.h5") == json.loads(json.dumps(metadata))
+    assert metadata_content(tmp_path / "a.h5") == json.loads(json.dumps(metadata.to_json()))
     with h5py.File(tmp_path / "a.h5") as file:
         events = file["events"][:]
         assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
     assert (events["label"] == 1).all()
     assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
-    dataset = metadata["datasets"][0]
-    assert (
-        dataset["books"]["entries"],
-        dataset["books"]["selected"],
-        dataset["books"]["sum_of_weights"],
-    ) == (4000, 596, 4000.0)
-    assert [step["events"] for step in dataset["books"]["cutflow"]][:2] == [4000, 1173]
-    assert metadata["features"][0] == {
-        "name": "ZCand_mass",
-        "dtype": "float32",
-        "title": "mass of the Z candidate [GeV]",
-        "source": "selection",
-    }
-    assert metadata["features"][1]["source"] == "branch"
-    assert metadata["selection"] == "MLTools.NanoML.trilepton:Trilepton"
-
-
-def test_pandas_needs_no_manual(tmp_path: Path, skims: list[str]) -> None:
-    pandas = pytest.importorskip("pandas")
-    convert_files(ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass"]))
-    with h5py.File(tmp_path / "a.h5") as file:
-        frame = pandas.DataFrame(file["events"][:])
-    assert len(frame) == 596
-    assert "ZCand_mass" in frame
+    accounting = Accounting.from_dict(metadata.datasets[0].accounting)
+    assert (accounting.entries, accounting.selected, accounting.sum_of_weights) == (4000, 596, 4000.0)
+    assert [step.events for step in accounting.cutflow][:2] == [4000, 1173]
+    title = "mass of the Z candidate [GeV]"
+    assert metadata.features[0] == ConvertedColumn("ZCand_mass", "float32", title, "selection")
+    assert metadata.features[1].source == "branch"
+    assert metadata.selection == "MLTools.NanoML.trilepton:Trilepton"
 
 
 def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) -> None:
-    metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": Objects(("pt",), 1)}))
+    metadata = convert_files(
+        ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": StoredCollection(("pt",), 1)})
+    )
     with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
         numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
-    assert metadata["objects"]["Jet"]["truncated"] == {
-        "objects": numbers.sum(),
-        "lost": np.maximum(numbers - 1, 0).sum(),
-    }
-    (line,) = truncation_lines("a", metadata)
+    jets = metadata.objects["Jet"]
+    assert (jets.objects, jets.lost) == (numbers.sum(), np.maximum(numbers - 1, 0).sum())
+    (line,) = losses("a", metadata)
     assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
 
 
@@ -116,10 +99,13 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
         ({"features": ["ZCand_mas"]}, 'has no branch ZCand_mas. Did you mean "ZCand_mass"'),
         ({"features": ["Jet_pt"]}, "Jet_pt is of type float.*not one number per event"),
         ({"features": ["weight"]}, "weight cannot be a feature"),
-        ({"objects": {"Jets": Objects(("pt",), 2)}}, 'has no collection Jets. Did you mean "Jet"'),
-        ({"objects": {"Jet": Objects(("ptt",), 2)}}, 'collection Jet has no field ptt. Did you mean "pt"'),
-        ({"objects": {"Jet": Objects(("eta",), 2, "-px")}}, "collection Jet has no field px"),
-        ({"objects": {"Jet": Objects(("valid",), 2)}}, "Jet_valid cannot be stored"),
+        ({"objects": {"Jets": StoredCollection(("pt",), 2)}}, 'has no collection Jets. Did you mean "Jet"'),
+        (
+            {"objects": {"Jet": StoredCollection(("ptt",), 2)}},
+            'collection Jet has no field ptt. Did you mean "pt"',
+        ),
+        ({"objects": {"Jet": StoredCollection(("eta",), 2, "-px")}}, "collection Jet has no field px"),
+        ({"objects": {"Jet": StoredCollection(("valid",), 2)}}, "Jet_valid cannot be stored"),
         (
             {"sample": Sample("d", is_data=True)},
             "`data: true`, but .* is simulation .its sum of weights: Runs/genEventSumw",
@@ -171,7 +157,7 @@ def test_each_event_of_simulation_without_weights_counts_one(tmp_path: Path) -> 
     for source, events in ((plain, 2), (str(skimmed), 1)):
         output = tmp_path / "a.h5"
         metadata = convert_files(ConvertJob([source], output, ["x"], {}, Sample("a", "a", 3.0), ["a"], 10.0))
-        assert metadata["datasets"][0]["books"]["sum_of_weights"] == 2
+        assert metadata.datasets[0].accounting["sum_of_weights"] == 2
         with h5py.File(output) as file:
             assert file["events"]["genWeight"].tolist() == [1.0] * events
             assert file["events"]["weight"].tolist() == [15_000.0] * events
@@ -283,15 +269,6 @@ def test_entries_that_are_lacking_are_scaled_if_that_is_allowed(tmp_path: Path) 
     )
 
 
-def test_more_columns_than_hdf5_can_describe_are_refused(tmp_path: Path) -> None:
-    names = [f"HLT_Path{number}" for number in range(800)]
-    path = _tree(
-        tmp_path / "a.root", {"genWeight": np.ones(2, "f4"), **{name: np.ones(2, bool) for name in names}}
-    )
-    with pytest.raises(NanoMLError, match="columns are more than one HDF5 dataset can describe"):
-        convert_files(ConvertJob([path], tmp_path / "a.h5", names))
-
-
 def test_patterns_choose_event_level_branches(made_files: dict[str, Path]) -> None:
     with RootFile(made_files["made_v15_mc"]) as file:
         assert event_level_branches(file, ["MET_pt", "PuppiMET_p[ht]i"])[0] == ["MET_pt", "PuppiMET_phi"]
@@ -316,7 +293,7 @@ def test_arrays_of_fixed_size_become_columns(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: list[str]) -> None:
-    jets = {"Jet": Objects(("pt", "eta", "nElectrons"), 2)}
+    jets = {"Jet": StoredCollection(("pt", "eta", "nElectrons"), 2)}
     job = ConvertJob(skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], jets, float16=["Jet_*", "ZCand_*"])
     metadata = convert_files(job)
     with h5py.File(tmp_path / "a.h5") as file:
@@ -324,7 +301,7 @@ def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: 
         assert file["events"].dtype["MET_pt"] == np.float32
         assert file["Jet"].dtype["pt"] == np.float16
         assert file["Jet"].dtype["nElectrons"] == np.int32
-    assert metadata["features"][0]["dtype"] == "float16"
+    assert metadata.features[0].dtype == "float16"
     path = _tree(
         tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)}
     )
@@ -334,10 +311,10 @@ def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
 def test_the_maximum_follows_from_a_quantile(tmp_path: Path, skims: list[str], share: float) -> None:
-    objects = {"Jet": Objects(("pt",), None, quantile=share)}
+    objects = {"Jet": StoredCollection(("pt",), None, quantile=share)}
     metadata = convert_files(ConvertJob(skims[:1], tmp_path / "a.h5", ["MET_pt"], objects, survey=skims))
     counts = np.concatenate([uproot.open(path)["Events/nJet"].array(library="np") for path in skims])
-    most = metadata["objects"]["Jet"]["max"]
+    most = metadata.objects["Jet"].max
     assert (counts <= most).mean() >= share
     assert most == 1 or (counts <= most - 1).mean() < share
 
@@ -359,7 +336,7 @@ def test_what_cannot_be_stored_is_named_and_can_be_dropped(tmp_path: Path) -> No
 def test_blocks_may_be_as_small_as_the_memory(tmp_path: Path, skims: list[str]) -> None:
     for memory in (1, 100):
         job = ConvertJob(
-            skims, tmp_path / f"{memory}.h5", ["MET_pt"], {"Jet": Objects((), 400)}, memory=memory
+            skims, tmp_path / f"{memory}.h5", ["MET_pt"], {"Jet": StoredCollection((), 400)}, memory=memory
         )
         convert_files(job)
     with h5py.File(tmp_path / "1.h5") as small, h5py.File(tmp_path / "100.h5") as large:
@@ -394,7 +371,7 @@ def test_objects_are_sorted_as_documented(tmp_path: Path, values: Any, order: st
             field_name=lambda outer, inner: f"{outer}_{inner}",
         ).extend({**{name: np.ones(2, kind) for name, kind in tree.items()}, "Thing": objects})
     job = ConvertJob(
-        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Thing": Objects((), len(values), order)}
+        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Thing": StoredCollection((), len(values), order)}
     )
     convert_files(job)
     with h5py.File(tmp_path / "a.h5") as file:

@@ -21,7 +21,7 @@ from data_processing.convert import duplicateevents
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.duplicateevents import find_duplicates
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
-from data_processing.convert.validate import validate_file
+from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.batch.codec import decode, encode
 from MLTools.NanoML.cli import nanoml

@@ -176,7 +176,7 @@ def test_files_are_mixed_evenly_and_each_seed_differently(tmp_path: Path) -> Non
 
 def test_metadata_tell_of_all_files(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [30, 20, 10])
-    metadata = shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 5))
+    metadata = shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 5)).to_json()
     assert metadata_content(tmp_path / "all.h5") == metadata
     assert [dataset["name"] for dataset in metadata["datasets"]] == ["d0", "d1", "d2"]
     assert metadata["objects"]["Jet"]["truncated"] == {"objects": 60, "lost": 1}
@@ -694,8 +694,8 @@ def test_the_pipeline_shuffles_datasets_with_a_class_if_it_is_told_to(tmp_path: 
     assert [task.settings for task in found["convert"].tasks] == [t.settings for t in plain["convert"].tasks]
     (task,) = found["shuffle"].tasks
     for each in found["convert"].tasks:
-        each.work()
-    metadata = task.work()
+        each.do()
+    metadata = task.do()
     assert task.outputs == (tmp_path / "a" / "hdf5" / "all.h5",)
     assert [dataset["name"] for dataset in metadata["datasets"]] == ["A", "B"]
     with h5py.File(task.outputs[0]) as file:

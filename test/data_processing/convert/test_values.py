@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from data_processing.convert.columns import (
     IDENTIFIER_TYPES,
-    Columns,
     Feature,
-    Objects,
+    FileColumns,
+    StoredCollection,
     columns_of,
     event_level_branches,
 )
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.convert.rows import RowReader
+from data_processing.convert.writing import RowReader
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from services.nanoaod import DATASETS
@@ -102,12 +102,12 @@ def convert_all(paths: Sequence[Path], branches: Mapping[str, Read], output: Pat
         members = [branch for branch in file.branches.values() if branch.is_jagged]
     first = {str(branch.collection): branches[branch.name] for branch in reversed(members)}
     most = {name: int(np.max(branch.counts, initial=1)) for name, branch in first.items()}
-    objects = {name: Objects((), number, None) for name, number in most.items()}
+    objects = {name: StoredCollection((), number, None) for name, number in most.items()}
     found: dict[str, str] = {}
     for part in in_parts(features, branches):
         metadata = convert_files(ConvertJob([str(path) for path in paths], output, part, objects))
-        assert {name: stored["truncated"] for name, stored in metadata["objects"].items()} == {
-            name: {"objects": len(first[name].values), "lost": 0} for name in objects
+        assert {name: (stored.objects, stored.lost) for name, stored in metadata.objects.items()} == {
+            name: (len(first[name].values), 0) for name in objects
         }
         with h5py.File(output) as hdf5:
             found.update(compare(hdf5, branches))
@@ -173,7 +173,7 @@ def _rank(value: Any, descending: bool) -> tuple[bool, float]:
 
 def check_objects(
     rows: NDArray[Any], events: Sequence[Mapping[str, NDArray[Any]]], most: int, order: str | None
-) -> dict[str, int]:
+) -> tuple[int, int]:
     """Compare a collection with the reference; return how many objects there were, and how many are lost."""
     kept, lost = reference(events, most, order)
     valid = np.array([[place < len(places) for place in range(most)] for places in kept], bool)
@@ -184,7 +184,7 @@ def check_objects(
             for place, number in enumerate(places):
                 row[place] = event[name][number]
         assert same(rows[name], expected), name
-    return {"objects": lost + int(valid.sum()), "lost": lost}
+    return lost + int(valid.sum()), lost
 
 
 def test_the_first_objects_in_any_order(tmp_path: Path, made_files: dict[str, Path]) -> None:
@@ -194,11 +194,11 @@ def test_the_first_objects_in_any_order(tmp_path: Path, made_files: dict[str, Pa
         arrays = file["Events"].arrays([f"Jet_{name}" for name in fields], library="np", how=tuple)
     events = [dict(zip(fields, event)) for event in zip(*arrays)]
     for order in ("-pt", "eta", "-partonFlavour", "cleanmask", None):
-        job = ConvertJob([str(path)], tmp_path / "a.h5", [], {"Jet": Objects(fields, 2, order)})
-        truncated = convert_files(job)["objects"]["Jet"]["truncated"]
+        job = ConvertJob([str(path)], tmp_path / "a.h5", [], {"Jet": StoredCollection(fields, 2, order)})
+        jets = convert_files(job).objects["Jet"]
         with h5py.File(job.output) as hdf5:
-            assert truncated == check_objects(hdf5["Jet"][:], events, 2, order)
-        assert truncated["lost"] > 0
+            assert (jets.objects, jets.lost) == check_objects(hdf5["Jet"][:], events, 2, order)
+        assert jets.lost > 0
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def test_made_up_files_are_converted_as_by_hand(
     identifiers["run"].values.pop()  # copies of events of later runs would be left out
     tree = {**identifiers, **tree}
     objects = {
-        made.collection: Objects((), most, order.strip("+") + made.field(name) if order else None)
+        made.collection: StoredCollection((), most, order.strip("+") + made.field(name) if order else None)
         for name, made in tree.items()
         if made.collection
     }
@@ -351,8 +351,9 @@ def test_made_up_files_are_converted_as_by_hand(
         fields = {name: made.field(name) for name, made in tree.items() if made.collection == collection}
         assert set(found[collection].dtype.names) == {*fields.values(), "valid"}
         lists = [{field: event[name] for name, field in fields.items()} for event in events]
+        stored = metadata.objects[collection]
         counted = check_objects(found[collection], lists, most, wanted.order)
-        assert metadata["objects"][collection]["truncated"] == counted
+        assert (stored.objects, stored.lost) == counted
 
 
 def check_events(rows: NDArray[Any], events: Sequence[Event], tree: Tree) -> None:
@@ -422,7 +423,7 @@ def test_nothing_is_left_out_in_silence(
         try:
             with RootFile(path) as file:
                 features = event_level_branches(file, [pattern], drop)[0]
-            muons = {"Muon": Objects((), 3, None)}
+            muons = {"Muon": StoredCollection((), 3, None)}
             convert_files(ConvertJob([path], tmp_path / "a.h5", features, muons, drop=drop))
         except NanoMLError as problem:
             return str(problem)
@@ -458,7 +459,9 @@ def test_lists_of_one_collection_that_differ_in_length_are_refused(tmp_path: Pat
     for event, (pt, eta) in zip(events, [(1, 2), (2, 1)]):  # as many in all
         event.update(Tau_pt=np.ones(pt, "f4"), Tau_eta=np.ones(eta, "f4"))
     write(tmp_path / "a.root", tree, [events])
-    job = ConvertJob([str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Tau": Objects((), 2, None)})
+    job = ConvertJob(
+        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Tau": StoredCollection((), 2, None)}
+    )
     with pytest.raises(NanoMLError, match="Tau_eta has other numbers of objects than Tau_pt"):
         convert_files(job)
 
@@ -470,11 +473,11 @@ def test_columns_are_refused_only_if_hdf5_cannot_describe_them(tmp_path: Path, k
         for number in range(500, 1250, 15):
             branches = [Branch(f"HLT_path_{i:03}", kind, "flat", "", None, kind) for i in range(number)]
             features = {branch.name: Feature(branch) for branch in branches}
-            reader = RowReader(Columns(features, {}, {}, {}, (), None, {}), True, -1, 1.0)
+            reader = RowReader(FileColumns(features, {}), True, -1, 1.0)
             try:
-                dtype = reader.dtypes["events"]
-            except NanoMLError:
-                refused += 1
+                dtype = reader.tables["events"]
+            except NanoMLError as problem:
+                refused += "columns are more than one HDF5 dataset can describe" in str(problem)
             else:
                 hdf5.create_dataset(str(number), (1,), dtype)
     assert 0 < refused < 50

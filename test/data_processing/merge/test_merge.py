@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.convert.columns import Objects
+from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge import merge
 from data_processing.merge.content import Content
@@ -627,13 +627,13 @@ def test_a_merged_file_is_converted_as_its_parts_are(sample: Path, tmp_path: Pat
             [str(source) for source in sources],
             tmp_path / f"{name}.h5",
             ("ZCand_mass", "channel", "MET_pt"),
-            {"Muon": Objects(("pt", "charge"), 3, "-pt")},
+            {"Muon": StoredCollection(("pt", "charge"), 3, "-pt")},
         )
         metadata = convert_files(job)
         with h5py.File(job.output) as file:
             files.append((metadata, {key: file[key][:].tobytes() for key in ("events", "Muon")}))
     assert files[0] == files[1]
-    assert len(files[0][0]["datasets"][0]["books"]["files"]) == 3
+    assert len(files[0][0].datasets[0].root_files) == 3
     assert len(files[0][1]["events"]) > 0
 
 

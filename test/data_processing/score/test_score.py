@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.convert.columns import Objects
+from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score import score
 from data_processing.score.score import ScoreJob, load_models, score_file
@@ -103,7 +103,7 @@ def test_objects_are_padded_as_in_the_conversion(
         [str(source)],
         tmp_path / "WZ.h5",
         ("MET_pt",),
-        {"Muon": Objects(("eta", "charge"), 2, "pt")},
+        {"Muon": StoredCollection(("eta", "charge"), 2, "pt")},
         Sample("WZ", None, None, False),
         (),
         None,

@@ -282,9 +282,10 @@ def test_an_empty_foreign_file(tmp_path: Path) -> None:
 
 def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
     module = pytest.importorskip("data_processing.convert.convert")
+    stored = pytest.importorskip("data_processing.convert.columns").StoredCollection
     source = made_files["made_v9_mc"]
     sample = module.Sample("DY", "Z", 6077.0)
-    objects = {"Jet": module.Objects(["pt", "eta"], 1), "Muon": module.Objects([], 3)}
+    objects = {"Jet": stored(["pt", "eta"], 1), "Muon": stored([], 3)}
     job = module.ConvertJob(
         [str(source)], tmp_path / "a.h5", ["MET_pt", "PV_npvs"], objects, sample, ["W", "Z"], 41.5
     )
@@ -296,5 +297,5 @@ def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
         rows = file["events"][:]
     assert content["classes"][1]["weights"] == pytest.approx(rows["weight"].astype("f8").sum())
     assert content["features"][0]["mean"] == pytest.approx(rows["MET_pt"].astype("f8").mean())
-    assert content["objects"][0]["lost"] == said["objects"]["Jet"]["truncated"]["lost"] > 0
+    assert content["objects"][0]["lost"] == said.objects["Jet"].lost > 0
     assert "of Jet lost" in printed(content)

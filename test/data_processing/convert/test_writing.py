@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_processing.convert.blocks import BlockQueue, BlockWriter, gzip_level
+from data_processing.convert.writing import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.contracts.hdf5 import new_hdf5
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootio import deflate

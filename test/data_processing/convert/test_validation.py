@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_processing.convert import validate
-from data_processing.convert.columns import Objects, event_level_branches
+from data_processing.convert import valuechecks
+from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.validate import validate_file
+from data_processing.convert.validation import validate_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.cli import nanoml
@@ -24,7 +24,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 
 Damage = Callable[[h5py.File], object]
 CLASSES = ["signal", "WZ"]
-JETS = Objects(("pt", "eta", "nElectrons"), 3)
+JETS = StoredCollection(("pt", "eta", "nElectrons"), 3)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
         assert (found.faults, found.complete) == ({}, True)
     assert validate_file(good["WZ"]).skipped == {}
     assert {"weights", "sums", "order"} <= set(validate_file(good["plain"]).skipped)
-    monkeypatch.setattr(validate, "_AT_ONCE", 1000)
-    monkeypatch.setattr(validate, "_COMPARED_AT_ONCE", 50)
+    monkeypatch.setattr(valuechecks, "_AT_ONCE", 1000)
+    monkeypatch.setattr(valuechecks, "_COMPARED_AT_ONCE", 50)
     assert failed(good["WZ"]) == set()
 
 
@@ -78,7 +78,7 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
 def test_files_of_all_versions_are_valid(tmp_path: Path, made_files: dict[str, Path], name: str) -> None:
     with RootFile(made_files[name]) as file:
         features, _ = event_level_branches(file)
-    objects = {"Muon": Objects((), 2), "Jet": Objects(("pt", "eta"), 30, "eta")}
+    objects = {"Muon": StoredCollection((), 2), "Jet": StoredCollection(("pt", "eta"), 30, "eta")}
     convert_files(ConvertJob([str(made_files[name])], tmp_path / "a.h5", features, objects))
     assert failed(tmp_path / "a.h5", allow_nan=True) == set()
 

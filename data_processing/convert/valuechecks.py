@@ -1,15 +1,14 @@
-"""Checks HDF5 files of the schema in doc/hdf5.md: against their metadata, and the events against the accounting.
+"""Checks the values in HDF5 files of the schema, block by block: collections, and the events against the accounting.
 
-A file is read in blocks: once for its values, and once for each 8 million events to find those that are there twice.
-That takes some 500 MB at most, however large the file is. The order of events is of no account. There may be several
-datasets: what belongs to a dataset is then checked for all datasets of the same label together.
+A file is read once for its values, and once for each 8 million events to find duplicates. This takes some 500 MB at
+most, however large the file is.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -17,30 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import VALID
-from data_processing.convert.described import (
-    CONTENT,
-    check_accounting,
-    contradictions,
-    event_types,
-    misfits,
-    weight_per_genweight,
-)
-from data_processing.convert.findings import Findings
-from MLTools.NanoML.contracts.hdf5 import (
-    EVENTS,
-    IDENTIFIERS,
-    METADATA,
-    PARAMETER,
-    ConvertedCollection,
-    ConvertedDataset,
-    HDF5Metadata,
-    metadata_content,
-    open_hdf5,
-)
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, ConvertedCollection, ConvertedDataset
 from MLTools.NanoML.nanoaod.folds import fold_of
 
-__all__ = ["validate_file"]
+__all__ = ["Findings", "check_collection", "check_events", "check_types", "weight_per_genweight"]
 
 _AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events
@@ -50,62 +29,50 @@ _ROUNDING = 3e-7  # relative, of a product in float32
 _SMALLEST = 2e-45  # no float32 is nearer to zero
 
 
-def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Findings:
-    """Check an HDF5 file; its faults are found, not raised.
+@dataclass
+class Findings:
+    """What is wrong with a file.
 
-    Parameters
+    Attributes
     ----------
     path
         The file.
     allow_nan
-        Accept NaN in features and in fields of objects, as in parameters in any case. Infinite numbers, and weights that are
-        NaN, are faults.
+        Whether NaN was accepted.
+    events
+        Number of events; None if the file cannot be read.
+    faults
+        (check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows.
+    skipped
+        Why a check was left out, by its name.
+    complete
+        Whether all checks were made: the file can be read, and its metadata can be understood.
     """
-    found = Findings(os.fspath(path), allow_nan)
-    try:
-        content = metadata_content(path)
-        with open_hdf5(path) as file, np.errstate(invalid="ignore", over="ignore"):
-            _check(found, file, content)
-    except NanoMLError as problem:
-        found.add("file", "", str(problem))
-    except MemoryError:
-        raise
-    except Exception as problem:  # what h5py raises for a damaged file depends on the damage
-        reason = f"{type(problem).__name__}: {problem}".split("\n")[0]
-        what = f"is damaged, or was not written by `nanoml convert` ({reason}). Convert again."
-        found.add("file", "", f"{found.path}: {what}")
-    return found
+
+    path: str
+    allow_nan: bool
+    events: int | None = None
+    faults: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+
+    def add(self, check: str, where: str, what: str, row: int = -1, times: int = 0) -> None:
+        """Add a fault, or more of it from a later block."""
+        self.faults.setdefault((check, where, what), [row, 0])[1] += times
+
+    def skip(self, why: str, *checks: str) -> None:
+        """Say why checks are left out."""
+        self.skipped.update(dict.fromkeys(checks, why))
+
+    def add_rows(self, check: str, where: str, what: str, bad: NDArray[np.bool_], start: int) -> None:
+        """Add the bad values of a block whose first row is `start`; shape (rows,) or (rows, max)."""
+        if bad.any():
+            row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+            self.add(check, where, what, start + row, int(np.count_nonzero(bad)))
 
 
-def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
-    events = file[EVENTS]
-    if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
-        raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is no table.")
-    found.events = len(events)
-    for where, what in misfits(content, CONTENT, METADATA):
-        found.add("metadata", where, what)
-    if found.faults:
-        return
-    metadata = HDF5Metadata.from_json(content, found.path)
-    for where, what in contradictions(file, metadata):
-        found.add("metadata", where, what)
-    for dataset in metadata.datasets:
-        check_accounting(found, dataset)
-    for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects}):
-        found.add("collections", name, "is not in the metadata")
-    for name, described in metadata.objects.items():
-        _check_collection(found, file.get(name), name, described)
-    _check_types(found, "columns", events, event_types(metadata, events.dtype.names))
-    parameters = [one.name for one in metadata.features if one.source == PARAMETER]
-    _check_events(found, events, metadata.datasets, parameters)
-    if not metadata.objects:
-        found.skip("there are no collections", "collections", "padding", "order", "truncated")
-    elif not any(one.order for one in metadata.objects.values()):
-        found.skip("collections are in the order of their files", "order")
-    found.complete = True
-
-
-def _check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
+def check_types(found: Findings, check: str, dataset: h5py.Dataset, wanted: Mapping[str, str]) -> None:
+    """Compare the types of a dataset's fields with those in the metadata."""
     name, there = dataset.name.strip("/"), {key: str(dataset.dtype[key]) for key in dataset.dtype.names}
     for key in {**wanted, **there}:
         if key not in there:
@@ -123,7 +90,7 @@ def _numbers(dataset: h5py.Dataset) -> list[str]:
 
 
 def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Some fields, block by block, each with its first row."""
+    """Some fields of a dataset, block by block, each with the number of its first row."""
     rows = max(_AT_ONCE // (dataset.dtype.itemsize * math.prod(dataset.shape[1:])), 1)
     if dataset.chunks:
         rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]  # so that no chunk is decompressed twice
@@ -135,21 +102,22 @@ def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, 
 def _check_finite(
     found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool
 ) -> None:
-    """`use` is true where values count."""
+    """Check the values for which `use` is true."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         found.add_rows("finite", where, "is infinite", np.isinf(values) & use, start)
         if not allow_nan:
             found.add_rows("finite", where, "is NaN", np.isnan(values) & use, start)
 
 
-def _check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
+def check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
+    """Check a collection: its types, padding, order, how many objects were cut off, and that numbers are finite."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
         found.add("collections", name, "is missing, or no table")
         return
     if dataset.shape != (found.events, described.max):
         found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described.max)}")
     types = {one.name: one.dtype for one in described.fields}
-    _check_types(found, "collections", dataset, {**types, VALID: "bool"})
+    check_types(found, "collections", dataset, {**types, VALID: "bool"})
     names, order = _numbers(dataset), described.order or ""
     key_of_order = order.lstrip("-")
     if VALID not in names or dataset.ndim != 2:
@@ -176,9 +144,10 @@ def _check_collection(found: Findings, dataset: Any, name: str, described: Conve
         found.add("truncated", name, what)
 
 
-def _check_events(
+def check_events(
     found: Findings, events: h5py.Dataset, datasets: Sequence[ConvertedDataset], parameters: Sequence[str]
 ) -> None:
+    """Check the events: finite numbers, labels, weights, sums of weights, and that no event is there twice."""
     names = _numbers(events)
     labels = sorted({one.label for one in datasets})
     groups = [_Group(label, [one for one in datasets if one.label == label], names) for label in labels]
@@ -209,7 +178,7 @@ def _check_events(
 
 
 class _Group:
-    """The datasets of one label: only by their weights can their events be told apart."""
+    """The datasets of one label; only the weights of their events differ."""
 
     def __init__(self, label: int, datasets: Sequence[ConvertedDataset], names: Sequence[str]) -> None:
         simulated = sum(not one.is_data for one in datasets)
@@ -232,7 +201,6 @@ class _Group:
         self.sums = np.zeros(5)  # events, genWeight, |genWeight|, weight, |weight|
 
     def add(self, found: Findings, block: NDArray[Any], start: int) -> None:
-        """Check the weights of a block's events, and add them up."""
         here = block["label"] == self.label
         ones = np.ones(len(block))
         generator = block["genWeight"].astype("f8") if self.generated else ones
@@ -250,7 +218,6 @@ class _Group:
         self.sums += [part[here].sum() for part in parts]
 
     def close(self, found: Findings) -> None:
-        """Compare the sums with the accounting."""
         events, generator, generator_size, weight, weight_size = self.sums
         if events != self.selected:
             what = (
@@ -272,7 +239,7 @@ class _Group:
 
 
 def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, int]) -> None:
-    """Datasets of one label may each have an event of the same numbers if they are simulated: these count from 1."""
+    """Find repeated events; each simulated dataset of a label may have an event of the same numbers, which count from 1."""
     parts = -(-len(events) // _COMPARED_AT_ONCE)
     repeated: list[tuple[int, int]] = []
     times = 0
@@ -310,3 +277,13 @@ def _repeated(keys: NDArray[np.int64], rows: NDArray[np.int64], many: int) -> ND
 
 def _same_event(a: Any, b: Any) -> bool:
     return all(a[name] == b[name] for name in IDENTIFIERS)
+
+
+def weight_per_genweight(dataset: ConvertedDataset) -> float | None:
+    """Number of events expected per generator weight; None if it cannot be known."""
+    if dataset.is_data:
+        return 1.0
+    if dataset.cross_section is None or dataset.luminosity is None:
+        return None
+    total = dataset.accounting["sum_of_weights"]
+    return dataset.cross_section * 1000 * dataset.luminosity / total if total > 0 else math.nan

@@ -1,8 +1,12 @@
-"""Whether what an HDF5 file says of itself is complete and consistent."""
+"""Checks HDF5 files of the schema in doc/hdf5.md: against their metadata, and the events against the accounting.
+
+The order of events does not matter. If there are several datasets, those of the same label are checked together.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,19 +15,28 @@ import h5py
 import numpy as np
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
-from data_processing.convert.findings import Findings
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, RESERVED, SCHEMA, ConvertedDataset, HDF5Metadata
+from data_processing.convert.valuechecks import (
+    Findings,
+    check_collection,
+    check_events,
+    check_types,
+    weight_per_genweight,
+)
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    METADATA,
+    PARAMETER,
+    RESERVED,
+    SCHEMA,
+    ConvertedDataset,
+    HDF5Metadata,
+    metadata_content,
+    open_hdf5,
+)
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 
-__all__ = [
-    "CONTENT",
-    "check_accounting",
-    "contradictions",
-    "event_types",
-    "misfits",
-    "same",
-    "weight_per_genweight",
-]
+__all__ = ["validate_file"]
 
 _KINDS: dict[str, Any] = {
     "integer": int,
@@ -48,11 +61,61 @@ _NORM = {"cross_section": "number or null", "luminosity": "number or null", "is_
 _ACCOUNTING = {"files": [_FILE], **_SUMS}
 _DATASET = {"name": "text", "class": "text or null", "label": "integer", **_NORM, "books": _ACCOUNTING}
 _LISTS = {"classes": ["text"], "features": [_COLUMN], "objects": {"*": _OBJECTS}, "datasets": [_DATASET]}
-CONTENT = {"creator": "text", "selection": "text or null", **_LISTS}
+_CONTENT = {"creator": "text", "selection": "text or null", **_LISTS}
 
 
-def misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Yield where and why a part of the metadata is not of the form that is wanted."""
+def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Findings:
+    """Check an HDF5 file; its faults are returned, not raised.
+
+    `allow_nan` accepts NaN in features and in fields of objects; in parameters it is always accepted. Infinite numbers,
+    and weights that are NaN, are faults.
+    """
+    found = Findings(os.fspath(path), allow_nan)
+    try:
+        content = metadata_content(path)
+        with open_hdf5(path) as file, np.errstate(invalid="ignore", over="ignore"):
+            _check(found, file, content)
+    except NanoMLError as problem:
+        found.add("file", "", str(problem))
+    except MemoryError:
+        raise
+    except Exception as problem:  # the type of h5py's errors depends on the damage
+        reason = f"{type(problem).__name__}: {problem}".split("\n")[0]
+        what = f"is damaged, or was not written by `nanoml convert` ({reason}). Convert again."
+        found.add("file", "", f"{found.path}: {what}")
+    return found
+
+
+def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
+    events = file[EVENTS]
+    if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
+        raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is no table.")
+    found.events = len(events)
+    for where, what in _misfits(content, _CONTENT, METADATA):
+        found.add("metadata", where, what)
+    if found.faults:
+        return
+    metadata = HDF5Metadata.from_json(content, found.path)
+    for where, what in _contradictions(file, metadata):
+        found.add("metadata", where, what)
+    for dataset in metadata.datasets:
+        _check_accounting(found, dataset)
+    for name in sorted({*file} - {EVENTS, METADATA, *metadata.objects}):
+        found.add("collections", name, "is not in the metadata")
+    for name, described in metadata.objects.items():
+        check_collection(found, file.get(name), name, described)
+    check_types(found, "columns", events, _event_types(metadata, events.dtype.names))
+    parameters = [one.name for one in metadata.features if one.source == PARAMETER]
+    check_events(found, events, metadata.datasets, parameters)
+    if not metadata.objects:
+        found.skip("there are no collections", "collections", "padding", "order", "truncated")
+    elif not any(one.order for one in metadata.objects.values()):
+        found.skip("collections are in the order of their files", "order")
+    found.complete = True
+
+
+def _misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Where and why a part of the metadata does not have the form that is wanted."""
     if isinstance(wanted, str):
         kinds = [_KINDS[kind] for kind in wanted.split(" or ")]
         right = any(
@@ -65,17 +128,17 @@ def misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
         yield where, f"is {str(value)[:60]}, not {'a list' if isinstance(wanted, list) else 'an object'}"
     elif isinstance(wanted, list):
         for number, item in enumerate(value):
-            yield from misfits(item, wanted[0], f"{where}.{number}")
+            yield from _misfits(item, wanted[0], f"{where}.{number}")
     else:
         for key in value if "*" in wanted else wanted:
             if key in value:
-                yield from misfits(value[key], wanted.get("*") or wanted[key], f"{where}.{key}")
+                yield from _misfits(value[key], wanted.get("*") or wanted[key], f"{where}.{key}")
             else:
                 yield f"{where}.{key}", "is missing"
 
 
-def contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[str, str]]:
-    """Yield where and why the metadata contradict themselves or the file."""
+def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[str, str]]:
+    """Where and why the metadata contradict themselves or the file."""
     if str(file.attrs.get("schema")) != str(SCHEMA):
         yield "attribute schema", f"is {file.attrs.get('schema')}, not {SCHEMA}"
     classes = metadata.classes
@@ -103,22 +166,11 @@ def contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[st
             yield where, "has a sum of weights that is not positive"
 
 
-def weight_per_genweight(dataset: ConvertedDataset) -> float | None:
-    """Number of events expected per generator weight; None if it cannot be known."""
-    if dataset.is_data:
-        return 1.0
-    if dataset.cross_section is None or dataset.luminosity is None:
-        return None
-    total = dataset.accounting["sum_of_weights"]
-    return dataset.cross_section * 1000 * dataset.luminosity / total if total > 0 else math.nan
-
-
-def check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
-    """Check that the accounting of a dataset adds up."""
+def _check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
     where = f"dataset {dataset.name}"
     accounting = Accounting.from_dict(dataset.accounting)
     for key, total in accounting.as_dict().items():
-        if not same(dataset.accounting[key], total):
+        if not _same(dataset.accounting[key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")
     for one in accounting.files:
         steps = [one.entries, *(step.events for step in one.cutflow), one.selected + one.duplicates]
@@ -129,17 +181,17 @@ def check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
             found.add("cutflow", f"{where}, {one.file}", what)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether content is the same, but for the rounding of sums."""
+def _same(a: Any, b: Any) -> bool:
+    """Whether two parts of the accounting are the same but for the rounding of sums."""
     if isinstance(a, list):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
     if isinstance(a, dict):
-        return all(same(a[key], b[key]) for key in b)
+        return all(_same(a[key], b[key]) for key in b)
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) if isinstance(a, float) else a == b
 
 
-def event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]:
-    """Fields of `events`; where datasets differ on whether there is a weight, both is right."""
+def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]:
+    """Fields of `events`; if only some datasets have a weight, the field may be there or not."""
     types = {name: np.dtype(dtype).name for name, dtype in IDENTIFIER_TYPES.items()}
     types["label"] = "int32"
     datasets = metadata.datasets

@@ -1,0 +1,367 @@
+"""Rows of HDF5 datasets: made column by column from arrays of ROOT branches, and written block by block.
+
+Blocks are compressed by several threads while the next ones are read.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.columns import (
+    IDENTIFIER_TYPES,
+    VALID,
+    CollectionColumns,
+    DatasetParameter,
+    FileColumns,
+)
+from MLTools.NanoML.contracts.hdf5 import EVENTS
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model.padding import Jagged, Places
+from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.rootio.deflate import fast_deflate
+
+__all__ = ["BlockQueue", "BlockWriter", "RowReader", "Rows", "gzip_level", "table_writers"]
+
+Rows = Mapping[str, NDArray[Any]]
+"""A column for each field."""
+
+_BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for a reader that takes blocks at random
+_BLOCK_ROWS = 4096
+_HEADER_LIMIT = 65_000  # bytes; HDF5 cannot describe a compound type that takes more than 64 KiB
+_HEADER_BYTES = {"b": 70, "f": 52, "i": 44, "u": 44}  # of a column, beside its name
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Makes rows of all datasets from arrays of a range of events.
+
+    Attributes
+    ----------
+    columns
+        The columns that are stored.
+    is_data
+        Whether the events are data, which have no generator weight.
+    label
+        Number of the class, or -1.
+    weight
+        Number of events expected per generator weight, or None if that cannot be known.
+    parameters
+        Columns after the features.
+    is_weighted
+        Whether simulation has `genWeight`; if not, it is 1 for each event.
+    """
+
+    columns: FileColumns
+    is_data: bool
+    label: int
+    weight: float | None
+    parameters: Sequence[DatasetParameter] = ()
+    is_weighted: bool = True
+
+    @property
+    def tables(self) -> dict[str, np.dtype[Any]]:
+        """For each dataset, the type of its entry for one event: a compound type, or an array of `max` of them.
+
+        Raises
+        ------
+        NanoMLError
+            There are more columns than HDF5 can describe.
+        """
+        stored = self.columns.dtype_of
+        events: list[tuple[str, str]] = [*IDENTIFIER_TYPES.items(), ("label", "i4")]
+        if self.weight is not None:
+            events.append(("weight", "f4"))
+        if not self.is_data:
+            events.append(("genWeight", "f4"))
+        events += [(name, stored(name, feature.branch)) for name, feature in self.columns.features.items()]
+        events += [(parameter.name, "f4") for parameter in self.parameters]
+        found = {EVENTS: _compound(EVENTS, events)}
+        for name, collection in self.columns.collections.items():
+            fields = [(key, stored(f"{name}_{key}", branch)) for key, branch in collection.fields.items()]
+            found[name] = np.dtype((_compound(name, [*fields, (VALID, "?")]), (collection.max,)))
+        return found
+
+    @property
+    def branches(self) -> list[str]:
+        """All branches to be read."""
+        names = [*IDENTIFIER_TYPES]
+        if self.is_weighted and not self.is_data:
+            names.append("genWeight")
+        names += [feature.branch.name for feature in self.columns.features.values()]
+        for collection in self.columns.collections.values():
+            names += [branch.name for branch in collection.fields.values()]
+        return list(dict.fromkeys(names))
+
+    def rows(
+        self, arrays: Mapping[str, ak.Array], length: int, path: str
+    ) -> tuple[dict[str, Rows], dict[str, tuple[int, int]]]:
+        """Rows of a range of events.
+
+        Parameters
+        ----------
+        arrays
+            All `branches` of these events, by their names.
+        length
+            Number of events.
+        path
+            The file that they are from, for messages.
+
+        Returns
+        -------
+        For each dataset its columns, shape (events,) or (events, max); and for each collection how many objects there
+        were, and how many were cut off.
+
+        Raises
+        ------
+        NanoMLError
+            A value does not fit into the reduced precision that was asked for, or branches of one collection have
+            different lengths.
+        """
+        tables = self.tables
+        rows: dict[str, Rows] = {EVENTS: self._events(tables[EVENTS], arrays, length, path)}
+        counts = {}
+        for name, collection in self.columns.collections.items():
+            rows[name], counts[name] = _objects(tables[name].base, collection, arrays, path)
+        return rows, counts
+
+    def _events(self, dtype: np.dtype[Any], arrays: Mapping[str, ak.Array], length: int, path: str) -> Rows:
+        columns: dict[str, NDArray[Any]] = {}
+        for name in (*IDENTIFIER_TYPES, "genWeight"):
+            if name in arrays:
+                columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
+        if not (self.is_weighted or self.is_data):
+            columns["genWeight"] = np.ones(length, dtype["genWeight"])
+        for name, feature in self.columns.features.items():
+            values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
+            values = values if feature.component is None else values[:, feature.component]
+            columns[name] = _stored(values, dtype[name], name, path)
+        for parameter in self.parameters:
+            columns[parameter.name] = np.full(length, parameter.value, np.float32)
+        columns["label"] = np.full(length, self.label, dtype["label"])
+        if self.weight is not None:
+            per_event = 1.0 if self.is_data else columns["genWeight"].astype(np.float64)
+            columns["weight"] = np.full(length, self.weight * per_event, dtype["weight"])
+        return columns
+
+
+def _objects(
+    dtype: np.dtype[Any], collection: CollectionColumns, arrays: Mapping[str, ak.Array], path: str
+) -> tuple[Rows, tuple[int, int]]:
+    order, by = collection.order, collection.order_branch
+    first = Jagged.of(arrays[by])
+    key = first.values if order else None
+    places = Places.of(first.counts, collection.max, key, bool(order and order.startswith("-")))
+    total, kept = int(first.counts.sum()), len(places.target)
+    columns = {VALID: places.spread(np.ones(kept, bool))}
+    for field, branch in collection.fields.items():
+        found = Jagged.of(arrays[branch.name])
+        if not np.array_equal(found.counts, first.counts):
+            raise NanoMLError(
+                f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
+            )
+        columns[field] = places.spread(_stored(places.picked(found.values), dtype[field], field, path))
+    return columns, (total, total - kept)
+
+
+def _stored(values: NDArray[Any], dtype: np.dtype[Any], field: str, path: str) -> NDArray[Any]:
+    """Values in the type in which they are stored."""
+    if dtype == np.float16 and values.dtype != np.float16:
+        with np.errstate(over="ignore"):
+            halved = values.astype(np.float16)
+        lost = int((np.isinf(halved) & np.isfinite(values)).sum())
+        if lost:
+            raise NanoMLError(
+                f"{path}: {field}: {lost} values are beyond 65504, the largest of float16. Take it out of float16."
+            )
+        return halved
+    return values.astype(dtype, copy=False)
+
+
+def _compound(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
+    dtype = np.dtype(fields)
+    # a name ends with a zero byte and takes multiples of eight bytes
+    sizes = (len(field) // 8 * 8 + 8 + _HEADER_BYTES[dtype[field].kind] for field, _ in fields)
+    if sum(sizes) > _HEADER_LIMIT:
+        raise NanoMLError(
+            f"{name}: {len(fields)} columns are more than one HDF5 dataset can describe. Choose fewer by their names."
+        )
+    return dtype
+
+
+def gzip_level(compression: str) -> int | None:
+    """Level of "gzip:LEVEL"; None for "none".
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+    codec, _, level = compression.partition(":")
+    if codec == "none" and not level:
+        return None
+    if codec == "gzip" and level in list("123456789"):
+        return int(level)
+    raise ConfigError(
+        f'compression "{compression}": write gzip and a level from 1 to 9, as in gzip:4, or none.'
+    )
+
+
+@contextmanager
+def table_writers(
+    file: Any, tables: Mapping[str, np.dtype[Any]], events: int, compression: str
+) -> Iterator[dict[str, BlockWriter]]:
+    """Writers of all datasets of a `h5py.File`; `tables` gives the type of each dataset's entry for one event."""
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        queue = BlockQueue(threads)
+        yield {
+            name: BlockWriter(file, name, (events, *kind.shape), kind.base, compression, queue)
+            for name, kind in tables.items()
+        }
+
+
+class BlockQueue:
+    """Blocks of all datasets of a file that are being compressed by threads, and are to be written in turn.
+
+    At most `ahead` blocks wait to be written: they take memory.
+    """
+
+    def __init__(self, threads: Executor, ahead: int = 16) -> None:
+        self._threads, self._ahead = threads, ahead
+        self._waiting: deque[tuple[Any, tuple[int, ...], Future[bytes]]] = deque()
+
+    def put(self, dataset: Any, offset: tuple[int, ...], *block: Any) -> None:
+        """Add the block at an offset of a dataset, in the form of the arguments of `_encode`."""
+        self._waiting.append((dataset, offset, self._threads.submit(_encode, *block)))
+        self._write_until(self._ahead)
+
+    def drain(self) -> None:
+        """Write all blocks that wait."""
+        self._write_until(0)
+
+    def _write_until(self, left: int) -> None:
+        while len(self._waiting) > left:
+            dataset, offset, encoded = self._waiting.popleft()
+            dataset.id.write_direct_chunk(offset, encoded.result())
+
+
+class BlockWriter:
+    """Writes the rows of one compound dataset, in order.
+
+    It writes what HDF5's own shuffle and deflate filters would write, so any HDF5 library reads it; but those filters
+    hold up all other threads.
+
+    Parameters
+    ----------
+    file
+        A `h5py.File` open for writing.
+    name
+        Name of the dataset.
+    shape
+        Shape of the whole dataset; the first axis is that of events.
+    dtype
+        Type of a row.
+    compression
+        As for `gzip_level`.
+    queue
+        Takes the blocks; one for all datasets of a file.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        compression: str,
+        queue: BlockQueue,
+    ) -> None:
+        self._level = gzip_level(compression)
+        bytes_of_row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        self._rows_of_block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(bytes_of_row, 1), max(shape[0], 1)))
+        options: dict[str, Any] = {}
+        if self._level is not None and shape[0]:
+            options = {"compression": "gzip", "compression_opts": self._level, "shuffle": True}
+        chunks = (self._rows_of_block, *shape[1:]) if shape[0] else None
+        self._dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **options)
+        self._queue = queue
+        self._dtype, self._shape_of_row = dtype, shape[1:]  # h5py reads them from the file each time
+        self._pending: list[Rows] = []
+        self._pending_rows = 0
+        self._row = 0
+
+    def write(self, rows: Rows | NDArray[Any]) -> None:
+        """Add rows: a column for each field, shape (any, ...), or one array with these fields.
+
+        They must not be changed afterwards.
+        """
+        columns = {name: rows[name] for name in self._dtype.names or ()}
+        size, stop = self._rows_of_block, len(next(iter(columns.values())))
+        start = 0
+        while stop - start >= size - self._pending_rows:
+            end = start + size - self._pending_rows
+            self._pending.append({name: column[start:end] for name, column in columns.items()})
+            self._submit(size)
+            start = end
+        if start < stop:  # a view would keep all rows that it was cut from
+            self._pending.append({name: column[start:stop].copy() for name, column in columns.items()})
+            self._pending_rows += stop - start
+
+    def _submit(self, length: int) -> None:
+        shape = (self._rows_of_block, *self._shape_of_row)
+        offset = (self._row, *(0 for _ in self._shape_of_row))
+        self._queue.put(self._dataset, offset, self._pending, self._dtype, shape, self._level)
+        self._pending, self._pending_rows = [], 0
+        self._row += length
+
+    def finish(self) -> int:
+        """Write the rest; return the number of rows written."""
+        if self._pending:
+            self._submit(self._pending_rows)
+        self._queue.drain()
+        return self._row
+
+
+def _encode(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...], level: int | None) -> bytes:
+    """A block as HDF5's filters leave it: whole, bytes of equal significance together, deflated."""
+    if level is None:
+        return _block(parts, dtype, shape).tobytes()
+    planes = _planes(parts, dtype, shape)
+    fast = fast_deflate(planes.data, 1) if level == 1 else None
+    if fast is not None:
+        return fast
+    # bytes of equal significance repeat, or do not: a search for longer patterns takes longer and finds nothing
+    deflate = zlib.compressobj(level, strategy=zlib.Z_RLE if level == 1 else zlib.Z_DEFAULT_STRATEGY)
+    return deflate.compress(planes.data) + deflate.flush()
+
+
+def _block(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    block = np.zeros(shape, dtype)  # HDF5 has only whole blocks
+    position = 0
+    for part in parts:
+        length = len(next(iter(part.values())))
+        for name, column in part.items():
+            block[name][position : position + length] = column
+        position += length
+    return block
+
+
+def _planes(parts: Sequence[Rows], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The bytes of a block by their place within the row, shape (bytes of a row, rows)."""
+    planes = np.zeros((dtype.itemsize, int(np.prod(shape))), np.uint8)
+    for name, (kind, start, *_) in (dtype.fields or {}).items():
+        position = 0
+        for part in parts:
+            raw = np.ascontiguousarray(part[name]).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize)
+            planes[start : start + kind.itemsize, position : position + len(raw)] = raw.T
+            position += len(raw)
+    return planes
