@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ML_processing.export.releases import target
-from ML_processing.training.own_model import TRAINING, code_behind, resolve_model
+from ML_processing.networks import TRAINING, code_behind, resolve_model
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ML_processing.events.inputs import Collection, Shape
+from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.models import Ensemble, make_network
 
 ROOT = Path(__file__).resolve().parents[1]
 EVENTS = 400
 FEATURES = tuple(f"x{i}" for i in range(20))
-JETS = Collection("Jet", ("pt", "eta", "phi", "mass", "btag"), 10, "-pt")
+JETS = CollectionShape("Jet", ("pt", "eta", "phi", "mass", "btag"), 10, "-pt")
 CASES = {
     "mlp, 20 features": ("mlp", Shape(FEATURES, (), 3), {"hidden": [64, 64]}),
     "transformer, 20 features, 10 jets": ("transformer", Shape(FEATURES, (JETS,), 3), {}),

@@ -52,12 +52,16 @@ def make_model(path: Path, kind: str) -> None:
     """A model of five networks that were not trained."""
     import torch
 
-    from ML_processing.events.inputs import Collection, Shape
+    from ML_processing.events.columns import InputCollection
+    from ML_processing.events.inputs import CollectionShape, Shape
     from ML_processing.export.export import export_networks
     from ML_processing.export.releases import target
     from ML_processing.models import make_network
+    from ML_processing.training.description import Folds, TrainingDescription
+    from ML_processing.training.directory import Training
+    from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 
-    shape = Shape(FEATURES, () if kind == "mlp" else (Collection("Jet", JETS, 8, "-pt"),), 3)
+    shape = Shape(FEATURES, () if kind == "mlp" else (CollectionShape("Jet", JETS, 8, "-pt"),), 3)
     random = np.random.default_rng(1)
     sample = {"features": random.normal(80, 30, (64, 7)).astype("f4")}
     for it in shape.collections:
@@ -71,27 +75,21 @@ def make_model(path: Path, kind: str) -> None:
         network.fit(sample["features"], objects)
         networks.append(network)
 
-    class Training:
-        def __init__(self) -> None:
-            self.networks, self.shape = networks, shape
-            self.description = {
-                "classes": ["signal", "WZ", "ZG"],
-                "selection": SELECTION,
-                "features": [{"name": name, "dtype": "float32", "source": "branch"} for name in FEATURES],
-                "collections": [
-                    {
-                        "name": it.name,
-                        "fields": list(it.fields),
-                        "max": it.max,
-                        "order": it.order,
-                        "columns": [{"dtype": "float32", "source": "branch"} for _ in it.fields],
-                    }
-                    for it in shape.collections
-                ],
-                "sample": {name: values.tolist() for name, values in sample.items()},
-            }
+    def columns(names: tuple[str, ...]) -> tuple[ConvertedColumn, ...]:
+        return tuple(ConvertedColumn(name, "float32", "", "branch") for name in names)
 
-    export_networks(Training(), path, kind, target())
+    description = TrainingDescription(
+        features=columns(FEATURES),
+        collections=tuple(
+            InputCollection(it.name, columns(it.fields), it.max, it.order) for it in shape.collections
+        ),
+        classes=["signal", "WZ", "ZG"],
+        signal="signal",
+        selection=SELECTION,
+        folds=Folds(5, 5),
+        sample={name: values.tolist() for name, values in sample.items()},
+    )
+    export_networks(Training(description, networks, []), path, kind, target())
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ML_processing.events.batches import Position
-from ML_processing.events.data import Data, read
-from ML_processing.events.training_data import inputs_of, make_course
+from ML_processing.events.data import TrainingFiles, read
+from ML_processing.events.inputs import Position
+from ML_processing.events.training_data import inputs_of, make_training_data
 from ML_processing.models import make_network
 from ML_processing.training.loop import Monitor, fit
 from MLTools.NanoML.config.training import Train
@@ -130,20 +130,20 @@ def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, in
     """CPU seconds and events of NanoML's loop, with or without its measurements after each epoch."""
     silence()
     config = settings(model, memory)
-    data = Data.open([path], config)
-    table, survey = data.sample(memory, 5)
+    files = TrainingFiles.open([path], config)
+    table, survey = files.sample(memory, 5)
     network = make_network(model, config.options, table.shape)
     cpu = torch.device("cpu")
     torch.optim.AdamW(network.core.parameters())  # the first optimizer imports half of PyTorch
-    course = make_course(data, table, survey, network, 0, config, cpu)
+    learnt = make_training_data(files, table, survey, network, 0, config, cpu)
     if not validate:
-        course = dataclasses.replace(course, validation=course.validation[:256], sample=course.sample[:256])
-    next(iter(course.batches.epoch(Position())))
+        learnt = dataclasses.replace(learnt, validation=learnt.validation[:256], sample=learnt.sample[:256])
+    next(iter(learnt.batches.epoch(Position())))
     with tempfile.TemporaryDirectory() as directory:
         monitor = Monitor(0, table.shape, 0, Path(directory) / "checkpoint.pt", lambda entries, note: None)
         start = time.process_time()
-        fit(network.core, course, config, monitor, cpu)
-        return time.process_time() - start, EPOCHS * course.events
+        fit(network.core, learnt, config, monitor, cpu)
+        return time.process_time() - start, EPOCHS * learnt.events
 
 
 def main() -> None:

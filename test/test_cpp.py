@@ -218,10 +218,10 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
     """Two untrained networks of all columns as a model file."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing")
-    from ML_processing.events.inputs import Collection, Shape
+    from ML_processing.events.inputs import CollectionShape, Shape
     from ML_processing.models import Ensemble, make_network
 
-    collections = [Collection(name, (*COLLECTIONS[name],), MAX[name], by) for name, by in order.items()]
+    collections = [CollectionShape(name, (*COLLECTIONS[name],), MAX[name], by) for name, by in order.items()]
     shape = Shape((*FEATURES,), (*collections,), 3)
     torch.manual_seed(3)
     tensors = made.tensors(order)

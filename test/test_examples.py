@@ -38,13 +38,11 @@ def nanoml(directory: Path, command: str, name: str) -> None:
 def check_scores(workdir: Path) -> None:
     """The scores in the ROOT files are those of the networks in PyTorch, event by event."""
     from ML_processing.events.data import read
-    from ML_processing.training.run import Run
-    from MLTools.NanoML.config.setting import build
-    from MLTools.NanoML.config.training import Train
+    from ML_processing.training.directory import Training
 
-    training = Run.load(workdir / "training")
+    training = Training.load(workdir / "training")
     files = sorted((workdir / "hdf5").glob("*.h5"))
-    table = read(files, build(Train, training.description["config"]))
+    table = read(files, training.description.config)
     rows, expected = training.out_of_fold(table)
     assert len(rows) == len(table) > 1000
     branches = [f"{workdir.name}_{name}" for name in training.classes]
@@ -57,7 +55,7 @@ def check_scores(workdir: Path) -> None:
         values = np.stack([arrays[name] for name in branches], axis=1)
         found.update({(path.parent.name, *key): value for key, value in zip(keys, values, strict=True)})
     assert len(found) == len(table)
-    labels = {dataset["label"]: dataset["name"] for dataset in training.description["datasets"]}
+    labels = {dataset.label: dataset.name for dataset in training.description.datasets}
     events = zip(table.labels, *table.identifiers, strict=True)
     scores = np.stack([found[labels[label], run_, block, event] for label, run_, block, event in events])
     np.testing.assert_allclose(scores, expected, atol=2e-6)

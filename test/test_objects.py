@@ -26,8 +26,8 @@ from data_processing.score.score import ScoreJob, score_file
 from ML_processing.evaluation import evaluate
 from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import export
-from ML_processing.export.reference import Networks
-from ML_processing.training.run import Run
+from ML_processing.export.parity import TrainedNetworks
+from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, PerObject, Train
 from MLTools.NanoML.model import Model
@@ -99,7 +99,7 @@ def test_the_model_is_of_objects(directory: Path) -> None:
     model = Model(directory / "tagger.onnx")
     assert (model.description.level, model.description.collection) == ("object", "Electron")
     assert (model.columns, model.outputs, model.folds) == (INPUTS, ["prompt", "fake"], 3)
-    networks = Networks.of(directory / "training")
+    networks = TrainedNetworks.of(directory / "training")
     said = "\n".join(verify_model(directory / "tagger.onnx", None, networks))
     assert "1, 7, 300 objects of each" in said
     assert "PyTorch gives the same" in said
@@ -113,7 +113,7 @@ def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: 
     fold = np.repeat(fold_of(run, block, event, 3), counts)
     features = [ak.to_numpy(ak.flatten(it) if it.ndim > 1 else np.repeat(it, counts)) for it in inputs]
     rows = torch.from_numpy(np.stack(features, axis=1).astype("f4"))
-    networks = Run.load(directory / "training").networks
+    networks = Training.load(directory / "training").networks
     with torch.no_grad():
         inputs_of = Inputs(rows, {})
         of_fold = [torch.softmax(network.outputs(inputs_of), dim=1).numpy() for network in networks]

@@ -87,10 +87,10 @@ def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(exampl
     import torch
 
     from ML_processing.events.inputs import Inputs
-    from ML_processing.training.run import Run
+    from ML_processing.training.directory import Training
     from MLTools.NanoML.nanoaod.folds import fold_of
 
-    training = Run.load(example / "trilepton/training")
+    training = Training.load(example / "trilepton/training")
     columns = json.loads((example / "trilepton/model.json").read_text())["inputs"][0]["columns"]
     total = 0
     for skim, scores in scored(example):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from ML_processing.events.splits import Split, class_factors
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table
+from ML_processing.events.survey import Split, class_factors
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 __all__ = ["DESCRIPTION", "MOST_EVENTS", "REGRESSION", "baseline", "flattened", "regression_baseline"]

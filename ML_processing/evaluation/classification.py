@@ -21,7 +21,7 @@ from ML_processing.evaluation.scored import (
     shape,
     spectators,
 )
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table
 from ML_processing.metrics.classification import reliability, scan_cuts
 from ML_processing.metrics.distances import bonferroni, kolmogorov, sculpting
 from ML_processing.metrics.measured import Floats, Measured, bin_of, efficiency, even_edges, quantile_edges

@@ -16,18 +16,13 @@ from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline,
 from ML_processing.evaluation.report import report
 from ML_processing.evaluation.scored import MOST_EVENTS, Content, OutOfFold, Scored, sampled
 from ML_processing.evaluation.verdict import verdict
-from ML_processing.events.data import Data
-from ML_processing.events.splits import Split, make_splits
-from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.survey import Split, Survey, make_splits
 from ML_processing.metrics.measured import Measured, effective_events
 from ML_processing.metrics.roc import auc_difference
-from ML_processing.training.loop import at_best
-from ML_processing.training.provenance import now
-from ML_processing.training.run import Run, one_thread
+from ML_processing.training.description import best_epoch, now
+from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
-from MLTools.NanoML.config.setting import build
-from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["evaluate"]
@@ -61,9 +56,9 @@ def evaluate(
     NanoMLError
         The training is not finished, or the events do not fit it.
     """
-    training = Run.load(run)
-    settings = build(Train, training.description["config"])
-    data = Data.open(files, settings, everything=True)
+    training = Training.load(run)
+    settings = training.description.config
+    data = TrainingFiles.open(files, settings, everything=True)
     table, survey = data.sample(settings.memory, max(settings.folds, 1))
     training.check(table)
     notes = _notes(training, table, survey)
@@ -94,7 +89,7 @@ def evaluate(
     return content
 
 
-def _notes(training: Run, table: Table, survey: Survey) -> list[str]:
+def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     """What one should know about these events and networks."""
     notes, every = [*survey.notes(), *_unfinished(training)], int(survey.counts.sum())
     if len(table) < every:
@@ -106,15 +101,15 @@ def _notes(training: Run, table: Table, survey: Survey) -> list[str]:
     return notes
 
 
-def _same_events(training: Run, table: Table, survey: Survey) -> bool:
+def _same_events(training: Training, table: Table, survey: Survey) -> bool:
     """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
-    data, decorrelate = training.description["data"], training.description["config"]["decorrelate"]
-    counts = [entry["events"] for entry in data["classes"].values()]
+    data, decorrelate = training.description.data, training.description.config.decorrelate
+    counts = [entry["events"] for entry in data.classes.values()]
     if len(table) < sum(counts):
         return counts == [entry["events"] for entry in survey.summary().values()]
-    read = {*training.targets, *([decorrelate["column"]] if decorrelate else [])}
+    read = {*training.targets, *([decorrelate.column] if decorrelate else [])}
     extras = {name: values for name, values in table.extras.items() if name in read}
-    return bool(replace(table, extras=extras).sha256() == data["sha256"])
+    return bool(replace(table, extras=extras).sha256() == data.sha256)
 
 
 def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
@@ -150,7 +145,7 @@ def _common(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) ->
             "sampled": len(part.table),
             "classes": classes,
         },
-        "training": {key: description[key] for key in ("fingerprint", "created", "versions", "git")},
+        "training": {key: getattr(description, key) for key in ("fingerprint", "created", "versions", "git")},
     }
 
 
@@ -177,8 +172,8 @@ def _classification(
     drawn |= {"calibration": classification.calibration(scored, names), "significance": expected}
     cut = best if best is not None else some.cut_at(_KEPT)
     drawn["efficiency"] = classification.by_feature(part, some, cut) if cut is not None else None
-    decorrelate = training.description["config"]["decorrelate"]
-    column = decorrelate["column"] if decorrelate else None
+    decorrelate = training.description.config.decorrelate
+    column = decorrelate.column if decorrelate else None
     drawn["sculpting"] = classification.sculpted(part, some, column, best)
     drawn["importance"] = inputs.importance(part, _auc_loss)
     for entry in drawn["scores"]["classes"]:
@@ -227,7 +222,7 @@ def _some_of(table: Table, split: Split, seed: int) -> Table:
     return replace(found, weights=found.weights * factors)
 
 
-def _training_scores(training: Run, table: Table, split: Split, seed: int) -> Scored:
+def _training_scores(training: Training, table: Table, split: Split, seed: int) -> Scored:
     """A network on the events that it was trained on."""
     some = _some_of(table, split, seed)
     scores = training.scores(training.networks[split.fold], some)
@@ -244,15 +239,14 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
 def _physical(table: Table) -> bool:
     """Whether the weights are expected numbers of events."""
     return all(
-        dataset["cross_section"] is not None and dataset["luminosity"] is not None
-        for dataset in table.datasets
+        dataset.cross_section is not None and dataset.luminosity is not None for dataset in table.datasets
     )
 
 
-def _unfinished(training: Run) -> list[str]:
+def _unfinished(training: Training) -> list[str]:
     """A sentence about networks that might still have improved."""
-    most = training.description["config"]["epochs"]
-    best = [at_best(history)["epoch"] for history in training.histories]
+    most = training.description.config.epochs
+    best = [best_epoch(history).epoch for history in training.histories]
     count = sum(epoch == most for epoch in best)
     text = f"{count} of {len(best)} networks were at their best in their last epoch: a larger train.epochs should improve them."
     return [text] if count else []

@@ -23,14 +23,14 @@ from ML_processing.evaluation.scored import (
     sampled,
     shape,
 )
+from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs
-from ML_processing.events.table import Table
 from ML_processing.events.training_data import inputs_of as network_inputs
 from ML_processing.metrics.distances import kolmogorov, stability_index
 from ML_processing.metrics.importance import correlation, integrated_gradients, permutation_importance
 from ML_processing.metrics.measured import Floats, Measured, even_edges
 from ML_processing.models import Network
-from ML_processing.training.run import Run
+from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
 
@@ -162,7 +162,7 @@ def _exchanged(table: Table, collection: str, random: np.random.Generator) -> Ta
 def _attributions(tested: OutOfFold, inputs: list[Input]) -> dict[str, float]:
     """Mean over the events of |integrated gradient| of each input; a field is summed over the objects."""
     table, training = tested.table, tested.training
-    fold = table.folds(training.description["folds"]["k"])
+    fold = table.folds(training.description.folds.k)
     sums, total = dict.fromkeys((it.name for it in inputs), 0.0), 0.0
     for i, network in enumerate(training.networks):
         rows = np.flatnonzero(fold == i)
@@ -176,7 +176,7 @@ def _attributions(tested: OutOfFold, inputs: list[Input]) -> dict[str, float]:
     return {name: value / total for name, value in sums.items()} if total > 0 else {}
 
 
-def _gradients(network: Network, table: Table, training: Run) -> dict[str, Tensor]:
+def _gradients(network: Network, table: Table, training: Training) -> dict[str, Tensor]:
     """|Integrated gradient| of each input in each event."""
     with torch.no_grad():
         scaled = network.scaling(network_inputs(table))

@@ -6,9 +6,12 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ML_processing.evaluation.tables import numbers, provenance
+
+if TYPE_CHECKING:
+    from ML_processing.training.description import TrainingDescription
 
 __all__ = ["CAPTIONS", "report"]
 
@@ -172,7 +175,7 @@ _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "
 
 
 def report(
-    description: dict[str, Any], content: dict[str, Any], drawn: Sequence[str], directory: Path
+    description: TrainingDescription, content: dict[str, Any], drawn: Sequence[str], directory: Path
 ) -> str:
     """The report as HTML.
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table
 from ML_processing.metrics.classification import confusion
 from ML_processing.metrics.measured import Floats, Measured, histogram
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
-from ML_processing.training.run import Run
+from ML_processing.training.directory import Training
 
 __all__ = [
     "EFFICIENCIES",
@@ -55,7 +55,7 @@ class OutOfFold:
         Scores by networks that have not seen them, shape (N, outputs).
     """
 
-    training: Run
+    training: Training
     table: Table
     scores: NDArray[np.float32]
 
@@ -67,7 +67,7 @@ class OutOfFold:
     @property
     def seed(self) -> int:
         """Seed of all random numbers."""
-        return int(self.training.description["config"]["seed"])
+        return self.training.description.config.seed
 
 
 @dataclass(frozen=True)
@@ -236,9 +236,9 @@ def label(table: Table, name: str) -> str:
     The unit is what the column's title has in brackets; NanoAOD gives none for momenta and masses, which are in GeV.
     """
     about = table.about
-    columns = {column["name"]: column for column in about.features}
-    columns |= {f"{it}_{column['name']}": column for it, fields in about.fields.items() for column in fields}
-    title = columns.get(name, {}).get("title") or ""
+    titles = {column.name: column.title for column in about.features}
+    titles |= {f"{it.name}_{column.name}": column.title for it in about.collections for column in it.columns}
+    title = titles.get(name) or ""
     found = re.search(r"[\[(](GeV|TeV|MeV|cm|mm|ns|rad)[\])]", title)
     unit = found[1] if found else "GeV" if re.search(r"_(pt|mass|mT|energy)$", name) else None
     return f"{name} [{unit}]" if unit else name

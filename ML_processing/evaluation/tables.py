@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ML_processing.metrics.measured import Measured
 from ML_processing.plots import number
+
+if TYPE_CHECKING:
+    from ML_processing.training.description import TrainingDescription
+    from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 
 __all__ = ["numbers", "provenance", "table"]
 
@@ -171,43 +176,42 @@ def _events(content: dict[str, Any]) -> str:
     return table(head, rows) + f"<p>{tested}</p>"
 
 
-def provenance(description: dict[str, Any], content: dict[str, Any]) -> str:
+def provenance(description: TrainingDescription, content: dict[str, Any]) -> str:
     """Where a training and its evaluation come from."""
-    versions = ", ".join(f"{name} {version}" for name, version in description["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
     settings = ", ".join(
-        f"{key} {value}" for key, value in description["config"].items() if value is not None
+        f"{key} {value}" for key, value in asdict(description.config).items() if value is not None
     )
-    features = ", ".join(column["name"] for column in description["features"])
-    folds = description["folds"]
+    features = ", ".join(column.name for column in description.features)
+    folds = description.folds
     rows = [
-        ["trained", f"{description['created']} on {description['device']}"],
+        ["trained", f"{description.created} on {description.device}"],
         ["evaluated", content["created"]],
         ["versions", versions],
-        ["code", description["git"] or "not in a git repository"],
+        ["code", description.git or "not in a git repository"],
         ["settings", settings],
         ["features", features],
-        ["selection", description["selection"] or "none"],
-        ["folds", f"{folds['networks']} networks, {folds['k']} folds: {folds['hash']}"],
-        ["events", f"SHA-256 {description['data']['sha256']}"],
+        ["selection", description.selection or "none"],
+        ["folds", f"{folds.networks} networks, {folds.k} folds: {folds.hash}"],
+        ["events", f"SHA-256 {description.data.sha256}"],
     ]
-    rows += [["dataset", _dataset(dataset)] for dataset in description["datasets"]]
+    rows += [["dataset", _dataset(dataset)] for dataset in description.datasets]
     if content["plots"].get("drift"):
         rows.append(["compared files", ", ".join(content["plots"]["drift"]["files"])])
     return table(["", ""], rows)
 
 
-def _dataset(dataset: dict[str, Any]) -> str:
-    accounting = dataset["books"]
-    cross_section = dataset["cross_section"]
+def _dataset(dataset: ConvertedDataset) -> str:
+    accounting, cross_section = dataset.accounting, dataset.cross_section
     parts = [
-        f"{dataset['name']} ({dataset['class'] or 'no class'})",
+        f"{dataset.name} ({dataset.class_ or 'no class'})",
         f"{accounting['selected']:,} of {accounting['entries']:,} events selected",
         f"sum of weights {accounting['sum_of_weights']:.6g}"
         if accounting["sum_of_weights"] is not None
         else "",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
-    gone = [each["file"] for each in dataset.get("missing", ())]
+    gone = [each.file for each in dataset.missing]
     if gone:
         parts.append(f"left out as they could not be read: {', '.join(gone)}")
     return ", ".join(part for part in parts if part)

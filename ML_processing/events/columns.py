@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ML_processing.events.inputs import Collection, Shape
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, PARAMETER, ConvertedColumn, HDF5Metadata
+from ML_processing.events.inputs import CollectionShape, Shape
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    IDENTIFIERS,
+    PARAMETER,
+    ConvertedColumn,
+    ConvertedDataset,
+    HDF5Metadata,
+)
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["Columns", "Labels", "agreed_columns"]
+__all__ = ["InputCollection", "ObjectLabels", "TrainingColumns", "agreed_columns"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Objects that are told apart, instead of events: each is a row.
+class InputCollection:
+    """A collection of objects that is an input; `max` and `order` are those of its `CollectionShape`."""
+
+    name: str
+    columns: tuple[ConvertedColumn, ...]
+    max: int
+    order: str | None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of its columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def shape(self) -> CollectionShape:
+        """What a network needs to know of it."""
+        return CollectionShape(self.name, self.fields, self.max, self.order)
+
+
+@dataclass(frozen=True)
+class ObjectLabels:
+    """Which objects are classified, in a training on objects instead of events: each is a row.
 
     Attributes
     ----------
     collection
         Their collection.
     field
-        Its field that tells what an object is.
+        Its field that gives the class of an object.
     classes
-        Values of this field to number of the class. Objects of other values are left out.
+        Values of this field to number of the class. Objects with other values are left out.
     fields
         The other fields, by their full names: Electron_pt to pt.
     """
@@ -45,25 +72,22 @@ class Labels:
 
     @property
     def name(self) -> str:
-        """Full name of the field that tells what an object is."""
+        """Full name of the field that gives the class."""
         return f"{self.collection}_{self.field}"
 
 
 @dataclass(frozen=True)
-class Columns:
+class TrainingColumns:
     """The columns of a training, as files of the conversion describe them.
 
     Attributes
     ----------
     features
-        Event-level inputs, and where objects are told apart those of the object: name, dtype, title and source of
-        each. A parameter is the last one.
+        Event-level inputs, and in a training on objects those of the object. A parameter is the last one.
     collections
         Collections that are inputs.
-    fields
-        By collection, name, dtype, title and source of each of its fields.
     targets
-        Columns to be estimated; none if classes are to be told apart.
+        Targets of a regression; none for a classification.
     parameter
         The feature that is a parameter of the network, or None.
     spectator
@@ -75,32 +99,32 @@ class Columns:
     selection
         The selection that computed the columns, as "module:Class", or None.
     datasets
-        The datasets with their accounting.
+        The datasets.
     labels
-        Which objects are told apart; None for events.
+        Which objects are classified; None in a training on events.
     """
 
-    features: list[dict[str, Any]]
-    collections: tuple[Collection, ...]
-    fields: dict[str, list[dict[str, Any]]]
+    features: tuple[ConvertedColumn, ...]
+    collections: tuple[InputCollection, ...]
     targets: tuple[str, ...]
     parameter: str | None
     spectator: str | None
     extras: tuple[str, ...]
     classes: list[str]
     selection: str | None
-    datasets: list[dict[str, Any]]
-    labels: Labels | None = None
+    datasets: tuple[ConvertedDataset, ...]
+    labels: ObjectLabels | None = None
 
     @property
     def names(self) -> list[str]:
-        """Names of the inputs that are one number of a row each."""
-        return [column["name"] for column in self.features]
+        """Names of the features."""
+        return [column.name for column in self.features]
 
     @property
     def shape(self) -> Shape:
         """What a network reads and gives."""
-        return Shape(tuple(self.names), self.collections, len(self.targets) or len(self.classes))
+        outputs = len(self.targets) or len(self.classes)
+        return Shape(tuple(self.names), tuple(it.shape for it in self.collections), outputs)
 
     @property
     def datasets_read(self) -> list[str]:
@@ -108,12 +132,12 @@ class Columns:
         return [*self._wanted()]
 
     def check(self, file: Path, h5: Any) -> None:
-        """Make sure that an open HDF5 file has what its metadata tell.
+        """Make sure that an open HDF5 file has what its metadata promise.
 
         Raises
         ------
         NanoMLError
-            A dataset or a field is not there.
+            A dataset or a field is missing.
         """
         for dataset, names in self._wanted().items():
             known = (h5[dataset].dtype.names or ()) if dataset in h5 else ()
@@ -147,13 +171,13 @@ class Columns:
 
 def agreed_columns(
     files: Sequence[Path], metadata: Sequence[HDF5Metadata], config: Train, everything: bool
-) -> Columns:
-    """The columns that a training reads from files which must agree on them.
+) -> TrainingColumns:
+    """The columns that a training reads from files, which must agree on them.
 
     Parameters
     ----------
     files, metadata
-        The files, and what they say of themselves.
+        The files, and their metadata.
     config
         The section `train`.
     everything
@@ -166,9 +190,9 @@ def agreed_columns(
     ConfigError
         A column or collection that `config` names is in none of them, or cannot be used like that.
     """
-    for file, content in zip(files[1:], metadata[1:], strict=True):
-        _check_agreement(files[0], metadata[0], file, content)
     first = metadata[0]
+    for file, other in zip(files[1:], metadata[1:], strict=True):
+        _check_agreement(files[0], first, file, other)
     labels = _labels(first, config)
     known = {**_fields_of(first, labels), **{column.name: column for column in first.features}}
     parameters = [name for name, column in known.items() if column.source == PARAMETER]
@@ -198,38 +222,28 @@ def agreed_columns(
         names = [column.name for column in features]
         extras |= dict.fromkeys(name for name in known if name not in names and name not in parameters)
     chosen = [] if labels else list(first.objects) if config.objects is None else config.objects
-    fields = {name: _find(name, first.objects, "train.objects").fields for name in chosen}
-    collections = tuple(
-        Collection(
-            name,
-            tuple(column.name for column in fields[name]),
-            first.objects[name].max,
-            first.objects[name].order,
-        )
-        for name in chosen
-    )
+    found = {name: _find(name, first.objects, "train.objects") for name in chosen}
+    collections = tuple(InputCollection(name, it.fields, it.max, it.order) for name, it in found.items())
     if not features and not collections:
         raise NanoMLError(
             f"{files[0]}: has no event-level feature and no collection to train on. Name some in `convert.features` "
             "or `convert.objects` and convert again, or leave `train.features` and `train.objects` out."
         )
-    return Columns(
-        [asdict(column) for column in features],
+    return TrainingColumns(
+        tuple(features),
         collections,
-        {name: [asdict(column) for column in members] for name, members in fields.items()},
         tuple(targets),
         config.parameter,
         spectator,
         tuple(extras),
         list(config.per_object.classes) if config.per_object else first.classes,
         first.selection,
-        [dataset.to_json() for content in metadata for dataset in content.datasets],
+        tuple(dataset for content in metadata for dataset in content.datasets),
         labels,
     )
 
 
-def _labels(content: HDF5Metadata, config: Train) -> Labels | None:
-    """The objects that are told apart."""
+def _labels(content: HDF5Metadata, config: Train) -> ObjectLabels | None:
     wanted = config.per_object
     if wanted is None:
         return None
@@ -245,21 +259,20 @@ def _labels(content: HDF5Metadata, config: Train) -> Labels | None:
         raise ConfigError(
             f'{place}.label: "{wanted.label}" is of type {label.dtype}, but classes are told by whole numbers.'
         )
-    names = [column.name for column in members if column.name != wanted.label]
     of_class = {value: i for i, values in enumerate(wanted.classes.values()) for value in values}
+    fields = {f"{wanted.collection}_{it.name}": it.name for it in members if it.name != wanted.label}
     of_events = [column.name for column in content.features]
-    fields = {f"{wanted.collection}_{name}": name for name in names}
     both = next((name for name in fields if name in of_events), None)
     if both is not None:
         raise NanoMLError(
             f"{both} is a column of the event and, as {wanted.collection}.{fields[both]}, one of its objects: "
             "take one of them out of `convert`, and convert again."
         )
-    return Labels(wanted.collection, wanted.label, of_class, fields)
+    return ObjectLabels(wanted.collection, wanted.label, of_class, fields)
 
 
-def _fields_of(content: HDF5Metadata, labels: Labels | None) -> dict[str, ConvertedColumn]:
-    """The columns of the objects that are told apart, by their full names."""
+def _fields_of(content: HDF5Metadata, labels: ObjectLabels | None) -> dict[str, ConvertedColumn]:
+    """The columns of the objects that are classified, by their full names."""
     if labels is None:
         return {}
     members = {column.name: column for column in content.objects[labels.collection].fields}
@@ -285,18 +298,16 @@ def _parameter(name: str, known: Mapping[str, ConvertedColumn], parameters: Iter
 def _check_agreement(file_a: Path, a: HDF5Metadata, file_b: Path, b: HDF5Metadata) -> None:
     """Events of different files may only be joined if their columns mean the same."""
     views: dict[str, Callable[[HDF5Metadata], list[str]]] = {
-        "features": lambda content: [column.name for column in content.features],
-        "collections": lambda content: [
-            f"{name}_{column.name}" for name, it in content.objects.items() for column in it.fields
+        "features": lambda it: [column.name for column in it.features],
+        "collections": lambda it: [
+            f"{name}_{x.name}" for name, each in it.objects.items() for x in each.fields
         ],
-        "numbers of objects": lambda content: [
-            f"{name} ({it.max}, sorted by {it.order})" for name, it in content.objects.items()
+        "numbers of objects": lambda it: [
+            f"{name} ({each.max}, sorted by {each.order})" for name, each in it.objects.items()
         ],
-        "parameters": lambda content: [
-            column.name for column in content.features if column.source == PARAMETER
-        ],
-        "classes": lambda content: content.classes,
-        "selection": lambda content: [content.selection or "none"],
+        "parameters": lambda it: [column.name for column in it.features if column.source == PARAMETER],
+        "classes": lambda it: it.classes,
+        "selection": lambda it: [it.selection or "none"],
     }
     for what, view in views.items():
         in_a, in_b = view(a), view(b)

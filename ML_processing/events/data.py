@@ -1,38 +1,304 @@
-"""Events, or objects, for the training: HDF5 files of the conversion, read block by block and checked."""
+"""Labelled events, or objects, read block by block from the HDF5 files of the conversion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.events.columns import Columns, agreed_columns
+from ML_processing.events.columns import ObjectLabels, TrainingColumns, agreed_columns
+from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
-from MLTools.NanoML.contracts.hdf5 import EVENTS, check_events_differ, open_hdf5, read_metadata, reading
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    IDENTIFIERS,
+    ConvertedDataset,
+    check_events_differ,
+    open_hdf5,
+    read_metadata,
+    reading,
+)
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.folds import mixed
+from MLTools.NanoML.nanoaod.folds import fold_of, mixed
 from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["Data", "read"]
+__all__ = ["Table", "TrainingFiles", "read"]
+
+Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 64e6  # of the rows as they are in the files: bounds the memory of a block
 _BLOCK_EVENTS = 1 << 17  # so that a block of few columns is shuffled within the processor's caches
 
 
 @dataclass(frozen=True)
-class Data:
-    """The labelled events of HDF5 files, or objects of them.
+class Table:
+    """Labelled events; or objects of one collection, each with the weight and the identifiers of its event.
 
-    Each block takes the same share of every file, one after the other, so that blocks resemble each other
-    whatever the files are.
+    Attributes
+    ----------
+    features
+        float32, shape (N, F).
+    objects
+        For each collection its values, float32 of shape (N, max, fields), and the mask, bool of shape (N, max): True
+        for an object, False for padding.
+    labels
+        int64, shape (N,): index into `classes`.
+    weights
+        float32, shape (N,): physical weights, possibly negative.
+    identifiers
+        run, luminosityBlock and event, three arrays of shape (N,).
+    extras
+        Columns that are not inputs, float32 of shape (N,) each.
+    about
+        What the columns are.
+    left_out
+        Objects that were read but are of no class: their number by the value of the field that gives the class.
+    """
+
+    features: Floats
+    objects: dict[str, tuple[Floats, NDArray[np.bool_]]]
+    labels: NDArray[np.int64]
+    weights: Floats
+    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    extras: dict[str, Floats]
+    about: TrainingColumns
+    left_out: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
+        """Take the labelled events of rows as they are in an HDF5 file.
+
+        Parameters
+        ----------
+        file
+            The file, for messages.
+        raw
+            Rows of the dataset `events`, and of each collection.
+        columns
+            Which of their columns are used.
+
+        Raises
+        ------
+        NanoMLError
+            A label is out of range, or a weight is not a finite number.
+        """
+        if columns.labels is not None:
+            return cls._of_objects(file, raw[EVENTS], raw[columns.labels.collection], columns, columns.labels)
+        rows = raw[EVENTS]
+        labelled = _labelled(file, rows["label"], rows["event"], len(columns.classes))
+        rows = rows[labelled]
+        weights = _weights(file, rows)
+        objects = {}
+        for it in columns.collections:
+            members = raw[it.name][labelled]
+            mask = members["valid"].astype(np.bool_)
+            values = _floats(members, it.fields, members.shape)
+            values[~mask] = 0
+            objects[it.name] = (values, mask)
+        run, block, event = (rows[name] for name in IDENTIFIERS)
+        return cls(
+            _floats(rows, columns.names, rows.shape),
+            objects,
+            rows["label"].astype(np.int64),
+            weights,
+            (run, block, event),
+            {name: _floats(rows, [name], rows.shape)[:, 0] for name in columns.extras},
+            columns,
+        )
+
+    @classmethod
+    def _of_objects(
+        cls,
+        file: Path,
+        events: NDArray[Any],
+        members: NDArray[Any],
+        columns: TrainingColumns,
+        labels: ObjectLabels,
+    ) -> Table:
+        """Take the objects that belong to a class."""
+        found, place = np.nonzero(members["valid"])
+        values, which, counts = np.unique(
+            members[labels.field][found, place], return_inverse=True, return_counts=True
+        )
+        known = [labels.classes.get(value, -1) for value in values.tolist()]
+        label = np.array(known, np.int64)[which]
+        left_out = {
+            value: int(count)
+            for value, count, number in zip(values.tolist(), counts, known, strict=True)
+            if number < 0
+        }
+        weights = _weights(file, events)
+        found, place, label = (array[label >= 0] for array in (found, place, label))
+        rows, objects = events[found], members[found, place]
+        column = {name: rows[name] for name in rows.dtype.names or ()}
+        column |= {name: objects[field] for name, field in labels.fields.items()}
+        run, block, event = (rows[name] for name in IDENTIFIERS)
+        return cls(
+            _floats(column, columns.names, rows.shape),
+            {},
+            label,
+            weights[found],
+            (run, block, event),
+            {name: _floats(column, [name], rows.shape)[:, 0] for name in columns.extras},
+            columns,
+            Counter(left_out),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Table]) -> Table:
+        """All events of tables with the same columns, at least one."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+
+        def joined(of: Any) -> NDArray[Any]:
+            return np.concatenate([of(part) for part in parts])
+
+        return cls(
+            joined(lambda it: it.features),
+            {
+                name: (
+                    joined(lambda it, name=name: it.objects[name][0]),
+                    joined(lambda it, name=name: it.objects[name][1]),
+                )
+                for name in first.objects
+            },
+            joined(lambda it: it.labels),
+            joined(lambda it: it.weights),
+            (
+                joined(lambda it: it.identifiers[0]),
+                joined(lambda it: it.identifiers[1]),
+                joined(lambda it: it.identifiers[2]),
+            ),
+            {name: joined(lambda it, name=name: it.extras[name]) for name in first.extras},
+            first.about,
+            sum((part.left_out for part in parts), Counter()),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: NDArray[Any]) -> Table:
+        """Some of the events: those of a mask, or of row numbers."""
+        run, block, event = self.identifiers
+        return replace(
+            self,
+            features=self.features[rows],
+            objects={name: (values[rows], mask[rows]) for name, (values, mask) in self.objects.items()},
+            labels=self.labels[rows],
+            weights=self.weights[rows],
+            identifiers=(run[rows], block[rows], event[rows]),
+            extras={name: values[rows] for name, values in self.extras.items()},
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features."""
+        return self.about.names
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return self.about.classes
+
+    @property
+    def datasets(self) -> tuple[ConvertedDataset, ...]:
+        """The datasets."""
+        return self.about.datasets
+
+    @property
+    def shape(self) -> Shape:
+        """What a network reads of these events and gives."""
+        return self.about.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the events take [bytes], without the extras: the same whichever of these are read."""
+        return sum(array.nbytes for array in self._arrays())
+
+    def folds(self, k: int) -> NDArray[np.int64]:
+        """Fold of each event among `k`, int64 of shape (N,)."""
+        return fold_of(*self.identifiers, k)
+
+    def targets(self) -> Floats:
+        """Regression targets, float32 of shape (N, targets)."""
+        columns = [self.extras[name] for name in self.about.targets]
+        return np.stack(columns, axis=1) if columns else np.empty((len(self), 0), np.float32)
+
+    def sha256(self) -> str:
+        """Hash of the events' content, whatever files and compression they came in."""
+        # the name that the class had in the first trainings
+        shape = repr(self.shape).replace("CollectionShape(", "Collection(")
+        head = f"({shape}, {self.classes!r}, {sorted(self.extras)!r})"
+        digest = hashlib.sha256(head.encode())
+        for array in (*self._arrays(), *(self.extras[name] for name in sorted(self.extras))):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Events and sum of weights of each class."""
+        return {
+            name: {
+                "events": int((self.labels == i).sum()),
+                "sum_of_weights": float(self.weights[self.labels == i].sum(dtype=np.float64)),
+            }
+            for i, name in enumerate(self.classes)
+        }
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        objects = [array for pair in self.objects.values() for array in pair]
+        return [self.features, *objects, self.labels, self.weights, *self.identifiers]
+
+
+def _labelled(
+    file: Path, label: NDArray[Any], event: NDArray[Any], classes: int
+) -> NDArray[np.bool_] | slice:
+    bad = (label < -1) | (label >= classes)
+    if bad.any():
+        raise NanoMLError(
+            f"{file}: event {event[bad][0]} has label {label[bad][0]}, but the labels of {classes} classes "
+            f"are 0 to {classes - 1}, or -1 for none. Make the file again with `nanoml convert`."
+        )
+    use = label >= 0
+    return slice(None) if use.all() else use
+
+
+def _weights(file: Path, rows: NDArray[Any]) -> Floats:
+    weights = rows["weight"].astype(np.float32)
+    bad = ~np.isfinite(weights)
+    if bad.any():
+        raise NanoMLError(
+            f"{file}: event {rows['event'][bad][0]} has weight {weights[bad][0]}: a weight must be a number. "
+            "Check genWeight and the sum of weights of this dataset."
+        )
+    return weights
+
+
+def _floats(
+    rows: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str], shape: tuple[int, ...]
+) -> Floats:
+    """Some fields as one more axis."""
+    values = np.empty((*shape, len(names)), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing
+        for i, name in enumerate(names):
+            values[..., i] = rows[name]
+    return values
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """HDF5 files with labelled events, or objects, read in blocks.
+
+    Each block takes the same share of every file, so that all blocks are alike, whatever the files are.
 
     Attributes
     ----------
@@ -41,7 +307,7 @@ class Data:
     columns
         Which of their columns are read.
     rows
-        Number of events in each file, also of those without a class.
+        Number of events in each file, including those without a class.
     chunks
         How many rows of each file are compressed together.
     blocks
@@ -49,14 +315,14 @@ class Data:
     """
 
     files: tuple[Path, ...]
-    columns: Columns
+    columns: TrainingColumns
     rows: tuple[int, ...]
     chunks: tuple[int, ...]
     blocks: int
 
     @classmethod
-    def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> Data:
-        """Look at what the files say of themselves.
+    def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
+        """Read the metadata of the files.
 
         Parameters
         ----------
@@ -65,7 +331,7 @@ class Data:
         config
             The section `train`, for the choice of columns.
         everything
-            Read all event-level columns, also those that are neither inputs nor needed for the training.
+            Read all event-level columns, including those that are neither inputs nor needed for the training.
 
         Raises
         ------
@@ -83,13 +349,8 @@ class Data:
                 columns.check(file, h5)
                 rows.append(len(h5[EVENTS]))
                 chunks.append((h5[EVENTS].chunks or (1,))[0])
-                size = max(
-                    size,
-                    sum(
-                        h5[name].dtype.itemsize * int(np.prod(h5[name].shape[1:]))
-                        for name in columns.datasets_read
-                    ),
-                )
+                read = [h5[name] for name in columns.datasets_read]
+                size = max(size, sum(it.dtype.itemsize * int(np.prod(it.shape[1:])) for it in read))
         events = int(max(min(_BLOCK_BYTES // size, _BLOCK_EVENTS), 1))
         return cls(tuple(files), columns, tuple(rows), tuple(chunks), max(-(-sum(rows) // events), 1))
 
@@ -114,7 +375,7 @@ class Data:
         ]
 
     def _edge(self, rows: int, chunk: int, number: int) -> int:
-        """Where a block begins; if it has several chunks of the file, at one, so that none is read in two blocks."""
+        """First row of a block; if it has several chunks of the file, a chunk begins there, so that none is read twice."""
         edge = rows * number // self.blocks
         aligned = round(edge / chunk) * chunk if rows > 2 * chunk * self.blocks else edge
         return rows if number == self.blocks else aligned
@@ -125,22 +386,22 @@ class Data:
         return Table.of_rows(file, raw, self.columns)
 
     def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
-        """Read all events once: keep those that fit, and count all.
+        """Read all events once: keep those that fit into memory, and count all.
 
         Parameters
         ----------
         memory
-            How much the events that are kept may take [MB].
+            How much memory the events that are kept may take [MB].
         folds
             Number of folds, by which the events are counted.
 
         Returns
         -------
         table
-            All events, block after block; or if they are too many those of the smallest hashes of run,
+            All events, block after block; or if they are too many those with the smallest hashes of run,
             luminosityBlock and event, the same in every reading.
         survey
-            What all events are like.
+            The counts of all events.
 
         Raises
         ------
@@ -153,9 +414,8 @@ class Data:
                 survey.add(table)
                 kept.add(table)
                 bar.advance(sum(stop - start for _, start, stop in self._edges(number)))
-        table = kept.table()
         survey.check(self.files)
-        return table, survey
+        return Table.join(kept.parts), survey
 
     def tables(self) -> Iterator[Table]:
         """All blocks in order."""
@@ -171,14 +431,14 @@ def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table
     Raises
     ------
     NanoMLError
-        As for `Data.open` and `Data.sample`.
+        As for `TrainingFiles.open` and `TrainingFiles.sample`.
     """
-    table, _ = Data.open(files, config, everything).sample(config.memory, max(config.folds, 1))
+    table, _ = TrainingFiles.open(files, config, everything).sample(config.memory, max(config.folds, 1))
     return table
 
 
 class _Sample:
-    """Events of the smallest hashes, as many as fit into `limit` bytes."""
+    """Events with the smallest hashes, as many as fit into `limit` bytes."""
 
     def __init__(self, limit: float) -> None:
         self.limit, self.size = limit, 0.0
@@ -193,9 +453,6 @@ class _Sample:
             self.threshold = self.threshold >> np.uint64(1)
             self.parts = [it[self._hash(it) <= self.threshold] for it in self.parts]
             self.size = sum(it.nbytes for it in self.parts)
-
-    def table(self) -> Table:
-        return Table.join(self.parts)
 
     @staticmethod
     def _hash(table: Table) -> NDArray[np.uint64]:

@@ -1,19 +1,21 @@
-"""What a network reads: numbers of the event, and collections of objects with a mask."""
+"""What a network reads: its shape, the inputs as tensors, and training events in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-__all__ = ["Collection", "Inputs", "Objects", "Shape"]
+__all__ = ["Batches", "CollectionShape", "EventTensors", "Inputs", "ObjectTensors", "Position", "Shape"]
 
 
 @dataclass(frozen=True)
-class Collection:
-    """A collection of objects, such as the jets of an event, padded to the same number in each.
+class CollectionShape:
+    """A collection of objects, such as the jets of an event, padded to the same number in each event.
 
     Attributes
     ----------
@@ -22,9 +24,9 @@ class Collection:
     fields
         Its branches without the prefix, in the order of the last axis.
     max
-        How many objects there can be.
+        Largest number of objects.
     order
-        Field that they are sorted by, "-pt" for descending; None for the file's order.
+        Field that they are sorted by, "-pt" for descending; None for the order of the file.
     """
 
     name: str
@@ -48,29 +50,17 @@ class Shape:
     """
 
     features: tuple[str, ...]
-    collections: tuple[Collection, ...]
+    collections: tuple[CollectionShape, ...]
     outputs: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Shape:
-        """Undo `to_json`."""
-        collections = (
-            Collection(**{**entry, "fields": tuple(entry["fields"])}) for entry in content["collections"]
-        )
-        return cls(tuple(content["features"]), tuple(collections), content["outputs"])
 
     @property
     def tensors(self) -> list[str]:
-        """Names of the tensors that a model file reads: the features, and of each collection its values and mask."""
+        """Names of the tensors that a model file reads: the features, then values and mask of each collection."""
         names = ["features"] if self.features else []
         return names + [name for it in self.collections for name in (it.name, f"{it.name}_mask")]
 
 
-class Objects(NamedTuple):
+class ObjectTensors(NamedTuple):
     """Objects of one collection in N events.
 
     Attributes
@@ -80,8 +70,8 @@ class Objects(NamedTuple):
     mask
         bool, shape (N, max): True for an object, False for padding.
     vectors
-        float32, shape (N, max, 4): pt, eta, phi, mass [GeV] as they were before scaling; None where the collection
-        lacks one of pt, eta, phi, and before scaling. Without a field `mass` it is 0.
+        float32, shape (N, max, 4): pt, eta, phi, mass [GeV] as they were before scaling; None before scaling, and if
+        the collection lacks pt, eta or phi. Without a field `mass` it is 0.
     """
 
     values: Tensor
@@ -101,21 +91,21 @@ class Inputs(NamedTuple):
     """
 
     features: Tensor
-    objects: dict[str, Objects]
+    objects: dict[str, ObjectTensors]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """The same with every tensor changed, for instance moved or indexed."""
         return Inputs(
             change(self.features),
             {
-                name: Objects(*(None if tensor is None else change(tensor) for tensor in it))  # type: ignore[arg-type]
+                name: ObjectTensors(*(None if tensor is None else change(tensor) for tensor in it))  # type: ignore[arg-type]
                 for name, it in self.objects.items()
             },
         )
 
     @classmethod
     def of_tensors(cls, shape: Shape, tensors: Sequence[Tensor]) -> Inputs:
-        """Inputs from tensors in the order of `shape.tensors`, masks being numbers: above 0.5 for an object.
+        """Inputs from tensors in the order of `shape.tensors`; the masks are numbers, above 0.5 for an object.
 
         Parameters
         ----------
@@ -129,14 +119,125 @@ class Inputs(NamedTuple):
         features = rest.pop(0) if shape.features else rest[0].new_zeros((rest[0].shape[0], 0))
         pairs = zip(rest[::2], rest[1::2], strict=True)
         objects = {
-            it.name: Objects(values, mask > 0.5)
+            it.name: ObjectTensors(values, mask > 0.5)
             for it, (values, mask) in zip(shape.collections, pairs, strict=True)
         }
         return cls(features, objects)
 
-    def tensors(self) -> list[Tensor]:
-        """Undo `of_tensors`."""
-        found = [self.features] if self.features.shape[1] else []
-        return found + [
-            tensor for it in self.objects.values() for tensor in (it.values, it.mask.to(it.values.dtype))
-        ]
+
+@dataclass(frozen=True)
+class EventTensors:
+    """Events of a training as tensors, ready for a network.
+
+    Attributes
+    ----------
+    inputs
+        What the network reads, scaled.
+    labels
+        int64, shape (N,).
+    weights
+        Weights of the training, float32, shape (N,).
+    targets
+        Regression targets, standardized, float32, shape (N, targets).
+    spectator
+        What the output must not depend on, float32, shape (N,), or (0,) if there is no such column.
+    free
+        bool, shape (N,): events whose parameter is drawn anew in each epoch; or (0,) without a parameter.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+    weights: Tensor
+    targets: Tensor
+    spectator: Tensor
+    free: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> EventTensors:
+        """The same with every tensor changed, except the empty ones."""
+
+        def each(tensor: Tensor) -> Tensor:
+            return change(tensor) if len(tensor) == len(self.labels) else tensor
+
+        rest = (self.labels, self.weights, self.targets, self.spectator, self.free)
+        return EventTensors(self.inputs.map(each), *(each(tensor) for tensor in rest))
+
+    def __getitem__(self, rows: Tensor | slice) -> EventTensors:
+        return self.map(lambda tensor: tensor[rows])
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a training: the epoch, the block of its order, and the batch in that block, all from 0."""
+
+    epoch: int = 0
+    block: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The training events of one network, shuffled anew in each epoch.
+
+    The blocks come in random order, and the events of each block in random order. The order depends on the seed and
+    the epoch alone, so that an interrupted epoch can continue at any batch.
+
+    Attributes
+    ----------
+    blocks
+        Number of blocks.
+    block
+        Reads a block by its number; it may have no event.
+    size
+        Approximate number of events per batch: those of a block are divided into equal batches.
+    seed
+        Seed of the order.
+    ahead
+        Read the next block while this one is used.
+    redraw
+        Changes what is random in the events of a block, given a generator; in place.
+    """
+
+    blocks: int
+    block: Callable[[int], EventTensors]
+    size: int
+    seed: int
+    ahead: bool
+    redraw: Callable[[EventTensors, torch.Generator], None] | None = None
+
+    def epoch(self, start: Position) -> Iterator[tuple[Position, EventTensors]]:
+        """Batches from `start` to the end of its epoch, each with the position after it."""
+        order = torch.randperm(self.blocks, generator=self._generator(start.epoch)).tolist()
+        for place, events in self._read(order, start.block):
+            generator = self._generator(start.epoch, order[place])
+            mixed = events[torch.randperm(len(events), generator=generator).to(events.labels.device)]
+            if self.redraw is not None:
+                self.redraw(mixed, generator)
+            batches = -(-len(events) // self.size)
+            edges = [len(events) * i // max(batches, 1) for i in range(batches + 1)]
+            first = start.batch if place == start.block else 0
+            for i in range(first, batches):
+                end = i + 1 == batches
+                after = Position(start.epoch, place + end, 0 if end else i + 1)
+                yield after, mixed[edges[i] : edges[i + 1]]
+
+    def _read(self, order: list[int], first: int) -> Iterator[tuple[int, EventTensors]]:
+        if not self.ahead:
+            yield from ((place, self.block(order[place])) for place in range(first, len(order)))
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[EventTensors] | None = None
+            for place in range(first, len(order)):
+                events = (coming or reader.submit(self.block, order[place])).result()
+                last = place + 1 == len(order)
+                coming = None if last else reader.submit(self.block, order[place + 1])
+                yield place, events
+
+    def _generator(self, *numbers: int) -> torch.Generator:
+        """A generator of its own for each epoch and block."""
+        seed = self.seed
+        for number in numbers:
+            seed = (seed * 0x9E3779B97F4A7C15 + number + 1) % 2**63
+        return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What all events of a training are like: counted while they are read once."""
+"""All events counted while they are read once, and split into those for training, validation and test."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.events.columns import Columns
-from ML_processing.events.table import Table
-from MLTools.NanoML.errors import NanoMLError
+from ML_processing.events.columns import TrainingColumns
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-__all__ = ["Survey"]
+if TYPE_CHECKING:
+    from ML_processing.events.data import Table
 
-_MOST_TOLD = 10  # labels of objects
+__all__ = [
+    "Split",
+    "Survey",
+    "class_factors",
+    "factors_of_split",
+    "make_splits",
+    "signal_index",
+    "split_count",
+]
+
+_MOST_LISTED = 10  # values that give the class of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
+_SINGLE = 5  # `folds: 1` trains one network only, of this many folds
 
 
 @dataclass
@@ -39,7 +51,7 @@ class _Range:
 
 @dataclass
 class Survey:
-    """Counts of events.
+    """Counts of all events of a training.
 
     Attributes
     ----------
@@ -50,10 +62,10 @@ class Survey:
     parameters
         Sum of weights by the value of the parameter, over the events that have one.
     left_out
-        Objects of no class, by what tells it.
+        Objects of no class: their number by the value of the field that gives the class.
     """
 
-    about: Columns
+    about: TrainingColumns
     counts: NDArray[np.float64]
     sums: NDArray[np.float64]
     absolute: NDArray[np.float64]
@@ -62,8 +74,8 @@ class Survey:
     _ranges: dict[str, _Range] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, about: Columns, folds: int) -> Survey:
-        """Of no events."""
+    def empty(cls, about: TrainingColumns, folds: int) -> Survey:
+        """Nothing is counted yet."""
         counts, sums, absolute = (np.zeros((len(about.classes), folds)) for _ in range(3))
         return cls(about, counts, sums, absolute)
 
@@ -81,9 +93,9 @@ class Survey:
             self._add_parameter(table.features[:, -1], weights)
 
     def _add_parameter(self, values: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
-        there = np.isfinite(values)
-        found, which = np.unique(values[there], return_inverse=True)
-        for value, total in zip(found, np.bincount(which, weights[there], len(found)), strict=True):
+        present = np.isfinite(values)
+        found, which = np.unique(values[present], return_inverse=True)
+        for value, total in zip(found, np.bincount(which, weights[present], len(found)), strict=True):
             self.parameters[float(value)] = self.parameters.get(float(value), 0.0) + float(total)
 
     def summary(self) -> dict[str, dict[str, float]]:
@@ -132,7 +144,7 @@ class Survey:
             )
 
     def notes(self) -> list[str]:
-        """Sentences about columns, and about objects that are left out, that are worth a look."""
+        """What the user should know about columns, and about objects that are left out, as sentences."""
         columns = [note for name, values in self._ranges.items() for note in self._notes_on(name, values)]
         return [*self._left_out(), *columns]
 
@@ -146,8 +158,8 @@ class Survey:
             )
 
     def _values(self) -> str:
-        """The labels of objects that are left out, the most frequent ones first."""
-        first = self.left_out.most_common(_MOST_TOLD)
+        """The values of objects that are left out, the most frequent ones first."""
+        first = self.left_out.most_common(_MOST_LISTED)
         more = ["..."] if len(self.left_out) > len(first) else []
         return ", ".join([*(f"{value} ({count:,})" for value, count in first), *more])
 
@@ -161,7 +173,7 @@ class Survey:
         )
 
     def _no_event(self, name: str) -> str:
-        mine = [dataset["name"] for dataset in self.about.datasets if dataset["class"] == name]
+        mine = [dataset.name for dataset in self.about.datasets if dataset.class_ == name]
         where = (
             f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
         )
@@ -196,3 +208,132 @@ def _columns(table: Table) -> Iterator[tuple[str, NDArray[np.float32]]]:
             yield f"{it.name}_{name}", values[..., i][mask]
     rest = {*table.about.targets, *filter(None, [table.about.spectator])} - set(table.names)
     yield from ((name, table.extras[name]) for name in sorted(rest))
+
+
+@dataclass(frozen=True)
+class Split:
+    """The events of one network, as int64 arrays of row numbers; no event is in two of them."""
+
+    fold: int
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def split_count(folds: int) -> tuple[int, int]:
+    """How many folds there are, and how many networks are trained, for `train.folds`.
+
+    Raises
+    ------
+    ConfigError
+        Nothing would be left to train on.
+    """
+    if folds == 1:
+        return _SINGLE, 1
+    if folds < 3:
+        raise ConfigError(
+            f"train.folds: {folds} leaves no event to train on, since one fold tests and one validates. "
+            "Use 3 or more, or 1 for a single network."
+        )
+    return folds, folds
+
+
+def make_splits(table: Table, folds: int) -> list[Split]:
+    """Split the events by `train.folds`: network i tests on fold i, validates on fold i + 1, trains on the rest."""
+    k, networks = split_count(folds)
+    fold = table.folds(k)
+    splits = []
+    for i in range(networks):
+        held_out = (fold == i) | (fold == (i + 1) % k)
+        splits.append(
+            Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i)))
+        )
+    return splits
+
+
+def class_factors(
+    labels: NDArray[np.int64], weights: NDArray[Any], classes: list[str]
+) -> NDArray[np.float64]:
+    """Factors from physical weights to those of the training, one per class, float64 of shape (classes,).
+
+    After multiplication every class has the same sum over these events, and the mean of |weight| is 1. Signs stay.
+
+    Parameters
+    ----------
+    labels, weights
+        Of the training events, shape (N,).
+    classes
+        Names of the classes.
+
+    Raises
+    ------
+    NanoMLError
+        The weights of a class do not sum to something positive.
+    """
+    weights = weights.astype(np.float64)
+    counts, sums, absolute = (
+        np.bincount(labels, of, len(classes)) for of in (None, weights, np.abs(weights))
+    )
+    return _factors(counts, sums, absolute, classes)
+
+
+def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
+    """The factors of `class_factors` from the counts of all events, for the network that tests on `fold`.
+
+    Raises
+    ------
+    NanoMLError
+        A class has no training event, the weights of one do not sum to something positive, or there is nothing to
+        validate with.
+    """
+    k, classes = survey.counts.shape[1], survey.about.classes
+    training = [i for i in range(k) if i not in (fold, (fold + 1) % k)]
+    counts = survey.counts[:, training].sum(axis=1)
+    total = int(survey.counts.sum())
+    for name, count in zip(classes, counts, strict=True):
+        if not count:
+            raise NanoMLError(
+                f'class "{name}" has no event in the training part of fold {fold}: {total} events are too few for '
+                f"{k} folds. Use more events, or fewer folds."
+            )
+    validation = survey.counts[:, (fold + 1) % k].sum()
+    if not validation:
+        raise NanoMLError(f"fold {(fold + 1) % k} has no event to validate with: {total} events are too few.")
+    factors = _factors(
+        counts, survey.sums[:, training].sum(axis=1), survey.absolute[:, training].sum(axis=1), classes
+    )
+    stop = float((survey.sums[:, (fold + 1) % k] * factors).sum())
+    if stop <= 0:
+        raise NanoMLError(
+            f"training of network {fold}: the weights of the {int(validation)} events that decide when to stop sum to "
+            f"{stop:.3g}, so their loss has no meaning. Use more events, or fewer folds."
+        )
+    return factors
+
+
+def _factors(
+    counts: NDArray[Any], sums: NDArray[Any], absolute: NDArray[Any], classes: list[str]
+) -> NDArray[np.float64]:
+    for name, total in zip(classes, sums, strict=True):
+        if total <= 0:
+            raise NanoMLError(
+                f'class "{name}": the weights of its training events sum to {total:.4g}, so they cannot be '
+                "scaled to the total of the other classes. Use more events, or check its cross section and genWeight."
+            )
+    factors: NDArray[np.float64] = 1 / sums
+    return factors / ((absolute * factors).sum() / counts.sum())
+
+
+def signal_index(classes: list[str], signal: str | None) -> int:
+    """Index of the signal: the class named by `train.signal`, else the one called "signal", else the first.
+
+    Raises
+    ------
+    ConfigError
+        `train.signal` names no class.
+    """
+    if signal is None:
+        return classes.index("signal") if "signal" in classes else 0
+    if signal not in classes:
+        raise ConfigError(f'train.signal: "{signal}" is not a class. Known: {", ".join(classes)}.')
+    return classes.index(signal)

@@ -4,60 +4,166 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ML_processing.events.batches import Batches, Events
-from ML_processing.events.data import Data
-from ML_processing.events.inputs import Inputs, Objects
-from ML_processing.events.parameter import Parameter
-from ML_processing.events.splits import factors_of_split
-from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors
+from ML_processing.events.survey import Survey, factors_of_split
 from ML_processing.models import Network
-from ML_processing.training.loop import Course
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.folds import mixed
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["inputs_of", "make_course"]
+__all__ = ["ParameterGrid", "TrainingData", "inputs_of", "make_training_data"]
 
 _BLOCK = 1 << 17  # events that are shuffled together
 _MOST_VALIDATION = 1 << 16  # events that are enough for a loss: the same ones in each epoch
 _MOST_SAMPLE = 1 << 13
 
 
+@dataclass(frozen=True)
+class ParameterGrid:
+    """The values of the parameter of a network, such as the mass of a signal.
+
+    Events without the parameter get a value at random. Every value counts the same in the training, however large its
+    cross section, and is equally frequent among the events without one. So the parameter alone tells nothing about the
+    class, and the network learns to separate the classes at any value of it (Baldi et al., Eur. Phys. J. C 76 (2016)
+    235).
+
+    Attributes
+    ----------
+    column
+        Name of the column, the last feature.
+    values
+        In increasing order.
+    shares
+        Share of each among the events that have the parameter, by weight; they sum to 1.
+    """
+
+    column: str
+    values: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, survey: Survey) -> ParameterGrid | None:
+        """The parameter of a training, if it has one.
+
+        Raises
+        ------
+        NanoMLError
+            The weights of the events with one of the values do not sum to something positive.
+        """
+        if survey.about.parameter is None:
+            return None
+        values = sorted(survey.parameters)
+        total = sum(survey.parameters.values())
+        for value in values:
+            if survey.parameters[value] <= 0:
+                raise NanoMLError(
+                    f"the weights of the events with {survey.about.parameter} {value:g} sum to "
+                    f"{survey.parameters[value]:.4g}, so they cannot be scaled to the total of the others. Use more events."
+                )
+        return cls(
+            survey.about.parameter, tuple(values), tuple(survey.parameters[it] / total for it in values)
+        )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any] | None) -> ParameterGrid | None:
+        """Undo `dataclasses.asdict`."""
+        if content is None:
+            return None
+        return cls(content["column"], tuple(content["values"]), tuple(content["shares"]))
+
+    def filled(self, table: Table) -> NDArray[np.float32]:
+        """The features of a table, with a value where there is none: always the same for an event."""
+        features = table.features.copy()
+        free = np.isnan(features[:, -1])
+        run, block, event = (ids[free] for ids in table.identifiers)
+        uniform = mixed(block, event, run).astype(np.float64) / 2.0**64
+        chosen = (uniform * len(self.values)).astype(np.int64).clip(max=len(self.values) - 1)
+        features[free, -1] = np.array(self.values, np.float32)[chosen]
+        return features
+
+    def balance(self, table: Table) -> NDArray[np.float64]:
+        """Factors that give every value the same total weight, float64 of shape (N,); 1 for events without one."""
+        values = table.features[:, -1]
+        places = np.searchsorted(np.array(self.values, np.float32), values).clip(max=len(self.values) - 1)
+        factors = 1 / (len(self.values) * np.array(self.shares))
+        return np.where(np.isnan(values), 1.0, factors[places])
+
+    def redraw(self, events: EventTensors, scaled: Tensor, generator: torch.Generator) -> None:
+        """Give new values, in place, to the events that are free.
+
+        Parameters
+        ----------
+        events
+            Events whose inputs are scaled.
+        scaled
+            The values as the network reads them, float32 of shape (values,).
+        generator
+            Source of the random numbers.
+        """
+        count = int(events.free.sum())
+        if count:
+            drawn = torch.randint(len(self.values), (count,), generator=generator)
+            events.inputs.features[events.free, -1] = scaled[drawn.to(scaled.device)]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a network learns from.
+
+    Attributes
+    ----------
+    batches
+        The training events.
+    events
+        Their number.
+    sample
+        Some of them, on which the training loss is measured.
+    validation
+        The events that decide when to stop.
+    """
+
+    batches: Batches
+    events: int
+    sample: EventTensors
+    validation: EventTensors
+
+
 def inputs_of(table: Table, features: NDArray[np.float32] | None = None) -> Inputs:
     """The events of a table as a network reads them, before scaling; with other features, if they are given."""
     objects = {
-        name: Objects(torch.from_numpy(values), torch.from_numpy(mask))
+        name: ObjectTensors(torch.from_numpy(values), torch.from_numpy(mask))
         for name, (values, mask) in table.objects.items()
     }
     return Inputs(torch.from_numpy(table.features if features is None else features), objects)
 
 
-def make_course(
-    data: Data,
+def make_training_data(
+    files: TrainingFiles,
     table: Table,
     survey: Survey,
     network: Network,
     fold: int,
     config: Train,
     device: torch.device,
-) -> Course:
+) -> TrainingData:
     """What the network that tests on `fold` learns from; its scaling is fitted here.
 
     Parameters
     ----------
-    data
+    files
         The files.
     table, survey
-        The events of `Data.sample`. If they are all, nothing is read again.
+        The result of `TrainingFiles.sample`. If the table has all events, no file is read again.
     network
         A fresh network.
     fold
@@ -77,7 +183,7 @@ def make_course(
     held_out = (of == fold) | (of == (fold + 1) % k)
     training = table[~held_out]
     network.fit(training.features, training.objects, training.targets() if table.about.targets else None)
-    parameter = Parameter.of(survey)
+    parameter = ParameterGrid.of(survey)
     prepare = _Preparation(network, factors_of_split(survey, fold), parameter, device)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold
@@ -100,35 +206,28 @@ def make_course(
             blocks, lambda i: events[edges[i] : edges[i + 1]], size, seed, ahead=False, redraw=redraw
         )
     else:
-        batches = Batches(data.blocks, _Reader(data, prepare, k, fold), size, seed, ahead=True, redraw=redraw)
+
+        def block(number: int) -> EventTensors:
+            read = files.block(number)
+            of = read.folds(k)
+            return prepare(read[(of != fold) & (of != (fold + 1) % k)])
+
+        batches = Batches(files.blocks, block, size, seed, ahead=True, redraw=redraw)
     learnt = sum(survey.counts[:, i].sum() for i in range(k) if i not in (fold, (fold + 1) % k))
-    return Course(batches, int(learnt), sample, validation)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads a block of the files, and takes the training events from it."""
-
-    data: Data
-    prepare: _Preparation
-    k: int
-    fold: int
-
-    def __call__(self, number: int) -> Events:
-        table = self.data.block(number)
-        of = table.folds(self.k)
-        return self.prepare(table[(of != self.fold) & (of != (self.fold + 1) % self.k)])
+    return TrainingData(batches, int(learnt), sample, validation)
 
 
 @dataclass(frozen=True)
 class _Preparation:
+    """From a table to tensors: scaled inputs, weights of the training, standardized targets."""
+
     network: Network
     factors: NDArray[np.float64]
-    parameter: Parameter | None
+    parameter: ParameterGrid | None
     device: torch.device
 
     @torch.no_grad()
-    def __call__(self, table: Table) -> Events:
+    def __call__(self, table: Table) -> EventTensors:
         nothing = torch.empty(0)
         about = table.about
         free, spectator = nothing.bool(), nothing
@@ -139,7 +238,7 @@ class _Preparation:
         weights = table.weights * self.factors[table.labels]
         if self.parameter is not None:
             weights *= self.parameter.balance(table)
-        events = Events(
+        events = EventTensors(
             self.network.scaling(inputs_of(table)),
             torch.from_numpy(table.labels),
             torch.from_numpy(weights.astype(np.float32)),
@@ -154,8 +253,8 @@ class _Preparation:
 
 @torch.no_grad()
 def _redraw(
-    network: Network, parameter: Parameter | None, device: torch.device
-) -> Callable[[Events, torch.Generator], None] | None:
+    network: Network, parameter: ParameterGrid | None, device: torch.device
+) -> Callable[[EventTensors, torch.Generator], None] | None:
     if parameter is None:
         return None
     rows = torch.zeros(len(parameter.values), len(network.shape.features))

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from ML_processing.events.inputs import Shape
-from ML_processing.export.parity import check_parity
-from ML_processing.export.preprocess import preprocess_file, write_preprocess
+from ML_processing.export.parity import Sample, Trained, check_parity, networks_of, sample_of
 from ML_processing.export.releases import OPSET, Target, target
-from ML_processing.models import Ensemble, Network
-from ML_processing.training.run import Run, one_thread
-from MLTools.NanoML.atomic import replacing
+from ML_processing.training.description import TrainingDescription
+from ML_processing.training.directory import Training, one_thread
+from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import KEY, SCHEMA, Description, file_hash, open_session, twin_of
 from MLTools.NanoML.model.trials import run_here, trials
@@ -33,13 +29,12 @@ from MLTools.NanoML.terminal.progress import say
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Export
 
-__all__ = ["export", "export_networks", "networks_of", "sample_of"]
+__all__ = ["export", "export_networks", "preprocess_file", "preprocess_of"]
 
 _REFERENCE = 8  # real events whose scores travel with the model
-_LARGEST = (
-    2_000_000_000  # bytes; protobuf holds no more, and the weights would have to stand in files of their own
-)
+_LARGEST = 2_000_000_000  # bytes; protobuf holds no more, and the weights would need files of their own
 _NEWEST = 20  # opset that PyTorch's exporter can write
+_BOUND = 1e32  # RecoBTag's producers treat values beyond in their own way: the model itself scales and clips
 _PROVENANCE = (
     "versions",
     "created",
@@ -53,32 +48,14 @@ _PROVENANCE = (
     "metrics",
 )
 
-Sample = dict[str, NDArray[np.float32]]
-
-
-class Trained(Protocol):
-    """What is exported: networks, what they read and give, and what the training says of itself."""
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """As in training.json."""
-
-    @property
-    def networks(self) -> Sequence[Network]:
-        """One for each fold."""
-
-    @property
-    def shape(self) -> Shape:
-        """What they read and give."""
-
 
 def export(
     run: Path, output: Path, config: Export, onnxruntime: str | None = None, preprocess: bool = False
 ) -> dict[str, Any]:
     """Write the networks of a training as one ONNX file, and its description beside it.
 
-    The file is compared with PyTorch before it takes its place: an export that fails leaves an earlier model
-    as it was.
+    The file is compared with PyTorch before it is moved into place: an export that fails leaves an earlier model as it
+    was.
 
     Parameters
     ----------
@@ -100,21 +77,21 @@ def export(
     Raises
     ------
     NanoMLError
-        The training is not finished, this is no CMSSW release, the networks use what it does not know, or the ONNX file
-        does not compute what the networks do.
+        The training is not finished, there is no such CMSSW release, the networks use operators that it does not have,
+        or the ONNX file does not compute what the networks do.
     """
     if output.suffix != ".onnx":
         raise NanoMLError(f"{output}: the name of a model ends in .onnx.")
     limits = target(config.cmssw, onnxruntime)
     if limits.warning:
         say(f"WARNING: {limits.warning}")
-    return export_networks(Run.load(run), output, config.name or output.stem, limits, preprocess)
+    return export_networks(Training.load(run), output, config.name or output.stem, limits, preprocess)
 
 
 def export_networks(
     training: Trained, output: Path, name: str, limits: Target, preprocess: bool = False
 ) -> dict[str, Any]:
-    """Write the networks of a training that was loaded; the rest is as in `export`."""
+    """Write the networks of a training that is in memory; the rest is as in `export`."""
     ensemble, sample = networks_of(training), sample_of(training)
     with replacing(output) as onnx_aside, replacing(twin_of(output)) as twin_aside, one_thread():
         _convert(ensemble, training.shape.tensors, sample, onnx_aside, limits)
@@ -128,26 +105,9 @@ def export_networks(
         metadata = {**metadata, "onnx_sha256": file_hash(onnx_aside)}
         twin_aside.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if preprocess:
-            write_preprocess(Description.of(metadata, str(output)), preprocess_file(output))
+            write_json(preprocess_file(output), preprocess_of(Description.of(metadata, str(output))))
     say(f"export: {output} agrees with the networks to {largest:.1g}.")
     return metadata
-
-
-def networks_of(training: Trained) -> Ensemble:
-    """The networks of a training as one module on tensors."""
-    task: Literal["classification", "regression"] = (
-        "regression" if training.description.get("targets") else "classification"
-    )
-    return Ensemble(training.networks, training.shape, task).eval()
-
-
-def sample_of(training: Trained) -> Sample:
-    """A few real events of a training, as tensors; what is no finite number is 0."""
-    found = {
-        name: np.nan_to_num(np.array(values, np.float32), posinf=0, neginf=0)
-        for name, values in training.description["sample"].items()
-    }
-    return {name: found[name] for name in training.shape.tensors}
 
 
 def _convert(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, limits: Target) -> None:
@@ -177,8 +137,8 @@ def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, op
         if name.endswith("_mask") or f"{name}_mask" in names:
             axes[name][1] = f"{name.removesuffix('_mask')}_objects"
     with warnings.catch_warnings():
-        # The exporter that is the default now cannot write an opset that CMSSW up to 14_2 reads; of what it traces it
-        # warns that it may be of one size only, and whether it is, is tried.
+        # PyTorch's new exporter cannot write an opset that CMSSW up to 14_2 reads. The old one warns that the trace may
+        # be valid for one size only; the trials check that it is not.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
@@ -195,7 +155,7 @@ def _trace(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, op
 
 
 def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
-    """What to do about an operator that cannot be exported."""
+    """The error for an operator that cannot be exported."""
     text = " ".join(str(problem).split())
     operator = re.search(r"operator '([^']+)'", text)
     since = re.search(r"added in version (\d+)", text)
@@ -213,11 +173,11 @@ def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
 
 
 def _check_format(model: onnx.ModelProto, limits: Target) -> dict[str, Any]:
-    """What the file really is, since an exporter may write something else than it was asked for."""
+    """Versions in the file: an exporter may write something else than it was asked for."""
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
     if foreign:
         raise NanoMLError(
-            f"the exporter wrote operators of {', '.join(foreign)}, which ONNX Runtime in CMSSW has not: replace them in the network."
+            f"the exporter wrote operators of {', '.join(foreign)}, which ONNX Runtime in CMSSW does not have: replace them in the network."
         )
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise NanoMLError("the exporter wrote weights into files of their own: the networks are too large.")
@@ -238,7 +198,7 @@ def _check_format(model: onnx.ModelProto, limits: Target) -> dict[str, Any]:
 
 
 def _check(ensemble: nn.Module, path: Path, metadata: dict[str, Any], sample: Sample) -> float:
-    """Try the file as it was written; return the largest difference to the networks."""
+    """Test the file as it was written; return the largest difference from the networks."""
     description = Description.of(metadata, str(path))
     session = open_session(str(path))
     tried = trials(description, sample)
@@ -253,27 +213,27 @@ def _describe(
     training: Trained, name: str, written: dict[str, Any], ensemble: nn.Module, sample: Sample
 ) -> dict[str, Any]:
     """The model's metadata."""
-    description = training.description
+    description, content = training.description, training.description.to_json()
     events = {tensor: values[:_REFERENCE] for tensor, values in sample.items()}
     with torch.no_grad():
         outputs = ensemble(*(torch.from_numpy(values) for values in events.values()))[0].numpy()
-    targets, parameter = description.get("targets"), description.get("parameter")
-    named = {"targets": targets} if targets else {"classes": description["classes"]}
+    targets, parameter = list(description.targets), description.parameter
+    named = {"targets": targets} if targets else {"classes": description.classes}
     mean, each = ("values", "fold_values") if targets else ("probabilities", "fold_probabilities")
     return {
         "schema": SCHEMA,
         "name": name,
-        "level": description.get("level", "event"),
-        "collection": description.get("collection"),
+        "level": description.level,
+        "collection": description.collection,
         "inputs": _inputs(description),
         "outputs": [
             {"tensor": mean, **named},
             {"tensor": each, **named, "folds": len(training.networks)},
         ],
-        "parameter": parameter and {key: parameter[key] for key in ("column", "values")},
+        "parameter": parameter and {"column": parameter.column, "values": list(parameter.values)},
         "target": written,
         "folds": {"k": len(training.networks), "hash": RULE},
-        "training": {key: description[key] for key in _PROVENANCE if key in description},
+        "training": {key: content[key] for key in _PROVENANCE if key in content},
         "reference": {
             "inputs": {tensor: values.tolist() for tensor, values in events.items()},
             "outputs": outputs.tolist(),
@@ -281,39 +241,77 @@ def _describe(
     }
 
 
-def _inputs(description: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tensors that go in, in order."""
-    selection, found = description["selection"], []
-    if description["features"]:
-        columns = description["features"]
+def _inputs(description: TrainingDescription) -> list[dict[str, Any]]:
+    """The input tensors, in order."""
+    found: list[dict[str, Any]] = []
+    if description.features:
+        names = [column.name for column in description.features]
+        found.append({"tensor": "features", **_columns(description, description.features, names)})
+    for it in description.collections:
+        columns = _columns(description, it.columns, [f"{it.name}_{field}" for field in it.fields])
         found.append(
             {
-                "tensor": "features",
-                "columns": [column["name"] for column in columns],
-                "dtypes": [column["dtype"] for column in columns],
-                **_made([column["name"] for column in columns if column["source"] == "selection"], selection),
-            }
-        )
-    for it in description["collections"]:
-        names = [f"{it['name']}_{field}" for field in it["fields"]]
-        made = [
-            name for name, column in zip(names, it["columns"], strict=True) if column["source"] == "selection"
-        ]
-        found.append(
-            {
-                "tensor": it["name"],
-                "mask": f"{it['name']}_mask",
-                "collection": it["name"],
-                "columns": names,
-                "dtypes": [column["dtype"] for column in it["columns"]],
-                "max": it["max"],
-                "order": it["order"],
-                **_made(made, selection),
+                "tensor": it.name,
+                "mask": f"{it.name}_mask",
+                "collection": it.name,
+                "columns": columns.pop("columns"),
+                "dtypes": columns.pop("dtypes"),
+                "max": it.max,
+                "order": it.order,
+                **columns,
             }
         )
     return found
 
 
-def _made(columns: list[str], selection: str | None) -> dict[str, Any]:
-    """The columns that a selection makes."""
-    return {"selection": selection if columns else None, "selection_columns": columns}
+def _columns(
+    description: TrainingDescription, columns: tuple[ConvertedColumn, ...], names: list[str]
+) -> dict[str, Any]:
+    """Names and types of columns, and which of them a selection makes."""
+    made = [name for name, column in zip(names, columns, strict=True) if column.source == "selection"]
+    return {
+        "columns": names,
+        "dtypes": [column.dtype for column in columns],
+        "selection": description.selection if made else None,
+        "selection_columns": made,
+    }
+
+
+def preprocess_file(model: Path) -> Path:
+    """Path, beside a model, of the JSON file from which CMSSW's jet taggers in RecoBTag know what it reads."""
+    return model.with_name(f"{model.stem}_preprocess.json")
+
+
+def preprocess_of(description: Description) -> dict[str, Any]:
+    """Content of this file. The scaling is in the model, so every variable is passed unchanged.
+
+    Raises
+    ------
+    NanoMLError
+        These producers cannot feed such a model.
+    """
+    if description.objects or description.features is None:
+        raise NanoMLError(
+            "preprocess.json: RecoBTag's producers give objects variable by variable and without a mask, which is not how "
+            "this model reads them: only a model of event-level or of object-level columns alone fits."
+        )
+    if description.parameter is not None:
+        raise NanoMLError("preprocess.json: RecoBTag's producers cannot give a model its parameter.")
+    tensor = description.features
+    info = {
+        "median": 0.0,
+        "norm_factor": 1.0,
+        "replace_inf_value": 0.0,
+        "lower_bound": -_BOUND,
+        "upper_bound": _BOUND,
+        "pad": 0.0,
+    }
+    return {
+        "input_names": [tensor.tensor],
+        "output_names": list(description.outputs),
+        tensor.tensor: {
+            "var_names": list(tensor.columns),
+            "var_length": 1,
+            "var_infos": dict.fromkeys(tensor.columns, info),
+        },
+    }

@@ -1,25 +1,115 @@
-"""Does an ONNX file compute what the network computes? Tried where exports are known to go wrong."""
+"""Does an ONNX file compute what the network computes? Tested where exports are known to go wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ML_processing.events.inputs import Shape
+from ML_processing.models import Ensemble, Network
+from ML_processing.training.description import TrainingDescription
+from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial
 from MLTools.NanoML.model.verification import where
 
-__all__ = ["TOLERANCE", "check_parity"]
+__all__ = ["TOLERANCE", "Sample", "Trained", "TrainedNetworks", "check_parity", "networks_of", "sample_of"]
 
 TOLERANCE = 1e-6
 """How much a probability may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
+
+Sample = dict[str, NDArray[np.float32]]
+
+
+class Trained(Protocol):
+    """What is exported: networks, what they read and give, and the description of the training."""
+
+    @property
+    def description(self) -> TrainingDescription:
+        """As in training.json."""
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """One for each fold."""
+
+    @property
+    def shape(self) -> Shape:
+        """What they read and give."""
+
+
+def networks_of(training: Trained) -> Ensemble:
+    """The networks of a training as one module on tensors."""
+    task: Literal["classification", "regression"] = (
+        "regression" if training.description.targets else "classification"
+    )
+    return Ensemble(training.networks, training.shape, task).eval()
+
+
+def sample_of(training: Trained) -> Sample:
+    """A few real events of a training, as tensors; values that are not finite are 0."""
+    found = {
+        name: np.nan_to_num(np.array(values, np.float32), posinf=0, neginf=0)
+        for name, values in training.description.sample.items()
+    }
+    return {name: found[name] for name in training.shape.tensors}
+
+
+class TrainedNetworks:
+    """What `nanoml verify` compares with.
+
+    Parameters
+    ----------
+    module
+        The networks: takes tensors in order, returns the mean output and each network's.
+    sample
+        Real events, as tensors.
+    """
+
+    def __init__(self, module: nn.Module, sample: Mapping[str, NDArray[np.float32]]) -> None:
+        self._module, self._sample = module, sample
+
+    @classmethod
+    def of(cls, directory: Path) -> TrainedNetworks:
+        """The networks of the training in a directory."""
+        training = Training.load(directory)
+        return cls(networks_of(training), sample_of(training))
+
+    def sample(self, description: Description) -> Mapping[str, NDArray[np.float32]]:
+        """Real events.
+
+        Raises
+        ------
+        NanoMLError
+            The model reads other tensors than the networks.
+        """
+        if list(self._sample) != description.input_tensors:
+            raise NanoMLError(
+                f"the model reads {', '.join(description.input_tensors)}, but the networks of the training "
+                f"{', '.join(self._sample)}: it was made from another one."
+            )
+        return self._sample
+
+    def compare(self, trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> float:
+        """The largest difference between the model and the networks.
+
+        Raises
+        ------
+        NanoMLError
+            It is too large.
+        """
+        with one_thread():
+            try:
+                return check_parity(self._module, trials, outcomes, description)
+            except NanoMLError as problem:
+                raise NanoMLError(f"{problem} Was it exported from this training?") from None
 
 
 def check_parity(
@@ -28,16 +118,16 @@ def check_parity(
     """Compare what ONNX Runtime gave with PyTorch, for every trial and size.
 
     Far outside the training events probabilities can react so strongly that float32 itself rounds by more than
-    `TOLERANCE`. How much it does is measured with PyTorch in float64, and ten times that is allowed.
+    `TOLERANCE`. This rounding is measured with PyTorch in float64, and ten times as much is allowed.
 
     Parameters
     ----------
     ensemble
         The networks: takes the tensors in order, returns the mean output and each network's.
     trials, outcomes
-        What was given to ONNX Runtime, and what came.
+        What was given to ONNX Runtime, and what it returned.
     description
-        Of the model.
+        Description of the model.
 
     Returns
     -------
@@ -46,7 +136,7 @@ def check_parity(
     Raises
     ------
     NanoMLError
-        They differ by more than is allowed, in shape, or in being finite; or ONNX Runtime failed.
+        They differ by more than is allowed, in shape, or in which values are finite; or ONNX Runtime failed.
     """
     exact = deepcopy(ensemble).double()
     largest = 0.0
@@ -59,13 +149,14 @@ def check_parity(
             size_of = max(1.0, float(np.abs(ours).max(initial=0.0)))
             allowed = max(TOLERANCE * size_of, 10 * rounding)
             for size in SIZES:
-                told = (
-                    f"the exported model differs from the network on {where(trial, size, description.level)}"
-                )
+                place = where(trial, size, description.level)
+                message = f"the exported model differs from the network on {place}"
                 outcome = outcomes[trial.name, size]
                 if isinstance(outcome, str):
-                    raise NanoMLError(f"{told}: ONNX Runtime fails: {outcome}")
-                difference = _difference(ours[:size], outcome[number], allowed, told, name, description.level)
+                    raise NanoMLError(f"{message}: ONNX Runtime fails: {outcome}")
+                difference = _difference(
+                    ours[:size], outcome[number], allowed, message, name, description.level
+                )
                 largest = max(largest, difference)
     return largest
 
@@ -82,18 +173,18 @@ def _torch(module: nn.Module, trial: Trial, description: Description, dtype: typ
 
 
 def _difference(
-    ours: NDArray[Any], theirs: NDArray[Any], allowed: float, told: str, name: str, level: str
+    ours: NDArray[Any], theirs: NDArray[Any], allowed: float, message: str, name: str, level: str
 ) -> float:
     """The largest difference of one output."""
     if ours.shape != theirs.shape:
-        raise NanoMLError(f"{told}: {name} has the shape {theirs.shape} instead of {ours.shape}.")
+        raise NanoMLError(f"{message}: {name} has the shape {theirs.shape} instead of {ours.shape}.")
     if not ours.size:
         return 0.0
     distance = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1)
     row = int(np.argmax(np.where(np.isfinite(distance), distance, np.inf)))
     if not distance[row] <= allowed:
         raise NanoMLError(
-            f"{told}: {name} of {level} {row} is {theirs[row].ravel().tolist()} instead of {ours[row].ravel().tolist()}; "
+            f"{message}: {name} of {level} {row} is {theirs[row].ravel().tolist()} instead of {ours[row].ravel().tolist()}; "
             f"a difference of {allowed:.1g} is allowed."
         )
     return float(distance[row])

@@ -1,9 +1,8 @@
-"""What networks are made of, and how they are found by their names."""
+"""What networks are made of, and how they are found by name."""
 
 from __future__ import annotations
 
-from ML_processing.models.ensemble import Ensemble
-from ML_processing.models.network import Network
+from ML_processing.models.network import Ensemble, Network
 from ML_processing.models.registry import make_network, network, options_of
 from ML_processing.models.scaling import Scaling
 

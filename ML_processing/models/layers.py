@@ -1,7 +1,8 @@
-"""What the networks are built from."""
+"""What networks are built from: layers, and the features of pairs of objects."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,15 +12,29 @@ from ML_processing.events.inputs import Inputs, Shape
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = [
+    "PAIR_FEATURES",
     "Embedding",
+    "angular_distance",
     "check_counts",
     "check_dropout",
     "dense",
     "extended",
+    "has_vectors",
+    "joined_vectors",
     "need_collections",
+    "pair_features",
     "pool",
     "pooled_width",
 ]
+
+PAIR_FEATURES = ("ln kT", "ln z", "ln DeltaR", "ln m2")
+
+# Limits beyond what a detector measures; within them, no number overflows in float32.
+_PT, _ETA = 1e5, 10.0
+_SMALLEST = (1e-2, 1e-4, 1e-3, 1e-3)  # GeV, 1, 1, GeV^2: smaller values count as this
+# Centre and width of the logarithms for objects at the LHC, so that layers see numbers of order 1.
+_CENTER = (3.0, -1.0, 0.5, 8.0)
+_WIDTH = (2.0, 1.0, 1.0, 3.0)
 
 
 def dense(inputs: int, hidden: Sequence[int], dropout: float) -> list[nn.Module]:
@@ -60,7 +75,7 @@ class Embedding(nn.Module):
 
 
 def extended(values: Tensor, axis: int, count: int, value: float) -> Tensor:
-    """Values with `count` more of them, all the same, at the end of an axis."""
+    """Values with `count` entries appended along an axis, all equal to `value`."""
     more = [count if i == axis else values.shape[i] for i in range(values.ndim)]
     return torch.cat([values, values.new_full(more, value)], dim=axis)
 
@@ -79,7 +94,7 @@ def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
 
     Returns
     -------
-    float32, shape (N, `pooled_width`). The maximum is at least 0: what it is without an object.
+    float32, shape (N, `pooled_width`). The maximum is at least 0, its value if there is no object.
     """
     weight = mask.unsqueeze(-1).to(values.dtype)
     real = values * weight
@@ -89,18 +104,12 @@ def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
 
 
 def pooled_width(width: int) -> int:
-    """Numbers that `pool` makes of objects of a width."""
+    """How many numbers `pool` returns for objects of a width."""
     return 2 * width + 1
 
 
 def need_collections(shape: Shape, model: str) -> None:
-    """Make sure that there is a collection.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
+    """Raise a ConfigError if there is no collection."""
     if not shape.collections:
         raise ConfigError(
             f'train.model: "{model}" reads collections of objects, but there is none. Name one in '
@@ -109,13 +118,7 @@ def need_collections(shape: Shape, model: str) -> None:
 
 
 def check_counts(**options: int | Sequence[int]) -> None:
-    """Make sure that options are whole numbers of at least 1, or lists of them.
-
-    Raises
-    ------
-    ConfigError
-        One is not.
-    """
+    """Raise a ConfigError if an option is not a whole number of at least 1, or `hidden` not a list of them."""
     for name, value in options.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, (list, tuple)) != (name == "hidden") or not all(
@@ -126,14 +129,80 @@ def check_counts(**options: int | Sequence[int]) -> None:
 
 
 def check_dropout(dropout: float) -> None:
-    """Make sure that a share of values to drop is from 0 to under 1.
-
-    Raises
-    ------
-    ConfigError
-        It is not.
-    """
+    """Raise a ConfigError if a share of values to drop is not a number from 0 to under 1."""
     if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
         raise ConfigError(
             f"train.options.dropout: is {dropout!r}, but must be a number of at least 0 and under 1."
         )
+
+
+def has_vectors(shape: Shape) -> bool:
+    """Whether all collections have pt, eta and phi."""
+    return all({"pt", "eta", "phi"} <= set(it.fields) for it in shape.collections)
+
+
+def joined_vectors(inputs: Inputs, shape: Shape) -> Tensor:
+    """Vectors of all objects, in the order of the collections, float32 of shape (N, M, 4).
+
+    They are limited to what a detector measures: pt and mass from 0 to 1e5 GeV, eta within 10, phi within pi.
+    """
+    found = [inputs.objects[it.name].vectors for it in shape.collections]
+    pt, eta, phi, mass = torch.cat([it for it in found if it is not None], dim=1).split(1, dim=-1)
+    limited = [
+        pt.clamp(0.0, _PT),
+        eta.clamp(-_ETA, _ETA),
+        phi.clamp(-math.pi, math.pi),
+        mass.clamp(0.0, _PT),
+    ]
+    return torch.cat(limited, dim=-1)
+
+
+def angular_distance(vectors: Tensor) -> Tensor:
+    """Squared distance in eta and phi of all pairs of objects, shape (N, M, M), from vectors (N, M, 4)."""
+    _, eta, phi, _ = vectors.unbind(dim=-1)
+    return (eta.unsqueeze(2) - eta.unsqueeze(1)) ** 2 + _wrapped(phi.unsqueeze(2) - phi.unsqueeze(1)) ** 2
+
+
+def pair_features(first: Tensor, second: Tensor) -> Tensor:
+    """Features of pairs of objects as in arXiv:2202.03772, scaled to numbers of order 1.
+
+    Parameters
+    ----------
+    first, second
+        pt, eta, phi, mass as `joined_vectors` gives them [GeV], in the last axis; the others are broadcast.
+
+    Returns
+    -------
+    Shape (..., 4): ln kT with kT = min(pt) DeltaR, ln z with z = min(pt) / (pt + pt), ln DeltaR in eta and phi, and
+    ln m2 with the squared invariant mass.
+    """
+    pt_1, eta_1, phi_1, mass_1 = first.unbind(dim=-1)
+    pt_2, eta_2, phi_2, mass_2 = second.unbind(dim=-1)
+    delta_eta, delta_phi = eta_1 - eta_2, _wrapped(phi_1 - phi_2)
+    delta_r = torch.sqrt(delta_eta * delta_eta + delta_phi * delta_phi + 1e-12)  # its slope at 0 is finite
+    smaller = torch.minimum(pt_1, pt_2)
+    # m2 as a sum of positive terms: in float32 the difference of energies and momenta would be lost
+    momentum_1, excess_1 = _momentum_and_excess(pt_1, eta_1, mass_1)
+    momentum_2, excess_2 = _momentum_and_excess(pt_2, eta_2, mass_2)
+    from_masses = momentum_1 * excess_2 + momentum_2 * excess_1 + excess_1 * excess_2
+    tangent = torch.tanh(delta_eta / 4) ** 2
+    from_angles = 4 * tangent / (1 - tangent) ** 2 + torch.sin(delta_phi / 2) ** 2  # (cosh - cos) / 2
+    m2 = mass_1 * mass_1 + mass_2 * mass_2 + 2 * from_masses + 4 * pt_1 * pt_2 * from_angles
+    found = (smaller * delta_r, smaller / (pt_1 + pt_2 + 1e-12), delta_r, m2)
+    scaled = [
+        (torch.log(value.clamp(min=smallest)) - center) / width
+        for value, smallest, center, width in zip(found, _SMALLEST, _CENTER, _WIDTH, strict=True)
+    ]
+    return torch.stack(scaled, dim=-1)
+
+
+def _momentum_and_excess(pt: Tensor, eta: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Momentum, and energy minus momentum."""
+    momentum = pt * (torch.exp(eta) + torch.exp(-eta)) / 2
+    square = mass * mass
+    return momentum, square / (torch.sqrt(momentum * momentum + square + 1e-12) + momentum)
+
+
+def _wrapped(delta_phi: Tensor) -> Tensor:
+    """Size of a difference in phi, from 0 to pi."""
+    return math.pi - torch.abs(math.pi - torch.abs(delta_phi))

@@ -1,8 +1,9 @@
-"""What is trained: the scaling of the inputs, and a core behind it."""
+"""What is trained and exported: a network behind the scaling of its inputs, and the networks of all folds as one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.scaling import Scaling, center_and_width
 
-__all__ = ["Network"]
+__all__ = ["Ensemble", "Network"]
 
 
 class Network(nn.Module):
-    """A network that reads inputs as they are in the files.
+    """A network that reads inputs as they are in the files: their scaling, and a core behind it.
 
     Parameters
     ----------
@@ -52,15 +53,7 @@ class Network(nn.Module):
         objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
         targets: NDArray[np.float32] | None = None,
     ) -> None:
-        """Take the scales of inputs and targets from the training events.
-
-        Parameters
-        ----------
-        features, objects
-            As for `Scaling.fit`.
-        targets
-            Of a regression, shape (N, outputs).
-        """
+        """Take the scales of the inputs (see `Scaling.fit`) and of targets (N, outputs) from the training events."""
         self.scaling.fit(features, objects)
         if targets is None:
             return
@@ -75,10 +68,57 @@ class Network(nn.Module):
         return outputs
 
     def standardize(self, targets: Tensor) -> Tensor:
-        """Targets (N, outputs) of a regression, brought to a centre of 0 and a width of 1."""
+        """Targets (N, outputs) of a regression, shifted and scaled to a centre of 0 and a width of 1."""
         return (targets - self.target_center) / self.target_width
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Logits, or regression outputs on the scale of the targets, float32 of shape (N, outputs)."""
         outputs: Tensor = self(inputs) * self.target_width + self.target_center
         return outputs
+
+
+class Ensemble(nn.Module):
+    """The networks of all folds as one module on tensors: what is exported.
+
+    Parameters
+    ----------
+    networks
+        One network per fold.
+    shape
+        What they read and give.
+    task
+        "classification" for probabilities, "regression" for values.
+    """
+
+    def __init__(
+        self, networks: Sequence[Network], shape: Shape, task: Literal["classification", "regression"]
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.shape = shape
+        self.task = task
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of the classes, or values of the targets.
+
+        Parameters
+        ----------
+        tensors
+            float32, in the order of `shape.tensors`.
+
+        Returns
+        -------
+        mean
+            Mean over the networks, float32 of shape (N, outputs).
+        each
+            Of each network, float32 of shape (N, networks, outputs).
+        """
+        inputs = Inputs.of_tensors(self.shape, tensors)
+        each = torch.stack([self._outputs(network, inputs) for network in self.networks], dim=1)
+        return each.mean(dim=1), each
+
+    def _outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        assert isinstance(network, Network)
+        if self.task == "regression":
+            return network.outputs(inputs)
+        return torch.softmax(network(inputs), dim=1)

@@ -22,7 +22,7 @@ _NETWORKS: dict[str, type[nn.Module]] = {}
 
 
 def network(core: type[nn.Module]) -> type[nn.Module]:
-    """Make a class the network that `train.model` names by the module that it is in, which is in ML_processing/networks/."""
+    """Register a class as the network that `train.model` names by its module, which is in ML_processing/networks/."""
     _NETWORKS[core.__module__.rpartition(".")[2]] = core
     return core
 
@@ -33,10 +33,10 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     Parameters
     ----------
     model
-        A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` that is made
-        with the shape and options, each with a default, and that goes from scaled `Inputs` to outputs of shape
-        (N, shape.outputs).
-        Modules and files are looked for in the current directory, modules also on the import path.
+        A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` whose constructor
+        takes the shape and options, each with a default, and whose forward takes scaled `Inputs` and returns outputs
+        of shape (N, shape.outputs). Modules and files are looked for in the current directory, modules also on the
+        import path.
     options
         Options of its constructor.
     shape
@@ -71,7 +71,7 @@ def options_of(model: str) -> dict[str, Any]:
 
 
 def _parameters(core: type[nn.Module]) -> list[inspect.Parameter]:
-    """What the constructor of a model takes beside the shape."""
+    """Parameters of the constructor of a model after the shape."""
     return list(inspect.signature(core).parameters.values())[1:]
 
 
@@ -81,7 +81,7 @@ def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
 
 def _model_class(model: str) -> type[nn.Module]:
     if model in MODELS:
-        # not before: a training depends on its own network, not on the others
+        # imported here: a training depends on its own network, not on the others
         importlib.import_module(f"ML_processing.networks.{model}")
         return _NETWORKS[model]
     place, _, name = model.rpartition(":")
@@ -109,7 +109,7 @@ def _is_module(value: object) -> bool:
 
 
 def _check_options(model: str, core: type[nn.Module], options: Mapping[str, Any]) -> str:
-    """Make sure that the constructor takes these options; the names of all that it takes."""
+    """Make sure that the constructor takes these options; return the names of all that it takes."""
     parameters = _parameters(core)
     names = [it.name for it in _named(parameters)]
     known = ", ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""Scaling of the inputs: what stands in front of every network, and travels with it into the model file."""
+"""Scaling of the inputs: it precedes every network, and is part of the model file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Inputs, Objects, Shape
+from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
 
 __all__ = ["Scaler", "Scaling", "center_and_width"]
 
-_SHARE = 0.01  # of the values must be a sentinel for it to be one: a single outlier is an outlier
+_SHARE = 0.01  # of the values must be equal to a sentinel: a single outlier is an outlier
 _ISOLATION = 5.0  # widths between a sentinel and the nearest other value
 _CONTINUOUS = 100  # different values that the others must have: labels, counts and grids have fewer
 
 
 class Scaler(nn.Module):
-    """Bring every column to a centre of 0 and a width of 1.
+    """Shift and scale every column to a centre of 0 and a width of 1.
 
-    A value that is missing becomes the centre, which is 0 after scaling. Missing is what is not finite, and what
-    `fit` found to be a sentinel: a number such as -999 that is written where there is nothing to write. Whatever
-    lies beyond 10 widths is moved to 10 widths, so no outlier can take over a network.
+    A value that is missing becomes the centre, which is 0 after scaling. Missing are values that are not finite, and
+    those that `fit` recognized as a sentinel: a number such as -999 that stands for "no value". Whatever lies beyond
+    10 widths is moved to 10 widths, so that no outlier can dominate a network.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class Scaler(nn.Module):
     center, width
         float32, shape (columns,).
     below, above
-        float32, shape (columns,): a value counts if it is above `below` and under `above`: the sentinels at the two
-        ends of the column, or the infinities where there is none.
+        float32, shape (columns,): a value counts if it is above `below` and under `above`. These are the sentinels at
+        the two ends of the column, or infinities if there is none.
     """
 
     LIMIT = 10.0
@@ -58,12 +58,12 @@ class Scaler(nn.Module):
 
         The smallest or the largest value is a sentinel if at least 1 % of the values are exactly it, if no other
         value is nearer to it than 5 widths of the others, and if the others take at least 100 different values. So
-        a spike at the edge of a spectrum is none (it is not apart), nor is a flag, a charge, a count, an identifier
-        or a point of a grid of parameters (they take few values). A default inside or near the spectrum, such as
-        -1 of a discriminant between 0 and 1 with a width of 0.4, stays what it is: it does no harm to the scale.
-        There may be several, as in -99 and -999.
+        a spike at the edge of a spectrum is not one (it is not isolated), nor is a flag, a charge, a count, an
+        identifier or a point of a grid of parameters (they take few values). A default inside or near the spectrum,
+        such as -1 of a discriminant between 0 and 1 with a width of 0.4, is kept: it does not harm the scale. There
+        may be several sentinels, as in -99 and -999.
 
-        That a value is missing is no longer seen by the network; if that matters, a count or a flag should say so.
+        The network cannot see that a value is missing; if that matters, add a count or a flag as a feature.
         """
         finite = values[np.isfinite(values)].astype(np.float64)
         below, above = _sentinels(finite)
@@ -87,9 +87,9 @@ class Scaler(nn.Module):
         Returns
         -------
         scaled
-            float32, of the same shape; what is missing may be anything.
+            float32, of the same shape; arbitrary for a missing value.
         present
-            bool, of the same shape: what is not missing.
+            bool, of the same shape: False for a missing value.
         """
         scaled = torch.clamp((values - self.center) / self.width, -self.LIMIT, self.LIMIT)
         return scaled, (values > self.below) & (values < self.above)
@@ -121,9 +121,9 @@ class Scaling(nn.Module):
         Parameters
         ----------
         features
-            float32, shape (N, features); not finite is missing.
+            float32, shape (N, features); values that are not finite are missing.
         objects
-            Of each collection, by its name, the values, float32 of shape (N, max, fields), and the mask, bool of
+            For each collection, by its name, the values, float32 of shape (N, max, fields), and the mask, bool of
             shape (N, max). Only objects count, not padding.
         """
         for column in range(len(self.shape.features)):
@@ -150,7 +150,7 @@ class Scaling(nn.Module):
         return found
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """Scaled inputs: padding and what is missing are 0, and the objects' `vectors` are filled."""
+        """Scaled inputs: padding and missing values are 0, and the objects' `vectors` are filled."""
         scaled, present = self.features(inputs.features)
         features = torch.where(present, scaled, 0.0)
         objects = {}
@@ -159,7 +159,7 @@ class Scaling(nn.Module):
             scaled, present = scaler(values)
             present = present & mask.unsqueeze(-1)
             vectors = _vectors(torch.where(present, values, 0.0), fields) if fields else None
-            objects[it.name] = Objects(torch.where(present, scaled, 0.0), mask, vectors)
+            objects[it.name] = ObjectTensors(torch.where(present, scaled, 0.0), mask, vectors)
         return Inputs(features, objects)
 
 
@@ -179,7 +179,7 @@ def center_and_width(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _sentinels(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The innermost sentinels at the lower and the upper end of finite values; infinities where there are none."""
+    """The innermost sentinels at the lower and the upper end of finite values; infinities if there are none."""
     below, above = -math.inf, math.inf
     while values.size:
         edges = [edge for edge in (values.min(), values.max()) if (values == edge).mean() >= _SHARE]
@@ -197,7 +197,7 @@ def _sentinels(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _vector_fields(fields: tuple[str, ...]) -> list[int]:
-    """Where pt, eta, phi and mass are; mass may be absent, and without another one there is nothing."""
+    """Indices of pt, eta, phi and mass; mass may be absent, and without one of the others there are none."""
     if not {"pt", "eta", "phi"} <= set(fields):
         return []
     return [fields.index(name) for name in ("pt", "eta", "phi", "mass") if name in fields]

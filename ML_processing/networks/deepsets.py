@@ -25,8 +25,8 @@ __all__ = ["DeepSets"]
 class DeepSets(nn.Module):
     """Deep sets (arXiv:1703.06114, arXiv:1810.05165): the order of the objects does not matter.
 
-    Each collection has a network that sees one object at a time. The mean and the maximum of what it gives, the
-    number of objects, and the event-level features go into a second network.
+    Each collection has a network that sees one object at a time. The mean and the maximum of its outputs, the number of
+    objects, and the event-level features go into a second network.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Inputs, Objects, Shape
+from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
 from ML_processing.models.layers import check_counts, check_dropout, dense, extended
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
@@ -20,7 +20,7 @@ class MLP(nn.Module):
     """Multilayer perceptron: each event is one row of numbers.
 
     The objects of collections become part of the row, in their order, padded to their largest number, with the
-    mask. So the order matters: it should be one that means something, such as descending pt.
+    mask. So the order matters and should have a meaning, such as descending pt.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class MLP(nn.Module):
         return outputs
 
 
-def _row(objects: Objects, count: int) -> list[Tensor]:
+def _row(objects: ObjectTensors, count: int) -> list[Tensor]:
     """Values and mask of exactly `count` objects, whatever the length of the object axis, as rows."""
     values, mask = objects.values, objects.mask.to(objects.values.dtype)
     if torch.onnx.is_in_onnx_export() or values.shape[1] != count:  # a graph must take every length

@@ -1,4 +1,4 @@
-"""Graph network in the manner of ParticleNet: every object and its nearest neighbours."""
+"""Graph network like ParticleNet: every object and its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.layers import (
+    PAIR_FEATURES,
     Embedding,
+    angular_distance,
     check_counts,
     check_dropout,
     dense,
     extended,
-    need_collections,
-    pool,
-    pooled_width,
-)
-from ML_processing.models.pairs import (
-    PAIR_FEATURES,
-    angular_distance,
     has_vectors,
     joined_vectors,
+    need_collections,
     pair_features,
+    pool,
+    pooled_width,
 )
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
 __all__ = ["ParticleNet"]
 
-_FAR = 3e4  # squared distance of what is no neighbour, within half precision
+_FAR = 3e4  # squared distance of an object that is not a neighbour, within half precision
 
 
 @network
 class ParticleNet(nn.Module):
     """Dynamic graph network (ParticleNet, arXiv:1902.08570) over the objects of all collections.
 
-    In every block each object gets a message from its nearest neighbours: in eta and phi in the first block, in
-    what was learned so far in the others. Other than in the paper, a message knows the pair's ln kT, ln z, ln DeltaR and
-    ln m2 too, and counts less with distance, nothing at that of the first object that is no neighbour: so rounding
-    cannot change the output by changing the neighbours.
+    In every block each object gets messages from its nearest neighbours: nearest in eta and phi in the first block, in
+    the learned features in the others. Unlike in the paper, a message also depends on the pair's ln kT, ln z, ln DeltaR
+    and ln m2, and its weight falls with distance, to zero at the distance of the first object that is not a neighbour:
+    so rounding cannot change the output by changing the neighbours.
     The objects' mean, maximum and number, and the event-level features go into a last network.
 
     Parameters
@@ -52,7 +50,7 @@ class ParticleNet(nn.Module):
     blocks
         Number of rounds of messages.
     neighbors
-        Neighbours of an object; all others, where there are fewer.
+        Neighbours of an object; all others if there are fewer.
     hidden
         Width of each hidden layer of the last network.
     dropout
@@ -93,7 +91,7 @@ class ParticleNet(nn.Module):
         values, mask = self.embedding(inputs)
         vectors = joined_vectors(inputs, self.shape)
         if torch.onnx.is_in_onnx_export():
-            # ONNX Runtime 1.17 and 1.20 fail, or crash, on no objects and on no events: there is padding then
+            # ONNX Runtime 1.17 and 1.20 fail, or crash, without objects or events: pad then
             values, vectors, mask = (_never_empty(each) for each in (values, vectors, mask))
         distance = angular_distance(vectors)
         for number, block in enumerate(self.blocks):
@@ -110,12 +108,12 @@ class ParticleNet(nn.Module):
 
 
 class _EdgeConv(nn.Module):
-    """One round of messages; what an object knows is added to, not replaced."""
+    """One round of messages, added to the features of the objects."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        # one layer of an object, its neighbour and their pair is a sum, of which two terms are done once for an object
+        # one layer on an object, its neighbour and their pair is a sum, of which two terms are computed once per object
         self.receiver = nn.Linear(width, width)
         self.sender = nn.Linear(width, width, bias=False)
         self.pair = nn.Linear(len(PAIR_FEATURES), width, bias=False)
@@ -123,7 +121,7 @@ class _EdgeConv(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor, pairs: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-        """New values (N, M, width), from values, and of each neighbour pairwise features, row and weight (N, M, k)."""
+        """New values (N, M, width), from values, and pairwise features, row and weight of each neighbour (N, M, k)."""
         normed = self.norm(values)
         sent = nn.functional.embedding(rows, self.sender(normed).flatten(0, 1))
         messages = nn.functional.silu(self.receiver(normed).unsqueeze(2) + sent + self.pair(pairs))
@@ -148,13 +146,13 @@ def _need_vectors(shape: Shape) -> None:
 def _never_empty(objects: Tensor) -> Tensor:
     """Objects (N, M, ...) with an event of padding if N is 0, and an object of padding if M is 0."""
     events, count = objects.shape[0], objects.shape[1]
-    # a graph sees at each run how many there are
+    # an ONNX graph evaluates these sizes at each run
     return extended(extended(objects, 0, 1, 0.0), 1, 1, 0.0)[: events + (events == 0), : count + (count == 0)]
 
 
 @torch.no_grad()
 def _learned_distance(values: Tensor) -> Tensor:
-    """Squared distance of every two objects, shape (N, M, M), of values (N, M, width)."""
+    """Squared distance of all pairs of objects, shape (N, M, M), from values (N, M, width)."""
     squares = (values * values).sum(dim=-1, keepdim=True)
     products = torch.matmul(values, values.transpose(1, 2))
     return (squares + squares.transpose(1, 2) - 2 * products).clamp(min=0)
@@ -162,29 +160,16 @@ def _learned_distance(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _nearest(distance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The nearest objects of each one.
+    """The k = `count` nearest objects of each one, from squared distances (N, M, M) and the mask (N, M).
 
-    Parameters
-    ----------
-    distance
-        Squared distances, shape (N, M, M).
-    mask
-        bool, shape (N, M).
-    count
-        How many neighbours, k.
-
-    Returns
-    -------
-    rows
-        int64, shape (N, M, k): rows of the objects' values when joined to shape (N * M, width).
-    weight
-        Shape (N, M, k), adding up to 1 at most; 0 for what is no neighbour.
+    Returned are their rows, int64 of shape (N, M, k), among the objects of all events, joined to (N * M, width), and
+    their weights (N, M, k), which sum to 1 at most; 0 for an object that is not a neighbour.
     """
     events, objects = mask.shape[0], mask.shape[1]
     here = torch.arange(objects, device=mask.device)
     others = mask.unsqueeze(1) & (here.unsqueeze(0) != here.unsqueeze(1))
     far = torch.where(others, distance.clamp(max=_FAR / 2), _FAR)
-    # as many columns as are asked for, however few objects there are
+    # as many columns as are asked for, even if there are fewer objects
     far = extended(far, 2, count + 1, _FAR)
     nearest, index = torch.topk(far, count + 1, dim=-1, largest=False)
     last, nearest, index = nearest[..., count:], nearest[..., :count], index[..., :count]

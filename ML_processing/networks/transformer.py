@@ -1,4 +1,4 @@
-"""Transformer in the manner of the Particle Transformer: every object looks at every other."""
+"""Transformer like the Particle Transformer: every object attends to every other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.models.layers import (
+    PAIR_FEATURES,
     Embedding,
     check_counts,
     check_dropout,
     dense,
     extended,
+    has_vectors,
+    joined_vectors,
     need_collections,
+    pair_features,
     pool,
     pooled_width,
 )
-from ML_processing.models.pairs import PAIR_FEATURES, has_vectors, joined_vectors, pair_features
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
@@ -31,10 +34,10 @@ _HIDDEN = -1e4  # added to the attention to padding: exp of it is 0, and half pr
 class Transformer(nn.Module):
     """Transformer (Particle Transformer, arXiv:2202.03772) over the objects of all collections.
 
-    The event-level features are one more object. Where all collections have pt, eta and phi, the attention between
-    two objects depends also on their ln kT, ln z, ln DeltaR and ln m2. In the end a class token looks at all objects.
-    Other than in the paper, the output is made from it, from the objects' mean, maximum and number, and from the
-    event-level features: attention alone does not count, and needs many events to learn what these say at once.
+    The event-level features are one more object. If all collections have pt, eta and phi, the attention between two
+    objects also depends on their ln kT, ln z, ln DeltaR and ln m2. In the end a class token attends to all objects.
+    Unlike in the paper, the output is computed from it, from the objects' mean, maximum and number, and from the
+    event-level features: attention alone cannot count, and needs many events to learn what these say directly.
 
     Parameters
     ----------
@@ -43,11 +46,11 @@ class Transformer(nn.Module):
     width
         Numbers for each object; a multiple of `heads`.
     blocks
-        Number of blocks in which the objects look at one another; one more is the class token's.
+        Number of blocks in which the objects attend to one another; the class token has one more.
     heads
         Number of attentions side by side in a block.
     pair_width
-        Width of the hidden layer that sees two objects' pairwise features.
+        Width of the hidden layer for the pairwise features.
     dropout
         Share of the values that are left out at random in training, 0 to under 1.
 
@@ -119,7 +122,7 @@ class Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and a layer for each object, both added to what there was."""
+    """Attention and a layer for each object, both added to its features."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -134,12 +137,12 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor, context: Tensor, bias: Tensor) -> Tensor:
-        """New values (N, M, width), which look at the context (N, T, width) with a bias (N, 1 or heads, M or 1, T)."""
+        """New values (N, M, width), which attend to the context (N, T, width) with a bias (N, 1 or heads, M or 1, T)."""
         query = self._split(self.query(self.norm(values)))
         key, value = (self._split(part) for part in self.key_value(self.norm(context)).chunk(2, dim=-1))
         scores = torch.matmul(query / math.sqrt(self.each), key.transpose(2, 3)) + bias
         seen = torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2)
-        # a graph with 0 events or objects cannot tell a size that is left open
+        # a size of -1 cannot be inferred in a graph with 0 events or objects
         joined = seen.reshape(seen.shape[0], seen.shape[1], self.heads * self.each)
         values = values + self.dropout(self.joined(joined))
         new: Tensor = values + self.dropout(self.layers(values))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -23,6 +23,9 @@ from ML_processing.plots.panels import (
 )
 from ML_processing.plots.single import calibration, confusion, losses, roc, scores, significance
 from ML_processing.plots.style import number, save
+
+if TYPE_CHECKING:
+    from ML_processing.training.description import Epoch
 
 __all__ = [
     "FIGURES",
@@ -64,9 +67,7 @@ FIGURES = {
 _EMPTY = ("panels", "features", "classes", "inputs")  # a figure needs at least one of these
 
 
-def draw(
-    content: dict[str, Any], histories: Sequence[Sequence[dict[str, Any]]], directory: Path
-) -> list[str]:
+def draw(content: dict[str, Any], histories: Sequence[Sequence[Epoch]], directory: Path) -> list[str]:
     """Draw all figures of an evaluation.
 
     Parameters
@@ -97,7 +98,7 @@ def draw(
 
 
 def _figure(
-    name: str, data: dict[str, Any], histories: Sequence[Sequence[dict[str, Any]]], regression: bool
+    name: str, data: dict[str, Any], histories: Sequence[Sequence[Epoch]], regression: bool
 ) -> Figure:
     if name == "loss":
         return losses(histories, "Loss" if regression else "Loss (weighted cross entropy)")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ML_processing.metrics.measured import Measured
 from ML_processing.plots.style import LEGEND, array, in_style, line, marker, number, room, shorten, single
+
+if TYPE_CHECKING:
+    from ML_processing.training.description import Epoch
 
 __all__ = ["calibration", "confusion", "losses", "roc", "scores", "significance"]
 
@@ -143,15 +146,13 @@ def significance(content: dict[str, Any]) -> Figure:
 
 
 @in_style
-def losses(
-    histories: Sequence[Sequence[dict[str, Any]]], title: str = "Loss (weighted cross entropy)"
-) -> Figure:
+def losses(histories: Sequence[Sequence[Epoch]], title: str = "Loss (weighted cross entropy)") -> Figure:
     """Training and validation loss of each network by epoch, with the epoch whose weights were kept."""
     figure, axes = single(f"{len(histories)} network{'s' * (len(histories) > 1)}")
     for i, history in enumerate(histories):
         color = line(i, len(histories))["color"]
         epoch, train, validation = (
-            [entry[key] for entry in history] for key in ("epoch", "train_loss", "validation_loss")
+            [getattr(entry, key) for entry in history] for key in ("epoch", "train_loss", "validation_loss")
         )
         best = int(np.argmin(validation))
         axes.plot(epoch, validation, color=color, lw=2, label=f"Fold {i}")

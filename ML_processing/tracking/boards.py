@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ML_processing.training.description import Epoch
 
 __all__ = ["Board"]
 
@@ -29,12 +33,12 @@ class Board:
             outdated.unlink()
         self._writer = SummaryWriter(str(mine))
 
-    def log(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def log(self, epochs: Sequence[Epoch]) -> None:
         """Record epochs."""
-        for entry in entries:
-            for name, value in entry.items():
+        for epoch in epochs:
+            for name, value in asdict(epoch).items():
                 if name != "epoch" and value is not None:
-                    self._writer.add_scalar(name, value, entry["epoch"])
+                    self._writer.add_scalar(name, value, epoch.epoch)
         self._writer.flush()
 
     def close(self) -> None:

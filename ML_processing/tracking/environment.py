@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ML_processing.training.provenance import git_state, now, versions
+from ML_processing.training.description import git_state, now, versions
 from MLTools.NanoML.parallel import usable_cores
 
 __all__ = ["environment"]

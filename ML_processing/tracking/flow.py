@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from ML_processing.training.description import Epoch, TrainingDescription
 
 __all__ = ["Flow", "TrackingError", "file_of", "prepare"]
 
@@ -55,7 +58,7 @@ class Flow:
         self._broken = False
 
     @classmethod
-    def begin(cls, directory: Path, workdir: Path, name: str, description: Mapping[str, Any]) -> Flow:
+    def begin(cls, directory: Path, workdir: Path, name: str, description: TrainingDescription) -> Flow:
         """Make a run for the training in `directory`, or go on with the one that it has.
 
         Parameters
@@ -78,7 +81,7 @@ class Flow:
         place, uri = file_of(directory), _uri(workdir)
         with _explained(uri):
             known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-            if known.get("fingerprint") == description["fingerprint"] and known.get("uri") == uri:
+            if known.get("fingerprint") == description.fingerprint and known.get("uri") == uri:
                 flow = cls(uri, known["run"])
                 flow.client.update_run(flow.run, status="RUNNING")
                 return flow
@@ -87,7 +90,7 @@ class Flow:
             run = client.create_run(experiment, tags=_tags(description), run_name=name).info.run_id
             flow = cls(uri, run)
             flow._parameters(description)
-        write_json(place, {"uri": uri, "run": run, "fingerprint": description["fingerprint"]})
+        write_json(place, {"uri": uri, "run": run, "fingerprint": description.fingerprint})
         return flow
 
     @classmethod
@@ -99,10 +102,10 @@ class Flow:
         except FileNotFoundError:
             return None
 
-    def _parameters(self, description: Mapping[str, Any]) -> None:
+    def _parameters(self, description: TrainingDescription) -> None:
         from mlflow.entities import Param
 
-        values = _flat("", description["config"])
+        values = _flat("", asdict(description.config))
         given = [Param(key, text[:_LONGEST]) for key, text in values.items()]
         for start in range(0, len(given), _AT_ONCE):
             self.client.log_batch(self.run, params=given[start : start + _AT_ONCE])
@@ -112,15 +115,15 @@ class Flow:
         history = self.client.get_metric_history(self.run, f"fold_{fold}/validation_loss")
         return max((metric.step for metric in history), default=0)
 
-    def log(self, fold: int, entries: Sequence[Mapping[str, Any]]) -> None:
+    def log(self, fold: int, epochs: Sequence[Epoch]) -> None:
         """Record epochs of a network; a server that does not answer is told once, and the training goes on."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         found = [
-            Metric(f"fold_{fold}/{name}", float(value), now, entry["epoch"])
-            for entry in entries
-            for name, value in entry.items()
+            Metric(f"fold_{fold}/{name}", float(value), now, epoch.epoch)
+            for epoch in epochs
+            for name, value in asdict(epoch).items()
             if name != "epoch" and value is not None
         ]
         for start in range(0, len(found), _METRICS):
@@ -203,13 +206,13 @@ def _experiment(client: MlflowClient, workdir: Path) -> str:
     return client.create_experiment(name, artifact_location=place)
 
 
-def _tags(description: Mapping[str, Any]) -> dict[str, str]:
+def _tags(description: TrainingDescription) -> dict[str, str]:
     return {
-        "fingerprint": description["fingerprint"],
-        "git": description["git"] or "unknown",
-        "data": description["data"]["sha256"],
-        "nanoml": description["versions"]["nanoml"],
-        "signal": description["signal"],
+        "fingerprint": description.fingerprint,
+        "git": description.git or "unknown",
+        "data": description.data.sha256,
+        "nanoml": description.versions["nanoml"],
+        "signal": description.signal,
     }
 
 

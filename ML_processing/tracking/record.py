@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ from ML_processing.tracking.boards import Board
 from ML_processing.tracking.environment import environment
 from ML_processing.tracking.flow import Flow
 from ML_processing.tracking.flow import prepare as prepare_flow
-from ML_processing.training import distributed
-from ML_processing.training.run import training_file
+from ML_processing.training.description import Epoch, TrainingDescription
+from ML_processing.training.loop import Report, rank
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.installation import how_to_install
 
 __all__ = ["add", "begin", "check", "ending", "finish", "following", "prepare"]
-
-Report = Callable[[list[dict[str, Any]], str], None]
 
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",)}
 
@@ -56,7 +53,7 @@ def prepare(trackers: Sequence[str], workdir: Path) -> None:
 
 
 def begin(
-    trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: Mapping[str, Any]
+    trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription
 ) -> None:
     """Write environment.json, and make the records of a training or go on with those that it has.
 
@@ -86,19 +83,19 @@ def begin(
 @contextmanager
 def following(trackers: Sequence[str], directory: Path, fold: int, report: Report) -> Iterator[Report]:
     """Record the epochs of one network: use what this yields in the place of `report`."""
-    if not trackers or distributed.rank() != 0:
+    if not trackers or rank() != 0:
         yield report
         return
     board = Board(directory, fold) if "tensorboard" in trackers else None
     flow = Flow.of(directory) if "mlflow" in trackers else None
     last = flow.last_epoch(fold) if flow else 0
 
-    def both(entries: list[dict[str, Any]], note: str) -> None:
+    def both(epochs: list[Epoch], note: str) -> None:
         if board is not None:
-            board.log(entries)
+            board.log(epochs)
         if flow is not None:
-            flow.log(fold, [entry for entry in entries if entry["epoch"] > last])
-        report(entries, note)
+            flow.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
+        report(epochs, note)
 
     try:
         yield both
@@ -133,7 +130,7 @@ def ending(trackers: Sequence[str], directory: Path) -> Iterator[None]:
 
 def add(directory: Path, files: Sequence[Path]) -> None:
     """Record files that were made of the finished training in `directory`: the report, the model."""
-    trackers = json.loads(training_file(directory).read_text(encoding="utf-8"))["config"]["tracking"]
+    trackers = TrainingDescription.read(directory).config.tracking
     flow = Flow.of(directory) if "mlflow" in trackers else None
     if flow is not None:
         flow.add(files)

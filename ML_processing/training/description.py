@@ -1,94 +1,326 @@
-"""What a training says of itself: the content of training.json."""
+"""What a training says of itself: the content of training.json and of the history of each network."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from ML_processing.events.parameter import Parameter
-from ML_processing.events.splits import signal_index, split_count
-from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
-from ML_processing.training.own_model import TRAINING, code_behind
-from ML_processing.training.provenance import git_state, now, versions
+from ML_processing.events.columns import InputCollection
+from ML_processing.events.data import Table
+from ML_processing.events.inputs import Shape
+from ML_processing.events.survey import Survey, signal_index, split_count
+from ML_processing.events.training_data import ParameterGrid
+from ML_processing.networks import TRAINING, code_behind
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.config.setting import build
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE
 
-if TYPE_CHECKING:
-    from MLTools.NanoML.config.training import Train
+__all__ = [
+    "Epoch",
+    "EventsUsed",
+    "Folds",
+    "TrainingDescription",
+    "best_epoch",
+    "describe",
+    "git_state",
+    "now",
+    "read_json",
+    "training_file",
+    "versions",
+]
 
-__all__ = ["describe"]
-
+_SCHEMA = 1
 _SAMPLE = 64  # real events kept with the networks, to check an export against
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a network.
+
+    Attributes
+    ----------
+    epoch
+        Its number, from 1.
+    train_loss, validation_loss
+        Weighted mean losses after the epoch, both without dropout.
+    learning_rate
+        At its end.
+    validation_auc
+        AUC of the signal against the rest; None if it is not defined.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    validation_auc: float | None
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The epoch whose weights are kept: the one with the smallest validation loss."""
+    return min(history, key=lambda entry: entry.validation_loss)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Number of folds and of networks, and the rule that gives the fold of an event."""
+
+    k: int
+    networks: int
+    hash: str = RULE
+
+
+@dataclass(frozen=True)
+class EventsUsed:
+    """Hash of the events, the files that they are from, and of each class its events and sum of weights."""
+
+    sha256: str
+    files: list[str]
+    classes: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDescription:
+    """All that is needed to rebuild the networks of a training and to explain it: the content of training.json.
+
+    Attributes
+    ----------
+    complete
+        Whether all networks are trained.
+    fingerprint
+        The same for trainings that give the same networks.
+    created
+        When it began, in UTC.
+    versions, git, device
+        Versions of packages, the commit of the code (None outside a git repository), and where it was computed.
+    config
+        The section `train`.
+    level, collection
+        "event", or "object" and the collection whose objects are classified.
+    features, collections, targets, parameter, classes, selection
+        What the networks read and give.
+    signal
+        The class that is the signal.
+    folds
+        The folds.
+    data
+        The events.
+    datasets
+        The datasets.
+    notes
+        What the user should know about the events.
+    sample
+        A few real events, by the names of the tensors that hold them.
+    metrics
+        What the networks achieve on events not trained on: auc and auc_error, or rmse by target; None if not complete.
+    """
+
+    complete: bool = False
+    fingerprint: str = ""
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+    device: str = "cpu"
+    config: Train = field(default_factory=Train)
+    level: str = "event"
+    collection: str | None = None
+    features: tuple[ConvertedColumn, ...] = ()
+    collections: tuple[InputCollection, ...] = ()
+    targets: tuple[str, ...] = ()
+    parameter: ParameterGrid | None = None
+    classes: list[str]
+    signal: str
+    selection: str | None = None
+    folds: Folds
+    data: EventsUsed = field(default_factory=lambda: EventsUsed("", [], {}))
+    datasets: tuple[ConvertedDataset, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    sample: dict[str, list[Any]]
+    metrics: dict[str, Any] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What the networks read and give."""
+        outputs = len(self.targets) or len(self.classes)
+        return Shape(
+            tuple(it.name for it in self.features), tuple(it.shape for it in self.collections), outputs
+        )
+
+    @property
+    def signal_index(self) -> int:
+        """Index of the signal among the classes."""
+        return self.classes.index(self.signal)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of training.json."""
+        content = {"schema": _SCHEMA, **asdict(self)}
+        content["collections"] = [
+            {**asdict(it.shape), "columns": [asdict(each) for each in it.columns]} for it in self.collections
+        ]
+        content["datasets"] = [dataset.to_json() for dataset in self.datasets]
+        if self.metrics is None:
+            del content["metrics"]
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrainingDescription:
+        """Undo `to_json`.
+
+        Raises
+        ------
+        KeyError, TypeError
+            Something is missing.
+        """
+        collections = (
+            InputCollection(it["name"], _columns(it["columns"]), it["max"], it["order"])
+            for it in content["collections"]
+        )
+        typed = {
+            "config": build(Train, content["config"]),
+            "features": _columns(content["features"]),
+            "collections": tuple(collections),
+            "targets": tuple(content["targets"]),
+            "parameter": ParameterGrid.from_json(content["parameter"]),
+            "folds": Folds(**content["folds"]),
+            "data": EventsUsed(**content["data"]),
+            "datasets": tuple(ConvertedDataset.from_json(each) for each in content["datasets"]),
+        }
+        return cls(**{key: value for key, value in content.items() if key != "schema"} | typed)
+
+    def write(self, directory: Path) -> None:
+        """Write training.json."""
+        write_json(training_file(directory), self.to_json())
+
+    @classmethod
+    def read(cls, directory: Path) -> TrainingDescription:
+        """Read training.json.
+
+        Raises
+        ------
+        NanoMLError
+            There is none, it is damaged, or another version of NanoML wrote it.
+        """
+        path = training_file(directory)
+        content = read_json(path)
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != _SCHEMA:
+            raise NanoMLError(
+                f"{path}: schema {schema}, this NanoML reads {_SCHEMA}. Update NanoML, or remove {directory} and run "
+                "`nanoml train` again."
+            )
+        try:
+            return cls.from_json(content)
+        except (KeyError, TypeError, AttributeError):
+            raise _damaged(path) from None
+
+
+def training_file(directory: Path) -> Path:
+    """What explains a training, and lets it be rebuilt."""
+    return directory / "training.json"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file of a training.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such file, or it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. `nanoml train` makes it.") from None
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> NanoMLError:
+    return NanoMLError(f"{path}: is damaged. Remove {path.parent} and run `nanoml train` again.")
+
+
+def _columns(content: Sequence[Mapping[str, str]]) -> tuple[ConvertedColumn, ...]:
+    return tuple(ConvertedColumn(**each) for each in content)
 
 
 def describe(
     table: Table, survey: Survey, files: Sequence[Path], config: Train, device: torch.device
-) -> dict[str, Any]:
-    """All that is needed to rebuild a training and to explain it, as JSON could hold it.
+) -> TrainingDescription:
+    """The description of a training that is about to begin.
 
-    `fingerprint` is the same for trainings that give the same networks; `complete` is False.
+    Parameters
+    ----------
+    table, survey
+        The events that are kept in memory, and the counts of all.
+    files
+        The HDF5 files.
+    config
+        The section `train`.
+    device
+        Where it is computed.
     """
-    k, networks = split_count(config.folds)
-    about, settings, sha256 = table.about, asdict(config), table.sha256()
-    parameter = Parameter.of(survey)
+    about, sha256 = table.about, table.sha256()
+    parameter = ParameterGrid.of(survey)
     notes = survey.notes()
     if len(table) < survey.counts.sum():
         notes.append(
             f"The events do not fit into train.memory ({config.memory} MB): scaling, validation and report use "
             f"{len(table):,} of {int(survey.counts.sum()):,}; the networks are trained on all."
         )
-    return {
-        "schema": 1,
-        "complete": False,
-        "fingerprint": _fingerprint(settings, [sha256, survey.summary()]),
-        "created": now(),
-        "versions": versions(),
-        "git": git_state(),
-        "device": str(device),
-        "config": settings,
-        "level": "object" if about.labels else "event",
-        "collection": about.labels.collection if about.labels else None,
-        "features": about.features,
-        "collections": [
-            {**asdict(it), "fields": list(it.fields), "columns": about.fields[it.name]}
-            for it in about.collections
-        ],
-        "targets": list(about.targets),
-        "parameter": asdict(parameter) if parameter else None,
-        "classes": about.classes,
-        "signal": about.classes[signal_index(about.classes, config.signal)],
-        "selection": about.selection,
-        "folds": {"k": k, "networks": networks, "hash": RULE},
-        "data": {"sha256": sha256, "files": [str(file) for file in files], "classes": survey.summary()},
-        "datasets": about.datasets,
-        "notes": notes,
-        "sample": _sample(table, parameter, config.seed),
-    }
+    return TrainingDescription(
+        fingerprint=_fingerprint(config, [sha256, survey.summary()]),
+        created=now(),
+        versions=versions(),
+        git=git_state(),
+        device=str(device),
+        config=config,
+        level="object" if about.labels else "event",
+        collection=about.labels.collection if about.labels else None,
+        features=about.features,
+        collections=about.collections,
+        targets=about.targets,
+        parameter=parameter,
+        classes=about.classes,
+        signal=about.classes[signal_index(about.classes, config.signal)],
+        selection=about.selection,
+        folds=Folds(*split_count(config.folds)),
+        data=EventsUsed(sha256, [str(file) for file in files], survey.summary()),
+        datasets=about.datasets,
+        notes=notes,
+        sample=_sample(table, parameter, config.seed),
+    )
 
 
-def _fingerprint(settings: dict[str, Any], data: list[Any]) -> str:
-    """Hash of all that decides what a training gives. Where it runs, and the files' names, do not."""
+def _fingerprint(config: Train, data: list[Any]) -> str:
+    """Hash of all that decides what a training gives. The device and the names of files do not."""
     without = ("device", "files", "workers", "memory", "tracking")
-    decisive = {key: value for key, value in settings.items() if key not in without}
-    place, _, name = settings["model"].rpartition(":")
-    if place:  # a user's: its code counts, wherever it is
+    decisive = {key: value for key, value in asdict(config).items() if key not in without}
+    place, _, name = config.model.rpartition(":")
+    if place:  # a user's own network: its code counts, wherever it is
         decisive["model"] = name
-    code = code_behind(settings["model"], *TRAINING)
+    code = code_behind(config.model, *TRAINING)
     return hashlib.sha256(json.dumps([decisive, data, code], sort_keys=True).encode()).hexdigest()
 
 
-def _sample(table: Table, parameter: Parameter | None, seed: int) -> dict[str, list[Any]]:
+def _sample(table: Table, parameter: ParameterGrid | None, seed: int) -> dict[str, list[Any]]:
     """A few real events, of all classes in turn, by the names of the tensors that hold them.
 
-    Events without a missing value come first; where there are too few, a missing one is given as 0.
+    Events without a missing value come first; if there are too few, a missing value is given as 0.
     """
     if parameter is not None:
         table = replace(table, features=parameter.filled(table))
@@ -106,3 +338,28 @@ def _sample(table: Table, parameter: Parameter | None, seed: int) -> dict[str, l
         name: np.where(np.isfinite(values[rows]), values[rows], np.float32(0)).tolist()
         for name, values in tensors.items()
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of NanoML and of the packages that its results depend on."""
+    return {
+        "nanoml": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def git_state() -> str | None:
+    """Commit of this code, with "-dirty" if files differ from it; None outside a git repository."""
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,42 +1,35 @@
-"""The kernel of a training: one network, and what the networks are worth on events that they have not seen."""
+"""The kernel of a training: one network, and how well the networks do on events that they have not seen."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ML_processing.events.data import Data
+from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
-from ML_processing.events.training_data import make_course
+from ML_processing.events.training_data import make_training_data
 from ML_processing.metrics.roc import auc
-from ML_processing.training import distributed
-from ML_processing.training.loop import Monitor, fit
-from ML_processing.training.run import (
-    Run,
-    build,
+from ML_processing.training.description import TrainingDescription
+from ML_processing.training.directory import (
+    Training,
     checkpoint_file,
     history_file,
     network_file,
+    new_network,
     one_thread,
-    shape_of,
-    training_file,
 )
-from ML_processing.training.storage import save
+from ML_processing.training.loop import Monitor, Report, fit, rank, save
 from MLTools.NanoML.atomic import make_directory, write_json
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["Report", "device_of", "is_trained", "measure", "prepare", "train_fold"]
-
-Report = Callable[[list[dict[str, Any]], str], None]
+__all__ = ["device_of", "is_trained", "measure", "prepare", "train_fold"]
 
 
 def device_of(config: Train) -> torch.device:
@@ -57,19 +50,18 @@ def device_of(config: Train) -> torch.device:
     return device
 
 
-def prepare(directory: Path, description: dict[str, Any]) -> None:
-    """Make `directory` ready for this training; what another one left there goes."""
-    path = training_file(make_directory(directory))
+def prepare(directory: Path, description: TrainingDescription) -> None:
+    """Make `directory` ready for this training; the files of another one are removed."""
+    make_directory(directory)
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        before = {}
-    if before.get("fingerprint") == description["fingerprint"]:
-        return
+        if TrainingDescription.read(directory).fingerprint == description.fingerprint:
+            return
+    except NanoMLError:  # there is none that could be continued
+        pass
     for pattern in ("network_*.pt", "history_*.json", "checkpoint_*.pt"):
         for outdated in directory.glob(pattern):
             outdated.unlink()
-    write_json(path, description)
+    description.write(directory)
 
 
 def is_trained(directory: Path, fold: int) -> bool:
@@ -78,7 +70,7 @@ def is_trained(directory: Path, fold: int) -> bool:
 
 
 def train_fold(
-    data: Data,
+    files: TrainingFiles,
     table: Table,
     survey: Survey,
     config: Train,
@@ -91,50 +83,50 @@ def train_fold(
 
     Parameters
     ----------
-    data, table, survey
-        The files, and what `Data.sample` gave.
+    files, table, survey
+        The files, and the result of `TrainingFiles.sample`.
     config
         The section `train`.
     directory
-        Of the training.
+        Directory of the training.
     fold
         Number of the network.
     device
         Where to compute.
     report
-        Is called with the entries of epochs that are done, and a note on where it is.
+        Is called with the epochs that are done, and a note on the progress.
 
     Raises
     ------
     NanoMLError
         The loss is not a finite number.
     """
-    description = json.loads(training_file(directory).read_text(encoding="utf-8"))
+    description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)
     with (
         one_thread(),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
         torch.manual_seed(config.seed * 1000 + fold)
-        network = build(description)
-        course = make_course(data, table, survey, network, fold, config, device)
-        signal = description["classes"].index(description["signal"])
-        monitor = Monitor(fold, shape_of(description), signal, checkpoint, report)
+        network = new_network(description)
+        data = make_training_data(files, table, survey, network, fold, config, device)
+        monitor = Monitor(fold, description.shape, description.signal_index, checkpoint, report)
         network.core.to(device)  # events are scaled on the CPU, as they are read
-        history = fit(network.core, course, config, monitor, device)
-    if distributed.rank() == 0:
-        write_json(history_file(directory, fold), history)
+        history = fit(network.core, data, config, monitor, device)
+    if rank() == 0:
+        write_json(history_file(directory, fold), [asdict(epoch) for epoch in history])
         save(network.cpu().state_dict(), network_file(directory, fold))
         checkpoint.unlink(missing_ok=True)
 
 
-def measure(run: Run, table: Table) -> dict[str, Any]:
-    """What finished networks are worth on the events that they have not seen: auc and auc_error, or rmse of each target."""
+def measure(training: Training, table: Table) -> dict[str, Any]:
+    """Performance on events that the networks have not seen: auc and auc_error, or the rmse of each target."""
     with one_thread():
-        rows, scores = run.out_of_fold(table)
-    if run.targets:
+        rows, scores = training.out_of_fold(table)
+    if training.targets:
         distance = scores.astype(np.float64) - table.targets()[rows]
         error = np.sqrt((distance**2).mean(axis=0)).tolist()
-        return {"rmse": dict(zip(run.targets, error, strict=True))}
-    measured = auc(scores[:, run.signal], table.labels[rows] == run.signal, table.weights[rows])
+        return {"rmse": dict(zip(training.targets, error, strict=True))}
+    signal = training.signal
+    measured = auc(scores[:, signal], table.labels[rows] == signal, table.weights[rows])
     return {"auc": measured.value, "auc_error": measured.error}

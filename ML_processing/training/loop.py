@@ -1,7 +1,11 @@
-"""Training of one network: the loop over epochs, and how it goes on after an interruption."""
+"""Training of one network: the loop over epochs, and how it continues after an interruption.
+
+Several processes, started as torchrun does, can share the batches, each on its own GPU.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,24 +13,28 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from ML_processing.events.batches import Batches, Events, Position
-from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
+from ML_processing.events.training_data import TrainingData
 from ML_processing.metrics.roc import auc
-from ML_processing.training import distributed
+from ML_processing.training.description import Epoch, best_epoch
 from ML_processing.training.losses import event_losses, penalty
-from ML_processing.training.storage import save
+from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["Course", "Monitor", "at_best", "fit"]
+__all__ = ["Monitor", "Report", "fit", "rank", "save"]
+
+T = TypeVar("T")
+Report = Callable[[list[Epoch], str], None]
+"""Is called with the epochs that are done, and a note on the progress."""
 
 _CHECKPOINT_EVERY = 10.0  # seconds: an interruption costs no more than this
 _SHOW_EVERY = 0.5  # seconds
@@ -35,30 +43,8 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a network learns from.
-
-    Attributes
-    ----------
-    batches
-        The training events.
-    events
-        How many there are.
-    sample
-        Some of them, on which the training loss is measured.
-    validation
-        The events that decide when to stop.
-    """
-
-    batches: Batches
-    events: int
-    sample: Events
-    validation: Events
-
-
-@dataclass(frozen=True)
 class Monitor:
-    """What the loop is told beside the events.
+    """What the loop reports, and where.
 
     Attributes
     ----------
@@ -69,68 +55,65 @@ class Monitor:
     signal
         Index of the signal.
     checkpoint
-        File of the state of a training that is under way.
+        File with the state of the unfinished training.
     report
-        Is called with the entries of epochs that are done, and a note on where it is.
+        Is called with the epochs that are done, and a note on the progress.
     """
 
     fold: int
     shape: Shape
     signal: int
     checkpoint: Path
-    report: Callable[[list[dict[str, Any]], str], None]
+    report: Report
 
 
 @dataclass
 class _State:
-    """All that changes from step to step; saved and restored as one. What is random follows from the position."""
+    """All that changes from step to step; saved and restored together. The position seeds all that is random."""
 
     core: nn.Module
     optimizer: torch.optim.Optimizer
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau
-    grown: torch.amp.GradScaler
-    history: list[dict[str, Any]]
+    scaler: torch.amp.GradScaler
+    history: list[Epoch]
     best: dict[str, Tensor]
     position: Position
 
 
 def fit(
-    core: nn.Module, course: Course, config: Train, monitor: Monitor, device: torch.device
-) -> list[dict[str, Any]]:
+    core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device
+) -> list[Epoch]:
     """Train `core` in place, and leave it with the weights of its best epoch.
 
-    The best epoch is that of the smallest validation loss; the training ends `config.patience` epochs after
-    it, or after `config.epochs`. An interrupted training goes on from its checkpoint, if there is one, and ends
-    with the same numbers as one that was left in peace.
+    The best epoch is the one with the smallest validation loss; the training ends `config.patience` epochs after it, or
+    after `config.epochs`. An interrupted training continues from its checkpoint, if there is one, and ends with the
+    same numbers as an uninterrupted one.
 
     Parameters
     ----------
     core
         The network behind its scaling, on `device`.
-    course
+    data
         The events, scaled.
     config
         The section `train` of the configuration.
     monitor
-        Names, files, and who is told.
+        Names, the file of the checkpoint, and where to report.
     device
         Where to compute.
 
     Returns
     -------
-    One entry per epoch: epoch (from 1), train_loss and validation_loss (both without dropout), learning_rate,
-    validation_auc (None if it is not defined).
+    All epochs.
 
     Raises
     ------
     NanoMLError
         The loss is not a finite number.
     """
-    loop = _Loop(
-        _start(core, config, device), distributed.share(core, device), course, config, monitor, device
-    )
+    loop = _Loop(_start(core, config, device), _shared(core, device), data, config, monitor, device)
     loop.restore()
-    while loop.goes_on():
+    while loop.continues():
         loop.epoch()
     core.load_state_dict(loop.state.best)
     return loop.state.history
@@ -144,15 +127,15 @@ def _start(core: nn.Module, config: Train, device: torch.device) -> _State:
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.5, patience=max(config.patience // 3, 1)
     )
-    grown = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    return _State(core, optimizer, plateau, grown, [], deepcopy(core.state_dict()), Position())
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+    return _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
 
 
 @dataclass
 class _Loop:
     state: _State
     shared: nn.Module
-    course: Course
+    data: TrainingData
     config: Train
     monitor: Monitor
     device: torch.device
@@ -162,54 +145,54 @@ class _Loop:
     def __post_init__(self) -> None:
         self.parameters = list(self.state.core.parameters())
 
-    def goes_on(self) -> bool:
+    def continues(self) -> bool:
         done = len(self.state.history)
         return done < min(self.config.epochs, _best_epoch(self.state.history) + self.config.patience)
 
     def epoch(self) -> None:
-        """From the position to the end of its epoch."""
+        """Train from the position to the end of its epoch."""
         state, number = self.state, self.state.position.epoch + 1
         state.core.train()
-        for after, batch in self.course.batches.epoch(state.position):
+        for after, batch in self.data.batches.epoch(state.position):
             self._step(batch)
             state.position = after
             self._between_steps(number)
-        entry = distributed.from_first(lambda: self._measure(number))
+        entry = _from_first(lambda: self._measure(number))
         if self.config.schedule == "plateau":
-            if number - 1 < self.config.warmup <= number:  # the warmup is over, to the last bit
+            if number - 1 < self.config.warmup <= number:  # the warmup is over: the exact rate from now on
                 state.optimizer.param_groups[0]["lr"] = self.config.learning_rate
             elif number > self.config.warmup:
-                state.plateau.step(entry["validation_loss"])
+                state.plateau.step(entry.validation_loss)
         state.history.append(entry)
         state.position = Position(number)
         best = _best_epoch(state.history)
         if best == number:
             state.best = deepcopy(state.core.state_dict())
-        self.monitor.report([entry], f"validation loss {entry['validation_loss']:.4f}, best epoch {best}")
+        self.monitor.report([entry], f"validation loss {entry.validation_loss:.4f}, best epoch {best}")
 
-    def _step(self, batch: Events) -> None:
+    def _step(self, batch: EventTensors) -> None:
         state, config, where = self.state, self.config, self.state.position
-        seed = ((where.epoch * 1_000_003 + where.block) * 1_000_003 + where.batch) * 1009 + distributed.rank()
+        seed = ((where.epoch * 1_000_003 + where.block) * 1_000_003 + where.batch) * 1009 + rank()
         _seed((config.seed * 0x9E3779B97F4A7C15 + self.monitor.fold + seed) % 2**63, self.device)
         self._set_rate()
-        mine = batch[distributed.rank() :: distributed.world()] if distributed.world() > 1 else batch
+        mine = batch[rank() :: _world()] if _world() > 1 else batch
         with self._precision():
             outputs = self.shared(mine.inputs)
         outputs = outputs.float()
-        # not divided by the sum of weights, which may vanish in a batch
-        loss = torch.dot(mine.weights, event_losses(outputs, mine)) * (distributed.world() / len(batch))
+        # not divided by the sum of weights, which may be zero in a batch
+        loss = torch.dot(mine.weights, event_losses(outputs, mine)) * (_world() / len(batch))
         if config.decorrelate is not None:
             loss = loss + config.decorrelate.strength * penalty(outputs, mine, self.monitor.signal)
         if not math.isfinite(loss.item()):
             raise NanoMLError(self._explain(batch, f"epoch {where.epoch + 1}, batch {where.batch + 1}"))
-        for parameter in self.parameters:  # as optimizer.zero_grad, in no time
+        for parameter in self.parameters:  # as optimizer.zero_grad, but faster
             parameter.grad = None
-        state.grown.scale(loss).backward()
+        state.scaler.scale(loss).backward()
         if config.clip is not None:
-            state.grown.unscale_(state.optimizer)
+            state.scaler.unscale_(state.optimizer)
             _clip(self.parameters, config.clip)
-        state.grown.step(state.optimizer)
-        state.grown.update()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -221,7 +204,7 @@ class _Loop:
             yield
 
     def _set_rate(self) -> None:
-        """The learning rate at this step, where it does not only change between epochs."""
+        """Set the learning rate of this step, if it does not only change between epochs."""
         config, where = self.config, self.state.position
         if config.warmup == 0 and (config.schedule != "cosine" or where.block or where.batch):
             return
@@ -232,12 +215,12 @@ class _Loop:
         elif config.schedule == "plateau" and done >= config.warmup:
             return
         if done < config.warmup:
-            rate *= (done + self.config.batch_size / max(self.course.events, 1)) / config.warmup
+            rate *= (done + self.config.batch_size / max(self.data.events, 1)) / config.warmup
         self.state.optimizer.param_groups[0]["lr"] = min(rate, config.learning_rate)
 
     def _share_of_epoch(self) -> float:
-        where, blocks = self.state.position, self.course.batches.blocks
-        in_block = self.course.events / blocks / self.config.batch_size  # batches of a block, on average
+        where, blocks = self.state.position, self.data.batches.blocks
+        in_block = self.data.events / blocks / self.config.batch_size  # batches of a block, on average
         return min((where.block + min(where.batch / max(in_block, 1), 1)) / blocks, 1)
 
     def _between_steps(self, number: int) -> None:
@@ -246,31 +229,26 @@ class _Loop:
         if now - self.shown > _SHOW_EVERY:
             self.shown = now
             self.monitor.report([], f"epoch {number}: {self._share_of_epoch():.0%}")
-        if now - self.saved > _CHECKPOINT_EVERY and distributed.rank() == 0:
+        if now - self.saved > _CHECKPOINT_EVERY and rank() == 0:
             self.save()
 
-    def _measure(self, number: int) -> dict[str, Any]:
+    def _measure(self, number: int) -> Epoch:
         """Losses and AUC after an epoch. The training loss is measured on a sample as large as the validation."""
-        train_loss, _ = self._loss(self.course.sample)
-        validation = self.course.validation
+        train_loss, _ = self._loss(self.data.sample)
+        validation = self.data.validation
         validation_loss, outputs = self._loss(validation)
         if not math.isfinite(train_loss + validation_loss):
             raise NanoMLError(self._explain(validation, f"epoch {number}, validation"))
-        entry = {
-            "epoch": number,
-            "train_loss": train_loss,
-            "validation_loss": validation_loss,
-            "learning_rate": self.state.optimizer.param_groups[0]["lr"],
-        }
-        if validation.targets.shape[1]:
-            return {**entry, "validation_auc": None}
-        signal = validation.labels == self.monitor.signal
-        score = torch.softmax(outputs, dim=1)[:, self.monitor.signal]
-        area = auc(score.cpu(), signal.cpu(), validation.weights.cpu()).value
-        return {**entry, "validation_auc": area}
+        area = None
+        if not validation.targets.shape[1]:
+            signal = validation.labels == self.monitor.signal
+            score = torch.softmax(outputs, dim=1)[:, self.monitor.signal]
+            area = auc(score.cpu(), signal.cpu(), validation.weights.cpu()).value
+        rate = self.state.optimizer.param_groups[0]["lr"]
+        return Epoch(number, train_loss, validation_loss, rate, area)
 
     @torch.no_grad()
-    def _loss(self, events: Events) -> tuple[float, Tensor]:
+    def _loss(self, events: EventTensors) -> tuple[float, Tensor]:
         """Weighted mean loss without dropout, and the outputs."""
         self.state.core.eval()
         size = _AT_ONCE[self.device.type]
@@ -282,8 +260,8 @@ class _Loop:
             loss += self.config.decorrelate.strength * self._penalty(events, torch.cat(found))
         return loss, torch.cat(found)
 
-    def _penalty(self, events: Events, outputs: Tensor) -> float:
-        """Mean over pieces of a batch's size, since the memory grows with the square of it."""
+    def _penalty(self, events: EventTensors, outputs: Tensor) -> float:
+        """Mean over pieces of the size of a batch, since the memory grows with the square of the size."""
         size = max(self.config.batch_size, 256)
         terms = [
             float(penalty(outputs[start : start + size], events[start : start + size], self.monitor.signal))
@@ -291,8 +269,8 @@ class _Loop:
         ]
         return sum(terms) / max(len(terms), 1)
 
-    def _explain(self, events: Events, where: str) -> str:
-        """What to say of a loss that is not finite: whether the inputs, the weights or the steps are to blame."""
+    def _explain(self, events: EventTensors, where: str) -> str:
+        """Why a loss is not finite: an input, or steps that were too large."""
         blamed = _blamed(self.monitor.shape, events.inputs)
         cause = (
             f'feature "{blamed}" is not finite after scaling. Check its values, or take it out.'
@@ -308,17 +286,17 @@ class _Loop:
             "network": state.core.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "plateau": state.plateau.state_dict(),
-            "grown": state.grown.state_dict(),
-            "history": state.history,
+            "grown": state.scaler.state_dict(),
+            "history": [asdict(epoch) for epoch in state.history],
             "best": state.best,
             "position": asdict(state.position),
         }
         save(content, self.monitor.checkpoint)
 
     def restore(self) -> None:
-        """Go on from the checkpoint, or write the first: a disk that is full is known before the first epoch."""
+        """Continue from the checkpoint, or write the first one: so a full disk is noticed before the first epoch."""
         if not self.monitor.checkpoint.is_file():
-            if distributed.rank() == 0:
+            if rank() == 0:
                 self.save()
             return
         content = torch.load(self.monitor.checkpoint, map_location="cpu", weights_only=True)
@@ -326,22 +304,17 @@ class _Loop:
         state.core.load_state_dict(content["network"])
         state.optimizer.load_state_dict(content["optimizer"])
         state.plateau.load_state_dict(content["plateau"])
-        state.grown.load_state_dict(content["grown"])
-        state.history.extend(content["history"])
+        state.scaler.load_state_dict(content["grown"])
+        state.history.extend(Epoch(**entry) for entry in content["history"])
         state.best = content["best"]
         state.position = Position(**content["position"])
         self.saved = time.monotonic()
-        self.monitor.report(state.history, "going on after an interruption")
+        self.monitor.report(state.history, "continuing after an interruption")
 
 
-def at_best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The entry of the epoch whose weights are kept: that of the smallest validation loss."""
-    return min(history, key=lambda entry: entry["validation_loss"])
-
-
-def _best_epoch(history: list[dict[str, Any]]) -> int:
-    """The number of that epoch; 0 before the first."""
-    return int(at_best(history)["epoch"]) if history else 0
+def _best_epoch(history: list[Epoch]) -> int:
+    """Number of the best epoch; 0 before the first."""
+    return best_epoch(history).epoch if history else 0
 
 
 def _blamed(shape: Shape, inputs: Inputs) -> str | None:
@@ -357,7 +330,7 @@ def _blamed(shape: Shape, inputs: Inputs) -> str | None:
 
 
 def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
-    """Shorten a gradient that is too long. As `torch.nn.utils.clip_grad_norm_`, which takes a fifth of a small step."""
+    """Shorten a gradient that is too long, as `torch.nn.utils.clip_grad_norm_`, which takes a fifth of a small step."""
     gradients = [it.grad for it in parameters if it.grad is not None]
     norm = float(torch.linalg.vector_norm(torch.cat([it.flatten() for it in gradients])))
     if largest < norm < math.inf:
@@ -366,7 +339,50 @@ def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
 
 
 def _seed(number: int, device: torch.device) -> None:
-    """Seed what is random in a step, dropout for instance, by the step: so it need not be remembered."""
+    """Seed all that is random in a step, dropout for instance, by the step: so no state has to be saved."""
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         torch.cuda.manual_seed(number)
+
+
+def _world() -> int:
+    """Number of processes that share each batch."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def _shared(module: nn.Module, device: torch.device) -> nn.Module:
+    """A module whose gradients are means over all processes; the same module if there is only one."""
+    if _world() == 1:
+        return module
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(module, device_ids=devices)
+
+
+def _from_first(compute: Callable[[], T]) -> T:
+    """What the first process computes, in all of them, so that they decide alike."""
+    if _world() == 1:
+        return compute()
+    found = [compute() if rank() == 0 else None]
+    distributed.broadcast_object_list(found)
+    return found[0]  # type: ignore[return-value]
+
+
+def save(content: Any, path: Path) -> None:
+    """Write a file for `torch.load`, completely or not at all.
+
+    Raises
+    ------
+    NanoMLError
+        The disk is full, for instance.
+    """
+    # through memory, because torch's own writer does not distinguish a full disk from a damaged file
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    # the view is released here: Python cannot collect a buffer that is in use
+    with replacing(path) as aside, buffer.getbuffer() as written:
+        aside.write_bytes(written)

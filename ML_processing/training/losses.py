@@ -1,4 +1,4 @@
-"""What a training makes small."""
+"""What a training minimizes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from ML_processing.events.batches import Events
+from ML_processing.events.inputs import EventTensors
 
 __all__ = ["distance_correlation", "event_losses", "penalty"]
 
 
-def event_losses(outputs: Tensor, events: Events) -> Tensor:
+def event_losses(outputs: Tensor, events: EventTensors) -> Tensor:
     """Loss of each event, float32 of shape (N,).
 
-    Cross entropy where classes are told apart; where targets are estimated, the Huber loss of the standardised
-    values, summed over the targets: quadratic near 0 and linear for outliers.
+    Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
+    targets: quadratic near 0 and linear for outliers.
 
     Parameters
     ----------
     outputs
-        Logits or standardised estimates, shape (N, outputs).
+        Logits or standardized estimates, shape (N, outputs).
     events
         Their events.
     """
@@ -29,18 +29,18 @@ def event_losses(outputs: Tensor, events: Events) -> Tensor:
     return cross_entropy(outputs, events.labels, reduction="none")
 
 
-def penalty(outputs: Tensor, events: Events, signal: int) -> Tensor:
-    """How much the output depends on the spectator among the background events, from 0 to 1.
+def penalty(outputs: Tensor, events: EventTensors, signal: int) -> Tensor:
+    """How much the output depends on the spectator for background events, from 0 to 1.
 
-    The squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
-    probability of the signal, or the first estimate of a regression, among all events in that case.
+    This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
+    probability of the signal; for a regression between the spectator and the first estimate, for all events.
     """
     if events.targets.shape[1]:
         use, score = torch.ones_like(events.labels, dtype=torch.bool), outputs[:, 0]
     else:
         use, score = events.labels != signal, torch.softmax(outputs, dim=1)[:, signal]
     use = use & torch.isfinite(events.spectator)
-    # negative weights have no place in a mean of distances: their events count by absolute value
+    # a mean of distances needs weights that are not negative: absolute values
     return distance_correlation(score[use], events.spectator[use], events.weights[use].abs())
 
 

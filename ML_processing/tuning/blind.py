@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ML_processing.events.data import Data
-from ML_processing.events.splits import split_count
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.survey import split_count
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -23,7 +22,7 @@ FOLD = 0
 
 
 @dataclass(frozen=True)
-class Blind(Data):
+class Blind(TrainingFiles):
     """HDF5 files without the events of the test fold, which no trial can read.
 
     Attributes
@@ -41,6 +40,6 @@ class Blind(Data):
 
 
 def open_blind(files: Sequence[Path], config: Train) -> Blind:
-    """Look at what files say of themselves, as `Data.open` does, whose errors it raises."""
-    data = Data.open(files, config)
+    """Look at what files say of themselves, as `TrainingFiles.open` does, whose errors it raises."""
+    data = TrainingFiles.open(files, config)
     return Blind(data.files, data.columns, data.rows, data.chunks, data.blocks, split_count(config.folds)[0])

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing import plots
-from ML_processing.events.data import Data
-from ML_processing.events.splits import split_count
-from ML_processing.events.table import Table
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.survey import split_count
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, auc_difference
 from ML_processing.tracking import finish
-from ML_processing.training.run import Run, build, network_file, one_thread, training_file
+from ML_processing.training.description import Epoch, TrainingDescription
+from ML_processing.training.directory import Training, load_network, one_thread
 from ML_processing.tuning import figures
 from ML_processing.tuning.blind import FOLD
 from ML_processing.tuning.study import Study
@@ -165,8 +164,8 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     return result
 
 
-def _advance(bar: Bar, entries: list[dict[str, Any]], note: str) -> None:
-    bar.advance(len(entries), note)
+def _advance(bar: Bar, epochs: list[Epoch], note: str) -> None:
+    bar.advance(len(epochs), note)
 
 
 _NAMES = {"best": "the best", "own": "the configuration's own"}
@@ -183,7 +182,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str]) -> dict[str, Any]:
     """Numbers of the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
-    table, _ = Data.open(files, train).sample(train.memory, k)
+    table, _ = TrainingFiles.open(files, train).sample(train.memory, k)
     table = table[np.flatnonzero(table.folds(k) == FOLD)]
     runs = {name: _run(study.directory / name) for name in names}
     with one_thread():
@@ -204,12 +203,9 @@ def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str
     }
 
 
-def _run(directory: Path) -> Run:
-    description = json.loads(training_file(directory).read_text(encoding="utf-8"))
-    with torch.random.fork_rng(devices=[]):  # a fresh network draws random numbers
-        network = build(description)
-    network.load_state_dict(torch.load(network_file(directory, FOLD), map_location="cpu", weights_only=True))
-    return Run(description, [network.eval()], [])
+def _run(directory: Path) -> Training:
+    description = TrainingDescription.read(directory)
+    return Training(description, [load_network(directory, FOLD, description)], [])
 
 
 def _rmse(scores: Any, table: Table) -> dict[str, float]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from ML_processing import tracking
+from ML_processing.networks import resolve_model
 from ML_processing.stages import train_stage
-from ML_processing.training.own_model import resolve_model
 from ML_processing.tuning.journal import Lock, held
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space

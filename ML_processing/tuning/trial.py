@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 import torch
 
 from ML_processing import tracking
+from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
-from ML_processing.events.table import Table
-from ML_processing.training.description import describe
+from ML_processing.training.description import Epoch, best_epoch, describe
+from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
-from ML_processing.training.loop import at_best
-from ML_processing.training.run import checkpoint_file, history_file, network_file
+from ML_processing.training.loop import Report
 from ML_processing.tuning.blind import FOLD, Blind, open_blind
 from ML_processing.tuning.study import Held, Study
 from MLTools.NanoML.atomic import write_json
@@ -76,14 +75,12 @@ def tracking_of(train: Train, tune: Tune) -> list[str]:
     return train.tracking if tune.tracking else []
 
 
-def train_one(
-    material: Material, train: Train, directory: Path, report: Callable[[list[dict[str, Any]], str], None]
-) -> list[dict[str, Any]]:
+def train_one(material: Material, train: Train, directory: Path, report: Report) -> list[Epoch]:
     """Train the one network of a trial in its directory, or go on where that was interrupted.
 
     Returns
     -------
-    One entry per epoch.
+    All epochs.
 
     Raises
     ------
@@ -97,8 +94,7 @@ def train_one(
         events = material.data, material.table, material.survey
         with tracking.following(train.tracking, directory, FOLD, report) as followed:
             train_fold(*events, train, directory, FOLD, material.device, followed)
-    history: list[dict[str, Any]] = json.loads(history_file(directory, FOLD).read_text(encoding="utf-8"))
-    return history
+    return read_history(directory, FOLD)
 
 
 def _workdir(directory: Path) -> Path:
@@ -147,28 +143,26 @@ def work(material: Material, study: Study, most: int, deadline: float | None, no
 def _one(material: Material, study: Study, held: Held, deadline: float | None, note: Note) -> None:
     train = replace(study.space.apply(held.values), processes=1)
     train = replace(train, tracking=tracking_of(train, study.tune))
-    history: list[dict[str, Any]] = []
+    history: list[Epoch] = []
 
-    def report(entries: list[dict[str, Any]], text: str) -> None:
+    def report(epochs: list[Epoch], text: str) -> None:
         interrupt.check()
-        history.extend(entries)
-        held.report({entry["epoch"]: _metric(entry, study.tune) for entry in entries})
+        history.extend(epochs)
+        held.report({it.epoch: _metric(it, study.tune) for it in epochs})
         note(text)
         if deadline is not None and time.time() > deadline:
             raise _TimeUpError
 
-    def close(end: Callable[[], None], found: Sequence[dict[str, Any]], state: str) -> None:
-        best = at_best(found) if found else {}
-        held.note(seconds=held.seconds, epochs=len(found), best_epoch=best.get("epoch"))
+    def close(end: Callable[[], None], found: Sequence[Epoch], state: str) -> None:
+        best, metric = best_epoch(found) if found else None, study.tune.metric
+        held.note(seconds=held.seconds, epochs=len(found), best_epoch=best and best.epoch)
         _tidy(held.directory, found)
-        tracking.finish(
-            train.tracking, held.directory, {study.tune.metric: best.get(study.tune.metric)}, state
-        )
+        tracking.finish(train.tracking, held.directory, {metric: best and getattr(best, metric)}, state)
         end()
 
     try:
         found = train_one(material, train, held.directory, report)
-        value = _metric(at_best(found), study.tune)
+        value = _metric(best_epoch(found), study.tune)
     except optuna.TrialPruned:
         close(held.prune, history, "FINISHED")
     except (_TimeUpError, OSError, tracking.TrackingError):
@@ -183,18 +177,18 @@ def _one(material: Material, study: Study, held: Held, deadline: float | None, n
         close(lambda: held.complete(value), found, "FINISHED")
 
 
-def _metric(entry: dict[str, Any], tune: Tune) -> float:
-    value = entry[tune.metric]
+def _metric(epoch: Epoch, tune: Tune) -> float:
+    value = getattr(epoch, tune.metric)
     if value is None or not math.isfinite(value):
         raise NanoMLError(
-            f"{tune.metric} is not defined on the validation fold at epoch {entry['epoch']}: the weights of signal or "
+            f"{tune.metric} is not defined on the validation fold at epoch {epoch.epoch}: the weights of signal or "
             "background do not sum to something positive. Use tune.metric: validation_loss, or more events."
         )
     return float(value)
 
 
-def _tidy(directory: Path, history: Sequence[dict[str, Any]]) -> None:
+def _tidy(directory: Path, history: Sequence[Epoch]) -> None:
     """Of a trial that has ended keep the history, but no checkpoint."""
     checkpoint_file(directory, FOLD).unlink(missing_ok=True)
     if not network_file(directory, FOLD).is_file():
-        write_json(history_file(directory, FOLD), list(history))
+        write_json(history_file(directory, FOLD), [asdict(epoch) for epoch in history])

@@ -10,7 +10,7 @@ import pytest
 from ML_processing.evaluation import baseline as module
 from ML_processing.evaluation.baseline import baseline, flattened, regression_baseline
 from ML_processing.events.data import read
-from ML_processing.events.splits import make_splits
+from ML_processing.events.survey import make_splits
 from ML_processing.metrics.roc import auc
 from MLTools.NanoML.config.training import Train
 

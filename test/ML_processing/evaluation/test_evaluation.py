@@ -15,9 +15,9 @@ from ML_processing import plots
 from ML_processing.evaluation import evaluate
 from ML_processing.evaluation.classification import is_mass
 from ML_processing.events.data import read
-from ML_processing.events.splits import make_splits
+from ML_processing.events.survey import make_splits
 from ML_processing.events.training_data import inputs_of
-from ML_processing.training.run import Run
+from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
@@ -44,7 +44,7 @@ def test_the_example_is_learned(measured: dict[str, Any]) -> None:
 
 def test_numbers_are_out_of_fold(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
     """Once more, written out plainly and measured by scikit-learn."""
-    training, table = Run.load(run), read(files, Train())
+    training, table = Training.load(run), read(files, Train())
     scores = np.full(len(table), np.nan)
     for split, network in zip(make_splits(table, 5), training.networks, strict=True):
         with torch.no_grad():
@@ -75,7 +75,7 @@ def test_one_against_all_and_one_against_one(measured: dict[str, Any]) -> None:
 
 
 def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
-    training, table = Run.load(run), read(files, Train())
+    training, table = Training.load(run), read(files, Train())
     rows, scores = training.out_of_fold(table)
     best = measured["plots"]["significance"]["best"]
     passed, signal = scores[:, 0] >= best["score_at_least"], table.labels[rows] == 0
@@ -244,7 +244,7 @@ def test_regression(files: list[Path], tmp_path: Path) -> None:
     )
     train(files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", files, tmp_path / "report", compare=files[1:2])
-    training, table = Run.load(tmp_path / "run"), read(files, config)
+    training, table = Training.load(tmp_path / "run"), read(files, config)
     rows, values = training.out_of_fold(table)
     residual = values[:, 0].astype(float) - table.extras["ThreeLep_mass"][rows]
     found = content["targets"]["ThreeLep_mass"]["network"]

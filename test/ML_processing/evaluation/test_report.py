@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from ML_processing.evaluation.report import CAPTIONS
 from ML_processing.evaluation.tables import provenance, table
+from ML_processing.training.description import TrainingDescription
+from MLTools.NanoML.contracts.missing import Missing
 
 EMPTY = ("meta", "img")
 
@@ -77,13 +80,13 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
 
 
 def test_the_table_of_the_data_has_files_that_were_left_out(run: Path, measured: dict[str, Any]) -> None:
-    description = json.loads((run / "training.json").read_text())
+    description = TrainingDescription.read(run)
     assert "left out" not in provenance(description, measured)
-    gone = [{"file": f"root://a//{name}.root", "reason": "no answer", "date": "today"} for name in "xy"]
-    description["datasets"][0]["missing"] = gone
-    assert "left out as they could not be read: root://a//x.root, root://a//y.root</td>" in provenance(
-        description, measured
-    )
+    gone = tuple(Missing(f"root://a//{name}.root", "no answer", "today") for name in "xy")
+    first, *others = description.datasets
+    changed = replace(description, datasets=(replace(first, missing=gone), *others))
+    expected = "left out as they could not be read: root://a//x.root, root://a//y.root</td>"
+    assert expected in provenance(changed, measured)
 
 
 def test_captions_are_those_of_the_figures() -> None:

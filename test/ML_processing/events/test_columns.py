@@ -11,16 +11,16 @@ import h5py
 import numpy as np
 import pytest
 
-from ML_processing.events.columns import Columns
-from ML_processing.events.data import Data
+from ML_processing.events.columns import TrainingColumns
+from ML_processing.events.data import TrainingFiles
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 Toy = Callable[..., Path]
 
 
-def columns(path: Path, everything: bool = False, **settings: Any) -> Columns:
-    return Data.open([path], Train(**settings), everything).columns
+def columns(path: Path, everything: bool = False, **settings: Any) -> TrainingColumns:
+    return TrainingFiles.open([path], Train(**settings), everything).columns
 
 
 def jets(fields: str = "pt eta", most: int = 2) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_collection_that_is_not_there(toy: Toy) -> None:
 def test_files_that_disagree(toy: Toy, changes: dict[str, Any], message: str) -> None:
     files = [toy("a.h5", objects=jets()), toy("b.h5", **changes)]
     with pytest.raises(NanoMLError, match=message):
-        Data.open(files, Train())
+        TrainingFiles.open(files, Train())
 
 
 FLAVOUR = PerObject("Jet", "flavour", {"b": [5, -5], "light": [0]})

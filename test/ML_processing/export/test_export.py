@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,28 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Collection, Inputs, Shape
+from ML_processing.events.inputs import CollectionShape, Inputs, Shape
+from ML_processing.events.training_data import ParameterGrid
 from ML_processing.export import export as exporting
-from ML_processing.export.export import export, export_networks, networks_of, sample_of
-from ML_processing.export.preprocess import preprocess_file
-from ML_processing.export.reference import Networks
+from ML_processing.export.export import export, export_networks, preprocess_file
+from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import Target, target
-from ML_processing.models import Network, make_network
+from ML_processing.models import make_network
+from ML_processing.training.directory import Training
 from MLTools.NanoML.commands.training import export as export_command
 from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, file_hash
-from MLTools.NanoML.model.graph import network_files
+from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import RULE
+from services.trainings import training_of
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
-JETS = Collection("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")
-MUONS = Collection("Muon", ("pt", "charge"), 2)
+JETS = CollectionShape("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")
+MUONS = CollectionShape("Muon", ("pt", "charge"), 2)
 FLAT, BOTH = Shape(("ZCand_mass", "MET_pt"), (), 3), Shape(("ZCand_mass", "MET_pt"), (JETS, MUONS), 3)
-
-
-@dataclass(frozen=True)
-class Training:
-    description: dict[str, Any]
-    networks: list[Network]
-    shape: Shape
 
 
 def events(shape: Shape, count: int = 64) -> dict[str, np.ndarray]:
@@ -67,38 +61,13 @@ def trained(
         features = sample.get("features", np.zeros((64, 0), "f4"))
         network.fit(features, objects, targets if changes.get("targets") else None)
         networks.append(network)
-    description = {
-        "classes": ["signal", "WZ", "ZG"],
-        "selection": SELECTION,
-        "features": [
-            {
-                "name": name,
-                "dtype": "float32",
-                "title": "",
-                "source": "branch" if "MET" in name else "selection",
-            }
-            for name in shape.features
-        ],
-        "collections": [
-            {
-                "name": it.name,
-                "fields": list(it.fields),
-                "max": it.max,
-                "order": it.order,
-                "columns": [
-                    {"name": field, "dtype": "float32", "title": "", "source": "branch"}
-                    for field in it.fields
-                ],
-            }
-            for it in shape.collections
-        ],
-        "parameter": None,
+    about = {
         "versions": {"torch": torch.__version__},
         "metrics": {"auc": 0.9},
-        "sample": {name: values.tolist() for name, values in sample.items()},
+        "selection": SELECTION,
         **changes,
     }
-    return Training(description, networks, shape)
+    return training_of(networks, shape, sample, ["ZCand_mass"], **about)
 
 
 def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -136,7 +105,7 @@ def test_scores_are_those_of_the_networks(
     with torch.no_grad():
         mean, each = networks_of(training)(*(torch.from_numpy(values) for values in sample.values()))
     loaded = Model(tmp_path / "model.onnx")
-    assert network_files((tmp_path / "model.onnx").read_bytes(), "fold_probabilities", 3) is not None
+    assert network_files(onnx.load(tmp_path / "model.onnx"), "fold_probabilities", 3) is not None
     columns = columns_of(shape, {"features": np.zeros((64, 0)), **sample})
     assert loaded.scores(columns) == pytest.approx(mean.numpy(), abs=2e-6)
     fold = np.arange(64) % 3
@@ -179,7 +148,11 @@ def test_metadata(tmp_path: Path) -> None:
     assert twin["folds"] == {"k": 3, "hash": RULE}
     assert (twin["schema"], twin["name"], twin["level"]) == (1, "trilepton", "event")
     assert (twin["collection"], twin["parameter"]) == (None, None)
-    assert twin["training"] == {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}}
+    about = twin["training"]
+    assert (about["versions"], about["metrics"]) == ({"torch": torch.__version__}, {"auc": 0.9})
+    assert list(about) == [
+        *("versions", "created", "git", "device", "config", "folds", "data", "datasets", "notes", "metrics")
+    ]
 
 
 def test_format_of_the_file(tmp_path: Path) -> None:
@@ -246,7 +219,7 @@ def test_single_network(tmp_path: Path) -> None:
 
 def test_regression(tmp_path: Path) -> None:
     shape = Shape(("ZCand_mass", "MET_pt"), (JETS,), 2)
-    training = trained(shape, "deepsets", targets=["nu_px", "nu_py"], classes=[])
+    training = trained(shape, "deepsets", targets=("nu_px", "nu_py"), classes=[])
     metadata = export_networks(training, tmp_path / "model.onnx", "neutrino", target())
     assert metadata["outputs"][0] == {"tensor": "values", "targets": ["nu_px", "nu_py"]}
     loaded = Model(tmp_path / "model.onnx")
@@ -275,7 +248,7 @@ def test_a_model_of_objects(tmp_path: Path) -> None:
 
 def test_a_parameter(tmp_path: Path) -> None:
     shape = Shape(("MET_pt", "mass"), (), 3)
-    training = trained(shape, parameter={"column": "mass", "values": [600.0, 1000.0], "shares": [0.5, 0.5]})
+    training = trained(shape, parameter=ParameterGrid("mass", (600.0, 1000.0), (0.5, 0.5)))
     export_networks(training, tmp_path / "model.onnx", "wprime", target())
     loaded = Model(tmp_path / "model.onnx")
     assert loaded.reads == ["MET_pt"]
@@ -412,7 +385,7 @@ def test_a_training_for_a_release_that_is_not_known(
     assert metadata["target"] == {"cmssw": "CMSSW_17_0_0_pre3", "onnxruntime": None, "opset": 15, "ir": 8}
     assert "WARNING: which ONNX Runtime CMSSW_17_0_0_pre3 has is not known here" in capsys.readouterr().err
     assert metadata["training"]["datasets"]
-    said = list(verify_model(tmp_path / "model.onnx", None, Networks.of(run)))
+    said = list(verify_model(tmp_path / "model.onnx", None, TrainedNetworks.of(run)))
     assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")
 
 

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,15 +12,16 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from ML_processing.events.inputs import Collection, Shape
-from ML_processing.export.export import export_networks, networks_of, sample_of
-from ML_processing.export.reference import Networks
+from ML_processing.events.inputs import CollectionShape, Shape
+from ML_processing.export.export import export_networks
+from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import target
 from ML_processing.models import make_network
 from MLTools.NanoML.commands.files import verify
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.model.verification import verify_model
+from services.trainings import training_of
 
 OBJECTS = {"Jet": (["pt", "eta"], 4, "-pt")}
 
@@ -128,7 +128,7 @@ def changed_again(path: Path, change: Callable[[onnx.ModelProto], object]) -> Pa
     return path
 
 
-class Named(Networks):
+class Named(TrainedNetworks):
     """Networks that are only asked for events."""
 
     def __init__(self) -> None:
@@ -178,15 +178,15 @@ def softmaxed(slope: float = 1.0) -> nn.Module:
 
 
 def test_against_the_networks(model: Path) -> None:
-    said = list(verify_model(model, None, Networks(softmaxed(), sample())))
+    said = list(verify_model(model, None, TrainedNetworks(softmaxed(), sample())))
     assert said[-1].startswith("networks of the training: PyTorch gives the same, to ")
     message = r'differs from the network on "real events", 1 event: .* Was it exported from this training\?'
     with pytest.raises(NanoMLError, match=message):
-        list(verify_model(model, None, Networks(softmaxed(1.01), sample())))
+        list(verify_model(model, None, TrainedNetworks(softmaxed(1.01), sample())))
     with pytest.raises(
         NanoMLError, match="reads features, Jet, Jet_mask, but the networks of the training features: "
     ):
-        list(verify_model(model, None, Networks(softmaxed(), {"features": sample()["features"]})))
+        list(verify_model(model, None, TrainedNetworks(softmaxed(), {"features": sample()["features"]})))
 
 
 def test_a_version_that_is_none(model: Path) -> None:
@@ -207,31 +207,18 @@ def test_a_version_that_is_not_there(model: Path) -> None:
 def test_another_version(tmp_path: Path) -> None:
     """A network that needs some care there: of no objects and of no events old versions compute little."""
     torch.manual_seed(1)
-    jets = Collection("Jet", ("pt", "eta", "phi"), 4, "-pt")
+    jets = CollectionShape("Jet", ("pt", "eta", "phi"), 4, "-pt")
     shape = Shape(("MET_pt", "x"), (jets,), 3)
     network = make_network("particlenet", {"width": 8, "hidden": [8], "neighbors": 2}, shape).eval()
     events = {**sample(), "Jet": np.random.default_rng(2).normal(1, 1, (64, 4, 3)).astype("f4")}
     network.fit(events["features"], {"Jet": (events["Jet"], events["Jet_mask"] > 0)})
-    description = {
-        "classes": ["signal", "WZ", "ZG"],
-        "selection": None,
-        "features": columns(shape.features),
-        "collections": [
-            {"name": "Jet", "max": 4, "order": "-pt", "fields": jets.fields, "columns": columns(jets.fields)}
-        ],
-        "sample": {name: values.tolist() for name, values in events.items()},
-    }
-    training = SimpleNamespace(description=description, networks=[network, network], shape=shape)
+    training = training_of([network, network], shape, events)
     path = tmp_path / "model.onnx"
     export_networks(training, path, "jets", target())
     try:
-        said = list(verify_model(path, "1.17.1", Networks(networks_of(training), sample_of(training))))
+        said = list(verify_model(path, "1.17.1", TrainedNetworks(networks_of(training), sample_of(training))))
     except NanoMLError as problem:
         if "cannot be installed" in str(problem):
             pytest.skip("no package index")
         raise
     assert "reference events: ONNX Runtime 1.17.1 gives the outputs again" in "\n".join(said)
-
-
-def columns(names: tuple[str, ...]) -> list[dict[str, str]]:
-    return [{"name": name, "dtype": "float32", "source": "branch"} for name in names]

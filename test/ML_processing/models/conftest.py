@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.config.training import MODELS
 
@@ -35,8 +35,8 @@ def set_model(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def shape() -> Shape:
     """Jets and muons with event-level features."""
-    jets = Collection("Jet", ("pt", "eta", "phi", "mass", "btag"), 5, "-pt")
-    muons = Collection("Muon", ("charge", "phi", "eta", "pt"), 3, "-pt")
+    jets = CollectionShape("Jet", ("pt", "eta", "phi", "mass", "btag"), 5, "-pt")
+    muons = CollectionShape("Muon", ("charge", "phi", "eta", "pt"), 3, "-pt")
     return Shape(("MET_pt", "nJet", "PV_npvs"), (jets, muons), 2)
 
 
@@ -55,7 +55,7 @@ def draw() -> Callable[..., Inputs]:
             mask = random.permuted(mask, axis=1)
             columns = [random.uniform(*_RANGES.get(field, (0, 1)), (events, it.max)) for field in it.fields]
             values = np.stack(columns, axis=2).astype("f4") * mask[:, :, None]
-            objects[it.name] = Objects(torch.from_numpy(values), torch.from_numpy(mask))
+            objects[it.name] = ObjectTensors(torch.from_numpy(values), torch.from_numpy(mask))
         features = random.normal(50, 20, (events, len(shape.features))).astype("f4")
         return Inputs(torch.from_numpy(features), objects)
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.export.export import export_networks, networks_of, sample_of
-from ML_processing.export.reference import Networks
+from ML_processing.export.export import export_networks
+from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import OPSET, target
 from ML_processing.models import Network
+from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Description
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials
 from MLTools.NanoML.model.verification import check_trials
+from services.trainings import tensors_of, training_of
 
 VERSIONS = [version for version in os.environ.get("NANOML_TEST_RUNTIMES", "").split(",") if version]
 
@@ -50,46 +50,17 @@ def formats() -> list[str]:
     return list(found.values())
 
 
-@dataclass(frozen=True)
-class Training:
-    """Two networks, as `export_networks` takes them."""
-
-    description: dict[str, Any]
-    networks: list[Network]
-    shape: Shape
-
-
 @pytest.fixture
 def training(
     model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]
 ) -> Training:
-    events = dict(zip(shape.tensors, draw(shape, 64).tensors(), strict=True))
-
-    def columns(names: tuple[str, ...]) -> list[dict[str, Any]]:
-        return [{"name": name, "dtype": "float32", "source": "branch"} for name in names]
-
-    collections = [
-        {
-            "name": it.name,
-            "fields": list(it.fields),
-            "max": it.max,
-            "order": it.order,
-            "columns": columns(it.fields),
-        }
-        for it in shape.collections
-    ]
-    description = {
-        "classes": ["signal", "WZ"],
-        "selection": None,
-        "features": columns(shape.features),
-        "collections": collections,
-        "sample": {name: values.tolist() for name, values in events.items()},
-    }
-    return Training(description, [build(model, shape), build(model, shape)], shape)
+    """Two networks."""
+    events = dict(zip(shape.tensors, (it.numpy() for it in tensors_of(draw(shape, 64))), strict=True))
+    return training_of([build(model, shape), build(model, shape)], shape, events, classes=["signal", "WZ"])
 
 
 def test_every_network_in_every_format(training: Training, there: SubprocessRuntime, tmp_path: Path) -> None:
-    path, networks = tmp_path / "model.onnx", Networks(networks_of(training), sample_of(training))
+    path, networks = tmp_path / "model.onnx", TrainedNetworks(networks_of(training), sample_of(training))
     assert len(formats()) == 4
     for release in formats():
         description = Description.of(export_networks(training, path, "model", target(release)), str(path))

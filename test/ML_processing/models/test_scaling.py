@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models.scaling import Scaling
 
 RANDOM = np.random.default_rng(1)
@@ -110,7 +110,7 @@ def test_what_is_no_sentinel(column: object) -> None:
 
 
 def objects_shape(*fields: str) -> Shape:
-    return Shape((), (Collection("Jet", fields, 3),), 2)
+    return Shape((), (CollectionShape("Jet", fields, 3),), 2)
 
 
 def test_only_objects_count() -> None:
@@ -136,7 +136,7 @@ def test_padding_and_missing_are_zero() -> None:
     scaling.objects[0].center += 5
     values = torch.tensor([[[1.0, np.nan], [np.inf, 7.0], [np.nan, 3e38]]])
     mask = torch.tensor([[True, True, False]])
-    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": Objects(values, mask)})).objects["Jet"]
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
     assert found.values.tolist() == [[[-4, 0], [0, 2], [0, 0]]]
     assert found.vectors is None
     assert torch.equal(found.mask, mask)
@@ -146,11 +146,11 @@ def test_vectors_are_as_in_the_file() -> None:
     values = torch.tensor([[[1.5, 30.0, 2.0, -1.0], [np.nan, 40.0, 1.0, np.inf], [9.0, 9.0, 9.0, 9.0]]])
     mask = torch.tensor([[True, True, False]])
     scaling = Scaling(objects_shape("phi", "pt", "mass", "eta"))
-    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": Objects(values, mask)})).objects["Jet"]
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
     assert found.vectors is not None
     assert found.vectors.tolist() == [[[30, -1, 1.5, 2], [40, 0, 0, 1], [0, 0, 0, 0]]]
     scaling = Scaling(objects_shape("phi", "pt", "btag", "eta"))
-    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": Objects(values, mask)})).objects["Jet"]
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
     assert found.vectors is not None
     assert found.vectors[0, 0].tolist() == [30, -1, 1.5, 0]
 

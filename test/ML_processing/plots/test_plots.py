@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from ML_processing import plots
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, roc
+from ML_processing.training.description import Epoch
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
 
@@ -307,7 +308,7 @@ def test_no_curve() -> None:
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
-    histories = [[{"epoch": 1, "train_loss": 1.0, "validation_loss": 1.1}]]
+    histories = [[Epoch(1, 1.0, 1.1, 0.1, None)]]
     content = {
         "task": "classification",
         "plots": {"features": features(1), "drift": None, "importance": importance(0)},

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from ML_processing.events import data
-from ML_processing.events.data import Data
-from ML_processing.events.training_data import make_course
+from ML_processing.events.data import TrainingFiles
+from ML_processing.events.training_data import make_training_data
 from ML_processing.models import Network, make_network
 from ML_processing.training import loop
-from ML_processing.training.loop import Course, Monitor, fit
+from ML_processing.training.loop import Monitor, TrainingData, fit
 from ML_processing.training.losses import distance_correlation
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
@@ -31,12 +31,12 @@ class Killed(BaseException):
     pass
 
 
-def course_of(path: Path, config: Train) -> tuple[Course, Network, Monitor]:
-    opened = Data.open([path], config)
+def course_of(path: Path, config: Train) -> tuple[TrainingData, Network, Monitor]:
+    opened = TrainingFiles.open([path], config)
     table, survey = opened.sample(config.memory, 3)
     torch.manual_seed(config.seed)
     network = make_network(config.model, config.options, table.shape)
-    course = make_course(opened, table, survey, network, 0, config, CPU)
+    course = make_training_data(opened, table, survey, network, 0, config, CPU)
     checkpoint = path.parent / "checkpoint.pt"
     return course, network, Monitor(0, table.shape, 0, checkpoint, lambda entries, note: None)
 
@@ -50,7 +50,7 @@ def learn(path: Path, config: Train) -> tuple[History, Network]:
 
 
 def rates(path: Path, config: Train) -> list[float]:
-    return [entry["learning_rate"] for entry in learn(path, config)[0]]
+    return [entry.learning_rate for entry in learn(path, config)[0]]
 
 
 def same(first: Network, second: Network) -> bool:
@@ -72,7 +72,9 @@ def test_cosine(toy: Toy, quick: Train) -> None:
 def test_plateau_halves_where_the_loss_stands_still(toy: Toy, quick: Train) -> None:
     config = dataclasses.replace(quick, learning_rate=0.05, epochs=40, patience=12, options={"hidden": [64]})
     history, _ = learn(toy(), config)
-    losses, found = ([entry[name] for entry in history] for name in ("validation_loss", "learning_rate"))
+    losses, found = (
+        [getattr(entry, name) for entry in history] for name in ("validation_loss", "learning_rate")
+    )
     assert found[0] == 0.05
     assert found[-1] < 0.05
     for before, after in zip(found, found[1:], strict=False):
@@ -129,7 +131,7 @@ def test_precision(toy: Toy, quick: Train, precision: str) -> None:
     exact, _ = learn(toy(), quick)
     rough, network = learn(toy(), dataclasses.replace(quick, precision=precision))
     assert all(it.dtype == torch.float32 for it in network.parameters())
-    losses = [[entry["validation_loss"] for entry in history] for history in (exact, rough)]
+    losses = [[entry.validation_loss for entry in history] for history in (exact, rough)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], abs=0.02)
 
@@ -148,15 +150,15 @@ def test_decorrelation(toy: Toy, quick: Train) -> None:
             quick, features=["x", "y"], decorrelate=decorrelate, epochs=10, batch_size=128
         )
         history, network = learn(path, config)
-        table, _ = Data.open([path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))).sample(
-            100, 3
-        )
+        table, _ = TrainingFiles.open(
+            [path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))
+        ).sample(100, 3)
         test = table[(table.folds(3) == 0) & (table.labels == 1)]
         with torch.no_grad():
             score = torch.softmax(network.eval()(_inputs(test)), 1)[:, 0]
         spectator = torch.from_numpy(test.extras["mass"])
         found.append(float(distance_correlation(score, spectator, torch.ones(len(test)))))
-        area = history[-1]["validation_auc"]
+        area = history[-1].validation_auc
     assert found[0] > 0.2
     assert found[0] > 1.5 * found[1] > 2 * found[2]
     assert found[2] < 0.03
@@ -224,9 +226,9 @@ def test_regression(toy: Toy, quick: Train) -> None:
         quick, targets=["z"], features=["z2"], epochs=60, patience=60, learning_rate=0.03
     )
     history, network = learn(toy(z=z, z2=z), config)
-    assert history[-1]["validation_auc"] is None
-    assert history[-1]["validation_loss"] < 0.1 * history[0]["validation_loss"]
-    table, _ = Data.open([toy(z=z, z2=z)], config).sample(100, 3)
+    assert history[-1].validation_auc is None
+    assert history[-1].validation_loss < 0.1 * history[0].validation_loss
+    table, _ = TrainingFiles.open([toy(z=z, z2=z)], config).sample(100, 3)
     found = network.eval().outputs(_inputs(table)).detach().numpy()
     assert np.sqrt(((found - table.targets()) ** 2).mean()) < 600
 

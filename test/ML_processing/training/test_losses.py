@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.events.batches import Events
-from ML_processing.events.inputs import Inputs
+from ML_processing.events.inputs import EventTensors, Inputs
 from ML_processing.training.losses import distance_correlation, event_losses, penalty
 
 
-def events(labels: torch.Tensor, targets: torch.Tensor | None = None, spectator: torch.Tensor | None = None) -> Events:  # fmt: skip
+def events(labels: torch.Tensor, targets: torch.Tensor | None = None, spectator: torch.Tensor | None = None) -> EventTensors:  # fmt: skip
     count, nothing = len(labels), torch.empty(0)
-    return Events(
+    return EventTensors(
         Inputs(torch.zeros(count, 1), {}),
         labels,
         torch.ones(count),

@@ -19,7 +19,7 @@ from ML_processing.events.data import read
 from ML_processing.events.training_data import inputs_of
 from ML_processing.metrics.roc import auc
 from ML_processing.training import loop
-from ML_processing.training.run import Run, predict
+from ML_processing.training.directory import Training, predict
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -130,9 +130,9 @@ def test_goes_on_after_a_kill(
         train([file], quick, tmp_path / "killed")
     assert len(networks(tmp_path / "killed")) == epochs // quick.epochs
     with pytest.raises(
-        NanoMLError, match=r"this training is not finished. Run `nanoml train` again: it goes on"
+        NanoMLError, match=r"this training is not finished. Run `nanoml train` again: it continues"
     ):
-        Run.load(tmp_path / "killed")
+        Training.load(tmp_path / "killed")
     kill(3 * quick.epochs - epochs)  # no epoch is computed twice
     train([file], quick, tmp_path / "killed")
     assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
@@ -194,9 +194,9 @@ def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, tmp_path: Pa
 
 def test_single_network(toy: Toy, quick: Train, tmp_path: Path) -> None:
     train([toy()], dataclasses.replace(quick, folds=1), tmp_path / "run")
-    run = Run.load(tmp_path / "run")
+    run = Training.load(tmp_path / "run")
     assert len(run.networks) == 1
-    assert run.description["folds"]["k"] == 5
+    assert run.description.folds.k == 5
 
 
 def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: 
         quick, epochs=500, patience=4, learning_rate=0.05, options={"dropout": 0.0, "hidden": [32, 32]}
     )
     train([toy()], config, tmp_path / "run")
-    run = Run.load(tmp_path / "run")
+    run = Training.load(tmp_path / "run")
     for history, network in zip(run.histories, run.networks, strict=True):
-        losses = [entry["validation_loss"] for entry in history]
+        losses = [entry.validation_loss for entry in history]
         assert len(losses) == int(np.argmin(losses)) + 1 + 4 < 500
         assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
 
@@ -269,21 +269,21 @@ def test_no_gpu(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.Monk
 def test_damaged_files(toy: Toy, quick: Train, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     with pytest.raises(NanoMLError, match=r"training.json: no such file. `nanoml train` makes it"):
-        Run.load(directory)
+        Training.load(directory)
     train([toy()], quick, directory)
     (directory / "network_1.pt").write_bytes((directory / "network_1.pt").read_bytes()[:500])
     with pytest.raises(
         NanoMLError, match=r"network_1.pt: is damaged .*Remove it and run `nanoml train` again"
     ):
-        Run.load(directory)
+        Training.load(directory)
     (directory / "network_1.pt").unlink()
     with pytest.raises(NanoMLError, match=r"network_1.pt: no such file. Run `nanoml train` again"):
-        Run.load(directory)
+        Training.load(directory)
     train([toy()], quick, directory)
-    assert len(Run.load(directory).networks) == 3
+    assert len(Training.load(directory).networks) == 3
     (directory / "training.json").write_text("{")
     with pytest.raises(NanoMLError, match=r"training.json: is damaged"):
-        Run.load(directory)
+        Training.load(directory)
 
 
 @pytest.fixture
@@ -418,7 +418,7 @@ def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
     )
     metrics = train([toy(count=3000, z=z, seen=seen)], config, tmp_path / "run")
     assert metrics["rmse"]["z"] == pytest.approx(50, rel=0.1)
-    run = Run.load(tmp_path / "run")
+    run = Training.load(tmp_path / "run")
     assert run.targets == ["z"]
     assert run.shape.outputs == 1
 
@@ -444,7 +444,7 @@ def test_a_parametrised_network_is_as_good_as_one_for_each_value(
     with h5py.File(path) as file:
         rows, metadata = file["events"][:], file["metadata"][()]
     table = read([path], dataclasses.replace(config, parameter="mass"))
-    run = Run.load(tmp_path / "all")
+    run = Training.load(tmp_path / "all")
     tested = table.folds(5) == 0
     for value in (20.0, 50.0, 80.0):
         part = tmp_path / f"{value}.h5"

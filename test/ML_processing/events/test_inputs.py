@@ -7,20 +7,19 @@ from itertools import chain
 import pytest
 import torch
 
-from ML_processing.events.batches import Batches, Events, Position
-from ML_processing.events.inputs import Inputs, Objects
+from ML_processing.events.inputs import Batches, EventTensors, Inputs, ObjectTensors, Position
 
 SIZES = [10, 0, 7, 3, 12]  # events of the blocks
 
 
-def block(number: int) -> Events:
+def block(number: int) -> EventTensors:
     """Events that are numbered through all blocks, in a feature, in a target and in jets."""
     count, start = SIZES[number], sum(SIZES[:number])
     numbers = torch.arange(start, start + count)
     values = numbers.float()[:, None]
-    jets = Objects(values[:, None], torch.ones(count, 1, dtype=torch.bool), torch.zeros(count, 1, 4))
+    jets = ObjectTensors(values[:, None], torch.ones(count, 1, dtype=torch.bool), torch.zeros(count, 1, 4))
     nothing = torch.empty(0)
-    return Events(
+    return EventTensors(
         Inputs(values.clone(), {"Jet": jets}), numbers, torch.ones(count), values, nothing, nothing.bool()
     )
 
@@ -66,7 +65,7 @@ def test_goes_on_from_every_position(ahead: bool) -> None:
 
 
 def test_what_is_drawn_anew_depends_on_the_position_alone() -> None:
-    def redraw(events: Events, generator: torch.Generator) -> None:
+    def redraw(events: EventTensors, generator: torch.Generator) -> None:
         events.inputs.features[:] = torch.rand(events.inputs.features.shape, generator=generator)
 
     found = Batches(len(SIZES), block, 4, 1, False, redraw)
@@ -78,7 +77,7 @@ def test_what_is_drawn_anew_depends_on_the_position_alone() -> None:
 
 
 def test_a_block_that_cannot_be_read() -> None:
-    def broken(number: int) -> Events:
+    def broken(number: int) -> EventTensors:
         if number == 3:
             raise ValueError("broken")
         return block(number)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.models import pairs
+from ML_processing.models import layers
 
 MUONS = torch.tensor([[[45.0, 0.5, 3.0, 0.106], [40.0, -0.4, -3.0, 0.106], [300.0, 2.0, 1.0, 80.0]]])
 
@@ -17,12 +17,12 @@ def four_momenta(vectors: np.ndarray) -> np.ndarray:
 
 def natural(vectors: torch.Tensor) -> np.ndarray:
     """The features as they are before they are brought to order 1."""
-    found = pairs.pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1)).numpy()
-    return np.exp(found * pairs._WIDTH + pairs._CENTER)
+    found = layers.pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1)).numpy()
+    return np.exp(found * layers._WIDTH + layers._CENTER)
 
 
 def test_angular_distance_wraps_phi() -> None:
-    found = pairs.angular_distance(MUONS)[0]
+    found = layers.angular_distance(MUONS)[0]
     assert found[0, 1].item() == pytest.approx(0.9**2 + (2 * np.pi - 6) ** 2, rel=1e-5)
     assert torch.equal(found, found.T)
 
@@ -50,6 +50,6 @@ def test_mass_of_collinear_objects_is_exact() -> None:
 
 def test_gradients_of_padding_are_finite() -> None:
     vectors = torch.zeros(1, 3, 4, requires_grad=True)
-    pairs.pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1)).sum().backward()
+    layers.pair_features(vectors.unsqueeze(2), vectors.unsqueeze(1)).sum().backward()
     assert vectors.grad is not None
     assert vectors.grad.isfinite().all()

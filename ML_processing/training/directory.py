@@ -1,44 +1,37 @@
-"""The directory of a training: where its files are, and how its networks come back to life."""
+"""The directory of a training: its files, and its networks loaded again."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ML_processing.events.inputs import Collection, Inputs, Shape
-from ML_processing.events.parameter import Parameter
-from ML_processing.events.table import Table
-from ML_processing.events.training_data import inputs_of
+from ML_processing.events.data import Table
+from ML_processing.events.inputs import Inputs, Shape
+from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models import Network, make_network
+from ML_processing.training.description import Epoch, TrainingDescription, read_json
 from MLTools.NanoML.errors import NanoMLError
 
 __all__ = [
-    "Run",
-    "build",
+    "Training",
     "checkpoint_file",
     "history_file",
+    "load_network",
     "network_file",
+    "new_network",
     "one_thread",
     "predict",
-    "shape_of",
-    "training_file",
+    "read_history",
 ]
 
 _AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
-
-
-def training_file(directory: Path) -> Path:
-    """What explains a training, and lets it be rebuilt."""
-    return directory / "training.json"
 
 
 def network_file(directory: Path, fold: int) -> Path:
@@ -47,37 +40,61 @@ def network_file(directory: Path, fold: int) -> Path:
 
 
 def history_file(directory: Path, fold: int) -> Path:
-    """Losses of a fold, epoch by epoch."""
+    """The epochs of a fold."""
     return directory / f"history_{fold}.json"
 
 
 def checkpoint_file(directory: Path, fold: int) -> Path:
-    """State of a training that is under way."""
+    """State of an unfinished network."""
     return directory / f"checkpoint_{fold}.pt"
 
 
-def shape_of(description: dict[str, Any]) -> Shape:
-    """What the networks of a training read and give, by its description (training.json)."""
-    return Shape(
-        tuple(column["name"] for column in description["features"]),
-        tuple(
-            Collection(it["name"], tuple(it["fields"]), it["max"], it["order"])
-            for it in description["collections"]
-        ),
-        len(description["targets"]) or len(description["classes"]),
-    )
+def read_history(directory: Path, fold: int) -> list[Epoch]:
+    """The epochs of a trained network.
+
+    Raises
+    ------
+    NanoMLError
+        There is no history, or it is damaged.
+    """
+    path = history_file(directory, fold)
+    content = read_json(path)
+    try:
+        return [Epoch(**entry) for entry in content]
+    except TypeError:
+        raise NanoMLError(f"{path}: is damaged. Remove {directory} and run `nanoml train` again.") from None
 
 
-def build(description: dict[str, Any]) -> Network:
-    """A fresh network as a training's description has it.
+def new_network(description: TrainingDescription) -> Network:
+    """A fresh network for a training.
 
     Raises
     ------
     ConfigError
         The model or an option of it is unknown, or does not fit the inputs.
     """
-    config = description["config"]
-    return make_network(config["model"], config["options"], shape_of(description))
+    return make_network(description.config.model, description.config.options, description.shape)
+
+
+def load_network(directory: Path, fold: int, description: TrainingDescription) -> Network:
+    """A trained network, on the CPU, without dropout.
+
+    Raises
+    ------
+    NanoMLError
+        Its file is missing or damaged.
+    """
+    path = network_file(directory, fold)
+    with torch.random.fork_rng(devices=[]):  # a fresh network draws random numbers
+        network = new_network(description)
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise NanoMLError(f"{path}: no such file. Run `nanoml train` again.") from None
+    except Exception as problem:  # what torch.load raises for a damaged file depends on the damage
+        reason = str(problem).split("\n")[0]
+        raise NanoMLError(f"{path}: is damaged ({reason}). Remove it and run `nanoml train` again.") from None
+    return network.eval()
 
 
 @torch.no_grad()
@@ -108,7 +125,7 @@ def one_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """A finished training.
 
     Attributes
@@ -118,15 +135,15 @@ class Run:
     networks
         The trained networks, on the CPU, without dropout; network i tests on fold i.
     histories
-        Of each network the entries of its epochs.
+        The epochs of each network.
     """
 
-    description: dict[str, Any]
+    description: TrainingDescription
     networks: list[Network]
-    histories: list[list[dict[str, Any]]]
+    histories: list[list[Epoch]]
 
     @classmethod
-    def load(cls, directory: Path) -> Run:
+    def load(cls, directory: Path) -> Training:
         """Read a training's directory.
 
         Raises
@@ -134,50 +151,49 @@ class Run:
         NanoMLError
             There is no training, it is not finished, or a file of it is missing or damaged.
         """
-        description = _read_json(training_file(directory))
-        if not description["complete"]:
+        description = TrainingDescription.read(directory)
+        if not description.complete:
             raise NanoMLError(
-                f"{directory}: this training is not finished. Run `nanoml train` again: it goes on."
+                f"{directory}: this training is not finished. Run `nanoml train` again: it continues."
             )
         return cls.of(directory, description)
 
     @classmethod
-    def of(cls, directory: Path, description: dict[str, Any]) -> Run:
-        """Read the networks and histories that `description` tells of; the errors are those of `load`."""
-        folds = range(description["folds"]["networks"])
-        with torch.random.fork_rng(devices=[]):  # a fresh network draws random numbers
-            networks = [_load_network(network_file(directory, fold), description) for fold in folds]
-        return cls(description, networks, [_read_json(history_file(directory, fold)) for fold in folds])
+    def of(cls, directory: Path, description: TrainingDescription) -> Training:
+        """Read the networks and histories of a training that is described already; the errors are those of `load`."""
+        folds = range(description.folds.networks)
+        networks = [load_network(directory, fold, description) for fold in folds]
+        return cls(description, networks, [read_history(directory, fold) for fold in folds])
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the outputs."""
-        return list(self.description["classes"])
+        return self.description.classes
 
     @property
     def names(self) -> list[str]:
         """Names of the features, in the order of the inputs."""
-        return [column["name"] for column in self.description["features"]]
+        return list(self.shape.features)
 
     @property
     def shape(self) -> Shape:
         """What the networks read and give."""
-        return shape_of(self.description)
+        return self.description.shape
 
     @property
     def targets(self) -> list[str]:
-        """What is estimated by regression; empty where classes are told apart."""
-        return list(self.description["targets"])
+        """Targets of a regression; empty for a classification."""
+        return list(self.description.targets)
 
     @property
-    def parameter(self) -> Parameter | None:
+    def parameter(self) -> ParameterGrid | None:
         """The parameter of the networks, if they have one."""
-        return Parameter.from_json(self.description["parameter"])
+        return self.description.parameter
 
     @property
     def signal(self) -> int:
         """Index of the signal among the classes."""
-        return self.classes.index(self.description["signal"])
+        return self.description.signal_index
 
     def check(self, table: Table) -> None:
         """Make sure that the networks can be used on `table`.
@@ -187,12 +203,11 @@ class Run:
         NanoMLError
             The events have other features or classes than those of the training.
         """
-        mine_, theirs_ = self.shape, table.shape
-        labels = table.about.labels
+        mine_, theirs_, labels = self.shape, table.shape, table.about.labels
         for what, mine, theirs in (
             (
                 "objects",
-                [self.description["collection"] or "none"],
+                [self.description.collection or "none"],
                 [labels.collection if labels else "none"],
             ),
             ("features", self.names, table.names),
@@ -207,9 +222,9 @@ class Run:
                 )
 
     def scores(self, network: Network, table: Table) -> NDArray[np.float32]:
-        """What a network says of events: class probabilities or estimates, float32 of shape (N, outputs).
+        """Class probabilities or estimates that a network gives for events, float32 of shape (N, outputs).
 
-        Without a value of the parameter an event gets one of the training's.
+        An event without a value of the parameter gets one of the training's.
         """
         features = self.parameter.filled(table) if self.parameter else None
         return predict(network, inputs_of(table, features), bool(self.targets)).numpy()
@@ -224,31 +239,10 @@ class Run:
         scores
             float32, shape (M, outputs): their class probabilities, or estimates of the targets.
         """
-        fold = table.folds(self.description["folds"]["k"])
+        fold = table.folds(self.description.folds.k)
         rows = np.flatnonzero(fold < len(self.networks))
         scores = np.empty((len(rows), self.shape.outputs), np.float32)
         for i, network in enumerate(self.networks):
             mine = fold[rows] == i
             scores[mine] = self.scores(network, table[rows[mine]])
         return rows, scores
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NanoMLError(f"{path}: no such file. `nanoml train` makes it.") from None
-    except ValueError:
-        raise NanoMLError(f"{path}: is damaged. Remove {path.parent} and run `nanoml train` again.") from None
-
-
-def _load_network(path: Path, description: dict[str, Any]) -> Network:
-    network = build(description)
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        raise NanoMLError(f"{path}: no such file. Run `nanoml train` again.") from None
-    except Exception as problem:  # what torch.load raises for a damaged file depends on the damage
-        reason = str(problem).split("\n")[0]
-        raise NanoMLError(f"{path}: is damaged ({reason}). Remove it and run `nanoml train` again.") from None
-    return network.eval()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ML_processing.events.inputs import Collection, Inputs, Objects, Shape
+from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Network, make_network
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
@@ -18,21 +18,25 @@ Build = Callable[..., Network]
 Draw = Callable[..., Inputs]
 
 
-def change(inputs: Inputs, values: Callable[[Objects], Tensor]) -> Inputs:
+def change(inputs: Inputs, values: Callable[[ObjectTensors], Tensor]) -> Inputs:
     return Inputs(
-        inputs.features, {name: Objects(values(it), it.mask) for name, it in inputs.objects.items()}
+        inputs.features, {name: ObjectTensors(values(it), it.mask) for name, it in inputs.objects.items()}
     )
 
 
 def without_objects(inputs: Inputs) -> Inputs:
-    objects = {name: Objects(it.values, torch.zeros_like(it.mask)) for name, it in inputs.objects.items()}
+    objects = {
+        name: ObjectTensors(it.values, torch.zeros_like(it.mask)) for name, it in inputs.objects.items()
+    }
     return Inputs(inputs.features, objects)
 
 
 def padded(inputs: Inputs, count: int, value: float) -> Inputs:
     pad = torch.nn.functional.pad
     objects = {
-        name: Objects(pad(it.values, (0, 0, 0, count), value=value), pad(it.mask, (0, count), value=False))
+        name: ObjectTensors(
+            pad(it.values, (0, 0, 0, count), value=value), pad(it.mask, (0, count), value=False)
+        )
         for name, it in inputs.objects.items()
     }
     return Inputs(inputs.features, objects)
@@ -52,7 +56,7 @@ def test_order_of_objects_means_nothing(set_model: str, shape: Shape, draw: Draw
     shuffled = Inputs(
         events.features,
         {
-            name: Objects(it.values[:, order[name]], it.mask[:, order[name]])
+            name: ObjectTensors(it.values[:, order[name]], it.mask[:, order[name]])
             for name, it in events.objects.items()
         },
     )
@@ -91,10 +95,11 @@ def test_short_object_axes(model: str, shape: Shape, draw: Draw, build: Build) -
     network = build(model, shape)
     for count in (2, 1, 0):
         short = {
-            name: Objects(it.values[:, :count], it.mask[:, :count]) for name, it in events.objects.items()
+            name: ObjectTensors(it.values[:, :count], it.mask[:, :count])
+            for name, it in events.objects.items()
         }
         filled = {
-            name: Objects(it.values, it.mask & (torch.arange(it.mask.shape[1]) < count))
+            name: ObjectTensors(it.values, it.mask & (torch.arange(it.mask.shape[1]) < count))
             for name, it in events.objects.items()
         }
         torch.testing.assert_close(
@@ -111,7 +116,8 @@ def test_gradients_without_objects_are_finite(model: str, shape: Shape, draw: Dr
     for inputs in (events, change(events, lambda it: it.values[:, :0])):
         if not inputs.objects["Jet"].values.shape[1]:
             inputs = Inputs(
-                inputs.features, {n: Objects(it.values, it.mask[:, :0]) for n, it in inputs.objects.items()}
+                inputs.features,
+                {n: ObjectTensors(it.values, it.mask[:, :0]) for n, it in inputs.objects.items()},
             )
         outputs = network(inputs)
         assert outputs.isfinite().all()
@@ -223,7 +229,7 @@ def test_what_cannot_be_used(shape: Shape) -> None:
             make_network(model, {}, features)
     with pytest.raises(ConfigError, match="train.features: there is nothing to train on"):
         make_network("mlp", {}, Shape((), (), 2))
-    flat = Shape(shape.features, (*shape.collections, Collection("Tau", ("pt", "eta"), 2)), 2)
+    flat = Shape(shape.features, (*shape.collections, CollectionShape("Tau", ("pt", "eta"), 2)), 2)
     with pytest.raises(ConfigError, match="needs pt, eta and phi of every collection. Add Tau_phi in"):
         make_network("particlenet", {}, flat)
 
