@@ -1,11 +1,15 @@
-"""What is in an ONNX file: a model of the pipeline, or any other."""
+"""What is in an ONNX file, a model of the pipeline or any other: as content, and printed."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import onnxruntime
+from rich.console import Console
+from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
@@ -22,11 +26,33 @@ from MLTools.NanoML.model import (
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.model.trials import Outcome
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
+from MLTools.NanoML.terminal.page import Column, Page, amount, count, file_size
 
-__all__ = ["inspect_onnx"]
+__all__ = ["inspect", "show"]
+
+_STATES = {
+    "matches": "belongs to this file",
+    "missing": "missing",
+    "of another file": "belongs to another file",
+    "edited": "was edited",
+    "unreadable": "cannot be read",
+}
+_SHOWN_APART = {
+    "created",
+    "git",
+    "device",
+    "versions",
+    "metrics",
+    "data",
+    "datasets",
+    "notes",
+    "config",
+    "folds",
+}
+"""Parts of the provenance that are printed in their own way, or not again."""
 
 
-def inspect_onnx(path: str) -> dict[str, Any]:
+def inspect(path: str) -> dict[str, Any]:
     """What is in an ONNX file.
 
     Returns
@@ -51,7 +77,7 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         )
     except UnicodeDecodeError as problem:
         raise NanoMLError(
-            f"{path}: is damaged (a name in it is no text: {problem}). Export or fetch it again."
+            f"{path}: is damaged (a name in it is not text: {problem}). Export or fetch it again."
         ) from None
     content: dict[str, Any] = {
         "kind": "onnx",
@@ -62,7 +88,7 @@ def inspect_onnx(path: str) -> dict[str, Any]:
         "ir": header.ir,
         "opset": header.opset,
         "domains": header.domains,
-        "onnxruntime": _version(),
+        "onnxruntime": onnxruntime.__version__,
         "inputs": inputs,
         "outputs": outputs,
         "own": text is not None,
@@ -84,12 +110,6 @@ def inspect_onnx(path: str) -> dict[str, Any]:
     content["errors"] = [*_tensors_complaint(session, description), *_errors(content)]
     content["warnings"] = _warnings(content)
     return content
-
-
-def _version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
@@ -141,14 +161,14 @@ def _columns(tensor: Input, description: Description) -> list[dict[str, Any]]:
 
 
 def _stray_twin(path: str) -> list[str]:
-    """A file that was cut off between two fields is whole for ONNX Runtime: only its twin tells what is lost."""
+    """A file that was cut off between two fields loads in ONNX Runtime: only its twin shows what is lost."""
     twin = twin_of(path)
     try:
         described = "onnx_sha256" in json.loads(twin.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         described = False
     return (
-        [f"{twin} describes a model of `nanoml export`, but this file is none: copy both again."]
+        [f"{twin} describes a model of `nanoml export`, but this file is not one: copy both again."]
         if described
         else []
     )
@@ -183,7 +203,7 @@ def _reference(session: Any, metadata: Mapping[str, Any]) -> dict[str, Any] | No
         outcome: Outcome = session.run(None, reference.feeds)
         found["events"] = len(outcome[0])
         difference = check_reference(outcome, metadata)
-    except Exception as problem:  # whatever is raised for whatever stands there: it is the finding
+    except Exception as problem:  # whatever is raised, it is what is wrong
         return {**found, "problem": str(problem).strip().split("\n")[0] or type(problem).__name__}
     return {**found, "difference": difference, "agrees": True, "problem": None}
 
@@ -238,3 +258,196 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
             "The model carries no reference events: it cannot be checked that it computes the same here."
         )
     return found
+
+
+def show(content: Mapping[str, Any], console: Console) -> None:
+    """Print all of it; `content` is what `inspect` returns."""
+    page = Page(console)
+    page.title(content["path"])
+    if content["own"]:
+        _show_own(page, content)
+    else:
+        _show_foreign(page, content)
+    page.warnings(content["warnings"], content["errors"])
+
+
+def _show_own(page: Page, content: Mapping[str, Any]) -> None:
+    page.facts(
+        [
+            ("model", content["name"]),
+            ("scores", _scored(content)),
+            ("classes", content["classes"] and ", ".join(content["classes"])),
+            ("targets", content["targets"] and ", ".join(content["targets"])),
+            ("parameter", _parameter(content["parameter"])),
+            ("networks", _networks(content)),
+            ("for", _target(content["target"])),
+            ("format", _format(content)),
+            ("size", file_size(content["size"])),
+            ("SHA-256", content["sha256"]),
+            ("JSON twin", _twin_state(content["twin"])),
+            ("check", _check(content)),
+        ]
+    )
+    _show_columns(page, content)
+    _show_tensors(page, content)
+    _show_training(page, content["training"])
+
+
+def _scored(content: Mapping[str, Any]) -> str:
+    names = content["classes"] or content["targets"]
+    prefix = f"{content['collection']}_" if content["collection"] else ""
+    what = f"every object of {content['collection']}" if content["collection"] else "every event"
+    return f"{what}, as branches {prefix}{content['name']}_{names[0]} and so on"
+
+
+def _parameter(parameter: Mapping[str, Any] | None) -> str | None:
+    if parameter is None:
+        return None
+    return f"{parameter['column']}, trained at {', '.join(f'{value:g}' for value in parameter['values'])}"
+
+
+def _networks(content: Mapping[str, Any]) -> str:
+    number = content["folds"]["k"]
+    if number == 1:
+        return "1"
+    mean, each = (tensor["tensor"] for tensor in content["outputs"])
+    return f"{number}, one per fold: {mean} is their mean, {each} has each"
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    runtime = f" (ONNX Runtime {target['onnxruntime']} or newer)" if target["onnxruntime"] else ""
+    return f"{target['cmssw'] or 'any CMSSW release'}{runtime}"
+
+
+def _format(content: Mapping[str, Any]) -> str:
+    opsets = {"opset": content["opset"], "IR": content["ir"], **content["domains"]}
+    parts = [f"{what} {version}" for what, version in opsets.items() if version is not None]
+    return ", ".join(parts) + (f", written by {content['producer']}" if content["producer"] else "")
+
+
+def _twin_state(twin: Mapping[str, Any]) -> Text:
+    return Text(_STATES[twin["state"]], style="green" if twin["state"] == "matches" else "bold red")
+
+
+def _check(content: Mapping[str, Any]) -> Text:
+    reference = content["reference"]
+    if reference is None:
+        return Text("impossible: there are no reference events", style="yellow")
+    runtime = f"ONNX Runtime {content['onnxruntime']}"
+    if reference["events"] is None:
+        return Text(f"failed with {runtime}", style="bold red")
+    events = f"{reference['events']} reference events"
+    if reference["agrees"]:
+        return Text(
+            f"{runtime} gives the scores of all {events} again, to {reference['difference']:.1g}",
+            style="green",
+        )
+    return Text(f"{runtime} gives other scores for {events}", style="bold red")
+
+
+def _show_columns(page: Page, content: Mapping[str, Any]) -> None:
+    columns = [Column("column"), Column("type"), Column("from", "rest")]
+    level = "object" if content["level"] == "object" else "event"
+    groups = [(None, f"What it reads of each {level}")]
+    groups += [(it["name"], f"What it reads of {_objects(it)}") for it in content["collections"]]
+    for collection, title in groups:
+        rows = [
+            (one["name"], one["dtype"], _source(one))
+            for one in content["columns"]
+            if one["collection"] == collection
+        ]
+        if rows:
+            page.table(title, columns, rows)
+
+
+def _objects(collection: Mapping[str, Any]) -> str:
+    order = collection["order"]
+    name, field = collection["name"], (order or "").lstrip("-")
+    way = "largest" if (order or "").startswith("-") else "smallest"
+    of = f"the {way} {name}_{field} first" if order else "in the file's order"
+    return f"up to {collection['max']} objects of {name}, {of}"
+
+
+def _source(column: Mapping[str, Any]) -> str:
+    if column["source"] == "selection":
+        return f"selection {column['selection']}"
+    return "parameter: you give it" if column["source"] == "parameter" else "NanoAOD branch"
+
+
+def _show_tensors(page: Page, content: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            way,
+            one["tensor"],
+            one["dtype"],
+            ", ".join("?" if axis is None else str(axis) for axis in one["shape"]),
+        )
+        for way, tensors in (("input", content["inputs"]), ("output", content["outputs"]))
+        for one in tensors
+    ]
+    page.table("Tensors", [Column(""), Column("name"), Column("type"), Column("shape", "rest")], rows)
+
+
+def _show_training(page: Page, training: Mapping[str, Any]) -> None:
+    page.heading("Training")
+    data = training.get("data")
+    page.facts(
+        [
+            ("date", training.get("created")),
+            ("code", training.get("git")),
+            ("versions", _inline(training.get("versions"))),
+            ("device", training.get("device")),
+            ("settings", _inline(training.get("config"))),
+            ("metrics", _inline(training.get("metrics"))),
+            ("data SHA-256", data.get("sha256") if isinstance(data, Mapping) else None),
+            *((key, _inline(value)) for key, value in training.items() if key not in _SHOWN_APART),
+            ("notes", _inline(training.get("notes"))),
+        ]
+    )
+    datasets = training.get("datasets")
+    if isinstance(datasets, list) and all(isinstance(one, Mapping) for one in datasets):
+        _show_datasets(page, datasets)
+
+
+def _show_datasets(page: Page, datasets: Sequence[Mapping[str, Any]]) -> None:
+    numbers = ("cross\nsection", "events", "kept", "sum of\nweights")
+    columns = [Column("dataset", "rest"), Column("class"), *(Column(name, "number") for name in numbers)]
+    rows = []
+    for one in datasets:
+        section, accounting = one.get("cross_section"), one.get("books") or {}
+        rows.append(
+            (
+                one.get("name", ""),
+                one.get("class") or "-",
+                "-" if section is None else f"{section:g} pb",
+                count(accounting.get("entries", 0)),
+                count(accounting.get("selected", 0)),
+                amount(accounting.get("sum_of_weights")),
+            )
+        )
+    page.table("Trained on", columns, rows)
+
+
+def _inline(value: Any) -> str | None:
+    """Plain content on one line; None if there is nothing."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_inline(one)}" for key, one in value.items() if one is not None) or None
+    if isinstance(value, list):
+        return ("; " if any(isinstance(one, str) for one in value) else ", ").join(
+            str(_inline(one)) for one in value
+        ) or None
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return None if value is None else str(value)
+
+
+def _show_foreign(page: Page, content: Mapping[str, Any]) -> None:
+    page.facts(
+        [
+            ("what", "ONNX, not written by nanoml export"),
+            ("format", _format(content)),
+            ("size", file_size(content["size"])),
+            ("SHA-256", content["sha256"]),
+        ]
+    )
+    _show_tensors(page, content)

@@ -11,23 +11,15 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["Counts", "Summary", "summarise"]
+__all__ = ["ClassCounts", "ColumnSummary", "summarise"]
 
 _AT_ONCE = 64 << 20  # bytes
 _WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
 
 
 @dataclass
-class Summary:
-    """Of one column; NaN and infinite values are counted, and left out of everything else.
-
-    Attributes
-    ----------
-    nan, infinite
-        How many values are NaN, or infinite.
-    min, mean, max
-        Of the finite values, in the column's unit; None if there is none.
-    """
+class ColumnSummary:
+    """Range and mean of a column's finite values, in its unit, None if there are none; and the number of others."""
 
     nan: int = 0
     infinite: int = 0
@@ -37,7 +29,7 @@ class Summary:
     _finite: int = 0
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take in a block, shape (events,)."""
+        """Add a block of values, shape (events,)."""
         numbers = values.astype(np.float64)
         finite = numbers[np.isfinite(numbers)]
         nan = int(np.isnan(numbers).sum())
@@ -54,26 +46,12 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain content."""
-        return {
-            "min": self.min,
-            "mean": self.mean,
-            "max": self.max,
-            "nan": self.nan,
-            "infinite": self.infinite,
-        }
+        return {key: getattr(self, key) for key in ("min", "mean", "max", "nan", "infinite")}
 
 
 @dataclass
-class Counts:
-    """Of the events with one label.
-
-    Attributes
-    ----------
-    events
-        How many.
-    weights
-        Sum of their weights.
-    """
+class ClassCounts:
+    """Number of events with one label, and the sum of their weights."""
 
     events: int = 0
     weights: float = 0.0
@@ -81,7 +59,7 @@ class Counts:
 
 def summarise(
     events: Any, columns: Sequence[str], weight: str | None
-) -> tuple[dict[str, Summary], dict[int, Counts]]:
+) -> tuple[dict[str, ColumnSummary], dict[int, ClassCounts]]:
     """Read all events once.
 
     Parameters
@@ -97,15 +75,15 @@ def summarise(
     -------
     Summaries by column, and counts by label (those that occur).
     """
-    summaries = {name: Summary() for name in columns}
-    counts: dict[int, Counts] = {}
+    summaries = {name: ColumnSummary() for name in columns}
+    counts: dict[int, ClassCounts] = {}
     for block in _blocks(events):
         for name, summary in summaries.items():
             summary.add(block[name])
         labels, positions = np.unique(block["label"], return_inverse=True)
         weights = np.ones(len(block)) if weight is None else block[weight].astype(np.float64)
         for label, many, total in zip(labels, np.bincount(positions), np.bincount(positions, weights)):
-            count = counts.setdefault(int(label), Counts())
+            count = counts.setdefault(int(label), ClassCounts())
             count.events += int(many)
             count.weights += float(total)
     return summaries, counts

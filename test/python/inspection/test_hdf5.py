@@ -130,7 +130,7 @@ def test_features_are_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_summary_does_not_depend_on_the_blocks() -> None:
     values = np.random.default_rng(0).normal(1000, 1, 999).astype("f4")
-    one, many = summary.Summary(), summary.Summary()
+    one, many = summary.ColumnSummary(), summary.ColumnSummary()
     one.add(values)
     for block in np.array_split(values, 7):
         many.add(block)

@@ -298,7 +298,7 @@ def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str])
     onnx.save(model(), path)  # as one whose end, the metadata, was cut off
     done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
     assert done.return_value == 1
-    assert "but this file is none: copy both again" in " ".join(done.stdout.split())
+    assert "but this file is not one: copy both again" in " ".join(done.stdout.split())
 
 
 def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_truncated_models_are_explained(tmp_path: Path) -> None:
         # one that ends between two fields is whole for ONNX Runtime, but it is no model of ours any more
         said = outcome(path)
         assert path.name in said
-        assert "damaged" in said or "is a binary file" in said or "but this file is none" in said
+        assert "damaged" in said or "is a binary file" in said or "but this file is not one" in said
 
 
 def outcome(path: Path) -> str:

@@ -13,8 +13,8 @@ from rich.console import Console
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, matching_branches, show
-from MLTools.NanoML.inspection.branches import group_branches
+from MLTools.NanoML.inspection import inspect_file, show
+from MLTools.NanoML.inspection.root import group_branches, matching_branches
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
