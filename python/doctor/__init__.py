@@ -1,9 +1,8 @@
-"""What a way of working needs, checked here and now: one small module for each kind of thing."""
+"""Checks here and now what a way of working needs."""
 
 from __future__ import annotations
 
-from MLTools.NanoML.doctor.examination import Examination, examine
-from MLTools.NanoML.doctor.finding import Finding, State
-from MLTools.NanoML.doctor.ways import WAYS, guess
+from MLTools.NanoML.doctor.probe import Finding, State
+from MLTools.NanoML.doctor.ways import WAYS, Examination, examine, guess
 
 __all__ = ["WAYS", "Examination", "Finding", "State", "examine", "guess"]

@@ -1,4 +1,4 @@
-"""What NanoML runs in, for reports of bugs."""
+"""What NanoML runs in, for bug reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HERE = Path(__file__).resolve().parents[1]
 
 
 def report() -> list[str]:
-    """Versions of NanoML, Python, the system and the packages that matter, a line each kind."""
+    """Versions of NanoML, Python, the system and the packages that matter, in lines."""
     found = {name: _version(name) for name in _PACKAGES}
     lines = [
         f"nanoml {__version__} (Python {platform.python_version()})",
@@ -44,7 +44,7 @@ def _version(package: str) -> Optional[str]:
 
 
 def _commit() -> Optional[str]:
-    """The commit of a checkout, with "-dirty" where files differ from it."""
+    """The commit of a checkout, with "-dirty" if files differ from it."""
     if not (_HERE.parent / ".git").exists():
         return None
     command = ["git", "-C", str(_HERE.parent), "describe", "--always", "--dirty", "--exclude=*"]

@@ -1,45 +1,46 @@
-"""Ways of working, and what each of them needs."""
+"""Ways of working, what each of them needs, and all checks of it at the same time."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from MLTools.NanoML.doctor import batch, cmssw, gpu, grid, kerberos, packages, root, storage
-from MLTools.NanoML.doctor.finding import Finding
-from MLTools.NanoML.doctor.outside import has
+from MLTools.NanoML.doctor import services, software
+from MLTools.NanoML.doctor.probe import Finding, State, has
 
-__all__ = ["CHECKS", "WAYS", "Way", "guess"]
+__all__ = ["CHECKS", "WAYS", "Examination", "Way", "examine", "guess"]
 
 CHECKS: Mapping[str, Callable[[], Finding]] = {
-    "Python": packages.python,
-    "packages": partial(packages.part, "core"),
-    "codecs of ROOT files": partial(packages.part, "data"),
-    "training": partial(packages.part, "train"),
-    "search for settings": partial(packages.part, "tune"),
-    "disk": storage.disk,
-    "Kerberos": kerberos.ticket,
-    "AFS": storage.afs,
-    "EOS": storage.eos,
-    "CVMFS": storage.cvmfs,
-    "CMSSW": cmssw.release,
-    "ONNX Runtime": cmssw.onnx_runtime,
-    "NanoML in the area": cmssw.area,
-    "ROOT": root.root,
-    "nanoAOD-tools": root.nanoaod_tools,
-    "certificate": grid.certificate,
-    "proxy": grid.proxy,
-    "dasgoclient": grid.catalogue,
-    "XRootD client": grid.xrootd_client,
-    "HTCondor": batch.htcondor,
-    "Slurm": batch.slurm,
-    "CRAB": batch.crab,
-    "GPU": gpu.gpu,
+    "Python": software.python,
+    "packages": partial(software.packages, "core"),
+    "codecs of ROOT files": partial(software.packages, "data"),
+    "training": partial(software.packages, "train"),
+    "search for settings": partial(software.packages, "tune"),
+    "disk": services.disk,
+    "Kerberos": services.kerberos,
+    "AFS": services.afs,
+    "EOS": services.eos,
+    "CVMFS": services.cvmfs,
+    "CMSSW": software.cmssw,
+    "ONNX Runtime": software.onnx_runtime,
+    "NanoML in the area": software.cmssw_area,
+    "ROOT": software.root,
+    "nanoAOD-tools": software.nanoaod_tools,
+    "certificate": services.certificate,
+    "proxy": services.proxy,
+    "dasgoclient": services.dasgoclient,
+    "XRootD client": services.xrootd_client,
+    "HTCondor": services.htcondor,
+    "Slurm": services.slurm,
+    "CRAB": services.crab,
+    "GPU": software.gpu,
 }
-"""All checks, by what they are of, in the order in which they are shown."""
+"""All checks, by the thing that they check, in the order in which they are shown."""
 
 _GRID = ("certificate", "proxy", "dasgoclient", "XRootD client")
 
@@ -53,16 +54,16 @@ class Way:
     about
         What it is, in words.
     needs
-        Checks without which nothing goes.
-    wishes
-        Checks that some of what one may want to do needs.
+        Checks of what nothing works without.
+    options
+        Checks of what some things need that one may want to do.
     redirector
-        The XRootD server that must answer; empty if nobody is asked.
+        The XRootD server that must answer; empty if none is asked.
     """
 
     about: str
     needs: tuple[str, ...]
-    wishes: tuple[str, ...] = field(default=())
+    options: tuple[str, ...] = ()
     redirector: str = ""
 
 
@@ -78,7 +79,7 @@ WAYS: Mapping[str, Way] = {
         "interactive work on lxplus, with files of the grid",
         (*_BASE, "Kerberos", "AFS", "CVMFS", *_GRID),
         ("EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
-        redirector=grid.REDIRECTOR,
+        redirector=services.REDIRECTOR,
     ),
     "condor": Way(
         "jobs of HTCondor",
@@ -113,3 +114,58 @@ def guess() -> str:
     return next(
         (way for program, way in (("condor_submit", "condor"), ("sbatch", "slurm")) if has(program)), "laptop"
     )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found for a way of working, by the thing that was checked."""
+
+    way: str
+    findings: dict[str, Finding]
+
+    def state(self, name: str) -> State:
+        """How a thing is, for this way of working."""
+        if self.findings[name].fine:
+            return State.FINE
+        return State.ABSENT if name in WAYS[self.way].options else State.MISSING
+
+    @property
+    def missing(self) -> list[str]:
+        """Things that nothing works without, and that are not as they should be."""
+        return [name for name in self.findings if self.state(name) is State.MISSING]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        checks = [
+            {"name": name, "state": self.state(name).value, "found": finding.found, "mend": finding.mend}
+            for name, finding in self.findings.items()
+        ]
+        return {"for": self.way, "ready": not self.missing, "checks": checks}
+
+
+def examine(way: str, redirector: str = "") -> Examination:
+    """Check all that a way of working needs.
+
+    Parameters
+    ----------
+    way
+        One of WAYS.
+    redirector
+        The XRootD server, HOST or HOST:PORT, that must answer; empty for that of the way, if it has one.
+    """
+    chosen = WAYS[way]
+    wanted = {*chosen.needs, *chosen.options}
+    checks = {name: check for name, check in CHECKS.items() if name in wanted}
+    server = redirector or chosen.redirector
+    if server:
+        checks["redirector"] = partial(services.redirector, server)
+    with ThreadPoolExecutor(len(checks)) as pool:  # most of them wait for others
+        found = list(pool.map(_find, checks.values()))
+    return Examination(way, dict(zip(checks, found)))
+
+
+def _find(check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as problem:  # a check that fails must not stop the others
+        return Finding(False, f"could not be checked: {type(problem).__name__}: {problem}")

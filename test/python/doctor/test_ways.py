@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.commands import start as command
 from MLTools.NanoML.doctor import WAYS, Finding, State, examine, guess
 from MLTools.NanoML.doctor.ways import CHECKS
@@ -27,21 +29,21 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 def test_ways_name_checks_that_there_are() -> None:
     assert tuple(WAYS) == command.WAYS
     for way in WAYS.values():
-        named = [*way.needs, *way.wishes]
+        named = [*way.needs, *way.options]
         assert len(named) == len(set(named))
         assert set(named) <= set(CHECKS)
-    assert set(CHECKS) == {name for way in WAYS.values() for name in (*way.needs, *way.wishes)}
+    assert set(CHECKS) == {name for way in WAYS.values() for name in (*way.needs, *way.options)}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nowhere_a_traceback(way: str, tmp_path: Path) -> None:
+def test_nowhere_a_traceback(way: str, nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that has nothing of CERN's."""
-    done = run("--for", way, "--json", cwd=tmp_path, HOME=str(tmp_path))
-    assert done.stderr == ""
-    found = json.loads(done.stdout)
+    monkeypatch.chdir(nothing)
+    done = CliRunner().invoke(nanoml, ["doctor", "--for", way, "--json"], standalone_mode=False)
+    found = json.loads(done.output)
     states = {check["name"]: check["state"] for check in found["checks"]}
-    assert set(states) >= {*WAYS[way].needs, *WAYS[way].wishes}
-    assert done.returncode == (0 if found["ready"] else 1)
+    assert set(states) >= {*WAYS[way].needs, *WAYS[way].options}
+    assert done.return_value == (0 if found["ready"] else 1)
     assert found["ready"] == ("missing" not in states.values())
     for check in found["checks"]:
         assert check["found"]

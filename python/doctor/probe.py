@@ -1,4 +1,4 @@
-"""Asking programs and file systems outside, with a bound on the time: a network that hangs must not hang the doctor."""
+"""What all checks share: findings, and questions to programs and file systems, which must not hang with these."""
 
 from __future__ import annotations
 
@@ -7,35 +7,55 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-__all__ = ["Answer", "answers", "ask", "has"]
+__all__ = ["Finding", "Reply", "State", "answers", "ask", "has"]
 
 SECONDS = 4.0
 """The longest that one question takes."""
 
 
+class State(Enum):
+    """How a thing is, for the chosen way of working."""
+
+    FINE = "fine"  # it is there, and as it should be
+    ABSENT = "absent"  # it is not, and some things that one may want to do need it
+    MISSING = "missing"  # it is not, and nothing works without it
+
+
 @dataclass(frozen=True)
-class Answer:
-    """What a program said.
+class Finding:
+    """What one check found.
 
     Attributes
     ----------
-    code
-        Its exit code; None if it did not answer in time.
-    text
-        Its standard output, and behind it the standard error.
+    fine
+        Whether the thing is there, and as it should be.
+    found
+        What was found: "3.11.7", "expired 2 hours ago".
+    mend
+        What to do about it, a command if there is one; empty if it is fine.
     """
+
+    fine: bool
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A program's exit code, None if it did not answer in time, and its standard output and standard error."""
 
     code: Optional[int]
     text: str
 
     @property
     def first_line(self) -> str:
-        """The first line that says something, for messages."""
+        """The first line that is not empty, for messages."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         return lines[0] if lines else f"no answer in {SECONDS:.0f} s" if self.code is None else "no answer"
 
@@ -48,34 +68,20 @@ def has(program: str) -> bool:
 def ask(
     command: Sequence[str],
     seconds: float = SECONDS,
-    environment: Optional[Mapping[str, str]] = None,
     directory: Optional[str] = None,
-) -> Answer:
-    """Run a program, and take what it says.
-
-    Parameters
-    ----------
-    command
-        The program and its arguments.
-    seconds
-        After that long it is ended, and all that it started; so is the wait for it, where even that does not end it.
-    environment
-        Variables beside those of this process.
-    directory
-        Where it runs; None for the current one.
-    """
+) -> Reply:
+    """Run a program. After `seconds` it is killed with all that it started; if even that fails, it is left alone."""
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
             cwd=directory,
             start_new_session=True,
         )
     except OSError as problem:
-        return Answer(127, str(problem))
+        return Reply(127, str(problem))
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -83,8 +89,8 @@ def ask(
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs in the kernel cannot even be killed
             process.communicate(timeout=0.5)
-        return Answer(None, "")
-    return Answer(process.returncode, (out + err).decode(errors="replace"))
+        return Reply(None, "")
+    return Reply(process.returncode, (out + err).decode(errors="replace"))
 
 
 def answers(path: Path, seconds: float = SECONDS) -> Optional[bool]:

@@ -3,13 +3,68 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.doctor import cmssw
+from MLTools.NanoML.doctor import software
+
+Program = Callable[[str, str], Path]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def required() -> dict[str, dict[str, str]]:
+    """The packages of each part, as pyproject.toml has them."""
+    text = (ROOT / "pyproject.toml").read_text()
+
+    def listed(key: str) -> dict[str, str]:
+        (block,) = re.findall(rf"^{key} = \[(.*?)\]$", text, re.M | re.S)
+        return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', block))
+
+    return {
+        "core": listed("dependencies"),
+        **{name: listed(name) for name in software.PARTS if name != "core"},
+    }
+
+
+def test_the_table_is_that_of_the_packaging() -> None:
+    assert required() == software.PARTS
+
+
+def test_the_packages_of_the_tests_are_here() -> None:
+    finding = software.packages("core")
+    assert finding.fine, finding.found
+    assert re.search(r"uproot \d+\.\d+", finding.found)
+    assert software.python().fine
+    assert sys.executable in software.python().found
+
+
+def test_what_is_missing_or_old_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"numpy": "999.1", "no-such-package": "1.0", "click": "1.0"}
+    monkeypatch.setitem(software.PARTS, "tune", wanted)
+    finding = software.packages("tune")
+    assert not finding.fine
+    assert re.fullmatch(r"no no-such-package; numpy [\d.]+ \(older than 999\.1\)", finding.found)
+    assert finding.mend == f"pip install '{ROOT}[tune]'"
+
+
+def test_a_package_without_a_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(software.PARTS, "tune", {"json": "1.0"})
+    assert software.packages("tune").fine
+
+
+def test_in_cmssw_its_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(software.PARTS, "train", {"no-such-package": "1.0"})
+    monkeypatch.setenv("CMSSW_BASE", "/somewhere")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert software.packages("train").mend.startswith(
+        "in a shell without cmsenv: python3 -m venv ~/nanoml && "
+    )
+
 
 needs_table = pytest.mark.skipif(
     importlib.util.find_spec("ML_processing") is None, reason="ML_processing/ has been taken out"
@@ -25,32 +80,32 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_cmssw(nothing: Path) -> None:
-    for finding in (cmssw.release(), cmssw.area()):
+    for finding in (software.cmssw(), software.cmssw_area()):
         assert not finding.fine
         assert "cmsrel" in finding.mend
-    assert cmssw.onnx_runtime().fine
+    assert software.onnx_runtime().fine
 
 
 def test_the_release(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cmssw.release().found == f"CMSSW_14_0_19 (el9_amd64_gcc12) in {base}"
+    assert software.cmssw().found == f"CMSSW_14_0_19 (el9_amd64_gcc12) in {base}"
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_10_6_30")
-    assert not cmssw.release().fine
+    assert not software.cmssw().fine
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_13_3_0")
-    assert cmssw.release().fine
+    assert software.cmssw().fine
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_20_1_X_2027-01-01-2300")
-    assert cmssw.release().fine
+    assert software.cmssw().fine
 
 
 @needs_table
 def test_the_onnx_runtime_is_compared_with_the_table(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
-    assert cmssw.onnx_runtime().fine
+    assert software.onnx_runtime().fine
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_14_1_0")
-    finding = cmssw.onnx_runtime()
+    finding = software.onnx_runtime()
     assert not finding.fine
     assert finding.found == "Python finds 1.14.1, but CMSSW_14_1_0 has 1.17.1"
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_99_0_0")
-    assert "1.14.1 (CMSSW_99_0_0 is not in the table)" in cmssw.onnx_runtime().found
+    assert "1.14.1 (CMSSW_99_0_0 is not in the table)" in software.onnx_runtime().found
 
 
 # as SCRAM V3 prints it; it must run in an area, and fails elsewhere
@@ -98,7 +153,7 @@ def test_scram_knows_the_release_better_than_the_table(
     (base / ".SCRAM").mkdir()
     monkeypatch.setenv("CMSSW_VERSION", name)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: here)
-    finding = cmssw.onnx_runtime()
+    finding = software.onnx_runtime()
     assert (finding.fine, finding.found[: len(found)]) == (fine, found)
     assert finding.found.endswith("nanoml export --onnxruntime 1.25.1") is fine
 
@@ -109,7 +164,7 @@ def test_what_scram_does_not_know_is_looked_up_in_the_table(
 ) -> None:
     program("scram", SCRAM)  # there is no area
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
-    assert cmssw.onnx_runtime().found == "1.14.1, export.cmssw: CMSSW_14_0_19"
+    assert software.onnx_runtime().found == "1.14.1, export.cmssw: CMSSW_14_0_19"
 
 
 @needs_table
@@ -119,10 +174,10 @@ def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.Mon
     for suffix in ("onnx", "json"):
         shutil.copy(Path(__file__).resolve().parents[3] / "data" / f"leptons.{suffix}", data)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
-    assert cmssw.onnx_runtime().fine
+    assert software.onnx_runtime().fine
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_12_3_0")
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.7.2")
-    finding = cmssw.onnx_runtime()
+    finding = software.onnx_runtime()
     assert not finding.fine
     assert (
         finding.found
@@ -130,22 +185,29 @@ def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.Mon
     )
     assert "--onnxruntime 1.7.2" in finding.mend
     (data / "leptons.json").unlink()  # then it is not a model of ours
-    assert cmssw.onnx_runtime().fine
+    assert software.onnx_runtime().fine
 
 
 def test_the_area(base: Path) -> None:
     source, library = base / "src" / "MLTools" / "NanoML", base / "lib" / "el9_amd64_gcc12"
-    assert cmssw.area().mend == f"git clone REPOSITORY {source}"
+    assert software.cmssw_area().mend == f"git clone REPOSITORY {source}"
     (source / "plugins").mkdir(parents=True)
     (source / "plugins" / "NanoMLProducer.cc").touch()
-    assert cmssw.area().mend == "cd $CMSSW_BASE/src && scram b -j4"
+    assert software.cmssw_area().mend == "cd $CMSSW_BASE/src && scram b -j4"
     library.mkdir(parents=True)
-    (library / cmssw.PLUGIN).touch()
-    assert cmssw.area().fine
-    os.utime(library / cmssw.PLUGIN, (1, 1))
-    assert "changed after it was built" in cmssw.area().found
+    (library / software.PLUGIN).touch()
+    assert software.cmssw_area().fine
+    os.utime(library / software.PLUGIN, (1, 1))
+    assert "changed after it was built" in software.cmssw_area().found
 
 
 def test_the_plugin_is_called_as_scram_calls_it() -> None:
     text = (Path(__file__).resolve().parents[3] / "plugins" / "BuildFile.xml").read_text()
-    assert f'name="{cmssw.PLUGIN.removeprefix("plugin").removesuffix(".so")}"' in text
+    assert f'name="{software.PLUGIN.removeprefix("plugin").removesuffix(".so")}"' in text
+
+
+def test_gpus(program: Program) -> None:
+    program("nvidia-smi", "printf 'NVIDIA A100, 40960 MiB\\nNVIDIA A100, 40960 MiB\\n'")
+    assert software.gpu().found == "NVIDIA A100, 40960 MiB; NVIDIA A100, 40960 MiB"
+    program("nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
+    assert not software.gpu().fine

@@ -1,0 +1,244 @@
+"""Checks of software: Python and its packages, ROOT, CMSSW with its ONNX Runtime, GPUs. Nothing is imported: it would take seconds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from MLTools.NanoML.doctor.probe import Finding, ask, has
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.installation import how_to_install
+
+__all__ = [
+    "PARTS",
+    "cmssw",
+    "cmssw_area",
+    "gpu",
+    "nanoaod_tools",
+    "onnx_runtime",
+    "packages",
+    "python",
+    "root",
+]
+
+PARTS: dict[str, dict[str, str]] = {
+    "core": {
+        "numpy": "1.24.3",
+        "awkward": "2.1.1",
+        "uproot": "5.0.7",
+        "vector": "1.0.0",
+        "h5py": "3.8.0",
+        "onnx": "1.14.0",
+        "onnxruntime": "1.14.1",
+        "PyYAML": "6.0",
+        "click": "8.1.3",
+        "rich": "13.3.3",
+        "jsonschema": "4.17.3",
+        "Jinja2": "3.1.2",
+        "cryptography": "41.0.3",
+    },
+    "data": {"lz4": "4.3", "xxhash": "3.0", "zstandard": "0.20"},
+    "xrootd": {"xrootd": "5.6", "fsspec-xrootd": "0.2.4"},
+    "train": {
+        "torch": "2.5",
+        "scikit-learn": "1.7",
+        "threadpoolctl": "3.2",
+        "matplotlib": "3.8",
+        "mplhep": "1.0",
+        "onnx": "1.16",
+    },
+    "tune": {"optuna": "5.0"},
+}
+"""The packages of each part, with the oldest version that will do, as in pyproject.toml, which CMSSW does not install."""
+
+_MODULES = {  # packages that are imported by another name
+    "PyYAML": "yaml",
+    "Jinja2": "jinja2",
+    "scikit-learn": "sklearn",
+    "xrootd": "XRootD",
+    "fsspec-xrootd": "fsspec_xrootd",
+}
+PACKAGE = "MLTools/NanoML"
+PLUGIN = "pluginMLToolsNanoMLPlugins.so"
+_OLDEST = (13, 3)
+_SCRAM_SECONDS = 20.0  # the first time, its files come from CVMFS
+_ENTER = "cd YOUR_AREA/src && cmsenv, or first: cmsrel CMSSW_14_0_19"
+
+
+def python() -> Finding:
+    """Check the version of Python: 3.9, and for training 3.10."""
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info >= (3, 10):
+        return Finding(True, found)
+    return Finding(True, f"{found}: all but training, which needs 3.10")
+
+
+def packages(part: str) -> Finding:
+    """Check that the packages of a part are here and new enough. None is imported, which would take seconds."""
+    versions = {package: _version(package) for package in PARTS[part]}
+    missing = [package for package, version in versions.items() if version is None]
+    old = [
+        f"{package} {version} (older than {PARTS[part][package]})"
+        for package, version in versions.items()
+        if version and _numbers(version) < _numbers(PARTS[part][package])
+    ]
+    if missing or old:
+        absent = [f"no {', '.join(missing)}"] if missing else []
+        return Finding(False, "; ".join([*absent, *old]), how_to_install("all" if part == "core" else part))
+    return Finding(True, ", ".join(f"{package} {version}".strip() for package, version in versions.items()))
+
+
+def _version(package: str) -> str | None:
+    """The version of a package; empty if it is here without one; None if it is not here."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "" if importlib.util.find_spec(_MODULES.get(package, package)) else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def root() -> Finding:
+    """Check that Python finds ROOT. It is not imported, which would take seconds."""
+    if importlib.util.find_spec("ROOT") is None:
+        return Finding(
+            False,
+            "Python finds none; NanoML reads and writes ROOT files without it",
+            "only for --engine nanoaodtools: cmsenv, or pip install root",
+        )
+    answer = ask(["root-config", "--version"]) if has("root-config") else None
+    return Finding(True, answer.text.strip() if answer and answer.code == 0 else "Python finds it")
+
+
+def nanoaod_tools() -> Finding:
+    """Check that Python finds nanoAOD-tools."""
+    try:
+        found = importlib.util.find_spec("PhysicsTools.NanoAODTools")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        return Finding(
+            False,
+            "Python finds no PhysicsTools.NanoAODTools; nanoml skim --module runs their modules without it",
+            "only for --engine nanoaodtools: a CMSSW area of 13_3 or newer, and cmsenv",
+        )
+    return Finding(True, "PhysicsTools.NanoAODTools")
+
+
+def cmssw() -> Finding:
+    """Check that this is the environment of a release that NanoML's Python runs in."""
+    name = os.environ.get("CMSSW_VERSION", "")
+    if not os.environ.get("CMSSW_BASE"):
+        return Finding(False, "CMSSW_BASE is not set: this is not a CMSSW environment", _ENTER)
+    number = re.match(r"CMSSW_(\d+)_(\d+)", name)
+    if number and (int(number[1]), int(number[2])) < _OLDEST:
+        return Finding(False, f"{name} is older than 13_3, whose packages NanoML needs", _ENTER)
+    return Finding(True, f"{name} ({os.environ.get('SCRAM_ARCH', '?')}) in {os.environ['CMSSW_BASE']}")
+
+
+def onnx_runtime() -> Finding:
+    """Compare the ONNX Runtime that Python finds with that of the release, and with what the models in the area need.
+
+    The release's is what SCRAM says or, if it says nothing, what is in the table of `nanoml export`.
+    """
+    name = os.environ.get("CMSSW_VERSION")
+    try:
+        here = importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(False, "Python finds none", "cmsenv, in an area of CMSSW_13_3 or newer")
+    if not name:
+        return Finding(True, f"{here}, outside CMSSW")
+    base = os.environ.get("CMSSW_BASE")
+    of_release, in_table = _by_scram(base) if base else None, _by_table(name)
+    expected = of_release or in_table
+    if expected not in (None, here):
+        return Finding(
+            False,
+            f"Python finds {here}, but {name} has {expected}",
+            "leave Python environments that hide the release's packages: deactivate, unset PYTHONPATH, then cmsenv",
+        )
+    too_new = _models_that_are_too_new(Path(base), here) if base else []
+    if too_new:
+        return Finding(
+            False,
+            f"{here} cannot read {', '.join(too_new)}",
+            f"nanoml export TRAINING --onnxruntime {here} -o MODEL.onnx",
+        )
+    if in_table == here:
+        return Finding(True, f"{here}, export.cmssw: {name}")
+    known = f"the table says {in_table}" if in_table else f"{name} is not in the table"
+    return Finding(True, f"{here} ({known}): export models by nanoml export --onnxruntime {here}")
+
+
+def _by_scram(base: str) -> str | None:
+    """Version of the release's ONNX Runtime, without the hash that CMS's builds append."""
+    answer = ask(["scram", "tool", "info", "onnxruntime"], _SCRAM_SECONDS, directory=base)
+    found = re.search(r"^\s*Version\s*:\s*(\d+(?:\.\d+)+)", answer.text, re.M)
+    return found[1] if answer.code == 0 and found else None
+
+
+def _by_table(name: str) -> str | None:
+    from MLTools.NanoML.workflow.stages import import_part
+
+    try:
+        version: str | None = import_part("ML_processing.export.releases").target(name).onnxruntime
+    except NanoMLError:  # ML_processing is not here, or the release is not in its table
+        return None
+    return version
+
+
+def _models_that_are_too_new(base: Path, onnxruntime: str) -> list[str]:
+    """Models of `nanoml export` in the area's packages that this ONNX Runtime cannot read, each with the reason."""
+    from MLTools.NanoML.model import twin_of
+    from MLTools.NanoML.model.file import read_header
+    from MLTools.NanoML.workflow.stages import import_part
+
+    try:
+        limits = import_part("ML_processing.export.releases").target(onnxruntime=onnxruntime)
+    except NanoMLError:
+        return []
+    found = []
+    for path in sorted((base / "src").glob("*/*/data/**/*.onnx")):
+        if not twin_of(path).is_file():
+            continue
+        header = read_header(path)
+        if (header.opset or 0) > limits.opset or (header.ir or 0) > limits.ir:
+            needed = f"opset {header.opset}, IR {header.ir}; at most {limits.opset} and {limits.ir}"
+            found.append(f"{path.relative_to(base / 'src')} ({needed})")
+    return found
+
+
+def cmssw_area() -> Finding:
+    """Check that NanoML is in the area, under the name that it must have, and has been built."""
+    base = os.environ.get("CMSSW_BASE")
+    if not base:
+        return Finding(False, "CMSSW_BASE is not set: this is not a CMSSW environment", _ENTER)
+    source = Path(base, "src", PACKAGE)
+    if not source.is_dir():
+        return Finding(False, f"{source} is not there", f"git clone REPOSITORY {source}")
+    plugin = Path(base, "lib", os.environ.get("SCRAM_ARCH", ""), PLUGIN)
+    if not plugin.is_file():
+        return Finding(False, f"{source} is not built", "cd $CMSSW_BASE/src && scram b -j4")
+    newest = max((path.stat().st_mtime for path in source.glob("*/*.cc")), default=0.0)
+    if newest > plugin.stat().st_mtime:
+        return Finding(False, f"{source} was changed after it was built", "cd $CMSSW_BASE/src && scram b -j4")
+    return Finding(True, str(source))
+
+
+def gpu() -> Finding:
+    """Check which GPUs the driver knows."""
+    none = "training uses the processor, which is enough for networks of a few thousand weights"
+    if not has("nvidia-smi"):
+        return Finding(False, "none (no nvidia-smi)", none)
+    answer = ask(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    cards = [line.strip() for line in answer.text.splitlines() if line.strip()]
+    if answer.code != 0 or not cards:
+        return Finding(False, f"nvidia-smi: {answer.first_line}", none)
+    return Finding(True, "; ".join(cards))
