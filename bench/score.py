@@ -129,7 +129,7 @@ class Prepared:
 
 def nanoml(source: Path, model: Path, output: Path, _: Prepared) -> int:
     """Score it, end to end."""
-    return int(score_file(ScoreJob(str(source), output, [model]))["entries"])
+    return score_file(ScoreJob(str(source), output, [model])).entries
 
 
 def all_networks(source: Path, model: Path, output: Path, ready: Prepared) -> int:

@@ -44,7 +44,7 @@ def nanoml(
 ) -> None:
     """Our skim."""
     job = SkimJob(str(source), output, "MLTools.NanoML.trilepton:Trilepton", keep=keep, compression=codec)
-    assert skim_file(job)["entries"] == events
+    assert skim_file(job).entries == events
 
 
 def nanoml_defaults(source: Path, output: Path, events: int) -> None:

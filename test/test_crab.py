@@ -146,7 +146,7 @@ def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Pa
     kept = 0
     for number, source in enumerate(sources):
         ours = skim_file(SkimJob(str(source), tmp_path / f"{number}.root", TRILEPTON, cut=CUT))
-        kept += ours["selected"]
+        kept += ours.selected
     assert [each.findtext("EventsRead") for each in report.iter("InputFile")] == ["1000", "1000"]
     assert [report.findtext(f"File/{name}") for name in ("PFN", "TotalEvents")] == ["nano.root", str(kept)]
     assert len({each.get("ID") for each in report.findall("File/Runs/Run/LumiSection")}) == 10

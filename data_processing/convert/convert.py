@@ -375,7 +375,7 @@ def _metadata(
         sample.class_,
         job.label,
         bool(accounting.is_data),
-        accounting.as_dict(),
+        accounting.to_json(),
         sample.cross_section,
         job.luminosity,
         {one.name: one.value for one in job.parameters if not math.isnan(one.value)},

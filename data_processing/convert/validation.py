@@ -168,8 +168,8 @@ def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[s
 
 def _check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
     where = f"dataset {dataset.name}"
-    accounting = Accounting.from_dict(dataset.accounting)
-    for key, total in accounting.as_dict().items():
+    accounting = Accounting.from_json(dataset.accounting)
+    for key, total in accounting.to_json().items():
         if not _same(dataset.accounting[key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")
     for one in accounting.files:

@@ -25,7 +25,7 @@ from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of
+from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import say
@@ -194,7 +194,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
             inputs.append(_file_report(name, local, mask, certified))
             job = _skim_job(settings, directory, local, folder, _both(mask, certified))
             skims.append(job.output)
-            accounting = Accounting.from_dict(postprocess_file(job))
+            accounting = postprocess_file(job)
             say(f"{name}: {accounting.selected:,} of {accounting.entries:,} events")
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small

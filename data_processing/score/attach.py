@@ -8,7 +8,7 @@ all files (`check`), and only then are files written (`attach`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["AttachJob", "attach_file", "check_events", "check_summary", "index_events", "match_file"]
+__all__ = [
+    "AttachJob",
+    "MatchCounts",
+    "attach_file",
+    "check_events",
+    "check_summary",
+    "index_events",
+    "match_file",
+]
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
 _BLOCK = 200_000  # rows read at once
@@ -68,6 +76,28 @@ class AttachJob:
     missing: float | None = None
     partial: bool = False
     compression: str = "ZLIB:5"
+
+
+@dataclass(frozen=True)
+class MatchCounts:
+    """How many events were found.
+
+    Attributes
+    ----------
+    entries
+        Events of all ROOT files.
+    missing
+        Of these, the events that are not in the HDF5 file.
+    shared
+        Events that are in several ROOT files.
+    unused
+        Events of the HDF5 file that are in none of the ROOT files.
+    """
+
+    entries: int
+    missing: int
+    shared: int
+    unused: int
 
 
 def index_events(path: Path, dataset: str, output: Path) -> dict[str, Any]:
@@ -151,13 +181,8 @@ def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
 
 def check_events(
     job: AttachJob, columns: Sequence[AttachedColumn], index: Path, matches: Mapping[str, Path], output: Path
-) -> dict[str, Any]:
+) -> MatchCounts:
     """Judge what was found, over all files.
-
-    Returns
-    -------
-    Numbers of events: `entries` of all ROOT files; of these, `missing` in the HDF5 file; `shared` by several ROOT
-    files; `unused`, which are in the HDF5 file and in none of the ROOT files.
 
     Raises
     ------
@@ -194,8 +219,8 @@ def check_events(
             f"{job.events}: {len(unused):,} of its {len(known) - int(again.sum()):,} events are in none of the ROOT files; the first "
             f"is {_name_of(known[unused[0]])}. Name all ROOT files that it was made from, or allow it by --partial."
         )
-    found = {"entries": entries, "missing": missing, "shared": shared, "unused": len(unused)}
-    write_json(output, found)
+    found = MatchCounts(entries, missing, shared, len(unused))
+    write_json(output, asdict(found))
     return found
 
 
@@ -226,18 +251,17 @@ def _check_repeated(
 
 
 def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was found, in lines; `done` has the numbers that `check_events` returned."""
+    """What was found, in lines; `done` has the `MatchCounts` as JSON."""
     lines = []
-    for found in done.values():
-        entries, missing, shared, unused = (found[key] for key in ("entries", "missing", "shared", "unused"))
-        lines.append(f"{entries - missing:,} of {entries:,} events found in the HDF5 file")
-        if missing:
-            lines.append(f"WARNING: {missing:,} events are not in it: they get the value of --missing.")
-        if unused:
-            lines.append(f"{unused:,} events of the HDF5 file are in none of the ROOT files.")
-        if shared:
+    for found in (MatchCounts(**content) for content in done.values()):
+        lines.append(f"{found.entries - found.missing:,} of {found.entries:,} events found in the HDF5 file")
+        if found.missing:
+            lines.append(f"WARNING: {found.missing:,} events are not in it: they get the value of --missing.")
+        if found.unused:
+            lines.append(f"{found.unused:,} events of the HDF5 file are in none of the ROOT files.")
+        if found.shared:
             lines.append(
-                f"WARNING: {shared:,} events are in several of the ROOT files, and get the same values in each. This is right for "
+                f"WARNING: {found.shared:,} events are in several of the ROOT files, and get the same values in each. This is right for "
                 "the same events, but not for simulated datasets that share numbers: attach these one by one."
             )
     return lines

@@ -28,7 +28,7 @@ from MLTools.NanoML.rootio.rootfile import Branch, RootFile
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["ScoreJob", "Scorer", "load_models", "score_file"]
+__all__ = ["ScoreJob", "ScoreRecord", "Scorer", "load_models", "score_file"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ class ScoreJob:
     base: str = "."
 
 
+@dataclass(frozen=True)
+class ScoreRecord:
+    """How many events of a file were scored."""
+
+    entries: int
+
+
 def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[Model]:
     """Load the models that score the same files.
 
@@ -99,7 +106,7 @@ def _parameter(model: Model, parameters: Mapping[str, float]) -> float | None:
     return parameters.get(parameter.column) if parameter else None
 
 
-def score_file(job: ScoreJob) -> dict[str, Any]:
+def score_file(job: ScoreJob) -> ScoreRecord:
     """Score one file.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
@@ -108,7 +115,7 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
 
     Returns
     -------
-    {"entries": number of events scored}.
+    The number of events scored.
 
     Raises
     ------
@@ -140,7 +147,7 @@ def score_file(job: ScoreJob) -> dict[str, Any]:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
-        return {"entries": file.entries}
+        return ScoreRecord(file.entries)
 
 
 def _identifiers(file: RootFile, scorers: Sequence[Scorer]) -> dict[str, Branch]:

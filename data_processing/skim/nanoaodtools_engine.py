@@ -52,7 +52,7 @@ _LETTERS = {
 }  # numpy's kind of a number: nanoAOD-tools' widest of that kind
 
 
-def postprocess_file(job: SkimJob) -> dict[str, Any]:
+def postprocess_file(job: SkimJob) -> Accounting:
     """Skim one file by nanoAOD-tools, in a process of its own; `chunk` and `memory` of the job do not matter.
 
     Returns
@@ -74,7 +74,7 @@ def postprocess_file(job: SkimJob) -> dict[str, Any]:
         with RootFile(aside) as file:
             record = Provenance.of(file)
     assert record is not None
-    return record.accounting.as_dict()
+    return record.accounting
 
 
 def _require() -> None:

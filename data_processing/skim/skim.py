@@ -33,12 +33,12 @@ from MLTools.NanoML.terminal.progress import progress
 __all__ = ["plan_file", "sections_read", "skim_file"]
 
 
-def skim_file(job: SkimJob) -> dict[str, Any]:
+def skim_file(job: SkimJob) -> Accounting:
     """Skim one file.
 
     Returns
     -------
-    The file's accounting, as a plain dictionary. The output is complete, even if no event was kept.
+    The file's accounting. The output is complete, even if no event was kept.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def skim_file(job: SkimJob) -> dict[str, Any]:
             _close_accounting(accounting, writer, record)
             for each in filters:
                 each.close()
-    return record.accounting.as_dict()
+    return record.accounting
 
 
 def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:

@@ -98,7 +98,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
     """
     groups: dict[str, Accounting] = {}
     for task, content in done.items():
-        groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_dict(
+        groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_json(
             dict(content)
         ).files
     lines = []

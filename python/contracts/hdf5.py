@@ -131,7 +131,7 @@ class ConvertedDataset:
     is_data
         Whether it is collision data.
     accounting
-        `Accounting.as_dict` of its ROOT files.
+        `Accounting.to_json` of its ROOT files.
     cross_section, luminosity
         In pb and /fb; None if they were not given.
     parameters

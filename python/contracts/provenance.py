@@ -198,7 +198,7 @@ class Provenance:
         content = json.loads(text)
         return cls(
             content["kind"],
-            Accounting([FileAccounting.from_dict(content["file"])]),
+            Accounting([FileAccounting.from_json(content["file"])]),
             content["selection"],
             content["columns"],
             content["model"],

@@ -160,7 +160,7 @@ class FileAccounting:
         return self.uuid or self.file, self.file_entries, self.sum_of_weights
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> FileAccounting:
+    def from_json(cls, content: dict[str, Any]) -> FileAccounting:
         """Undo `dataclasses.asdict`."""
         cutflow = [Step(**step) for step in content["cutflow"]]
         part = Part(**content["part"]) if content.get("part") else None
@@ -258,7 +258,7 @@ class Accounting:
             found |= LumiMask.from_dict(file.luminosity_sections, file.file)
         return found
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Plain content, for JSON, with the sums."""
         return {
             "files": [asdict(file) for file in self.files],
@@ -270,9 +270,9 @@ class Accounting:
         }
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Accounting:
-        """Undo `as_dict`."""
-        return cls([FileAccounting.from_dict(file) for file in content["files"]])
+    def from_json(cls, content: dict[str, Any]) -> Accounting:
+        """Undo `to_json`."""
+        return cls([FileAccounting.from_json(file) for file in content["files"]])
 
 
 def _place_of(file: FileAccounting) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
@@ -22,7 +22,6 @@ __all__ = [
     "Acceptance",
     "Record",
     "Stamp",
-    "Summary",
     "Task",
     "accept",
     "forget",
@@ -31,13 +30,6 @@ __all__ = [
     "stamps",
     "write_record",
 ]
-
-
-class Summary(Protocol):
-    """The typed result of some work."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The content for the record."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Task:
     code
         `dependencies.code_of` what its result depends on; the tasks of a stage share it.
     work
-        Does it, and returns its summary for the record. It must be picklable.
+        Does it, and returns its summary for the record: a mapping, or a dataclass. It must be picklable.
     memory
         Files from which interrupted work continues. They are removed before finished work is done again.
     folders
@@ -72,14 +64,17 @@ class Task:
     outputs: tuple[Path, ...]
     settings: Mapping[str, Any]
     code: str
-    work: Callable[[], Union[Mapping[str, Any], Summary]] = field(compare=False)
+    work: Callable[[], Any] = field(compare=False)
     memory: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
 
     def do(self) -> dict[str, Any]:
         """Do the work; return its summary as JSON could hold it."""
         summary = self.work()
-        return dict(summary) if isinstance(summary, Mapping) else summary.to_json()
+        if isinstance(summary, Mapping):
+            return dict(summary)
+        to_json = getattr(summary, "to_json", None)
+        return to_json() if to_json else dataclasses.asdict(summary)
 
 
 @dataclass(frozen=True)

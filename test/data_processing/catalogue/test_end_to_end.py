@@ -37,7 +37,7 @@ def test_a_dataset_of_the_catalogue_is_skimmed(dbs: CatalogueServer, xrootd: Clu
     assert done.returncode == 0, done.stderr
     (first, second) = sorted((tmp_path / "a" / ".nanoml" / "skim" / "WZ").glob("*.json"))
     for record, name in ((first, names[0]), (second, names[1])):
-        (accounting,) = Accounting.from_dict(json.loads(record.read_text())["summary"]).files
+        (accounting,) = Accounting.from_json(json.loads(record.read_text())["summary"]).files
         assert accounting.file == f"{xrootd.url}{name}" or accounting.file.endswith(f"/{name}")
         assert 0 < accounting.selected < accounting.entries
     assert {path.name for path in (tmp_path / "a" / "skims" / "WZ").glob("*.root")} == {

@@ -72,7 +72,7 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
         assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
     assert (events["label"] == 1).all()
     assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
-    accounting = Accounting.from_dict(metadata.datasets[0].accounting)
+    accounting = Accounting.from_json(metadata.datasets[0].accounting)
     assert (accounting.entries, accounting.selected, accounting.sum_of_weights) == (4000, 596, 4000.0)
     assert [step.events for step in accounting.cutflow][:2] == [4000, 1173]
     title = "mass of the Z candidate [GeV]"

@@ -54,7 +54,7 @@ def assert_same_skims(one: Path, other: Path) -> None:
             told = [Provenance.of(file) for file in (first, second)]
             assert told[0] is not None
             assert told[1] is not None
-            accounting = [record.accounting.as_dict() for record in told if record]
+            accounting = [record.accounting.to_json() for record in told if record]
             for record in accounting:
                 for file in record["files"]:
                     file["file"] = Path(file["file"]).name

@@ -23,6 +23,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.selection import Step
 from services import embedded_baskets
 from services.nanoaod import CERTIFIED, DATASETS
 
@@ -72,22 +73,22 @@ def test_a_skim_has_the_events_the_columns_and_the_accounting(
         accounting = skim_file(
             SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk)
         )
-        assert accounting["entries"] == made.events == accounting["cutflow"][0]["events"]
-        assert accounting["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
-        assert accounting["cutflow"][0]["weights"] == pytest.approx(made.sum_of_weights, rel=1e-7)
-        counts = [step["events"] for step in accounting["cutflow"]]
+        assert accounting.entries == made.events == accounting.cutflow[0].events
+        assert accounting.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
+        assert accounting.cutflow[0].weights == pytest.approx(made.sum_of_weights, rel=1e-7)
+        counts = [step.events for step in accounting.cutflow]
         assert counts == sorted(counts, reverse=True)
-        assert accounting["selected"] == counts[-1] < counts[0]
+        assert accounting.selected == counts[-1] < counts[0]
     with (
         uproot.open(tmp_path / "a.root") as a,
         uproot.open(tmp_path / "b.root") as b,
         uproot.open(source) as original,
     ):
         picked = np.isin(np.asarray(original["Events/event"].array()), np.asarray(a["Events/event"].array()))
-        assert picked.sum() == accounting["selected"] > 20
+        assert picked.sum() == accounting.selected > 20
         weights = np.asarray(original["Events/genWeight"].array(), np.float64)[picked]
         assert (weights < 0).any()
-        assert accounting["cutflow"][-1]["weights"] == pytest.approx(weights.sum(), rel=1e-12)
+        assert accounting.cutflow[-1].weights == pytest.approx(weights.sum(), rel=1e-12)
         for name in a["Events"].keys():
             first = a["Events"][name].array()
             assert ak.to_list(first) == ak.to_list(b["Events"][name].array())
@@ -102,7 +103,7 @@ def test_a_skim_has_the_events_the_columns_and_the_accounting(
     with RootFile(tmp_path / "a.root") as file:
         record = Provenance.of(file)
     assert record is not None
-    assert Accounting.from_dict(accounting).files[0].file == record.accounting.files[0].file == str(source)
+    assert accounting.files[0].file == record.accounting.files[0].file == str(source)
     assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
 
 
@@ -113,14 +114,14 @@ def test_weights_stay_with_their_events_through_all_filters(
     job = SkimJob(
         str(source), tmp_path / "a.root", TRILEPTON, cut="event % 2 == 0", keep=("MET_*",), chunk=40
     )
-    flow = skim_file(job)["cutflow"]
+    flow = skim_file(job).cutflow
     with uproot.open(source) as file, uproot.open(job.output) as skim:
         event, weight = (file[f"Events/{name}"].array(library="np") for name in ("event", "genWeight"))
         passed = np.isin(event, skim["Events/event"].array(library="np"))
     weight = weight.astype(np.float64)
-    assert flow[1]["weights"] == pytest.approx(weight[event % 2 == 0].sum())
-    assert flow[-1]["weights"] == pytest.approx(weight[passed].sum())
-    assert flow[-1]["events"] == passed.sum() > 10
+    assert flow[1].weights == pytest.approx(weight[event % 2 == 0].sum())
+    assert flow[-1].weights == pytest.approx(weight[passed].sum())
+    assert flow[-1].events == passed.sum() > 10
 
 
 def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
@@ -157,7 +158,7 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
     with RootFile(made_file) as original, RootFile(job.output) as skim:
         arrays = original.read(["event", "MET_pt", "Muon_pt", "Jet_pt"])
         picked = np.asarray(arrays["event"]) % 2 == 0
-        assert skim.entries == accounting["selected"] == int(picked.sum())
+        assert skim.entries == accounting.selected == int(picked.sum())
         found = skim.read(["event", "MET_pt", "Jet_pt", "sum_pt", "HLT_NeverWas"])
         for branch in ("event", "MET_pt", "Jet_pt"):
             assert ak.to_list(found[branch]) == ak.to_list(arrays[branch][picked])
@@ -170,7 +171,7 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
         record = Provenance.of(skim)
         assert record is not None
         assert record.accounting.entries == original.entries
-        assert record.accounting.sum_of_weights == accounting["sum_of_weights"]
+        assert record.accounting.sum_of_weights == accounting.sum_of_weights
 
 
 def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: P
     accounting = skim_file(
         SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",))
     )
-    assert (accounting["selected"], accounting["sum_of_weights"]) == (0, 800.0)
+    assert (accounting.selected, accounting.sum_of_weights) == (0, 800.0)
     with uproot.open(even / "out.root") as file:
         assert file["Events"].num_entries == 0
         assert file["Runs/genEventSumw"].array().tolist() == [800.0]
@@ -265,7 +266,7 @@ def test_accounting_is_json(tmp_path: Path, sample: Path) -> None:
     accounting = skim_file(
         SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON)
     )
-    assert json.loads(json.dumps(accounting)) == accounting
+    assert Accounting.from_json(json.loads(json.dumps(accounting.to_json()))) == accounting
 
 
 GOLDEN = {"1": [[1, 13001], [13003, 13003]], "2": [[1, 5]]}
@@ -340,19 +341,15 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
     assert set(after) == {"run", "luminosityBlock", "event", "nMuon", "Muon_pt", "HLT_IsoMu24"}
     for name, array in after.items():
         assert array == [value for value, kept in zip(before[name], passed) if kept], name
-    assert accounting["cutflow"] == [
-        {"cut": "all", "events": 800, "weights": 800.0},
-        {
-            "cut": "certified luminosity sections",
-            "events": certified.sum(),
-            "weights": float(certified.sum()),
-        },
-        {"cut": "cut", "events": passed.sum(), "weights": float(passed.sum())},
+    assert accounting.cutflow == [
+        Step("all", 800, 800.0),
+        Step("certified luminosity sections", certified.sum(), float(certified.sum())),
+        Step("cut", passed.sum(), float(passed.sum())),
     ]
     assert values(output, "Runs") == {"run": [1, 2]}
     assert values(output, "LuminosityBlocks") == {"run": [1, 1, 2], "luminosityBlock": [13001, 13003, 1]}
     sections = LumiMask.of([1, 1, 2], [13001, 13003, 1])
-    assert Accounting.from_dict(accounting).luminosity_sections == sections
+    assert accounting.luminosity_sections == sections
     with uproot.open(output) as file:
         assert file["h"].values().tolist() == [1, 2]
 
@@ -363,8 +360,8 @@ def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tm
         accounting = skim_file(
             SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings)
         )
-        assert [step["cut"] for step in accounting["cutflow"]] == ["all", "cut"]
-        assert accounting["files"][0]["luminosity_sections"] == {}
+        assert [step.cut for step in accounting.cutflow] == ["all", "cut"]
+        assert accounting.files[0].luminosity_sections == {}
     for tree in ("Events", "Runs", "LuminosityBlocks"):
         assert values(tmp_path / "plain.root", tree) == values(tmp_path / "certified.root", tree)
     for tree in ("Runs", "LuminosityBlocks"):
@@ -375,10 +372,10 @@ def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> No
     (tmp_path / "none.json").write_text('{"9": [[1, 5]]}')
     output = tmp_path / "skim.root"
     accounting = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
-    assert (accounting["entries"], accounting["selected"]) == (800, 0)
+    assert (accounting.entries, accounting.selected) == (800, 0)
     assert set(values(output)) == set(values(data))
     assert values(output, "LuminosityBlocks") == {"run": [], "luminosityBlock": []}
-    assert accounting["files"][0]["luminosity_sections"] == {}
+    assert accounting.files[0].luminosity_sections == {}
 
 
 @pytest.mark.parametrize(
@@ -557,7 +554,7 @@ def test_what_modules_make_is_written_arrays_of_fixed_size_too(sample: Path, tmp
         chain.end(file)
     assert any(branch.is_fixed for branch in made.values())
     found = values(tmp_path / "skim.root")
-    assert accounting["selected"] == len(expected.rows) > 100
+    assert accounting.selected == len(expected.rows) > 100
     for name in made:
         assert found[name] == ak.to_list(expected.columns[name])
 
@@ -586,8 +583,8 @@ def test_a_file_with_its_baskets_inside_the_branches(tmp_path: Path) -> None:
     accounting = skim_file(job)
     passed = [event for event in range(embedded_baskets.EVENTS) if len(embedded_baskets.muon_pts(event)) > 1]
     weights = [embedded_baskets.weight(event) for event in range(embedded_baskets.EVENTS)]
-    assert accounting["sum_of_weights"] == sum(weights)
-    assert accounting["cutflow"][-1]["weights"] == sum(weights[event] for event in passed)
+    assert accounting.sum_of_weights == sum(weights)
+    assert accounting.cutflow[-1].weights == sum(weights[event] for event in passed)
     with uproot.open(job.output) as file:
         found = file["Events"].arrays(["event", "Muon_pt"], how=dict)
     assert found["event"].tolist() == passed

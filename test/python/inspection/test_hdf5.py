@@ -78,7 +78,7 @@ def metadata(**changed: Any) -> dict[str, Any]:
                 "cross_section": 6077.0,
                 "luminosity": 59.8,
                 "is_data": False,
-                "books": accounting.as_dict(),
+                "books": accounting.to_json(),
             }
         ],
     }
@@ -178,7 +178,7 @@ def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
 
 
 def test_a_file_without_events(tmp_path: Path) -> None:
-    flow = {**metadata()["datasets"][0], "books": Accounting([]).as_dict()}
+    flow = {**metadata()["datasets"][0], "books": Accounting([]).to_json()}
     content = inspect_file(write(tmp_path / "a.h5", metadata(datasets=[flow]), events()[:0]))
     assert content["features"][0]["mean"] is None
     assert content["warnings"] == []

@@ -146,7 +146,7 @@ def test_accounting_adds_up_and_survives_json() -> None:
     assert (accounting.entries, accounting.selected, accounting.sum_of_weights) == (14, 7, 4.0)
     assert accounting.is_data is False
     assert accounting.cutflow == [Step("all", 14, 4.0), Step("z", 7, 2.0)]
-    assert Accounting.from_dict(json.loads(json.dumps(accounting.as_dict()))) == accounting
+    assert Accounting.from_json(json.loads(json.dumps(accounting.to_json()))) == accounting
     assert Accounting([_accounting("a", 1, 1.0), _accounting("b", 1, 1.0, True)]).is_data is None
 
 
@@ -264,7 +264,7 @@ def test_what_cannot_be_added_is_refused(part: Part, message: str) -> None:
 @pytest.mark.parametrize("part", [None, Part(3, 9, 1.5, -2.5), Part(None, 9, 1.5, -2.5)])
 def test_ranges_survive_json(part: Optional[Part]) -> None:
     accounting = Accounting([replace(whole(), part=part)])
-    assert Accounting.from_dict(accounting.as_dict()) == accounting
+    assert Accounting.from_json(accounting.to_json()) == accounting
 
 
 def test_ranges_in_words() -> None:
