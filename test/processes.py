@@ -1,17 +1,22 @@
-"""Processes that a test starts and stops by signals, or in a copy of the repository."""
+"""Processes that a test starts and stops by signals, or in a copy of the repository; and `nanoml` without a process."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-__all__ = ["copied", "running"]
+from MLTools.NanoML.cli import main
+
+__all__ = ["copied", "nanoml", "running"]
 
 _KEPT_OUT = ("trilepton", "leptons", ".*", "build", "dist", "*.egg-info", "__pycache__")
 
@@ -42,6 +47,33 @@ def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[An
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def nanoml(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `nanoml` in this process, where everything is imported already; what it prints and how it ends is as always."""
+    words, before = list(map(str, arguments)), os.getcwd()
+    out, err, code = io.StringIO(), io.StringIO(), None
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    hook = sys.unraisablehook
+    os.chdir(cwd)
+    try:
+        with (
+            patch.object(sys, "argv", ["nanoml", *words]),
+            patch.dict(os.environ, environment),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        os.chdir(before)
+        sys.unraisablehook = hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(
+        words, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue()
+    )
 
 
 def _heed_interrupts() -> None:

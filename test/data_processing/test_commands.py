@@ -2,20 +2,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import uproot
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments: object, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `nanoml` as its own process, as a user would."""
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, **options)
+from processes import nanoml
 
 
 def test_skim_convert_and_score_without_a_configuration(
@@ -32,19 +24,19 @@ def test_skim_convert_and_score_without_a_configuration(
         "MET_*",
         *sources,
     )
-    done = command(*skim, cwd=tmp_path)
+    done = nanoml(*skim, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "799 of 3,000 events kept, sum of weights 3000" in done.stderr
-    again = command(*skim, cwd=tmp_path)
+    again = nanoml(*skim, cwd=tmp_path)
     assert again.returncode == 0
     assert "skim: up to date (3 of 3)" in again.stderr
 
     skims = sorted((tmp_path / "skims").glob("*.root"))
-    done = command("convert", "-o", "out.h5", "--branches", "ZCand_*", "--json", *skims, cwd=tmp_path)
+    done = nanoml("convert", "-o", "out.h5", "--branches", "ZCand_*", "--json", *skims, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["datasets"][0]["books"]["selected"] == 799
 
-    done = command(
+    done = nanoml(
         "score", "--model", linear_model(["ZCand_mass"], ["ZCand_mass"]), "-o", "scored", *skims, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -75,7 +67,7 @@ def test_errors_are_one_message_without_a_traceback(tmp_path: Path, sample: Path
         (("score", "--model", "text.root", "-o", "out", good), 1, "cannot load it"),
     ]
     for arguments, code, message in cases:
-        done = command(*arguments, cwd=tmp_path)
+        done = nanoml(*arguments, cwd=tmp_path)
         assert message in done.stderr, (arguments, done.stderr)
         assert done.returncode == code, (arguments, done.stderr)
         assert "Traceback" not in done.stderr, (arguments, done.stderr)
@@ -101,14 +93,14 @@ def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(
         good[1],
         "bad.root",
     )
-    done = command(*arguments, cwd=tmp_path)
+    done = nanoml(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert (
         "Nothing was written for it; 1 of 2 files are done. Run the same command again to retry, or allow a loss with "
         "--max-missing-files 1." in done.stderr
     )
     (tmp_path / "bad.root").write_bytes(good[0].read_bytes())
-    done = command(*arguments, cwd=tmp_path)
+    done = nanoml(*arguments, cwd=tmp_path)
     assert done.returncode == 0
     assert "skim: 1 of 2 to do" in done.stderr
 
@@ -117,7 +109,7 @@ def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         f"datasets:\n  ZG:\n    files: {sample}/ZGToLLG/*.root\nskim:\n  selection: MLTools.NanoML.trilepton:Trilepton\n"
     )
-    done = command("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
+    done = nanoml("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [
         {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +12,9 @@ from MLTools.NanoML.commands import pages
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow
 from MLTools.NanoML.workflow.stages import STAGES
+from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def nanoml(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_all_pages_and_modules_exist() -> None:
