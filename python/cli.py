@@ -86,16 +86,16 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     expose_value=False,
     is_eager=True,
     callback=_version,
-    help="Print the version, and what it runs in: for reports of bugs.",
+    help="Print the version and the environment, for bug reports.",
 )
 @click.pass_context
 def nanoml(ctx: click.Context) -> None:
     """From CMS NanoAOD to a trained network that runs inside CMSSW.
 
-    Alone, without a command, it says what can be done next in this directory.
+    Without a command, it says what can be done next in this directory.
 
     \b
-    A new analysis, which runs as it stands:
+    A new analysis, which runs as it is:
         nanoml init myanalysis
     The whole pipeline, by one file that describes the analysis:
         nanoml run examples/trilepton.yaml
@@ -117,7 +117,7 @@ def _say_what_is_next() -> None:
 
 
 def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:
-    # so that files written aside are removed, as after Ctrl-C
+    # so that temporary files are removed, as after Ctrl-C
     raise SystemExit(128 + number)
 
 
@@ -134,13 +134,13 @@ def _say_where_explained(problem: NanoMLError) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; end with 0 (well), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
+    """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     signal.signal(signal.SIGTERM, _terminated)
     interrupt.heed()
     try:
         code = nanoml.main(standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the one of the other
-        _say("Interrupted. What was finished is kept: run the same command again to go on.", "yellow")
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
+        _say("Interrupted. What was finished is kept: run the same command again to continue.", "yellow")
         sys.exit(130)
     except click.ClickException as problem:
         problem.show()
@@ -152,7 +152,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]
         if missing in ("MLTools", "data_processing", "ML_processing", ""):
-            raise  # a mistake of this program, not of its installation
+            raise  # an error in this program, not in its installation
         from MLTools.NanoML.installation import how_to_install
 
         _say(f"The Python package {missing} is missing. Install it: {how_to_install('all')}", "red")

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and mend."""
+"""Errors that a user can cause and fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NanoMLError(Exception):
 
     exit_code = 1
     errno: Optional[int] = None
-    """What the operating system refused, if it did."""
+    """The error number of the operating system, if it caused the error."""
 
 
 class ConfigError(NanoMLError):
@@ -27,19 +27,14 @@ class ConfigError(NanoMLError):
 
 
 class UnreadableError(NanoMLError):
-    """A file of events cannot be read: it is damaged, or no server gives it.
+    """A file of events cannot be read: it is damaged, or no server delivers it.
 
     Parameters
     ----------
     message
-        As of NanoMLError.
+        As for NanoMLError.
     path
-        The file.
-
-    Attributes
-    ----------
-    path
-        The file, by the name under which it was asked for.
+        The file, by the name under which it was requested.
     """
 
     def __init__(self, message: str, path: str = "") -> None:
@@ -68,19 +63,19 @@ def _errno(problem: BaseException) -> Optional[int]:
 
 
 def is_os_error(problem: BaseException) -> bool:
-    """Whether an exception is the operating system's, also where a library wrapped it in text."""
+    """Whether an exception is the operating system's, even if a library has wrapped it in text."""
     return _errno(problem) is not None
 
 
 def explain_os_error(problem: BaseException, path: str | os.PathLike[str], doing: str) -> NanoMLError:
-    """Turn an operating-system error into one message.
+    """Turn an error of the operating system into one message.
 
     Parameters
     ----------
     problem
-        What was raised. HDF5 and ROOT writers wrap the system's error in text, so the text is searched too.
+        What was raised. Writers of HDF5 and ROOT wrap the system's error in text, so the text is searched, too.
     path
-        The file or directory at fault.
+        The file or directory.
     doing
         What was being done, as in "write".
     """

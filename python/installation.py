@@ -15,7 +15,7 @@ __all__ = ["checkout", "how_to_install", "nanoml_command"]
 
 
 def checkout() -> Optional[Path]:
-    """The checkout of NanoML that this is, or that it was installed from; None where there is none any more."""
+    """The checkout that this NanoML is, or was installed from; None if there is none any more."""
     own = Path(__file__).resolve().parent.parent
     for place in (own, _installed_from()):
         if place is not None and (place / "pyproject.toml").is_file() and (place / "python").is_dir():
@@ -35,7 +35,7 @@ def _installed_from() -> Optional[Path]:
 def how_to_install(extra: str) -> str:
     """The command that installs what a part of NanoML needs: "train", "tune", "xrootd", ...
 
-    In CMSSW, whose Python must stay as it is, it makes an environment of its own.
+    In CMSSW, whose Python must not be changed, it makes a virtual environment.
     """
     place = checkout()
     what = shlex.quote(f"{place}[{extra}]") if place else f"'.[{extra}]'"

@@ -1,4 +1,4 @@
-"""Processes beside each other: how many, of what, and one at a time in a work directory."""
+"""Parallel processes: how many, how they start and end, and only one run at a time in a work directory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from MLTools.NanoML.terminal.progress import silence
 __all__ = ["RECORDS", "begin_worker", "locked", "usable_cores", "worker_pool"]
 
 RECORDS = ".nanoml"
-"""Name of the directory of records, in the work directory."""
+"""Name of the directory of records in the work directory."""
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: as many as its job has, if it is one."""
+    """Cores that this process may use: those of its job, if it is one."""
     if os.environ.get("NANOML_CORES", "").isdigit():
         return max(1, int(os.environ["NANOML_CORES"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -37,7 +37,7 @@ def usable_cores() -> int:
 def locked(workdir: Path) -> Iterator[None]:
     """Hold the work directory: two runs must not write the same files.
 
-    The lock goes with the process, however it ends.
+    The lock ends with the process, however that ends.
 
     Raises
     ------
@@ -60,17 +60,17 @@ def locked(workdir: Path) -> Iterator[None]:
                 raise NanoMLError(
                     f"{workdir}: another run is at work here ({file.read().strip()}). Wait for it, or end it."
                 ) from None
-            # some network file systems have no locks: better to run without than not at all
+            # some network file systems have no locks: better to run without a lock than not at all
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
-        # what this process has begun at a batch system holds the lock, too, when it is killed (see `seen.call`)
+        # what this process has started at a batch system holds the lock, too, when this is killed (see `system.call`)
         os.set_inheritable(file.fileno(), True)
         yield
 
 
 def begin_worker() -> None:
-    """Make this process a quiet worker, which ends with its parent: an initializer for pools of processes."""
+    """Make this process a quiet worker that ends with its parent: an initializer for pools of processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     silence()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -80,19 +80,19 @@ def begin_worker() -> None:
 def worker_pool(
     workers: int, module: str, begin: Callable[..., None], *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes for work, which are ended in the middle of it if something is raised in the block.
+    """A pool of worker processes, which are killed at once if something is raised in the block.
 
     Parameters
     ----------
     workers
         How many.
     module
-        What the work is in. It is imported once for all processes, where that is safe.
+        The module of the work. It is imported once for all processes where that is safe.
     begin, arguments
-        Called in each process first; it must call `begin_worker`.
+        Called first in each process; it must call `begin_worker`.
     """
-    # Not forked from this process: the libraries that read files have threads, which a fork would not survive. A server
-    # without threads imports the module, and is forked. Libraries of macOS do not survive that either.
+    # Not forked from this process: the libraries that read files have threads, which do not survive a fork. A server
+    # without threads imports the module and is forked. Libraries of macOS do not survive that either.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload([module])
     initial = (dict(os.environ), begin, arguments)
@@ -100,7 +100,7 @@ def worker_pool(
     try:
         yield pool
     except BaseException:
-        # the pool has no way to end work that has begun, and shutting it down forgets its processes
+        # the pool cannot end work that has begun, and forgets its processes when it is shut down
         for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.terminate()
         pool.shutdown(cancel_futures=True)
@@ -111,13 +111,13 @@ def worker_pool(
 def _begin_like_parent(
     environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]
 ) -> None:
-    os.environ.clear()  # the server may have begun with another environment
+    os.environ.clear()  # the server may have been started with another environment
     os.environ.update(environment)
     begin(*arguments)
 
 
 def _end_with_parent() -> None:
-    """A worker must not go on writing when the run that holds the lock was killed."""
+    """End with the parent: a worker must not write any more when the run that holds the lock was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

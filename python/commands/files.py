@@ -15,7 +15,7 @@ __all__ = ["inspect", "validate", "verify"]
 
 _TITLES = {
     "file": "the file can be read",
-    "metadata": "the metadata are complete and agree with themselves",
+    "metadata": "the metadata are complete and consistent",
     "columns": "events have the fields and types of the metadata",
     "collections": "collections have the fields, types and shapes of the metadata",
     "padding": "objects come first, and padding is zero",
@@ -31,7 +31,7 @@ _TITLES = {
     "books": "the accounting of the files adds up",
 }
 _ADVICE = {
-    "finite": "Mend what makes it and convert again, or accept NaN by --allow-nan.",
+    "finite": "Fix what makes it and convert again, or accept NaN with --allow-nan.",
     "unique": "Look for a file that was given twice, and convert again.",
     "cutflow": "Skim and convert again.",
     "books": "Skim and convert again.",
@@ -54,7 +54,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
 def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline.
 
-    Ends with exit code 1 if the file is damaged, or does not fit what it says of itself.
+    The exit code is 1 if the file is damaged, or does not agree with its own metadata.
     """
     from MLTools.NanoML.inspection import inspect_file, show
 
@@ -80,7 +80,7 @@ def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
 def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as_json: bool) -> None:
     """Check HDF5 files of `nanoml convert`: the events against the metadata and the accounting.
 
-    All checks are made, whatever fails. The exit code is 0 if all files are valid, and 1 if not.
+    All checks are made, even if some fail. The exit code is 0 if all files are valid, and 1 if not.
     """
     from MLTools.NanoML.workflow.stages import import_part
 
@@ -97,7 +97,7 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
 
 
 def _content(found: Any) -> dict[str, Any]:
-    """Findings as plain content, with every check."""
+    """The result of every check, as JSON holds it."""
     checks = []
     for check, title in _TITLES.items():
         faults = list(_faults(found, check))
@@ -113,7 +113,7 @@ def _faults(found: Any, check: str) -> Iterator[dict[str, Any]]:
     for (name, where, what), (row, times) in found.faults.items():
         if name != check:
             continue
-        if not where:  # said in full
+        if not where:  # the message is complete
             yield {"where": None, "row": None, "times": None, "message": what}
         elif not times:
             message = f"{found.path}: {where}: {what}. {_ADVICE.get(check, 'Convert again.')}"
@@ -151,7 +151,7 @@ def _show(content: dict[str, Any]) -> None:
 
 
 @click.command(
-    short_help="Try whether a model computes what it should.",
+    short_help="Check that a model computes what it should.",
     epilog=epilog(
         "nanoml verify model.onnx",
         "nanoml verify model.onnx --onnxruntime 1.17.1",
@@ -163,7 +163,7 @@ def _show(content: dict[str, Any]) -> None:
     "--onnxruntime",
     "version",
     metavar="VERSION",
-    help="Run it by this version of ONNX Runtime, which is installed for it and removed again.",
+    help="Run it with this version of ONNX Runtime, which is installed for this and removed again.",
 )
 @click.option(
     "--run",
@@ -173,9 +173,9 @@ def _show(content: dict[str, Any]) -> None:
     help="Directory of the training: compare with its networks in PyTorch.",
 )
 def verify(model: Path, version: Optional[str], training: Optional[Path]) -> None:
-    """Try a model on the events that it carries, and on inputs that are known to break models.
+    """Run a model on the events that it carries, and on inputs that are known to break models.
 
-    These are other numbers of events and of objects than usual, also none, NaN, infinities and extreme numbers.
+    These are unusual numbers of events and objects, also none, NaN, infinities and extreme numbers.
     """
     from MLTools.NanoML.model.verification import verify_model
     from MLTools.NanoML.workflow.stages import import_part

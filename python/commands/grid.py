@@ -27,25 +27,27 @@ __all__ = ["datasets", "proxy"]
 @click.option(
     "--refresh",
     is_flag=True,
-    help="Ask anew: of an analysis, read from now on what the catalogue and servers have now.",
+    help="Ask again: from now on an analysis reads what the catalogue and the servers have now.",
 )
-@click.option("--yes", is_flag=True, help="Let wildcards of the configuration stand for all that they match.")
+@click.option(
+    "--yes", is_flag=True, help="Let wildcards of the configuration stand for everything that they match."
+)
 @click.option(
     "--instance",
     metavar="NAME",
-    help="Of the catalogue, as in prod/phys03; in a configuration it is written there.",
+    help="Instance of the catalogue, as in prod/phys03; for a configuration it is written there.",
 )
 @json_option
 def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_json: bool) -> None:
-    """Show which files the datasets of an analysis have, or what CMS's catalogue has of a name.
+    """Show which files the datasets of an analysis have, or which datasets of CMS's catalogue match a name.
 
-    Of an analysis: how many files, events and bytes a run reads, where they come from, and what has changed in the
-    catalogue since. What is found once stays the same for the analysis, until --refresh.
+    For an analysis: how many files, events and bytes a run reads, where they come from, and what has changed in the
+    catalogue since. The files that were found once stay the same for the analysis, until --refresh.
 
-    Of a name, with * for any text: the datasets that match, ready for the configuration.
+    For a name, with * for any text: the datasets that match, ready for the configuration.
 
-    The catalogue is asked by dasgoclient if it is there, or else by its web service, with your grid proxy (nanoml proxy
-    init). Its answers are remembered for a day.
+    The catalogue is asked with dasgoclient if that is installed, or through its web service with your grid proxy (nanoml
+    proxy init). Its answers are kept for a day.
     """
     from MLTools.NanoML.workflow.stages import import_part
 
@@ -163,7 +165,7 @@ def _files(part: dict[str, Any]) -> str:
 
 
 def _sites(sites: Optional[Sequence[dict[str, Any]]]) -> Optional[str]:
-    """Those that have all of it on disk alone, then the others with what they have."""
+    """Sites with all files on disk by their names alone, the others with what they have."""
     if not sites:
         return None
     said = []
@@ -176,10 +178,10 @@ def _sites(sites: Optional[Sequence[dict[str, Any]]]) -> Optional[str]:
 
 @click.group(epilog=epilog("nanoml proxy init", "nanoml proxy info"))
 def proxy() -> None:
-    """Make a grid proxy, or tell what is wrong with the one that there is.
+    """Make a grid proxy, or say what is wrong with the one that you have.
 
-    Files at other sites and CMS's catalogue of datasets ask for a proxy: a short-lived certificate that `nanoml proxy
-    init` makes of yours, by voms-proxy-init.
+    Files at other sites and CMS's catalogue of datasets require a proxy: a short-lived certificate that `nanoml proxy
+    init` makes from yours, with voms-proxy-init.
     """
 
 
@@ -188,9 +190,7 @@ _vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", hel
 
 @proxy.command(epilog=epilog("nanoml proxy init", "nanoml proxy init --hours 24 -o ~/private/proxy"))
 @_vo
-@click.option(
-    "--hours", type=click.IntRange(1), default=192, show_default=True, help="How long it is to be valid."
-)
+@click.option("--hours", type=click.IntRange(1), default=192, show_default=True, help="How long it is valid.")
 @click.option(
     "-o",
     "--output",
@@ -199,10 +199,10 @@ _vo = click.option("--vo", default="cms", show_default=True, metavar="NAME", hel
     help="Where it goes; default: what X509_USER_PROXY names, or ~/.globus/x509up_u and your user id.",
 )
 def init(vo: str, hours: int, output: Optional[Path]) -> None:
-    """Make a proxy by voms-proxy-init, which asks for the password of your certificate.
+    """Make a proxy with voms-proxy-init, which asks for the password of your certificate.
 
     It is written to your home directory, which batch systems see, not to /tmp, and nobody else can read it. Grid tools
-    find it there when X509_USER_PROXY says so: the line to do that is printed.
+    find it there if X509_USER_PROXY says so: the line that sets it is printed.
     """
     from MLTools.NanoML.grid.proxy import init_proxy
 
@@ -212,11 +212,11 @@ def init(vo: str, hours: int, output: Optional[Path]) -> None:
 
 @proxy.command(epilog=epilog("nanoml proxy info", "nanoml proxy info --hours 48   # must it last two days?"))
 @_vo
-@click.option("--hours", type=click.IntRange(0), default=0, metavar="HOURS", help="It must last so long.")
+@click.option("--hours", type=click.IntRange(0), default=0, metavar="HOURS", help="How long it must last.")
 @json_option
 @click.pass_context
 def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
-    """Tell whose proxy it is, of which VO, how long it is valid, and what is wrong with it.
+    """Show whose proxy it is, its VO, how long it is valid, and what is wrong with it.
 
     The exit code is 0 if it can be used, and 1 if not.
     """
@@ -229,7 +229,7 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
 
 
 def _proxy_content(vo: str, needed: timedelta) -> dict[str, Any]:
-    """What is to be told; a file that cannot be read has a path and a problem only."""
+    """What is shown; a file that cannot be read has only a path and a problem."""
     from MLTools.NanoML.errors import NanoMLError
     from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy, user_name
 
@@ -285,7 +285,7 @@ def _show_proxy(content: dict[str, Any]) -> None:
             ]
         )
     for problem in content["problems"]:
-        mend = f". Mend it: {problem['remedy']}" if problem["remedy"] else ""
+        mend = f". Fix it: {problem['remedy']}" if problem["remedy"] else ""
         what = problem["what"]
         console.print(Text(what[:1].upper() + what[1:] + mend, style="red"), soft_wrap=True)
     if content["valid"]:

@@ -1,4 +1,4 @@
-"""`nanoml convert` and `shuffle`: HDF5 files are made of ROOT files, and one of many."""
+"""`nanoml convert` and `shuffle`: HDF5 files are made from ROOT files, and joined in random order."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 @click.option(
     "--allow-gaps",
     is_flag=True,
-    help="Convert also if entries are lacking of files that nano_postproc.py read in ranges; the normalisation is scaled.",
+    help="Convert even if entries of files are missing that nano_postproc.py read in ranges; the normalisation is scaled.",
 )
 @_compression_option
 @memory_option
@@ -102,7 +102,7 @@ def convert(
 ) -> None:
     """Convert ROOT files to HDF5, skimmed before or not.
 
-    The result needs no manual: h5py, pandas and scikit-learn read it, and it says of itself what it holds.
+    The result needs no manual: h5py, pandas and scikit-learn read it, and its metadata describe it.
     """
     if output is None:
         run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
@@ -135,7 +135,7 @@ def convert(
 
 
 def _convert_all(job: Any, convert_files: Callable[[Any], Any]) -> Any:
-    """Convert all files to one, but for those that cannot be read and may be missing."""
+    """Convert all files to one, except those that cannot be read and may be missing."""
     from MLTools.NanoML.contracts import missing
     from MLTools.NanoML.errors import UnreadableError
     from MLTools.NanoML.rootio.remote.client import current_settings
@@ -173,7 +173,11 @@ def _convert_each(job: Any, force: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")
 @click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the random order."
+    "--seed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of the random order.",
 )
 @memory_option
 @_compression_option
@@ -183,9 +187,9 @@ def shuffle(
 ) -> None:
     """Join HDF5 files of `nanoml convert` to one, with their events in random order.
 
-    They need not fit into the memory; beside the output there must be room for all rows, uncompressed. The same
-    files, in the same order, and the same seed give the same result. With CONFIG it is done if convert.shuffle
-    gives a seed.
+    They need not fit into memory; next to the output there must be room for all rows, uncompressed. The same
+    files in the same order and the same seed give the same result. With CONFIG this is done if convert.shuffle is
+    given.
     """
     if output is None:
         run_one(config_only(files, "-o ALL.h5", "HDF5"), "shuffle", force)

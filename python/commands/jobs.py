@@ -43,10 +43,10 @@ def _place(function: _Command) -> _Command:
 @config_argument
 @click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
 @click.option("--dry-run", is_flag=True, help="Write everything that would be submitted, for reading.")
-@force_option("Do all of it again, also what is up to date.")
-@click.option("--trials", type=click.IntRange(1), help="Of tune: trials in all.")
+@force_option("Do everything again, even what is up to date.")
+@click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
 @click.option(
-    "--workers", type=click.IntRange(1), default=4, show_default=True, help="Of tune: jobs that do trials."
+    "--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials."
 )
 def submit(
     what: str,
@@ -59,9 +59,9 @@ def submit(
 ) -> None:
     """Run one stage, the whole pipeline, or a search for settings, as jobs of a batch system.
 
-    Only what is missing or out of date becomes jobs, as in `nanoml run`. How they run is in the section batch of
-    the configuration. `nanoml status` tells how they go, `nanoml resubmit` does again what failed. CRAB runs skims only,
-    with the scores of models, where the files are.
+    Only what is missing or out of date becomes jobs, as in `nanoml run`. The section batch of the configuration says how
+    they run. `nanoml status` shows their progress, `nanoml resubmit` repeats what failed. CRAB only runs skims, with the
+    scores of models, where the files are.
     """
     from MLTools.NanoML.batch.prepare import JobRequest
     from MLTools.NanoML.batch.submit import describe
@@ -76,25 +76,25 @@ def submit(
     for line in describe(submission):
         click.echo(line)
     if dry_run:
-        click.echo(f"Nothing has been submitted. What would be is in {submission.directory}")
+        click.echo(f"Nothing has been submitted. What would be submitted is in {submission.directory}")
     else:
-        click.echo(f"How they go: nanoml status {config}")
+        click.echo(f"Their progress: nanoml status {config}")
 
 
 @click.command(
-    short_help="How jobs go, and why they failed.",
+    short_help="Show the progress of jobs, and why they failed.",
     epilog=epilog("nanoml status", "nanoml status analysis.yaml --wait", "nanoml status jobs/analysis-2"),
 )
 @_place
-@click.option("--wait", "waits", is_flag=True, help="Show it again and again until no job is at work.")
+@click.option("--wait", "waits", is_flag=True, help="Show it again and again until no job is running.")
 @click.option(
-    "--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two looks."
+    "--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two updates."
 )
 @json_option
 def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
-    """Tell how the jobs of an analysis go: how many tasks of each stage are done, and why others failed.
+    """Show the progress of an analysis's jobs: how many tasks of each stage are done, and why others failed.
 
-    What is done is noted, so that `nanoml run` takes it as done. With --wait the exit code is 1 if something failed.
+    What is done is noted, so that `nanoml run` knows of it. With --wait the exit code is 1 if something failed.
     """
     from MLTools.NanoML.batch import submit
     from MLTools.NanoML.batch.status import as_dict, observe, page
@@ -107,7 +107,7 @@ def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
 
 
 def _shower() -> Callable[[Any], None]:
-    """Shows how far jobs are, where that has changed."""
+    """A function that prints the progress of jobs if it has changed."""
     from MLTools.NanoML.terminal.progress import say
 
     before = ""
@@ -129,14 +129,16 @@ def _shower() -> Callable[[Any], None]:
 
 
 @click.command(
-    short_help="What a job printed.",
+    short_help="Show what a job printed.",
     epilog=epilog("nanoml logs", "nanoml logs analysis.yaml --job skim-0003"),
 )
 @_place
-@click.option("--job", "name", metavar="JOB", help="Of this job; default: of those that failed.")
-@click.option("--lines", "most", type=click.IntRange(1), default=40, show_default=True, help="Last lines.")
+@click.option("--job", "name", metavar="JOB", help="The job; default: those that failed.")
+@click.option(
+    "--lines", "most", type=click.IntRange(1), default=40, show_default=True, help="Number of lines."
+)
 def logs(place: Path, name: Optional[str], most: int) -> None:
-    """Print the end of what jobs printed: those that failed, or the one that is named."""
+    """Print the last lines of the output of jobs: those that failed, or the one that is named."""
     from MLTools.NanoML.batch import submit
     from MLTools.NanoML.batch.status import observe
 
@@ -170,7 +172,7 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
 def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -> None:
     """Submit again what is missing, and nothing else.
 
-    Jobs that lacked memory, time or disk get twice as much. Held jobs are released.
+    Jobs that ran out of memory, time or disk get twice as much. Held jobs are released.
     """
     from MLTools.NanoML.batch import submit
 
@@ -181,12 +183,12 @@ def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -
 @click.command(short_help="End jobs.", epilog=epilog("nanoml kill analysis.yaml"))
 @_place
 def kill(place: Path) -> None:
-    """End all jobs that are at work or waiting. What they have done is kept."""
+    """End all jobs that are running or waiting. What they have done is kept."""
     from MLTools.NanoML.batch import submit
 
     submission = submit.find(place)
     submit.kill(submission)
-    click.echo(f"{submission.name}: ended. nanoml status says what is done, nanoml resubmit goes on.")
+    click.echo(f"{submission.name}: ended. nanoml status shows what is done, nanoml resubmit continues.")
 
 
 @click.command(hidden=True, epilog=epilog("nanoml work jobs/skim-0000.json --result results/skim-0000.json"))

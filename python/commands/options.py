@@ -1,4 +1,4 @@
-"""What several commands share: options and arguments, and the ways from these to files and to a run."""
+"""What several commands share: options and arguments, and how these lead to files and to a run."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def missing_option(function: _Command) -> _Command:
         "--max-missing-files",
         "max_missing_files",
         type=_Loss(),
-        help="Leave out files that cannot be read, of each dataset at most so many; the results say which.",
+        help="Leave out files that cannot be read, at most so many of each dataset; the results say which.",
     )(function)
 
 
@@ -132,7 +132,7 @@ def reading_options(function: _Command) -> _Command:
         "redirectors",
         multiple=True,
         metavar="root://SERVER/",
-        help="Ask this server for files that cannot be read elsewhere, not those of CMS; may be repeated.",
+        help="Ask this server for files that cannot be read elsewhere, instead of those of CMS; may be repeated.",
     )
     return asking(copying(missing_option(function)))
 

@@ -1,4 +1,4 @@
-"""Which page of the manual explains an error."""
+"""The page of the manual that explains an error."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ PAGES = {
     "ML_processing.tracking": "tune.md",
     "ML_processing.tuning": "tune.md",
 }
-"""The module, or package, that raises an error, to the page about what it does."""
+"""The page about a module or package that raises an error."""
 
 _OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 
 
 def page_of(problem: BaseException) -> Optional[str]:
-    """The page about what raised an error, relative to doc/; None where there is none."""
+    """The page about what raised an error, relative to doc/; None if there is none."""
     modules = list(_modules(problem.__traceback__))
     if modules and modules[0] == "MLTools.NanoML.workflow.runner":
         stage = _OF_TASKS.match(str(problem))
@@ -64,7 +64,7 @@ def page_of(problem: BaseException) -> Optional[str]:
 
 
 def _modules(traceback: Optional[TracebackType]) -> Iterator[str]:
-    """The modules of a traceback, that which raised the error first."""
+    """The modules of a traceback, beginning with the one that raised the error."""
     found = []
     while traceback is not None:
         found.append(traceback.tb_frame.f_globals.get("__name__", ""))

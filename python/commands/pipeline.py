@@ -30,7 +30,7 @@ __all__ = ["accept", "config", "run", "stage_command"]
 @click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
 @click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
-@force_option("Do all of it again, also what is up to date.")
+@force_option("Do everything again, even what is up to date.")
 @missing_option
 @json_option
 def run(
@@ -68,7 +68,7 @@ def run(
 
 
 def stage_command(name: str) -> click.Command:
-    """The command of a stage that needs no other than this: it runs the stage of a configuration."""
+    """The command of a stage that has no more options: it runs the stage of a configuration."""
 
     @click.command(name, help=declared(name).about, epilog=epilog(f"nanoml {name} examples/trilepton.yaml"))
     @config_argument
@@ -87,11 +87,11 @@ def stage_command(name: str) -> click.Command:
 @config_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be accepted.")
 def accept(stage: str, config: Path, dry_run: bool) -> None:
-    """Keep the results of a stage though the code behind them was changed, because you know that they are the same.
+    """Keep the results of a stage although their code was changed, because you know that they are the same.
 
-    NanoML, or your selection, was changed, and `nanoml run` would do the stage again: a faster loop, say, or a renamed
-    variable. The records of the results say that they were accepted, and after which changes. What has another reason to
-    be done again, such as new inputs or settings, is not touched.
+    NanoML or your selection was changed, and `nanoml run` would do the stage again, because of a faster loop or a renamed
+    variable, for example. The records of the results say that they were accepted, and after which changes. What has
+    another reason to be done again, such as new inputs or settings, is not touched.
     """
     from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.pipeline import accept_stage

@@ -1,4 +1,4 @@
-"""`nanoml skim`, `merge`, `score` and `attach`: ROOT files are made of ROOT files."""
+"""`nanoml skim`, `merge`, `score` and `attach`: ROOT files are made from ROOT files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ __all__ = ["attach", "merge", "score", "skim"]
     "--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c."
 )
 @click.option(
-    "--json", "certified", default="", metavar="FILE", help="Of data, keep the certified luminosity sections."
+    "--json",
+    "certified",
+    default="",
+    metavar="FILE",
+    help="Keep only the certified luminosity sections of data.",
 )
 @output_option("DIR", "Where the skims go.")
 @click.option(
@@ -67,7 +71,7 @@ __all__ = ["attach", "merge", "score", "skim"]
 )
 @workers_option("Files skimmed at once")
 @reading_options
-@force_option("Skim again, also what is up to date.")
+@force_option("Skim again, even what is up to date.")
 def skim(
     files: tuple[str, ...],
     selection: Optional[str],
@@ -119,13 +123,13 @@ def skim(
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @output_option("OUT.root", "The file that is made.", required=True)
 @click.option(
-    "--fill", is_flag=True, help="Fill branches that a file lacks with zeros, false or empty lists there."
+    "--fill", is_flag=True, help="Fill branches that a file does not have with zeros, false or empty lists."
 )
 @click.option("--common", is_flag=True, help="Leave out branches that are not the same in all files.")
 @root_compression_option
 @memory_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be merged.")
-@force_option("Merge again, also what is up to date.")
+@force_option("Merge again, even what is up to date.")
 def merge(
     files: tuple[str, ...],
     output: Path,
@@ -138,11 +142,11 @@ def merge(
 ) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
 
-    An event of collision data that several files have, as skims of two primary datasets may, is taken from the first.
+    An event of collision data that is in several files, such as skims of two primary datasets, is taken from the first.
 
-    Events, Runs and LuminosityBlocks come one after the other in the order of FILEs, histograms are summed. The files
-    must have the same branches, in any order; of types that differ, the larger one is taken. The result is read again
-    and compared with what was read of FILEs. A file that keeps no event still counts with its weights.
+    Events, Runs and LuminosityBlocks are concatenated in the order of FILEs, histograms are summed. The files must have
+    the same branches, in any order; if types differ, the larger one is taken. The result is read again and compared
+    with what was read from FILEs. A file that keeps no event still counts with its weights.
     """
     if fill and common:
         raise click.UsageError(
@@ -194,7 +198,7 @@ def merge(
 @root_compression_option
 @workers_option("Files scored at once")
 @reading_options
-@force_option("Score again, also what is up to date.")
+@force_option("Score again, even what is up to date.")
 def score(
     files: tuple[str, ...],
     models: tuple[Path, ...],
@@ -208,9 +212,9 @@ def score(
 ) -> None:
     """Write models' class probabilities or estimates as branches, entry for entry with the input.
 
-    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class, of objects a list
+    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class, or for objects a list
     Electron_MODEL_CLASS: make it a friend of the input.
-    If a model reads columns of a selection that FILEs lack, the selection is run; events that do not pass get NaN.
+    If a model reads columns of a selection that FILEs do not have, the selection is run; events that fail it get NaN.
     """
     if not models:
         if parameters or copy or output:
@@ -256,7 +260,7 @@ def _parameter(text: str) -> tuple[str, float]:
     multiple=True,
     required=True,
     metavar="GLOB",
-    help="Columns to attach: fields of the events, or datasets beside them; may be repeated.",
+    help="Columns to attach: fields of the events, or datasets next to them; may be repeated.",
 )
 @output_option("DIR", "Where the files go, under the names of FILEs.", required=True)
 @click.option(
@@ -266,13 +270,16 @@ def _parameter(text: str) -> tuple[str, float]:
     metavar="NAME",
     help="Dataset with run, luminosityBlock and event.",
 )
-@click.option("--prefix", default="", metavar="NAME_", help="Put before the names of the columns.")
+@click.option("--prefix", default="", metavar="NAME_", help="Prefix of the names of the columns.")
 @click.option(
-    "--missing", type=float, metavar="VALUE", help="Value for events that EVENTS.h5 lacks; default: an error."
+    "--missing",
+    type=float,
+    metavar="VALUE",
+    help="Value for events that are not in EVENTS.h5; default: an error.",
 )
 @click.option("--partial", is_flag=True, help="EVENTS.h5 may have events that are in none of FILEs.")
-@workers_option("Files worked on at once")
-@force_option("Attach again, also what is up to date.")
+@workers_option("Files processed at once")
+@force_option("Attach again, even what is up to date.")
 def attach(
     events: Path,
     files: tuple[str, ...],
@@ -287,8 +294,8 @@ def attach(
 ) -> None:
     """Write columns of an HDF5 file as branches, entry for entry with the ROOT files that it was made from.
 
-    Events are found by run, luminosityBlock and event, so the HDF5 file may be of many ROOT files, and its rows in
-    any order. The output has these and the columns: make it a friend of the ROOT file.
+    Events are matched by run, luminosityBlock and event, so the HDF5 file may come from many ROOT files, with its rows
+    in any order. The output has these and the columns: make it a friend of the ROOT file.
     """
     from MLTools.NanoML.parallel import locked, usable_cores
     from MLTools.NanoML.workflow.runner import plan, run

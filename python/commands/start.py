@@ -39,10 +39,10 @@ _LARGEST = 1_000_000  # bytes of a YAML file that is looked into
 @click.command(short_help="Make a directory for a new analysis.", epilog=epilog("nanoml init myanalysis"))
 @click.argument("directory", metavar="NAME", type=PATH)
 def init(directory: Path) -> None:
-    """Make a directory for a new analysis, which runs as it stands, on sample data.
+    """Make a directory for a new analysis, which runs as it is, on sample data.
 
-    It has the YAML file of the analysis, with comments, a selection of your own with its test, a README and a
-    .gitignore. NAME must not exist, or be an empty directory.
+    It has the YAML file of the analysis, with comments, a selection with its test, a README and a .gitignore. NAME must
+    not exist, or be an empty directory.
     """
     for path in create(directory):
         click.echo(f"  {directory / path}")
@@ -108,7 +108,7 @@ def _undo(place: Path, written: list[Path], was_there: bool) -> None:
 
 
 @click.command(
-    short_help="Check what this machine has of what NanoML needs.",
+    short_help="Check whether this machine has what NanoML needs.",
     epilog=epilog("nanoml doctor", "nanoml doctor --for condor", "nanoml doctor --for crab --json"),
 )
 @click.option("--for", "way", type=click.Choice(WAYS), help="The way of working; default: a guess.")
@@ -116,11 +116,11 @@ def _undo(place: Path, written: list[Path], was_there: bool) -> None:
     "--redirector",
     default="",
     metavar="HOST",
-    help="Also ask whether this XRootD server answers; on lxplus that of CMS is asked anyway.",
+    help="Also check whether this XRootD server answers; on lxplus that of CMS is always checked.",
 )
 @json_option
 def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
-    """Check, here and now, what a way of working needs, and say how to mend what is not as it should be.
+    """Check on this machine what a way of working needs, and say how to fix what is missing.
 
     \b
     laptop   everything on this machine
@@ -130,8 +130,8 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
     crab     jobs on the grid, by CRAB
     cmssw    skims, conversion and scores in CMSSW
 
-    Ends with exit code 1 if something is missing without which nothing goes. Nothing is changed, and nobody is asked
-    that is not in the list.
+    The exit code is 1 if something essential is missing. Nothing is changed, and no server is contacted that is not in
+    the list.
     """  # noqa: D301
     from MLTools.NanoML.doctor import examine, guess
 
@@ -176,7 +176,7 @@ def _show(found: Examination, guessed: bool) -> None:
 
 
 @click.command(
-    short_help="Print the shell's part of completion by Tab.",
+    short_help="Print the script for completion with Tab.",
     epilog=epilog(
         "nanoml completion bash >> ~/.bashrc",
         "nanoml completion zsh >> ~/.zshrc",
@@ -186,9 +186,9 @@ def _show(found: Examination, guessed: bool) -> None:
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what lets a shell complete commands, options and files of `nanoml` when Tab is pressed.
+    """Print the script with which a shell completes commands, options and files of `nanoml` when Tab is pressed.
 
-    It works in shells that are started after that.
+    It works in shells that are started afterwards.
     """
     from click.shell_completion import get_completion_class
 
@@ -231,7 +231,7 @@ def advice(directory: Path) -> list[Advice]:
 
 
 def _analyses(directory: Path) -> list[Path]:
-    """YAML files that look like analyses; also those of the example, at the top of a checkout."""
+    """YAML files that look like analyses."""
     found = []
     for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
         try:
@@ -244,7 +244,7 @@ def _analyses(directory: Path) -> list[Path]:
 
 
 def _beginning(directory: Path) -> Advice:
-    steps = [("nanoml init myanalysis", "a new analysis, which runs as it stands, on sample data")]
+    steps = [("nanoml init myanalysis", "a new analysis, which runs as it is, on sample data")]
     example = directory / "examples" / "trilepton.yaml"
     if example.is_file():
         steps.append(("nanoml run examples/trilepton.yaml", "the worked example, whole"))

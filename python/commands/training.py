@@ -30,7 +30,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
         """Seconds, from text such as 90s, 30min, 2h or 1.5d."""
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(value))
         if found is None or found[2] not in _UNITS:
-            self.fail(f"{value} is no time. Write it as in 30min, 2h or 90s.", param, ctx)
+            self.fail(f"{value} is not a time. Write it as in 30min, 2h or 90s.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -51,10 +51,12 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 @workers_option("Trials at the same time")
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
 @click.option(
-    "--join", is_flag=True, help="Only work on trials, beside others: for jobs on further machines."
+    "--join",
+    is_flag=True,
+    help="Only work on trials of a search that is running: for jobs on other machines.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@force_option("Remove the search that is there, and begin anew.")
+@force_option("Remove the existing search, and begin a new one.")
 def tune(
     config: Path,
     trials: Optional[int],
@@ -67,11 +69,11 @@ def tune(
     """Search for good settings of the training, by the section tune of the configuration.
 
     Each trial trains one network; no trial reads the events of the test fold. In the end the best settings
-    are tested on these, and are in WORKDIR/tuning/best.yaml. It may be interrupted at any moment; the same
-    command goes on.
+    are tested on these events, and written to WORKDIR/tuning/best.yaml. The search may be interrupted at any moment; the
+    same command continues it.
     """
     if join and force:
-        raise click.UsageError("--join works on the search that is there: use it without --force.")
+        raise click.UsageError("--join works on an existing search: use it without --force.")
     from MLTools.NanoML.config.analysis import load
     from MLTools.NanoML.workflow.stages import import_part
 
@@ -99,7 +101,7 @@ def tune(
 @click.option(
     "--preprocess",
     is_flag=True,
-    help="Write what CMSSW's jet taggers (RecoBTag) read, too: MODEL_preprocess.json.",
+    help="Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.",
 )
 @force_option()
 def export(
@@ -113,14 +115,14 @@ def export(
 ) -> None:
     """Write the trained networks as one ONNX file that describes itself.
 
-    With a configuration alone, as it says. With --output, of a training's directory or that of a configuration, as
-    the options say.
+    A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
+    as the options say.
     """
     is_config = source.suffix in (".yaml", ".yml")
     if output is None:
         if not is_config or cmssw or onnxruntime or name or preprocess:
             raise click.UsageError(
-                "Say where the model goes: -o MODEL.onnx. Only what a configuration describes goes without."
+                "Say where the model goes: -o MODEL.onnx. Only a configuration without other options needs no -o."
             )
         run_one(source, "export", force)
         return

@@ -25,7 +25,7 @@ __all__ = ["Config", "load", "schema"]
 class Config:
     """A NanoML analysis: from NanoAOD to a trained network."""
 
-    workdir: str = setting("", "The directory for all results; by default named like the YAML file.")
+    workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
     luminosity: Optional[float] = setting(
         None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0
     )
@@ -55,7 +55,7 @@ class Config:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The datasets to train on: those with a class, or where objects have the classes all simulation."""
+        """The datasets to train on: those with a class, or all simulation if single objects are classified."""
         per_object = self.train is not None and self.train.per_object is not None
         return tuple(
             name
@@ -64,9 +64,9 @@ class Config:
         )
 
     def earlier(self, name: str) -> tuple[str, ...]:
-        """The datasets before one that may have the same events: data before data, in the order of the configuration.
+        """The datasets of data before a dataset of data, which may have the same events.
 
-        Simulation has none: run, luminosity section and event number repeat from sample to sample.
+        There are none for simulation: run, luminosity section and event number repeat from sample to sample.
         """
         if not self.datasets[name].is_data:
             return ()
@@ -74,11 +74,11 @@ class Config:
         return tuple(other for other in names[: names.index(name)] if self.datasets[other].is_data)
 
     def path(self, text: str) -> Path:
-        """Make a path of its text in the configuration; "~" is the home directory."""
+        """Make a path of a text in the configuration; "~" is the home directory."""
         return self.base / os.path.expanduser(text)
 
     def where(self, *keys: Key) -> str:
-        """Tell the place of a setting, as in "analysis.yaml:14": where("convert", "features", 3)."""
+        """The place of a setting, as in "analysis.yaml:14": where("convert", "features", 3)."""
         return self.document.where(*keys)
 
     def error(self, *keys: Key, message: str) -> ConfigError:
@@ -86,7 +86,7 @@ class Config:
         return self.document.error([(keys, message)])
 
     def as_dict(self, section: Optional[str] = None) -> dict[str, Any]:
-        """Give a section, or all, as JSON could hold it, with defaults; an absent section is empty."""
+        """A section, or all of them, as JSON could hold it, with defaults; an absent section is empty."""
         return plain(self if section is None else getattr(self, section)) or {}
 
 

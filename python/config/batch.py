@@ -22,8 +22,8 @@ ENVIRONMENTS = ("here", "packed", "cmssw", "container")
 """What `batch.environment` can name."""
 
 TIME = {"pattern": r"[0-9]+(?:\.[0-9]+)?\s*(?:s|m|min|h|d)", "form": "a time such as 30min, 8h or 2d"}
-"""What a setting must be that is a time."""
-# names of partitions and groups go into files for batch systems, whose languages must not be spoken in them
+"""What a setting that is a time must look like."""
+# names of partitions and groups go into files for batch systems, and must contain nothing of their languages
 _WORD = {"pattern": r"[A-Za-z0-9_.,:@+-]+", "form": "a name of letters, digits and _ . , : @ + -"}
 _STAGES = (*NAMES, "tune")
 
@@ -59,7 +59,7 @@ class Grid:
     )
     run_at: list[str] = setting(
         ["T2_*"],
-        "Where jobs run whose files are named one by one.",
+        "Where jobs run if their files are named one by one.",
         items={
             "pattern": r"T[0-3](?:_[A-Z]{2}_[A-Za-z0-9_]+|_[A-Z]{2}_\*|_?\*)",
             "form": "sites such as T2_CH_CERN, T2_DE_* or T2_*",
@@ -71,17 +71,19 @@ class Grid:
 class Batch:
     """How jobs run on a batch system."""
 
-    on: Optional[str] = setting(None, "Where jobs run, if `nanoml submit` is not told.", enum=tuple(SYSTEMS))
+    on: Optional[str] = setting(
+        None, "Where jobs run, unless `nanoml submit --on` says otherwise.", enum=tuple(SYSTEMS)
+    )
     site: Optional[str] = setting(
         None,
-        "What is special at this place: cern, shared (all machines see the same files), or a YAML file of "
-        "your own. By default cern on machines of cern.ch, else shared.",
+        "What is special at this site: cern, shared (all machines see the same files), or a YAML file of "
+        "your own. The default is cern on machines of cern.ch, and shared elsewhere.",
         examples=["cern", "my_cluster.yaml"],
     )
     environment: Optional[str] = setting(
         None,
-        "Where a job finds Python and its packages: here is this very environment, seen by all machines; packed "
-        "is a copy of it that travels with the job; cmssw is the CMSSW area, packed likewise; container is an image.",
+        "Where a job finds Python and its packages: here is this very environment, which all machines see; "
+        "packed is a copy of it that travels with the job; cmssw is the CMSSW area, packed likewise; container is an image.",
         enum=ENVIRONMENTS,
     )
     image: Optional[str] = setting(
@@ -97,10 +99,12 @@ class Batch:
         form="a command or a path",
     )
     setup: list[str] = setting(list, "Lines of shell that a job runs first.", examples=[["module load cuda"]])
-    job_time: str = setting("30min", "How long a job shall take: so many files are put into it.", **TIME)
-    files_per_job: Optional[int] = setting(None, "Or how many files a job has.", minimum=1)
-    retries: int = setting(2, "How often a job that failed is tried again by itself.", minimum=0)
-    at_once: Optional[int] = setting(None, "How many jobs may run at the same time, at most.", minimum=1)
+    job_time: str = setting(
+        "30min", "How long a job should take; this decides how many files it gets.", **TIME
+    )
+    files_per_job: Optional[int] = setting(None, "Instead of job_time: how many files a job gets.", minimum=1)
+    retries: int = setting(2, "How often a failed job is retried automatically.", minimum=0)
+    at_once: Optional[int] = setting(None, "How many jobs may run at the same time at most.", minimum=1)
     time: Optional[str] = setting(None, "Wall time of jobs of all stages.", **TIME)
     memory: Optional[int] = setting(None, "Memory of a job [MB].", minimum=1)
     disk: Optional[int] = setting(None, "Room in a job's own directory [MB].", minimum=1)
@@ -108,10 +112,10 @@ class Batch:
     account: Optional[str] = setting(None, "Slurm: the account. HTCondor: the accounting group.", **_WORD)
     lines: list[str] = setting(
         list,
-        "Lines that are put as they are into the description of jobs: `#SBATCH --qos=low` or `+Key = Value`.",
+        "Lines that go unchanged into the description of jobs: `#SBATCH --qos=low` or `+Key = Value`.",
     )
     templates: Optional[str] = setting(
-        None, "Directory with templates of yours, which replace NanoML's of the same name."
+        None, "Directory with your own templates, which replace NanoML's of the same name."
     )
     stages: dict[str, Needs] = setting(
         dict,

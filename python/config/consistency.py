@@ -1,4 +1,4 @@
-"""What in a configuration contradicts something else in it, or can never work without it."""
+"""Settings that contradict each other, or cannot work without another one."""
 
 from __future__ import annotations
 
@@ -21,25 +21,11 @@ _LARGEST = 3.4028235e38  # of float32
 
 
 def contradictions(config: Config) -> list[Problem]:
-    """All contradictions between settings that are each right."""
+    """All contradictions between settings that are valid by themselves."""
     checks = (
-        _names,
-        _catalogue,
-        _skim,
-        _objects,
-        _data,
-        _cross_sections,
-        _parameters,
-        _luminosity,
-        _sections,
-        _shuffle,
-        _training,
-        _per_object,
-        _columns,
-        _signal,
-        _tune,
-        _score,
-    )
+        _names, _catalogue, _skim, _objects, _data, _cross_sections, _parameters, _luminosity,
+        _sections, _shuffle, _training, _per_object, _columns, _signal, _tune, _score,
+    )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
 
@@ -48,20 +34,16 @@ def _names(config: Config) -> Iterator[Problem]:
     for name in config.datasets:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            yield (
-                ("datasets", name),
-                f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one',
-            )
+            problem = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
+            yield ("datasets", name), problem
 
 
 def _catalogue(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
         place = ("datasets", name)
         if not dataset.files and not dataset.das:
-            yield (
-                place,
-                'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue',
-            )
+            problem = 'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue'
+            yield place, problem
         for number, text in enumerate(dataset.das):
             tier = text.rpartition("/")[2]
             if not any(fnmatchcase(known, tier) for known in TIERS):
@@ -87,10 +69,8 @@ def _objects(config: Config) -> Iterator[Problem]:
 def _data(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
         if dataset.is_data and dataset.cross_section is not None:
-            yield (
-                ("datasets", name, "cross_section"),
-                'data has no cross section. Remove this or "data: true"',
-            )
+            problem = 'data has no cross section. Remove this or "data: true"'
+            yield ("datasets", name, "cross_section"), problem
         if dataset.is_data and dataset.class_ is not None:
             yield ("datasets", name, "class"), 'data is not trained on. Remove this or "data: true"'
 
@@ -115,10 +95,8 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
     which = "dataset" if config.train and config.train.per_object else "dataset with a class"
     for name in config.trained:
         if not config.datasets[name].is_data and config.datasets[name].cross_section is None:
-            yield (
-                ("datasets", name, "cross_section"),
-                f'missing, while "{known[0]}" has one. Give it for every {which}, or for none',
-            )
+            problem = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
+            yield ("datasets", name, "cross_section"), problem
 
 
 def _luminosity(config: Config) -> Iterator[Problem]:
@@ -126,10 +104,8 @@ def _luminosity(config: Config) -> Iterator[Problem]:
         return
     for name, dataset in config.datasets.items():
         if dataset.cross_section is not None:
-            yield (
-                ("datasets", name, "cross_section"),
-                'is of no use without a luminosity. Add it, in /fb, as in "luminosity: 59.8"',
-            )
+            problem = 'is of no use without a luminosity. Add it, in /fb, as in "luminosity: 59.8"'
+            yield ("datasets", name, "cross_section"), problem
             return
 
 
@@ -147,16 +123,14 @@ def _shuffle(config: Config) -> Iterator[Problem]:
     if config.convert is None or config.convert.shuffle is None or not config.datasets:
         return
     if not config.trained:
-        yield (
-            ("convert", "shuffle"),
-            'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them',
+        problem = (
+            'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
         )
+        yield ("convert", "shuffle"), problem
     for name in config.datasets:
         if name.lower() == "all":
-            yield (
-                ("datasets", name),
-                "the file of all datasets, which convert.shuffle makes, has this name. Rename it",
-            )
+            problem = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
+            yield ("datasets", name), problem
 
 
 def _training(config: Config) -> Iterator[Problem]:
@@ -164,15 +138,11 @@ def _training(config: Config) -> Iterator[Problem]:
     if train is None:
         return
     if train.model not in MODELS and ":" not in train.model:
-        yield (
-            ("train", "model"),
-            f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours',
-        )
+        problem = f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours'
+        yield ("train", "model"), problem
     if train.folds == 2:
-        yield (
-            ("train", "folds"),
-            "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network",
-        )
+        problem = "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
+        yield ("train", "folds"), problem
     if train.files is not None:
         return
     if config.convert is None:
@@ -186,35 +156,22 @@ def _training(config: Config) -> Iterator[Problem]:
 
 
 def _columns(config: Config) -> Iterator[Problem]:
-    """What training names must be converted; files that are there already are looked at by the training itself."""
+    """The columns of the training must be converted; the training itself checks files that exist already."""
     train = config.train
     if train is None or train.files is not None or config.convert is None:
         return
-    columns, parameters = (
-        config.convert.features,
-        {name for dataset in config.datasets.values() for name in dataset.parameters},
-    )
-    fields = _fields(config)
-    named: list[tuple[tuple[str, ...], str, Iterable[str], str]] = [
-        *(
-            (("train", "features"), name, [*columns, *parameters, *fields], "convert.features")
-            for name in train.features or ()
-        ),
-        *(
-            (("train", "objects"), name, config.convert.objects, "convert.objects")
-            for name in train.objects or ()
-        ),
-        *((("train", "targets"), name, columns, "convert.features") for name in train.targets),
-    ]
+    columns, fields, objects = config.convert.features, _fields(config), config.convert.objects
+    parameters = {name for dataset in config.datasets.values() for name in dataset.parameters}
+    named: list[tuple[tuple[str, ...], str, Iterable[str], str]] = []
+    for setting, names, allowed, place in (
+        ("features", train.features or (), [*columns, *parameters, *fields], "convert.features"),
+        ("objects", train.objects or (), objects, "convert.objects"),
+        ("targets", train.targets, columns, "convert.features"),
+    ):
+        named += [(("train", setting), name, allowed, place) for name in names]
     if train.decorrelate is not None:
-        named.append(
-            (
-                ("train", "decorrelate", "column"),
-                train.decorrelate.column,
-                [*columns, *fields],
-                "convert.features",
-            )
-        )
+        where, column = ("train", "decorrelate", "column"), train.decorrelate.column
+        named.append((where, column, [*columns, *fields], "convert.features"))
     if train.parameter is not None:
         named.append((("train", "parameter"), train.parameter, parameters, "the parameters of a dataset"))
     for keys, name, known, place in named:
@@ -223,7 +180,7 @@ def _columns(config: Config) -> Iterator[Problem]:
 
 
 def _fields(config: Config) -> list[str]:
-    """The fields of the objects that are told apart, by their full names."""
+    """The fields of the objects that are classified, by their full names."""
     per_object = config.train.per_object if config.train else None
     if per_object is None or config.convert is None or per_object.collection not in config.convert.objects:
         return []
@@ -244,10 +201,8 @@ def _per_object(config: Config) -> Iterator[Problem]:
                 "and tell classes apart. Remove one of them",
             )
     if config.evaluate is not None and config.evaluate.compare:
-        yield (
-            ("evaluate", "compare"),
-            "compares events, but train.per_object trains on objects. Remove one of them",
-        )
+        problem = "compares events, but train.per_object trains on objects. Remove one of them"
+        yield ("evaluate", "compare"), problem
     if len(per_object.classes) < 2:
         yield (*place, "classes"), 'takes at least two classes, as in "{prompt: [1, 15], fake: [0, 3, 4, 5]}"'
     owner: dict[int, str] = {}
@@ -256,10 +211,8 @@ def _per_object(config: Config) -> Iterator[Problem]:
             yield (*place, "classes", name), f"takes values of {per_object.label}, as in [1, 15]"
         for value in values:
             if owner.setdefault(value, name) != name:
-                yield (
-                    (*place, "classes", name),
-                    f'{value} is of class "{owner[value]}" already. Take it out of one',
-                )
+                problem = f'{value} is of class "{owner[value]}" already. Take it out of one'
+                yield (*place, "classes", name), problem
     if train.files is not None or config.convert is None:
         return
     objects = config.convert.objects
@@ -305,7 +258,7 @@ def _tune(config: Config) -> Iterator[Problem]:
 
 
 def _score(config: Config) -> Iterator[Problem]:
-    """The parameter of the analysis's own model; of other models it is looked at when they are there."""
+    """The parameter of the analysis's own model; those of other models are checked when they are loaded."""
     score, train = config.score, config.train
     if score is None or score.model is not None or train is None:
         return
@@ -345,7 +298,7 @@ def _choices(axis: Axis) -> Iterator[str]:
 
 
 def _values(name: str, axis: Axis) -> Iterator[Problem]:
-    """What `train` would not take."""
+    """Values that `train` would not accept."""
     schema = json_schema(Train)
     given = [("low", axis.low), ("high", axis.high)]
     if axis.choices is not None:

@@ -27,7 +27,7 @@ class Skim:
     keep: list[str] = setting(
         list,
         "Branches to keep, by name or pattern, beside the selection's columns and the event's identifiers; "
-        "`drop PATTERN` takes away of those before it.",
+        "`drop PATTERN` removes some of those before it.",
         examples=[["MET_*", "Muon_*", "drop Muon_*Iso*"]],
     )
     branches: Optional[str] = setting(
@@ -39,7 +39,7 @@ class Skim:
     modules: list[str] = setting(
         list,
         "Modules of nanoAOD-tools that are run event by event, after the selection if there is one: "
-        "a class, or what makes one, as module:name or file.py:name.",
+        "a class or a function that makes the module, as module:name or file.py:name.",
         examples=[["my_module.py:MyModule"]],
     )
     cut: Optional[str] = setting(
@@ -49,7 +49,7 @@ class Skim:
     )
     certified: Optional[str] = setting(
         None,
-        "JSON file of certified luminosity sections. Of data, only these are kept; simulation has none.",
+        "JSON file of certified luminosity sections. Only these are kept of data; simulation is not affected.",
         examples=["Cert_271036-284044_13TeV_Legacy2016_Collisions16_JSON.txt"],
     )
     compression: str = setting(
@@ -58,8 +58,8 @@ class Skim:
         pattern="(?:ZSTD|LZMA|ZLIB|LZ4):[1-9]",
         form="ZSTD, LZMA, ZLIB or LZ4 and a level from 1 to 9, as in ZLIB:5",
     )
-    chunk: int = setting(100_000, "How many events are read at once, at most.", minimum=1)
-    memory: int = setting(100, "How much the branches that are read at once may take [MB].", minimum=1)
+    chunk: int = setting(100_000, "How many events are read at once at most.", minimum=1)
+    memory: int = setting(100, "Memory for the branches that are read at once [MB].", minimum=1)
     workers: int = setting(
         0, "How many files are read at the same time; 0: as many as there are usable cores.", minimum=0
     )
@@ -91,7 +91,7 @@ class Objects:
     )
     quantile: Optional[float] = setting(
         None,
-        "Instead of max: keep as many objects that this share of all events loses none.",
+        "Instead of max: so many objects are kept that this share of all events loses none.",
         exclusiveMinimum=0,
         maximum=1,
         examples=[0.99],
@@ -132,17 +132,17 @@ class Convert:
         pattern="gzip:[1-9]",
         form="gzip and a level from 1 to 9, as in gzip:4",
     )
-    memory: int = setting(100, "How much the events at work may take [MB].", minimum=1)
+    memory: int = setting(100, "Memory for the events being converted [MB].", minimum=1)
     shuffle: Optional[int] = setting(
         None,
-        "Seed: all datasets go into one file, in random order, which training reads at one go; "
-        "without it each dataset has a file of its own.",
+        "Seed: all datasets go into one file, in random order, which training reads in one go; "
+        "by default each dataset has its own file.",
         minimum=0,
         maximum=2**32 - 1,
     )
     allow_gaps: bool = setting(
         False,
-        "Whether entries of a file may be lacking that nano_postproc.py read in ranges. Then only the weights that "
+        "Whether entries may be missing from a file that nano_postproc.py read in ranges. Then only the weights that "
         "were read count in the normalisation.",
     )
 
@@ -156,7 +156,7 @@ class Score:
     )
     model: Optional[list[str]] = setting(
         None,
-        "The ONNX file, or several; by default the exported one.",
+        "The ONNX file or files; by default the exported one.",
         minItems=1,
         uniqueItems=True,
         examples=["model.onnx"],

@@ -14,7 +14,7 @@ FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
 
 
 TIERS = ("NANOAOD", "NANOAODSIM", "USER")
-"""The last parts of the names of datasets that are or may be NanoAOD."""
+"""The last parts of the names of datasets that are, or may be, NanoAOD."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Dataset:
         list,
         "NanoAOD files: paths, patterns such as data/WZ/*.root, root:// URLs, logical names (/store/...), "
         "directories and patterns on XRootD servers (root://eosuser.cern.ch//eos/.../), or text files (*.txt) with one "
-        "of these a line.",
+        "of these per line.",
         examples=["data/WZ/*.root"],
     )
     class_: Optional[str] = setting(
         None,
-        "The class of these events in training. Several datasets may share one; without one the dataset "
+        "The class of these events in training. Several datasets may share a class; a dataset without one "
         "is only scored.",
         examples=["signal"],
     )
     cross_section: Optional[float] = setting(None, "Cross section of the process [pb].", exclusiveMinimum=0)
     is_data: bool = setting(
         False,
-        "True for data, false for simulation. An event that several datasets of data have is kept in the first.",
+        "True for data, false for simulation. An event that is in several datasets of data is kept in the first.",
         key="data",
     )
     parameters: dict[str, float] = setting(
@@ -61,7 +61,7 @@ class Dataset:
     )
     status: list[str] = setting(
         ["VALID"],
-        "Which datasets of the catalogue are taken. Of those that are in PRODUCTION, files are still missing.",
+        "Which datasets of the catalogue are taken. Those in PRODUCTION are not complete yet.",
         items={
             "pattern": "VALID|PRODUCTION|INVALID|DEPRECATED",
             "form": "VALID, PRODUCTION, INVALID or DEPRECATED",
@@ -69,13 +69,11 @@ class Dataset:
         minItems=1,
         uniqueItems=True,
     )
-    max_files: Optional[int] = setting(
-        None, "How many files are read: the first in the order of the list.", minimum=1
-    )
+    max_files: Optional[int] = setting(None, "How many files are read: the first of the list.", minimum=1)
     max_events: Optional[int] = setting(
         None,
-        "So many files are read, the first in the order of the list, that they have at least this number of "
-        "events by the catalogue.",
+        "The first files of the list are read that together have at least this number of events, "
+        "according to the catalogue.",
         minimum=1,
     )
 
@@ -84,7 +82,7 @@ LOSS = {
     "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
     "form": 'a number of files, or a percentage such as "1 %"',
 }
-"""What may be said of a loss."""
+"""How many files may be lost."""
 
 _SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
 
@@ -100,16 +98,14 @@ class Read:
             "root://cmsxrootd.fnal.gov/",
         ],
         "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
-        "read from its own server is asked for at each of them, in this order.",
+        "read from its own server is requested from each of them, in this order.",
         items=_SERVER,
         minItems=1,
         uniqueItems=True,
     )
-    tries: int = setting(3, "How often each server is tried, at most.", minimum=1)
-    timeout: int = setting(60, "How long a server may not answer [s].", minimum=1, maximum=3600)
-    copy: bool = setting(
-        False, "True to copy each file to a temporary directory first, and to read it there."
-    )
+    tries: int = setting(3, "How often each server is tried at most.", minimum=1)
+    timeout: int = setting(60, "How long to wait for a server [s].", minimum=1, maximum=3600)
+    copy: bool = setting(False, "True to copy each file to a temporary directory first, and read it there.")
     max_missing_files: Union[str, int] = setting(
         0,
         "How many files of a dataset may be left out because they cannot be read: a number, or a percentage.",

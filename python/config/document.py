@@ -20,9 +20,9 @@ __all__ = ["Document", "Key", "Keys", "Problem", "dotted"]
 
 Key = Union[str, int]
 Keys = tuple[Key, ...]
-"""The way to a value: keys of mappings, positions in lists (from 0)."""
+"""The path to a value: keys of mappings, positions in lists (from 0)."""
 Problem = tuple[Keys, str]
-"""What is wrong, and with which value."""
+"""Which value is wrong, and what is wrong with it."""
 
 _LARGEST_FILE = 1 << 24
 _MOST_VALUES = 200_000
@@ -68,7 +68,7 @@ for _name, _pattern in _SCALARS.items():
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML file says, and where."""
+    """The content of a YAML file, with the lines."""
 
     name: str
     """The file, as the user wrote it."""
@@ -76,7 +76,7 @@ class Document:
     lines: Mapping[Keys, int] = field(default_factory=dict)
     """The line of each value: that of its key in a mapping."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong in the document as YAML, though it could be read."""
+    """Mistakes in the YAML itself that did not prevent reading it."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
@@ -110,12 +110,12 @@ class Document:
         except RecursionError:
             raise ConfigError(f"{name}: lists and mappings are nested too deeply.") from None
         except (ValueError, OverflowError):
-            # PyYAML hands an escape such as "\UFFFFFFFF" to chr() unseen.
+            # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked
             raise ConfigError(f'{name}: a "\\U" escape is no character. Remove it.') from None
         return cls(name, data, reader.lines, tuple(reader.problems))
 
     def where(self, *keys: Key) -> str:
-        """Tell the place of a value, as in "analysis.yaml:14"; of what is around it if it is not in the file."""
+        """The place of a value, as in "analysis.yaml:14", or of what should contain it if it is not in the file."""
         line = self._line(keys)
         return f"{self.name}:{line}" if line else self.name
 
@@ -137,12 +137,12 @@ class Document:
 
 
 def dotted(keys: Iterable[Key]) -> str:
-    """Write the way to a value as text, as in "convert.features[3]"."""
+    """The path to a value as text, as in "convert.features[3]"."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 
 class _Reader:
-    """Turns nodes into plain data, and notes lines and problems on the way."""
+    """Turns nodes into plain data, and notes lines and problems."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -167,7 +167,7 @@ class _Reader:
 
     def _count_one(self) -> None:
         self._count += 1
-        # Aliases of aliases of aliases can describe more than any memory holds.
+        # aliases of aliases of aliases can describe more than fits into memory
         if self._count > _MOST_VALUES:
             raise ConfigError(f"{self.name}: more than {_MOST_VALUES} values once all aliases are followed.")
 
@@ -235,7 +235,7 @@ class _Reader:
         return number
 
     def _complain(self, keys: Keys, node: yaml.Node, message: str) -> None:
-        """Note a problem with something that has no place in the data."""
+        """Note a problem with something that does not become part of the data."""
         self.lines[keys] = _line(node)
         self.problems.append((keys, message))
 

@@ -38,8 +38,8 @@ _LONGEST = 60
 def json_schema(cls: type) -> dict[str, Any]:
     """Make the JSON Schema (draft 7) of a dataclass.
 
-    A list of one may be written without its brackets. A mapping without any entry may be written as nothing at all,
-    as it is when all its lines are comments.
+    A list of one item may be written without its brackets. A mapping may be left empty, as it is when all its lines
+    are comments.
     """
     properties, required = {}, []
     for field, key, hint in settings_of(cls):
@@ -61,7 +61,7 @@ def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
     Raises
     ------
     ConfigError
-        Something is wrong; all that is wrong is in the message, a line each.
+        Something is wrong; the message has a line for each mistake.
     """
     data = _filled(document.data, schema)
     unreadable = {keys for keys, _ in document.problems}
@@ -122,7 +122,7 @@ def _as_list(types: Any) -> list[str]:
 
 
 def _filled(data: Any, schema: Mapping[str, Any]) -> Any:
-    """Make each mapping without entries, which YAML takes for null, an empty one."""
+    """Replace each null that stands for a mapping without entries by an empty mapping."""
     if data is None and "object" in _as_list(schema.get("type")):
         return {}
     if not isinstance(data, dict):
@@ -161,7 +161,7 @@ def _is_number(_: Any, value: Any) -> bool:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """End a message about a word that is not `known`: with the one likely meant, or else with all."""
+    """The end of a message about an unknown word: the known word that was probably meant, or else all."""
     names = list(known)
     folded = {name.lower(): name for name in reversed(names)}
     close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
@@ -220,7 +220,7 @@ def _is_free(key: str, schema: Mapping[str, Any]) -> bool:
 
 
 def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str:
-    """Say where a key belongs: an exact match elsewhere tells more than a similar name here."""
+    """Say where a key belongs: an exact match elsewhere says more than a similar name here."""
     sections = root["properties"]
     if key in sections:
         return "unknown key here. It belongs at the start of a line: check the indentation"
@@ -241,7 +241,7 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """Name what is expected; a list of one may be written as its item."""
+    """What is expected; a list of one may be written as its item."""
     types = _types(schema)
     return f"{_KINDS[types[1]]} or a list of them" if types[0] == "array" else _KINDS[types[0]]
 

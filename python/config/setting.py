@@ -57,13 +57,13 @@ def setting(default: Any, doc: str = "", **metadata: Any) -> Any:
 
 
 def build(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Build an object of the dataclass `cls` from data that its schema allows."""
+    """Make an object of the dataclass `cls` from data that its schema allows."""
     known = {field.name: (key, hint) for field, key, hint in settings_of(cls)}
     return cls(**{name: _typed(hint, data[key]) for name, (key, hint) in known.items() if key in data})
 
 
 def plain(value: Any) -> Any:
-    """Undo `build`, to mappings, lists, text and numbers. A None that is the default is left out."""
+    """Undo `build`: mappings, lists, text and numbers. A None that is the default is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         entries = (
             (key, getattr(value, field.name), field.default) for field, key, _ in settings_of(type(value))
@@ -83,7 +83,7 @@ def settings_of(cls: Any) -> Iterator[tuple[dataclasses.Field[Any], str, Any]]:
 
 
 def optional(hint: Any) -> Any:
-    """Find the X of Optional[X]; None for any other hint."""
+    """The X of Optional[X]; None for any other hint."""
     inner = [argument for argument in get_args(hint) if argument is not type(None)]
     return inner[0] if get_origin(hint) is Union and len(inner) == 1 else None
 

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def _networks() -> Iterator[str]:
-    """The networks of ML_processing/networks/, each a module, without an import of any."""
+    """The networks of ML_processing/networks/, each a module, without importing any."""
     spec = importlib.util.find_spec("ML_processing")
     for directory in (spec.submodule_search_locations if spec else None) or ():
         yield from sorted(path.stem for path in Path(directory, "networks").glob("[!_]*.py"))
@@ -67,20 +67,20 @@ class Decorrelation:
 
 @dataclass(frozen=True)
 class PerObject:
-    """Single objects of a collection, such as electrons, that are told apart instead of events."""
+    """Single objects of a collection, such as electrons, are classified instead of events."""
 
     collection: str = setting(
         ..., "The collection, one of `convert.objects`.", **BRANCH, examples=["Electron"]
     )
     label: str = setting(
         ...,
-        "The field, without the prefix, that tells what an object is: a whole number. It is no input.",
+        "The field, without the prefix, that says what an object is: a whole number. It is not an input.",
         **BRANCH,
         examples=["genPartFlav"],
     )
     classes: dict[str, list[int]] = setting(
         ...,
-        "The classes, each with its values of the label. Objects of other values are left out.",
+        "The classes, each with its values of the label. Objects with other values are left out.",
         names=NAME,
         examples=["{prompt: [1, 15], fake: [0, 3, 4, 5]}"],
     )
@@ -92,13 +92,13 @@ class Train:
 
     model: str = setting(
         MODELS[0],
-        f"The kind of network: {', '.join(MODELS)}, or a PyTorch module of yours as module:Class or file.py:Class.",
+        f"The kind of network: {', '.join(MODELS)}, or your own PyTorch module as module:Class or file.py:Class.",
         examples=list(MODELS),
     )
     options: dict[str, Any] = setting(
         dict,
         "Settings of the network, by name: hidden and dropout of an mlp, for instance. "
-        "Those that are not given have the defaults of doc/training.md.",
+        "Their defaults are in doc/training.md.",
         examples=[{"hidden": [128, 128], "dropout": 0.2}],
     )
     files: Optional[list[str]] = setting(
@@ -120,36 +120,36 @@ class Train:
     per_object: Optional[PerObject] = setting(None)
     targets: list[str] = setting(
         list,
-        "Event-level columns to be estimated by regression, instead of telling classes apart.",
+        "Event-level columns to estimate by regression, instead of a classification.",
         uniqueItems=True,
         items=BRANCH,
     )
     parameter: Optional[str] = setting(
         None,
-        "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to tell "
-        "the classes apart at any of its values. Events of datasets without it get one at random.",
+        "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to separate "
+        "the classes at any of its values. Events of datasets without it get a random one.",
         **BRANCH,
     )
     decorrelate: Optional[Decorrelation] = setting(None)
     batch_size: int = setting(256, "Events per step.", minimum=1)
-    epochs: int = setting(200, "Passes over the training events, at most.", minimum=1)
+    epochs: int = setting(200, "Passes over the training events at most.", minimum=1)
     learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)
     schedule: str = setting(
         SCHEDULES[0],
-        "How the steps become smaller: plateau halves them where the validation loss stands still, "
-        "cosine takes them to zero over all epochs, constant does not.",
+        "How the steps become smaller: plateau halves them when the validation loss stops falling, "
+        "cosine takes them to zero over all epochs, constant leaves them.",
         enum=SCHEDULES,
     )
     warmup: float = setting(
         0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0
     )
-    weight_decay: float = setting(1e-4, "Strength of the pull of weights to zero.", minimum=0)
+    weight_decay: float = setting(1e-4, "Strength of the pull of the weights towards zero.", minimum=0)
     clip: Optional[float] = setting(
         1.0,
-        "Largest norm of a gradient, so that one odd event cannot throw the network far; null for none.",
+        "Largest norm of a gradient, so that one odd event cannot throw the network off; null for none.",
         exclusiveMinimum=0,
     )
-    patience: int = setting(20, "Training stops after so many epochs without improvement.", minimum=1)
+    patience: int = setting(20, "Training stops after this many epochs without improvement.", minimum=1)
     folds: int = setting(
         5,
         "Networks in cross-validation, each tested on events that it has not seen: at least 3. "
@@ -165,7 +165,7 @@ class Train:
     )
     precision: str = setting(
         PRECISIONS[0],
-        "Number type of the bulk of the computation in training; bfloat16 and float16 are faster on a GPU.",
+        "Number type of most of the computation in training; bfloat16 and float16 are faster on a GPU.",
         enum=PRECISIONS,
     )
     workers: int = setting(
@@ -179,13 +179,12 @@ class Train:
     )
     memory: int = setting(
         1000,
-        "How much the events may take in memory [MB]; what is beyond is read from the files again in "
-        "every epoch.",
+        "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.",
         minimum=1,
     )
     tracking: list[str] = setting(
         list,
-        "Where the training is recorded beside its own files: mlflow, tensorboard.",
+        "Where the training is recorded besides its own files: mlflow, tensorboard.",
         uniqueItems=True,
         items={"enum": TRACKERS},
     )
@@ -211,11 +210,13 @@ PRUNERS = ("median", "hyperband", "none")
 
 @dataclass(frozen=True)
 class Axis:
-    """What a setting may be in the search: a range, or one of some choices."""
+    """What a setting may be in the search: a value in a range, or one of several choices."""
 
     low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
     high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])
-    log: bool = setting(False, "True to search the logarithm: as many trials from 1 to 10 as from 10 to 100.")
+    log: bool = setting(
+        False, "True to search the logarithm: as many trials between 1 and 10 as between 10 and 100."
+    )
     step: Optional[float] = setting(None, "Distance between values of a range.", exclusiveMinimum=0)
     choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
 
@@ -225,28 +226,26 @@ class Tune:
     """The search for good settings of the training."""
 
     trials: int = setting(50, "How many settings are tried.", minimum=1)
-    metric: str = setting(
-        METRICS[0], "What is to be as small (the loss) or large (the AUC) as can be.", enum=METRICS
-    )
+    metric: str = setting(METRICS[0], "What is minimised (the loss) or maximised (the AUC).", enum=METRICS)
     space: dict[str, Axis] = setting(
         dict,
-        "What is varied: a setting of `train`, or options.NAME, and what it may be. "
+        "What is varied: settings of `train`, or options.NAME, and their values. "
         "By default the learning rate, the weight decay, the batch size and the size of the network.",
         examples=[{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
     )
     sampler: str = setting(
         SAMPLERS[0],
-        "How settings are chosen: tpe learns from the trials before, random does not.",
+        "How settings are chosen: tpe learns from earlier trials, random does not.",
         enum=SAMPLERS,
     )
     pruner: str = setting(
         PRUNERS[0],
-        "Which trials are ended early: median those that are worse than half of the others at the same "
-        "epoch, hyperband all but the best of growing groups, none none.",
+        "Which trials are ended early: median ends those that are worse than half of the others at the same "
+        "epoch, hyperband all but the best of growing groups, none ends none.",
         enum=PRUNERS,
     )
     seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
-    tracking: bool = setting(False, "True to record each trial, too, where `train.tracking` says.")
+    tracking: bool = setting(False, "True to also record each trial where `train.tracking` says.")
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ class Evaluate:
 
     compare: list[str] = setting(
         list,
-        "HDF5 files of other events, of real data say, whose features are compared with those of the training.",
+        "HDF5 files of other events, such as real data, whose features are compared with those of the training.",
         examples=[["hdf5/SingleMuon.h5"]],
     )
 
@@ -266,8 +265,8 @@ class Export:
 
     cmssw: Optional[str] = setting(
         None,
-        "The CMSSW release that must be able to run the model. One whose ONNX Runtime is not known gets the form "
-        "that all known releases from 12_4 on read, with a warning.",
+        "The CMSSW release that must be able to run the model. If its ONNX Runtime is not known, the model gets the "
+        "form that all known releases from 12_4 on read, with a warning.",
         pattern="CMSSW_[0-9]+_[0-9]+(?:_[A-Za-z0-9_-]+)?",
         form="a release such as CMSSW_14_0_X or CMSSW_14_0_19_patch1",
         examples=["CMSSW_14_0_X"],

@@ -60,7 +60,7 @@ class ProxyProblem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.what}. Mend it: {self.remedy}"
+        return f"{self.what}. Fix it: {self.remedy}"
 
 
 @dataclass(frozen=True)

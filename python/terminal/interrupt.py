@@ -19,13 +19,13 @@ def _interrupted(number: int, frame: Optional[FrameType]) -> NoReturn:
 
 
 def _dropped(what: Any) -> None:
-    """Say nothing of a Ctrl-C that Python drops: `check` raises it again."""
+    """Print nothing about a Ctrl-C that Python drops: `check` raises it again."""
     if not issubclass(what.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(what)
 
 
 def heed() -> None:
-    """Remember a Ctrl-C, for `check`; a process in the background goes on ignoring it."""
+    """Remember a Ctrl-C, for `check`; a process in the background keeps ignoring it."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupted)
         sys.unraisablehook = _dropped
@@ -34,8 +34,8 @@ def heed() -> None:
 def check() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C.
 
-    Python drops an exception that is raised while an object is being collected, and prints it; work that goes on
-    for long calls this every now and then, so that it ends nevertheless.
+    Python only prints an exception that is raised while an object is being collected; long work calls this every now
+    and then, so that it ends nevertheless.
     """
     if _seen:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What all printed inspections share: a title, facts, tables, numbers."""
+"""The parts of all printed pages: titles, facts, tables, numbers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Column:
     name
         Its heading.
     kind
-        "name" is broken only beyond half of the width; "number" is set right; "rest" takes the width that is
-        left, over several lines; "cut" does so on one line and is cut off where it ends.
+        "name" is wrapped only beyond half of the width; "number" is aligned right; "rest" takes the remaining width,
+        over several lines; "cut" does so on one line, and is cut off at its end.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Column:
 
 
 class Page:
-    """Prints onto a console. Texts of files are never taken for markup."""
+    """Prints to a console. Text from files is never taken for markup."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,11 +48,11 @@ class Page:
         return self._console.width
 
     def title(self, text: str) -> None:
-        """The name of what is shown."""
+        """Print the name of what is shown."""
         self._console.print(Text(text, style="bold"), soft_wrap=True)
 
     def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
-        """Lines of a label and what it says; those that say None are left out."""
+        """Print lines of a label and a value; values that are None are left out."""
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         grid.add_column(no_wrap=True, style="cyan")
         grid.add_column(ratio=1, overflow="fold")
@@ -62,12 +62,12 @@ class Page:
         self._console.print(Padding(grid, _INDENT))
 
     def heading(self, text: str) -> None:
-        """What comes next."""
+        """Print a heading."""
         self._console.print()
         self._console.print(Text(text, style="bold"))
 
     def table(self, title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-        """A table under a title of its own; nothing where there are no rows."""
+        """Print a table with a title; nothing if there are no rows."""
         rows = list(rows)
         if not rows:
             return
@@ -89,11 +89,11 @@ class Page:
         self._console.print(Padding(table, _INDENT))
 
     def line(self, text: Text) -> None:
-        """A line under a table."""
+        """Print a line below a table."""
         self._console.print(Padding(text, _INDENT))
 
     def warnings(self, warnings: Iterable[str], errors: Iterable[str] = ()) -> None:
-        """What the reader must not miss, the worst first."""
+        """Print errors, then warnings."""
         lines = [("error: ", "bold red", text) for text in errors]
         lines += [("warning: ", "bold yellow", text) for text in warnings]
         for number_, (kind, style, text) in enumerate(lines):
@@ -115,7 +115,7 @@ def amount(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number with four digits; "-" where there is none."""
+    """A number with four digits; "-" if there is none."""
     return "-" if value is None else f"{value:.4g}"
 
 
@@ -142,6 +142,6 @@ def plural(many: int, noun: str) -> str:
 
 
 def kinematics_first(fields: Sequence[str]) -> list[str]:
-    """Fields of a collection, those first that are known to everybody."""
+    """Fields of a collection, beginning with pt, eta, phi and mass."""
     known = [name for name in _KINEMATICS if name in fields]
     return known + [name for name in fields if name not in known]

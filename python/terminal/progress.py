@@ -14,13 +14,12 @@ __all__ = ["Bar", "notes", "progress", "say", "say_once", "silence"]
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
 
-
 _silent = False
 _notes: dict[str, str] = {}
 
 
 def silence() -> None:
-    """Show no progress of this process, and print no notes: it is a worker, and its parent does both."""
+    """Show no progress and print no notes in this process: it is a worker, and its parent does both."""
     global _silent
     _silent = True
 
@@ -75,12 +74,12 @@ def say(text: str) -> None:
 
 
 def say_once(key: str, text: str) -> None:
-    """Print a line to standard error, but only once in a run, however many files and workers have reason to.
+    """Print a line to standard error, but only once in a run, for all files and workers.
 
     Parameters
     ----------
     key
-        What the line is about: of several lines with one key, the first is printed.
+        What the line is about: only the first of several lines with the same key is printed.
     text
         The line.
     """
@@ -91,20 +90,20 @@ def say_once(key: str, text: str) -> None:
 
 
 def notes() -> dict[str, str]:
-    """All that `say_once` was called with so far: a worker hands it to its parent, which prints it."""
+    """All lines given to `say_once` so far: a worker passes them to its parent, which prints them."""
     return dict(_notes)
 
 
 @contextmanager
 def progress(name: str, total: float | None, unit: str = "events") -> Iterator[Bar]:
-    """Show how far some work is.
+    """Show the progress of some work.
 
     Parameters
     ----------
     name
         What is being done: "skim".
     total
-        How much there is to do, or None where that is unknown.
+        How much there is to do; None if that is unknown.
     unit
         What is counted.
     """

@@ -1,4 +1,4 @@
-"""The pipeline: which parts are here, which stages they have, and running a range of them."""
+"""Running a range of stages of an analysis, also if some of its files cannot be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Files = Mapping[str, Sequence[str]]
 
 
 def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
-    """The stages from one to another, both included; None is the first or the last of all."""
+    """The stages from one to another, both included; None stands for the first or the last of all."""
     begin = NAMES.index(first) if first else 0
     end = NAMES.index(last) if last else len(NAMES) - 1
     if begin > end:
@@ -54,9 +54,9 @@ def pipeline_stages(
     config
         The analysis.
     names
-        Of stages.
+        Names of stages.
     left_out
-        Of each dataset the files that are missing.
+        The missing files of each dataset.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def pipeline_stages(
 
 
 def _reader(config: Config) -> Optional[str]:
-    """The stage that reads the files of the datasets first."""
+    """The first stage that reads the files of the datasets."""
     sections = {"skim": config.skim, "convert": config.convert, "score": config.score}
     return next((name for name, section in sections.items() if section is not None), None)
 
@@ -77,24 +77,24 @@ def _reader(config: Config) -> Optional[str]:
 def planned(
     config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None
 ) -> list[Planned]:
-    """What is to be done of the stages of these names, and why.
+    """What is to be done in the stages with these names, and why.
 
     Parameters
     ----------
     config
         The analysis.
     names
-        Of stages.
+        Names of stages.
     force
-        Do it all again.
+        Do everything again.
     again
-        Whether to try files again that are missing; by default where the stage that reads each of them by itself is
-        among those named.
+        Whether to try missing files again; by default if the stage that reads each of them by itself is one of those
+        named.
 
     Raises
     ------
     NanoMLError
-        As `pipeline_stages`; and the configuration does not fit the real files, if anything is to be done to them.
+        As `pipeline_stages`; or the configuration does not fit the real files, if anything is to be done with them.
     """
     layout = Layout.of(config)
     if again is None:
@@ -118,9 +118,9 @@ def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
 
 
 def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
-    """Do what is to be done of the stages of these names.
+    """Do what is to be done in the stages with these names.
 
-    Files that cannot be read are left out where the configuration allows that; they are tried again each time.
+    Files that cannot be read are left out if the configuration allows it; each run tries them again.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
 
 
 def _settle_jobs(workdir: Path) -> None:
-    """Take over what jobs have done, without an import of batch systems if there never was one."""
+    """Note what jobs have done; batch systems are imported only if there were jobs."""
     if (workdir / RECORDS / "submissions").exists():
         from MLTools.NanoML.batch.status import settle
 
@@ -146,7 +146,7 @@ def _settle_jobs(workdir: Path) -> None:
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
-    """Take the results of a stage as up to date where only the code behind them was changed; what was done, in lines.
+    """Accept the results of a stage as up to date where only their code was changed; return what was done, in lines.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def _shortest(path: Path) -> str:
 
 
 def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union[int, str]) -> None:
-    """Note the files that could not be read as missing, if no more are than may be.
+    """Note the files that could not be read as missing, unless too many are.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool) ->
     Raises
     ------
     FailedTasksError
-        Something failed that is not a loss that is allowed.
+        Something failed, and not only because of files that may be missing.
     """
     with locked(workdir):
         try:
@@ -279,13 +279,13 @@ def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool) ->
 
 
 def _note_read(tasks: Sequence[Task], files: _Files, workdir: Path) -> None:
-    """Note that what tasks read is not missing, if it was."""
+    """Note that files that tasks could read are no longer missing."""
     before = missing.read(workdir)
     missing.record(workdir, {name: _unread(workdir, name, tasks) for name in before if name in files})
 
 
 def _look_again(workdir: Path) -> None:
-    """Try to open what is missing, and note what is there again."""
+    """Try to open missing files, and note which ones can be read again."""
     for name, files in missing.read(workdir).items():
         missing.record(workdir, {name: dict(_still_missing(files))})
 
@@ -301,14 +301,14 @@ def _still_missing(files: Iterable[missing.Missing]) -> Iterable[tuple[str, str]
 
 
 def _unread(workdir: Path, dataset: str, tasks: Sequence[Task]) -> dict[str, str]:
-    """What is missing of a dataset and was not read by tasks."""
+    """The missing files of a dataset that tasks did not read, with the reasons."""
     inputs = {path for task in tasks for path in task.inputs}
     before = missing.read(workdir).get(dataset, ())
     return {each.file: each.reason for each in before if each.file not in inputs}
 
 
 def _share(number: int, total: int) -> str:
-    """The smallest loss that one would allow: 1% if that is enough."""
+    """The smallest loss that a user would allow: 1% if that is enough."""
     return "1%" if number * 100 <= total else str(number)
 
 

@@ -33,18 +33,18 @@ _MOST = 20  # failures that are listed
 
 @dataclass(frozen=True)
 class Stage:
-    """All tasks of one stage.
+    """All tasks of one stage, which are independent of each other.
 
     Attributes
     ----------
     name
         "skim", "train", ...
     tasks
-        Independent of each other.
+        The tasks.
     workers
         How many tasks run at the same time; 1 runs them in this process.
     summary
-        Says in lines what came out, given what each task's work returned, by the task's name.
+        The result in lines, given what the work of each task returned, by the task's name.
     """
 
     name: str
@@ -55,15 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage, and why each of its tasks is to be run (those up to date are left out).
-
-    Attributes
-    ----------
-    stage
-        The stage.
-    reasons
-        Task name to reason.
-    """
+    """A stage, and the reason why each of its tasks is to be run, by its name; tasks that are up to date have none."""
 
     stage: Stage
     reasons: Mapping[str, str]
@@ -78,9 +70,8 @@ class Planned:
         for name, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(name)
         for reason, names in by_reason.items():
-            lines.append(
-                f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}"
-            )
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            lines.append(f"  {', '.join(names[:3])}{more}: {reason}")
         return lines
 
 
@@ -92,7 +83,7 @@ class FailedTasksError(NanoMLError):
     tasks
         All tasks of the stage.
     failures
-        What became of some, by their names.
+        What went wrong, by the names of the tasks.
     hint
         What else can be done if files cannot be read, to follow "Run the same command again to retry".
     """
@@ -120,7 +111,7 @@ class FailedTasksError(NanoMLError):
             others = f"; {done} of {total} {kind}are done" if total > 1 else ""
             yield f"Nothing was written for {it}{others}. Run the same command again to retry{hint}."
         elif total > 1:
-            yield f"{failed} of {total} failed, {done} are done. Mend this, then run the same command again."
+            yield f"{failed} of {total} failed, {done} are done. Fix this, then run the same command again."
 
 
 def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
@@ -133,7 +124,7 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
     workdir
         The work directory.
     force
-        Run all tasks, also those that are up to date.
+        Run all tasks, even those that are up to date.
 
     Raises
     ------
@@ -151,18 +142,16 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Pl
                 other = made.setdefault(str(path), f"{stage.name} {task.name}")
                 if other != f"{stage.name} {task.name}":
                     raise NanoMLError(f"{path}: is made both by {other} and by {stage.name} {task.name}.")
-            reason = reason_to_run(task, workdir / RECORDS, renewed) or (
-                "you asked for it" if force else None
-            )
-            if reason is not None:
-                reasons[task.name] = reason
+            reason = reason_to_run(task, workdir / RECORDS, renewed)
+            if reason or force:
+                reasons[task.name] = reason or "you asked for it"
                 renewed.update(str(path) for path in task.outputs)
         planned.append(Planned(stage, reasons))
     return planned
 
 
 def _spare_sources(tasks: Sequence[Task]) -> None:
-    """Refuse to overwrite a file that is read, unless it is what an earlier task made."""
+    """Refuse to overwrite a file that is read, unless an earlier task made it."""
     outputs = {str(path) for task in tasks for path in task.outputs}
     made = {os.path.realpath(path) for path in outputs}
     for task in tasks:
@@ -177,8 +166,7 @@ def _spare_sources(tasks: Sequence[Task]) -> None:
 def run(planned: Sequence[Planned], workdir: Path) -> None:
     """Run what was planned. Hold the lock of `workdir` (see `locked`) while planning and running.
 
-    Each task's output is there before its record, and the record last: a run that is killed at any moment is
-    continued by the next one.
+    The record of a task is written last, after its output: the next run continues one that was killed at any moment.
 
     Raises
     ------
@@ -195,11 +183,9 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
             forget(task, workdir / RECORDS)
         if todo:
             _run_stage(each.stage, todo, workdir / RECORDS)
-        for line in _summary(
-            each.stage, workdir / RECORDS
-        ):  # may write a file, which a run before was too late for
-            if todo:
-                say(f"  {line}")
+        lines = _summary(each.stage, workdir / RECORDS)  # may write a file, even if there was nothing to do
+        for line in lines if todo else ():
+            say(f"  {line}")
 
 
 def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
@@ -227,7 +213,7 @@ def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a task's work returned, its inputs when it began, the seconds that it took, and this process's notes."""
+    """What the work of a task returned, its inputs when it began, how long it took [s], and the notes of its process."""
 
     summary: Mapping[str, Any]
     inputs: Sequence[Stamp]
@@ -235,7 +221,7 @@ class _Outcome:
     notes: Mapping[str, str]
 
     def note(self, task: Task, records: Path) -> None:
-        """Say and write down that the task is done."""
+        """Print the notes, and write the record of the task."""
         for key, text in self.notes.items():
             say_once(key, text)
         write_record(task, records, self.inputs, self.summary, self.seconds)
@@ -254,7 +240,7 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
         running: dict[Future[_Outcome], Task] = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:
-            # a signal just before Python begins to wait is heeded when the wait ends
+            # Python handles a signal that came just before it began to wait only when the wait ends
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 problem = _finish(future, running[future], records)

@@ -1,4 +1,4 @@
-"""The stages of an analysis: each is declared here, once, and made by a function of its part; and where results are."""
+"""The stages of an analysis, each declared once, and where their results are."""
 
 from __future__ import annotations
 
@@ -180,15 +180,7 @@ def declared(name: str) -> Declaration:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What stages are made of.
-
-    Attributes
-    ----------
-    config
-        The configuration.
-    missing
-        The files of each dataset that are left out because they cannot be read.
-    """
+    """A configuration, its files, and those of each dataset that are left out because they cannot be read."""
 
     config: Config
     missing: Mapping[str, Sequence[Missing]] = field(default_factory=dict)

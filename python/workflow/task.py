@@ -1,4 +1,4 @@
-"""A task: inputs, settings and code in, outputs out; and the record that says whether it is up to date."""
+"""A task: what it reads, what it makes, and its record, which shows whether the result is up to date."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A change of code after which a result was kept: the code that made it, what was changed, and when it was accepted."""
+    """A change of code after which a result was kept: the code that made it, what was changed, and when this was accepted."""
 
     code: str
     because: str
@@ -208,13 +208,13 @@ def write_record(
     records
         Directory of all records.
     inputs
-        `stamps` of the inputs, taken before it began: what changed meanwhile shows at the next run.
+        `stamps` of the inputs, taken before it began: the next run notices what changed meanwhile.
     summary
         What its work returned.
     seconds
         How long it took.
     others
-        Further fields of the record, such as the host if it is another one.
+        Further fields of the record, such as the host if it is not this one.
     """
     here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
     Record(
@@ -231,7 +231,7 @@ def write_record(
 
 
 def forget(task: Task, records: Path) -> None:
-    """Forget that a task was done, and what it would continue from: it is to be done again."""
+    """Forget that a task was done, and remove what it would continue from: it is to be done again."""
     record = _record_path(task, records)
     if record.exists():
         for path in task.memory:
@@ -325,7 +325,7 @@ def _changed_code(task: Task, record: Record) -> Optional[str]:
 
 
 def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:
-    """Take what a task has made as up to date, if nothing but its code was changed; the record says so from then on.
+    """Accept the outputs of a task as up to date if only its code was changed; from then on the record says so.
 
     Returns
     -------

@@ -211,7 +211,7 @@ class Analysis:
             if "another run is at work here" not in said:
                 break
             time.sleep(0.2)
-        assert "How they go" in said or "are active here" in said or "up to date" in said, said
+        assert "Their progress" in said or "are active here" in said or "up to date" in said, said
 
     def check(self, reference: Analysis) -> None:
         """Everything is done, each task once, as in an undisturbed run, and nothing else is left."""

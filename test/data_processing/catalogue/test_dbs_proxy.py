@@ -52,7 +52,7 @@ def test_proxies_that_cannot_be_used(
     secure: CatalogueServer, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for proxy, message in (
-        (certificates.proxy(hours=-1), "the proxy expired 1 h ago. Mend it: nanoml proxy init"),
+        (certificates.proxy(hours=-1), "the proxy expired 1 h ago. Fix it: nanoml proxy init"),
         (certificates.proxy(vo=None), "the proxy is of no VO, and cms is needed"),
         (tmp_path / "nowhere", "the proxy cannot be read: no such file or directory"),
     ):

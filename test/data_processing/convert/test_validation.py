@@ -321,5 +321,5 @@ def test_the_table_has_a_mark_for_each_check_and_a_line_for_each_fault(
     done = CliRunner().invoke(nanoml, ["validate", str(good["WZ"]), str(bad)])
     assert done.exit_code == 1
     assert (done.output.count("✓"), done.output.count("✗")) == (29, 1)
-    assert f"{bad}: events/MET_pt: is NaN (in row 3). Mend what makes it" in done.output
+    assert f"{bad}: events/MET_pt: is NaN (in row 3). Fix what makes it" in done.output
     assert CliRunner().invoke(nanoml, ["validate", str(good["WZ"])]).exit_code == 0

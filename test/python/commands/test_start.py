@@ -1,4 +1,4 @@
-"""`nanoml init`: a new analysis, which runs as it stands; `nanoml` alone, `--version` and completion."""
+"""`nanoml init`: a new analysis, which runs as it is; `nanoml` alone, `--version` and completion."""
 
 from __future__ import annotations
 

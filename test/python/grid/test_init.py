@@ -153,8 +153,8 @@ def test_what_is_wrong_is_told_with_its_remedy(
     path.chmod(0o604)
     code, shown = info(environment, "--hours", "48")
     assert code == 1
-    assert f"The proxy can be read by others (permissions 0604). Mend it: chmod 600 {path}" in shown
-    assert "more, but 2 d are needed. Mend it: nanoml proxy init" in shown
+    assert f"The proxy can be read by others (permissions 0604). Fix it: chmod 600 {path}" in shown
+    assert "more, but 2 d are needed. Fix it: nanoml proxy init" in shown
     found = json.loads(info(environment, "--json")[1])
     assert found["problems"] == [
         {"what": "the proxy can be read by others (permissions 0604)", "remedy": f"chmod 600 {path}"}

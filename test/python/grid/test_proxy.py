@@ -168,7 +168,7 @@ def test_where_it_is(certificates: Certificates, home: Path, monkeypatch: pytest
         check_proxy()
     assert str(raised.value) == (
         f"there is no grid proxy: X509_USER_PROXY is not set, and there is no {home}/.globus/{name} or "
-        f"{home.parent}/tmp/{name}. Mend it: nanoml proxy init"
+        f"{home.parent}/tmp/{name}. Fix it: nanoml proxy init"
     )
     temporary = Path(shutil.copy(certificates.proxy(), home.parent / "tmp" / name))
     assert find_proxy() == temporary
@@ -197,7 +197,7 @@ def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch:
         check_proxy(100 * HOUR)
     lines = str(raised.value).splitlines()
     assert [line.startswith(f"{path}: the proxy ") for line in lines] == [True] * 3
-    assert lines[0].endswith(f"can be read by others (permissions 0644). Mend it: chmod 600 {path}")
+    assert lines[0].endswith(f"can be read by others (permissions 0644). Fix it: chmod 600 {path}")
     assert "4 d 4 h are needed" in lines[1]
     assert "is of no VO" in lines[2]
 

@@ -94,7 +94,7 @@ def test_a_failure_stops_after_its_stage_and_names_the_task(inputs: Path, worker
     with pytest.raises(NanoMLError) as caught:
         run(plan(stages, inputs), inputs)
     assert f"a 1: {inputs / 'in1'}: is bad" in str(caught.value)
-    assert "1 of 4 failed, 3 are done. Mend this" in str(caught.value)
+    assert "1 of 4 failed, 3 are done. Fix this" in str(caught.value)
     assert (inputs / "a3").exists()
     assert not (inputs / "b0").exists()
     (inputs / "in1").write_text("mended")

@@ -111,7 +111,7 @@ def test_jobs_that_cannot_begin_and_are_ended(make: Make, reference: Analysis) -
     analysis.closed.touch()
     analysis.resubmit()
     analysis.wait_for("skim-0001", "running")
-    assert "nanoml resubmit goes on" in analysis.nanoml("kill", "analysis.yaml")
+    assert "nanoml resubmit continues" in analysis.nanoml("kill", "analysis.yaml")
     page = analysis.wait()
     assert " x removed: nanoml resubmit tries again" in page
     analysis.closed.unlink()
@@ -141,7 +141,7 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
             process.kill()
         killed.append(process.communicate(timeout=300)[0])
         analyses.append(analysis)
-    assert not any("How they go" in text for text in killed[:2])
+    assert not any("Their progress" in text for text in killed[:2])
     for analysis in analyses:
         analysis.begin_again("skim", "condor")
     for analysis in analyses:

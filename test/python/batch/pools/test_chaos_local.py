@@ -47,7 +47,7 @@ def test_submission_is_killed_at_any_moment(tmp_path: Path, delay: float) -> Non
     begun.kill()
     begun.communicate(timeout=300)
     said = analysis.nanoml("submit", "skim", "analysis.yaml", "--on", "local", check=False)
-    assert "How they go" in said or "are active here" in said or "up to date" in said
+    assert "Their progress" in said or "are active here" in said or "up to date" in said
     assert "Everything is done." in analysis.wait()
     assert set(analysis.done().values()) == {1}
     assert [path for path in tmp_path.rglob("*") if ".part-" in path.name] == []

@@ -110,13 +110,13 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "slurm", PATH=path)
     wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission", 20)
     assert "It is being submitted at this moment." in analysis.page()
-    assert "How they go" in begun.communicate(timeout=300)[0]
+    assert "Their progress" in begun.communicate(timeout=300)[0]
     last = analysis.submissions()[-1]
     (last / "job.sh.wait").touch()
     analysis.closed.unlink()
     analysis.wait_for("skim-0000", "done")
     analysis.wait_for("skim-0001", "running")
-    assert "nanoml resubmit goes on" in analysis.nanoml("kill", "analysis.yaml")
+    assert "nanoml resubmit continues" in analysis.nanoml("kill", "analysis.yaml")
     page = analysis.wait()
     assert "2 x removed" in page or "1 x removed" in page
     assert analysis.done().total() == 2
@@ -156,7 +156,7 @@ def test_a_proxy_expires_in_the_queue(
 
         renew(24)
         analysis.closed.touch()
-        assert "How they go" in say(*submit)
+        assert "Their progress" in say(*submit)
         analysis.wait_for("skim-0001", "running")
         renew(-1)
         analysis.closed.unlink()
