@@ -17,19 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _MODULES = {
     "selection": "Selections",
-    "cutflow": "Cuts",
-    "events": "What a selection sees",
-    "tryout": "Trying a selection",
+    "selection.tryout": "Trying a selection",
     "nanoaodtools": "A selection as a module of nanoAOD-tools",
     "score": "A model as a module of nanoAOD-tools",
     "nano_cff": "A model in cmsRun",
     "model": "A model in plain Python",
-    "folds": "Folds",
-    "rootfile": "ROOT files",
-    "config": "The configuration",
+    "nanoaod.folds": "Folds",
+    "rootio.rootfile": "ROOT files",
+    "config.analysis": "The configuration",
     "errors": "Errors",
 }
-_SOME = {"config": ("Config", "load", "schema")}  # of modules of which not everything is for users
+_SOME = {"config.analysis": ("Config", "load", "schema")}  # of modules of which not everything is for users
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 
