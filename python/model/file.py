@@ -75,24 +75,12 @@ def check_twin(path: str, sha256: str) -> None:
 
 @dataclass(frozen=True)
 class OnnxHeader:
-    """General information in an ONNX file, which ONNX Runtime does not give.
+    """General information in an ONNX file, which ONNX Runtime does not give."""
 
-    Attributes
-    ----------
-    ir
-        Version of the file format, or None.
-    opset
-        Version of the standard operators, or None.
-    domains
-        Versions of all other sets of operators, by domain.
-    producer
-        What wrote the file: "pytorch 2.13.0"; may be empty.
-    """
-
-    ir: int | None
-    opset: int | None
-    domains: dict[str, int]
-    producer: str
+    ir: int | None  # version of the file format
+    opset: int | None  # version of the standard operators
+    domains: dict[str, int]  # versions of all other sets of operators
+    producer: str  # what wrote the file: "pytorch 2.13.0"; may be empty
 
 
 def read_header(path: str | os.PathLike[str]) -> OnnxHeader:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
-from MLTools.NanoML.model.description import Description, Objects, parse_metadata
+from MLTools.NanoML.model.description import Description, parse_metadata
 from MLTools.NanoML.model.file import (
     KEY,
     check_twin,
@@ -50,6 +50,20 @@ class Model:
         How the model describes itself: the content of the JSON in it.
     description
         The part of the metadata that is needed to run it.
+    name
+        Name of the model; its scores are branches NAME_CLASS.
+    outputs
+        Its classes, or the targets of a regression, in the order of its outputs.
+    folds
+        Number of networks in it; for each event there is one that has not seen it in training.
+    columns
+        Columns of `features` that it reads: numbers of the event or, in a model of objects, of the object.
+    objects
+        Collections that it reads.
+    selection_columns
+        Columns that a selection makes, and the selection.
+    reads
+        All columns and branches that `scores` needs.
 
     Raises
     ------
@@ -76,7 +90,12 @@ class Model:
                 f"{self.path}: does not describe itself (no `{KEY}` metadata): it is no model of `nanoml export`."
             )
         self.metadata = parse_metadata(text, self.path)
-        self.description = Description.of(self.metadata, self.path)
+        self.description = description = Description.of(self.metadata, self.path)
+        self.name, self.outputs, self.folds = description.name, list(description.outputs), description.folds
+        self.columns, self.objects = description.columns, description.objects
+        self.selection_columns = description.selection_columns
+        branches = [name for tensor in self.objects for name in tensor.branches]
+        self.reads = list(dict.fromkeys([*self.columns, *branches]))
         check_twin(self.path, self.sha256)
         self._networks: list[Any] = []
         if graph is not None:
@@ -101,42 +120,6 @@ class Model:
                 raise NanoMLError(f"{self.path}: was replaced while it was in use: run this again.")
             self._whole = start_session(self.path, content)
         return self._whole
-
-    @property
-    def name(self) -> str:
-        """Name of the model; its scores are branches NAME_CLASS."""
-        return self.description.name
-
-    @property
-    def outputs(self) -> list[str]:
-        """Its classes, or the targets of a regression, in the order of its outputs."""
-        return list(self.description.outputs)
-
-    @property
-    def folds(self) -> int:
-        """Number of networks in it; for each event there is one that has not seen it in training."""
-        return self.description.folds
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns of `features` that it reads: numbers of the event or, in a model of objects, of the object."""
-        return self.description.columns
-
-    @property
-    def objects(self) -> tuple[Objects, ...]:
-        """Collections that it reads."""
-        return self.description.objects
-
-    @property
-    def selection_columns(self) -> dict[str, str]:
-        """Columns that a selection makes, with the selection."""
-        return self.description.selection_columns
-
-    @property
-    def reads(self) -> list[str]:
-        """All columns and branches that `scores` needs."""
-        names = [*self.columns, *(name for tensor in self.objects for name in tensor.branches)]
-        return list(dict.fromkeys(names))
 
     def check_parameter(self, value: Optional[float]) -> None:
         """Make sure that there is a value for the model's parameter, and only if it has one.

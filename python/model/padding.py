@@ -14,18 +14,10 @@ __all__ = ["Jagged", "Places", "padded"]
 
 @dataclass(frozen=True)
 class Jagged:
-    """A list of numbers for each event.
+    """A list of numbers for each event."""
 
-    Attributes
-    ----------
-    values
-        The numbers of all events, one event after the other, shape (objects,).
-    counts
-        How many each event has, int64, shape (events,).
-    """
-
-    values: NDArray[Any]
-    counts: NDArray[np.int64]
+    values: NDArray[Any]  # of all events, one event after the other, shape (objects,)
+    counts: NDArray[np.int64]  # how many each event has, shape (events,)
 
     @classmethod
     def of(cls, array: Any) -> Jagged:
@@ -47,20 +39,13 @@ class Places:
 
     The objects of each event are sorted stably by a key, NaN last; the first ones are kept, and the rest of the row is
     padding.
-
-    Attributes
-    ----------
-    source
-        Indices of the objects that are kept, in the order of the rows; None for all of them, as they are.
-    target
-        Their places in the rows, one row after the other.
-    shape
-        (events, most).
     """
 
-    source: Optional[NDArray[np.int64]]
-    target: NDArray[np.int64]
-    shape: tuple[int, int]
+    source: Optional[
+        NDArray[np.int64]
+    ]  # the objects that are kept, in the order of the rows; None for all, as they are
+    target: NDArray[np.int64]  # their places in the rows, one row after the other
+    shape: tuple[int, int]  # events, objects at most
 
     @classmethod
     def of(

@@ -34,21 +34,11 @@ Feeds = dict[str, Floats]
 
 @dataclass(frozen=True)
 class Trial:
-    """Inputs of one kind.
+    """Inputs of one kind: float32 tensors by name, with max(SIZES) rows each."""
 
-    Attributes
-    ----------
-    name
-        What they are: "events with NaN".
-    feeds
-        float32 tensors by name, with max(SIZES) rows each.
-    same_as
-        Name of an earlier trial that must have the same outputs.
-    """
-
-    name: str
+    name: str  # such as "events with NaN"
     feeds: Feeds
-    same_as: Optional[str] = None
+    same_as: Optional[str] = None  # name of an earlier trial that must have the same outputs
 
     def rows(self, size: int) -> Feeds:
         """The first rows."""

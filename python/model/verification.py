@@ -46,16 +46,7 @@ class Networks(Protocol):
 
 
 def verify_model(path: Path, version: Optional[str], networks: Optional[Networks]) -> Iterator[str]:
-    """Verify a model.
-
-    Parameters
-    ----------
-    path
-        The ONNX file.
-    version
-        Version of ONNX Runtime; None for the installed one.
-    networks
-        The networks of the training, to compare with.
+    """Verify a model with a version of ONNX Runtime (None for the installed one) and the networks of its training.
 
     Yields
     ------
@@ -106,16 +97,11 @@ def reference_of(metadata: Mapping[str, Any]) -> Optional[Trial]:
 
 
 def check_reference(outcome: Outcome, metadata: Mapping[str, Any]) -> float:
-    """Compare what a model gives for its reference events with what it must give.
+    """Compare the outputs for the reference events with those in the metadata.
 
     Returns
     -------
     The largest difference, relative to the output where that is above 1.
-
-    Raises
-    ------
-    NanoMLError
-        There are none, they cannot be computed, or the result is another one.
     """
     expected = np.asarray(metadata["reference"]["outputs"], np.float64)
     output = metadata["outputs"][0]["tensor"]
@@ -136,13 +122,7 @@ def check_reference(outcome: Outcome, metadata: Mapping[str, Any]) -> float:
 
 
 def check_tensors(session: Any, description: Description) -> None:
-    """Compare the tensors that a model has with those that its metadata describe.
-
-    Raises
-    ------
-    NanoMLError
-        One is missing, one too many, of another type or size, or its number of rows or objects is fixed.
-    """
+    """Compare names, types and shapes of a model's tensors with its metadata: numbers of rows and objects must be free."""
     expected: dict[str, tuple[Any, ...]] = {}
     if description.features:
         expected[description.features.tensor] = (None, len(description.features.columns))
@@ -191,16 +171,10 @@ def where(trial: Trial, size: int, what: str) -> str:
 
 
 def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> None:
-    """Judge outputs by themselves.
+    """Check that outputs are consistent; an error names the trial, the number of events and the event.
 
-    All must be finite. The first rows must not depend on how many there are. What the mean output is must be the mean
-    of the networks, and probabilities must add up to one. What is in the padding, and how much padding there is, must
-    make no difference.
-
-    Raises
-    ------
-    NanoMLError
-        Something is not so: the message names the trial, the number of events and the event.
+    All must be finite. The first rows must not depend on the number of rows. The mean output must be the mean of the
+    networks, and probabilities must add up to one. Content and length of the padding must make no difference.
     """
     whole: dict[str, list[Floats]] = {}
     for trial in trials:

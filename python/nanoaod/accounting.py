@@ -60,24 +60,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Part:
-    """The range of entries that was read of a file, if it is not the whole file.
+    """The range of entries that was read of a file, if it is not the whole file; in data, weights are numbers of events."""
 
-    Attributes
-    ----------
-    first
-        First entry; None if it is not known which entries were read.
-    file_entries
-        Events in the file.
-    weights
-        Sum of the generator weights of the events in the range; in data, their number.
-    file_weights
-        Sum of the generator weights of all events in the file; in data, their number.
-    """
-
-    first: Optional[int]
-    file_entries: int
-    weights: float
-    file_weights: float
+    first: Optional[int]  # first entry; None if it is not known which entries were read
+    file_entries: int  # events in the file
+    weights: float  # sum of the generator weights in the range
+    file_weights: float  # sum of the generator weights of all events in the file
 
 
 @dataclass(frozen=True)
@@ -98,45 +86,22 @@ class EntryRange:
 class FileAccounting:
     """The accounting of one input file, or of a range of its entries.
 
-    Attributes
-    ----------
-    file
-        Its path or URL.
-    entries
-        Events that were read.
-    selected
-        Events that were kept.
-    sum_of_weights
-        Sum of the generator weights of all events behind the file, from its Runs tree, which also counts events that
-        were skimmed away before. In data, and in simulation without generator weights, the number of events. It is that
-        of the whole file, whatever range was read.
-    sum_of_weights_source
-        Where that number comes from.
-    is_data
-        Whether it is collision data: it has neither generator weights nor other marks of simulation.
-    cutflow
-        Events after each cut; empty if there was no selection.
-    luminosity_sections
-        In skims of data, the sections that were read, as in a luminosity JSON; else empty.
-    duplicates
-        In data, events that passed the last cut and were left out, since an earlier file or dataset has them, too.
-    uuid
-        The identifier that ROOT gave the file, which a copy has too; empty if it has none.
-    part
-        The range of entries that was read; None for the whole file.
+    The sum of weights is that of all events behind the file, from its Runs tree, which also counts events that were
+    skimmed away before. In data, and in simulation without generator weights, it is the number of events. It is that of
+    the whole file, whatever range was read.
     """
 
-    file: str
-    entries: int
-    selected: int
+    file: str  # path or URL
+    entries: int  # events that were read
+    selected: int  # events that were kept
     sum_of_weights: float
-    sum_of_weights_source: str
-    is_data: bool
+    sum_of_weights_source: str  # where that number comes from
+    is_data: bool  # neither generator weights nor other marks of simulation
     cutflow: list[Step] = field(default_factory=list)
-    luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)
-    duplicates: int = 0
-    uuid: str = ""
-    part: Optional[Part] = None
+    luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)  # read, in skims of data
+    duplicates: int = 0  # events of data that passed all cuts, but are in an earlier file or dataset, too
+    uuid: str = ""  # identifier that ROOT gave the file, which a copy has too; empty if it has none
+    part: Optional[Part] = None  # the range of entries that was read; None for the whole file
 
     @property
     def file_entries(self) -> int:

@@ -35,13 +35,8 @@ def _none() -> NDArray[np.uint64]:
 class LumiMask:
     """A set of luminosity sections.
 
-    A section is one integer, its run in the upper 32 bits and its number in the lower. The set is kept as ranges
-    that are sorted, apart from each other, and each of one run: small, however many sections it has.
-
-    Attributes
-    ----------
-    first, last
-        First and last section of each range, uint64 of shape (R,).
+    A section is one integer, with its run in the upper 32 bits and its number in the lower ones. The set is kept as the
+    first and last sections of ranges, uint64 arrays; the ranges are sorted, separate, and each in one run.
     """
 
     first: NDArray[np.uint64] = field(default_factory=_none)
@@ -49,18 +44,7 @@ class LumiMask:
 
     @classmethod
     def of(cls, run: ArrayLike, luminosity_block: ArrayLike) -> LumiMask:
-        """The sections of events.
-
-        Parameters
-        ----------
-        run, luminosity_block
-            Integers of shape (N,), one for each event, in any order.
-
-        Raises
-        ------
-        NanoMLError
-            A value is not an integer from 0 to 2^32 - 1.
-        """
+        """The sections of events: one run and one luminosity block for each, integers from 0 to 2^32 - 1."""
         keys = _keys(run, luminosity_block)
         # in most files the events of a section are next to each other, so that few are left to be sorted
         keys = keys[np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]])]
@@ -70,19 +54,7 @@ class LumiMask:
     def from_dict(cls, content: Any, source: str | os.PathLike[str]) -> LumiMask:
         """The sections of the content of a luminosity JSON, {"run": [[first, last], ...], ...}.
 
-        Overlapping and adjacent ranges are merged.
-
-        Parameters
-        ----------
-        content
-            What the JSON holds.
-        source
-            Where it comes from, for messages.
-
-        Raises
-        ------
-        NanoMLError
-            It has another shape, or a range is reversed, negative or too large.
+        Overlapping and adjacent ranges are merged. An error names `source` and says what is wrong with the content.
         """
         if not isinstance(content, dict):
             raise _malformed(source, f"is {_shown(content)}, not an object of runs")
@@ -117,22 +89,7 @@ class LumiMask:
         return cls.from_dict(content, path)
 
     def mask(self, run: ArrayLike, luminosity_block: ArrayLike) -> NDArray[np.bool_]:
-        """Which events are in these sections.
-
-        Parameters
-        ----------
-        run, luminosity_block
-            Integers of shape (N,), one for each event.
-
-        Returns
-        -------
-        bool of shape (N,).
-
-        Raises
-        ------
-        NanoMLError
-            A value is not an integer from 0 to 2^32 - 1.
-        """
+        """Which events are in these sections, bool of shape (events,); as in `of`."""
         keys = _keys(run, luminosity_block)
         if not len(self.first):
             return np.zeros(len(keys), bool)

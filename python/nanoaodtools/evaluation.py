@@ -129,22 +129,9 @@ class Evaluation:
     """Evaluates a selection for one event after the other, but computes many events at once.
 
     A selection may fail on events that never reach it, because an earlier module drops them: then it is tried on fewer
-    and fewer, down to the one event that is asked for.
-
-    Parameters
-    ----------
-    selection
-        The selection.
-    source
-        The file.
-    earlier
-        The selections that earlier modules evaluate on the same file.
-    input_tree, output_tree
-        nanoAOD-tools' objects.
-    size
-        Number of entries that are read and evaluated at once.
-    note
-        Called with the reason if that is not possible.
+    and fewer, down to the one event that is asked for. `earlier` are the evaluations of earlier modules on the same file,
+    `size` is the number of entries that are read and evaluated at once; `note` is called with the reason if that is not
+    possible.
     """
 
     def __init__(

@@ -117,26 +117,10 @@ class Request:
 
 
 class Source:
-    """An input file of nanoAOD-tools, with its friends and the list of its selected entries.
+    """An input file of nanoAOD-tools (the local copy, if it was prefetched), with its friends and its selected entries.
 
-    Parameters
-    ----------
-    input_file, input_tree
-        As nanoAOD-tools has opened them: the local copy of a prefetched file.
-    request
-        What nanoAOD-tools was asked to do, if that is known.
-
-    Attributes
-    ----------
-    name
-        The name of the file that nanoAOD-tools was given.
-    range
-        The first entry that was asked for, and the one after the last; None if that is not known.
-
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read.
+    `name` is that which nanoAOD-tools was given; `range` has the first entry that was asked for and the one after the last,
+    or is None if that is not known.
     """
 
     def __init__(self, input_file: Any, input_tree: Any, request: Optional[Request]) -> None:
