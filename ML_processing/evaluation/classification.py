@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ML_processing.evaluation.scored import (
     EFFICIENCIES,
-    Content,
+    Json,
     OutOfFold,
     Scored,
     label,
@@ -47,7 +47,7 @@ _KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
 
 def discrimination(
     scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int
-) -> tuple[Content, Content]:
+) -> tuple[Json, Json]:
     """Areas under ROC curves, working points and confusion matrix; the contents of the plots of these and of the scores.
 
     Parameters
@@ -107,7 +107,7 @@ def discrimination(
     return numbers, drawn
 
 
-def _working_points(scored: Scored, resampled: Bootstrap | None) -> list[Content]:
+def _working_points(scored: Scored, resampled: Bootstrap | None) -> list[Json]:
     """Cuts on the signal probability for some efficiencies of the signal, measured on all events."""
     found = scored.roc("network")
     if found is None or resampled is None:
@@ -130,7 +130,7 @@ def _working_points(scored: Scored, resampled: Bootstrap | None) -> list[Content
     return points
 
 
-def _curves(scored: Scored, names: Sequence[str]) -> list[Content]:
+def _curves(scored: Scored, names: Sequence[str]) -> list[Json]:
     parts = [("Network (vs all)", scored, "network")]
     if len(scored.backgrounds) > 1:
         parts += [(f"Network (vs {names[i]})", scored.against(i), "network") for i in scored.backgrounds]
@@ -142,7 +142,7 @@ def _curves(scored: Scored, names: Sequence[str]) -> list[Content]:
     ]
 
 
-def _thinned(curve: Roc) -> Content:
+def _thinned(curve: Roc) -> Json:
     """A curve of few points: evenly spaced in signal efficiency, and in the logarithm of background efficiency."""
     count = len(curve.signal)
     rows = np.arange(count)
@@ -155,12 +155,12 @@ def _thinned(curve: Roc) -> Content:
     return {"signal": listed(curve.signal[rows]), "background": listed(curve.background[rows])}
 
 
-def _scores(scored: Scored, class_: int) -> Content:
+def _scores(scored: Scored, class_: int) -> Json:
     mine = scored.labels == class_
     return shape(scored.score[mine], scored.weights[mine], _EDGES)
 
 
-def at_parameter(tested: OutOfFold) -> list[Content]:
+def at_parameter(tested: OutOfFold) -> list[Json]:
     """AUC at each value of the parameter, if there is one: the signal with this value against all background.
 
     The background is scored at the same value.
@@ -180,7 +180,7 @@ def at_parameter(tested: OutOfFold) -> list[Content]:
     return found
 
 
-def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequence[str]) -> Content:
+def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequence[str]) -> Json:
     """Compare each network's scores on the events that it was trained on with those that it tests on.
 
     Parameters
@@ -213,7 +213,7 @@ def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequen
     return {"auc_on_training_events": areas[0], "auc_on_test_events": areas[1], "kolmogorov_smirnov": classes}
 
 
-def calibration(scored: Scored, names: Sequence[str]) -> Content | None:
+def calibration(scored: Scored, names: Sequence[str]) -> Json | None:
     """Calibration of every class probability, with the equal weights of the classes that they had in the training."""
     weights = scored.balanced()
     if weights is None:
@@ -234,7 +234,7 @@ def calibration(scored: Scored, names: Sequence[str]) -> Content | None:
     return {"classes": classes, "events": len(scored)}
 
 
-def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Content | None:
+def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Json | None:
     """Expected significance against the cut on the signal probability.
 
     Parameters
@@ -272,7 +272,7 @@ def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Con
     }
 
 
-def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Content:
+def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Json:
     """Efficiency of a cut for each class, in bins of the features with about the same number of events each."""
     passed, features = scored.score >= cut, []
     for name, values in islice(spectators(tested.table).items(), _MOST_FEATURES):
@@ -297,7 +297,7 @@ def is_mass(name: str) -> bool:
     return bool(re.search(r"mass|Mass|(^|_)(m[TtZW]?|mjj|mll)(_|$)|mT(?![a-z])", name))
 
 
-def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> Content | None:
+def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> Json | None:
     """Shapes of masses for each background, before and after cuts.
 
     Parameters
@@ -358,7 +358,7 @@ def _cuts(scored: Scored, best: float | None) -> list[dict[str, float]]:
 
 def _after(
     values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
-) -> Content:
+) -> Json:
     found = sculpting(values, passed, weights, edges, seed)
     return {
         **shape(values[passed], weights[passed], edges),

@@ -14,7 +14,7 @@ from ML_processing import plots
 from ML_processing.evaluation import classification, inputs, regression
 from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline, regression_baseline
 from ML_processing.evaluation.report import report
-from ML_processing.evaluation.scored import MOST_EVENTS, Content, OutOfFold, Scored, sampled
+from ML_processing.evaluation.scored import MOST_EVENTS, Json, OutOfFold, Scored, sampled
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Split, Survey, make_splits
@@ -125,7 +125,7 @@ def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
     ]
 
 
-def _common(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> Content:
+def _common(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> Json:
     """What a classification and a regression have in common."""
     classes: dict[str, dict[str, float]] = {}
     for i, (name, entry) in enumerate(table.summary().items()):
@@ -156,7 +156,7 @@ def _classification(
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     summary: dict[str, dict[str, float]],
-) -> Content:
+) -> Json:
     training, names, seed = tested.training, table.classes, tested.seed
     bdt = baseline(table, splits, seed)[rows]
     scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.signal)
@@ -197,7 +197,7 @@ def _regression(
     splits: Sequence[Split],
     rows: NDArray[np.int64],
     summary: dict[str, dict[str, float]],
-) -> Content:
+) -> Json:
     bdt = regression_baseline(table, splits, tested.seed)[rows]
     chosen = sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]
     seen = [_some_of(table, split, tested.seed) for split in splits]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ML_processing.evaluation.scored import (
     MOST_EVENTS,
-    Content,
-    Input,
+    InputVariable,
+    Json,
     OutOfFold,
     inputs_of,
     label,
@@ -60,7 +60,7 @@ def _missing(values: NDArray[Any]) -> float:
     return 1 - float(np.isfinite(values).mean()) if values.size else 0.0
 
 
-def distributions(tested: OutOfFold) -> Content:
+def distributions(tested: OutOfFold) -> Json:
     """Shape of each input for every class; an object counts with the weight of its event."""
     table, panels, found = tested.table, [], inputs_of(tested.table)
     for it in found[:_MOST_DRAWN]:
@@ -83,7 +83,7 @@ def distributions(tested: OutOfFold) -> Content:
     return {"panels": panels, "inputs": len(found), "events": len(table)}
 
 
-def correlations(tested: OutOfFold) -> Content | None:
+def correlations(tested: OutOfFold) -> Json | None:
     """Linear correlation of the features with each other and with the first output, for each class."""
     table = tested.table
     names = table.names[:_MOST_CORRELATED]
@@ -100,7 +100,7 @@ def correlations(tested: OutOfFold) -> Content | None:
     return {"columns": columns, "classes": classes, "events": len(table)}
 
 
-def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Content:
+def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Json:
     """Permutation importance and mean integrated gradient of every input.
 
     Parameters
@@ -140,7 +140,7 @@ def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[
     return {"inputs": rows, "events": len(part.table), "repeats": _REPEATS}
 
 
-def _shuffled(table: Table, it: Input, random: np.random.Generator) -> Table:
+def _shuffled(table: Table, it: InputVariable, random: np.random.Generator) -> Table:
     """The events with the values of one input shuffled; those of a collection's field among all its objects."""
     if it.collection is None:
         features = table.features.copy()
@@ -159,7 +159,7 @@ def _exchanged(table: Table, collection: str, random: np.random.Generator) -> Ta
     return replace(table, objects={**table.objects, collection: (values[order], mask[order])})
 
 
-def _attributions(tested: OutOfFold, inputs: list[Input]) -> dict[str, float]:
+def _attributions(tested: OutOfFold, inputs: list[InputVariable]) -> dict[str, float]:
     """Mean over the events of |integrated gradient| of each input; a field is summed over the objects."""
     table, training = tested.table, tested.training
     fold = table.folds(training.description.folds.k)
@@ -205,7 +205,7 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
     }
 
 
-def drift(tested: OutOfFold, files: Sequence[Path]) -> Content:
+def drift(tested: OutOfFold, files: Sequence[Path]) -> Json:
     """Compare the event-level features with those of other HDF5 files, with or without classes.
 
     Data has hardly any signal, so it is compared with the background of the training only.
@@ -239,9 +239,7 @@ def drift(tested: OutOfFold, files: Sequence[Path]) -> Content:
     }
 
 
-def _compare(
-    training: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]
-) -> Content:
+def _compare(training: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]) -> Json:
     test, edges = kolmogorov(*training, *other), edges_of(np.concatenate([training[0], other[0]]))
     return {
         "distance": test.distance,

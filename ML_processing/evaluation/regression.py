@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing.evaluation.inputs import edges_of
-from ML_processing.evaluation.scored import Content, OutOfFold, label, listed, shape
+from ML_processing.evaluation.scored import Json, OutOfFold, label, listed, shape
 from ML_processing.metrics.distances import kolmogorov
 from ML_processing.metrics.measured import Floats, Measured, bin_of, quantile_edges
 from ML_processing.metrics.regression import residuals, resolution, rmse_difference
@@ -19,7 +19,7 @@ __all__ = ["accuracy", "predictions", "residual_loss"]
 _BINS = 8
 
 
-def accuracy(tested: OutOfFold, bdt: NDArray[np.float32]) -> Content:
+def accuracy(tested: OutOfFold, bdt: NDArray[np.float32]) -> Json:
     """Bias, RMSE and resolution of every target for the networks and the BDT, whose values are (N, targets)."""
     truth, weights, found = tested.table.targets(), tested.table.weights, {}
     for i, name in enumerate(tested.training.targets):
@@ -54,7 +54,7 @@ def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     return loss
 
 
-def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Content:
+def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Json:
     """What the plots "predictions" and "residuals" show.
 
     Parameters
@@ -91,7 +91,7 @@ def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray
     return {"panels": panels, "events": len(tested.table)}
 
 
-def _profile(truth: Floats, residual: Floats, weights: Floats, seed: int) -> Content:
+def _profile(truth: Floats, residual: Floats, weights: Floats, seed: int) -> Json:
     """Bias and resolution in bins of the truth with about the same number of events each."""
     edges = quantile_edges(truth, _BINS)
     index = bin_of(truth, edges)

@@ -19,8 +19,8 @@ from ML_processing.training.directory import Training
 __all__ = [
     "EFFICIENCIES",
     "MOST_EVENTS",
-    "Content",
-    "Input",
+    "InputVariable",
+    "Json",
     "OutOfFold",
     "Scored",
     "inputs_of",
@@ -37,7 +37,7 @@ MOST_EVENTS = 200_000
 EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 """Signal efficiencies in the table of working points."""
 
-Content = dict[str, Any]
+Json = dict[str, Any]
 """A part of metrics.json."""
 
 
@@ -196,7 +196,7 @@ def sampled(
 
 
 @dataclass(frozen=True)
-class Input:
+class InputVariable:
     """One input of the networks: a feature, or a field of a collection.
 
     Attributes
@@ -222,11 +222,11 @@ class Input:
         return values[rows, objects, self.index], rows
 
 
-def inputs_of(table: Table) -> list[Input]:
+def inputs_of(table: Table) -> list[InputVariable]:
     """All inputs; those of the event come first."""
-    found = [Input(name, i) for i, name in enumerate(table.shape.features)]
+    found = [InputVariable(name, i) for i, name in enumerate(table.shape.features)]
     for it in table.shape.collections:
-        found += [Input(f"{it.name}_{field}", i, it.name) for i, field in enumerate(it.fields)]
+        found += [InputVariable(f"{it.name}_{field}", i, it.name) for i, field in enumerate(it.fields)]
     return found
 
 
@@ -257,7 +257,7 @@ def listed(values: Any) -> list[Any]:
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in array]
 
 
-def shape(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Content:
+def shape(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Json:
     """A normalised histogram as JSON holds it."""
     sums, errors = histogram(values, weights, edges)
     return {"values": listed(sums), "errors": listed(errors)}

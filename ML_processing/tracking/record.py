@@ -1,30 +1,38 @@
-"""Records a training, by the names in `train.tracking`."""
+"""Records a training where `train.tracking` says: MLflow, TensorBoard; and in environment.json, what it ran in."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ML_processing.tracking.boards import Board
-from ML_processing.tracking.environment import environment
-from ML_processing.tracking.flow import Flow
-from ML_processing.tracking.flow import prepare as prepare_flow
-from ML_processing.training.description import Epoch, TrainingDescription
+import torch
+
+from ML_processing.tracking.mlflow_run import MLflowRun
+from ML_processing.tracking.mlflow_run import prepare as prepare_mlflow
+from ML_processing.training.description import Epoch, TrainingDescription, git_state, now, versions
 from ML_processing.training.loop import Report, rank
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.installation import how_to_install
+from MLTools.NanoML.parallel import usable_cores
 
 __all__ = ["add", "begin", "check", "ending", "finish", "following", "prepare"]
 
+# variables that identify the batch job and the release
+_JOB = ("SLURM_JOB_ID", "_CONDOR_JOB_AD", "CMSSW_VERSION", "SCRAM_ARCH")
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",)}
 
 
 def check(trackers: Sequence[str]) -> None:
-    """Make sure that what `train.tracking` names is installed.
+    """Make sure that the packages behind `train.tracking` are installed.
 
     Raises
     ------
@@ -41,7 +49,7 @@ def check(trackers: Sequence[str]) -> None:
 
 
 def prepare(trackers: Sequence[str], workdir: Path) -> None:
-    """Make what the trainings of a work directory share, before several processes begin some.
+    """Make what the trainings of a work directory share, before several processes begin.
 
     Raises
     ------
@@ -49,24 +57,24 @@ def prepare(trackers: Sequence[str], workdir: Path) -> None:
         MLflow does not answer.
     """
     if "mlflow" in trackers:
-        prepare_flow(workdir)
+        prepare_mlflow(workdir)
 
 
 def begin(
     trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription
 ) -> None:
-    """Write environment.json, and make the records of a training or go on with those that it has.
+    """Write environment.json, and begin the records of a training or continue those that it has.
 
     Parameters
     ----------
     trackers
         `train.tracking`.
     directory
-        Of the training.
+        Directory of the training.
     workdir
         The work directory, where MLflow's data base is.
     name
-        Of the training among those of the work directory.
+        Name of the training in the work directory.
     description
         Content of training.json.
 
@@ -75,26 +83,26 @@ def begin(
     TrackingError
         MLflow does not answer.
     """
-    write_json(directory / "environment.json", environment())
+    write_json(directory / "environment.json", _environment())
     if "mlflow" in trackers:
-        Flow.begin(directory, workdir, name, description)
+        MLflowRun.begin(directory, workdir, name, description)
 
 
 @contextmanager
 def following(trackers: Sequence[str], directory: Path, fold: int, report: Report) -> Iterator[Report]:
-    """Record the epochs of one network: use what this yields in the place of `report`."""
+    """Record the epochs of one network: use what this yields instead of `report`."""
     if not trackers or rank() != 0:
         yield report
         return
-    board = Board(directory, fold) if "tensorboard" in trackers else None
-    flow = Flow.of(directory) if "mlflow" in trackers else None
-    last = flow.last_epoch(fold) if flow else 0
+    board = _TensorBoard(directory, fold) if "tensorboard" in trackers else None
+    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    last = run.last_epoch(fold) if run else 0
 
     def both(epochs: list[Epoch], note: str) -> None:
         if board is not None:
             board.log(epochs)
-        if flow is not None:
-            flow.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
+        if run is not None:
+            run.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
         report(epochs, note)
 
     try:
@@ -108,32 +116,76 @@ def finish(
     trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any], state: str = "FINISHED"
 ) -> None:
     """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
-    flow = Flow.of(directory) if "mlflow" in trackers else None
-    if flow is not None:
-        flow.add(_files(directory))
-        flow.finish(_numbers(metrics), state)
+    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    if run is not None:
+        run.add(_files(directory))
+        run.finish(_numbers(metrics), state)
 
 
 @contextmanager
 def ending(trackers: Sequence[str], directory: Path) -> Iterator[None]:
-    """Record that a training failed or was interrupted, if the block ends so."""
+    """Record that a training failed or was interrupted, if the block ends like that."""
     try:
         yield
     except ConfigError:  # nothing has begun
         raise
     except BaseException as problem:
-        flow = Flow.of(directory) if "mlflow" in trackers else None
-        if flow is not None:
-            flow.end("FAILED" if isinstance(problem, Exception) else "KILLED")
+        run = MLflowRun.of(directory) if "mlflow" in trackers else None
+        if run is not None:
+            run.end("FAILED" if isinstance(problem, Exception) else "KILLED")
         raise
 
 
 def add(directory: Path, files: Sequence[Path]) -> None:
-    """Record files that were made of the finished training in `directory`: the report, the model."""
+    """Record files made from the finished training in `directory`: the report, the model."""
     trackers = TrainingDescription.read(directory).config.tracking
-    flow = Flow.of(directory) if "mlflow" in trackers else None
-    if flow is not None:
-        flow.add(files)
+    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    if run is not None:
+        run.add(files)
+
+
+def _environment() -> dict[str, Any]:
+    """The command, the code, the machine and all installed packages: content of environment.json."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
+    packages = {it.metadata["Name"]: it.version for it in metadata.distributions() if it.metadata["Name"]}
+    return {
+        "created": now(),
+        "command": sys.argv,
+        "directory": os.getcwd(),
+        "git": git_state(),
+        "versions": versions(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cores": usable_cores(),
+        "gpus": [torch.cuda.get_device_name(i) for i in gpus],
+        "job": {name: os.environ[name] for name in _JOB if name in os.environ},
+        "packages": dict(sorted(packages.items(), key=lambda it: it[0].lower())),
+    }
+
+
+class _TensorBoard:
+    """TensorBoard's event files of one network, in tensorboard/fold_I.
+
+    Older ones of this network are removed: an interrupted training reports its epochs again.
+    """
+
+    def __init__(self, directory: Path, fold: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        mine = directory / "tensorboard" / f"fold_{fold}"
+        for outdated in mine.glob("events.out.tfevents.*"):
+            outdated.unlink()
+        self._writer = SummaryWriter(str(mine))
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        for epoch in epochs:
+            for name, value in asdict(epoch).items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(name, value, epoch.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def _files(directory: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Figures of a search: its course, how much each setting matters, and what it did at each value."""
+"""Figures of a search: its history, the importance of each setting, and the metric at each value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw(study: Study, directory: Path) -> None:
 
 
 def importances(study: Study) -> dict[str, float]:
-    """Share of each setting in the variance of the metric (fANOVA); empty where the trials do not tell."""
+    """Share of each setting in the variance of the metric (fANOVA); empty if the trials are too few to tell."""
     complete = [it for it in study.trials() if it.state == TrialState.COMPLETE]
     if len(complete) < 4 or len({it.value for it in complete}) < 2:
         return {}
@@ -47,15 +47,14 @@ def importances(study: Study) -> dict[str, float]:
 
 @in_style
 def history(study: Study) -> Figure:
-    """The metric of each trial, and the best until then."""
+    """The metric of each trial, and the best so far."""
     figure, axes = single(f"{len(study.trials())} trials")
     for i, (state, label) in enumerate(_ENDS.items()):
         found = [it for it in study.trials() if it.state == state and it.value is not None]
         if found:
             style = {"color": line(i, 2)["color"], "mec": "black", "mew": 0.5, "ms": 8, "ls": ""}
-            axes.plot(
-                [it.number for it in found], [_value(it) for it in found], "os"[i], label=label, **style
-            )
+            numbers, values = [it.number for it in found], [_value(it) for it in found]
+            axes.plot(numbers, values, "os"[i], label=label, **style)
     best: list[tuple[int, float]] = []
     choose = max if study.larger_is_better else min
     for trial in study.trials():
@@ -155,7 +154,7 @@ def _metric(study: Study) -> str:
 
 
 def _zoom(axes: Axes, study: Study) -> None:
-    """Show the better trials: a few that went astray would leave no room for them."""
+    """Show the better trials: a few bad ones would leave no room for them."""
     values = [it.value for it in study.trials() if it.state in _ENDS and it.value is not None]
     values = [value for value in values if math.isfinite(value)]
     low, middle, high = np.quantile(values, [0, 0.5, 1])

@@ -1,4 +1,4 @@
-"""The journal of a search: a file that many processes write, on several machines, one at a time."""
+"""The journal of a search: a file that many processes on several machines write, one at a time."""
 
 from __future__ import annotations
 
@@ -16,31 +16,25 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["Lock", "held", "journal"]
+__all__ = ["Lock", "held", "journal", "quiet"]
 
 
 class Lock:
-    """A lock that goes with its process, however that ends.
-
-    Parameters
-    ----------
-    path
-        The file that is locked; it stays.
-    """
+    """A lock on a file that is released when its process ends, however that happens; the file stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None
 
     def take(self, wait: bool = True) -> bool:
-        """Take it, or tell that another process has it.
+        """Take it; False if another process has it.
 
         Raises
         ------
         NanoMLError
             This file system has no locks.
         """
-        self.free()  # an end by a signal can come before whoever took it was ready to free it
+        self.free()  # a signal may have ended the block before it could free the lock
         self._file = file = open(self.path, "ab")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -55,7 +49,7 @@ class Lock:
         return True
 
     def free(self) -> None:
-        """Let another process have it."""
+        """Release it."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -72,7 +66,7 @@ def held(lock: Lock) -> Iterator[None]:
 
 
 class _JournalLock(JournalFileOpenLock):
-    """So that a process that was killed leaves no lock behind, and no half of a line."""
+    """A process that was killed leaves no lock behind, and no half of a line."""
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))
@@ -88,6 +82,14 @@ class _JournalLock(JournalFileOpenLock):
         self._lock.free()
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore warnings: Optuna calls some of its parts experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _cut_off_half_a_line(path: Path) -> None:
     with open(path, "rb+") as file:
         end = file.seek(0, os.SEEK_END)
@@ -101,7 +103,6 @@ def _cut_off_half_a_line(path: Path) -> None:
 
 
 def journal(path: Path) -> JournalStorage:
-    """Open the journal; it is made if it is not there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls some of what it has experimental
+    """Open the journal; it is created if it does not exist."""
+    with quiet():
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))

@@ -25,9 +25,8 @@ from ML_processing.tracking import finish
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
 from ML_processing.tuning import figures
-from ML_processing.tuning.blind import FOLD
 from ML_processing.tuning.study import Study
-from ML_processing.tuning.trial import Material, tracking_of, train_one
+from ML_processing.tuning.trial import FOLD, TrialData, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.setting import plain
@@ -43,19 +42,8 @@ _SCHEMA = 1
 def conclude(study: Study, files: Sequence[Path], config: Config) -> None:
     """Write table, figures and best settings of a search, and test these once on the events kept for that.
 
-    Parameters
-    ----------
-    study
-        The search.
-    files
-        HDF5 files.
-    config
-        The configuration, of whose section `train` the best settings are a variant.
-
-    Raises
-    ------
-    NanoMLError
-        No trial ended well.
+    The best settings are a variant of the section `train` of the configuration. Raises NanoMLError if no trial ended
+    well.
     """
     _write_table(study)
     best = study.best()
@@ -74,12 +62,12 @@ def _nothing(study: Study) -> str:
     trials = study.trials()
     reasons = Counter(it.user_attrs.get("reason") for it in trials if it.state == TrialState.FAIL)
     if not reasons:
-        return "tune: no trial has ended yet. The same command goes on."
+        return "tune: no trial has ended yet. Run the same command again to continue."
     reason, count = reasons.most_common(1)[0]
     failed = sum(reasons.values())
     if failed < len(trials):
-        return f"tune: no trial has ended well yet; {failed} of {len(trials)} failed, {count} of them so: {reason}"
-    return f"tune: all {failed} trials failed, {count} of them so: {reason}"
+        return f"tune: no trial has ended well yet; {failed} of {len(trials)} failed, {count} of them with: {reason}"
+    return f"tune: all {failed} trials failed, {count} of them with: {reason}"
 
 
 def _counts(study: Study) -> str:
@@ -122,7 +110,7 @@ def _write_table(study: Study) -> None:
 
 
 def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping[str, Any]) -> None:
-    """The section `train` as it is in the configuration, but with the best settings."""
+    """The section `train` of the configuration with the best settings."""
     section = config.document.data.get("train") or {}
     content = yaml.safe_dump({"train": study.space.merge(section, best.params)}, sort_keys=False)
     lines = [
@@ -135,8 +123,8 @@ def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping
 def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str, Any]:
     """Train with the best settings and with those of the configuration, and test both on the events kept for that.
 
-    The seed is another than that of the trials, so that the settings are tested and not the luck of one network. The
-    result of settings that were tested stays.
+    The seed differs from that of the trials, so that the settings are tested and not the luck of one network. Settings
+    that were tested are not tested again.
     """
     base = study.space.train
     fixed: dict[str, Any] = {"processes": 1, "seed": (base.seed + 1) % 2**32}
@@ -147,12 +135,12 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     known = _read(place)
     if known.get("settings") == settings:
         return known
-    material = Material.read(files, own)
+    data = TrialData.read(files, own)
     for name, train in variants.items():
         with progress(f"train with {_NAMES[name]} settings", train.epochs, "epochs") as bar:
-            train_one(material, train, study.directory / name, partial(_advance, bar))
+            train_one(data, train, study.directory / name, partial(_advance, bar))
             finish(train.tracking, study.directory / name, {})
-    del material
+    del data
     result = {
         "schema": _SCHEMA,
         "trial": best.number,
@@ -180,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str]) -> dict[str, Any]:
-    """Numbers of the events of the test fold, which nothing has read before."""
+    """Numbers from the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
     table, _ = TrainingFiles.open(files, train).sample(train.memory, k)
     table = table[np.flatnonzero(table.folds(k) == FOLD)]

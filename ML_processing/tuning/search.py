@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -17,35 +21,37 @@ from ML_processing.tuning.journal import Lock, held
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
-from ML_processing.tuning.team import Job, Team
-from ML_processing.tuning.trial import Material, tracking_of, work
+from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Tune
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import locked, usable_cores
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
+from MLTools.NanoML.terminal import interrupt
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import stamps
 
-__all__ = ["Options", "plan", "tune"]
+__all__ = ["SearchOptions", "plan", "tune"]
 
-_EVERY = 0.5  # seconds between two looks at the journal
+_EVERY = 0.5  # seconds between two readings of the journal
+_PATIENCE = 10.0  # seconds for a worker to put its trial back
+_DEATHS = 3  # of each worker without any progress in between, before the search gives up
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line says of a search.
+class SearchOptions:
+    """Options of the command line.
 
     Attributes
     ----------
     trials
-        How many there are to be in all; None for what the configuration says.
+        Total number of trials; None for what the configuration says.
     workers
-        How many at the same time here; 0 for one per core.
+        How many work at the same time here; 0 for one per core.
     timeout
         When to stop [s]; None for never.
     join
-        Only work on trials beside others.
+        Only work on trials, beside other processes that do.
     force
         Remove a search that is there.
     """
@@ -57,17 +63,10 @@ class Options:
     force: bool = False
 
 
-def tune(config: Config, options: Options) -> None:
+def tune(config: Config, options: SearchOptions) -> None:
     """Search for good settings, test them, and write them down.
 
-    Everything is in the directory tuning of the work directory. A search that was interrupted goes on.
-
-    Parameters
-    ----------
-    config
-        The configuration.
-    options
-        What the command line says.
+    Everything is in the directory `tuning` of the work directory. An interrupted search continues.
 
     Raises
     ------
@@ -75,137 +74,231 @@ def tune(config: Config, options: Options) -> None:
         The space or the events do not allow a search, all trials fail, or there is another search.
     """
     start = time.time()
-    config, files = _prepared(config)
-    space = _space(config)
-    assert config.train is not None
-    assert config.tune is not None
+    config, settings, space, files = _prepared(config)
     workdir = Layout.of(config).workdir
-    search = _Search(files, space, config.tune, workdir / "tuning", options, start)
+    directory = workdir / "tuning"
     if options.join:
-        search.run()
+        _run(files, space, settings, directory, options, start)
         return
     with locked(workdir):
         if options.force:
-            _remove(search.directory)
-        conclude(search.run(), files, config)
+            _remove(directory)
+        conclude(_run(files, space, settings, directory, options, start), files, config)
 
 
-def plan(config: Config, options: Options) -> list[str]:
+def plan(config: Config, options: SearchOptions) -> list[str]:
     """What a search would do, in lines; nothing is written."""
-    config, files = _prepared(config)
-    space = _space(config)
-    assert config.tune is not None
-    assert config.train is not None
-    tune_, directory = config.tune, Layout.of(config).workdir / "tuning"
-    default = f"by default for the model {config.train.model}"
-    where = config.where("tune", "space") if tune_.space else default
+    config, settings, space, files = _prepared(config)
+    directory = Layout.of(config).workdir / "tuning"
+    where = (
+        config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
+    )
+    better = "largest" if settings.metric == "validation_auc" else "smallest"
     begun = directory / "study.json"
-    state = f"goes on with what is in {directory}" if begun.is_file() else f"begins in {directory}"
+    state = f"continues what is in {directory}" if begun.is_file() else f"begins in {directory}"
     if begun.is_file() and options.force:
         state = f"removes what is in {directory}, and begins anew"
     return [
-        f"tune: {options.trials or tune_.trials} trials for the {_better(tune_)} {tune_.metric}, sampler {tune_.sampler}, "
-        f"pruner {tune_.pruner}; {state}",
+        f"tune: {options.trials or settings.trials} trials for the {better} {settings.metric}, sampler {settings.sampler}, "
+        f"pruner {settings.pruner}; {state}",
         f"events: {', '.join(str(file) for file in files)}",
         f"space ({where}):",
         *(f"  {line}" for line in space.lines()),
     ]
 
 
-def _better(tune_: Tune) -> str:
-    return "largest" if tune_.metric == "validation_auc" else "smallest"
-
-
-def _prepared(config: Config) -> tuple[Config, list[Path]]:
-    """The configuration with its defaults for a search, and the files to train on."""
+def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
+    """The configuration with its defaults for a search, its section `tune`, the space, and the files to train on."""
     if config.train is None:
         raise NanoMLError(f"{config.where()}: has no section train: there is nothing to tune.")
-    config = replace(config, tune=config.tune or Tune())
-    (task,) = train_stage(Analysis(config)).tasks
-    return config, [Path(stamp.path) for stamp in stamps(task)]
-
-
-def _space(config: Config) -> Space:
-    assert config.train is not None
+    settings = config.tune or Tune()
     train = replace(config.train, model=resolve_model(config.train.model, config.base))
-    return Space.of(config, train)
+    config = replace(config, tune=settings)
+    (task,) = train_stage(Analysis(config)).tasks
+    return config, settings, Space.of(config, train), [Path(stamp.path) for stamp in stamps(task)]
 
 
 @dataclass(frozen=True)
-class _Search:
+class _SearchJob:
+    """What a worker is to do; it can be sent to another process.
+
+    Attributes
+    ----------
+    files
+        HDF5 files.
+    tune, space
+        The section `tune`, and what is varied.
+    directory
+        Directory of the search.
+    data
+        Hash of the events.
+    most
+        Total number of trials.
+    deadline
+        When to stop, as time.time() counts; None for never.
+    """
+
     files: Sequence[Path]
-    space: Space
     tune: Tune
+    space: Space
     directory: Path
-    options: Options
-    start: float
+    data: str
+    most: int
+    deadline: float | None
 
-    def run(self) -> Study:
-        """Do the trials; what is wrong with the events is told before."""
-        options, train = self.options, self.space.train
-        tracking.check(tracking_of(train, self.tune))
-        material = Material.read(self.files, train)
-        most = options.trials or self.tune.trials
-        deadline = self.start + options.timeout if options.timeout is not None else None
-        data = material.table.sha256()
-        job = Job(self.files, self.tune, self.space, self.directory, data, most, deadline)
-        study = job.study()
-        with held(Lock(self.directory / "lock")):
-            tracking.prepare(tracking_of(train, self.tune), self.directory.parent)
-        cores = usable_cores() if material.device.type == "cpu" else 1
-        workers = min(options.workers or cores, most)
-        with progress("tune", most, "trials") as bar:
-            shown = _Shown(study, bar)
-            if workers == 1:
-                work(material, study, most, deadline, lambda _: shown.update())
-                shown.update(now=True)
-            del material
-            _team(job, study, shown, workers, options.join)
-        return study
+    def study(self) -> Study:
+        """The search, joined."""
+        return Study.open(self.directory, self.space, self.tune, self.data)
 
 
-def _team(job: Job, study: Study, shown: _Shown, workers: int, join: bool) -> None:
-    """Do the trials with processes; without `join` also wait for those that others are at."""
-    with Team(job, workers) as team:
+class _Workers:
+    """Processes that do trials in parallel, and are replaced when they are killed."""
+
+    def __init__(self, job: _SearchJob, size: int) -> None:
+        self._job, self._size = job, size
+        self._context = multiprocessing.get_context("spawn")
+        self._members: list[tuple[SpawnProcess, Connection]] = []
+        self._deaths = 0
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for process, _ in self._members:
+            process.terminate()  # puts its trial back
+        for process, _ in self._members:
+            process.join(_PATIENCE)
+            process.kill()  # nothing is lost: another continues its trial
+            process.join()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def progressed(self) -> None:
+        """Trials have made progress, so it is worth replacing workers that are killed."""
+        self._deaths = 0
+
+    def fill(self) -> None:
+        """Start those that are missing."""
+        while len(self._members) < self._size:
+            mine, theirs = self._context.Pipe(duplex=False)
+            process = self._context.Process(target=_member, args=(self._job, theirs))
+            process.start()
+            theirs.close()
+            self._members.append((process, mine))
+
+    def check(self) -> None:
+        """Forget those that have ended; raises NanoMLError if one could not continue, or they are killed repeatedly."""
+        for member in list(self._members):
+            process, pipe = member
+            if process.is_alive():
+                continue
+            process.join()
+            self._members.remove(member)
+            if process.exitcode != 0:
+                self._explain(process, pipe)
+
+    def _explain(self, process: SpawnProcess, pipe: Connection) -> None:
+        try:
+            kind, text = pipe.recv()
+        except EOFError:
+            kind, text = "", ""
+        if text:
+            raise ConfigError(text) if kind == "ConfigError" else NanoMLError(text)
+        number = process.exitcode or 0
+        if number > 0:
+            raise NanoMLError(
+                f"tune: a worker ended with {number}, see above. Run the same command again to continue."
+            )
+        self._deaths += 1
+        if self._deaths > _DEATHS * self._size:
+            raise NanoMLError(
+                "tune: workers are killed again and again, maybe for lack of memory: use fewer --workers, or lower "
+                "train.memory. Run the same command again to continue."
+            )
+        say(f"tune: a worker was killed ({signal.Signals(-number).name}); another continues its trial.")
+
+
+def _member(job: _SearchJob, pipe: Connection) -> None:
+    begin_worker()
+    interrupt.heed(signal.SIGTERM)
+    try:
+        data = TrialData.read(job.files, job.space.train)
+        work(data, job.study(), job.most, job.deadline, lambda _: None)
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+    except NanoMLError as problem:
+        pipe.send((type(problem).__name__, str(problem)))
+        raise SystemExit(1) from None
+
+
+def _run(
+    files: Sequence[Path], space: Space, settings: Tune, directory: Path, options: SearchOptions, start: float
+) -> Study:
+    """Do the trials; errors in the events are reported before."""
+    trackers = tracking_of(space.train, settings)
+    tracking.check(trackers)
+    data = TrialData.read(files, space.train)
+    most = options.trials or settings.trials
+    deadline = start + options.timeout if options.timeout is not None else None
+    job = _SearchJob(files, settings, space, directory, data.table.sha256(), most, deadline)
+    study = job.study()
+    with held(Lock(directory / "lock")):
+        tracking.prepare(trackers, directory.parent)
+    cores = usable_cores() if data.device.type == "cpu" else 1
+    workers = min(options.workers or cores, most)
+    with progress("tune", most, "trials") as bar:
+        status = _Status(study, bar)
+        if workers == 1:
+            work(data, study, most, deadline, lambda _: status.update())
+            status.update(now=True)
+        del data
+        _work_in_parallel(job, study, status, workers, options.join)
+    return study
+
+
+def _work_in_parallel(job: _SearchJob, study: Study, status: _Status, workers: int, join: bool) -> None:
+    """Do the trials in processes; without `join` also wait for those that others work on."""
+    with _Workers(job, workers) as members:
         while True:
             late = job.deadline is not None and time.time() > job.deadline
             if not late and study.has_work(job.most):
-                team.fill()
-            team.check()
-            if shown.update():
-                team.got_on()
-            if late or (not team.size and (join or study.is_done(job.most))):
-                shown.update(now=True)
+                members.fill()
+            members.check()
+            if status.update():
+                members.progressed()
+            if late or (not members and (join or study.is_done(job.most))):
+                status.update(now=True)
                 return
             time.sleep(_EVERY)
 
 
-class _Shown:
-    """What the progress bar says of a search."""
+class _Status:
+    """What the progress bar shows of a search."""
 
     def __init__(self, study: Study, bar: Bar) -> None:
         self._study, self._bar = study, bar
-        self._ended, self._epochs, self._looked = 0, 0, 0.0
+        self._ended, self._epochs, self._read_at = 0, 0, 0.0
 
     def update(self, now: bool = False) -> bool:
-        """Look at the journal; whether there was any progress."""
-        if not now and time.monotonic() - self._looked < _EVERY / 2:
+        """Read the journal; whether there was any progress."""
+        if not now and time.monotonic() - self._read_at < _EVERY / 2:
             self._bar.advance(0)
             return False
-        self._looked = time.monotonic()
+        self._read_at = time.monotonic()
         trials, best = self._study.trials(), self._study.best()
         ended = sum(it.state.is_finished() for it in trials)
         epochs = sum(len(it.intermediate_values) for it in trials)
         running = sum(it.state == TrialState.RUNNING for it in trials)
         found = f"best {best.value:.4f} (trial {best.number}), " if best is not None else ""
         self._bar.advance(ended - self._ended, f"{found}{running} under way, {epochs} epochs")
-        got_on = (ended, epochs) != (self._ended, self._epochs)
+        progressed = (ended, epochs) != (self._ended, self._epochs)
         self._ended, self._epochs = ended, epochs
-        return got_on
+        return progressed
 
 
 def _remove(directory: Path) -> None:
-    """Remove a search, unless somebody is at it."""
+    """Remove a search, unless somebody works on it."""
     if not directory.is_dir():
         return
     with held(Lock(directory / "lock")):

@@ -1,4 +1,4 @@
-"""What is varied in a search: settings of the training, and what each may be."""
+"""What is varied in a search: settings of the training, with range or choices of each."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ _NETWORKS = {
         "dropout": _DROPOUT,
     },
 }  # fmt: skip
-"""Where to look without `tune.space`."""
+"""The space without `tune.space`."""
 
 
 @dataclass(frozen=True)
 class Space:
     """The settings that are varied.
 
-    Values are as Optuna has them: a number of a range, or the JSON text of one of the choices.
+    Values are as Optuna has them: a number in a range, or the JSON text of one of the choices.
 
     Attributes
     ----------
     train
-        The section `train` as the configuration has it.
+        The section `train` of the configuration.
     axes
-        What each setting may be.
+        Range or choices of each setting.
     """
 
     train: Train
@@ -78,14 +78,7 @@ class Space:
 
     @classmethod
     def of(cls, config: Config, train: Train) -> Space:
-        """The space of a configuration, or that of its model if it gives none.
-
-        Parameters
-        ----------
-        config
-            The configuration, which names the lines in messages.
-        train
-            Its section `train`.
+        """The space of a configuration, or that of its model if it gives none; `train` is its section `train`.
 
         Raises
         ------
@@ -125,7 +118,7 @@ class Space:
         return {name: _distribution(axis, isinstance(own[name], int)) for name, axis in self.axes.items()}
 
     def own(self) -> dict[str, Any]:
-        """The configuration's own settings, those that lie in the space."""
+        """Those of the configuration's own settings that lie in the space."""
         found = {}
         for name, value in self._own().items():
             axis = self.axes[name]
@@ -150,7 +143,7 @@ class Space:
             if self.axes[name].choices is not None:
                 value = json.loads(value)
             elif isinstance(value, float):
-                value = float(f"{value:.4g}")  # more digits mean nothing, and nobody would like to paste them
+                value = float(f"{value:.4g}")  # more digits mean nothing, and look bad in a configuration
             if name.startswith(_OPTION):
                 found.setdefault("options", {})[name.removeprefix(_OPTION)] = value
             else:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from ML_processing.tuning.journal import Lock, held, journal
+from ML_processing.tuning.journal import Lock, held, journal, quiet
 from ML_processing.tuning.space import Space
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.setting import plain
@@ -31,34 +30,13 @@ from MLTools.NanoML.errors import NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Tune
 
-__all__ = ["Held", "Study", "settings_of"]
+__all__ = ["HeldTrial", "Study"]
 
 _NAME = "nanoml"
-_ATTEMPTS = 3  # a trial whose process dies so often without having got on has failed
-_ELSEWHERE = ("files", "device", "workers", "processes", "memory", "tracking")  # on these no result depends
+_ATTEMPTS = 3  # a trial whose process dies this often without any progress has failed
+_IRRELEVANT = ("files", "device", "workers", "processes", "memory", "tracking")  # no result depends on these
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def settings_of(space: Space, tune: Tune, data: str) -> dict[str, Any]:
-    """All on which the trials of a search depend.
-
-    Parameters
-    ----------
-    space
-        What is varied.
-    tune
-        The section `tune`.
-    data
-        Hash of the events.
-    """
-    train = {key: value for key, value in plain(space.train).items() if key not in _ELSEWHERE}
-    return {
-        "train": train,
-        "space": {name: plain(axis) for name, axis in space.axes.items()},
-        **{name: getattr(tune, name) for name in ("metric", "sampler", "pruner", "seed")},
-        "data": data,
-    }
 
 
 @dataclass(frozen=True)
@@ -69,10 +47,8 @@ class Study:
     ----------
     directory
         Where the journal and the trials are.
-    space
-        What is varied.
-    tune
-        The section `tune`.
+    space, tune
+        What is varied, and the section `tune`.
     study
         The same as Optuna knows it.
     """
@@ -84,12 +60,12 @@ class Study:
 
     @classmethod
     def open(cls, directory: Path, space: Space, tune: Tune, data: str) -> Study:
-        """Begin the search of a directory, or join the one that is there.
+        """Begin the search in a directory, or join the one that is there.
 
         Parameters
         ----------
         directory
-            Of the search.
+            Directory of the search.
         space, tune
             What is varied, and how.
         data
@@ -100,7 +76,7 @@ class Study:
         NanoMLError
             There is another search, or the file system has no locks.
         """
-        settings = settings_of(space, tune, data)
+        settings = _settings(space, tune, data)
         with held(Lock(make_directory(directory) / "lock")):
             place = directory / "study.json"
             if place.is_file():
@@ -124,7 +100,7 @@ class Study:
         return [it for it in self.study.get_trials(deepcopy=False) if it.state != TrialState.WAITING]
 
     def best(self) -> FrozenTrial | None:
-        """The best of the trials that ended well; of equal ones the first."""
+        """The best of the trials that ended well, the first of equal ones."""
         complete = [it for it in self.trials() if it.state == TrialState.COMPLETE]
         sign = -1 if self.larger_is_better else 1
         return min(complete, key=lambda it: (sign * (it.value or 0.0), it.number), default=None)
@@ -133,14 +109,8 @@ class Study:
         """Where the settings, the history and the checkpoint of a trial are."""
         return self.directory / "trials" / f"{number:04d}"
 
-    def next(self, most: int) -> Held | None:
-        """Take a trial: one whose process died, or a new one; None if there is nothing to begin.
-
-        Parameters
-        ----------
-        most
-            How many trials there are to be in all.
-        """
+    def next(self, most: int) -> HeldTrial | None:
+        """Take a trial: one whose process died, or a new one; None if `most` trials have begun."""
         with held(Lock(self.directory / "lock")):
             begun = self.trials()
             for trial in begun:
@@ -155,10 +125,10 @@ class Study:
                 taken = self.study.ask()
                 lock = self._trial_lock(taken.number)
                 lock.take()
-                return Held(self, taken, lock)
+                return HeldTrial(self, taken, lock)
 
-    def _again(self, number: int, lock: Lock) -> Held | None:
-        """Go on with a trial whose process is gone, unless that happens too often at the same place."""
+    def _again(self, number: int, lock: Lock) -> HeldTrial | None:
+        """Continue a trial whose process is gone, unless that happens too often at the same place."""
         trial = next(it for it in self.trials() if it.number == number)
         if trial.state != TrialState.RUNNING:  # it has ended meanwhile
             lock.free()
@@ -167,7 +137,7 @@ class Study:
         before = trial.user_attrs.get("attempts", {"count": 1, "epochs": 0})
         count = before["count"] + 1 if epochs <= before["epochs"] else 1
         with _seeded(self.study, self.tune, number):
-            taken = Held(self, optuna.Trial(self.study, trial._trial_id), lock)
+            taken = HeldTrial(self, optuna.Trial(self.study, trial._trial_id), lock)
             taken.note(attempts={"count": count, "epochs": epochs})
             if count <= _ATTEMPTS:
                 return taken
@@ -176,7 +146,7 @@ class Study:
         return None
 
     def has_work(self, most: int) -> bool:
-        """Whether there is a trial to begin or to go on with."""
+        """Whether there is a trial to begin or to continue."""
         begun = self.trials()
         return len(begun) < most or any(
             it.state == TrialState.RUNNING and not self._is_held(it.number) for it in begun
@@ -197,23 +167,13 @@ class Study:
         return not taken
 
 
-class Held:
-    """A trial that this process is at.
-
-    Parameters
-    ----------
-    study
-        Of the trial.
-    trial
-        As Optuna knows it.
-    lock
-        Tells the others that it is taken.
-    """
+class HeldTrial:
+    """A trial that this process works on; its lock tells the others that it is taken."""
 
     def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
         self._study, self._trial, self._lock = study, trial, lock
         self._start = time.monotonic()
-        # those that an earlier process has chosen stay
+        # the choices of an earlier process stay
         distributions = study.space.distributions
         self.values: dict[str, Any] = {
             name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
@@ -233,7 +193,7 @@ class Held:
 
     @property
     def seconds(self) -> float:
-        """How long this process and earlier ones were at it, as far as those could tell."""
+        """How long this process and earlier ones worked on it, as far as those could record it."""
         return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
 
     def note(self, **facts: Any) -> None:
@@ -242,15 +202,15 @@ class Held:
             self._trial.set_user_attr(name, fact)
 
     def report(self, values: Mapping[int, float]) -> None:
-        """Tell the metric of epochs.
+        """Report the metric of epochs.
 
         Raises
         ------
         optuna.TrialPruned
-            It is not worth going on.
+            It is not worth continuing.
         """
         for epoch, value in values.items():
-            if epoch not in self._reported:  # else by an earlier process
+            if epoch not in self._reported:  # otherwise an earlier process did
                 self._reported[epoch] = value
                 self._trial.report(value, epoch)
         if values and self._trial.should_prune():
@@ -270,12 +230,23 @@ class Held:
         self._study.study.tell(self.number, state=TrialState.FAIL)
 
     def put_back(self) -> None:
-        """Let another process go on with it, as after Ctrl-C."""
+        """Let another process continue it, as after Ctrl-C."""
         self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
 
     def release(self) -> None:
         """Let others have it, if it has not ended."""
         self._lock.free()
+
+
+def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
+    """All that the trials of a search depend on; `data` is the hash of the events."""
+    train = {key: value for key, value in plain(space.train).items() if key not in _IRRELEVANT}
+    return {
+        "train": train,
+        "space": {name: plain(axis) for name, axis in space.axes.items()},
+        **{name: getattr(tune, name) for name in ("metric", "sampler", "pruner", "seed")},
+        "data": data,
+    }
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
@@ -313,8 +284,7 @@ def _short(value: Any) -> str:
 
 
 def _load(directory: Path, tune: Tune, epochs: int) -> optuna.Study:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls some of what it has experimental
+    with quiet():
         return optuna.create_study(
             storage=journal(directory / "journal.log"),
             study_name=_NAME,
@@ -334,11 +304,10 @@ def _pruner(tune: Tune, epochs: int) -> optuna.pruners.BasePruner:
 
 @contextmanager
 def _seeded(study: optuna.Study, tune: Tune, number: int) -> Iterator[None]:
-    """Choose by a seed of the trial's own: workers with the same seed would choose the same settings."""
+    """Give each trial its own seed: workers with the same seed would choose the same settings."""
     text = f"trial {number} of {tune.seed}".encode()
     seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls some of what it has experimental
+    with quiet():
         if tune.sampler == "random":
             study.sampler = optuna.samplers.RandomSampler(seed=seed)
         else:

@@ -1,4 +1,4 @@
-"""One trial: a network is trained with the settings to be tried."""
+"""One trial: a network is trained with the settings to be tried, without the events that will test the result."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 import torch
 
 from ML_processing import tracking
-from ML_processing.events.data import Table
-from ML_processing.events.survey import Survey
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.survey import Survey, split_count
 from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.training.loop import Report
-from ML_processing.tuning.blind import FOLD, Blind, open_blind
-from ML_processing.tuning.study import Held, Study
+from ML_processing.tuning.study import HeldTrial, Study
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError, is_os_error
 from MLTools.NanoML.terminal import interrupt
@@ -28,18 +28,33 @@ from MLTools.NanoML.terminal import interrupt
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train, Tune
 
-__all__ = ["Material", "tracking_of", "train_one", "work"]
+__all__ = ["FOLD", "TrialData", "tracking_of", "train_one", "work"]
+
+FOLD = 0
+"""The network that is trained in a trial: it tests on the fold with this number."""
 
 Note = Callable[[str], object]
 
 
 class _TimeUpError(Exception):
-    """No more time: the trial goes on when the search is called again."""
+    """No more time: the trial continues when the search is called again."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """What networks are trained on: the events of all but the test fold, read once.
+class _BlindFiles(TrainingFiles):
+    """HDF5 files without the events of the test fold, which no trial can read."""
+
+    folds: int
+
+    def block(self, number: int) -> Table:
+        """The labelled events of a block that are not in the test fold."""
+        table = super().block(number)
+        return table[np.flatnonzero(table.folds(self.folds) != FOLD)]
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What the networks are trained on: the events of all but the test fold, read once.
 
     Attributes
     ----------
@@ -52,13 +67,13 @@ class Material:
     """
 
     files: Sequence[Path]
-    data: Blind
+    data: TrainingFiles
     table: Table
     survey: Survey
     device: torch.device
 
     @classmethod
-    def read(cls, files: Sequence[Path], train: Train) -> Material:
+    def read(cls, files: Sequence[Path], train: Train) -> TrialData:
         """Read the events.
 
         Raises
@@ -66,8 +81,9 @@ class Material:
         NanoMLError
             They cannot be trained on.
         """
-        data = open_blind(files, train)
-        return cls(files, data, *data.sample(train.memory, data.folds), device_of(train))
+        folds, found = split_count(train.folds)[0], TrainingFiles.open(files, train)
+        data = _BlindFiles(found.files, found.columns, found.rows, found.chunks, found.blocks, folds)
+        return cls(files, data, *data.sample(train.memory, folds), device_of(train))
 
 
 def tracking_of(train: Train, tune: Tune) -> list[str]:
@@ -75,25 +91,21 @@ def tracking_of(train: Train, tune: Tune) -> list[str]:
     return train.tracking if tune.tracking else []
 
 
-def train_one(material: Material, train: Train, directory: Path, report: Report) -> list[Epoch]:
-    """Train the one network of a trial in its directory, or go on where that was interrupted.
-
-    Returns
-    -------
-    All epochs.
+def train_one(data: TrialData, train: Train, directory: Path, report: Report) -> list[Epoch]:
+    """Train the one network of a trial in its directory, or continue an interrupted training; all its epochs.
 
     Raises
     ------
     NanoMLError
         The settings do not fit, or the loss is not a finite number.
     """
-    description = describe(material.table, material.survey, material.files, train, material.device)
+    description = describe(data.table, data.survey, data.files, train, data.device)
     prepare(directory, description)
     tracking.begin(train.tracking, directory, _workdir(directory), _name(directory), description)
     if not is_trained(directory, FOLD):
-        events = material.data, material.table, material.survey
+        events = data.data, data.table, data.survey
         with tracking.following(train.tracking, directory, FOLD, report) as followed:
-            train_fold(*events, train, directory, FOLD, material.device, followed)
+            train_fold(*events, train, directory, FOLD, data.device, followed)
     return read_history(directory, FOLD)
 
 
@@ -105,31 +117,31 @@ def _name(directory: Path) -> str:
     return f"trial {directory.name}" if directory.name.isdecimal() else f"tuning {directory.name}"
 
 
-def work(material: Material, study: Study, most: int, deadline: float | None, note: Note) -> None:
+def work(data: TrialData, study: Study, most: int, deadline: float | None, note: Note) -> None:
     """Do trials until there is none to begin.
 
     Parameters
     ----------
-    material
+    data
         The events.
     study
         The search.
     most
-        How many trials there are to be in all.
+        Total number of trials.
     deadline
-        When to stop, as time.time() counts; None to go on to the end.
+        When to stop, as time.time() counts; None for never.
     note
-        Is called with a few words on where a trial is, often.
+        Is called often, with a few words on the state of a trial.
 
     Raises
     ------
     NanoMLError
-        The operating system refuses to write, and the like. What is wrong with the settings of one trial is in its
-        record, and the search goes on.
+        The operating system refuses to write, and the like. An error in the settings of one trial goes into its
+        record, and the search continues.
     """
     while (deadline is None or time.time() < deadline) and (held := study.next(most)) is not None:
         try:
-            _one(material, study, held, deadline, note)
+            _one(data, study, held, deadline, note)
         except (KeyboardInterrupt, SystemExit):
             held.put_back()
             raise
@@ -140,7 +152,7 @@ def work(material: Material, study: Study, most: int, deadline: float | None, no
             held.release()
 
 
-def _one(material: Material, study: Study, held: Held, deadline: float | None, note: Note) -> None:
+def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None, note: Note) -> None:
     train = replace(study.space.apply(held.values), processes=1)
     train = replace(train, tracking=tracking_of(train, study.tune))
     history: list[Epoch] = []
@@ -161,13 +173,13 @@ def _one(material: Material, study: Study, held: Held, deadline: float | None, n
         end()
 
     try:
-        found = train_one(material, train, held.directory, report)
+        found = train_one(data, train, held.directory, report)
         value = _metric(best_epoch(found), study.tune)
     except optuna.TrialPruned:
         close(held.prune, history, "FINISHED")
     except (_TimeUpError, OSError, tracking.TrackingError):
         raise
-    except Exception as problem:  # of a network of the user's own, too: the other trials may do well
+    except Exception as problem:  # also in a network of the user's own: other trials may do well
         if is_os_error(problem.__cause__ or problem):
             raise
         kind = "" if isinstance(problem, NanoMLError) else f"{type(problem).__name__}: "
@@ -188,7 +200,7 @@ def _metric(epoch: Epoch, tune: Tune) -> float:
 
 
 def _tidy(directory: Path, history: Sequence[Epoch]) -> None:
-    """Of a trial that has ended keep the history, but no checkpoint."""
+    """Keep the history of a trial that has ended, but no checkpoint."""
     checkpoint_file(directory, FOLD).unlink(missing_ok=True)
     if not network_file(directory, FOLD).is_file():
         write_json(history_file(directory, FOLD), [asdict(epoch) for epoch in history])

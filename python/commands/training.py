@@ -78,7 +78,7 @@ def tune(
     from MLTools.NanoML.workflow.stages import import_part
 
     loaded, search = load(config), import_part("ML_processing.tuning.search")
-    options = search.Options(trials, workers, timeout, join, force)
+    options = search.SearchOptions(trials, workers, timeout, join, force)
     if not dry_run:
         search.tune(loaded, options)
         return

@@ -24,10 +24,10 @@ def _dropped(what: Any) -> None:
         sys.__unraisablehook__(what)
 
 
-def heed() -> None:
-    """Remember a Ctrl-C, for `check`; a process in the background keeps ignoring it."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupted)
+def heed(number: int = signal.SIGINT) -> None:
+    """Remember a Ctrl-C, or another signal, for `check`; a process in the background keeps ignoring it."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, _interrupted)
         sys.unraisablehook = _dropped
 
 

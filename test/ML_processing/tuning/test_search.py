@@ -20,7 +20,7 @@ from processes import running
 
 pytest.importorskip("optuna")
 
-from ML_processing.tuning.search import Options, plan, tune
+from ML_processing.tuning.search import SearchOptions, plan, tune
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -69,7 +69,7 @@ def outcome(directory: Path) -> list[tuple[Any, ...]]:
 
 def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path)
-    tune(load(config), Options(trials=5, workers=1))
+    tune(load(config), SearchOptions(trials=5, workers=1))
     rows = table(tmp_path)
     assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4]
     assert (rows[0]["learning_rate"], rows[0]["options.hidden"]) == (0.01, [8])  # the configuration's own
@@ -95,9 +95,9 @@ def test_the_best_settings_are_written_and_tested(toy: Toy, tmp_path: Path) -> N
 
     # nothing is done again, and more trials go on from there
     made = (directory / "best" / "network_0.pt").stat().st_mtime_ns
-    tune(load(config), Options(trials=5, workers=1))
+    tune(load(config), SearchOptions(trials=5, workers=1))
     assert (directory / "best" / "network_0.pt").stat().st_mtime_ns == made
-    tune(load(config), Options(trials=6, workers=1))
+    tune(load(config), SearchOptions(trials=6, workers=1))
     assert table(tmp_path)[:5] == rows
     assert len(table(tmp_path)) == 6
 
@@ -114,7 +114,7 @@ def test_no_trial_reads_the_test_fold(toy: Toy, tmp_path: Path) -> None:
     results = []
     for name, path in zip("ab", files, strict=True):
         config = configure(path, tmp_path / name)
-        tune(load(config), Options(trials=3, workers=1))
+        tune(load(config), SearchOptions(trials=3, workers=1))
         results.append(json.loads((tmp_path / name / "a" / "tuning" / "result.json").read_text()))
     assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     assert results[0]["settings"]["best"]["learning_rate"] == results[1]["settings"]["best"]["learning_rate"]
@@ -126,7 +126,7 @@ def test_trials_that_fail_are_recorded(toy: Toy, tmp_path: Path) -> None:
     config.write_text(
         config.read_text().replace("learning_rate: {choices: [1e30, 1e31, 0.01]}", "learning_rate: 0.01", 1)
     )
-    tune(load(config), Options(trials=5, workers=1))
+    tune(load(config), SearchOptions(trials=5, workers=1))
     rows = table(tmp_path)
     failed = [row for row in rows if row["learning_rate"] > 1]
     assert 0 < len(failed) < 5
@@ -141,15 +141,15 @@ def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
         config.read_text().replace("{low: 1e-4, high: 0.1, log: true}", "{low: 1e30, high: 1e31}")
     )
     with pytest.raises(
-        NanoMLError, match=r"all 2 trials failed, 2 of them so: .*loss is not a finite number"
+        NanoMLError, match=r"all 2 trials failed, 2 of them with: .*loss is not a finite number"
     ):
-        tune(load(config), Options(trials=2, workers=1))
+        tune(load(config), SearchOptions(trials=2, workers=1))
 
 
 def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path, epochs=9, pruner="median", metric="validation_auc")
     config.write_text(config.read_text().replace("tune:\n", "tune:\n  metric: validation_auc\n"))
-    tune(load(config), Options(trials=12, workers=1))
+    tune(load(config), SearchOptions(trials=12, workers=1))
     rows = table(tmp_path)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
@@ -163,16 +163,16 @@ def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path) -> None:
 
 def test_a_search_with_other_settings_is_not_mixed_in(toy: Toy, tmp_path: Path) -> None:
     file = toy()
-    tune(load(configure(file, tmp_path)), Options(trials=2, workers=1))
+    tune(load(configure(file, tmp_path)), SearchOptions(trials=2, workers=1))
     config = load(configure(file, tmp_path, epochs=5))
     with pytest.raises(NanoMLError, match=r"holds a search with train.epochs 4, which now is 5. .*--force"):
-        tune(config, Options(trials=2, workers=1))
-    tune(config, Options(trials=2, workers=1, force=True))
+        tune(config, SearchOptions(trials=2, workers=1))
+    tune(config, SearchOptions(trials=2, workers=1, force=True))
     assert {row["epochs"] for row in table(tmp_path)} == {5}
 
 
 def test_the_plan_writes_nothing(toy: Toy, tmp_path: Path) -> None:
-    lines = plan(load(configure(toy(), tmp_path)), Options(trials=7))
+    lines = plan(load(configure(toy(), tmp_path)), SearchOptions(trials=7))
     assert lines[0].startswith(
         "tune: 7 trials for the smallest validation_loss, sampler random, pruner none; begins in"
     )
@@ -182,8 +182,8 @@ def test_the_plan_writes_nothing(toy: Toy, tmp_path: Path) -> None:
 
 def test_time_is_up(toy: Toy, tmp_path: Path) -> None:
     config = load(configure(toy(), tmp_path, epochs=100_000, patience="100000"))
-    with pytest.raises(NanoMLError, match=r"no trial has ended yet. The same command goes on"):
-        tune(config, Options(trials=2, workers=1, timeout=1.0))
+    with pytest.raises(NanoMLError, match=r"no trial has ended yet. Run the same command again to continue"):
+        tune(config, SearchOptions(trials=2, workers=1, timeout=1.0))
 
 
 def command(*arguments: str) -> list[str]:
@@ -226,7 +226,7 @@ def epochs_in(directory: Path) -> int:
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     file = toy()
     calm, rough = (configure(file, tmp_path / name, epochs=80) for name in ("calm", "rough"))
-    tune(load(calm), Options(trials=5, workers=1))
+    tune(load(calm), SearchOptions(trials=5, workers=1))
 
     with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 20)
@@ -239,7 +239,7 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
         for process in (leader.pid, *workers):
             os.kill(process, signal.SIGKILL)
         said = leader.communicate()[1]
-    assert "a worker was killed (SIGKILL); another goes on with its trial" in said
+    assert "a worker was killed (SIGKILL); another continues its trial" in said
     assert not (tmp_path / "rough" / "a" / "tuning" / "table.json").exists()
 
     # the journal may end in the middle of a line
@@ -269,6 +269,6 @@ def test_an_interrupt_ends_cleanly(toy: Toy, tmp_path: Path) -> None:
     assert said.splitlines()[-1].startswith("Interrupted. What was finished is kept")
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{process}").exists() for process in workers)
-    # the next one goes on with them
+    # the next one continues them
     records = (tmp_path / "a" / "tuning" / "journal.log").read_text()
     assert records.count('"attempts":{"count":0') == len(workers)

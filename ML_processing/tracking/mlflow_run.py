@@ -1,4 +1,4 @@
-"""MLflow: one run for each training, with the networks' metrics as fold_I/NAME."""
+"""MLflow: one run for each training, with the metrics of the networks as fold_I/NAME."""
 
 from __future__ import annotations
 
@@ -21,34 +21,30 @@ if TYPE_CHECKING:
 
     from ML_processing.training.description import Epoch, TrainingDescription
 
-__all__ = ["Flow", "TrackingError", "file_of", "prepare"]
+__all__ = ["MLflowRun", "TrackingError", "prepare"]
 
 _LONGEST = 6000  # characters of a parameter, which is MLflow's limit
 _AT_ONCE = 100  # parameters in one call, which is MLflow's limit
 _METRICS = 1000  # metrics in one call, which is MLflow's limit
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # by default a server that is away is waited for during minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # by default it waits minutes for a server that is down
 }
 _STATES = ("FINISHED", "FAILED", "KILLED")
-
-
-def file_of(directory: Path) -> Path:
-    """Which run a training is."""
-    return directory / "mlflow.json"
+_FILE = "mlflow.json"
 
 
 class TrackingError(NanoMLError):
     """The tracking server or data base cannot be used."""
 
 
-class Flow:
-    """The run of one training.
+class MLflowRun:
+    """The run of one training; mlflow.json in its directory says which it is.
 
     Attributes
     ----------
     client
-        Of the tracking server or data base.
+        Client of the tracking server or data base.
     run
         Id of the run.
     """
@@ -58,18 +54,18 @@ class Flow:
         self._broken = False
 
     @classmethod
-    def begin(cls, directory: Path, workdir: Path, name: str, description: TrainingDescription) -> Flow:
-        """Make a run for the training in `directory`, or go on with the one that it has.
+    def begin(cls, directory: Path, workdir: Path, name: str, description: TrainingDescription) -> MLflowRun:
+        """Make a run for the training in `directory`, or continue the one that it has.
 
         Parameters
         ----------
         directory
-            Of the training.
+            Directory of the training.
         workdir
             The work directory, which gives the experiment its name. The data base mlflow.db and the files are here,
             unless MLFLOW_TRACKING_URI names another place.
         name
-            Of the run.
+            Name of the run.
         description
             Content of training.json.
 
@@ -78,26 +74,26 @@ class Flow:
         TrackingError
             The tracking server or data base does not answer.
         """
-        place, uri = file_of(directory), _uri(workdir)
+        place, uri = directory / _FILE, _uri(workdir)
         with _explained(uri):
             known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
             if known.get("fingerprint") == description.fingerprint and known.get("uri") == uri:
-                flow = cls(uri, known["run"])
-                flow.client.update_run(flow.run, status="RUNNING")
-                return flow
+                found = cls(uri, known["run"])
+                found.client.update_run(found.run, status="RUNNING")
+                return found
             client = _client(uri)
             experiment = _experiment(client, workdir)
             run = client.create_run(experiment, tags=_tags(description), run_name=name).info.run_id
-            flow = cls(uri, run)
-            flow._parameters(description)
+            found = cls(uri, run)
+            found._parameters(description)
         write_json(place, {"uri": uri, "run": run, "fingerprint": description.fingerprint})
-        return flow
+        return found
 
     @classmethod
-    def of(cls, directory: Path) -> Flow | None:
+    def of(cls, directory: Path) -> MLflowRun | None:
         """The run of the training in `directory`, if it has one."""
         try:
-            known = json.loads(file_of(directory).read_text(encoding="utf-8"))
+            known = json.loads((directory / _FILE).read_text(encoding="utf-8"))
             return cls(known["uri"], known["run"])
         except FileNotFoundError:
             return None
@@ -116,7 +112,7 @@ class Flow:
         return max((metric.step for metric in history), default=0)
 
     def log(self, fold: int, epochs: Sequence[Epoch]) -> None:
-        """Record epochs of a network; a server that does not answer is told once, and the training goes on."""
+        """Record epochs of a network; if the server fails, the user is told once and the training continues."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -137,7 +133,7 @@ class Flow:
         self.end(state)
 
     def add(self, files: Sequence[Path]) -> None:
-        """Record files, those that are there."""
+        """Record those of the files that exist."""
         for file in files:
             if file.is_file():
                 self._try(lambda file=file: self.client.log_artifact(self.run, str(file)))  # type: ignore[misc]
@@ -158,7 +154,7 @@ class Flow:
 
 
 def prepare(workdir: Path) -> None:
-    """Make the data base and the experiment of a work directory, before several processes want them.
+    """Make the data base and the experiment of a work directory, before several processes need them.
 
     Raises
     ------
@@ -178,7 +174,7 @@ def _uri(workdir: Path) -> str:
 def _explained(uri: str) -> Iterator[None]:
     try:
         yield
-    except Exception as problem:  # MLflow and its data bases have no common kind
+    except Exception as problem:  # those of MLflow and its data bases have no common base class
         reason = str(problem).split("\n")[0][:200]
         raise TrackingError(
             f"train.tracking: MLflow at {uri} cannot be used ({type(problem).__name__}: {reason}). "
@@ -197,7 +193,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _experiment(client: MlflowClient, workdir: Path) -> str:
-    """Id of the experiment of a work directory; without a server its files are in there, too."""
+    """Id of the experiment of a work directory; without a server its files are there, too."""
     name = workdir.resolve().name
     found = client.get_experiment_by_name(name)
     if found is not None:
