@@ -28,7 +28,8 @@ from data_processing.convert.columns import StoredCollection, event_level_branch
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
+from MLTools.NanoML.rootio.compression import compression_of
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.trilepton import Trilepton

@@ -37,8 +37,9 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score
 from MLTools.NanoML.terminal.progress import silence
 

@@ -22,7 +22,7 @@ from data_processing.convert.columns import VALID, CollectionColumns, Feature, F
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.nanoaod.folds import RULE
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"

@@ -10,7 +10,8 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED,
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = [
     "IDENTIFIER_TYPES",

@@ -28,7 +28,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.rootio.deflate import fast_deflate
+from MLTools.NanoML.rootio.compression import fast_deflate
 
 __all__ = ["BlockQueue", "BlockWriter", "RowReader", "Rows", "gzip_level", "table_writers"]
 

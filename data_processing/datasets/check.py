@@ -15,8 +15,9 @@ from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = ["check"]
 

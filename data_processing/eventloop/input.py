@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import offsets_of
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = ["BranchReader", "EventBlock", "InputFile", "InputTree", "MissingBranchError", "Tree"]
 

@@ -15,7 +15,7 @@ from data_processing.eventloop.input import InputTree, Tree
 from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
 
 __all__ = ["OutputBranch", "OutputFile", "OutputTree", "reduced"]
 

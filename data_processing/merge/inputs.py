@@ -13,8 +13,9 @@ from data_processing.merge.plan import SourceTree
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, all_events_of
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
 __all__ = ["Inputs"]

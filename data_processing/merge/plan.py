@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
 
 __all__ = ["SourceTree", "TreePlan", "listed", "plan_tree"]
 

@@ -22,8 +22,9 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
 from MLTools.NanoML.contracts.provenance import Criteria, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import progress
 
 __all__ = [

@@ -22,9 +22,10 @@ from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.picking import Picker
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.histograms import is_histogram
+from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.picking import Picker
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
 __all__ = ["copy_others"]

@@ -17,7 +17,8 @@ from MLTools.NanoML.contracts.provenance import Criteria
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Selected, Selection, load_selection
 
 __all__ = ["FilterSet"]

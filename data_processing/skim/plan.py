@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selected
 
 __all__ = [

@@ -24,8 +24,8 @@ from MLTools.NanoML.nanoaod.accounting import (
     is_simulation,
 )
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
+from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.picking import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, is_same_sum
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
 __all__ = ["RECORD_BRANCHES", "Criteria", "Provenance", "accounting_of_input"]
 

@@ -24,7 +24,8 @@ from MLTools.NanoML.inspection.records import (
 )
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, accounting_of
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.page import Column, Page, count, file_size, kinematics_first, plural
 
 __all__ = ["group_branches", "inspect", "matching_branches", "show", "show_branches"]

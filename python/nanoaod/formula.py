@@ -25,7 +25,7 @@ from MLTools.NanoML.nanoaod.expression import (
     nodes,
     parse,
 )
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
 
 __all__ = ["Formula"]
 

@@ -16,8 +16,8 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import add_steps
 from MLTools.NanoML.nanoaodtools.columns import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.source import Source
-from MLTools.NanoML.rootio.picking import Picker
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.selection import Selected, Selection, Step
 
 __all__ = ["Evaluation"]

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.url import is_remote
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 __all__ = ["Request", "Source"]
 

@@ -1,4 +1,4 @@
-"""Access to the bytes of a ROOT file, wherever it is, and to what uproot makes of them."""
+"""Access to the bytes of a ROOT file, wherever it is, and to uproot's view of it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Access"]
 
-_HEADER = struct.Struct(">4sii")  # magic, version, where the first record is
-_END, _LONG_END, _LONG = (
-    struct.Struct(">i"),
-    struct.Struct(">q"),
-    1_000_000,
-)  # versions from here on have a long one
+_HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
+_END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
+_LONG = 1_000_000  # the first version with a long end
 _HEAD = _HEADER.size + _LONG_END.size
 
 
@@ -36,14 +33,14 @@ class Access:
     ----------
     path
         A local path; a root:// URL, or several of the same file with | in between; or another URL that uproot
-        understands.
+        reads.
 
     Raises
     ------
     NanoMLError
         There is no such file.
     UnreadableError
-        It cannot be read from any place where it is.
+        It cannot be read from any of its servers.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,11 +53,11 @@ class Access:
         self._local: str | None = None
         self._copy: Path | None = None
         if is_remote(path):
-            self._reach()
+            self._open_remote()
         else:
             self._local = path
 
-    def _reach(self) -> None:
+    def _open_remote(self) -> None:
         from MLTools.NanoML.rootio.remote.client import current_settings
         from MLTools.NanoML.rootio.remote.file import RemoteFile
 
@@ -79,18 +76,18 @@ class Access:
 
     @property
     def is_fast(self) -> bool:
-        """Whether pieces can be taken from it without uproot."""
+        """Whether it can be read without uproot."""
         return self._local is not None or self._remote is not None
 
     @property
     def size(self) -> int | None:
-        """How many bytes it has; None if that is not known."""
+        """Number of bytes; None if it is not known."""
         if self._local is not None:
             return os.path.getsize(self._local)
         return None if self._remote is None else self._remote.size
 
     def open(self) -> Any:
-        """The directory at the top of the file, as uproot has it; what was opened before is closed.
+        """Uproot's top directory of the file, opened again.
 
         Raises
         ------
@@ -110,23 +107,23 @@ class Access:
 
             self._directory = open_with_uproot(self._remote, self.path)
         else:
-            # nothing is read twice here, so a cache would only fill the memory
+            # nothing is read twice, so a cache would only fill the memory
             self._directory = uproot.open({self._local or self.path: None}, array_cache=None)
         return self._directory
 
     def check_size(self) -> None:
-        """Refuse a local file that was cut after it was opened: it would crash older versions of uproot, which map it into memory.
+        """Refuse a local file that was truncated after it was opened: older versions of uproot map it into memory, and crash.
 
         Raises
         ------
         ValueError
-            It does not have as many bytes as when it was opened.
+            Its size has changed.
         """
         if self._local is not None and self.size != self._bytes:
             raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
 
     def _missing_bytes(self) -> str:
-        """What to say of a file that ends before its header says; uproot may be able to read it all the same."""
+        """A note on a file that is shorter than its header says, though uproot may be able to read it."""
         size = self.size
         if size is None or size < _HEAD:
             return ""
@@ -141,7 +138,7 @@ class Access:
         return f"; it has {size:,} of {end:,} bytes" if magic == b"root" and size < end else ""
 
     def take(self, pieces: Iterable[tuple[int, int]]) -> Take:
-        """What gives pieces of the file; of a remote file, those of these pieces that are in it, and no others."""
+        """A function that gives pieces of the file; for a remote file, only these pieces, as far as they are in it."""
         if self._descriptor is not None:
             return from_descriptor(self._descriptor)
         assert self._remote is not None
@@ -151,12 +148,12 @@ class Access:
         return lambda seek, size: found[seek, size]
 
     def reject(self, reason: str, problem: Exception) -> None:
-        """Note that what was read makes no sense; then `open` it again.
+        """Report that the bytes make no sense: then `open` it again, from another server.
 
         Raises
         ------
         UnreadableError
-            It can be read nowhere else.
+            There is no other.
         """
         self._shut()
         reason += self._shortage
@@ -170,7 +167,7 @@ class Access:
             self._remote.copy(self._copy)
 
     def close(self) -> None:
-        """Close the file; a copy of it is removed."""
+        """Close the file, and remove a temporary copy."""
         self._shut()
         if self._remote is not None:
             self._remote.close()

@@ -1,14 +1,13 @@
 """Reads the baskets of branches with one number or one list of numbers per event, which is all of NanoAOD.
 
-This takes few lines, and they are several times as fast as uproot, which reads all that ROOT can store. Whatever is not as
-expected raises an exception: uproot then reads the branch, and decides whether the file is damaged.
+That is several times as fast as uproot, which reads everything that ROOT can store. Whatever is not as expected raises an
+exception: then uproot reads the branch, and decides whether the file is damaged.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,85 +17,40 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
+from MLTools.NanoML.rootio.compression import decompressed
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
 __all__ = ["Begins", "PlainBranch", "Take", "from_descriptor"]
 
 Take = Callable[[int, int], bytes]
-"""Gives what is in a file at some place, as many bytes as asked for: take(seek, size)."""
+"""Gives the bytes of a file at some place: take(seek, size)."""
 
 _KEY = struct.Struct(">ihiIh")  # bytes, version, bytes of the content, date, bytes of the key
 _END_OF_KEY = struct.Struct(">iix")  # number of entries, where the last one ends
-# header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
-_BLOCK = struct.Struct("<2sxHBHB")
 _STARTS = np.dtype(">i4")
 _LARGE = 1 << 31
 
 
-class _Zstd(threading.local):
-    """Decompresses what ROOT calls ZS: where there is the package zstandard, without setting up its tables each time."""
-
-    def __init__(self) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            self.decompress: Callable[[Any, int], Any] = uproot.ZSTD(1).decompress
-        else:
-            self.decompress = zstandard.ZstdDecompressor().decompress
-
-
-def _inflating() -> Callable[[Any, int], Any]:
-    """What decompresses what ROOT calls ZL: where there is the package isal, twice as fast."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        zlib: Callable[[Any, int], Any] = uproot.ZLIB(1).decompress
-        return zlib
-    return lambda block, full: isal_zlib.decompress(block, bufsize=full)
-
-
-def _lz4(block: memoryview, full: int) -> Any:
-    """Decompress what ROOT calls L4: its checksum comes before the data."""
-    import xxhash  # uproot needs it for LZ4, too
-
-    checksum, data = block[:8], block[8:]
-    if xxhash.xxh64_digest(data) != checksum:
-        raise ValueError("the checksum is wrong")
-    return _decompress_lz4(data, full)
-
-
-_zstd = _Zstd()
-_decompress_lz4: Callable[[Any, int], Any] = uproot.LZ4(1).decompress
-_CODECS: dict[bytes, Callable[[Any, int], Any]] = {
-    b"ZL": _inflating(),
-    b"XZ": uproot.LZMA(1).decompress,
-    b"L4": _lz4,
-    b"ZS": lambda block, full: _zstd.decompress(block, full),
-}
-
-
 def from_descriptor(descriptor: int) -> Take:
-    """Take from an open local file; at its end come fewer bytes."""
+    """Take from an open local file; fewer bytes at its end."""
     return lambda seek, size: os.pread(descriptor, size, seek)
 
 
 @dataclass(frozen=True)
 class PlainBranch:
-    """A branch of numbers, or of lists of numbers, and where its baskets are.
+    """A branch of numbers or of lists of numbers, and where its baskets are.
 
     Attributes
     ----------
     dtype
-        Of the numbers in the file: of big-endian order.
+        Type of the numbers in the file, big-endian.
     counter
-        The branch that says how long the list of each event is; None without a list.
-    seek
-        Where each basket begins.
-    size
-        How many bytes each has.
+        The branch with the lengths of the lists; None without lists.
+    seek, size
+        Where each basket begins, and its number of bytes.
     entries
-        The entry that each begins with, and the number of entries.
+        The first entry of each, and the number of entries.
     """
 
     dtype: np.dtype[Any]
@@ -107,7 +61,7 @@ class PlainBranch:
 
     @classmethod
     def of(cls, branch: Any) -> PlainBranch | None:
-        """What is known of a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
+        """From a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
 
         Raises
         ------
@@ -121,7 +75,7 @@ class PlainBranch:
             return cls(branch.dtype, branch.counter, *places)
         interpretation, counter = branch.interpretation, None
         if isinstance(interpretation, uproot.AsJagged) and interpretation.header_bytes == 0:
-            counted_by = branch.count_branch  # uproot looks for it each time
+            counted_by = branch.count_branch  # uproot searches for it each time
             if counted_by is not None:
                 interpretation, counter = interpretation.content, counted_by.name
         if (
@@ -140,14 +94,14 @@ class PlainBranch:
         return cls(interpretation.from_dtype, counter, seek, size, entries)
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Where the baskets of a range of entries are, and how many bytes they have."""
+        """Where the baskets of a range of entries are, and their numbers of bytes."""
         if start >= stop:
             return []
         needed = slice(*self._baskets(start, stop))
         return list(zip(self.seek[needed].tolist(), self.size[needed].tolist()))
 
     def _baskets(self, start: int, stop: int) -> tuple[int, int]:
-        """The first and one beyond the last basket of a range of entries."""
+        """The first basket of a range of entries, and the one after the last."""
         first = int(self.entries.searchsorted(start, "right")) - 1
         return first, max(int(self.entries.searchsorted(stop)), first)
 
@@ -163,12 +117,12 @@ class PlainBranch:
         start, stop
             Range of entries.
         known
-            Where the lists of other branches begin in the same range, by their counters. Branches of one counter have lists
-            of the same lengths: to work that out once is enough, and it is kept in the memory once.
+            Where the lists of other branches begin in the same range, by their counters. Branches with the same counter have
+            lists of the same lengths, which are computed and held in memory once.
 
         Returns
         -------
-        The entries; None if the baskets do not say where the lists end.
+        The entries; None if the baskets do not say where lists end.
 
         Raises
         ------
@@ -228,9 +182,9 @@ class PlainBranch:
         return np.empty(total, self.dtype.newbyteorder("="))
 
     def _filled(self, values: NDArray[Any], baskets: list[_Basket]) -> Iterator[tuple[_Basket, Any]]:
-        """Fill in the numbers of each basket; what all of it is, decompressed.
+        """Fill in the numbers of each basket, and yield it with its decompressed content.
 
-        Each is done with before the next: what was decompressed is near to the processor, and its memory is used again.
+        One after the other, so that the content is still in the processor's cache, and its memory is used again.
         """
         position = 0
         for basket in baskets:
@@ -241,9 +195,11 @@ class PlainBranch:
             yield basket, content
 
     def _lists(self, baskets: list[_Basket]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The numbers of baskets, and where among them the list of each entry begins, and the last ends."""
+        """The numbers of baskets, and where the list of each entry begins among them, and the last ends."""
         values, position, begin = self._room(baskets), 0, 0
-        wide = np.int32 if values.nbytes < _LARGE else np.int64  # short numbers are added up in half the time
+        wide = (
+            np.int32 if values.nbytes < _LARGE else np.int64
+        )  # the sums of short numbers take half the time
         offsets: NDArray[Any] = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
         for basket, content in self._filled(values, baskets):
             end = begin + basket.entries
@@ -268,13 +224,13 @@ class Begins(NamedTuple):
     Attributes
     ----------
     entry
-        The first of the baskets that the range is in.
+        The first entry of the baskets.
     offsets
-        Where the list of each entry of these baskets begins, and the last ends.
+        Where the list of each entry of the baskets begins, and the last ends.
     index
-        The same of the range alone, from 0, as awkward has it.
+        The same for the range alone, from 0, in awkward's form.
     numbers
-        Those of the range, among the numbers of the baskets.
+        The numbers of the range among those of the baskets.
     """
 
     entry: int
@@ -284,13 +240,13 @@ class Begins(NamedTuple):
 
     @classmethod
     def of(cls, entry: int, offsets: NDArray[Any], start: int, stop: int) -> Begins:
-        """Of the range from `start` to `stop`."""
+        """For the range from `start` to `stop`."""
         ours = offsets[start - entry : stop - entry + 1]
         index = ak.index.Index64((ours - ours[0]).astype(np.int64, copy=False))
         return cls(entry, offsets, index, slice(int(ours[0]), int(ours[-1])))
 
     def fit(self, borders: Sequence[int], baskets: Sequence[_Basket], itemsize: int) -> bool:
-        """Whether baskets with these first entries, and this end, have as many numbers as the lists have."""
+        """Whether baskets with these first entries and this end have as many numbers as the lists."""
         if borders[0] != self.entry or borders[-1] - self.entry != len(self.offsets) - 1:
             return False
         ends = [int(self.offsets[border - self.entry]) for border in borders]
@@ -300,26 +256,12 @@ class Begins(NamedTuple):
 
 
 class _Basket(NamedTuple):
-    """A basket as it is in the file.
+    """A basket in the file."""
 
-    Attributes
-    ----------
-    packed
-        What it contains, compressed if that made it shorter.
-    full
-        How many bytes these are, decompressed.
-    border
-        How many of them are numbers; after these come the beginnings of the lists, if it has any.
-    key
-        How many bytes come before.
-    entries
-        How many entries it has.
-    """
-
-    packed: memoryview
-    full: int
-    border: int
-    key: int
+    packed: memoryview  # its content, compressed if that made it shorter
+    full: int  # bytes of the content, decompressed
+    border: int  # how many of these are numbers; then the beginnings of the lists follow, if it has any
+    key: int  # bytes before the content
     entries: int
 
     @property
@@ -328,11 +270,11 @@ class _Basket(NamedTuple):
         return self.border < self.full
 
     def content(self) -> Any:
-        """What it contains, decompressed: bytes, or a view of them."""
-        return self.packed if len(self.packed) == self.full else _decompressed(self.packed, self.full)
+        """Its content, decompressed: bytes, or a view of them."""
+        return self.packed if len(self.packed) == self.full else decompressed(self.packed, self.full)
 
     def starts(self, content: Any) -> NDArray[np.int32]:
-        """Where the list of each entry begins, in bytes, `key` too far."""
+        """Where the list of each entry begins, in bytes from the beginning of the key."""
         stored = np.frombuffer(content, _STARTS, offset=self.border)
         return stored[1:-1]  # the first says how many there are
 
@@ -347,24 +289,3 @@ def _basket(raw: bytes, seek: int, size: int, entries: int) -> _Basket:
     if counted != entries or not 0 <= end - key <= full:
         raise ValueError(f"no basket of {entries} entries at byte {seek}")
     return _Basket(memoryview(raw)[key:], full, end - key, key, entries)
-
-
-def _decompressed(content: memoryview, full: int) -> Any:
-    parts = []
-    position = total = 0
-    while position < len(content):
-        codec, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
-        decompress = _CODECS.get(codec)
-        if decompress is None:
-            raise ValueError(f"unknown compression {codec!r}")
-        begin = position + _BLOCK.size
-        position = begin + packed + (more_packed << 16)
-        unpacked += more_unpacked << 16
-        part = decompress(content[begin:position], unpacked)
-        if len(part) != unpacked:
-            raise ValueError(f"{len(part)} bytes where {unpacked} should be")
-        parts.append(part)
-        total += unpacked
-    if position != len(content) or total != full:
-        raise ValueError(f"{total} bytes where {full} should be")
-    return parts[0] if len(parts) == 1 else b"".join(parts)

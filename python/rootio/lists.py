@@ -1,4 +1,7 @@
-"""Lists of numbers for each event: where they begin and end among the numbers of all events, as awkward has them."""
+"""Lists of numbers for each event: where they begin among the numbers of all events, and the lists of some events.
+
+Awkward does the same, but takes longer for the many branches of a collection, which share their offsets.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Lists", "is_plain", "offsets_of", "picked_lists", "same_lists"]
+__all__ = ["Lists", "Picker", "is_plain", "offsets_of", "picked_lists", "same_lists"]
 
 _Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Lists:
-    """A list of numbers for each event, as far as there need be no awkward array, which takes longer to make than to fill.
+    """A list of numbers for each event, where no awkward array is needed: making one takes longer than filling it.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class Lists:
 
     @classmethod
     def of(cls, array: ak.Array) -> Lists:
-        """Of an awkward array."""
+        """From an awkward array."""
         packed = array if is_plain(array.layout) else ak.to_packed(array)
         layout = packed.layout.to_ListOffsetArray64(True)
         return cls(layout.offsets, np.asarray(ak.to_numpy(layout.content))[: int(layout.offsets[-1])])
@@ -53,7 +56,7 @@ def is_plain(layout: Any) -> bool:
 
 
 def same_lists(one: Any, other: Any) -> bool:
-    """Whether two layouts' offsets, as awkward has them, are of lists of the same lengths. Those of a collection often are one."""
+    """Whether the offsets of two layouts are those of lists with the same lengths; in a collection they often are one."""
     return one is other or np.array_equal(one.data, other.data)
 
 
@@ -65,8 +68,43 @@ def offsets_of(counts: NDArray[Any]) -> _Index:
 
 
 def picked_lists(offsets: NDArray[Any], rows: NDArray[Any]) -> tuple[_Index, _Index]:
-    """The offsets of the lists of some events, and where their numbers are among those of all events."""
+    """The offsets of the lists of some events, and the positions of their numbers among those of all events."""
     begin = offsets[:-1][rows]
     counts = offsets[1:][rows] - begin
     picked = offsets_of(counts)
     return picked, np.arange(picked[-1]) + np.repeat(begin - picked[:-1], counts)
+
+
+class Picker:
+    """Picks the same events, at increasing positions `rows` (int64), from any number of arrays.
+
+    The positions of their objects are computed once for all arrays with the same numbers of objects.
+    """
+
+    def __init__(self, rows: _Index) -> None:
+        self._rows = rows
+        # offsets, offsets of what is picked, positions; by the number of objects
+        self._known: dict[int, list[tuple[Any, ak.index.Index64, _Index]]] = {}
+
+    def __call__(self, array: Any) -> Any:
+        """The values of these events: of the same type (array, `Lists` or awkward array), and never a view."""
+        if isinstance(array, np.ndarray):
+            return array[self._rows]
+        if isinstance(array, Lists):
+            return self._picked(array.offsets, array.numbers)
+        layout = array.layout
+        if isinstance(layout, ak.contents.NumpyArray):
+            return ak.Array(ak.contents.NumpyArray(np.asarray(layout.data)[self._rows]))
+        if not is_plain(layout):
+            return ak.to_packed(array[self._rows])
+        return self._picked(layout.offsets, np.asarray(layout.content.data)).array()
+
+    def _picked(self, index: Any, numbers: NDArray[Any]) -> Lists:
+        similar = self._known.setdefault(int(index[-1]), [])
+        for known, picked, where in similar:
+            if same_lists(known, index):
+                return Lists(picked, numbers[where])
+        offsets, where = picked_lists(np.asarray(index.data), self._rows)
+        picked = ak.index.Index64(offsets)
+        similar.append((index, picked, where))
+        return Lists(picked, numbers[where])

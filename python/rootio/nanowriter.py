@@ -1,47 +1,31 @@
-"""Writes NanoAOD files."""
+"""Writes NanoAOD files: trees of flat branches and of collections with their counters, strings, histograms, the record."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
+import numpy as np
 import uproot
+from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Provenance
-from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.rootio.deflate import Zlib
-from MLTools.NanoML.rootio.nanotree import NanoTree
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, Branch
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.compression import compression_of
+from MLTools.NanoML.rootio.lists import Lists, offsets_of, same_lists
+from MLTools.NanoML.rootio.rootfile import PROVENANCE
+from MLTools.NanoML.terminal.progress import say_once
 
-__all__ = ["NanoWriter", "compression_of"]
+__all__ = ["NanoTree", "NanoWriter"]
 
-_ALGORITHMS = {"ZSTD": uproot.ZSTD, "LZMA": uproot.LZMA, "ZLIB": Zlib, "LZ4": uproot.LZ4}
-
-
-def compression_of(text: str) -> Any:
-    """Uproot's compression for "ALGORITHM:LEVEL", as in ZLIB:5.
-
-    Raises
-    ------
-    ConfigError
-        There is no such algorithm or level, or the package that it needs is not installed.
-    """
-    algorithm, _, level = text.partition(":")
-    try:
-        found = _ALGORITHMS[algorithm.upper()](int(level))
-        found.compress(b"try")
-    except (KeyError, ValueError):
-        raise ConfigError(
-            f'compression "{text}": write ALGORITHM:LEVEL, as in ZLIB:5. Known: {", ".join(_ALGORITHMS)}.'
-        ) from None
-    except ImportError:
-        needs = {"ZSTD": "zstandard", "LZ4": "lz4 and xxhash"}.get(algorithm.upper(), algorithm)
-        raise ConfigError(
-            f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.'
-        ) from None
-    return found
+_ROWS_PER_BASKET = 25_000
+_BYTES_PENDING = 25_000_000
 
 
 class NanoWriter:
@@ -52,7 +36,7 @@ class NanoWriter:
     path
         The file to be written; it must not be in use.
     branches
-        What `Events` has, as in `NanoTree`.
+        The branches of `Events`, as in `NanoTree`.
     compression
         As in `compression_of`.
     """
@@ -63,7 +47,7 @@ class NanoWriter:
         try:
             self._file = uproot.recreate(stream, compression=codec)
         except BaseException:
-            # left open on a full disk, it would fail once more when Python collects it, with a traceback on the terminal
+            # an open stream on a full disk would fail again when Python collects it, with a traceback on the terminal
             with contextlib.suppress(OSError):
                 stream.close()
             raise
@@ -86,7 +70,203 @@ class NanoWriter:
         self._file[name] = content
 
     def finish(self, record: Provenance | None = None) -> None:
-        """Write what is pending, and the record of where the file comes from."""
+        """Write pending rows, and the record of where the file comes from."""
         self.events.flush()
         if record is not None:
             self.write_tree(PROVENANCE, RECORD_BRANCHES, record.rows())
+
+
+class NanoTree:
+    """One tree of a file that is being written. Rows are written in large baskets, because small ones are slow to read.
+
+    Parameters
+    ----------
+    directory
+        An `uproot.WritableDirectory`.
+    name
+        Name of the tree, which is also its title.
+    branches
+        The branches of the tree. The jagged branches of one collection share its counter `nCOLLECTION`; a flat branch
+        of that name gives its type and title.
+    """
+
+    def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch]) -> None:
+        self._collections = _collections(branches)
+        for branch in branches.values():
+            if not branch.is_numeric:
+                raise NanoMLError(f"{branch.name} is of type {branch.typename}, which cannot be written.")
+        self._flat = {
+            name: branch
+            for name, branch in branches.items()
+            if not branch.is_jagged and name[1:] not in self._collections
+        }
+        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _Collection]]] = []
+        self._rows = self._bytes = 0
+        self.entries = 0
+        self._tree: Any
+        if _writes_titles():
+            from MLTools.NanoML.rootio.roottree import new_tree
+
+            self._tree = new_tree(directory, name, self._types(), branches)
+        else:
+            self._tree = _PublicTree(directory, name, self._types(), self._collections)
+
+    @property
+    def columns(self) -> list[str]:
+        """The branches that `extend` takes: all but the counters of collections."""
+        members = [branch.name for fields in self._collections.values() for branch in fields]
+        return [*self._flat, *members]
+
+    def _types(self) -> dict[str, Any]:
+        types: dict[str, Any] = {
+            name: np.dtype((branch.dtype, (branch.size,))) if branch.is_fixed else branch.dtype
+            for name, branch in self._flat.items()
+        }
+        for name, members in self._collections.items():
+            numbers = [ak.types.NumpyType(str(branch.dtype)) for branch in members]
+            record = ak.types.RecordType(numbers, [branch.field for branch in members])
+            types[name] = ak.types.ListType(numbers[0] if _is_single(members) else record)
+        return types
+
+    def extend(self, arrays: Mapping[str, Any]) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        arrays
+            All `columns`, of the same length: numpy and awkward arrays, and `Lists`.
+
+        Raises
+        ------
+        NanoMLError
+            Branches of one collection have different numbers of objects.
+        """
+        length = len(next(iter(arrays.values())))
+        if length == 0:
+            return
+        flat = {name: _numpy(arrays[name]) for name in self._flat}
+        lists = {
+            name: _Collection.of(name, {branch.field: arrays[branch.name] for branch in members})
+            for name, members in self._collections.items()
+        }
+        self._pending.append((flat, lists))
+        self._rows += length
+        self._bytes += sum(values.nbytes for values in flat.values())
+        self._bytes += sum(values.nbytes for values in lists.values())
+        if self._rows >= _ROWS_PER_BASKET or self._bytes > _BYTES_PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are pending."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        columns: dict[str, NDArray[Any] | Lists] = {
+            name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
+        }
+        for name, members in self._collections.items():
+            joined = _Collection.joined([lists.pop(name) for _, lists in pending])
+            columns["n" + name] = joined.counts
+            fields = joined.fields()
+            columns.update({branch.name: fields[branch.field] for branch in members})
+        self._tree.fill(columns)
+        self.entries += self._rows
+        self._rows = self._bytes = 0
+
+
+@functools.cache
+def _writes_titles() -> bool:
+    """Whether our own writing of trees works with this uproot, whose classes it overrides."""
+    try:
+        from MLTools.NanoML.rootio import roottree
+
+        roottree.check()
+    except Exception as problem:  # whatever another uproot may raise
+        say_once(
+            "uproot",
+            f"WARNING: uproot {uproot.__version__} is too new or too old for NanoML to write titles of branches, and "
+            f"types of counters ({type(problem).__name__}: {problem}). Files are written without them, and more slowly.",
+        )
+        return False
+    return True
+
+
+class _PublicTree:
+    """A tree written by uproot's public functions, which take no titles, and no types of counters."""
+
+    def __init__(
+        self,
+        directory: Any,
+        name: str,
+        types: Mapping[str, Any],
+        collections: Mapping[str, Sequence[Branch]],
+    ) -> None:
+        self._collections = collections
+        self._tree = directory.mktree(name, types, title=name)
+
+    def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+        """Write a basket of each branch, by the names of all branches with counters."""
+        rest = dict(columns)
+        for name, members in self._collections.items():
+            del rest[f"n{name}"]
+            lists: list[Any] = [rest.pop(branch.name) for branch in members]
+            fields = dict(zip([branch.field for branch in members], [each.array() for each in lists]))
+            rest[name] = lists[0].array() if _is_single(members) else ak.zip(fields)
+        self._tree.extend(rest)
+
+
+def _is_single(members: Sequence[Branch]) -> bool:
+    """Whether a collection is one branch with the name of the collection."""
+    return members[0].collection == members[0].name
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
+
+
+def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
+    """The jagged branches of each collection."""
+    found: dict[str, list[Branch]] = {}
+    for branch in branches.values():
+        if branch.is_jagged:
+            found.setdefault(branch.collection or branch.name, []).append(branch)
+    return found
+
+
+@dataclass(frozen=True)
+class _Collection:
+    """The objects of a collection: their number in each event, and the numbers of each field, of the first event first."""
+
+    counts: NDArray[np.int64]
+    numbers: dict[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _Collection:
+        """From its branches, by field; NanoMLError if they have different numbers of objects."""
+        lists = {
+            field: values if isinstance(values, Lists) else Lists.of(values)
+            for field, values in arrays.items()
+        }
+        offsets = next(iter(lists.values())).offsets
+        for field, values in lists.items():
+            if not same_lists(values.offsets, offsets):
+                raise NanoMLError(
+                    f"collection {name}: {name}_{field} has other numbers of objects than the rest."
+                )
+        numbers = {field: values.numbers for field, values in lists.items()}
+        return cls(np.diff(np.asarray(offsets.data)), numbers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Collection]) -> _Collection:
+        numbers = {
+            field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers
+        }
+        return cls(np.concatenate([part.counts for part in parts]), numbers)
+
+    @property
+    def nbytes(self) -> int:
+        return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
+
+    def fields(self) -> dict[str, Lists]:
+        index = ak.index.Index64(offsets_of(self.counts))
+        return {field: Lists(index, numbers) for field, numbers in self.numbers.items()}

@@ -1,12 +1,10 @@
-"""A NanoAOD file: what is in it and how to read it, whether its events are a TTree or an RNTuple."""
+"""A NanoAOD file: what it contains and how it is read, whether its events are a TTree or an RNTuple."""
 
 from __future__ import annotations
 
 import os
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from textwrap import shorten
 from types import TracebackType
 from typing import Any, TypeVar, Union
@@ -20,95 +18,18 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.baskets import Begins, PlainBranch
+from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of, ntuple_branches
 from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.ttree import StoredBranch, stored_branches
+from MLTools.NanoML.rootio.ttree import stored_branches
 
-__all__ = ["Branch", "RootFile"]
+__all__ = ["PROVENANCE", "RootFile"]
 
 T = TypeVar("T")
 Plain = Union[NDArray[Any], Lists, ak.Array]
-"""What is read of a branch: one number or one list of numbers for each event, or else an awkward array."""
+"""The content of a branch: one number or one list of numbers for each event, or else an awkward array."""
 
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
-
-_FLAT_TYPES = {
-    "bool": "bool",
-    "float": "float32",
-    "double": "float64",
-    "std::int8_t": "int8",
-    "std::uint8_t": "uint8",
-    "std::int16_t": "int16",
-    "std::uint16_t": "uint16",
-    "std::int32_t": "int32",
-    "std::uint32_t": "uint32",
-    "std::int64_t": "int64",
-    "std::uint64_t": "uint64",
-    "ROOT::RNTupleCardinality<std::uint32_t>": "uint32",
-    "ROOT::RNTupleCardinality<std::uint64_t>": "uint64",
-}
-_C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
-_LEAF_LIST = re.compile(r"(\[\w+\])*/\w")
-_JAGGED_TYPES = ("ROOT::VecOps::RVec<", "std::vector<")
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One branch of a tree.
-
-    Attributes
-    ----------
-    name
-        Its name in the file.
-    dtype
-        numpy name of the type of its numbers; None for strings, nested lists and objects.
-    shape
-        "flat" (one number per event), "jagged" (a list per event), "fixed" (an array of fixed size per event)
-        or "other".
-    title
-        Its documentation.
-    collection
-        For a jagged branch, the collection that it belongs to, else None.
-    typename
-        The type as ROOT calls it.
-    size
-        Numbers per event, of an array of fixed size.
-    """
-
-    name: str
-    dtype: str | None
-    shape: str
-    title: str
-    collection: str | None
-    typename: str
-    size: int = 1
-
-    @property
-    def is_flat(self) -> bool:
-        """One number per event."""
-        return self.shape == "flat" and self.dtype is not None
-
-    @property
-    def is_fixed(self) -> bool:
-        """An array of fixed size per event."""
-        return self.shape == "fixed" and self.dtype is not None
-
-    @property
-    def is_jagged(self) -> bool:
-        """A list of numbers per event."""
-        return self.shape == "jagged" and self.dtype is not None
-
-    @property
-    def is_numeric(self) -> bool:
-        """Numbers in one of these three shapes, which is what can be written again."""
-        return self.is_flat or self.is_fixed or self.is_jagged
-
-    @property
-    def field(self) -> str:
-        """Name within its collection: `pt` for `Muon_pt`."""
-        if self.collection is None or self.collection == self.name:
-            return self.name
-        return self.name[len(self.collection) + 1 :]
 
 
 class RootFile:
@@ -139,10 +60,7 @@ class RootFile:
             raise
 
     def _attempt(self, action: Callable[[], T]) -> T:
-        """Read something, and explain what goes wrong: uproot raises many exceptions for one cause.
-
-        If what a server sent makes no sense, it is read again from another server.
-        """
+        """Read something. If it makes no sense, try the next server; if there is none, raise one error for all that uproot may raise."""
         is_stale = False
         while True:
             try:
@@ -160,20 +78,21 @@ class RootFile:
         """Read what describes the events."""
         self._file = self._access.open()
         self._opened = None
-        # others may look at what is known while this is read again: nothing is half there
+        # other threads may use these attributes while the file is read again, so they change at the end only
         is_rntuple = "RNTuple" in self._class_of(self._name)
         objects: Mapping[str, Any] = {}
+        branches: Mapping[str, Branch]
         if is_rntuple:
-            entries, branches = int(self._tree.num_entries), self._ntuple_fields()
+            entries, branches = int(self._tree.num_entries), ntuple_branches(self._tree)
         else:
             entries, objects = self._objects_of(self._name)
-            branches = _Described(objects)
+            branches = TreeBranches(objects)
         if self._seen not in (None, entries):
             raise ValueError(f"it has {entries} entries here, and {self._seen} elsewhere")
         self._seen = self.entries = entries
         self._plain: dict[str, PlainBranch | None] = {}
         self.is_rntuple, self._objects = is_rntuple, objects
-        self.branches: Mapping[str, Branch] = branches
+        self.branches = branches
 
     def _class_of(self, tree: str) -> str:
         classes: dict[str, str] = self._file.classnames(recursive=False, cycle=False)
@@ -194,12 +113,12 @@ class RootFile:
         found = self._tree if tree == self._name else self._file[tree]
         objects: dict[str, Any] = {}
         for each in found.branches:
-            objects.setdefault(each.name, each)  # of several of one name, uproot reads the first
+            objects.setdefault(each.name, each)  # of several with one name, uproot reads the first
         return int(found.num_entries), objects
 
     @property
     def _tree(self) -> Any:
-        """The tree of events as uproot has it; that takes long, and seldom is it needed."""
+        """The tree of events as uproot opens it, which takes long and is seldom needed."""
         if self._opened is None:
             found = self._file[self._name]
             if not hasattr(found, "num_entries"):
@@ -215,23 +134,6 @@ class RootFile:
             self._opened = found
         return self._opened
 
-    def _ntuple_fields(self) -> Mapping[str, Branch]:
-        # uproot lists each collection a second time, under "_collectionN"
-        names = [name for name in self._tree.keys(recursive=False) if not name.startswith("_")]
-        known = set(names)
-        found = {}
-        for name in names:
-            field = self._tree[name]
-            kind = field.typename
-            inner = next(
-                (kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None
-            )
-            dtype = _FLAT_TYPES.get(kind if inner is None else inner)
-            shape = "other" if dtype is None else "flat" if inner is None else "jagged"
-            collection = versions.collection_of(name, None, known) if inner is not None else None
-            found[name] = Branch(name, dtype, shape, "", collection, kind)
-        return found
-
     def __enter__(self) -> RootFile:
         return self
 
@@ -245,7 +147,7 @@ class RootFile:
         self._access.close()
 
     def name_of(self, name: str) -> str:
-        """The name under which this file has a branch (see `versions.resolve`).
+        """The name of a branch in this file (see `versions.resolve`).
 
         Raises
         ------
@@ -260,7 +162,7 @@ class RootFile:
         return found
 
     def branch(self, name: str) -> Branch:
-        """What is known of one branch; raises as `name_of` does."""
+        """One branch; raises as `name_of` does."""
         return self.branches[self.name_of(name)]
 
     def read(self, names: Iterable[str], start: int = 0, stop: int | None = None) -> dict[str, ak.Array]:
@@ -269,13 +171,13 @@ class RootFile:
         Parameters
         ----------
         names
-            Names as asked for; each is looked up by `name_of`.
+            Branches by any of their names, see `name_of`.
         start, stop
             Range of entries.
 
         Returns
         -------
-        dict from the names as asked for to arrays, in the file's own number types.
+        Arrays by these names, in the file's own number types.
 
         Raises
         ------
@@ -291,9 +193,9 @@ class RootFile:
         stop: int | None = None,
         pick: Callable[[Plain], Plain] = lambda values: values,
     ) -> dict[str, Plain]:
-        """As `read`, but where a branch has one number or one list of numbers for each event, not as an awkward array.
+        """As `read`, but a branch with one number or one list of numbers for each event is no awkward array.
 
-        What `pick` leaves of a branch is all of it that is kept when the next one is read.
+        Of each branch, only what `pick` returns is kept while the next one is read.
         """
         asked = {name: self.branch(name) for name in names}
         for name, branch in asked.items():
@@ -324,10 +226,10 @@ class RootFile:
         return found
 
     def _check_lengths(self, name: str, array: ak.Array, start: int, stop: int) -> None:
-        """Refuse lists of other lengths than their counter says: uproot does not compare them, and can return anything then."""
+        """Refuse lists whose lengths differ from their counter: uproot does not compare them, and can return anything."""
         if len(array) != stop - start:
             raise ValueError(f"{name} has {len(array)} of {stop - start} entries")
-        counter = _counter_of(self._objects[name])
+        counter = counter_of(self._objects[name])
         if counter is None or counter not in self._objects or not self.branches[counter].is_flat:
             return
         counts = self._arrays([counter], start, stop, lambda values: values)[counter]
@@ -338,15 +240,15 @@ class RootFile:
             raise ValueError(f"the lists of {name} do not have the lengths that {counter} says")
 
     def _field(self, name: str, start: int, stop: int) -> ak.Array:
-        # not by `arrays` of the whole, which looks at all fields before it reads some
+        # not by `arrays` of the ntuple, which goes through all fields before it reads any
         values = self._tree[name].array(entry_start=start, entry_stop=stop)
-        # a cardinality column comes out as a signed 64-bit integer
+        # uproot gives a cardinality as a signed 64-bit integer
         return ak.values_astype(values, np.dtype(self.branches[name].dtype))
 
     def _plain_arrays(
         self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
     ) -> dict[str, Plain]:
-        """Those of the branches that our own code reads; it is fast, and leaves to uproot whatever it has a doubt about."""
+        """The branches that our own fast code reads; on the least doubt, it leaves one to uproot."""
         if not self._access.is_fast:
             return {}
         for name in names:
@@ -363,17 +265,17 @@ class RootFile:
         return found
 
     def _unless_in_doubt(self, name: str, read: Callable[..., T | None], *arguments: Any) -> T | None:
-        """What `read` returns; if it fails for whatever reason, None, and uproot reads the branch from now on."""
+        """What `read` returns; None if it fails for whatever reason, and uproot reads the branch from now on."""
         try:
             return read(*arguments)
-        except Exception:  # uproot knows better; if it fails too, its reason is the one to report
+        except Exception:  # if uproot fails, too, its reason is the one to report
             self._plain[name] = None
             return None
 
     def ranges(
         self, names: Iterable[str], most: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, int]]:
-        """Ranges of entries to read one after the other, in which no basket is read twice if that can be.
+        """Ranges of entries to read one after the other, in which no basket is read twice if possible.
 
         Parameters
         ----------
@@ -399,7 +301,7 @@ class RootFile:
             start = reach
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
-        """`start`, the entries in between at which baskets of all the branches end, and `stop`."""
+        """`start`, the entries at which baskets of all the branches end, and `stop`."""
         ends: set[int] = set()
         if not self.is_rntuple:
             objects = [self._objects[self.name_of(name)] for name in names]
@@ -408,10 +310,10 @@ class RootFile:
         return sorted({start, stop, *(end for end in ends if start < end < stop)})
 
     def bytes_per_event(self, names: Iterable[str]) -> float:
-        """How much memory the branches take, on average, for each event."""
+        """Average number of bytes that the branches take in memory for each event."""
         if not self.entries:
             return 0.0
-        if self.is_rntuple:  # it does not say
+        if self.is_rntuple:  # its sizes are not known
             return float(sum(8 if self.branch(name).is_jagged else 4 for name in names))
         return (
             float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
@@ -419,12 +321,12 @@ class RootFile:
 
     @property
     def size(self) -> int | None:
-        """Size in bytes; None if that is not known."""
+        """Size in bytes; None if it is not known."""
         return self._access.size
 
     @property
     def uuid(self) -> str:
-        """The identifier that ROOT gave the file when it was made; copies share it. Empty if there is none."""
+        """ROOT's identifier of the file, which copies share; empty if there is none."""
         found = self._attempt(lambda: self._file.file.uuid)
         return str(found) if found.int else ""
 
@@ -434,7 +336,7 @@ class RootFile:
         return self._attempt(lambda: dict(self._file.classnames(recursive=False, cycle=False)))
 
     def string(self, key: str) -> str | None:
-        """Text of a TObjString, or None where there is none of that name."""
+        """Text of a TObjString; None if the file has none of that name."""
         if self.keys.get(key) != "TObjString":
             return None
         return self._attempt(lambda: str(self._file[key]))
@@ -445,10 +347,10 @@ class RootFile:
 
     def branches_of(self, name: str) -> dict[str, Branch]:
         """The branches of another tree."""
-        return self._attempt(lambda: dict(_Described(self._objects_of(name)[1])))
+        return self._attempt(lambda: dict(TreeBranches(self._objects_of(name)[1])))
 
     def other_tree(self, name: str, branches: Iterable[str] | None = None) -> dict[str, ak.Array] | None:
-        """Branches of another, small tree (Runs, LuminosityBlocks), or all; None where the file has it not."""
+        """Branches of another, small tree (Runs, LuminosityBlocks), by default all; None if the file does not have it."""
         if self.keys.get(name) != "TTree":
             return None
 
@@ -461,77 +363,7 @@ class RootFile:
         return self._attempt(read)
 
 
-class _Described(Mapping[str, Branch]):
-    """The branches of a tree; each is described when it is asked for, because most never are."""
-
-    def __init__(self, objects: Mapping[str, Any]) -> None:
-        self._objects, self._names = objects, set(objects)
-        self._known: dict[str, Branch] = {}
-
-    def __getitem__(self, name: str) -> Branch:
-        if name not in self._known:
-            branch = self._objects[name]
-            try:
-                self._known[name] = _describe(branch, self._names)
-            except Exception:  # uproot cannot interpret this branch, but the others can be read
-                self._known[name] = Branch(name, None, "other", "", None, "unknown")
-        return self._known[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._objects
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._objects)
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-
 def _array(values: Plain) -> ak.Array:
-    """What was read, as an awkward array."""
     if isinstance(values, Lists):
         return values.array()
     return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
-
-
-def _describe(branch: Any, names: set[str]) -> Branch:
-    # some writers put the type in the place of a title: "Muon_pt/F"
-    title = branch.title or ""
-    if title.startswith(branch.name) and _LEAF_LIST.fullmatch(title, len(branch.name)):
-        title = ""
-    if isinstance(branch, StoredBranch):
-        return _describe_stored(branch, title, names)
-    interpretation, counter = branch.interpretation, _counter_of(branch)
-    jagged = isinstance(interpretation, uproot.AsJagged)
-    numbers = interpretation.content if jagged else interpretation
-    # several numbers under one name, as of a TLorentzVector or a leaf list, have a type with names
-    if not isinstance(numbers, uproot.AsDtype) or numbers.to_dtype.base.names is not None:
-        return Branch(branch.name, None, "other", title, None, branch.typename)
-    inner, dtype = numbers.inner_shape, str(numbers.to_dtype.base.newbyteorder("="))
-    if jagged:
-        collection = versions.collection_of(branch.name, counter, names)
-        return Branch(branch.name, dtype, "other" if inner else "jagged", title, collection, branch.typename)
-    shape = "flat" if not inner else "fixed" if len(inner) == 1 else "other"
-    return Branch(branch.name, dtype, shape, title, None, branch.typename, inner[0] if inner else 1)
-
-
-def _counter_of(branch: Any) -> str | None:
-    """The branch that says how long the lists of a branch are; None if there is none."""
-    if isinstance(branch, StoredBranch):
-        return branch.counter
-    counted_by = branch.count_branch  # uproot looks for it each time
-    return None if counted_by is None else str(counted_by.name)
-
-
-def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branch:
-    dtype = str(branch.dtype.newbyteorder("="))
-    kind = _C_TYPES.get(dtype, f"{dtype}_t")
-    dimensions = branch.dimensions
-    arrays = "".join(f"[{length}]" for length in dimensions)
-    if branch.counter is not None:
-        collection = versions.collection_of(branch.name, branch.counter, names)
-        shape = "other" if dimensions else "jagged"
-        return Branch(branch.name, dtype, shape, title, collection, f"{kind}[]{arrays}")
-    shape = ("flat", "fixed", "other")[min(len(dimensions), 2)]
-    size = dimensions[0] if dimensions else 1
-    return Branch(branch.name, dtype, shape, title, None, kind + arrays, size)

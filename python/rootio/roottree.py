@@ -1,36 +1,46 @@
-"""A TTree as uproot writes it, with the titles and counters of NanoAOD.
+"""A TTree as uproot writes it, with the titles and counters of NanoAOD: the only module that uses uproot's private classes.
 
-uproot says how long each part of a tree's header is by adding up all parts before it, several times for each branch: for the
-750 branches of NanoAOD that takes seconds, again whenever there must be room for more baskets. Here each is made from its
-parts, from the inside to the outside. And it looks at all that arrays can be, and writes what is free in the file, for each
-basket, which takes as long as to compress it: here they are plain numbers and lists. All records are the same, byte by byte.
+uproot has no public way to give titles, or the types of counters. It also computes the length of each part of a tree's header
+from all parts before it, several times for each branch: for the 750 branches of NanoAOD that takes seconds, again whenever
+there must be room for more baskets. Here each part is made from its own parts, from the inside to the outside. And for each
+basket uproot considers every kind of array, and writes the list of free segments, which takes as long as compressing it: here
+there are plain numbers and lists only. All records are the same, byte by byte.
+
+Another uproot may change these classes. With one that is newer than all that are known to work, `check` writes a small file and
+reads it back; if anything is wrong, `nanowriter` uses uproot's public functions instead.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import struct
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import awkward as ak
 import numpy as np
-import uproot.writing._cascadetree as cascadetree  # uproot has no public way to give titles, or the types of counters
+import uproot
+import uproot.writing._cascadetree as cascadetree
 from numpy.typing import NDArray
 from uproot import compression
 from uproot._util import datetime_to_code
 from uproot.reading import _key_format_big
 from uproot.serialization import string
 
-from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Lists, offsets_of
 
-__all__ = ["RootTree"]
+__all__ = ["RootTree", "check", "new_tree"]
+
+_KNOWN = (5, 7, 7)  # the newest uproot that is known to work
 
 _COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12
 
 _COUNTED, _NEW_CLASS = 0x4000_0000, 0xFFFF_FFFF
-_MAP_OFFSET = 2  # between where something is and how it is referred to
+_MAP_OFFSET = 2  # between the position of an object and its reference number
 _IN_MEMORY = 0x0300_0000  # bits that ROOT sets for every object, and for some
 _OF_TREE, _OF_BRANCHES, _OF_BRANCH = 0x8, 0x4000, 0x40_0000
 _VERSION = struct.Struct(">IH")  # bytes that follow, version
@@ -41,7 +51,7 @@ _TREE = struct.Struct(">qqqqqdiiiiIqqqqqq")
 _SIZES = struct.Struct(">iiiiq")  # of a branch: compression, bytes of baskets and lists, baskets, entries
 _PLACES = struct.Struct(">iIiqqqq")  # offset, room for baskets, split level, entries, first entry, bytes
 _LENGTHS = struct.Struct(">iii??")  # of a leaf: numbers, bytes of each, offset, is range, is unsigned
-# version, room for bytes, what is said of the room for entries, their number, where the numbers end
+# version, room for bytes and for entries, number of entries, where the numbers end
 _BASKET = struct.Struct(">Hiiiix")
 _KEY_OF_BASKET = _key_format_big.size + _BASKET.size  # without the names in it
 _NUMBER_OF_LISTS = struct.Struct(">i")
@@ -63,23 +73,15 @@ _TREE_NUMBERS = (
 
 
 class _Content(NamedTuple):
-    """What a basket contains: its bytes, how many of them are numbers, and what is said of the room for them."""
+    """The content of a basket."""
 
     data: bytes
-    numbers: int
-    room: int
+    numbers: int  # how many of the bytes are numbers
+    room: int  # for entries, as the basket says
 
 
 class RootTree(cascadetree.Tree):  # type: ignore[misc]
-    """A tree that uproot writes.
-
-    Parameters
-    ----------
-    branches
-        Titles of branches, and the types of counters.
-    arguments
-        Of uproot's class.
-    """
+    """A tree that uproot writes, with titles and types of counters from `branches`; the other arguments are uproot's."""
 
     _key: Any  # uproot's, of the header
     _basket_capacity: int
@@ -98,19 +100,12 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         return branch
 
     def fill(self, file: Any, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
-        """Write a basket of each branch.
-
-        Parameters
-        ----------
-        file
-            uproot's, in which the tree is.
-        columns
-            The values of each branch, counters included: all of the same number of entries, one at least.
+        """Write a basket of each branch, counters included, into uproot's `file`; there must be one entry at least.
 
         Raises
         ------
         ValueError
-            They are not, or make a basket that is larger than 2 GiB.
+            The numbers of entries differ, or a basket is larger than 2 GiB.
         """
         if self._num_baskets >= self._basket_capacity - 1:
             self._make_room(file)
@@ -121,7 +116,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
             if len(values) != entries:
                 raise ValueError(f"{branch['fName']} has {len(values)} entries, where others have {entries}")
             if isinstance(values, Lists):
-                if id(values.offsets) not in begins:  # branches of a collection share them
+                if id(values.offsets) not in begins:  # the branches of a collection share them
                     begins[id(values.offsets)] = np.asarray(values.offsets.data).astype(np.int32)
                 content = self._lists(branch, values.numbers, begins[id(values.offsets)])
             else:
@@ -172,12 +167,12 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         branch["fBasketEntry"][number + 1] = self._num_entries + entries
         branch["fBasketSeek"][number] = place
         branch["arrays_write_stop"] = number + 1
-        for books in (branch, self._metadata):
-            books["fTotBytes"] += full
-            books["fZipBytes"] += size
+        for total in (branch, self._metadata):
+            total["fTotBytes"] += full
+            total["fZipBytes"] += size
 
     def _make_room(self, file: Any) -> None:
-        """Have room for more baskets, with a header that is longer and stands elsewhere."""
+        """Make room for more baskets, with a longer header in another place."""
         larger = math.ceil(self._basket_capacity * self._resize_factor)
         self._basket_capacity = max(self._basket_capacity + 1, larger)
         for branch in self._plain_branches:
@@ -194,14 +189,14 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         file.sink.set_file_length(self._freesegments.fileheader.end)
 
     def write_anew(self, sink: Any) -> None:
-        """Write the header, where there is room for it."""
+        """Write the header where there is room for it."""
         content = self._header()
         self._key = self._directory.add_object(
             sink, "TTree", self._name, self._title, content, len(content), replaces=self._key, big=True
         )
 
     def _header(self) -> bytes:
-        """The tree without its baskets; it notes where in it is what changes with each basket."""
+        """The tree without its baskets; it notes the positions of all that changes with each basket."""
         head = _named(self._name, self._title, _OF_TREE) + _LINE + _FILL + _MARKER
         self._metadata_start = _VERSION.size + len(head)
         numbers = (self._metadata[name] for name in _TREE_NUMBERS)
@@ -218,12 +213,12 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         return _versioned(20, head + arrays + bytes(28))  # no aliases, indices, friends, user information
 
     def _branch(self, branch: dict[str, Any], position: int, key: int) -> bytes:
-        """A branch and its leaf, which are at some position after the key."""
+        """A branch and its leaf, at some position after the key."""
         head = _named(branch["fName"], branch["fTitle"], _OF_BRANCH) + _FILL
-        # where the content of the branch begins
+        # the beginning of the content of the branch
         position += _CLASS.size + len(b"TBranch\0") + _VERSION.size
         branch["metadata_start"] = position + len(head)
-        # ROOT finds out how a basket is compressed, if it is told that none is: some are too short for it
+        # 0 for compression: then ROOT looks at each basket, as some are too short to be compressed
         sizes = (0, branch["fBasketSize"], branch["fEntryOffsetLen"], self._num_baskets, self._num_entries)
         head += _SIZES.pack(*sizes) + _FEATURES
         of_all = (branch["fOffset"], self._basket_capacity, branch["fSplitLevel"], self._num_entries)
@@ -261,7 +256,7 @@ def _versioned(version: int, content: bytes) -> bytes:
 
 
 def _object(name: str, content: bytes) -> bytes:
-    """An object whose class is told by its name."""
+    """An object, with the name of its class."""
     return (
         _CLASS.pack(len(name) + 1 + len(content) + 4 | _COUNTED, _NEW_CLASS) + name.encode() + b"\0" + content
     )
@@ -276,8 +271,90 @@ def _named(name: str, title: str, bits: int = 0) -> bytes:
 
 
 def _names(kind: str, name: str, title: str) -> bytes:
-    """What a key says of its object."""
+    """The names in the key of an object."""
     return b"".join(map(string, (kind, name, title)))
 
 
 _EMPTY = _array(0, b"")
+
+
+class _OpenTree:
+    """A tree in an open file, which `fill` writes baskets to."""
+
+    def __init__(self, tree: RootTree, file: Any) -> None:
+        self.tree, self._file = tree, file
+
+    def fill(self, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
+        self.tree.fill(self._file, columns)
+
+
+def new_tree(
+    directory: Any, name: str, types: Mapping[str, Any], branches: Mapping[str, Branch]
+) -> _OpenTree:
+    """Create a tree with titles and types of counters.
+
+    Parameters
+    ----------
+    directory
+        An `uproot.WritableDirectory`.
+    name
+        Name and title of the tree.
+    types
+        As for uproot's `mktree`.
+    branches
+        Titles of branches, and types of counters.
+    """
+    cascading = directory._cascading
+
+    def add_tree(sink: Any, name: str, title: str, types: Any, *arguments: Any) -> Any:
+        tree = RootTree(branches, cascading, name, title, types, cascading._freesegments, *arguments)
+        tree.write_anew(sink)
+        return tree
+
+    cascading.add_tree = add_tree
+    try:
+        made = directory.mktree(name, types, title=name)
+    finally:
+        del cascading.add_tree
+    return _OpenTree(made._cascading, made._file)
+
+
+def check() -> None:
+    """With an uproot that is newer than those known to work, write a tree and read it back.
+
+    Raises
+    ------
+    Exception
+        It does not work.
+    """
+    version = tuple(int(part) for part in re.findall(r"\d+", uproot.__version__)[:3])
+    if version > _KNOWN:
+        _check_by_writing()
+
+
+def _check_by_writing() -> None:
+    branches = {
+        "x": Branch("x", "float32", "flat", "a number", None, ""),
+        "nJet": Branch("nJet", "uint32", "flat", "number of jets", None, ""),
+        "Jet_pt": Branch("Jet_pt", "float32", "jagged", "momentum", "Jet", ""),
+        "Jet_id": Branch("Jet_id", "uint8", "jagged", "", "Jet", ""),
+    }
+    record = ak.types.RecordType([ak.types.NumpyType("float32"), ak.types.NumpyType("uint8")], ["pt", "id"])
+    types = {"x": "float32", "Jet": ak.types.ListType(record)}
+    counts, stream = np.array([2, 0, 1]), io.BytesIO()
+    index = ak.index.Index64(offsets_of(counts))
+    with uproot.recreate(stream, compression=uproot.ZLIB(1)) as file:
+        tree = new_tree(file, "Events", types, branches)
+        lists = {"Jet_pt": Lists(index, np.arange(3.0)), "Jet_id": Lists(index, np.arange(3))}
+        for _ in range(12):  # there is room for ten baskets at first
+            tree.fill({"x": np.arange(3.0), "nJet": counts, **lists})
+        content = io.BytesIO(stream.getvalue())
+    with uproot.open(content) as file:
+        events = file["Events"]
+        titles = {name: events[name].title for name in branches}
+        if titles != {name: branch.title for name, branch in branches.items()}:
+            raise ValueError(f"titles are {titles}")
+        found = [events[name].array().tolist() for name in branches]
+        numbers = [[0, 1, 2], counts.tolist(), [[0, 1], [], [2]], [[0, 1], [], [2]]]
+        if found != [12 * values for values in numbers] or events["nJet"].typename != "uint32_t":
+            raise ValueError("other numbers are read than were written")

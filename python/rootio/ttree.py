@@ -1,8 +1,8 @@
 """The branches of a TTree, from its bytes in the file.
 
-For each of the thousand branches of NanoAOD, of which few are ever asked for, uproot makes dozens of objects, and that takes
-longer than to read some of them. Here it is one object, of what is needed to describe a branch and to find its baskets.
-The format is that of ROOT 6; what is not of one number or one list of numbers per event is left to uproot.
+For each of the thousand branches of NanoAOD, few of which are ever used, uproot makes dozens of objects, which takes longer
+than reading some of them. Here it is one object, with what is needed to describe a branch and to find its baskets.
+The format is that of ROOT 6; a tree with anything but numbers and lists of numbers is left to uproot.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["StoredBranch", "stored_branches"]
 
 _TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
 _COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
-_MAP_OFFSET = 2  # between where something is and how it is referred to
+_MAP_OFFSET = 2  # between the position of an object and its reference number
 _REFERENCED, _MEMBERWISE = (
     0x10,
     0x4000,
-)  # bits of a TObject and of a version after which more follows than is read here
+)  # bits of a TObject and of a version after which unknown things follow
 _HEADER = struct.Struct(">IH")  # bytes that follow, version
 _TOBJECT = struct.Struct(">H4xI")  # version, bits
 _INT = struct.Struct(">i")
@@ -49,26 +49,24 @@ _DIMENSION = re.compile(r"\[([0-9]+)\]")
 
 @dataclass(frozen=True)
 class StoredBranch:
-    """A branch of numbers, as it is in the file.
+    """A branch of numbers in the file.
 
     Attributes
     ----------
     name, title
         Of the branch.
     dtype
-        Of the numbers in the file: of big-endian order.
+        Type of the numbers in the file, big-endian.
     dimensions
-        Of the array that it has for each event, or for each element of a list; empty for one number.
+        Of the array for each event, or for each element of a list; empty for one number.
     counter
-        The branch that says how long the list of each event is; None without a list.
+        The branch with the lengths of the lists; None without lists.
     uncompressed_bytes
         Of all baskets.
-    seek
-        Where each basket begins.
-    size
-        How many bytes each has.
+    seek, size
+        Where each basket begins, and its number of bytes.
     entries
-        The entry that each begins with, and the number of entries.
+        The first entry of each, and the number of entries.
     """
 
     name: str
@@ -83,20 +81,20 @@ class StoredBranch:
 
     @property
     def entry_offsets(self) -> list[int]:
-        """`entries`, as uproot has them."""
+        """`entries`, as in uproot's branches."""
         found: list[int] = self.entries.tolist()
         return found
 
 
 def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, StoredBranch]] | None:
-    """The number of entries of a TTree and its branches; None if it has others than `StoredBranch` can describe.
+    """The number of entries of a TTree, and its branches; None if `StoredBranch` cannot describe all of them.
 
     Parameters
     ----------
     content
-        The tree, as it was before it was compressed.
+        The tree, decompressed.
     key_length
-        Bytes of the key before it: what refers to something in it counts them.
+        Bytes of the key before it, which reference numbers count.
     """
     try:
         return _Reader(content, key_length).tree()
@@ -110,11 +108,11 @@ def _dtype(kind: str, is_unsigned: bool) -> np.dtype[Any]:
 
 
 class _OtherError(Exception):
-    """It is not as expected."""
+    """The bytes are not as expected."""
 
 
 class _Reader:
-    """Goes through the bytes of a tree; `_at` is where it is."""
+    """Reads the bytes of a tree; `_at` is its position."""
 
     def __init__(self, content: bytes, key_length: int) -> None:
         self._content, self._key_length, self._at = content, key_length, 0
@@ -124,7 +122,7 @@ class _Reader:
     def tree(self) -> tuple[int, dict[str, StoredBranch]]:
         self._enter(_TREE, len(self._content))
         self._named()
-        for _ in range(3):  # how it is drawn
+        for _ in range(3):  # TAttLine, TAttFill, TAttMarker
             self._skip()
         entries, *_, ranges = self._take(_ENTRIES)[:11]
         self._at += 2 * (1 + 8 * ranges)
@@ -155,12 +153,12 @@ class _Reader:
         dtype, dimensions, counter = self._leaf(name)
         if self._at != leaves_end:
             raise _OtherError
-        self._skip()  # baskets that are not in the file yet
+        self._skip()  # baskets in memory
         content = self._content
         sizes, starts, seek = self._at + 1, self._at + 2 + 4 * room, self._at + 3 + 12 * room
         last = _LONG.unpack_from(content, starts + 8 * baskets)[0]
         self._at = seek + 8 * room
-        if last != entries or self._string():  # some are not, or are in another file
+        if last != entries or self._string():  # some baskets are in memory, or in another file
             raise _OtherError
         return StoredBranch(
             name,
@@ -183,7 +181,7 @@ class _Reader:
         title = self._named()[1]
         numbers, _, _, _, is_unsigned, counted_by = self._take(_LENGTHS)
         if self._at != common_end or kind not in _TYPES or counted_by & _COUNTED:
-            raise _OtherError  # the last: of a counter that comes later
+            raise _OtherError  # the last: the counter comes later
         self._leaves[place] = branch
         dimensions = tuple(map(int, _DIMENSION.findall(title))) if "[" in title else ()
         counter = self._leaves[counted_by] if counted_by else None
@@ -194,7 +192,7 @@ class _Reader:
         return dtype, dimensions, counter
 
     def _place(self) -> int:
-        """By which number other objects refer to what begins here."""
+        """Reference number of the object that begins here."""
         return self._at + self._key_length + _MAP_OFFSET
 
     def _take(self, form: struct.Struct) -> tuple[Any, ...]:
@@ -203,7 +201,7 @@ class _Reader:
         return found
 
     def _enter(self, version: int, expected_end: int | None = None) -> int:
-        """Enter what is of a class of this version; where it ends."""
+        """Enter an object of a class of this version; return where it ends."""
         follow, found = self._take(_HEADER)
         end: int = self._at - 2 + (follow & ~_COUNTED)
         if found != version or not follow & _COUNTED or expected_end not in (None, end):
@@ -233,7 +231,7 @@ class _Reader:
         return name, title
 
     def _array(self) -> int:
-        """Enter a TObjArray; how many it has."""
+        """Enter a TObjArray; return its length."""
         self._enter(_ARRAY)
         version, bits = self._take(_TOBJECT)
         if version != 1 or bits & _REFERENCED:
@@ -244,7 +242,7 @@ class _Reader:
         return number
 
     def _object(self, kind: str) -> int:
-        """Enter an object whose class is so called, or begins so; where it ends."""
+        """Enter an object whose class begins with `kind`; return where it ends."""
         count = self._take(_TAG)[0]
         if not count & _COUNTED:
             raise _OtherError

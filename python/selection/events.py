@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.rootio.lists import Lists, is_plain, offsets_of, picked_lists, same_lists
-from MLTools.NanoML.rootio.picking import Picker
+from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, offsets_of, picked_lists, same_lists
 
 __all__ = ["Events", "Flat", "vector_package"]
 

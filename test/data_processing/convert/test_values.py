@@ -30,7 +30,8 @@ from data_processing.convert.columns import (
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 from services.nanoaod import DATASETS
 
 HEADER = 65_000  # bytes; HDF5 describes all columns of a dataset in 64 KiB

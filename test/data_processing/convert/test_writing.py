@@ -10,7 +10,7 @@ import pytest
 from data_processing.convert.writing import BlockQueue, BlockWriter, gzip_level
 from MLTools.NanoML.contracts.hdf5 import new_hdf5
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.rootio import deflate
+from MLTools.NanoML.rootio import compression
 
 DTYPE = np.dtype([("a", "u1"), ("b", "f4"), ("c", "?"), ("d", "u8")])
 
@@ -20,7 +20,7 @@ def deflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """With and without the faster package."""
     if request.param == "isal":
         pytest.importorskip("isal")
-    monkeypatch.setattr(deflate, "isal_zlib", None if request.param == "zlib" else deflate.isal_zlib)
+    monkeypatch.setattr(compression, "isal_zlib", None if request.param == "zlib" else compression.isal_zlib)
 
 
 @pytest.mark.usefixtures("deflater")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from data_processing.eventloop import ModuleChain, load_module
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 USER_MODULES = Path(__file__).resolve().parent.parent / "nano_modules"
 

@@ -12,8 +12,9 @@ from data_processing.skim.auxiliary import copy_others
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 EVENTS = {"run": Branch("run", "uint32", "flat", "run number", None, "")}
 CERTIFIED = LumiMask.from_dict({"1": [[2, 3]], "3": [[1, 1]]}, "test")

@@ -18,8 +18,9 @@ import uproot
 
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.rootio.baskets import PlainBranch
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 READ = ("run", "luminosityBlock", "event", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt", "HLT_IsoMu24")
 PHYSICS = """

@@ -11,7 +11,8 @@ import pytest
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
 
 SELECTION = """
 from MLTools.NanoML.selection import Column, Selection

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import awkward as ak
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from MLTools.NanoML.rootio.lists import Lists, is_plain, offsets_of, picked_lists, same_lists
+from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, offsets_of, picked_lists, same_lists
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=8), st.data())
@@ -47,3 +51,104 @@ def test_lists_are_the_same_if_their_lengths_are() -> None:
     assert same_lists(one, one)
     assert same_lists(one, other)
     assert not same_lists(one, third)
+
+
+DTYPES = ("bool", "int8", "uint8", "int16", "int32", "uint32", "uint64", "float32", "float64")
+# arrays of the same content in each of the layouts in which uproot and awkward give it
+FLAT = ("numpy", "awkward", "sliced", "strided", "indexed")
+JAGGED = ("plain", "sliced", "picked", "indexed", "offsets of 32 bits", "a gap before", "regular", "nested")
+
+
+def flat(kind: str, numbers: NDArray[Any]) -> Any:
+    if kind == "numpy":
+        return numbers
+    if kind == "awkward":
+        return ak.Array(numbers)
+    if kind == "sliced":
+        return ak.Array(np.concatenate([numbers[:1], numbers, numbers[:1]]))[len(numbers[:1]) :][
+            : len(numbers)
+        ]
+    if kind == "strided":
+        return ak.Array(np.repeat(numbers, 2)[::2])
+    order = np.arange(len(numbers))[::-1]
+    return ak.Array(ak.contents.IndexedArray(ak.index.Index64(order), ak.contents.NumpyArray(numbers[order])))
+
+
+def jagged(kind: str, counts: Sequence[int], numbers: NDArray[Any]) -> Any:
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    values = (
+        np.resize(numbers, int(offsets[-1])) if len(numbers) else np.zeros(int(offsets[-1]), numbers.dtype)
+    )
+    content = ak.contents.NumpyArray(values)
+    plain = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
+    if kind == "offsets of 32 bits":
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index32(offsets.astype(np.int32)), content))
+    if kind == "a gap before":
+        shifted = ak.contents.NumpyArray(np.concatenate([values[:1], values]))
+        gap = len(values[:1])
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets + gap), shifted))
+    if kind == "sliced":
+        return ak.concatenate([plain[:1], plain, plain[:1]])[len(plain[:1]) :][: len(plain)]
+    if kind == "picked":
+        return plain[np.arange(len(plain))]
+    if kind == "indexed":
+        order = np.arange(len(plain))[::-1]
+        return ak.Array(ak.contents.IndexedArray(ak.index.Index64(order), plain[order].layout))
+    if kind == "regular":
+        return ak.Array(np.resize(values if len(values) else np.zeros(1, values.dtype), (len(plain), 3)))
+    if kind == "nested":
+        return ak.Array(
+            ak.contents.ListOffsetArray(ak.index.Index64(np.arange(len(plain) + 1)), plain.layout)
+        )
+    return plain
+
+
+def check(array: Any, rows: NDArray[np.int64], picker: Picker) -> None:
+    found, expected = picker(array), array[rows]
+    assert found.tolist() == expected.tolist()
+    if isinstance(array, np.ndarray):
+        assert found.dtype == array.dtype
+        return
+    expected = ak.to_packed(expected)
+    assert str(found.type) == str(expected.type)
+    # nothing that was not picked is held by it
+    assert found.nbytes <= expected.nbytes + 8 * (len(rows) + 1)
+
+
+counts_and_rows = st.lists(st.integers(0, 4), max_size=12).flatmap(
+    lambda counts: st.tuples(
+        st.just(counts), st.sets(st.integers(0, len(counts) - 1)) if counts else st.just(set())
+    )
+)
+
+
+@given(counts_and_rows, st.lists(st.integers(0, 100), max_size=8), st.sampled_from(DTYPES))
+def test_it_is_what_awkward_picks(picked: Any, content: list[int], dtype: str) -> None:
+    counts, chosen = picked
+    rows, numbers = np.array(sorted(chosen), np.int64), np.array(content).astype(dtype)
+    picker = Picker(rows)
+    for kind in FLAT:
+        check(
+            flat(kind, np.resize(numbers, len(counts)) if len(numbers) else np.zeros(len(counts), dtype)),
+            rows,
+            picker,
+        )
+    for kind in JAGGED:
+        check(jagged(kind, counts, numbers), rows, picker)
+
+
+def test_lists_of_other_lengths_are_told_apart() -> None:
+    picker = Picker(np.array([1, 2]))
+    for counts in ([1, 2, 3], [3, 2, 1], [1, 2, 3], [0, 0, 6], [1, 2, 3]):
+        check(jagged("plain", counts, np.arange(6.0)), np.array([1, 2]), picker)
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(5), ak.Array(np.arange(5)), ak.Array([[1], [2, 3], [], [4], [5, 6]])]
+)
+def test_what_was_picked_is_no_view(array: Any) -> None:
+    before = array.tolist()
+    found = Picker(np.arange(5))(array)
+    numbers = found if isinstance(found, np.ndarray) else np.asarray(ak.flatten(found, axis=None))
+    numbers[:] = 99
+    assert array.tolist() == before

@@ -8,10 +8,13 @@ import pytest
 import uproot
 
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
-from MLTools.NanoML.rootio.nanowriter import NanoWriter, compression_of
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio import nanowriter, roottree
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.terminal import progress
 
 BRANCHES = {
     "event": Branch("event", "uint64", "flat", "", None, ""),
@@ -105,7 +108,42 @@ def test_other_trees_can_be_written(tmp_path: Path) -> None:
         assert file["Runs/Pdf"].title == "weights"
 
 
-@pytest.mark.parametrize("text", ["ZIP:5", "ZLIB", "ZLIB:five", "ZLIB:50", ""])
-def test_a_compression_that_does_not_exist_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="ALGORITHM:LEVEL"):
-        compression_of(text)
+def test_without_uproots_private_classes_the_public_ones_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def changed(*_: object) -> None:
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setattr(roottree, "_KNOWN", (5, 0, 0))
+    monkeypatch.setattr(roottree.RootTree, "__init__", changed)
+    monkeypatch.setattr(progress, "_notes", {})
+    nanowriter._writes_titles.cache_clear()
+    for name in ("a", "b"):
+        with NanoWriter(tmp_path / f"{name}.root", BRANCHES, "ZLIB:1") as writer:
+            writer.events.extend(rows(0, 7))
+            writer.events.extend(rows(7, 5))
+            writer.finish(Provenance("skim", Accounting([ACCOUNTING])))
+    nanowriter._writes_titles.cache_clear()  # other tests write with this uproot
+    said = capsys.readouterr().err
+    assert said.count("Files are written without them, and more slowly.") == 1
+    assert "(TypeError: unexpected keyword argument)" in said
+    with RootFile(tmp_path / "b.root") as file:
+        for name, array in file.read(COLUMNS).items():
+            assert array.tolist() == [
+                value for part in (rows(0, 7), rows(7, 5)) for value in part[name].tolist()
+            ]
+        assert file.branch("Muon_pt").collection == "Muon"
+        assert file.branch("nMuon").dtype == "int32"
+        assert Provenance.of(file) == Provenance("skim", Accounting([ACCOUNTING]))
+
+
+@pytest.mark.parametrize("newest", [(5, 0, 0), (9, 0, 0)])
+def test_an_unknown_uproot_is_tried_out(
+    newest: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bool] = []
+    by_writing = roottree._check_by_writing
+    monkeypatch.setattr(roottree, "_KNOWN", newest)
+    monkeypatch.setattr(roottree, "_check_by_writing", lambda: tried.append(by_writing() is None))
+    roottree.check()
+    assert tried == ([True] if newest == (5, 0, 0) else [])

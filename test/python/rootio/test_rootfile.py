@@ -12,9 +12,10 @@ import uproot
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import kind_of
-from MLTools.NanoML.rootio import rootfile
+from MLTools.NanoML.rootio import branches
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.rootfile import Branch, RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile
 from services.nanoaod import can_write_rntuple
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ def tried(action: Callable[[], T], *refusals: type[Exception]) -> T | None:
 
 
 def described(branch: Any, names: set[str]) -> Branch:
-    found = tried(lambda: rootfile._describe(branch, names), Exception)
+    found = tried(lambda: branches._describe(branch, names), Exception)
     return found or Branch(branch.name, None, "other", "", None, "unknown")
 
 

@@ -16,10 +16,10 @@ import uproot.writing._cascadetree as cascadetree
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.rootio import nanotree, roottree
+from MLTools.NanoML.rootio import nanowriter, roottree
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
-from MLTools.NanoML.rootio.nanotree import NanoTree
-from MLTools.NanoML.rootio.rootfile import Branch
+from MLTools.NanoML.rootio.nanowriter import NanoTree
 from MLTools.NanoML.rootio.roottree import RootTree
 
 TYPES = (
@@ -111,7 +111,7 @@ def rows(branches: dict[str, Branch], count: int) -> dict[str, Any]:
 @given(trees(), st.integers(0, 23))
 def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: int) -> None:
     with uproot_too() as (ours, uproots), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nanotree, "_ROWS_PER_BASKET", 2)
+        patch.setattr(nanowriter, "_ROWS_PER_BASKET", 2)
         file = uproot.recreate(io.BytesIO())
         tree = NanoTree(file, "Events", branches)
         for _ in range(baskets):
@@ -123,7 +123,7 @@ def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: 
 
 def written(branches: dict[str, Branch], baskets: int, patch: pytest.MonkeyPatch) -> bytes:
     """A file of so many baskets, made at some time."""
-    patch.setattr(nanotree, "_ROWS_PER_BASKET", 2)
+    patch.setattr(nanowriter, "_ROWS_PER_BASKET", 2)
     for module in (roottree, uproot._util):
         patch.setattr(module, "datetime_to_code", lambda _: 1_234_567_890)
     stream = io.BytesIO()
@@ -192,9 +192,9 @@ def test_columns_that_do_not_fit_are_named() -> None:
     file = uproot.recreate(io.BytesIO())
     tree = NanoTree(file, "Events", branches)
     with pytest.raises(ValueError, match="y has 3 entries, where others have 2"):
-        tree._tree._cascading.fill(tree._tree._file, {"x": np.ones(2), "y": np.ones((3, 2))})
+        tree._tree.fill({"x": np.ones(2), "y": np.ones((3, 2))})
     with pytest.raises(ValueError, match=r"y has the shape \(3,\), not \(2,\)"):
-        tree._tree._cascading.fill(tree._tree._file, {"x": np.ones(2), "y": np.ones((2, 3))})
+        tree._tree.fill({"x": np.ones(2), "y": np.ones((2, 3))})
 
 
 def test_a_tree_without_rows_is_read(tmp_path: Any) -> None:

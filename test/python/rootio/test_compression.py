@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.rootio import deflate
-from MLTools.NanoML.rootio.deflate import Zlib, fast_deflate
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.rootio import compression
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.compression import Zlib, compression_of, fast_deflate
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import Branch
 
 CONTENT = np.random.default_rng(1).normal(50, 20, 100_000).astype(">f4").tobytes()
 
 
 def test_without_isal_zlib_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deflate, "isal_zlib", None)
+    monkeypatch.setattr(compression, "isal_zlib", None)
     assert fast_deflate(CONTENT, 1) is None
     assert Zlib(5).compress(CONTENT) == zlib.compress(CONTENT, 5)
 
@@ -52,7 +53,7 @@ def test_files_are_written_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         levels.append(level)
         return fast_deflate(content, level)
 
-    monkeypatch.setattr(deflate, "fast_deflate", recorded)
+    monkeypatch.setattr(compression, "fast_deflate", recorded)
     branches = {"x": Branch("x", "float32", "flat", "", None, "")}
     values = np.frombuffer(CONTENT, ">f4").astype(np.float32)
     with NanoWriter(tmp_path / "a.root", branches, "ZLIB:5") as writer:
@@ -61,3 +62,9 @@ def test_files_are_written_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(levels) == {2}
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Events/x"].array().tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("text", ["ZIP:5", "ZLIB", "ZLIB:five", "ZLIB:50", ""])
+def test_a_compression_that_does_not_exist_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="ALGORITHM:LEVEL"):
+        compression_of(text)

@@ -1,0 +1,183 @@
+"""The branches of a tree, described in the same way for a TTree and an RNTuple."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import uproot
+
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.ttree import StoredBranch
+
+__all__ = ["Branch", "TreeBranches", "counter_of", "ntuple_branches"]
+
+_FLAT_TYPES = {
+    "bool": "bool",
+    "float": "float32",
+    "double": "float64",
+    **{f"std::{sign}int{bits}_t": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "ROOT::RNTupleCardinality<std::uint32_t>": "uint32",
+    "ROOT::RNTupleCardinality<std::uint64_t>": "uint64",
+}
+_JAGGED_TYPES = ("ROOT::VecOps::RVec<", "std::vector<")
+_C_TYPES = {"bool": "bool", "float32": "float", "float64": "double"}
+_LEAF_LIST = re.compile(r"(\[\w+\])*/\w")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of a tree.
+
+    Attributes
+    ----------
+    name
+        Its name in the file.
+    dtype
+        numpy name of the type of its numbers; None for strings, nested lists and objects.
+    shape
+        "flat" (one number per event), "jagged" (a list per event), "fixed" (an array of fixed size per event)
+        or "other".
+    title
+        Its documentation.
+    collection
+        For a jagged branch, the collection that it belongs to, else None.
+    typename
+        ROOT's name of its type.
+    size
+        Numbers per event, for an array of fixed size.
+    """
+
+    name: str
+    dtype: str | None
+    shape: str
+    title: str
+    collection: str | None
+    typename: str
+    size: int = 1
+
+    @property
+    def is_flat(self) -> bool:
+        """One number per event."""
+        return self.shape == "flat" and self.dtype is not None
+
+    @property
+    def is_fixed(self) -> bool:
+        """An array of fixed size per event."""
+        return self.shape == "fixed" and self.dtype is not None
+
+    @property
+    def is_jagged(self) -> bool:
+        """A list of numbers per event."""
+        return self.shape == "jagged" and self.dtype is not None
+
+    @property
+    def is_numeric(self) -> bool:
+        """Numbers in one of these three shapes, which is what can be written again."""
+        return self.is_flat or self.is_fixed or self.is_jagged
+
+    @property
+    def field(self) -> str:
+        """Name within its collection: `pt` for `Muon_pt`."""
+        if self.collection is None or self.collection == self.name:
+            return self.name
+        return self.name[len(self.collection) + 1 :]
+
+
+class TreeBranches(Mapping[str, Branch]):
+    """The branches of a TTree, each described when it is first asked for, as most never are.
+
+    `objects` are the branches as they are in the file: `StoredBranch` or uproot's.
+    """
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self._objects, self._names = objects, set(objects)
+        self._known: dict[str, Branch] = {}
+
+    def __getitem__(self, name: str) -> Branch:
+        if name not in self._known:
+            branch = self._objects[name]
+            try:
+                self._known[name] = _describe(branch, self._names)
+            except Exception:  # uproot cannot interpret this branch, but others can be read
+                self._known[name] = Branch(name, None, "other", "", None, "unknown")
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._objects
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+
+def counter_of(branch: Any) -> str | None:
+    """The branch with the lengths of the lists of a branch of a TTree; None if there is none."""
+    if isinstance(branch, StoredBranch):
+        return branch.counter
+    counted_by = branch.count_branch  # uproot searches for it each time
+    return None if counted_by is None else str(counted_by.name)
+
+
+def _describe(branch: Any, names: set[str]) -> Branch:
+    # some writers put the type in the place of a title: "Muon_pt/F"
+    title = branch.title or ""
+    if title.startswith(branch.name) and _LEAF_LIST.fullmatch(title, len(branch.name)):
+        title = ""
+    if isinstance(branch, StoredBranch):
+        return _describe_stored(branch, title, names)
+    interpretation, counter = branch.interpretation, counter_of(branch)
+    jagged = isinstance(interpretation, uproot.AsJagged)
+    numbers = interpretation.content if jagged else interpretation
+    # several numbers under one name, as in a TLorentzVector or a leaf list, have a type with names
+    if not isinstance(numbers, uproot.AsDtype) or numbers.to_dtype.base.names is not None:
+        return Branch(branch.name, None, "other", title, None, branch.typename)
+    dtype = str(numbers.to_dtype.base.newbyteorder("="))
+    return _numeric(branch.name, dtype, numbers.inner_shape, jagged, title, counter, names, branch.typename)
+
+
+def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branch:
+    dtype, counter = str(branch.dtype.newbyteorder("=")), branch.counter
+    arrays = "".join(f"[{length}]" for length in branch.dimensions)
+    typename = _C_TYPES.get(dtype, f"{dtype}_t") + ("" if counter is None else "[]") + arrays
+    return _numeric(
+        branch.name, dtype, branch.dimensions, counter is not None, title, counter, names, typename
+    )
+
+
+def _numeric(
+    name: str,
+    dtype: str,
+    dimensions: tuple[int, ...],
+    is_jagged: bool,
+    title: str,
+    counter: str | None,
+    names: set[str],
+    typename: str,
+) -> Branch:
+    if is_jagged:
+        collection = versions.collection_of(name, counter, names)
+        return Branch(name, dtype, "other" if dimensions else "jagged", title, collection, typename)
+    shape = ("flat", "fixed", "other")[min(len(dimensions), 2)]
+    return Branch(name, dtype, shape, title, None, typename, dimensions[0] if dimensions else 1)
+
+
+def ntuple_branches(ntuple: Any) -> dict[str, Branch]:
+    """The fields of an RNTuple that uproot has opened."""
+    # uproot lists each collection a second time, under "_collectionN"
+    names = [name for name in ntuple.keys(recursive=False) if not name.startswith("_")]
+    known, found = set(names), {}
+    for name in names:
+        kind = ntuple[name].typename
+        inner = next(
+            (kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None
+        )
+        dtype = _FLAT_TYPES.get(kind if inner is None else inner)
+        shape = "other" if dtype is None else "flat" if inner is None else "jagged"
+        collection = versions.collection_of(name, None, known) if inner is not None else None
+        found[name] = Branch(name, dtype, shape, "", collection, kind)
+    return found

@@ -1,0 +1,143 @@
+"""Compression of the blocks of ROOT files, by the fastest package there is.
+
+Intel's ISA-L, in the package isal, does what zlib does in a tenth of the time; CMSSW does not have it. Once in some thousand
+blocks, and only while other threads work, it deflates the same content in another way. The inflated content is the same, but
+whoever compares files must compare what they contain, and not their bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any, Optional
+
+import uproot
+
+from MLTools.NanoML.errors import ConfigError
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]
+
+__all__ = ["Zlib", "compression_of", "decompressed", "fast_deflate"]
+
+_ISAL_LEVEL = 2  # leaves 1 to 2 % more of NanoAOD than zlib's level 5 does
+_LAST_FAST = 5  # the highest level of zlib in whose place ISA-L is used
+# header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)
+_BLOCK = struct.Struct("<2sxHBHB")
+
+
+def fast_deflate(content: Any, level: int) -> Optional[bytes]:
+    """Deflate a buffer by ISA-L, with its level 0 to 3; None if it is not installed."""
+    if isal_zlib is None:
+        return None
+    # not by its `compress`, which begins with what is left in memory: then the bytes differ more often
+    fast = isal_zlib.compressobj(level)
+    return bytes(fast.compress(content) + fast.flush())
+
+
+class Zlib(uproot.ZLIB):  # type: ignore[misc]
+    """uproot's compression by zlib, which up to level 5 is done by ISA-L."""
+
+    @property
+    def code_pair(self) -> tuple[int, int]:
+        """Number of the algorithm, and level; uproot knows it for its own classes only."""
+        pair: tuple[int, int] = uproot.ZLIB(self.level).code_pair
+        return pair
+
+    def compress(self, data: Any) -> bytes:
+        """Compress a block."""
+        fast = fast_deflate(data, _ISAL_LEVEL) if self.level <= _LAST_FAST else None
+        return super().compress(data) if fast is None else fast
+
+
+_ALGORITHMS = {"ZSTD": uproot.ZSTD, "LZMA": uproot.LZMA, "ZLIB": Zlib, "LZ4": uproot.LZ4}
+
+
+def compression_of(text: str) -> Any:
+    """Uproot's compression for "ALGORITHM:LEVEL", as in ZLIB:5.
+
+    Raises
+    ------
+    ConfigError
+        There is no such algorithm or level, or the package that it needs is not installed.
+    """
+    algorithm, _, level = text.partition(":")
+    try:
+        found = _ALGORITHMS[algorithm.upper()](int(level))
+        found.compress(b"try")
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f'compression "{text}": write ALGORITHM:LEVEL, as in ZLIB:5. Known: {", ".join(_ALGORITHMS)}.'
+        ) from None
+    except ImportError:
+        needs = {"ZSTD": "zstandard", "LZ4": "lz4 and xxhash"}.get(algorithm.upper(), algorithm)
+        raise ConfigError(
+            f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.'
+        ) from None
+    return found
+
+
+def decompressed(content: memoryview, full: int) -> Any:
+    """The content of compressed blocks, `full` bytes.
+
+    Raises
+    ------
+    Exception
+        They are damaged, or their package is not installed.
+    """
+    parts = []
+    position = total = 0
+    while position < len(content):
+        codec, packed, more_packed, unpacked, more_unpacked = _BLOCK.unpack_from(content, position)
+        decompress = _CODECS.get(codec)
+        if decompress is None:
+            raise ValueError(f"unknown compression {codec!r}")
+        begin = position + _BLOCK.size
+        position = begin + packed + (more_packed << 16)
+        unpacked += more_unpacked << 16
+        part = decompress(content[begin:position], unpacked)
+        if len(part) != unpacked:
+            raise ValueError(f"{len(part)} bytes where {unpacked} should be")
+        parts.append(part)
+        total += unpacked
+    if position != len(content) or total != full:
+        raise ValueError(f"{total} bytes where {full} should be")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Zstd(threading.local):
+    """Decompresses by the package zstandard, if it is there, without setting up its tables for each block."""
+
+    def __init__(self) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            self.decompress: Callable[[Any, int], Any] = uproot.ZSTD(1).decompress
+        else:
+            self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+def _inflate(block: memoryview, full: int) -> Any:
+    return isal_zlib.decompress(block, bufsize=full)
+
+
+def _lz4(block: memoryview, full: int) -> Any:
+    import xxhash  # uproot needs it for LZ4, too
+
+    checksum, data = block[:8], block[8:]
+    if xxhash.xxh64_digest(data) != checksum:
+        raise ValueError("the checksum is wrong")
+    return _decompress_lz4(data, full)
+
+
+_zstd = _Zstd()
+_decompress_lz4: Callable[[Any, int], Any] = uproot.LZ4(1).decompress
+_CODECS: dict[bytes, Callable[[Any, int], Any]] = {
+    b"ZL": uproot.ZLIB(1).decompress if isal_zlib is None else _inflate,
+    b"XZ": uproot.LZMA(1).decompress,
+    b"L4": _lz4,
+    b"ZS": lambda block, full: _zstd.decompress(block, full),
+}
