@@ -23,28 +23,21 @@ from MLTools.NanoML.workflow.task import Task
 __all__ = ["evaluate_stage", "export_stage", "train_stage"]
 
 for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
-    if (
-        importlib.util.find_spec(_package) is None
-    ):  # known now, not after the skims; and without the seconds of an import
+    # reported now, not after the skims; and without importing them, which takes seconds
+    if importlib.util.find_spec(_package) is None:
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
-_ELSEWHERE = ("files", "device", "workers", "tracking")  # settings on which the networks do not depend
+_NOT_DECISIVE = ("files", "device", "workers", "tracking")  # settings that do not change the networks
 
 
 def train_stage(analysis: Analysis) -> Stage:
-    """The training of the networks of all folds.
-
-    Raises
-    ------
-    NanoMLError
-        `train.files` names files that are not there, or nothing can be exported for `export.cmssw`.
-    """
+    """The training of the networks of all folds; a release that nothing can be exported for is refused before it."""
     config = analysis.config
     assert config.train is not None
     _check_release(config)
     settings, code = _settings(config, *TRAINING)
     run = Layout.of(config).training
-    decisive = {key: value for key, value in config.as_dict("train").items() if key not in _ELSEWHERE}
+    decisive = {key: value for key, value in config.as_dict("train").items() if key not in _NOT_DECISIVE}
     trained = run / "training.json"
     files = _training_files(config)
     task = Task(
@@ -62,13 +55,7 @@ def train_stage(analysis: Analysis) -> Stage:
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
-    """The report of the training.
-
-    Raises
-    ------
-    NanoMLError
-        `train.files` or `evaluate.compare` names files that are not there.
-    """
+    """The report of the training."""
     config = analysis.config
     assert config.train is not None
     run, files = Layout.of(config).training, _training_files(config)
@@ -87,13 +74,7 @@ def evaluate_stage(analysis: Analysis) -> Stage:
 
 
 def export_stage(analysis: Analysis) -> Stage:
-    """The networks as one ONNX file.
-
-    Raises
-    ------
-    NanoMLError
-        `train.files` names files that are not there, or nothing can be exported for `export.cmssw`.
-    """
+    """The networks as one ONNX file."""
     config = analysis.config
     _check_release(config)
     layout = Layout.of(config)
@@ -113,7 +94,7 @@ def export_stage(analysis: Analysis) -> Stage:
 
 
 def _settings(config: Config, *roots: str) -> tuple[Train, str]:
-    """The section `train`, with a model that means the same in every directory; the code behind it and some modules."""
+    """The section `train`, with a model that means the same in every directory; the code behind it and behind `roots`."""
     assert config.train is not None
     settings = replace(config.train, model=resolve_model(config.train.model, config.base))
     try:
@@ -153,7 +134,7 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
     return found
 
 
-# torch takes seconds to import: only where something is to be done
+# the following import torch, which takes seconds: only when something is to be done
 
 
 def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]:
@@ -184,11 +165,8 @@ def _export(run: Path, output: Path, config: Export) -> Mapping[str, Any]:
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    target = done["model"].get("target", {})
-    return (
-        [
-            f"opset {target.get('opset')}, IR {target.get('ir')}, for {target.get('cmssw') or 'any release from CMSSW_12_4 on'}"
-        ]
-        if target
-        else []
-    )
+    written = done["model"].get("target")
+    if not written:
+        return []
+    release = written.get("cmssw") or "any release from CMSSW_12_4 on"
+    return [f"opset {written.get('opset')}, IR {written.get('ir')}, for {release}"]

@@ -51,24 +51,12 @@ class InputCollection:
 
 @dataclass(frozen=True)
 class ObjectLabels:
-    """Which objects are classified, in a training on objects instead of events: each is a row.
+    """Which objects are classified, in a training on objects instead of events: each is a row."""
 
-    Attributes
-    ----------
-    collection
-        Their collection.
-    field
-        Its field that gives the class of an object.
-    classes
-        Values of this field to number of the class. Objects with other values are left out.
-    fields
-        The other fields, by their full names: Electron_pt to pt.
-    """
-
-    collection: str
-    field: str
-    classes: dict[int, int]
-    fields: dict[str, str]
+    collection: str  # their collection
+    field: str  # its field that gives the class of an object
+    classes: dict[int, int]  # values of this field to number of the class; other objects are left out
+    fields: dict[str, str]  # the other fields, by their full names: Electron_pt to pt
 
     @property
     def name(self) -> str:
@@ -78,42 +66,19 @@ class ObjectLabels:
 
 @dataclass(frozen=True)
 class TrainingColumns:
-    """The columns of a training, as files of the conversion describe them.
+    """The columns of a training, as files of the conversion describe them."""
 
-    Attributes
-    ----------
-    features
-        Event-level inputs, and in a training on objects those of the object. A parameter is the last one.
-    collections
-        Collections that are inputs.
-    targets
-        Targets of a regression; none for a classification.
-    parameter
-        The feature that is a parameter of the network, or None.
-    spectator
-        What the output must not depend on, or None.
-    extras
-        Columns that are read beside the inputs: targets, spectator, and more if they were asked for.
-    classes
-        Names of the classes.
-    selection
-        The selection that computed the columns, as "module:Class", or None.
-    datasets
-        The datasets.
-    labels
-        Which objects are classified; None in a training on events.
-    """
-
+    # of the event, in a training on objects also of the object; a parameter is the last
     features: tuple[ConvertedColumn, ...]
     collections: tuple[InputCollection, ...]
-    targets: tuple[str, ...]
-    parameter: str | None
-    spectator: str | None
-    extras: tuple[str, ...]
+    targets: tuple[str, ...]  # of a regression; none for a classification
+    parameter: str | None  # the feature that is a parameter of the network
+    spectator: str | None  # what the output must not depend on
+    extras: tuple[str, ...]  # read beside the inputs: targets, spectator, and more on request
     classes: list[str]
-    selection: str | None
+    selection: str | None  # the selection that computed the columns, as "module:Class"
     datasets: tuple[ConvertedDataset, ...]
-    labels: ObjectLabels | None = None
+    labels: ObjectLabels | None = None  # None in a training on events
 
     @property
     def names(self) -> list[str]:
@@ -132,13 +97,7 @@ class TrainingColumns:
         return [*self._wanted()]
 
     def check(self, file: Path, h5: Any) -> None:
-        """Make sure that an open HDF5 file has what its metadata promise.
-
-        Raises
-        ------
-        NanoMLError
-            A dataset or a field is missing.
-        """
+        """Make sure that an open HDF5 file has the datasets and fields that its metadata promise."""
         for dataset, names in self._wanted().items():
             known = (h5[dataset].dtype.names or ()) if dataset in h5 else ()
             missing = [name for name in names if name not in known]
@@ -174,21 +133,8 @@ def agreed_columns(
 ) -> TrainingColumns:
     """The columns that a training reads from files, which must agree on them.
 
-    Parameters
-    ----------
-    files, metadata
-        The files, and their metadata.
-    config
-        The section `train`.
-    everything
-        Take all other columns that are one number of a row as extras.
-
-    Raises
-    ------
-    NanoMLError
-        The files disagree.
-    ConfigError
-        A column or collection that `config` names is in none of them, or cannot be used like that.
+    With `everything`, all other columns that are one number of a row are extras. A NanoMLError says how the files
+    disagree, a ConfigError which column or collection is missing or cannot be used as `config` asks.
     """
     first = metadata[0]
     for file, other in zip(files[1:], metadata[1:], strict=True):

@@ -41,37 +41,19 @@ _BLOCK_EVENTS = 1 << 17  # so that a block of few columns is shuffled within the
 
 @dataclass(frozen=True)
 class Table:
-    """Labelled events; or objects of one collection, each with the weight and the identifiers of its event.
+    """Labelled events; or objects of one collection, each with the weight and the identifiers of its event."""
 
-    Attributes
-    ----------
-    features
-        float32, shape (N, F).
-    objects
-        For each collection its values, float32 of shape (N, max, fields), and the mask, bool of shape (N, max): True
-        for an object, False for padding.
-    labels
-        int64, shape (N,): index into `classes`.
-    weights
-        float32, shape (N,): physical weights, possibly negative.
-    identifiers
-        run, luminosityBlock and event, three arrays of shape (N,).
-    extras
-        Columns that are not inputs, float32 of shape (N,) each.
-    about
-        What the columns are.
-    left_out
-        Objects that were read but are of no class: their number by the value of the field that gives the class.
-    """
-
-    features: Floats
+    features: Floats  # (N, F)
+    # values (N, max, fields), and mask (N, max): True for an object, False for padding
     objects: dict[str, tuple[Floats, NDArray[np.bool_]]]
-    labels: NDArray[np.int64]
-    weights: Floats
-    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-    extras: dict[str, Floats]
+    labels: NDArray[np.int64]  # (N,): index into `classes`
+    weights: Floats  # (N,): physical weights, possibly negative
+    identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # run, luminosityBlock, event, (N,) each
+    extras: dict[str, Floats]  # columns that are not inputs, (N,) each
     about: TrainingColumns
-    left_out: Counter[int] = field(default_factory=Counter)
+    left_out: Counter[int] = field(
+        default_factory=Counter
+    )  # objects of no class, by the value that gives the class
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
@@ -160,26 +142,21 @@ class Table:
         if len(parts) == 1:
             return first
 
-        def joined(of: Any) -> NDArray[Any]:
-            return np.concatenate([of(part) for part in parts])
+        def joined(arrays: Iterator[NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate([*arrays])
 
+        objects = {}
+        for name in first.objects:
+            values, mask = (joined(part.objects[name][i] for part in parts) for i in (0, 1))
+            objects[name] = (values, mask)
+        run, block, event = (joined(part.identifiers[i] for part in parts) for i in (0, 1, 2))
         return cls(
-            joined(lambda it: it.features),
-            {
-                name: (
-                    joined(lambda it, name=name: it.objects[name][0]),
-                    joined(lambda it, name=name: it.objects[name][1]),
-                )
-                for name in first.objects
-            },
-            joined(lambda it: it.labels),
-            joined(lambda it: it.weights),
-            (
-                joined(lambda it: it.identifiers[0]),
-                joined(lambda it: it.identifiers[1]),
-                joined(lambda it: it.identifiers[2]),
-            ),
-            {name: joined(lambda it, name=name: it.extras[name]) for name in first.extras},
+            joined(part.features for part in parts),
+            objects,
+            joined(part.labels for part in parts),
+            joined(part.weights for part in parts),
+            (run, block, event),
+            {name: joined(part.extras[name] for part in parts) for name in first.extras},
             first.about,
             sum((part.left_out for part in parts), Counter()),
         )
@@ -299,39 +276,19 @@ class TrainingFiles:
     """HDF5 files with labelled events, or objects, read in blocks.
 
     Each block takes the same share of every file, so that all blocks are alike, whatever the files are.
-
-    Attributes
-    ----------
-    files
-        The HDF5 files.
-    columns
-        Which of their columns are read.
-    rows
-        Number of events in each file, including those without a class.
-    chunks
-        How many rows of each file are compressed together.
-    blocks
-        Number of blocks.
     """
 
     files: tuple[Path, ...]
     columns: TrainingColumns
-    rows: tuple[int, ...]
-    chunks: tuple[int, ...]
-    blocks: int
+    rows: tuple[int, ...]  # events in each file, including those without a class
+    chunks: tuple[int, ...]  # rows of each file that are compressed together
+    blocks: int  # number of blocks
 
     @classmethod
     def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
-        """Read the metadata of the files.
+        """Read the metadata of files of the conversion; the section `train` chooses the columns.
 
-        Parameters
-        ----------
-        files
-            HDF5 files of the conversion.
-        config
-            The section `train`, for the choice of columns.
-        everything
-            Read all event-level columns, including those that are neither inputs nor needed for the training.
+        With `everything`, also event-level columns that are neither inputs nor needed for the training are read.
 
         Raises
         ------
@@ -355,13 +312,7 @@ class TrainingFiles:
         return cls(tuple(files), columns, tuple(rows), tuple(chunks), max(-(-sum(rows) // events), 1))
 
     def block(self, number: int) -> Table:
-        """The labelled events of a block.
-
-        Raises
-        ------
-        NanoMLError
-            A label, a weight or the file itself is damaged.
-        """
+        """The labelled events of a block; a NanoMLError if a label, a weight or the file is damaged."""
         edges = self._edges(number)
         # a block of no event is a table, too
         wanted = [edge for edge in edges if edge[2] > edge[1]] or edges[:1]
@@ -386,14 +337,7 @@ class TrainingFiles:
         return Table.of_rows(file, raw, self.columns)
 
     def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
-        """Read all events once: keep those that fit into memory, and count all.
-
-        Parameters
-        ----------
-        memory
-            How much memory the events that are kept may take [MB].
-        folds
-            Number of folds, by which the events are counted.
+        """Read all events once: keep those that fit into `memory` [MB], and count all by fold.
 
         Returns
         -------
@@ -426,12 +370,8 @@ class TrainingFiles:
 def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table:
     """Read the labelled events of HDF5 files into one table: all, or as many as `config.memory` allows.
 
-    Events without a class (label -1: real data, for instance) are left out.
-
-    Raises
-    ------
-    NanoMLError
-        As for `TrainingFiles.open` and `TrainingFiles.sample`.
+    Events without a class (label -1: real data, for instance) are left out. The errors are those of
+    `TrainingFiles.open` and `TrainingFiles.sample`.
     """
     table, _ = TrainingFiles.open(files, config, everything).sample(config.memory, max(config.folds, 1))
     return table

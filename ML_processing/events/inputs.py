@@ -15,43 +15,23 @@ __all__ = ["Batches", "CollectionShape", "EventTensors", "Inputs", "ObjectTensor
 
 @dataclass(frozen=True)
 class CollectionShape:
-    """A collection of objects, such as the jets of an event, padded to the same number in each event.
+    """A collection of objects, such as the jets of an event, padded to the same number in each event."""
 
-    Attributes
-    ----------
-    name
-        Prefix of its branches, as in Jet.
-    fields
-        Its branches without the prefix, in the order of the last axis.
-    max
-        Largest number of objects.
-    order
-        Field that they are sorted by, "-pt" for descending; None for the order of the file.
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    max: int
-    order: str | None = None
+    name: str  # prefix of its branches, as in Jet
+    fields: tuple[str, ...]  # its branches without the prefix, in the order of the last axis
+    max: int  # largest number of objects
+    order: str | None = (
+        None  # field that they are sorted by, "-pt" for descending; None for the order of the file
+    )
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What goes into a network and what comes out of it.
+    """What goes into a network and what comes out of it."""
 
-    Attributes
-    ----------
-    features
-        Event-level columns.
-    collections
-        Collections of objects.
-    outputs
-        Number of logits (one for each class) or of regression targets.
-    """
-
-    features: tuple[str, ...]
+    features: tuple[str, ...]  # event-level columns
     collections: tuple[CollectionShape, ...]
-    outputs: int
+    outputs: int  # number of logits (one for each class) or of regression targets
 
     @property
     def tensors(self) -> list[str]:
@@ -105,16 +85,7 @@ class Inputs(NamedTuple):
 
     @classmethod
     def of_tensors(cls, shape: Shape, tensors: Sequence[Tensor]) -> Inputs:
-        """Inputs from tensors in the order of `shape.tensors`; the masks are numbers, above 0.5 for an object.
-
-        Parameters
-        ----------
-        shape
-            What the network reads.
-        tensors
-            float32 each: features (N, features) if there are any, then for each collection values
-            (N, max, fields) and mask (N, max).
-        """
+        """Inputs from float32 tensors in the order of `shape.tensors`; a mask is above 0.5 for an object."""
         rest = list(tensors)
         features = rest.pop(0) if shape.features else rest[0].new_zeros((rest[0].shape[0], 0))
         pairs = zip(rest[::2], rest[1::2], strict=True)
@@ -127,30 +98,14 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class EventTensors:
-    """Events of a training as tensors, ready for a network.
+    """N events of a training as tensors, ready for a network."""
 
-    Attributes
-    ----------
-    inputs
-        What the network reads, scaled.
-    labels
-        int64, shape (N,).
-    weights
-        Weights of the training, float32, shape (N,).
-    targets
-        Regression targets, standardized, float32, shape (N, targets).
-    spectator
-        What the output must not depend on, float32, shape (N,), or (0,) if there is no such column.
-    free
-        bool, shape (N,): events whose parameter is drawn anew in each epoch; or (0,) without a parameter.
-    """
-
-    inputs: Inputs
-    labels: Tensor
-    weights: Tensor
-    targets: Tensor
-    spectator: Tensor
-    free: Tensor
+    inputs: Inputs  # scaled
+    labels: Tensor  # int64, (N,)
+    weights: Tensor  # of the training, float32, (N,)
+    targets: Tensor  # of a regression, standardized, float32, (N, targets)
+    spectator: Tensor  # what the output must not depend on, float32, (N,), or (0,) if there is none
+    free: Tensor  # bool, (N,): the parameter is drawn anew in each epoch; (0,) without a parameter
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -183,28 +138,14 @@ class Batches:
 
     The blocks come in random order, and the events of each block in random order. The order depends on the seed and
     the epoch alone, so that an interrupted epoch can continue at any batch.
-
-    Attributes
-    ----------
-    blocks
-        Number of blocks.
-    block
-        Reads a block by its number; it may have no event.
-    size
-        Approximate number of events per batch: those of a block are divided into equal batches.
-    seed
-        Seed of the order.
-    ahead
-        Read the next block while this one is used.
-    redraw
-        Changes what is random in the events of a block, given a generator; in place.
     """
 
-    blocks: int
-    block: Callable[[int], EventTensors]
-    size: int
-    seed: int
-    ahead: bool
+    blocks: int  # number of blocks
+    block: Callable[[int], EventTensors]  # reads a block by its number; it may have no event
+    size: int  # events per batch, about: those of a block are divided into equal batches
+    seed: int  # of the order
+    ahead: bool  # read the next block while this one is used
+    # changes what is random in the events of a block, in place
     redraw: Callable[[EventTensors, torch.Generator], None] | None = None
 
     def epoch(self, start: Position) -> Iterator[tuple[Position, EventTensors]]:

@@ -51,26 +51,18 @@ class _Range:
 
 @dataclass
 class Survey:
-    """Counts of all events of a training.
-
-    Attributes
-    ----------
-    about
-        What the columns are.
-    counts, sums, absolute
-        Events, sum of weights and sum of their absolute values, float64 of shape (classes, folds).
-    parameters
-        Sum of weights by the value of the parameter, over the events that have one.
-    left_out
-        Objects of no class: their number by the value of the field that gives the class.
-    """
+    """Counts of all events of a training."""
 
     about: TrainingColumns
-    counts: NDArray[np.float64]
-    sums: NDArray[np.float64]
-    absolute: NDArray[np.float64]
-    parameters: dict[float, float] = field(default_factory=dict)
-    left_out: Counter[int] = field(default_factory=Counter)
+    counts: NDArray[np.float64]  # events, (classes, folds)
+    sums: NDArray[np.float64]  # sums of weights, (classes, folds)
+    absolute: NDArray[np.float64]  # sums of the absolute values of weights, (classes, folds)
+    parameters: dict[float, float] = field(
+        default_factory=dict
+    )  # sum of weights by the value of the parameter
+    left_out: Counter[int] = field(
+        default_factory=Counter
+    )  # objects of no class, by the value that gives the class
     _ranges: dict[str, _Range] = field(default_factory=dict)
 
     @classmethod
@@ -108,13 +100,7 @@ class Survey:
         }
 
     def check(self, files: Sequence[Path]) -> None:
-        """Make sure that there is something to train on.
-
-        Raises
-        ------
-        NanoMLError
-            There are too few classes, a class has no event, or a column has no value in any.
-        """
+        """Raise a NanoMLError if a class has no event, a column no finite value, and the like."""
         classes = self.about.classes
         if len(classes) < (1 if self.about.targets else 2):
             needed = "a class" if self.about.targets else "two classes or more"
@@ -221,13 +207,7 @@ class Split:
 
 
 def split_count(folds: int) -> tuple[int, int]:
-    """How many folds there are, and how many networks are trained, for `train.folds`.
-
-    Raises
-    ------
-    ConfigError
-        Nothing would be left to train on.
-    """
+    """Numbers of folds and of networks for `train.folds`; a ConfigError if nothing is left to train on."""
     if folds == 1:
         return _SINGLE, 1
     if folds < 3:
@@ -256,7 +236,8 @@ def class_factors(
 ) -> NDArray[np.float64]:
     """Factors from physical weights to those of the training, one per class, float64 of shape (classes,).
 
-    After multiplication every class has the same sum over these events, and the mean of |weight| is 1. Signs stay.
+    After multiplication every class has the same sum over these events, and the mean of |weight| is 1. Signs stay. A
+    NanoMLError says that the weights of a class do not sum to something positive.
 
     Parameters
     ----------
@@ -264,11 +245,6 @@ def class_factors(
         Of the training events, shape (N,).
     classes
         Names of the classes.
-
-    Raises
-    ------
-    NanoMLError
-        The weights of a class do not sum to something positive.
     """
     weights = weights.astype(np.float64)
     counts, sums, absolute = (
@@ -280,11 +256,8 @@ def class_factors(
 def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
     """The factors of `class_factors` from the counts of all events, for the network that tests on `fold`.
 
-    Raises
-    ------
-    NanoMLError
-        A class has no training event, the weights of one do not sum to something positive, or there is nothing to
-        validate with.
+    A NanoMLError says that a class has no training event, or weights that do not sum to something positive, or that there
+    is nothing to validate with.
     """
     k, classes = survey.counts.shape[1], survey.about.classes
     training = [i for i in range(k) if i not in (fold, (fold + 1) % k)]
@@ -327,10 +300,7 @@ def _factors(
 def signal_index(classes: list[str], signal: str | None) -> int:
     """Index of the signal: the class named by `train.signal`, else the one called "signal", else the first.
 
-    Raises
-    ------
-    ConfigError
-        `train.signal` names no class.
+    A ConfigError says that `train.signal` names no class.
     """
     if signal is None:
         return classes.index("signal") if "signal" in classes else 0

@@ -36,30 +36,15 @@ class ParameterGrid:
     cross section, and is equally frequent among the events without one. So the parameter alone tells nothing about the
     class, and the network learns to separate the classes at any value of it (Baldi et al., Eur. Phys. J. C 76 (2016)
     235).
-
-    Attributes
-    ----------
-    column
-        Name of the column, the last feature.
-    values
-        In increasing order.
-    shares
-        Share of each among the events that have the parameter, by weight; they sum to 1.
     """
 
-    column: str
-    values: tuple[float, ...]
-    shares: tuple[float, ...]
+    column: str  # the last feature
+    values: tuple[float, ...]  # in increasing order
+    shares: tuple[float, ...]  # of each among the events that have the parameter, by weight; they sum to 1
 
     @classmethod
     def of(cls, survey: Survey) -> ParameterGrid | None:
-        """The parameter of a training, if it has one.
-
-        Raises
-        ------
-        NanoMLError
-            The weights of the events with one of the values do not sum to something positive.
-        """
+        """The parameter of a training, if it has one; a NanoMLError if the weights of a value are not positive."""
         if survey.about.parameter is None:
             return None
         values = sorted(survey.parameters)
@@ -99,17 +84,7 @@ class ParameterGrid:
         return np.where(np.isnan(values), 1.0, factors[places])
 
     def redraw(self, events: EventTensors, scaled: Tensor, generator: torch.Generator) -> None:
-        """Give new values, in place, to the events that are free.
-
-        Parameters
-        ----------
-        events
-            Events whose inputs are scaled.
-        scaled
-            The values as the network reads them, float32 of shape (values,).
-        generator
-            Source of the random numbers.
-        """
+        """Give new values to the events that are free, in place, from the values as scaled, (values,)."""
         count = int(events.free.sum())
         if count:
             drawn = torch.randint(len(self.values), (count,), generator=generator)
@@ -118,24 +93,12 @@ class ParameterGrid:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a network learns from.
+    """What a network learns from."""
 
-    Attributes
-    ----------
-    batches
-        The training events.
-    events
-        Their number.
-    sample
-        Some of them, on which the training loss is measured.
-    validation
-        The events that decide when to stop.
-    """
-
-    batches: Batches
-    events: int
-    sample: EventTensors
-    validation: EventTensors
+    batches: Batches  # the training events
+    events: int  # their number
+    sample: EventTensors  # some of them, on which the training loss is measured
+    validation: EventTensors  # the events that decide when to stop
 
 
 def inputs_of(table: Table, features: NDArray[np.float32] | None = None) -> Inputs:

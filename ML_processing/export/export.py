@@ -283,12 +283,9 @@ def preprocess_file(model: Path) -> Path:
 
 
 def preprocess_of(description: Description) -> dict[str, Any]:
-    """Content of this file. The scaling is in the model, so every variable is passed unchanged.
+    """Content of this file; a NanoMLError if these producers cannot feed such a model.
 
-    Raises
-    ------
-    NanoMLError
-        These producers cannot feed such a model.
+    The scaling is in the model, so every variable is passed unchanged.
     """
     if description.objects or description.features is None:
         raise NanoMLError(

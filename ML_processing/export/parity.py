@@ -63,15 +63,7 @@ def sample_of(training: Trained) -> Sample:
 
 
 class TrainedNetworks:
-    """What `nanoml verify` compares with.
-
-    Parameters
-    ----------
-    module
-        The networks: takes tensors in order, returns the mean output and each network's.
-    sample
-        Real events, as tensors.
-    """
+    """The networks that `nanoml verify` compares with, as a module on tensors, and real events as tensors."""
 
     def __init__(self, module: nn.Module, sample: Mapping[str, NDArray[np.float32]]) -> None:
         self._module, self._sample = module, sample
@@ -83,13 +75,7 @@ class TrainedNetworks:
         return cls(networks_of(training), sample_of(training))
 
     def sample(self, description: Description) -> Mapping[str, NDArray[np.float32]]:
-        """Real events.
-
-        Raises
-        ------
-        NanoMLError
-            The model reads other tensors than the networks.
-        """
+        """Real events; a NanoMLError if the model reads other tensors than the networks."""
         if list(self._sample) != description.input_tensors:
             raise NanoMLError(
                 f"the model reads {', '.join(description.input_tensors)}, but the networks of the training "
@@ -98,13 +84,7 @@ class TrainedNetworks:
         return self._sample
 
     def compare(self, trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> float:
-        """The largest difference between the model and the networks.
-
-        Raises
-        ------
-        NanoMLError
-            It is too large.
-        """
+        """The largest difference between the model and the networks; a NanoMLError if it is too large."""
         with one_thread():
             try:
                 return check_parity(self._module, trials, outcomes, description)
@@ -115,23 +95,10 @@ class TrainedNetworks:
 def check_parity(
     ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcomes, description: Description
 ) -> float:
-    """Compare what ONNX Runtime gave with PyTorch, for every trial and size.
+    """Compare what ONNX Runtime gave with PyTorch, for every trial and size; returns the largest difference.
 
     Far outside the training events probabilities can react so strongly that float32 itself rounds by more than
     `TOLERANCE`. This rounding is measured with PyTorch in float64, and ten times as much is allowed.
-
-    Parameters
-    ----------
-    ensemble
-        The networks: takes the tensors in order, returns the mean output and each network's.
-    trials, outcomes
-        What was given to ONNX Runtime, and what it returned.
-    description
-        Description of the model.
-
-    Returns
-    -------
-    The largest difference.
 
     Raises
     ------

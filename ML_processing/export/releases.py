@@ -21,25 +21,13 @@ _RELEASE = re.compile(r"CMSSW_(\d+)_(\d+)(?:_[A-Za-z0-9_-]+)?")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a model is to run.
+    """Where a model is to run."""
 
-    Attributes
-    ----------
-    cmssw
-        The release as the user named it, or None.
-    onnxruntime
-        Version of its ONNX Runtime, or None if it is not established.
-    opset, ir
-        The newest that it reads, or is sure to read.
-    warning
-        What the user must know about this target; usually empty.
-    """
-
-    cmssw: str | None
-    onnxruntime: str | None
-    opset: int
+    cmssw: str | None  # the release as the user named it
+    onnxruntime: str | None  # version of its ONNX Runtime; None if it is not established
+    opset: int  # the newest that it reads, or is sure to read
     ir: int
-    warning: str = ""
+    warning: str = ""  # what the user must know about this target; usually empty
 
     @property
     def name(self) -> str:
@@ -54,13 +42,8 @@ def target(cmssw: str | None = None, onnxruntime: str | None = None) -> Target:
     """Limits of a release such as "CMSSW_14_0_X", or of an ONNX Runtime; without both, what CMSSW reads from 12_4 on.
 
     A release whose ONNX Runtime is not established, such as one that is newer than the table (releases.json), gets the
-    form that every release from CMSSW_12_4 on reads, with a warning.
-
-    Raises
-    ------
-    ConfigError
-        This is no name of a release, the release is older than 12_4 and not in the table, the ONNX Runtime is older than
-        the table, or both are given.
+    form that every release from CMSSW_12_4 on reads, with a warning. A ConfigError says that there is no such release, or
+    that it or the ONNX Runtime is too old.
     """
     if cmssw and onnxruntime:
         raise ConfigError(f"{cmssw} and ONNX Runtime {onnxruntime}: name one of them, a release has its own.")

@@ -50,13 +50,6 @@ class Embedding(nn.Module):
     """Bring the objects of all collections to one width, and join them on the object axis.
 
     Each collection has its own layers, which also tell the network what an object is.
-
-    Parameters
-    ----------
-    shape
-        What the network reads.
-    width
-        Numbers for each object.
     """
 
     def __init__(self, shape: Shape, width: int) -> None:

@@ -99,19 +99,9 @@ class Ensemble(nn.Module):
         self.task = task
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of the classes, or values of the targets.
+        """Class probabilities or estimates from float32 tensors in the order of `shape.tensors`.
 
-        Parameters
-        ----------
-        tensors
-            float32, in the order of `shape.tensors`.
-
-        Returns
-        -------
-        mean
-            Mean over the networks, float32 of shape (N, outputs).
-        each
-            Of each network, float32 of shape (N, networks, outputs).
+        Returned are the mean over the networks (N, outputs), and the output of each network (N, networks, outputs).
         """
         inputs = Inputs.of_tensors(self.shape, tensors)
         each = torch.stack([self._outputs(network, inputs) for network in self.networks], dim=1)

@@ -59,13 +59,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
 
 
 def options_of(model: str) -> dict[str, Any]:
-    """The options of a model, with their defaults (None where there is none).
-
-    Raises
-    ------
-    ConfigError
-        There is no such model.
-    """
+    """The options of a model, with their defaults (None without one); a ConfigError if there is no such model."""
     named = _named(_parameters(_model_class(model)))
     return {it.name: None if it.default is it.empty else it.default for it in named}
 

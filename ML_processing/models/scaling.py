@@ -77,32 +77,16 @@ class Scaler(nn.Module):
             buffer[column] = value
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale values.
+        """Scale values (..., columns).
 
-        Parameters
-        ----------
-        values
-            float32, shape (..., columns).
-
-        Returns
-        -------
-        scaled
-            float32, of the same shape; arbitrary for a missing value.
-        present
-            bool, of the same shape: False for a missing value.
+        Returned are the scaled values, arbitrary for a missing one, and a bool of the same shape: False for a missing value.
         """
         scaled = torch.clamp((values - self.center) / self.width, -self.LIMIT, self.LIMIT)
         return scaled, (values > self.below) & (values < self.above)
 
 
 class Scaling(nn.Module):
-    """Scale the event-level features and the fields of every collection, each column by itself.
-
-    Parameters
-    ----------
-    shape
-        What the network reads.
-    """
+    """Scale the event-level features and the fields of every collection, each column by itself."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -118,13 +102,8 @@ class Scaling(nn.Module):
     ) -> None:
         """Take the scales from the training events; `Scaler.fit` has the rules.
 
-        Parameters
-        ----------
-        features
-            float32, shape (N, features); values that are not finite are missing.
-        objects
-            For each collection, by its name, the values, float32 of shape (N, max, fields), and the mask, bool of
-            shape (N, max). Only objects count, not padding.
+        `features` are float32 (N, features), not finite if missing. `objects` are by collection the values (N, max, fields) and
+        the mask (N, max); only objects count, not padding.
         """
         for column in range(len(self.shape.features)):
             self.features.fit(column, features[:, column])
@@ -164,11 +143,10 @@ class Scaling(nn.Module):
 
 
 def center_and_width(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Centre and width of finite values, shape (N,).
+    """Centre and width of finite values, shape (N,): the median, and half of the central 68 % interval.
 
-    The centre is the median, the width half of the interval that holds the central 68 %: for a Gaussian its mean
-    and standard deviation, but unmoved by outliers. Values with no such width (most are the same) fall back to the
-    standard deviation, a constant to 1; no values have the centre 0 and the width 1.
+    For a Gaussian these are mean and standard deviation, but they are insensitive to outliers. If the width is 0 (most
+    values are the same), it is the standard deviation, and 1 for a constant; no values have the centre 0 and the width 1.
     """
     if not values.size:
         return 0.0, 1.0

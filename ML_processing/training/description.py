@@ -50,25 +50,13 @@ _SAMPLE = 64  # real events kept with the networks, to check an export against
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a network.
+    """One epoch of a network; the losses are weighted means without dropout."""
 
-    Attributes
-    ----------
-    epoch
-        Its number, from 1.
-    train_loss, validation_loss
-        Weighted mean losses after the epoch, both without dropout.
-    learning_rate
-        At its end.
-    validation_auc
-        AUC of the signal against the rest; None if it is not defined.
-    """
-
-    epoch: int
+    epoch: int  # from 1
     train_loss: float
     validation_loss: float
-    learning_rate: float
-    validation_auc: float | None
+    learning_rate: float  # at the end of the epoch
+    validation_auc: float | None  # signal against the rest; None if it is not defined
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
@@ -89,69 +77,37 @@ class Folds:
 class EventsUsed:
     """Hash of the events, the files that they are from, and of each class its events and sum of weights."""
 
-    sha256: str
+    sha256: str  # of their content
     files: list[str]
-    classes: dict[str, dict[str, float]]
+    classes: dict[str, dict[str, float]]  # events and sum_of_weights of each class
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDescription:
-    """All that is needed to rebuild the networks of a training and to explain it: the content of training.json.
+    """All that is needed to rebuild the networks of a training and to explain it: the content of training.json."""
 
-    Attributes
-    ----------
-    complete
-        Whether all networks are trained.
-    fingerprint
-        The same for trainings that give the same networks.
-    created
-        When it began, in UTC.
-    versions, git, device
-        Versions of packages, the commit of the code (None outside a git repository), and where it was computed.
-    config
-        The section `train`.
-    level, collection
-        "event", or "object" and the collection whose objects are classified.
-    features, collections, targets, parameter, classes, selection
-        What the networks read and give.
-    signal
-        The class that is the signal.
-    folds
-        The folds.
-    data
-        The events.
-    datasets
-        The datasets.
-    notes
-        What the user should know about the events.
-    sample
-        A few real events, by the names of the tensors that hold them.
-    metrics
-        What the networks achieve on events not trained on: auc and auc_error, or rmse by target; None if not complete.
-    """
-
-    complete: bool = False
-    fingerprint: str = ""
+    complete: bool = False  # all networks are trained
+    fingerprint: str = ""  # the same for trainings that give the same networks
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    git: str | None = None
+    git: str | None = None  # commit of the code; None outside a git repository
     device: str = "cpu"
     config: Train = field(default_factory=Train)
-    level: str = "event"
+    level: str = "event"  # "event", or "object" if the objects of `collection` are classified
     collection: str | None = None
     features: tuple[ConvertedColumn, ...] = ()
     collections: tuple[InputCollection, ...] = ()
     targets: tuple[str, ...] = ()
     parameter: ParameterGrid | None = None
     classes: list[str]
-    signal: str
+    signal: str  # one of the classes
     selection: str | None = None
     folds: Folds
     data: EventsUsed = field(default_factory=lambda: EventsUsed("", [], {}))
     datasets: tuple[ConvertedDataset, ...] = ()
-    notes: list[str] = field(default_factory=list)
-    sample: dict[str, list[Any]]
-    metrics: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)  # what the user should know about the events
+    sample: dict[str, list[Any]]  # a few real events, by the names of the tensors
+    metrics: dict[str, Any] | None = None  # on events not trained on: auc and auc_error, or rmse by target
 
     @property
     def shape(self) -> Shape:
@@ -179,13 +135,7 @@ class TrainingDescription:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingDescription:
-        """Undo `to_json`.
-
-        Raises
-        ------
-        KeyError, TypeError
-            Something is missing.
-        """
+        """Undo `to_json`; a KeyError or TypeError if something is missing."""
         collections = (
             InputCollection(it["name"], _columns(it["columns"]), it["max"], it["order"])
             for it in content["collections"]
@@ -208,13 +158,7 @@ class TrainingDescription:
 
     @classmethod
     def read(cls, directory: Path) -> TrainingDescription:
-        """Read training.json.
-
-        Raises
-        ------
-        NanoMLError
-            There is none, it is damaged, or another version of NanoML wrote it.
-        """
+        """Read training.json; a NanoMLError if there is none, it is damaged, or of another version."""
         path = training_file(directory)
         content = read_json(path)
         schema = content.get("schema") if isinstance(content, dict) else None
@@ -235,13 +179,7 @@ def training_file(directory: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a file of a training.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such file, or it is damaged.
-    """
+    """The content of a file of a training; a NanoMLError if there is none, or it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -261,19 +199,7 @@ def _columns(content: Sequence[Mapping[str, str]]) -> tuple[ConvertedColumn, ...
 def describe(
     table: Table, survey: Survey, files: Sequence[Path], config: Train, device: torch.device
 ) -> TrainingDescription:
-    """The description of a training that is about to begin.
-
-    Parameters
-    ----------
-    table, survey
-        The events that are kept in memory, and the counts of all.
-    files
-        The HDF5 files.
-    config
-        The section `train`.
-    device
-        Where it is computed.
-    """
+    """The description of a training that begins with events in memory, and the counts of all."""
     about, sha256 = table.about, table.sha256()
     parameter = ParameterGrid.of(survey)
     notes = survey.notes()

@@ -50,13 +50,7 @@ def checkpoint_file(directory: Path, fold: int) -> Path:
 
 
 def read_history(directory: Path, fold: int) -> list[Epoch]:
-    """The epochs of a trained network.
-
-    Raises
-    ------
-    NanoMLError
-        There is no history, or it is damaged.
-    """
+    """The epochs of a trained network; a NanoMLError if its file is missing or damaged."""
     path = history_file(directory, fold)
     content = read_json(path)
     try:
@@ -66,24 +60,12 @@ def read_history(directory: Path, fold: int) -> list[Epoch]:
 
 
 def new_network(description: TrainingDescription) -> Network:
-    """A fresh network for a training.
-
-    Raises
-    ------
-    ConfigError
-        The model or an option of it is unknown, or does not fit the inputs.
-    """
+    """A fresh network; a ConfigError if the model or an option is unknown, or does not fit the inputs."""
     return make_network(description.config.model, description.config.options, description.shape)
 
 
 def load_network(directory: Path, fold: int, description: TrainingDescription) -> Network:
-    """A trained network, on the CPU, without dropout.
-
-    Raises
-    ------
-    NanoMLError
-        Its file is missing or damaged.
-    """
+    """A trained network, on the CPU, without dropout; a NanoMLError if its file is missing or damaged."""
     path = network_file(directory, fold)
     with torch.random.fork_rng(devices=[]):  # a fresh network draws random numbers
         network = new_network(description)
@@ -126,17 +108,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training.
-
-    Attributes
-    ----------
-    description
-        Content of training.json.
-    networks
-        The trained networks, on the CPU, without dropout; network i tests on fold i.
-    histories
-        The epochs of each network.
-    """
+    """A finished training; network i tests on fold i."""
 
     description: TrainingDescription
     networks: list[Network]
@@ -196,13 +168,7 @@ class Training:
         return self.description.signal_index
 
     def check(self, table: Table) -> None:
-        """Make sure that the networks can be used on `table`.
-
-        Raises
-        ------
-        NanoMLError
-            The events have other features or classes than those of the training.
-        """
+        """Raise a NanoMLError if the events have other columns or classes than those of the training."""
         mine_, theirs_, labels = self.shape, table.shape, table.about.labels
         for what, mine, theirs in (
             (

@@ -33,13 +33,7 @@ __all__ = ["device_of", "is_trained", "measure", "prepare", "train_fold"]
 
 
 def device_of(config: Train) -> torch.device:
-    """Where to compute.
-
-    Raises
-    ------
-    ConfigError
-        There is no such device here.
-    """
+    """Where to compute; a ConfigError if there is no such device here."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device: there is no usable GPU here (CUDA). Use auto or cpu.")
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")

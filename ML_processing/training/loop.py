@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,26 +44,12 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Monitor:
-    """What the loop reports, and where.
+    """What the loop reports, and where."""
 
-    Attributes
-    ----------
-    fold
-        Number of the network, for messages.
-    shape
-        What the network reads, for messages.
-    signal
-        Index of the signal.
-    checkpoint
-        File with the state of the unfinished training.
-    report
-        Is called with the epochs that are done, and a note on the progress.
-    """
-
-    fold: int
-    shape: Shape
-    signal: int
-    checkpoint: Path
+    fold: int  # number of the network, for messages
+    shape: Shape  # what it reads, for messages
+    signal: int  # index of the signal
+    checkpoint: Path  # file with the state of the unfinished training
     report: Report
 
 
@@ -79,37 +65,25 @@ class _State:
     best: dict[str, Tensor]
     position: Position
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Those with a state of their own, by their names in the checkpoint."""
+        return {
+            "network": self.core,
+            "optimizer": self.optimizer,
+            "plateau": self.plateau,
+            "grown": self.scaler,
+        }
+
 
 def fit(
     core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device
 ) -> list[Epoch]:
-    """Train `core` in place, and leave it with the weights of its best epoch.
+    """Train `core` in place on `device`, and leave it with the weights of its best epoch; returns all epochs.
 
     The best epoch is the one with the smallest validation loss; the training ends `config.patience` epochs after it, or
     after `config.epochs`. An interrupted training continues from its checkpoint, if there is one, and ends with the
-    same numbers as an uninterrupted one.
-
-    Parameters
-    ----------
-    core
-        The network behind its scaling, on `device`.
-    data
-        The events, scaled.
-    config
-        The section `train` of the configuration.
-    monitor
-        Names, the file of the checkpoint, and where to report.
-    device
-        Where to compute.
-
-    Returns
-    -------
-    All epochs.
-
-    Raises
-    ------
-    NanoMLError
-        The loss is not a finite number.
+    same numbers as an uninterrupted one. A NanoMLError says that the loss is not a finite number.
     """
     loop = _Loop(_start(core, config, device), _shared(core, device), data, config, monitor, device)
     loop.restore()
@@ -176,7 +150,8 @@ class _Loop:
         _seed((config.seed * 0x9E3779B97F4A7C15 + self.monitor.fold + seed) % 2**63, self.device)
         self._set_rate()
         mine = batch[rank() :: _world()] if _world() > 1 else batch
-        with self._precision():
+        kind = _TYPES[config.precision]
+        with nullcontext() if kind == torch.float32 else torch.autocast(self.device.type, dtype=kind):
             outputs = self.shared(mine.inputs)
         outputs = outputs.float()
         # not divided by the sum of weights, which may be zero in a batch
@@ -193,15 +168,6 @@ class _Loop:
             _clip(self.parameters, config.clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-
-    @contextmanager
-    def _precision(self) -> Iterator[None]:
-        kind = _TYPES[self.config.precision]
-        if kind == torch.float32:
-            yield
-            return
-        with torch.autocast(self.device.type, dtype=kind):
-            yield
 
     def _set_rate(self) -> None:
         """Set the learning rate of this step, if it does not only change between epochs."""
@@ -281,16 +247,9 @@ class _Loop:
 
     def save(self) -> None:
         self.saved = time.monotonic()
-        state = self.state
-        content = {
-            "network": state.core.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "plateau": state.plateau.state_dict(),
-            "grown": state.scaler.state_dict(),
-            "history": [asdict(epoch) for epoch in state.history],
-            "best": state.best,
-            "position": asdict(state.position),
-        }
+        content = {name: part.state_dict() for name, part in self.state.parts.items()}
+        content["history"] = [asdict(epoch) for epoch in self.state.history]
+        content |= {"best": self.state.best, "position": asdict(self.state.position)}
         save(content, self.monitor.checkpoint)
 
     def restore(self) -> None:
@@ -301,10 +260,8 @@ class _Loop:
             return
         content = torch.load(self.monitor.checkpoint, map_location="cpu", weights_only=True)
         state = self.state
-        state.core.load_state_dict(content["network"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.plateau.load_state_dict(content["plateau"])
-        state.scaler.load_state_dict(content["grown"])
+        for name, part in state.parts.items():
+            part.load_state_dict(content[name])
         state.history.extend(Epoch(**entry) for entry in content["history"])
         state.best = content["best"]
         state.position = Position(**content["position"])
@@ -373,13 +330,7 @@ def _from_first(compute: Callable[[], T]) -> T:
 
 
 def save(content: Any, path: Path) -> None:
-    """Write a file for `torch.load`, completely or not at all.
-
-    Raises
-    ------
-    NanoMLError
-        The disk is full, for instance.
-    """
+    """Write a file for `torch.load`, completely or not at all; a NanoMLError if the disk is full, for instance."""
     # through memory, because torch's own writer does not distinguish a full disk from a damaged file
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -12,17 +12,10 @@ __all__ = ["distance_correlation", "event_losses", "penalty"]
 
 
 def event_losses(outputs: Tensor, events: EventTensors) -> Tensor:
-    """Loss of each event, float32 of shape (N,).
+    """Loss of each event, float32 of shape (N,), from logits or standardized estimates (N, outputs).
 
     Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
     targets: quadratic near 0 and linear for outliers.
-
-    Parameters
-    ----------
-    outputs
-        Logits or standardized estimates, shape (N, outputs).
-    events
-        Their events.
     """
     if events.targets.shape[1]:
         return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
@@ -45,16 +38,10 @@ def penalty(outputs: Tensor, events: EventTensors, signal: int) -> Tensor:
 
 
 def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Squared distance correlation of two variables, a number from 0 (independent) to 1.
+    """Squared distance correlation of two variables (N,), a number from 0 (independent) to 1.
 
-    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights. Memory grows with the square of N.
-
-    Parameters
-    ----------
-    x, y
-        Shape (N,).
-    weights
-        Shape (N,), none negative.
+    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative. Memory grows with the
+    square of N.
     """
     if len(x) < 2:
         return x.sum() * 0
