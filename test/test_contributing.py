@@ -1,4 +1,4 @@
-"""What the manual says about adding to NanoML is done: a stage is a folder and one line, a network is a file."""
+"""What the manual says about adding to NanoML is done: a stage is a folder and a line, a batch system a file and a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from processes import copied
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing")
-DECLARED = ')\n"""All stages, in order."""'
+TABLES = {
+    "python/workflow/stages.py": ')\n"""All stages, in order."""',
+    "python/config/batch.py": '}\n"""The batch systems: ',
+}
+"""Where an entry goes that the page shows for one of these files."""
 
 
 def add(checkout: Path, heading: str) -> None:
@@ -23,10 +27,10 @@ def add(checkout: Path, heading: str) -> None:
     section = PAGE.partition(f"### {heading}\n")[2].partition("\n### ")[0]
     shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", section, re.S)
     for name, code in shown:
-        if code.startswith("Declaration("):
+        if name in TABLES:
             text = (checkout / name).read_text()
-            assert text.count(DECLARED) == 1
-            (checkout / name).write_text(text.replace(DECLARED, f"    {code.rstrip()},\n{DECLARED}"))
+            assert text.count(TABLES[name]) == 1
+            (checkout / name).write_text(text.replace(TABLES[name], f"    {code.rstrip()},\n{TABLES[name]}"))
         else:
             (checkout / name).parent.mkdir(exist_ok=True)
             assert not (checkout / name).exists()
@@ -99,3 +103,46 @@ def test_a_network(tmp_path: Path) -> None:
     add(checkout, "A network")
     (tmp_path / "a.yaml").write_text("train: {files: a.h5, model: linear, options: {bias: false}}\n")
     assert done(NETWORK, tmp_path, environment) == "[[2, 3]]\n"
+
+
+SYSTEM = """
+import json, time
+from pathlib import Path
+from click.testing import CliRunner
+from MLTools.NanoML.cli import nanoml
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(nanoml, arguments, catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+gate = Path("closed")
+gate.touch()
+assert "2 jobs on shell" in run("submit", "skim", "a.yaml")
+log = Path("jobs/a-1/logs/skim-0000.log")
+while not log.exists() or "waiting" not in log.read_text():
+    time.sleep(0.1)
+assert json.loads(run("status", "a.yaml", "--json"))["active"]
+run("kill", "a.yaml")
+assert "No job is active." in run("status", "a.yaml", "--wait", "--every", "1", code=1)
+gate.unlink()
+assert "skim: 2 tasks in 2 jobs" in run("resubmit", "a.yaml")
+assert "Everything is done." in run("status", "a.yaml", "--wait", "--every", "1")
+assert "waiting" in run("logs", "a.yaml", "--job", "skim-0000")
+plan = json.loads(run("run", "a.yaml", "--dry-run", "--json"))
+print(json.dumps([each["to_do"] for each in plan]))
+"""
+
+
+def test_a_batch_system(tmp_path: Path, sample: Path) -> None:
+    pytest.importorskip("data_processing")
+    checkout, environment = copied(ROOT, tmp_path, PARTS)
+    add(checkout, "A batch system")
+    files = [str(sample / "ZGToLLG" / f"ZGToLLG_{number}.root") for number in range(2)]
+    (tmp_path / "a.yaml").write_text(
+        f"datasets: {{ZG: {{files: {json.dumps(files)}}}}}\nskim: {{cut: nMuon >= 2}}\n"
+        "batch: {on: shell, files_per_job: 1, setup: [echo waiting, 'while [ -e ../../closed ]; do sleep 0.1; done']}\n"
+    )
+    assert done(SYSTEM, tmp_path, environment) == "[{}]\n"
+    skims = (tmp_path / "a" / "skims" / "ZG").glob("*.root")
+    assert sorted(path.name for path in skims) == ["ZGToLLG_0.root", "ZGToLLG_1.root"]
