@@ -103,10 +103,7 @@ class CrabJob:
     def read(cls, directory: Path) -> CrabJob:
         """Read job.json in the directory of a job.
 
-        Raises
-        ------
-        ConfigError
-            There is none, or it was not written by this version.
+        An error if there is none, or it was not written by this version.
         """
         path = directory / JOB
         try:
@@ -155,10 +152,7 @@ def _code_of(problem: Exception) -> int:
 def mask_of(ranges: Sequence[str]) -> LumiMask | None:
     """The luminosity sections that CRAB gives to a job, as in "315267:1-315267:88" and "315267:91"; None for all.
 
-    Raises
-    ------
-    NanoMLError
-        One is not a range within one run.
+    An error if one is not a range within one run.
     """
     content: dict[str, list[list[int]]] = {}
     for text in ranges:

@@ -70,10 +70,7 @@ def models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
 def own_files(config: Config) -> list[Path]:
     """The user's own files that a job imports: all that is not installed.
 
-    Raises
-    ------
-    ConfigError
-        Two have the same name, or one is part of a package.
+    An error if two have the same name, or one is part of a package.
     """
     assert config.skim is not None
     skim, base = config.skim, config.base
@@ -122,10 +119,7 @@ def write_job(
 
     The models are those of `models_of`.
 
-    Raises
-    ------
-    NanoMLError
-        A file that the configuration names cannot be read.
+    An error if a file that the configuration names cannot be read.
     """
     assert config.skim is not None
     settings, sent = skim_settings(config.skim), [JOB]

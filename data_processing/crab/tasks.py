@@ -33,36 +33,16 @@ _LONGEST = 100  # CRAB's limit for the name of a request
 
 @dataclass(frozen=True)
 class CrabInput:
-    """What one task reads.
+    """What one task reads."""
 
-    Attributes
-    ----------
-    name
-        Name of its directory and, after that of the submission, of the request.
-    of
-        The dataset of the configuration, of which it is all or a part.
-    dataset
-        Its name in CMS's catalogue; None if the files are named.
-    files
-        Logical names of its files; none if the dataset is named.
-    is_data
-        Whether it is data.
-    instance
-        The catalogue that has the dataset.
-    most
-        How many files are read; None for all.
-    any_status
-        Whether the dataset may be one that is not VALID.
-    """
-
-    name: str
-    of: str
-    dataset: Optional[str]
-    files: Sequence[str]
-    is_data: bool
-    instance: str = GLOBAL
-    most: Optional[int] = None
-    any_status: bool = False
+    name: str  # name of its directory and, after that of the submission, of the request
+    of: str  # the dataset of the configuration, of which it is all or a part
+    dataset: Optional[str]  # its name in CMS's catalogue; None if the files are named
+    files: Sequence[str]  # logical names of its files; none if the dataset is named
+    is_data: bool  # whether it is data
+    instance: str = GLOBAL  # the catalogue that has the dataset
+    most: Optional[int] = None  # how many files are read; None for all
+    any_status: bool = False  # whether the dataset may be one that is not VALID
 
     @property
     def what(self) -> str:
@@ -74,10 +54,7 @@ class CrabInput:
 def inputs_of(config: Config) -> list[CrabInput]:
     """What the tasks of all datasets read: one for each dataset of the catalogue, and one for the files that are named.
 
-    Raises
-    ------
-    ConfigError
-        A file is not one that the grid has; with its place in the configuration.
+    An error if a file is not one that the grid has; with its place in the configuration.
     """
     found = []
     for name, dataset in config.datasets.items():

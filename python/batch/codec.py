@@ -21,10 +21,7 @@ _TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
 def encode(value: Any) -> Any:
     """Make JSON of plain data, paths, dataclasses and functools.partial of named functions.
 
-    Raises
-    ------
-    TypeError
-        There is something else in it.
+    An error if there is something else in it.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value

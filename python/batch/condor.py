@@ -137,23 +137,15 @@ def _age(path: Path) -> float:
 
 @dataclass(frozen=True)
 class Event:
-    """One event in the log of a job.
+    """One event in the log of a job."""
 
-    Attributes
-    ----------
-    number
-        What happened: 0 submitted, 1 executing, 4 evicted, 5 terminated, 7 shadow exception, 9 removed, 12 held,
-        13 released.
-    cluster, process
-        The job.
-    text
-        All that the log says about it.
-    """
-
+    # what happened: 0 submitted, 1 executing, 4 evicted, 5 terminated, 7 shadow exception, 9 removed, 12
+    # held, 13 released
     number: int
+    # cluster, process: the job
     cluster: int
     process: int
-    text: str
+    text: str  # all that the log says about it
 
     @property
     def node(self) -> Optional[str]:

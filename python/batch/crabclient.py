@@ -41,27 +41,15 @@ class GridJob:
 
 @dataclass(frozen=True)
 class CrabStatus:
-    """What `crab status` says about a task.
+    """What `crab status` says about a task."""
 
-    Attributes
-    ----------
-    server
-        The state of the task, such as NEW, SUBMITTED, SUBMITFAILED or KILLED; empty if the server did not answer.
-    jobs
-        Its jobs by number.
-    refusal
-        Why the server did not take the task.
-    is_forgotten
-        Whether the task is so old that CRAB has forgotten its jobs.
-    said
-        The end of an answer that cannot be understood.
-    """
-
+    # the state of the task, such as NEW, SUBMITTED, SUBMITFAILED or KILLED; empty if the server did not
+    # answer
     server: str
-    jobs: Mapping[str, GridJob] = field(default_factory=dict)
-    refusal: str = ""
-    is_forgotten: bool = False
-    said: str = ""
+    jobs: Mapping[str, GridJob] = field(default_factory=dict)  # its jobs by number
+    refusal: str = ""  # why the server did not take the task
+    is_forgotten: bool = False  # whether the task is so old that CRAB has forgotten its jobs
+    said: str = ""  # the end of an answer that cannot be understood
 
 
 @dataclass(frozen=True)

@@ -28,36 +28,16 @@ _REFUSED, _KILLED, _FORGOTTEN = "SUBMITFAILED", "KILLED", "FORGOTTEN"
 
 @dataclass(frozen=True)
 class CrabTask:
-    """A task whose directory has been written: what one `crab submit` submits.
+    """A task whose directory has been written: what one `crab submit` submits."""
 
-    Attributes
-    ----------
-    name
-        Name of the directory.
-    dataset
-        The dataset of the configuration, of which it is all or a part.
-    what
-        What is read, for people.
-    request
-        Its name in CRAB.
-    memory
-        Memory of a job [MB].
-    time
-        Wall time of a job [s]; None for CRAB's default.
-    scores
-        Names of the models that score.
-    digest
-        Distinguishes it from tasks that read or do something else, or write elsewhere.
-    """
-
-    name: str
-    dataset: str
-    what: str
-    request: str
-    memory: int
-    time: Optional[int]
-    scores: Sequence[str]
-    digest: str
+    name: str  # name of the directory
+    dataset: str  # the dataset of the configuration, of which it is all or a part
+    what: str  # what is read, for people
+    request: str  # its name in CRAB
+    memory: int  # memory of a job [MB]
+    time: Optional[int]  # wall time of a job [s]; None for CRAB's default
+    scores: Sequence[str]  # names of the models that score
+    digest: str  # distinguishes it from tasks that read or do something else, or write elsewhere
 
 
 @dataclass

@@ -35,40 +35,19 @@ class TaskNames:
 
 @dataclass(frozen=True)
 class Job:
-    """What one job does.
+    """What one job does."""
 
-    Attributes
-    ----------
-    name
-        Unique in its submission, made of letters, digits and "-": "skim-0003".
-    stage
-        The stage of its tasks.
-    workdir
-        The work directory of the analysis, on the submitting machine.
-    base
-        The directory of its YAML file, likewise.
-    tasks
-        What it does, as `encode` writes it.
-    command
-        Arguments of `nanoml`, instead of tasks.
-    storage
-        If workers do not see the files of the submitting machine: patterns of paths, and the URLs by which workers
-        reach them. Otherwise None.
-    proxy
-        Whether it needs a grid proxy.
-    environment
-        Variables that it sets.
-    """
-
-    name: str
-    stage: str
-    workdir: str
-    base: str
-    tasks: Sequence[Any] = ()
-    command: Sequence[str] = ()
+    name: str  # unique in its submission, made of letters, digits and "-": "skim-0003"
+    stage: str  # the stage of its tasks
+    workdir: str  # the work directory of the analysis, on the submitting machine
+    base: str  # the directory of its YAML file, likewise
+    tasks: Sequence[Any] = ()  # what it does, as `encode` writes it
+    command: Sequence[str] = ()  # arguments of `nanoml`, instead of tasks
+    # if workers do not see the files of the submitting machine: patterns of paths, and the URLs by which
+    # workers reach them. Otherwise None
     storage: Optional[Mapping[str, str]] = None
-    proxy: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+    proxy: bool = False  # whether it needs a grid proxy
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables that it sets
 
     @classmethod
     def of(cls, name: str, tasks: Sequence[Task], **others: Any) -> Job:
@@ -107,13 +86,7 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        """Read what `write` wrote.
-
-        Raises
-        ------
-        NanoMLError
-            It cannot be read, or was written by another version.
-        """
+        """Read what `write` wrote; an error if it cannot be read, or was written by another version."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") != _VERSION:
@@ -143,59 +116,28 @@ def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file that a task made.
+    """A file that a task made."""
 
-    Attributes
-    ----------
-    path
-        Where it is for the submitting machine.
-    size
-        Its size [B].
-    modified
-        Time of its last change [ns since 1970], on the worker.
-    adler32
-        Its Adler-32 checksum, as 8 hexadecimal digits.
-    """
-
-    path: str
-    size: int
-    modified: int
-    adler32: str
+    path: str  # where it is for the submitting machine
+    size: int  # its size [B]
+    modified: int  # time of its last change [ns since 1970], on the worker
+    adler32: str  # its Adler-32 checksum, as 8 hexadecimal digits
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of one task.
+    """What became of one task."""
 
-    Attributes
-    ----------
-    state
-        "done" or "failed".
-    inputs
-        Versions of the inputs, as `task.stamps` has them.
-    outputs
-        What it made.
-    summary
-        What its work returned: accounting, counts.
-    seconds
-        How long it took.
-    memory
-        Peak memory of the process until then [MB].
-    host, finished
-        Where and when.
-    problem
-        Why it failed.
-    """
-
-    state: str
-    inputs: tuple[Stamp, ...] = ()
-    outputs: tuple[OutputFile, ...] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    memory: int = 0
+    state: str  # "done" or "failed"
+    inputs: tuple[Stamp, ...] = ()  # versions of the inputs, as `task.stamps` has them
+    outputs: tuple[OutputFile, ...] = ()  # what it made
+    summary: Mapping[str, Any] = field(default_factory=dict)  # what its work returned: accounting, counts
+    seconds: float = 0.0  # how long it took
+    memory: int = 0  # peak memory of the process until then [MB]
+    # host, finished: where and when
     host: str = ""
     finished: str = ""
-    problem: Optional[JobProblem] = None
+    problem: Optional[JobProblem] = None  # why it failed
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TaskResult:
@@ -217,39 +159,23 @@ class Attempt:
 
 @dataclass
 class JobResult:
-    """What became of one job.
+    """What became of one job."""
 
-    Attributes
-    ----------
-    job
-        Its name.
-    state
-        "running", "done", "failed", or "stopped" if it was told to stop before it was done.
-    tasks
-        Results of its tasks by name; tasks that it did not get to are absent.
-    host, process, batch
-        Where it ran, and its identifier in the batch system.
-    started, finished
-        Seconds since 1970; finished is 0 until it ends.
-    exit_code
-        The exit code of the job; None until it ends.
-    problem
-        What is wrong with the job as a whole.
-    earlier
-        Attempts before this one.
-    """
-
-    job: str
+    job: str  # its name
+    # "running", "done", "failed", or "stopped" if it was told to stop before it was done
     state: str = "running"
+    # results of its tasks by name; tasks that it did not get to are absent
     tasks: dict[str, TaskResult] = field(default_factory=dict)
+    # host, process, batch: where it ran, and its identifier in the batch system
     host: str = ""
     process: int = 0
     batch: str = ""
+    # started, finished: seconds since 1970; finished is 0 until it ends
     started: float = 0.0
     finished: float = 0.0
-    exit_code: Optional[int] = None
-    problem: Optional[JobProblem] = None
-    earlier: list[Attempt] = field(default_factory=list)
+    exit_code: Optional[int] = None  # the exit code of the job; None until it ends
+    problem: Optional[JobProblem] = None  # what is wrong with the job as a whole
+    earlier: list[Attempt] = field(default_factory=list)  # attempts before this one
 
     @property
     def has_ended(self) -> bool:

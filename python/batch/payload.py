@@ -34,10 +34,7 @@ _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 def code(config: Config, directory: Path) -> Path:
     """Pack NanoML and the user's own files, which lie beside the YAML file.
 
-    Raises
-    ------
-    ConfigError
-        A file of the configuration is not below the YAML file, or the files are too large to travel.
+    An error if a file of the configuration is not below the YAML file, or the files are too large to travel.
     """
     package = Path(NanoML.__path__[0]).resolve()
     entries = files_below(package, "lib/MLTools/NanoML")
@@ -94,10 +91,7 @@ def environment(stage: str, directory: Path) -> Path:
 
     Training takes torch, which is larger than all that the other stages need.
 
-    Raises
-    ------
-    ConfigError
-        NanoML was not installed by pip here.
+    An error if NanoML was not installed by pip here.
     """
     entries: list[ArchiveEntry] = []
     extras = {"data", "xrootd", *(["train"] if stage in PARTS["ML_processing"] else [])}
@@ -151,13 +145,7 @@ def _is_installed(name: str) -> bool:
 
 
 def cmssw_area(directory: Path) -> Path:
-    """Pack the user's CMSSW area, as CRAB does, and the scripts of its packages.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
+    """Pack the user's CMSSW area, as CRAB does, and the scripts of its packages; an error if there is no area."""
     base = os.environ.get("CMSSW_BASE")
     if not base or not os.environ.get("CMSSW_VERSION"):
         raise ConfigError(
@@ -207,10 +195,7 @@ def files_below(
 def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
     """Make an archive, KIND-HASH.tar.gz, unless it exists already; return its path.
 
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read, or the archive cannot be written.
+    An error if a file cannot be read, or the archive cannot be written.
     """
     chosen = sorted(dict(entries).items())
     digest = hashlib.sha256()

@@ -46,26 +46,13 @@ _SHORTEST = 1200  # seconds that any job may ask for
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What the command line asks for.
+    """What the command line asks for."""
 
-    Attributes
-    ----------
-    what
-        A stage, pipeline or tune.
-    on
-        The batch system; None for that of the configuration or the site.
-    dry_run
-        Write everything, and submit nothing.
-    lacked
-        As in `Grouping`.
-    trials, workers
-        For a search: how many trials, and how many jobs do them.
-    """
-
-    what: str
-    on: Optional[str] = None
-    dry_run: bool = False
-    lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)
+    what: str  # A stage, pipeline or tune
+    on: Optional[str] = None  # the batch system; None for that of the configuration or the site
+    dry_run: bool = False  # write everything, and submit nothing
+    lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)  # as in `Grouping`
+    # trials, workers: for a search: how many trials, and how many jobs do them
     trials: Optional[int] = None
     workers: int = 4
 
@@ -77,10 +64,7 @@ def prepare(
 
     Hold the lock of the work directory. The directory of the submission appears whole or not at all.
 
-    Raises
-    ------
-    NanoMLError
-        Jobs are active already, or would not find their files, packages or a proxy.
+    An error if jobs are active already, or would not find their files, packages or a proxy.
     """
     workdir = Layout.of(config).workdir
     settle(workdir)
@@ -157,20 +141,12 @@ class JobGroup:
 
 @dataclass(frozen=True)
 class Grouping:
-    """The rule by which tasks become jobs.
+    """The rule by which tasks become jobs."""
 
-    Attributes
-    ----------
-    batch
-        The section of the configuration.
-    sizes
-        Sizes of remote files, as far as they are known [B].
-    lacked
-        What earlier jobs lacked: by task, as "skim WZ/0", the kind of problem and what they had asked for.
-    """
-
-    batch: Batch
+    batch: Batch  # the section of the configuration
+    # sizes of remote files, as far as they are known [B]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    # what earlier jobs lacked: by task, as "skim WZ/0", the kind of problem and what they had asked for
     lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)
 
     def groups(self, stage: str, tasks: Sequence[Task]) -> Iterator[JobGroup]:

@@ -32,18 +32,10 @@ PERMANENT = 2
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem.
+    """A kind of problem."""
 
-    Attributes
-    ----------
-    words
-        What it is, for people.
-    advice
-        What to do about it.
-    """
-
-    words: str
-    advice: str
+    words: str  # what it is, for people
+    advice: str  # what to do about it
 
 
 _AGAIN = "nanoml resubmit tries again"
@@ -99,21 +91,11 @@ _LOG_WORDS = (
 
 @dataclass(frozen=True)
 class JobProblem:
-    """Why a job or one of its tasks failed or is held.
+    """Why a job or one of its tasks failed or is held."""
 
-    Attributes
-    ----------
-    kind
-        One of `KINDS`.
-    message
-        In words.
-    file
-        The file that could not be read, if that is the reason.
-    """
-
-    kind: str
-    message: str
-    file: str = ""
+    kind: str  # one of `KINDS`
+    message: str  # in words
+    file: str = ""  # the file that could not be read, if that is the reason
 
 
 def problem_of(problem: BaseException) -> JobProblem:

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Optional
@@ -22,6 +22,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
+from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.workflow.resources import duration
@@ -49,50 +50,35 @@ _HERE = ("localhost", "127.0.0.1", "[::1]")
 class BatchSite:
     """A site where jobs run, as its YAML file describes it."""
 
-    on: Optional[str] = field(
-        default=None,
-        metadata={"doc": "The batch system, if the analysis does not name one.", "enum": tuple(SYSTEMS)},
+    on: Optional[str] = setting(
+        None, "The batch system, if the analysis does not name one.", enum=tuple(SYSTEMS)
     )
-    shared: bool = field(
-        default=True,
-        metadata={"doc": "Whether workers see the same files as the machine that jobs are submitted from."},
+    shared: bool = setting(
+        True, "Whether workers see the same files as the machine from which jobs are submitted."
     )
-    environment: str = field(
-        default="here",
-        metadata={"doc": "As batch.environment, if the analysis does not set it.", "enum": ENVIRONMENTS},
+    environment: str = setting(
+        "here", "As batch.environment, if the analysis does not set it.", enum=ENVIRONMENTS
     )
-    storage: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "doc": "Regular expressions of the beginnings of paths, and the URLs by which workers reach these files."
-        },
+    storage: dict[str, str] = setting(
+        dict,
+        "Regular expressions for the beginnings of paths, and the URLs by which workers reach these files.",
     )
-    not_from: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"doc": "Beginnings of paths from which jobs cannot be submitted, and why."},
+    not_from: dict[str, str] = setting(
+        dict, "Beginnings of paths from which jobs cannot be submitted, and why."
     )
-    flavours: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "doc": "Queues (CERN's job flavours) and the longest time that each allows, shortest first.",
-            "items": TIME,
-        },
+    flavours: dict[str, str] = setting(
+        dict,
+        "Queues (CERN's job flavours) and the longest time that each allows, shortest first.",
+        items=TIME,
     )
-    setup: list[str] = field(
-        default_factory=list, metadata={"doc": "Lines of shell that a job runs first, before those of batch."}
-    )
-    lines: list[str] = field(
-        default_factory=list, metadata={"doc": "Lines for the description of jobs, before those of batch."}
-    )
-    name: str = field(default="", metadata={"hidden": True})
+    setup: list[str] = setting(list, "Lines of shell that a job runs first, before those of batch.")
+    lines: list[str] = setting(list, "Lines for the description of jobs, before those of batch.")
+    name: str = setting("", hidden=True)
 
     def flavour(self, time: int) -> Optional[str]:
         """The shortest queue that allows a wall time of so many seconds; None if the site has no queues.
 
-        Raises
-        ------
-        ConfigError
-            None is long enough.
+        An error if none is long enough.
         """
         for flavour, longest in self.flavours.items():
             if time <= duration(longest):
@@ -106,19 +92,9 @@ class BatchSite:
 
 
 def load_site(name: Optional[str], base: Path) -> BatchSite:
-    """The site of this name, or in this YAML file.
+    """The site "cern" or "shared", or that of a YAML file relative to `base`; None to follow from the name of this machine.
 
-    Parameters
-    ----------
-    name
-        "cern", "shared", or the path of a file; None to follow from the name of this machine.
-    base
-        Directory that the path is relative to.
-
-    Raises
-    ------
-    ConfigError
-        There is no such site, or its file is wrong.
+    An error if there is no such site, or its file is wrong.
     """
     if name is None:
         name = "cern" if socket.getfqdn().endswith(".cern.ch") else "shared"
@@ -155,21 +131,11 @@ def _bad_patterns(storage: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where jobs run.
+    """Where jobs run."""
 
-    Attributes
-    ----------
-    site
-        The site.
-    system
-        The batch system.
-    environment
-        Where a job finds its packages, as `batch.environment`.
-    """
-
-    site: BatchSite
-    system: System
-    environment: str
+    site: BatchSite  # the site
+    system: System  # the batch system
+    environment: str  # where a job finds its packages, as `batch.environment`
 
     @property
     def is_shared(self) -> bool:
@@ -185,10 +151,7 @@ class Place:
 def place_of(config: Config, on: Optional[str]) -> Place:
     """Where jobs run: on the system named, else that of the configuration, else that of the site.
 
-    Raises
-    ------
-    ConfigError
-        None is named, or the analysis cannot work there.
+    An error if none is named, or the analysis cannot work there.
     """
     site = load_site(config.batch.site, config.base)
     name = on or config.batch.on or site.on
@@ -206,10 +169,7 @@ def place_of(config: Config, on: Optional[str]) -> Place:
 def check_place(config: Config, place: Place) -> None:
     """Refuse what cannot work at a site.
 
-    Raises
-    ------
-    ConfigError
-        Jobs cannot be submitted from here, or would not find results or packages.
+    An error if jobs cannot be submitted from here, or would not find results or packages.
     """
     site, system = place.site, place.system
     workdir = Layout.of(config).workdir
@@ -240,10 +200,7 @@ def check_place(config: Config, place: Place) -> None:
 def check_search(config: Config, place: Place) -> None:
     """Refuse a search whose workers could not exchange their results.
 
-    Raises
-    ------
-    ConfigError
-        They do not see the same files.
+    An error if they do not see the same files.
     """
     if not place.is_shared:
         message = (
@@ -258,10 +215,7 @@ def check_inputs(
 ) -> None:
     """Refuse tasks whose inputs will not be there when they begin.
 
-    Raises
-    ------
-    NanoMLError
-        An input is missing, or workers do not see it.
+    An error if an input is missing, or workers do not see it.
     """
     made: set[str] = set()
     for stage, tasks in todo.items():
@@ -293,19 +247,9 @@ def needs_proxy(tasks: Iterable[Task]) -> bool:
 
 
 def usable_proxy(longest: int, shared: bool) -> str:
-    """The path of the proxy, which must be valid for as long as the jobs may take.
+    """The path of the proxy, which must be valid for the longest job [s]; `shared` if workers read it where it is.
 
-    Parameters
-    ----------
-    longest
-        The longest time that a job asks for [s].
-    shared
-        Whether workers read it where it is.
-
-    Raises
-    ------
-    NanoMLError
-        There is none, it expires too early, or workers do not see it.
+    An error if there is none, it expires too early, or workers do not see it.
     """
     from MLTools.NanoML.grid.proxy import check_proxy
 

@@ -26,49 +26,26 @@ _LONGEST = 300  # characters of a message on the page
 
 @dataclass(frozen=True)
 class JobState:
-    """How a job is doing.
+    """How a job is doing."""
 
-    Attributes
-    ----------
-    entry
-        The job.
-    state
-        "done", "running", "waiting", "held", "failed", or "idle" if it will not start because an earlier one failed.
-    done
-        How many of its tasks are done.
-    problem
-        Why it is held or failed.
-    result
-        What it left.
-    """
-
-    entry: JobEntry
+    entry: JobEntry  # the job
+    # "done", "running", "waiting", "held", "failed", or "idle" if it will not start because an earlier one
+    # failed
     state: str
-    done: int
-    problem: Optional[JobProblem] = None
-    result: Optional[JobResult] = None
+    done: int  # how many of its tasks are done
+    problem: Optional[JobProblem] = None  # why it is held or failed
+    result: Optional[JobResult] = None  # what it left
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a submission is doing.
+    """How a submission is doing."""
 
-    Attributes
-    ----------
-    submission
-        The submission.
-    jobs
-        Its jobs by name.
-    is_active
-        Whether anything of it is running or waiting, or may be; None if that is not known.
-    notes
-        What else to tell the user.
-    """
-
-    submission: Submission
-    jobs: Mapping[str, JobState]
+    submission: Submission  # the submission
+    jobs: Mapping[str, JobState]  # its jobs by name
+    # whether anything of it is running or waiting, or may be; None if that is not known
     is_active: Optional[bool]
-    notes: Sequence[str]
+    notes: Sequence[str]  # what else to tell the user
 
     def of(self, state: str) -> list[JobState]:
         """The jobs in a state."""

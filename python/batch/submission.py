@@ -33,128 +33,64 @@ _NUMBER = re.compile(r"-(\d+)$")
 
 @dataclass(frozen=True)
 class JobEntry:
-    """A job as its submission lists it.
+    """A job as its submission lists it."""
 
-    Attributes
-    ----------
-    name
-        Its name.
-    stage
-        The stage of its tasks; for jobs that skim on the grid, the dataset.
-    tasks
-        The names of its tasks.
-    resources
-        What it asks for.
-    """
-
-    name: str
-    stage: str
-    tasks: Sequence[str]
-    resources: Resources
+    name: str  # its name
+    stage: str  # the stage of its tasks; for jobs that skim on the grid, the dataset
+    tasks: Sequence[str]  # the names of its tasks
+    resources: Resources  # what it asks for
 
 
 @dataclass
 class Options:
-    """How jobs run: what the templates are filled with.
+    """How jobs run: what the templates are filled with."""
 
-    Attributes
-    ----------
-    shared
-        Whether workers see the files of the submitting machine.
-    environment
-        As `batch.environment`.
-    command
-        What starts NanoML on a machine that sees the same files.
-    python
-        The Python of a job elsewhere.
-    setup, lines, retries, at_once, account
-        As in the section `batch`, with those of the site.
-    partitions
-        Partitions of Slurm by stage.
-    image
-        The container image, if HTCondor itself starts it.
-    launch
-        What starts a container around a job, otherwise.
-    flavours
-        Queues by job, where the site has any.
-    proxy
-        The path of the grid proxy, if jobs need it.
-    templates
-        The user's directory of templates.
-    sent
-        Names of the archives that travel with jobs, by stage.
-    area
-        The archive of the CMSSW area.
-    python_version, scram_arch, cmssw_version
-        Those of the submitting machine.
-    search
-        Of a search for settings: the numbers of trials and workers.
-    """
-
-    shared: bool = True
-    environment: str = "here"
-    command: Sequence[str] = ()
-    python: str = "python3"
+    shared: bool = True  # whether workers see the files of the submitting machine
+    environment: str = "here"  # as `batch.environment`
+    command: Sequence[str] = ()  # what starts NanoML on a machine that sees the same files
+    python: str = "python3"  # the Python of a job elsewhere
+    # setup, lines, retries, at_once, account: as in the section `batch`, with those of the site
     setup: Sequence[str] = ()
     lines: Sequence[str] = ()
     retries: int = 0
     at_once: Optional[int] = None
     account: Optional[str] = None
-    partitions: Mapping[str, Optional[str]] = field(default_factory=dict)
-    image: Optional[str] = None
-    launch: Sequence[str] = ()
-    flavours: Mapping[str, str] = field(default_factory=dict)
-    proxy: Optional[str] = None
-    templates: Optional[str] = None
+    partitions: Mapping[str, Optional[str]] = field(default_factory=dict)  # partitions of Slurm by stage
+    image: Optional[str] = None  # the container image, if HTCondor itself starts it
+    launch: Sequence[str] = ()  # what starts a container around a job, otherwise
+    flavours: Mapping[str, str] = field(default_factory=dict)  # queues by job, where the site has any
+    proxy: Optional[str] = None  # the path of the grid proxy, if jobs need it
+    templates: Optional[str] = None  # the user's directory of templates
+    # names of the archives that travel with jobs, by stage
     sent: dict[str, Sequence[str]] = field(default_factory=dict)
-    area: Optional[str] = None
+    area: Optional[str] = None  # the archive of the CMSSW area
+    # python_version, scram_arch, cmssw_version: those of the submitting machine
     python_version: str = ""
     scram_arch: str = ""
     cmssw_version: str = ""
+    # of a search for settings: the numbers of trials and workers
     search: Mapping[str, Optional[int]] = field(default_factory=dict)
 
 
 @dataclass
 class Submission:
-    """Jobs that were submitted together.
+    """Jobs that were submitted together."""
 
-    Attributes
-    ----------
-    directory
-        The directory with all of its files.
-    tag
-        Unique name, by which the batch system is asked for it.
-    system
-        Name of the batch system.
-    config, workdir
-        The analysis.
-    what
-        What was submitted: a stage, pipeline or tune.
-    created
-        When, for people.
-    jobs
-        In the order of their stages.
-    options
-        How they run.
-    state
-        "written" (nothing is submitted yet), "submitted", or "ended" when no job of it is active any more.
-    handles
-        What the batch system keeps about it: identifiers of jobs, as JSON that only its module reads.
-    problems
-        Why jobs ended that the batch system may have forgotten since.
-    """
-
-    directory: Path
-    tag: str
-    system: str
+    directory: Path  # the directory with all of its files
+    tag: str  # unique name, by which the batch system is asked for it
+    system: str  # name of the batch system
+    # config, workdir: the analysis
     config: str
     workdir: str
-    what: str
-    created: str
-    jobs: list[JobEntry]
-    options: Options = field(default_factory=Options)
+    what: str  # what was submitted: a stage, pipeline or tune
+    created: str  # when, for people
+    jobs: list[JobEntry]  # in the order of their stages
+    options: Options = field(default_factory=Options)  # how they run
+    # "written" (nothing is submitted yet), "submitted", or "ended" when no job of it is active any more
     state: str = "written"
+    # what the batch system keeps about it: identifiers of jobs, as JSON that only its module reads
     handles: dict[str, Any] = field(default_factory=dict)
+    # why jobs ended that the batch system may have forgotten since
     problems: dict[str, JobProblem] = field(default_factory=dict)
 
     @property
@@ -176,13 +112,7 @@ class Submission:
         return found
 
     def entry(self, name: str) -> JobEntry:
-        """The job of this name.
-
-        Raises
-        ------
-        NanoMLError
-            There is none.
-        """
+        """The job of this name; an error if there is none."""
         for entry in self.jobs:
             if entry.name == name:
                 return entry
@@ -220,10 +150,7 @@ class Submission:
     def read(cls, directory: Path) -> Submission:
         """Read what `save` wrote, in this version or the one before.
 
-        Raises
-        ------
-        NanoMLError
-            There is none, or it was written by a later version.
+        An error if there is none, or it was written by a later version.
         """
         path = directory / _FILE
         try:

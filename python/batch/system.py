@@ -28,42 +28,24 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class QueueState:
-    """A job as its batch system sees it.
+    """A job as its batch system sees it."""
 
-    Attributes
-    ----------
-    state
-        "waiting", "running", "held", "ended", or "idle" if it was not submitted and waits for nothing.
-    problem
-        Why it is held, or what was wrong when it ended.
-    attempt
-        How many times it was started; 0 if that is not known.
-    """
-
+    # "waiting", "running", "held", "ended", or "idle" if it was not submitted and waits for nothing
     state: str
-    problem: Optional[JobProblem] = None
-    attempt: int = 0
+    problem: Optional[JobProblem] = None  # why it is held, or what was wrong when it ended
+    attempt: int = 0  # how many times it was started; 0 if that is not known
 
 
 @dataclass(frozen=True)
 class Poll:
-    """A submission as its batch system sees it.
+    """A submission as its batch system sees it."""
 
-    Attributes
-    ----------
-    jobs
-        By name. Jobs that have not been submitted yet, or that the system has forgotten, are absent.
-    is_active
-        Whether anything of it is waiting or running, or may still be; None if the system did not answer.
-    notes
-        What to tell the user about it.
-    results
-        Results of jobs that leave none in the directory of the submission.
-    """
-
+    # by name. Jobs that have not been submitted yet, or that the system has forgotten, are absent
     jobs: Mapping[str, QueueState]
+    # whether anything of it is waiting or running, or may still be; None if the system did not answer
     is_active: Optional[bool]
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what to tell the user about it
+    # results of jobs that leave none in the directory of the submission
     results: Mapping[str, JobResult] = field(default_factory=dict)
 
 

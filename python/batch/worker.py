@@ -198,27 +198,16 @@ def _end(result: JobResult, place: Path) -> None:
 
 @dataclass(frozen=True)
 class Staging:
-    """Where the files of a job are on this machine, and on the storage.
+    """Where the files of a job are on this machine, and on the storage."""
 
-    Attributes
-    ----------
-    workdir, base
-        Directories on the submitting machine.
-    storage
-        As in `Job`; None if this machine sees the same files.
-    scratch
-        Directory of the job on this machine.
-    remote
-        URLs of inputs that are read over the network, by their names on the submitting machine.
-    delivered
-        Files in folders that the storage has, with their size and time when they were fetched or delivered.
-    """
-
+    # workdir, base: directories on the submitting machine
     workdir: str
     base: str
-    storage: Optional[Mapping[str, str]]
-    scratch: Path
+    storage: Optional[Mapping[str, str]]  # as in `Job`; None if this machine sees the same files
+    scratch: Path  # directory of the job on this machine
+    # URLs of inputs that are read over the network, by their names on the submitting machine
     remote: Mapping[str, str] = field(default_factory=dict)
+    # files in folders that the storage has, with their size and time when they were fetched or delivered
     delivered: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
@@ -245,10 +234,7 @@ class Staging:
     def fetch(self, task: Task, names: TaskNames) -> None:
         """Get the inputs that are not read over the network, and the folders of a task.
 
-        Raises
-        ------
-        NanoMLError
-            One cannot be copied.
+        An error if one cannot be copied.
         """
         if self.storage is None:
             return
@@ -265,13 +251,7 @@ class Staging:
                 self.delivered.update((path, _version(path)) for path in found)
 
     def deliver(self, task: Task, names: TaskNames) -> None:
-        """Copy the outputs and folders of a task to the storage.
-
-        Raises
-        ------
-        NanoMLError
-            One cannot be copied.
-        """
+        """Copy the outputs and folders of a task to the storage; an error if one cannot be copied."""
         if self.storage is None:
             return
         from MLTools.NanoML.rootio.remote import storage

@@ -228,19 +228,11 @@ def test_a_job_of_condor_that_is_evicted_goes_on_where_it_was(
     path = in_cmssw(chunk=50)
 
     def evict() -> None:
+        own = f'Iwd == "{find(path).directory}" && JobUniverse == 5'
+        question = ["condor_q", "-allusers", "-af", "ClusterId", "-constraint", own]
+        wait_for(lambda: condor_pool.run(question).stdout.split())
+        (job,) = condor_pool.run(question).stdout.split()
         wait_for(lambda: list((place / "work" / "skims").rglob("*.root")))
-        status = observe(find(path))
-        assert not status.is_done
-        (job,) = condor_pool.run(
-            [
-                "condor_q",
-                "-allusers",
-                "-af",
-                "ClusterId",
-                "-constraint",
-                f'Iwd == "{status.submission.directory}" && JobUniverse == 5',
-            ]
-        ).stdout.split()
         condor_pool.run(["condor_vacate_job", f"{job}.0"])
 
     status = run_on(condor_pool, path, "skim", evict)
