@@ -116,7 +116,7 @@ def test_datasets(tmp_path: Path, follow: Callable[..., None], monkeypatch: pyte
         page = (ROOT / "doc" / "datasets.md").read_text()
         (pattern,) = re.findall("^nanoml datasets '(.*)'$", page, re.M)
         (wz,) = das.datasets["WZ"].das
-        assert [each["name"] for each in query(pattern)["datasets"]] == [wz]
+        assert [each.name for each in query(pattern).datasets] == [wz]
         assert f"1 VALID, for a configuration:\n    das:\n      - {wz}\n" in page
     finally:
         server.stop()

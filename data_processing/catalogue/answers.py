@@ -56,15 +56,15 @@ class Replica:
 
     Attributes
     ----------
-    site
-        As in T2_DE_DESY.
+    name
+        Of the site, as in T2_DE_DESY.
     kind
         "DISK" or "TAPE".
     share
         How much of the dataset it has [%].
     """
 
-    site: str
+    name: str
     kind: str
     share: float
 

@@ -203,7 +203,7 @@ def _parts(config: Config, piece: _Piece, lists: Optional[FoundLists]) -> Iterat
 
 def _located(config: Config, query: DatasetQuery, found: FileList) -> list[FileInfo]:
     """Files of the catalogue by the URLs that they are read by."""
-    sites = tuple(replica.site for replica in found.sites or () if replica.has_all)
+    sites = tuple(replica.name for replica in found.sites or () if replica.has_all)
     redirectors = config.read.redirectors
     try:
         return [replace(file, name=url_of(file.name, redirectors), sites=sites) for file in found.files]

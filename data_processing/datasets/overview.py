@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import FileList, Replica
+from data_processing.catalogue.answers import CatalogueEntry, FileList, Replica
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
 from data_processing.catalogue.queries import Confirm, ask
 from data_processing.datasets.datasets import DatasetFiles, DatasetPart, describe_datasets
@@ -17,27 +18,92 @@ from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.workflow.stages import Layout
 
-__all__ = ["overview", "query"]
+__all__ = [
+    "DatasetOverview",
+    "PartDetails",
+    "PartOverview",
+    "QueryOverview",
+    "content_of",
+    "overview",
+    "query",
+]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of files, and of their events and bytes; None if these are not known for all files."""
+
+    files: int
+    events: Optional[int]
+    size: Optional[int]
+
+
+@dataclass(frozen=True)
+class PartOverview(Totals):
+    """A name or pattern of a dataset: who answered for it and when, and where its files are."""
+
+    name: Optional[str]
+    from_: str
+    invalid: int
+    date: Optional[str]
+    sites: Optional[Sequence[Replica]]
+
+
+@dataclass(frozen=True)
+class PartDetails(PartOverview):
+    """A dataset of the catalogue with the names of its files."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class DatasetOverview:
+    """A dataset of a configuration: what a run reads of it, what there is, and what has changed in the catalogue."""
+
+    name: str
+    class_: Optional[str]
+    cross_section: Optional[float]
+    data: bool
+    read: Totals
+    available: Totals
+    parts: Sequence[PartOverview]
+    news: Sequence[str]
+
+
+@dataclass(frozen=True)
+class QueryOverview:
+    """What the catalogue has for a name or pattern; the details if it is one dataset."""
+
+    query: str
+    instance: str
+    wildcard: bool
+    datasets: Sequence[CatalogueEntry]
+    details: Optional[PartDetails]
+
+
+def content_of(found: Any) -> dict[str, Any]:
+    """An overview for JSON; keys have no underscore at their ends."""
+    return asdict(found, dict_factory=lambda pairs: {key.rstrip("_"): value for key, value in pairs})
 
 
 def overview(
     config: Config, refresh: bool = False, confirm: Optional[Confirm] = None
-) -> list[dict[str, Any]]:
-    """What each dataset consists of, as JSON could hold it, with what has changed in the catalogue.
+) -> list[DatasetOverview]:
+    """What each dataset consists of, and what has changed in the catalogue.
 
     Parameters
     ----------
     config
         The analysis.
     refresh
-        Take what the catalogue and servers have now, in the place of what they had before.
+        Take what the catalogue and servers have now, instead of what they had before.
     confirm
-        As in `describe`.
+        As in `describe_datasets`.
 
     Raises
     ------
     NanoMLError
-        As `datasets.describe_datasets`; or the lists are to be taken anew while a run reads them.
+        As `describe_datasets`; or the lists are to be taken anew while a run reads them.
     """
     if refresh:
         with locked(Layout.of(config).workdir):
@@ -48,59 +114,47 @@ def overview(
     return [_dataset(name, config.datasets[name], each, catalogue) for name, each in found.items()]
 
 
-def _dataset(name: str, dataset: Dataset, found: DatasetFiles, catalogue: Catalogue) -> dict[str, Any]:
-    return {
-        "name": name,
-        "class": dataset.class_,
-        "cross_section": dataset.cross_section,
-        "data": dataset.is_data,
-        "read": _sums(found.files),
-        "available": _sums([file for part in found.parts for file in part.files]),
-        "parts": [_part(part) for part in found.parts],
-        "news": list(_news(found, catalogue)),
-    }
+def _dataset(name: str, dataset: Dataset, found: DatasetFiles, catalogue: Catalogue) -> DatasetOverview:
+    return DatasetOverview(
+        name,
+        dataset.class_,
+        dataset.cross_section,
+        dataset.is_data,
+        Totals(*_totals(found.files)),
+        Totals(*_totals([file for part in found.parts for file in part.files])),
+        [_part(part) for part in found.parts],
+        list(_news(found, catalogue)),
+    )
 
 
-def _sums(files: Sequence[FileInfo]) -> dict[str, Optional[int]]:
-    """How many files, and their events and bytes; None if that is not known of all."""
-    return {
-        "files": len(files),
-        "events": _sum(file.events for file in files),
-        "size": _sum(file.size for file in files),
-    }
+def _totals(files: Sequence[FileInfo]) -> tuple[int, Optional[int], Optional[int]]:
+    return len(files), _sum(file.events for file in files), _sum(file.size for file in files)
 
 
 def _sum(values: Iterable[Optional[int]]) -> Optional[int]:
-    total = 0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
+    known = list(values)
+    return None if None in known else sum(filter(None, known))
 
 
-def _part(part: DatasetPart) -> dict[str, Any]:
+def _part(part: DatasetPart) -> PartOverview:
     found = part.found
-    return {
-        "name": part.text or None,
-        "from": found.source if found else _whence(part.files),
-        **_sums(part.files),
-        "invalid": found.invalid if found else 0,
-        "date": found.date.isoformat() if found else None,
-        "sites": _sites(found.sites if found else None),
-    }
+    return PartOverview(
+        *_totals(part.files),
+        part.text or None,
+        found.source if found else _whence(part.files),
+        found.invalid if found else 0,
+        found.date.isoformat() if found else None,
+        sorted(found.sites, key=_order) if found and found.sites is not None else None,
+    )
+
+
+def _order(replica: Replica) -> tuple[bool, bool, float, str]:
+    return not replica.has_all, replica.kind != "DISK", -replica.share, replica.name
 
 
 def _whence(files: Sequence[FileInfo]) -> str:
     remote = sum(is_remote(file.name) for file in files)
     return "this machine" if not remote else "servers" if remote == len(files) else "this machine and servers"
-
-
-def _sites(sites: Optional[Sequence[Replica]]) -> Optional[list[dict[str, Any]]]:
-    if sites is None:
-        return None
-    ordered = sorted(sites, key=lambda site: (not site.has_all, site.kind != "DISK", -site.share, site.site))
-    return [{"name": site.site, "kind": site.kind, "share": site.share} for site in ordered]
 
 
 def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
@@ -143,17 +197,17 @@ def _without(name: str, problem: NanoMLError) -> str:
     return text[:1].upper() + text[1:] if isinstance(problem, UnavailableError) else text
 
 
-def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> dict[str, Any]:
-    """What the catalogue has of a name or pattern, as JSON could hold it.
+def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:
+    """What the catalogue has for a name or pattern.
 
     Parameters
     ----------
     name
         /PRIMARY/PROCESSED/TIER, with wildcards.
     instance
-        Of the catalogue; None for that which usually has such a dataset.
+        Of the catalogue; None for the one that usually has such a dataset.
     refresh
-        Ask anew, whatever it said today.
+        Ask anew, whatever it answered today.
 
     Raises
     ------
@@ -167,11 +221,5 @@ def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> d
     if len(found) == 1:
         one = catalogue.files(found[0].name, where, (found[0].status,))
         part = DatasetPart(found[0].name, one.files, None, one)
-        details = {**_part(part), "names": [file.name for file in one.files]}
-    return {
-        "query": name,
-        "instance": where,
-        "wildcard": is_wildcard(name),
-        "datasets": [{"name": entry.name, "status": entry.status} for entry in found],
-        "details": details,
-    }
+        details = PartDetails(**vars(_part(part)), names=[file.name for file in one.files])
+    return QueryOverview(name, where, is_wildcard(name), found, details)

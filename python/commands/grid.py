@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
@@ -53,8 +53,11 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
 
     overview = import_part("data_processing.datasets.overview")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
-        found = overview.query(source, instance, refresh)
-        _print(found, as_json, _show_query)
+        of_name = overview.query(source, instance, refresh)
+        if as_json:
+            click.echo(json.dumps(overview.content_of(of_name), indent=1))
+        else:
+            _show_query(of_name)
         return
     from MLTools.NanoML.config.analysis import load
 
@@ -64,14 +67,11 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     def confirm(name: str, wildcard: str, names: Sequence[str]) -> bool:
         return _confirm(source, name, wildcard, names, yes, to_errors=as_json)
 
-    _print(overview.overview(load(source), refresh, confirm), as_json, _show_analysis)
-
-
-def _print(content: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    found = overview.overview(load(source), refresh, confirm)
     if as_json:
-        click.echo(json.dumps(content, indent=1))
+        click.echo(json.dumps([overview.content_of(each) for each in found], indent=1))
     else:
-        show(content)
+        _show_analysis(found)
 
 
 def _confirm(source: str, name: str, wildcard: str, names: Sequence[str], yes: bool, to_errors: bool) -> bool:
@@ -94,59 +94,61 @@ def _page() -> Any:
     return Page(Console())
 
 
-def _show_query(content: dict[str, Any]) -> None:
+def _show_query(found: Any) -> None:
     from MLTools.NanoML.terminal.page import count
 
     page = _page()
-    found, details = content["datasets"], content["details"]
+    details = found.details
     if details is not None:
-        page.title(details["name"])
-        page.facts([("status", found[0]["status"]), *_facts(details)])
+        page.title(details.name)
+        page.facts([("status", found.datasets[0].status), *_facts(details)])
         return
-    for status in sorted({each["status"] for each in found}, key=lambda status: (status != "VALID", status)):
-        names = [each["name"] for each in found if each["status"] == status]
+    for status in sorted(
+        {each.status for each in found.datasets}, key=lambda status: (status != "VALID", status)
+    ):
+        names = [each.name for each in found.datasets if each.status == status]
         note = ", for a configuration:" if status == "VALID" else ":"
         page.title(f"{count(len(names))} {status}{note}")
         click.echo(_yaml(names) if status == "VALID" else "\n".join(f"        {name}" for name in names))
 
 
-def _facts(part: dict[str, Any]) -> list[tuple[str, Optional[str]]]:
+def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
     from MLTools.NanoML.terminal.page import file_size
 
     return [
         ("files", _files(part)),
-        ("events", _count(part["events"])),
-        ("size", file_size(part["size"])),
-        ("said by", f"{part['from']}, {part['date'][:10]}"),
-        ("sites", _sites(part["sites"])),
+        ("events", _count(part.events)),
+        ("size", file_size(part.size)),
+        ("said by", f"{part.from_}, {part.date[:10]}"),
+        ("sites", _sites(part.sites)),
     ]
 
 
-def _show_analysis(content: Sequence[dict[str, Any]]) -> None:
+def _show_analysis(datasets: Sequence[Any]) -> None:
     from MLTools.NanoML.terminal.page import Column, file_size, number
 
     page = _page()
     numbers = [Column(name, "number") for name in ("pb", "files", "events", "size")]
     rows = [
         (
-            each["name"],
-            "data" if each["data"] else each["class"] or "-",
-            number(each["cross_section"]),
-            _of(each["read"]["files"], each["available"]["files"]),
-            _of(each["read"]["events"], each["available"]["events"]),
-            file_size(each["read"]["size"]) or "-",
-            ", ".join(dict.fromkeys(part["from"] for part in each["parts"])),
+            each.name,
+            "data" if each.data else each.class_ or "-",
+            number(each.cross_section),
+            _of(each.read.files, each.available.files),
+            _of(each.read.events, each.available.events),
+            file_size(each.read.size) or "-",
+            ", ".join(dict.fromkeys(part.from_ for part in each.parts)),
         )
-        for each in content
+        for each in datasets
     ]
     page.table("What a run reads", [Column("dataset"), Column("class"), *numbers, Column("from")], rows)
-    for each in content:
-        for part in each["parts"]:
-            if part["date"]:
+    for each in datasets:
+        for part in each.parts:
+            if part.date:
                 click.echo()
-                page.title(f"{each['name']}: {part['name']}")
+                page.title(f"{each.name}: {part.name}")
                 page.facts(_facts(part))
-    page.warnings(news for each in content for news in each["news"])
+    page.warnings(news for each in datasets for news in each.news)
 
 
 def _of(read: Optional[int], available: Optional[int]) -> str:
@@ -159,20 +161,20 @@ def _count(value: Optional[int]) -> str:
     return "-" if value is None else count(value)
 
 
-def _files(part: dict[str, Any]) -> str:
-    invalid = f" ({_count(part['invalid'])} invalid left out)" if part["invalid"] else ""
-    return _count(part["files"]) + invalid
+def _files(part: Any) -> str:
+    invalid = f" ({_count(part.invalid)} invalid left out)" if part.invalid else ""
+    return _count(part.files) + invalid
 
 
-def _sites(sites: Optional[Sequence[dict[str, Any]]]) -> Optional[str]:
+def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
     """Sites with all files on disk by their names alone, the others with what they have."""
     if not sites:
         return None
     said = []
     for site in sites:
-        notes = ["tape"] if site["kind"] != "DISK" else []
-        notes += [] if site["share"] >= 100 else [f"{site['share']:.0f} %"]
-        said.append(site["name"] + (f" ({', '.join(notes)})" if notes else ""))
+        notes = ["tape"] if site.kind != "DISK" else []
+        notes += [] if site.share >= 100 else [f"{site.share:.0f} %"]
+        said.append(site.name + (f" ({', '.join(notes)})" if notes else ""))
     return ", ".join(said)
 
 

@@ -51,7 +51,7 @@ def test_files(asked: CatalogueServer) -> None:
         assert found.sites is None
     else:
         assert found.sites is not None
-        assert [(site.site, site.kind, round(site.share), site.has_all) for site in found.sites] == [
+        assert [(site.name, site.kind, round(site.share), site.has_all) for site in found.sites] == [
             ("T0_CH_CERN_Tape", "TAPE", 100, False),
             ("T1_US_FNAL_Disk", "DISK", 33, False),
             ("T2_DE_DESY", "DISK", 100, True),

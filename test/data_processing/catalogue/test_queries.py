@@ -116,13 +116,13 @@ def test_the_list_of_a_run_stays(analysis: Analysis, dbs: CatalogueServer, tmp_p
     assert both["WZ"] == before["WZ"]
     assert not any(WZ in path for path in dbs.asked[asked:])
     (dataset,) = overview(analysis(lines))
-    assert dataset["news"] == [
-        f"{WZ}, as it was on {dataset['parts'][0]['date'][:10]}: now 2 files more and 1 file less, which must not be used "
+    assert dataset.news == [
+        f"{WZ}, as it was on {(dataset.parts[0].date or '')[:10]}: now 2 files more and 1 file less, which must not be used "
         "any more; --refresh takes what there is now."
     ]
     assert resolve_datasets(analysis(lines)) == before
     (dataset,) = overview(analysis(lines), refresh=True)
-    assert (dataset["read"]["files"], dataset["parts"][0]["invalid"], dataset["news"]) == (12, 1, [])
+    assert (dataset.read.files, dataset.parts[0].invalid, dataset.news) == (12, 1, [])
     after = resolve_datasets(analysis(lines))["WZ"]
     assert url(9999) in after
     assert url(1) not in after
@@ -136,7 +136,7 @@ def test_what_is_pinned_is_asked_of_nobody(analysis: Analysis, dbs: CatalogueSer
     assert resolve_datasets(analysis(lines)) == before
     (dataset,) = overview(analysis(lines))
     assert re.search(
-        r": it may have changed. The catalogue does not answer: localhost:\d+: can", dataset["news"][0]
+        r": it may have changed. The catalogue does not answer: localhost:\d+: can", dataset.news[0]
     )
     with pytest.raises(NanoMLError, match="does not answer") as raised:
         overview(analysis(lines), refresh=True)
@@ -159,7 +159,7 @@ def test_what_a_dataset_has_become(analysis: Analysis, dbs: CatalogueServer, tmp
     dbs.datasets[WZ].status = "INVALID"
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     (dataset,) = overview(config)
-    assert ": now it is INVALID, says the catalogue: do not use it" in dataset["news"][0]
+    assert ": now it is INVALID, says the catalogue: do not use it" in dataset.news[0]
     assert resolve_datasets(config) == before
 
 
@@ -213,7 +213,7 @@ def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, t
     dbs.datasets[HALF].status = "VALID"
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     (dataset,) = overview(analysis(lines))
-    assert dataset["news"] == [f"{PATTERN}: now also matches {HALF}; --refresh takes what there is now."]
+    assert dataset.news == [f"{PATTERN}: now also matches {HALF}; --refresh takes what there is now."]
     with pytest.raises(ConfigError, match="matches 3 datasets"):
         overview(analysis(lines), refresh=True, confirm=answer(False))
     assert len(resolve_datasets(analysis(lines))["all"]) == 13
@@ -270,12 +270,13 @@ def test_a_user_dataset(analysis: Analysis, dbs: CatalogueServer) -> None:
 
 def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
     found = query(PATTERN)
-    assert [each["status"] for each in found["datasets"]] == ["VALID", "VALID", "PRODUCTION"]
-    assert found["details"] is None
-    details = query("/WZTo3*/*/NANOAODSIM")["details"]
-    assert (details["name"], details["files"], details["invalid"], len(details["names"])) == (WZ, 11, 1, 11)
-    assert query(HALF)["datasets"][0]["status"] == "PRODUCTION"
-    assert query("/Mine/*/USER")["instance"] == "prod/phys03"
+    assert [each.status for each in found.datasets] == ["VALID", "VALID", "PRODUCTION"]
+    assert found.details is None
+    details = query("/WZTo3*/*/NANOAODSIM").details
+    assert details is not None
+    assert (details.name, details.files, details.invalid, len(details.names)) == (WZ, 11, 1, 11)
+    assert query(HALF).datasets[0].status == "PRODUCTION"
+    assert query("/Mine/*/USER").instance == "prod/phys03"
 
 
 @pytest.fixture
@@ -468,9 +469,9 @@ def test_what_an_analysis_reads_stays(storage: Storage, quickly: None, tmp_path:
     (directory / "c.root").write_text("c.root")
     assert describe_datasets(config)["a"].files == before
     (dataset,) = overview(config)
-    assert "now 1 file more; --refresh takes what there is now." in dataset["news"][0]
+    assert "now 1 file more; --refresh takes what there is now." in dataset.news[0]
     (dataset,) = overview(config, refresh=True)
-    assert dataset["read"] == {"files": 4, "events": None, "size": 21}
+    assert (dataset.read.files, dataset.read.events, dataset.read.size) == (4, None, 21)
     assert len(describe_datasets(config)["a"].files) == 4
 
 
