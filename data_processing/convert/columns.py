@@ -89,21 +89,11 @@ class DatasetParameter:
 
 @dataclass(frozen=True)
 class CollectionColumns:
-    """The columns of a collection, as a ROOT file has them.
+    """The columns of a collection, as a ROOT file has them."""
 
-    Attributes
-    ----------
-    fields
-        Its branches by the names of their fields.
-    max
-        How many objects are stored per event.
-    order
-        Field to sort by, "-pt" for descending; None for the file's order.
-    """
-
-    fields: dict[str, Branch]
-    max: int
-    order: str | None = None
+    fields: dict[str, Branch]  # by their names without the prefix
+    max: int  # objects that are stored per event
+    order: str | None = None  # "-pt" for descending
 
     @property
     def order_branch(self) -> str:
@@ -113,23 +103,11 @@ class CollectionColumns:
 
 @dataclass(frozen=True)
 class FileColumns:
-    """The columns that are stored, as a ROOT file has them.
-
-    Attributes
-    ----------
-    features
-        Event-level columns by name.
-    collections
-        Collections by name.
-    float16
-        Globs of the columns that are stored in reduced precision.
-    skimmed
-        How the file was skimmed, or None.
-    """
+    """The columns that are stored, as a ROOT file has them."""
 
     features: dict[str, Feature]
     collections: dict[str, CollectionColumns]
-    float16: Sequence[str] = ()
+    float16: Sequence[str] = ()  # globs of the columns that are stored in reduced precision
     skimmed: Provenance | None = None
 
     def dtype_of(self, name: str, branch: Branch) -> str:
@@ -285,13 +263,7 @@ def columns_of(
     float16: Sequence[str] = (),
     drop: Sequence[str] = (),
 ) -> FileColumns:
-    """Find the columns in a file.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks one, or it is of a type that cannot be stored there.
-    """
+    """Find the columns in a file; an error if one is lacking, or of a type that cannot be stored there."""
     collections = {
         name: CollectionColumns(_members(file, name, wanted, drop), wanted.max or 0, wanted.order)
         for name, wanted in objects.items()
@@ -300,13 +272,7 @@ def columns_of(
 
 
 def check_parameters(file: RootFile, columns: FileColumns, parameters: Sequence[DatasetParameter]) -> None:
-    """Refuse parameters with the name of a column of a file.
-
-    Raises
-    ------
-    ConfigError
-        A branch or a feature has the same name.
-    """
+    """Refuse parameters that have the name of a branch or feature of a file."""
     for parameter in parameters:
         if parameter.name in file.branches or parameter.name in columns.features:
             raise ConfigError(

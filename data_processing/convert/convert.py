@@ -176,25 +176,26 @@ class _OpenFiles:
 
 
 def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
-    columns, accounting, entries = _survey(job, opened)
+    columns, accounting = _survey(job, opened)
+    entries = accounting.selected
     duplicates = _find_duplicates(job, accounting, opened)
-    kept = accounting.selected if duplicates else entries
-    weight = _weight_per_genweight(job, accounting)
+    dataset = _dataset(job, accounting, duplicates)
     is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
-    reader = RowReader(columns, bool(accounting.is_data), job.label, weight, job.parameters, is_weighted)
+    weight = dataset.weight_per_genweight
+    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
-        table_writers(file, reader.tables, kept, job.compression) as writers,
+        table_writers(file, reader.tables, dataset.selected, job.compression) as writers,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
         lost = _write(job, opened, reader, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
-        if set(written.values()) != {kept}:
+        if set(written.values()) != {dataset.selected}:
             raise NanoMLError(
-                f"{job.output}: {written} events were written of {kept}. Nothing is kept: run it again."
+                f"{job.output}: {written} events were written of {dataset.selected}. Nothing is kept: run it again."
             )
-        metadata = _metadata(job, columns, accounting, lost, duplicates)
+        metadata = _metadata(job, columns, dataset, lost)
         write_metadata(file, metadata)
     return metadata
 
@@ -278,18 +279,16 @@ def _read_ahead(
             yield following[0], following[1], following[2].result()
 
 
-def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accounting, int]:
-    """Survey all files before anything is written: columns, accounting, number of events."""
+def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accounting]:
+    """Survey all files before anything is written: their columns and accounting."""
     columns: FileColumns | None = None
     accounting = Accounting()
-    entries = 0
     owners: list[str] = []
     for source in job.sources:
         file = opened(source)
         provenance = Provenance.of(file)
         accounting.files += provenance.accounting.files if provenance else [all_events_of(file)]
         owners += [source] * (len(accounting.files) - len(owners))
-        entries += file.entries
         problem = provenance.contradiction(file) if provenance else None
         if problem is not None:
             raise NanoMLError(f"{source}: {problem}: it was changed after the skim. Skim it again.")
@@ -309,7 +308,7 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
         )
     _check_kind(job.sample, accounting)
     accounting.check(owners, job.allow_gaps)
-    return _with_quantiles(job, opened, columns), accounting, entries
+    return _with_quantiles(job, opened, columns), accounting
 
 
 def _check_kind(sample: Sample, accounting: Accounting) -> None:
@@ -322,21 +321,6 @@ def _check_kind(sample: Sample, accounting: Accounting) -> None:
         raise NanoMLError(
             f"dataset {sample.name}: has a cross section, but {accounting.files[0].file} is data: it has no generator weights."
         )
-
-
-def _weight_per_genweight(job: ConvertJob, accounting: Accounting) -> float | None:
-    """Factor from generator weight to the number of events expected, or None if it cannot be known."""
-    if accounting.is_data:
-        return 1.0
-    if job.sample.cross_section is None or job.luminosity is None:
-        return None
-    total = accounting.sum_of_weights
-    if not total > 0:
-        raise NanoMLError(
-            f"dataset {job.sample.name}: the sum of weights of its {len(accounting.files)} files is {total:g}, so it cannot be "
-            "normalised to a cross section. Add files with events."
-        )
-    return job.sample.cross_section * 1000 * job.luminosity / total  # 1 pb = 1000 fb
 
 
 def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -> FileColumns:
@@ -360,17 +344,12 @@ def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -
     return replace(columns, collections=collections)
 
 
-def _metadata(
-    job: ConvertJob,
-    columns: FileColumns,
-    accounting: Accounting,
-    lost: Mapping[str, tuple[int, int]],
-    duplicates: DuplicateEvents | None,
-) -> HDF5Metadata:
+def _dataset(job: ConvertJob, accounting: Accounting, duplicates: DuplicateEvents | None) -> ConvertedDataset:
+    """The dataset as the metadata describe it, after a check that its events can be weighted."""
     sample = job.sample
     names = [*job.earlier, sample.name]
     copies = duplicates.copies(len(job.earlier)) if duplicates else {}
-    dataset = ConvertedDataset(
+    found = ConvertedDataset(
         sample.name,
         sample.class_,
         job.label,
@@ -383,25 +362,30 @@ def _metadata(
         {names[part]: many for part, many in copies.items()},
         tuple(accounting.gaps),
     )
+    if math.isnan(found.weight_per_genweight or 0):
+        raise NanoMLError(
+            f"dataset {sample.name}: the sum of weights of its {len(accounting.files)} files is "
+            f"{accounting.sum_of_weights:g}, so it cannot be normalised to a cross section. Add files with events."
+        )
+    return found
+
+
+def _metadata(
+    job: ConvertJob, columns: FileColumns, dataset: ConvertedDataset, lost: Mapping[str, tuple[int, int]]
+) -> HDF5Metadata:
+    features = [columns.describe(name, feature.branch, name) for name, feature in columns.features.items()]
+    collections = {}
+    for name, stored in columns.collections.items():
+        fields = [columns.describe(key, branch, f"{name}_{key}") for key, branch in stored.fields.items()]
+        quantile = job.objects[name].quantile
+        collections[name] = ConvertedCollection(
+            stored.max, stored.order, tuple(fields), *lost[name], quantile
+        )
     return HDF5Metadata(
         f"NanoML {__version__}",
         list(job.classes),
-        (
-            *(columns.describe(name, feature.branch, name) for name, feature in columns.features.items()),
-            *(parameter.describe() for parameter in job.parameters),
-        ),
-        {
-            name: ConvertedCollection(
-                stored.max,
-                stored.order,
-                tuple(
-                    columns.describe(key, branch, f"{name}_{key}") for key, branch in stored.fields.items()
-                ),
-                *lost[name],
-                job.objects[name].quantile,
-            )
-            for name, stored in columns.collections.items()
-        },
+        (*features, *(parameter.describe() for parameter in job.parameters)),
+        collections,
         columns.skimmed.selection if columns.skimmed else None,
         (dataset,),
         {

@@ -71,29 +71,14 @@ def _is_table(item: Any) -> bool:
 
 @dataclass(frozen=True)
 class JoinedFiles:
-    """HDF5 files that have the same fields and classes, as one.
-
-    Attributes
-    ----------
-    parts
-        The files, in order.
-    metadata
-        The metadata of a file with all their events.
-    """
+    """HDF5 files that have the same fields and classes, as one."""
 
     parts: Sequence[_Part]
-    metadata: HDF5Metadata
+    metadata: HDF5Metadata  # of a file with all their events
 
     @classmethod
     def of(cls, paths: Sequence[Path]) -> JoinedFiles:
-        """Look into all files.
-
-        Raises
-        ------
-        NanoMLError
-            There is none, one cannot be read, or one differs from the first in classes, selection, datasets or fields;
-            with file and field.
-        """
+        """Look into all files; an error if one differs from the first in classes, selection, datasets or fields."""
         if not paths:
             raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
         first, *others = parts = [_Part.of(path) for path in paths]

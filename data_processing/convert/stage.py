@@ -27,6 +27,9 @@ from MLTools.NanoML.workflow.task import Task
 __all__ = ["convert_stage", "convert_summary", "convert_tasks", "losses", "shuffle_stage"]
 
 
+_NO_MATTER = ("memory", "shuffle")  # settings that do not change the file of a dataset
+
+
 def convert_stage(analysis: Analysis) -> Stage:
     """One HDF5 file for each dataset."""
     config = analysis.config
@@ -62,32 +65,24 @@ def convert_stage(analysis: Analysis) -> Stage:
             earlier={other: groups[other] for other in config.earlier(name)},
             allow_gaps=convert.allow_gaps,
         )
-        settings = {**config.as_dict("convert"), "dataset": config.as_dict("datasets")[name]}
-        settings.update(classes=list(config.classes), luminosity=config.luminosity)
-        settings.update(parameters=[one.name for one in parameters], earlier=list(job.earlier))
-        inputs = dict.fromkeys(
-            [*(survey or paths), *(path for each in job.earlier.values() for path in each)]
-        )
-        for key in ("memory", "shuffle"):
-            settings.pop(key, None)
-        for key in FROM_WHERE:
-            settings["dataset"].pop(key, None)
-        tasks.append(
-            Task(
-                "convert",
-                name,
-                tuple(inputs),
-                (job.output,),
-                settings,
-                code,
-                functools.partial(convert_files, job),
-            )
-        )
+        described = config.as_dict("datasets")[name]
+        settings = {
+            **{key: value for key, value in config.as_dict("convert").items() if key not in _NO_MATTER},
+            "dataset": {key: value for key, value in described.items() if key not in FROM_WHERE},
+            "classes": list(config.classes),
+            "luminosity": config.luminosity,
+            "parameters": [one.name for one in parameters],
+            "earlier": list(job.earlier),
+        }
+        others = (path for each in job.earlier.values() for path in each)
+        inputs = tuple(dict.fromkeys([*(survey or paths), *others]))
+        work = functools.partial(convert_files, job)
+        tasks.append(Task("convert", name, inputs, (job.output,), settings, code, work))
     return Stage("convert", tasks, usable_cores(), convert_summary)
 
 
 def _parameters(config: Config) -> list[DatasetParameter]:
-    """The parameters of all datasets, each with the first place that it is at; every file has all of them."""
+    """The parameters of all datasets, each with its first place in the configuration; every file has all of them."""
     found: dict[str, DatasetParameter] = {}
     for name, dataset in config.datasets.items():
         for key in dataset.parameters:
@@ -97,26 +92,15 @@ def _parameters(config: Config) -> list[DatasetParameter]:
 
 
 def convert_tasks(files: Sequence[str], directory: Path, job: ConvertJob) -> list[Task]:
-    """One task for each file to be converted into a directory.
-
-    Parameters
-    ----------
-    files
-        Paths and URLs.
-    directory
-        Of the HDF5 files.
-    job
-        All else; its own sources and output do not matter.
-    """
-    settings: dict[str, Any] = {
+    """One task for each file to be converted into a directory; the sources and output of `job` do not matter."""
+    settings = {
         "allow_gaps": job.allow_gaps,
         "compression": job.compression,
         "features": list(job.features),
         "float16": list(job.float16),
+        "drop": list(job.drop),
+        "objects": {name: asdict(wanted) for name, wanted in job.objects.items()},
     }
-    settings.update(
-        drop=list(job.drop), objects={name: asdict(wanted) for name, wanted in job.objects.items()}
-    )
     tasks = []
     code = code_of(convert_files.__module__)
     for file, name in output_names(list(files), ".h5").items():

@@ -20,7 +20,6 @@ from data_processing.convert.valuechecks import (
     check_collection,
     check_events,
     check_types,
-    weight_per_genweight,
 )
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
@@ -162,7 +161,7 @@ def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[s
             yield where, f"has label {dataset.label}, which is not that of class {class_}"
         if any(one["is_data"] != dataset.is_data for one in dataset.accounting["files"]):
             yield where, "says of is_data what the accounting of its files does not"
-        if not math.isfinite(weight_per_genweight(dataset) or 0):
+        if not math.isfinite(dataset.weight_per_genweight or 0):
             yield where, "has a sum of weights that is not positive"
 
 
@@ -195,7 +194,7 @@ def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]
     types = {name: np.dtype(dtype).name for name, dtype in IDENTIFIER_TYPES.items()}
     types["label"] = "int32"
     datasets = metadata.datasets
-    weighted = {weight_per_genweight(one) is not None for one in datasets}
+    weighted = {one.weight_per_genweight is not None for one in datasets}
     simulated = {not one.is_data for one in datasets}
     for name, known in (("weight", weighted), ("genWeight", simulated)):
         if known == {True} or (known == {True, False} and name in there):

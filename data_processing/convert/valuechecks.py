@@ -19,7 +19,7 @@ from data_processing.convert.columns import VALID
 from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, ConvertedCollection, ConvertedDataset
 from MLTools.NanoML.nanoaod.folds import fold_of
 
-__all__ = ["Findings", "check_collection", "check_events", "check_types", "weight_per_genweight"]
+__all__ = ["Findings", "check_collection", "check_events", "check_types"]
 
 _AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events
@@ -31,30 +31,18 @@ _SMALLEST = 2e-45  # no float32 is nearer to zero
 
 @dataclass
 class Findings:
-    """What is wrong with a file.
-
-    Attributes
-    ----------
-    path
-        The file.
-    allow_nan
-        Whether NaN was accepted.
-    events
-        Number of events; None if the file cannot be read.
-    faults
-        (check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows.
-    skipped
-        Why a check was left out, by its name.
-    complete
-        Whether all checks were made: the file can be read, and its metadata can be understood.
-    """
+    """What is wrong with a file."""
 
     path: str
     allow_nan: bool
     events: int | None = None
+    """Number of events; None if the file cannot be read."""
     faults: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
+    """(check, where, what) to [first row, how many times]; [-1, 0] for faults that do not belong to rows."""
     skipped: dict[str, str] = field(default_factory=dict)
+    """Why a check was left out, by its name."""
     complete: bool = False
+    """Whether all checks were made: the file can be read, and its metadata can be understood."""
 
     def add(self, check: str, where: str, what: str, row: int = -1, times: int = 0) -> None:
         """Add a fault, or more of it from a later block."""
@@ -184,7 +172,7 @@ class _Group:
         simulated = sum(not one.is_data for one in datasets)
         self.label, self.many = label, simulated + any(one.is_data for one in datasets)
         self.selected = sum(one.selected for one in datasets)
-        factors = [weight_per_genweight(one) for one in datasets]
+        factors = [one.weight_per_genweight for one in datasets]
         self.weighted = "weight" in names and None not in factors
         self.factors = [(factor or 0.0, one.is_data) for factor, one in zip(factors, datasets)]
         flows = [[file["cutflow"] for file in one.accounting["files"]] for one in datasets]
@@ -277,13 +265,3 @@ def _repeated(keys: NDArray[np.int64], rows: NDArray[np.int64], many: int) -> ND
 
 def _same_event(a: Any, b: Any) -> bool:
     return all(a[name] == b[name] for name in IDENTIFIERS)
-
-
-def weight_per_genweight(dataset: ConvertedDataset) -> float | None:
-    """Number of events expected per generator weight; None if it cannot be known."""
-    if dataset.is_data:
-        return 1.0
-    if dataset.cross_section is None or dataset.luminosity is None:
-        return None
-    total = dataset.accounting["sum_of_weights"]
-    return dataset.cross_section * 1000 * dataset.luminosity / total if total > 0 else math.nan

@@ -43,40 +43,18 @@ _HEADER_BYTES = {"b": 70, "f": 52, "i": 44, "u": 44}  # of a column, beside its 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Makes rows of all datasets from arrays of a range of events.
-
-    Attributes
-    ----------
-    columns
-        The columns that are stored.
-    is_data
-        Whether the events are data, which have no generator weight.
-    label
-        Number of the class, or -1.
-    weight
-        Number of events expected per generator weight, or None if that cannot be known.
-    parameters
-        Columns after the features.
-    is_weighted
-        Whether simulation has `genWeight`; if not, it is 1 for each event.
-    """
+    """Makes rows of all datasets from arrays of a range of events."""
 
     columns: FileColumns
-    is_data: bool
-    label: int
-    weight: float | None
-    parameters: Sequence[DatasetParameter] = ()
-    is_weighted: bool = True
+    is_data: bool  # without generator weight
+    label: int  # number of the class, or -1
+    weight: float | None  # number of events expected per generator weight, if that is known
+    parameters: Sequence[DatasetParameter] = ()  # columns after the features
+    is_weighted: bool = True  # if not, genWeight of simulation is 1 for each event
 
     @property
     def tables(self) -> dict[str, np.dtype[Any]]:
-        """For each dataset, the type of its entry for one event: a compound type, or an array of `max` of them.
-
-        Raises
-        ------
-        NanoMLError
-            There are more columns than HDF5 can describe.
-        """
+        """For each dataset, the type of its entry for one event: a compound type, or an array of `max` of them."""
         stored = self.columns.dtype_of
         events: list[tuple[str, str]] = [*IDENTIFIER_TYPES.items(), ("label", "i4")]
         if self.weight is not None:
@@ -105,27 +83,12 @@ class RowReader:
     def rows(
         self, arrays: Mapping[str, ak.Array], length: int, path: str
     ) -> tuple[dict[str, Rows], dict[str, tuple[int, int]]]:
-        """Rows of a range of events.
-
-        Parameters
-        ----------
-        arrays
-            All `branches` of these events, by their names.
-        length
-            Number of events.
-        path
-            The file that they are from, for messages.
+        """Rows of `length` events, given all `branches` of them; `path` is named in messages.
 
         Returns
         -------
         For each dataset its columns, shape (events,) or (events, max); and for each collection how many objects there
         were, and how many were cut off.
-
-        Raises
-        ------
-        NanoMLError
-            A value does not fit into the reduced precision that was asked for, or branches of one collection have
-            different lengths.
         """
         tables = self.tables
         rows: dict[str, Rows] = {EVENTS: self._events(tables[EVENTS], arrays, length, path)}
@@ -199,13 +162,7 @@ def _compound(name: str, fields: list[tuple[str, str]]) -> np.dtype[Any]:
 
 
 def gzip_level(compression: str) -> int | None:
-    """Level of "gzip:LEVEL"; None for "none".
-
-    Raises
-    ------
-    ConfigError
-        It is neither.
-    """
+    """Level of "gzip:LEVEL"; None for "none"; an error for anything else."""
     codec, _, level = compression.partition(":")
     if codec == "none" and not level:
         return None
@@ -255,25 +212,10 @@ class BlockQueue:
 
 
 class BlockWriter:
-    """Writes the rows of one compound dataset, in order.
+    """Writes the rows of one compound dataset of a `h5py.File`, in order; `shape` is that of the whole dataset.
 
     It writes what HDF5's own shuffle and deflate filters would write, so any HDF5 library reads it; but those filters
-    hold up all other threads.
-
-    Parameters
-    ----------
-    file
-        A `h5py.File` open for writing.
-    name
-        Name of the dataset.
-    shape
-        Shape of the whole dataset; the first axis is that of events.
-    dtype
-        Type of a row.
-    compression
-        As for `gzip_level`.
-    queue
-        Takes the blocks; one for all datasets of a file.
+    hold up all other threads. The queue takes the blocks of all datasets of a file.
     """
 
     def __init__(

@@ -81,39 +81,18 @@ class AttachJob:
 
 @dataclass(frozen=True)
 class MatchCounts:
-    """How many events were found.
+    """How many events were found."""
 
-    Attributes
-    ----------
-    entries
-        Events of all ROOT files.
-    missing
-        Of these, the events that are not in the HDF5 file.
-    shared
-        Events that are in several ROOT files.
-    unused
-        Events of the HDF5 file that are in none of the ROOT files.
-    """
-
-    entries: int
-    missing: int
-    shared: int
-    unused: int
+    entries: int  # of all ROOT files
+    missing: int  # of these, not in the HDF5 file
+    shared: int  # in several ROOT files
+    unused: int  # of the HDF5 file, in none of the ROOT files
 
 
-def index_events(path: Path, dataset: str, output: Path) -> dict[str, Any]:
-    """Sort the events of an HDF5 file by their identifiers.
+def index_events(path: Path, dataset: str, output: Path) -> dict[str, int]:
+    """Sort the events of an HDF5 file by their identifiers, and count them.
 
     The output is a .npy file of `lumi`, `event` and `row`, which all processes can share by mapping it into memory.
-
-    Returns
-    -------
-    {"events": number of events}.
-
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read.
     """
     with EventTable(path, dataset) as table:
         lumi, event = np.empty(table.events, np.uint64), np.empty(table.events, np.uint64)
@@ -134,19 +113,10 @@ def index_events(path: Path, dataset: str, output: Path) -> dict[str, Any]:
     return {"events": len(order)}
 
 
-def match_file(source: str, index: Path, output: Path) -> dict[str, Any]:
-    """Find the events of one ROOT file in the HDF5 file.
+def match_file(source: str, index: Path, output: Path) -> dict[str, int]:
+    """Find the events of one ROOT file in the HDF5 file, and count them.
 
     The output is a .npy file of the row of each entry, int64, -1 for an event that is not there.
-
-    Returns
-    -------
-    {"entries": events of the ROOT file}.
-
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read, or does not tell which event is which.
     """
     known = np.load(index, mmap_mode="r")
     with RootFile(source) as file:
@@ -270,7 +240,7 @@ def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def attach_file(
     job: AttachJob, columns: Sequence[AttachedColumn], source: str, match: Path, output: Path
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Write the columns of one ROOT file.
 
     The output has a tree `Events` with run, luminosityBlock, event and the columns, entry for entry with the ROOT

@@ -187,16 +187,7 @@ class Scorer:
     If the file lacks columns that a selection makes, the selection is run here. Events that do not pass it have no
     score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
 
-    Parameters
-    ----------
-    model
-        The model.
-    file
-        The file.
-    parameter
-        Value of the model's parameter.
-    base
-        Directory that the path of a selection's file is relative to.
+    It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
 
     Attributes
     ----------
@@ -204,11 +195,6 @@ class Scorer:
         The branches that scoring makes.
     reads
         The branches that must be read for it.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     """
 
     def __init__(self, model: Model, file: RootFile, parameter: Optional[float], base: str) -> None:

@@ -70,20 +70,10 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
 def score_tasks(
     files: Sequence[str], directory: Path, job: ScoreJob, prefix: str = "", own: bool = False
 ) -> list[Task]:
-    """One task for each file to be scored into a directory.
+    """One task for each file to be scored into a directory; the source and output of `job` do not matter.
 
-    Parameters
-    ----------
-    files
-        Paths and URLs.
-    directory
-        Directory of the scores.
-    job
-        All else; its own source and output do not matter.
-    prefix
-        Put before the tasks' names: the dataset.
-    own
-        The model is made by the same analysis: it may not exist yet, and its selection has been run in the skims.
+    `prefix` is put before the tasks' names: the dataset. `own` says that the model is made by the same analysis: it may
+    not exist yet, and its selection has been run in the skims.
     """
     settings = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
     code = code_of(score_file.__module__, *([] if own else _selection_sources(job)))

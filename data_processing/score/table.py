@@ -25,26 +25,12 @@ _BLOCK = 200_000  # rows read at once
 
 @dataclass(frozen=True)
 class AttachedColumn:
-    """One branch to be made.
-
-    Attributes
-    ----------
-    branch
-        Its name.
-    source
-        Name of the field of the events, or of the dataset beside them.
-    is_field
-        Whether it is a field.
-    item
-        Number of the column within a source that has several numbers per event, else None.
-    dtype
-        numpy name of its type.
-    """
+    """One branch to be made."""
 
     branch: str
-    source: str
+    source: str  # name of the field of the events, or of the dataset beside them
     is_field: bool
-    item: int | None
+    item: int | None  # number of the column in a source that has several numbers per event
     dtype: str
 
 
@@ -66,17 +52,7 @@ class _Candidate:
 class EventTable:
     """The events of an HDF5 file, and the datasets beside them. Use it as a context manager.
 
-    Parameters
-    ----------
-    path
-        The file.
-    dataset
-        Name of the dataset of events.
-
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read, has no such dataset, or the dataset does not tell which event is which.
+    It is an error if the file has no such dataset, or this does not tell which event is which.
     """
 
     def __init__(self, path: Path, dataset: str = EVENTS) -> None:
@@ -136,14 +112,9 @@ class EventTable:
         return found
 
     def columns(self, patterns: Iterable[str], prefix: str = "") -> list[AttachedColumn]:
-        """The columns that names and globs stand for.
+        """The columns that names and globs stand for; a glob does not find identifiers, collections and metadata.
 
-        A glob only finds what may be a column: not the identifiers, collections and metadata.
-
-        Raises
-        ------
-        NanoMLError
-            There is none, one is not of numbers or not as long as the events, or its name cannot be a branch's.
+        It is an error if there is none, one is not of numbers or not as long as the events, or cannot be a branch's name.
         """
         known = self._candidates()
         sources: dict[tuple[str, bool], _Candidate] = {}
@@ -210,20 +181,9 @@ class EventTable:
     def take(
         self, columns: Sequence[AttachedColumn], rows: NDArray[np.int64], fill: float = 0
     ) -> dict[str, NDArray[Any]]:
-        """Columns of any rows in any order, read block by block.
+        """Columns of any rows in any order, shape (N,), read block by block; by the names of their branches.
 
-        Parameters
-        ----------
-        columns
-            Which columns.
-        rows
-            Numbers of rows, of shape (N,); -1 for none.
-        fill
-            Value where there is no row.
-
-        Returns
-        -------
-        Name of the branch to its values, of shape (N,) and of the column's type.
+        `rows` are numbers of rows, shape (N,), or -1, for which the value is `fill`.
         """
         values = {column.branch: np.full(len(rows), fill, column.dtype) for column in columns}
         order = np.argsort(rows, kind="stable")

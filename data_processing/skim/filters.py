@@ -35,13 +35,7 @@ class FilterSet:
 
     @classmethod
     def of(cls, job: SkimJob) -> FilterSet:
-        """The filters that a job asks for.
-
-        Raises
-        ------
-        NanoMLError
-            A file cannot be read, the cut cannot be understood, or the selection or a module cannot be imported.
-        """
+        """The filters that a job asks for; an error if one cannot be read, understood or imported."""
         return cls(
             LumiMask.read(Path(job.base, job.certified)) if job.certified else None,
             Formula(job.cut) if job.cut else None,
@@ -50,13 +44,7 @@ class FilterSet:
         )
 
     def open(self, file: RootFile, output: str, is_data: bool) -> list[Filter]:
-        """The filters of one file.
-
-        Raises
-        ------
-        NanoMLError
-            The file lacks branches that they need.
-        """
+        """The filters of one file; an error if it lacks branches that they need."""
         found: list[Filter] = []
         if self.certified is not None and is_data:  # simulation has no certified sections
             found.append(_Certified(self.certified))
@@ -69,13 +57,7 @@ class FilterSet:
         return found
 
     def criteria(self, job: SkimJob, is_data: bool) -> Criteria:
-        """The record of these filters in a skim of data or of simulation.
-
-        Raises
-        ------
-        NanoMLError
-            The branch selection file cannot be read, or a rule in it or in `job.keep` is invalid.
-        """
+        """The record of these filters, and of the rules for branches, in a skim of data or of simulation."""
         certified = None
         if self.certified is not None and is_data:
             digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()

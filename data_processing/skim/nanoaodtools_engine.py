@@ -130,13 +130,7 @@ def main() -> int:
 
 
 def compression_of(text: str) -> str:
-    """A compression "ALGORITHM:LEVEL", or "none", as nanoAOD-tools writes it.
-
-    Raises
-    ------
-    ConfigError
-        It is neither.
-    """
+    """A compression "ALGORITHM:LEVEL", or "none", as nanoAOD-tools writes it; an error for anything else."""
     found = text.upper()
     if found == "NONE":
         return "none"
@@ -259,13 +253,7 @@ def name_algorithms(root: Any) -> None:
 
 
 def _cut(root: Any, job: SkimJob) -> str | None:
-    """The cut, if there is one.
-
-    Raises
-    ------
-    NanoMLError
-        ROOT does not understand it: nanoAOD-tools would keep all events then.
-    """
+    """The cut, if there is one; an error if ROOT does not understand it: nanoAOD-tools would keep all events then."""
     if not job.cut:
         return None
     file = root.TFile.Open(job.source)

@@ -89,20 +89,10 @@ class SkimJob:
 
 @dataclass(frozen=True)
 class BranchRule:
-    """A rule such as `drop HLT_*` or `keep HLT_Mu50`; each overrides those before it.
-
-    Attributes
-    ----------
-    keep
-        Whether it keeps or drops what it matches.
-    pattern
-        A name or glob, or a regular expression that must match the whole name.
-    is_regex
-        Whether it is a regular expression.
-    """
+    """A rule such as `drop HLT_*` or `keep HLT_Mu50`; each overrides those before it."""
 
     keep: bool
-    pattern: str
+    pattern: str  # a name or glob, or a regular expression that must match the whole name
     is_regex: bool = False
 
     def __str__(self) -> str:
@@ -179,21 +169,14 @@ def apply_rules(rules: Sequence[BranchRule], names: Iterable[str], start: Iterab
 
 
 class Filter:
-    """One step of a skim, for one file.
-
-    Attributes
-    ----------
-    branches
-        The branches that it reads, by the file's names.
-    made
-        The branches that it makes.
-    defaults
-        Branches that the file lacks and that may be kept all the same, with their values.
-    """
+    """One step of a skim, for one file."""
 
     branches: Sequence[str] = ()
+    """The branches that it reads, by the file's names."""
     made: Mapping[str, Branch] = {}
+    """The branches that it makes."""
     defaults: Mapping[str, Any] = {}
+    """Branches that the file lacks and that may be kept all the same, with their values."""
 
     def apply(
         self,
@@ -203,22 +186,10 @@ class Filter:
         stop: int,
         rows: NDArray[np.int64],
     ) -> Selected:
-        """Which events pass, and the branches made for them.
+        """The positions among `rows` of the events that pass, with the columns made for them and the cut flow.
 
-        Parameters
-        ----------
-        arrays
-            `branches` of the events that are left.
-        weights
-            Their generator weights.
-        start, stop
-            Range of entries of the file.
-        rows
-            Positions in this range of the events that are left.
-
-        Returns
-        -------
-        The positions among `rows` of the events that pass, with columns and cut flow.
+        `rows` are the positions of the events that are left in a range of entries, `start` to `stop`; `arrays` are their
+        `branches`, and `weights` their generator weights.
         """
         raise NotImplementedError
 
@@ -228,24 +199,12 @@ class Filter:
 
 @dataclass(frozen=True)
 class SkimPlan:
-    """The branches of a skim.
+    """The branches of a skim."""
 
-    Attributes
-    ----------
-    read
-        Branches that the filters read.
-    kept
-        Branches of the input that are written.
-    made
-        Branches that the filters make.
-    defaults
-        Branches that are kept but that the file lacks, with their values.
-    """
-
-    read: Sequence[str]
-    kept: dict[str, Branch]
-    made: dict[str, Branch]
-    defaults: dict[str, Any]
+    read: Sequence[str]  # by the filters
+    kept: dict[str, Branch]  # of the input
+    made: dict[str, Branch]  # by the filters
+    defaults: dict[str, Any]  # kept although the file lacks them, with their values
 
     @property
     def written(self) -> dict[str, Branch]:
@@ -258,14 +217,7 @@ class SkimPlan:
 
 
 def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPlan:
-    """What is read from a file and what is written.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks a branch that is to be kept, or has one that cannot be written, or a column has the name of a
-        branch that is kept.
-    """
+    """What is read from a file and what is written; an error if a branch to be kept is lacking, odd, or made as well."""
     optional = {name: value for each in filters for name, value in each.defaults.items()}
     names, defaults = _kept(file, job, optional)
     for name in names:

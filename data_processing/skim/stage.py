@@ -27,7 +27,7 @@ _ENGINES = {"columnar": skim_file, "nanoaodtools": postprocess_file}
 
 
 def skim_settings(skim: Skim) -> dict[str, Any]:
-    """What of the configuration a skim's content depends on, as in `SkimJob`."""
+    """The settings that a skim's content depends on, as in `SkimJob`."""
     return {
         "selection": skim.selection or "",
         "modules": list(skim.modules),
@@ -50,20 +50,8 @@ def skim_tasks(
 ) -> list[Task]:
     """One task for each file to be skimmed into a directory.
 
-    Parameters
-    ----------
-    files
-        Paths and URLs.
-    directory
-        Of the skims.
-    settings
-        Those of `SkimJob` that say what is in the skim.
-    base
-        Directory that a selection's file is relative to.
-    memory
-        chunk and memory, as in `SkimJob`.
-    prefix
-        Of the tasks' names: the dataset.
+    `settings` are those of `SkimJob` that its content depends on, and `memory` are its `chunk` and `memory`; files are
+    relative to `base`. `prefix` is put before the tasks' names: the dataset.
     """
     code = code_of(_ENGINES[settings["engine"]].__module__, *_sources(settings, base))
     settings_files = [str(Path(base, settings[name])) for name in ("certified", "branches") if settings[name]]
@@ -92,7 +80,7 @@ def skim_tasks_stage(tasks: Sequence[Task], directories: Mapping[str, Path], wor
 
 
 def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Events and weights, one line for each dataset; `done` is the accounting of each task.
+    """Events and weights, one line for each dataset; `done` has the accounting of each task as JSON.
 
     The luminosity sections of data are written beside the skims, as a JSON file that brilcalc takes.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,6 +166,18 @@ class ConvertedDataset:
     def selected(self) -> int:
         """Number of its events."""
         return int(self.accounting["selected"])
+
+    @property
+    def weight_per_genweight(self) -> Optional[float]:
+        """Number of events expected per generator weight; None if unknown, NaN if the sum of weights is not positive."""
+        if self.is_data:
+            return 1.0
+        if self.cross_section is None or self.luminosity is None:
+            return None
+        total = self.accounting["sum_of_weights"]
+        return (
+            self.cross_section * 1000 * self.luminosity / total if total > 0 else math.nan
+        )  # 1 pb = 1000 fb
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ConvertedDataset:
