@@ -20,7 +20,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 from data_processing.merge.merge import MergeJob, merge_files
-from data_processing.merge.stage import merge_summary
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
@@ -233,7 +232,7 @@ def _join(skims: Sequence[Path], output: Path, compression: str) -> None:
         os.replace(skims[0], output)
         return
     done = merge_files(MergeJob([str(skim) for skim in skims], output, fill=True, compression=compression))
-    for line in merge_summary({output.name: done}):
+    for line in done.lines(output.name):
         say(line)
 
 

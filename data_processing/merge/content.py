@@ -1,38 +1,64 @@
-"""What is in a NanoAOD file, in short: to compare what was written with what was read."""
+"""The content of a NanoAOD file in short form, to compare what was written with what was read."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.merge.checksums import Checksums
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["TREES", "Content", "rows_at_once"]
+__all__ = ["TREES", "Checksums", "FileContent", "rows_at_once"]
 
 TREES = ("Runs", "LuminosityBlocks")
-"""The trees beside the events that are taken along."""
+"""The trees that are merged beside the events."""
+
+
+class Checksums:
+    """Checksums of the columns of a tree, computed from chunks of rows.
+
+    They do not depend on where a chunk ends, but on everything else: values, their types and order, lengths of lists.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sums: dict[tuple[str, int, str], int] = {}
+
+    def add(self, arrays: Mapping[str, Any], length: int) -> None:
+        """Add all columns of a chunk of `length` rows."""
+        self.rows += length
+        for name, array in arrays.items():
+            for number, part in enumerate(_parts(array)):
+                key = (name, number, part.dtype.str)
+                self._sums[key] = zlib.crc32(part.data, self._sums.get(key, 0))
+
+    def differing(self, other: Checksums) -> list[str]:
+        """Names of the columns that differ, sorted."""
+        keys = {*self._sums, *other._sums}
+        return sorted({key[0] for key in keys if self._sums.get(key) != other._sums.get(key)})
 
 
 @dataclass
-class Content:
-    """What is in a file.
+class FileContent:
+    """What a file contains, but for the numbers of its trees.
 
     Attributes
     ----------
     trees
         Checksums of `Events`, and of those of `TREES` that it has.
     strings
-        Texts, by their names, without the record.
+        Texts by name, without the record.
     histograms
-        Numbers in the bins of histograms, by their names.
+        Numbers in the bins of histograms, by name.
     accounting
         Of its record; none without a record.
     """
@@ -43,15 +69,8 @@ class Content:
     accounting: Accounting = field(default_factory=Accounting)
 
     @classmethod
-    def of(cls, file: RootFile, memory: float) -> Content:
-        """Read a file from its beginning to its end.
-
-        Parameters
-        ----------
-        file
-            A file without arrays of fixed size, strings and objects in its trees.
-        memory
-            How much a chunk of events may take, in MB.
+    def of(cls, file: RootFile, memory: float) -> FileContent:
+        """Read all of a file, with chunks of events of up to `memory` MB; its trees must have numbers and lists only.
 
         Raises
         ------
@@ -71,8 +90,8 @@ class Content:
             found.accounting = record.accounting
         return found
 
-    def differing(self, other: Content) -> list[str]:
-        """What differs, in words; nothing if it is the same."""
+    def differing(self, other: FileContent) -> list[str]:
+        """What differs, in words."""
         found = []
         for name in {**self.trees, **other.trees}:
             one, two = self.trees.get(name, Checksums()), other.trees.get(name, Checksums())
@@ -90,8 +109,8 @@ class Content:
 
 
 def rows_at_once(bytes_per_row: float, memory: float) -> int:
-    """How many rows fit into the memory, given in MB; at least one."""
-    # arrays take about twice what is in the file: each list has offsets, and there is a copy when it is written
+    """Number of rows that fit into the memory [MB]; at least one."""
+    # arrays take about twice the size in the file: lists have offsets, and writing makes a copy
     return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))
 
 
@@ -122,3 +141,11 @@ def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> b
         and len(one) == len(other)
         and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other))
     )
+
+
+def _parts(array: Any) -> Iterator[NDArray[Any]]:
+    """The numbers of a column; for lists, their lengths first."""
+    if array.ndim > 1:
+        yield np.ascontiguousarray(ak.num(array), np.int64)
+        array = ak.flatten(array)
+    yield np.ascontiguousarray(array)

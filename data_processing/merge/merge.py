@@ -13,10 +13,8 @@ import awkward as ak
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
-from data_processing.merge.checksums import Checksums
-from data_processing.merge.content import Content, rows_at_once
-from data_processing.merge.inputs import Inputs
-from data_processing.merge.plan import TreePlan, listed, plan_tree
+from data_processing.merge.content import Checksums, FileContent, rows_at_once
+from data_processing.merge.plan import MergeInputs, TreePlan, listed, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -28,7 +26,7 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["MergeJob", "foresee", "merge_files"]
+__all__ = ["MergeJob", "MergeRecord", "foresee", "merge_files"]
 
 
 @dataclass(frozen=True)
@@ -59,23 +57,52 @@ class MergeJob:
     memory: float = 100
 
 
-def merge_files(job: MergeJob) -> dict[str, Any]:
-    """Merge files.
+@dataclass(frozen=True)
+class MergeRecord:
+    """What was merged.
 
-    The rows of `Events`, `Runs` and `LuminosityBlocks` come one after the other, in the order of the files;
-    histograms are summed; strings are kept if they are the same; the records are joined. An event of collision data that
-    several files have, as skims of two primary datasets may, is taken from the first of them.
-
-    Parameters
+    Attributes
     ----------
-    job
-        What to do.
+    files, entries, branches
+        Numbers of files, and of events and branches of the merged file.
+    duplicates
+        Number of events that were left out because an earlier file has them.
+    sum_of_weights
+        As in the record of the merged file.
+    filled
+        Branches that some files lack, and these files.
+    not_merged
+        What is left out, and why.
+    """
 
-    Returns
-    -------
-    What was written: numbers of `files`, `entries` and `branches`, `duplicates` (events that were left out, since an
-    earlier file has them), `sum_of_weights`, `filled` (branch to the files that lack it) and `not_merged` (what is left
-    out, to the reason).
+    files: int
+    entries: int
+    duplicates: int
+    sum_of_weights: float
+    branches: int
+    filled: Mapping[str, Sequence[str]]
+    not_merged: Mapping[str, str]
+
+    def lines(self, name: str) -> list[str]:
+        """What was merged into file `name`, and what was not, in words."""
+        lines = [
+            f"{name}: {self.files:,} files, {self.entries:,} events, sum of weights {self.sum_of_weights:.9g}, "
+            f"{self.branches:,} branches"
+        ]
+        if self.duplicates:
+            lines.append(f"{self.duplicates:,} events that an earlier file also has were left out")
+        filled = [f"{branch} ({len(files)} of {self.files} files)" for branch, files in self.filled.items()]
+        if filled:
+            lines.append(f"filled where a file lacks it: {listed(filled)}")
+        return lines + [f"WARNING {what} is left out: {reason}" for what, reason in self.not_merged.items()]
+
+
+def merge_files(job: MergeJob) -> MergeRecord:
+    """Merge files, read the result again, and compare it with what was read.
+
+    The rows of `Events`, `Runs` and `LuminosityBlocks` are concatenated in the order of the files; histograms are summed;
+    strings are kept if they are the same; the records are joined. An event of collision data that several files have, such
+    as skims of two primary datasets, is taken from the first of them.
 
     Raises
     ------
@@ -96,7 +123,7 @@ def merge_files(job: MergeJob) -> dict[str, Any]:
     return _summary(inputs, plans, record)
 
 
-def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
+def _find_duplicates(job: MergeJob, inputs: MergeInputs, plan: TreePlan) -> None:
     """Note the events of data that are there more than once, and enter them into the accounting."""
     if not inputs.accounting.is_data or not set(IDENTIFIERS) <= set(plan.branches):
         return
@@ -111,15 +138,15 @@ def _find_duplicates(job: MergeJob, inputs: Inputs, plan: TreePlan) -> None:
     inputs.duplicates.enter(0, inputs.accounting.files)
 
 
-def foresee(job: MergeJob) -> dict[str, Any]:
-    """What `merge_files` would return; raises as it does, as far as that can be told beforehand."""
+def foresee(job: MergeJob) -> MergeRecord:
+    """What `merge_files` would return, without duplicates; raises as it does, as far as this is known before."""
     inputs, plans = _look_into(job)
     return _summary(inputs, plans, _record(inputs, plans))
 
 
-def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
-    compression_of(job.compression)  # a mistake is told before the files are read
-    inputs = Inputs.of(job.sources)
+def _look_into(job: MergeJob) -> tuple[MergeInputs, dict[str, TreePlan]]:
+    compression_of(job.compression)  # an error comes before the files are read
+    inputs = MergeInputs.of(job.sources)
     plans = {}
     for name, sources in inputs.trees.items():
         lacking = inputs.without(name)
@@ -130,7 +157,7 @@ def _look_into(job: MergeJob) -> tuple[Inputs, dict[str, TreePlan]]:
     return inputs, plans
 
 
-def _check_lacking(job: MergeJob, inputs: Inputs, name: str, lacking: Sequence[str]) -> None:
+def _check_lacking(job: MergeJob, inputs: MergeInputs, name: str, lacking: Sequence[str]) -> None:
     """Refuse files that lack a tree which others have, unless nothing is lost."""
     what = f"{listed(lacking, 3)}: has no tree {name}, but {inputs.trees[name][0].path} has it"
     if name == "Runs" and not inputs.accounting.is_data:
@@ -139,7 +166,7 @@ def _check_lacking(job: MergeJob, inputs: Inputs, name: str, lacking: Sequence[s
         raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
 
 
-def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
+def _record(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> Provenance:
     branches = plans["Events"].branches
     columns: dict[str, dict[str, str]] = {}
     not_copied: list[str] = []
@@ -161,7 +188,7 @@ def _record(inputs: Inputs, plans: Mapping[str, TreePlan]) -> Provenance:
     )
 
 
-def _not_merged(inputs: Inputs, plans: Mapping[str, TreePlan]) -> dict[str, str]:
+def _not_merged(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> dict[str, str]:
     """What is left out, with the reason."""
     found = dict(inputs.not_merged)
     for tree in inputs.trees:
@@ -173,9 +200,11 @@ def _not_merged(inputs: Inputs, plans: Mapping[str, TreePlan]) -> dict[str, str]
     return found
 
 
-def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer: NanoWriter) -> Content:
+def _write(
+    job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], writer: NanoWriter
+) -> FileContent:
     """Write all but the record; return what is to be found in the file."""
-    written = Content({"Events": _write_events(job, inputs, plans["Events"], writer)})
+    written = FileContent({"Events": _write_events(job, inputs, plans["Events"], writer)})
     for name, plan in plans.items():
         if name != "Events" and plan.branches:
             arrays = _joined_rows(inputs, name, plan)
@@ -191,7 +220,7 @@ def _write(job: MergeJob, inputs: Inputs, plans: Mapping[str, TreePlan], writer:
     return written
 
 
-def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
+def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: NanoWriter) -> Checksums:
     sums, pending, row = Checksums(), 0.0, 0
     with progress(f"merge {job.output.name}", inputs.entries) as bar:
         for source in inputs.trees["Events"]:
@@ -221,7 +250,7 @@ def _write_events(job: MergeJob, inputs: Inputs, plan: TreePlan, writer: NanoWri
     return sums
 
 
-def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
+def _joined_rows(inputs: MergeInputs, name: str, plan: TreePlan) -> dict[str, Any]:
     parts = [
         plan.fit(source.branches, {key: arrays[key] for key in plan.reads(source.branches)}, source.rows)
         for source, arrays in zip(inputs.trees[name], inputs.rows[name])
@@ -229,10 +258,10 @@ def _joined_rows(inputs: Inputs, name: str, plan: TreePlan) -> dict[str, Any]:
     return {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
 
 
-def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> None:
+def _check(job: MergeJob, written: Path, expected: FileContent, inputs: MergeInputs) -> None:
     """Read what was written, and compare it."""
     with RootFile(written) as file:
-        problems = expected.differing(Content.of(file, job.memory))
+        problems = expected.differing(FileContent.of(file, job.memory))
         found = accounting_of(file)
     # a range of entries has no Runs tree, or an empty one, if another range of the same file has it
     source = found.sum_of_weights_source
@@ -246,18 +275,19 @@ def _check(job: MergeJob, written: Path, expected: Content, inputs: Inputs) -> N
         )
 
 
-def _summary(inputs: Inputs, plans: Mapping[str, TreePlan], record: Provenance) -> dict[str, Any]:
-    return {
-        "files": len(inputs.paths),
-        "entries": inputs.entries - inputs.copies,
-        "duplicates": inputs.copies,
-        "sum_of_weights": record.accounting.sum_of_weights,
-        "branches": len(plans["Events"].branches),
-        "filled": {
-            f"{tree}/{name}": list(plan.filled[name]) for tree, plan in plans.items() for name in plan.filled
-        },
-        "not_merged": _not_merged(inputs, plans),
+def _summary(inputs: MergeInputs, plans: Mapping[str, TreePlan], record: Provenance) -> MergeRecord:
+    filled = {
+        f"{tree}/{name}": list(files) for tree, plan in plans.items() for name, files in plan.filled.items()
     }
+    return MergeRecord(
+        len(inputs.paths),
+        inputs.entries - inputs.copies,
+        inputs.copies,
+        record.accounting.sum_of_weights,
+        len(plans["Events"].branches),
+        filled,
+        _not_merged(inputs, plans),
+    )
 
 
 def _remove_leftovers(output: Path) -> None:

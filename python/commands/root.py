@@ -161,7 +161,7 @@ def merge(
     workdir, stage = stage_of.workdir_of(job.output), stage_of.merge_stage(job)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
-        click.echo("\n".join([*lines, *stage_of.merge_summary({job.output.name: merging.foresee(job)})]))
+        click.echo("\n".join([*lines, *merging.foresee(job).lines(job.output.name)]))
         return
     with locked(workdir):
         run(plan([stage], workdir, force), workdir)

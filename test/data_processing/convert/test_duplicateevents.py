@@ -239,7 +239,7 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
     output = analysis.parent / "all.root"
     paths = [str(skims / name) for name in ("SingleMuon/1.root", "SingleMuon/0.root", "DoubleMuon/0.root")]
     found = merge_files(MergeJob(paths, output))
-    assert (found["entries"], found["duplicates"]) == (9, 4)
+    assert (found.entries, found.duplicates) == (9, 4)
     with RootFile(output) as file:
         events = file.read(["event", "x"])
         record = Provenance.of(file)
@@ -252,7 +252,7 @@ def test_merging_takes_an_event_of_data_from_the_first_file(analysis: Path) -> N
     assert "duplicates 4 left out" in " ".join(invoke("inspect", output).split())
     # the result is a skim like others: it can be merged and converted
     again = merge_files(MergeJob([str(output)], analysis.parent / "again.root"))
-    assert (again["entries"], again["duplicates"]) == (9, 0)
+    assert (again.entries, again.duplicates) == (9, 0)
     convert_files(ConvertJob([str(analysis.parent / "again.root")], analysis.parent / "all.h5", ["x"]))
     assert metadata_content(analysis.parent / "all.h5")["datasets"][0]["books"]["duplicates"] == 4
     assert not validate_file(analysis.parent / "all.h5").faults
@@ -271,7 +271,7 @@ def test_simulation_keeps_all_its_events(tmp_path: Path) -> None:
     source = write(tmp_path / "0.root", events, [1, 1])
     convert_files(ConvertJob([source], tmp_path / "a.h5", ["x"]))
     assert numbers_in(tmp_path / "a.h5") == events
-    assert merge_files(MergeJob([source], tmp_path / "all.root"))["entries"] == 2
+    assert merge_files(MergeJob([source], tmp_path / "all.root")).entries == 2
 
 
 def test_shuffling_refuses_data_that_were_converted_apart(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_processing.merge.content import Content, rows_at_once
+from data_processing.merge.content import Checksums, FileContent, rows_at_once
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -22,7 +26,7 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def content(path: Path, **changes: Any) -> Content:
+def content(path: Path, **changes: Any) -> FileContent:
     with uproot.recreate(path) as file:
         for name, value in {**CONTENT, **changes}.items():
             if isinstance(value, dict):
@@ -33,7 +37,7 @@ def content(path: Path, **changes: Any) -> Content:
             elif value is not None:
                 file[name] = value
     with RootFile(path) as file:
-        return Content.of(file, 100)
+        return FileContent.of(file, 100)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_what_differs_is_named(tmp_path: Path, changes: dict[str, Any], differin
 
 def test_the_memory_does_not_matter(sample: Path) -> None:
     with RootFile(sample / "ZGToLLG" / "ZGToLLG_0.root") as file:
-        at_once, in_parts = Content.of(file, 1000), Content.of(file, 0.3)
+        at_once, in_parts = FileContent.of(file, 1000), FileContent.of(file, 0.3)
     assert at_once.trees["Events"].rows == 800
     assert at_once.differing(in_parts) == []
 
@@ -69,3 +73,46 @@ def test_the_memory_does_not_matter(sample: Path) -> None:
 def test_at_least_one_row_is_read() -> None:
     assert rows_at_once(1e9, 1) == 1
     assert rows_at_once(0, 1) == rows_at_once(1, 1) == 500_000
+
+
+ARRAYS: dict[str, Any] = {
+    "flat": ak.Array(np.arange(6, dtype=np.float32)),
+    "bits": np.array([True, False, False, True, True, False]),
+    "lists": ak.Array([[1, 2], [], [3], [], [], [4, 5, 6]]),
+}
+
+
+def checksums(arrays: dict[str, Any], ends: Sequence[int]) -> Checksums:
+    found, start = Checksums(), 0
+    for end in [*ends, 6]:
+        found.add({name: array[start:end] for name, array in arrays.items()}, end - start)
+        start = end
+    return found
+
+
+@given(st.lists(st.integers(0, 6)).map(sorted))
+def test_they_do_not_depend_on_the_chunks(ends: list[int]) -> None:
+    assert checksums(ARRAYS, ends).differing(checksums(ARRAYS, [])) == []
+    assert checksums(ARRAYS, ends).rows == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("flat", np.array([0, 1, 2, 3, 5, 4], np.float32)),
+        ("flat", np.arange(6, dtype=np.float64)),
+        ("flat", np.arange(6, dtype=np.int32)),
+        ("bits", np.array([True, False, False, True, True, True])),
+        ("lists", ak.Array([[1, 2], [3], [], [], [], [4, 5, 6]])),  # the same numbers in other lists
+        ("lists", ak.Array([[1, 2], [], [3], [], [], [4, 6, 5]])),
+        ("lists", np.arange(6)),
+    ],
+)
+def test_they_depend_on_all_else(name: str, array: Any) -> None:
+    other = checksums({**ARRAYS, name: array}, [])
+    assert checksums(ARRAYS, [3]).differing(other) == [name]
+    assert other.differing(checksums(ARRAYS, [3])) == [name]
+
+
+def test_a_column_that_is_missing_differs() -> None:
+    assert checksums({"flat": ARRAYS["flat"]}, []).differing(checksums(ARRAYS, [])) == ["bits", "lists"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ import uproot
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge import merge
-from data_processing.merge.content import Content
-from data_processing.merge.inputs import Inputs
-from data_processing.merge.merge import MergeJob, _check, foresee, merge_files
-from data_processing.merge.stage import merge_summary
+from data_processing.merge.content import FileContent
+from data_processing.merge.merge import MergeJob, MergeRecord, _check, foresee, merge_files
+from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
@@ -139,7 +139,7 @@ def joined(paths: Sequence[Path], tree: str = "Events") -> dict[str, list[Any]]:
     return {name: [value for each in found for value in each[name]] for name in found[0]}
 
 
-def merged(paths: Sequence[Path], output: Path, **settings: Any) -> dict[str, Any]:
+def merged(paths: Sequence[Path], output: Path, **settings: Any) -> MergeRecord:
     return merge_files(MergeJob([str(path) for path in paths], output, **settings))
 
 
@@ -171,8 +171,8 @@ def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
     # as the files were made, though nobody told what their weights are
     assert expected.sum_of_weights == pytest.approx(sum(sum_of_weights(part) for part in parts), rel=1e-14)
     assert expected.selected not in (0, expected.entries)
-    assert (found["files"], found["entries"]) == (24, expected.selected)
-    assert found["sum_of_weights"] == expected.sum_of_weights
+    assert (found.files, found.entries) == (24, expected.selected)
+    assert found.sum_of_weights == expected.sum_of_weights
     assert sum_of_weights(tmp_path / "all.root") == pytest.approx(expected.sum_of_weights, rel=1e-14)
     assert record_of(tmp_path / "all.root").accounting == expected
     assert record_of(tmp_path / "all.root").kind == "skim"
@@ -180,7 +180,7 @@ def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
         assert values(tmp_path / "all.root", tree) == joined(skims, tree)
     assert [path.read_bytes() for path in skims] == before
     # and the next step of the chain finds the same
-    assert merged([tmp_path / "all.root"], tmp_path / "again.root") == {**found, "files": 1}
+    assert merged([tmp_path / "all.root"], tmp_path / "again.root") == replace(found, files=1)
     assert record_of(tmp_path / "again.root").accounting == expected
 
 
@@ -196,10 +196,10 @@ def test_a_file_without_events_counts_wherever_it_stands(
     taken = iter([empty, second])
     paths = [next(taken) if each == "E" else whole[int(each)] for each in order]
     found = merged(paths, tmp_path / "all.root")
-    assert found["entries"] == 25 * (len(order) - order.count("E"))
-    assert found["sum_of_weights"] == pytest.approx(sum(sum_of_weights(path) for path in paths), rel=1e-14)
-    assert sum_of_weights(tmp_path / "all.root") == pytest.approx(found["sum_of_weights"], rel=1e-14)
-    assert found["sum_of_weights"] != 0
+    assert found.entries == 25 * (len(order) - order.count("E"))
+    assert found.sum_of_weights == pytest.approx(sum(sum_of_weights(path) for path in paths), rel=1e-14)
+    assert sum_of_weights(tmp_path / "all.root") == pytest.approx(found.sum_of_weights, rel=1e-14)
+    assert found.sum_of_weights != 0
     for tree in ("Events", "Runs"):
         assert values(tmp_path / "all.root", tree) == joined(paths, tree)
 
@@ -242,7 +242,7 @@ def test_branches_that_a_file_lacks_are_named_with_the_file(eras: list[Path], tm
 
 def test_branches_that_a_file_lacks_are_filled(eras: list[Path], tmp_path: Path) -> None:
     found = merged(eras, tmp_path / "all.root", fill=True)
-    assert found["filled"] == {"Events/HLT_Mu50": [str(eras[0])], "Events/HLT_IsoMu24": [str(eras[2])]}
+    assert found.filled == {"Events/HLT_Mu50": [str(eras[0])], "Events/HLT_IsoMu24": [str(eras[2])]}
     result, each = values(tmp_path / "all.root"), [values(path) for path in eras]
     assert result["HLT_Mu50"] == [False] * 30 + each[1]["HLT_Mu50"] + each[2]["HLT_Mu50"]
     assert result["HLT_IsoMu24"] == each[0]["HLT_IsoMu24"] + each[1]["HLT_IsoMu24"] + [False] * 30
@@ -254,7 +254,7 @@ def test_branches_that_a_file_lacks_are_filled(eras: list[Path], tmp_path: Path)
 
 def test_branches_that_all_files_have_are_kept(eras: list[Path], tmp_path: Path) -> None:
     found = merged(eras, tmp_path / "all.root", common=True)
-    assert found["not_merged"] == dict.fromkeys(
+    assert found.not_merged == dict.fromkeys(
         ["Events/HLT_IsoMu24", "Events/HLT_Mu50"], "is not the same in all files"
     )
     assert "Events/HLT_Mu50 (is not the same in all files)" in record_of(tmp_path / "all.root").not_copied
@@ -384,8 +384,8 @@ def test_every_file_is_merged_value_for_value(made_file: Path, tmp_path: Path) -
     with RootFile(made_file) as file, RootFile(tmp_path / "all.root") as result:
         # of data, the copy of an event is left out
         times = 1 if accounting_of(file).is_data else 2
-        assert result.entries == times * file.entries == found["entries"]
-        assert found["duplicates"] == (2 - times) * file.entries
+        assert result.entries == times * file.entries == found.entries
+        assert found.duplicates == (2 - times) * file.entries
         branches = without_own_counters(file.branches)
         before, after = file.read(branches), result.read(branches)
         for name, branch in branches.items():
@@ -579,7 +579,7 @@ def test_what_is_beside_the_trees_is_summed_kept_or_named(sample: Path, tmp_path
             objects["only_here"] = (np.array([3.0, 4]), edges)
         paths.append(write(tmp_path / f"{n}.root", sample_events(sample, n * 9, n * 9 + 9), **objects))
     found = merged(paths, tmp_path / "all.root")
-    assert found["not_merged"] == {"run": "differs from file to file", "other_axes": "has different axes"}
+    assert found.not_merged == {"run": "differs from file to file", "other_axes": "has different axes"}
     with RootFile(tmp_path / "all.root") as file:
         assert set(file.keys) == {"Events", "Runs", "tag", "h", "only_here", "nanoml"}
         assert file.string("tag") == "2018"
@@ -601,9 +601,7 @@ def test_a_tree_that_data_lack_is_told(sample: Path, tmp_path: Path) -> None:
         merged(paths, tmp_path / "all.root")
     merged(paths, tmp_path / "fill.root", fill=True)
     assert values(tmp_path / "fill.root", "Runs") == {"run": [1, 2]}
-    assert merged(paths, tmp_path / "common.root", common=True)["not_merged"] == {
-        "Runs": "is not in all files"
-    }
+    assert merged(paths, tmp_path / "common.root", common=True).not_merged == {"Runs": "is not in all files"}
 
 
 def test_the_memory_does_not_change_the_result(parts: list[Path], tmp_path: Path) -> None:
@@ -678,14 +676,14 @@ def test_what_was_written_is_compared_with_what_was_read(parts: list[Path], tmp_
     for name, number in (("right", 1), ("wrong", 2)):
         merged([parts[0], parts[number]], tmp_path / f"{name}.root")
     with RootFile(tmp_path / "right.root") as file:
-        expected = Content.of(file, 100)
+        expected = FileContent.of(file, 100)
     job = MergeJob([str(path) for path in parts[:2]], tmp_path / "all.root")
-    inputs = Inputs.of(job.sources)
+    inputs = MergeInputs.of(job.sources)
     _check(job, tmp_path / "right.root", expected, inputs)
     with pytest.raises(NanoMLError) as raised:
         _check(job, tmp_path / "wrong.root", expected, inputs)
     assert "all.root: what was written is not what was read: Events/HLT_" in str(raised.value)
-    lighter = Inputs.of([str(path) for path in parts[:1]])
+    lighter = MergeInputs.of([str(path) for path in parts[:1]])
     with pytest.raises(NanoMLError, match=r"is not what was read: sum of weights \(.* for .*\)"):
         _check(job, tmp_path / "right.root", expected, lighter)
 
@@ -729,8 +727,8 @@ def test_the_command_refuses_what_cannot_be_meant(
 
 
 def test_a_plan_names_what_is_filled(eras: list[Path], tmp_path: Path) -> None:
-    lines = merge_summary(
-        {"all.root": foresee(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True))}
+    lines = foresee(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True)).lines(
+        "all.root"
     )
     assert (
         lines[1]
@@ -776,6 +774,6 @@ def test_a_file_that_changes_while_files_are_merged_is_noticed(
 def test_weights_of_both_signs_are_merged(mc_files: dict[str, list[Path]], tmp_path: Path) -> None:
     found = merged(mc_files["WprimeToWZ"], tmp_path / "all.root")
     expected = sum(made.sum_of_weights for made in DATASETS["WprimeToWZ"].values())
-    assert found["sum_of_weights"] == pytest.approx(expected, rel=1e-14)
+    assert found.sum_of_weights == pytest.approx(expected, rel=1e-14)
     with RootFile(tmp_path / "all.root") as file:
         assert accounting_of(file).sum_of_weights == pytest.approx(expected, rel=1e-14)
