@@ -43,16 +43,7 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
     As in the training of the networks, fold i + 1 stops the training of the BDT that is tested on fold i, and every
     class has the same total weight. A BDT cannot use negative weights: it gets absolute values.
 
-    Parameters
-    ----------
-    table, splits
-        The events and their folds, as for the networks.
-    seed
-        Seed of all random numbers.
-
-    Returns
-    -------
-    float32, shape (N, classes); NaN for an event that no split tests.
+    Returns float32 of shape (N, classes), NaN for an event that no split tests.
     """
     scores = np.full((len(table), len(table.classes)), np.nan, np.float32)
     with _training(table, splits) as bar:
@@ -63,12 +54,7 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
 
 
 def regression_baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.float32]:
-    """Values of each event by a BDT that has not seen its fold, one for each target; else as `baseline`.
-
-    Returns
-    -------
-    float32, shape (N, targets); NaN for an event that no split tests.
-    """
+    """Values of each event by BDTs that have not seen its fold, one for each target; shape (N, targets)."""
     truth = table.targets()
     values = np.full(truth.shape, np.nan, np.float32)
     with _training(table, splits) as bar:
@@ -93,12 +79,7 @@ def _apply(bdt: _BDT, table: Table, split: Split, scores: NDArray[np.float32]) -
 
 
 def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Inputs of some events as one table: features, then the fields of each object; NaN if there is no object.
-
-    Returns
-    -------
-    float32, shape (rows, features + sum of objects x fields).
-    """
+    """Inputs of some events as columns: features, then the fields of each object, NaN if there is no object."""
     parts = [table.features[rows]]
     for values, mask in table.objects.values():
         fields = np.where(mask[rows][:, :, None], values[rows], np.float32(np.nan))

@@ -21,7 +21,6 @@ from ML_processing.evaluation.scored import (
     shape,
     spectators,
 )
-from ML_processing.events.data import Table
 from ML_processing.metrics.classification import reliability, scan_cuts
 from ML_processing.metrics.distances import bonferroni, kolmogorov, sculpting
 from ML_processing.metrics.measured import Floats, Measured, bin_of, efficiency, even_edges, quantile_edges
@@ -48,19 +47,7 @@ _KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
 def discrimination(
     scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int
 ) -> tuple[Json, Json]:
-    """Areas under ROC curves, working points and confusion matrix; the contents of the plots of these and of the scores.
-
-    Parameters
-    ----------
-    scored, sample
-        All tested events, and those of them that are resampled.
-    seen
-        Events of the training.
-    names
-        Names of the classes.
-    seed
-        Seed of the resampling.
-    """
+    """AUCs, working points and confusion matrix; and the plots of ROC curves, scores (`seen` in the training) and confusion."""
     resampled = bootstrap(sample.score, sample.truth, sample.weights, EFFICIENCIES, seed)
     pairs = auc_matrix(scored.network, scored.labels, scored.weights)
     numbers = {
@@ -161,10 +148,7 @@ def _scores(scored: Scored, class_: int) -> Json:
 
 
 def at_parameter(tested: OutOfFold) -> list[Json]:
-    """AUC at each value of the parameter, if there is one: the signal with this value against all background.
-
-    The background is scored at the same value.
-    """
+    """AUC at each value of the parameter, if there is one: signal with this value against all background, scored at it."""
     training, table = tested.training, tested.table
     is_signal, own = table.labels == training.signal, table.features[:, -1:]
     found = []
@@ -181,19 +165,10 @@ def at_parameter(tested: OutOfFold) -> list[Json]:
 
 
 def overtraining(seen: Sequence[Scored], unseen: Sequence[Scored], names: Sequence[str]) -> Json:
-    """Compare each network's scores on the events that it was trained on with those that it tests on.
+    """Compare each network's scores on the events that it was trained on (`seen`) with those that it tests on.
 
-    Parameters
-    ----------
-    seen, unseen
-        Events of the training, and of the test, of each network.
-    names
-        Names of the classes.
-
-    Returns
-    -------
-    AUC on both, and for each class the Kolmogorov-Smirnov tests, one for each network since its two samples share
-    no event, and the probability that the least probable of them is one by chance.
+    There is one Kolmogorov-Smirnov test for each network, since its two samples share no event, and the probability
+    that the least probable of them is one by chance.
     """
     areas = []
     for parts in (seen, unseen):
@@ -237,14 +212,8 @@ def calibration(scored: Scored, names: Sequence[str]) -> Json | None:
 def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Json | None:
     """Expected significance against the cut on the signal probability.
 
-    Parameters
-    ----------
-    scored
-        The tested events.
-    totals
-        Sum of weights of each class over all events, tested or not: yields are those of all.
-    physical
-        Whether the weights are expected numbers of events.
+    Yields are those of all events, tested or not: `totals` are their sums of weights by class. They are expected
+    numbers of events if the weights are `physical`.
     """
     tested = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
     scale = np.divide(totals, tested, out=np.ones_like(tested), where=tested != 0)
@@ -298,26 +267,15 @@ def is_mass(name: str) -> bool:
 
 
 def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> Json | None:
-    """Shapes of masses for each background, before and after cuts.
+    """Shapes of masses for each background, before and after cuts; None if there is no mass, or no cut.
 
-    Parameters
-    ----------
-    tested, scored
-        The events and their scores.
-    column
-        The column that the training was decorrelated from; None takes the masses among the features.
-    cut
-        A cut of interest in addition to those that keep 50 % and 10 % of the background.
-
-    Returns
-    -------
-    None if there is no mass, or no cut.
+    The mass is the `column` that the training was decorrelated from, or else all masses among the features. The cuts
+    keep 50 % and 10 % of the background; `cut` is one more.
     """
-    masses, cuts = _masses(tested.table, column), _cuts(scored, cut)
-    if not masses or not cuts:
-        return None
-    panels = []
-    for name, values in masses:
+    columns, cuts, panels = spectators(tested.table), _cuts(scored, cut), []
+    masses = [column] if column is not None else [name for name in columns if is_mass(name)]
+    for name in masses[:_MOST_MASSES] if cuts else ():
+        values = columns[name]
         edges = even_edges(values[~scored.truth], _MASS_BINS)
         if not edges.size:
             continue
@@ -336,12 +294,6 @@ def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float |
                 }
             )
     return {"cuts": cuts, "panels": panels, "events": len(scored)} if panels else None
-
-
-def _masses(table: Table, column: str | None) -> list[tuple[str, NDArray[np.float32]]]:
-    known = spectators(table)
-    names = [column] if column is not None else [name for name in known if is_mass(name)]
-    return [(name, known[name]) for name in names[:_MOST_MASSES]]
 
 
 def _cuts(scored: Scored, best: float | None) -> list[dict[str, float]]:

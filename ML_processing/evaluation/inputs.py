@@ -101,18 +101,9 @@ def correlations(tested: OutOfFold) -> Json | None:
 
 
 def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Json:
-    """Permutation importance and mean integrated gradient of every input.
+    """Permutation importance and mean integrated gradient of every input, and of each collection as a whole.
 
-    Parameters
-    ----------
-    tested
-        The events.
-    loss
-        Given the events, returns the function from changed scores to what is lost by them.
-
-    Returns
-    -------
-    `loss` with its error, and `attribution`, for each input and for each collection as a whole.
+    Given the events, `loss` returns the function from changed scores to what is lost by them.
     """
     inputs = inputs_of(tested.table)
     names = [it.name for it in inputs] + [name for name in tested.table.objects if name]
@@ -208,16 +199,8 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
 def drift(tested: OutOfFold, files: Sequence[Path]) -> Json:
     """Compare the event-level features with those of other HDF5 files, with or without classes.
 
-    Data has hardly any signal, so it is compared with the background of the training only.
-
-    Returns
-    -------
-    Kolmogorov-Smirnov test, population stability index and both shapes of each feature, the largest difference first.
-
-    Raises
-    ------
-    NanoMLError
-        A file lacks a feature.
+    Data has hardly any signal, so it is compared with the background of the training only. The largest difference
+    comes first. Raises NanoMLError if a file lacks a feature.
     """
     names, seed = tested.table.names, tested.seed
     parts = [_read(file, names, MOST_EVENTS // len(files), seed + i) for i, file in enumerate(files)]

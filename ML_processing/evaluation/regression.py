@@ -55,15 +55,7 @@ def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
 
 
 def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Json:
-    """What the plots "predictions" and "residuals" show.
-
-    Parameters
-    ----------
-    tested, bdt
-        As for `accuracy`.
-    seen
-        Truth, values and weights of events that the networks were trained on.
-    """
+    """What the plots "predictions" and "residuals" show; `seen` are truth, values and weights of training events."""
     truth, panels = tested.table.targets(), []
     for i, name in enumerate(tested.training.targets):
         t, p = truth[:, i].astype(np.float64), tested.scores[:, i].astype(np.float64)

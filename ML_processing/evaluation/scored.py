@@ -43,17 +43,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Events that a training tests on, or some of them.
-
-    Attributes
-    ----------
-    training
-        The training.
-    table
-        The N events.
-    scores
-        Scores by networks that have not seen them, shape (N, outputs).
-    """
+    """Events that a training tests on, with scores by networks that have not seen them, shape (N, outputs)."""
 
     training: Training
     table: Table
@@ -72,17 +62,7 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Scored:
-    """Class probabilities of N events.
-
-    Attributes
-    ----------
-    labels, weights
-        Class (int64) and physical weight, shape (N,).
-    network, baseline
-        Probabilities by the networks and by the BDT, shape (N, classes).
-    signal
-        Index of the signal.
-    """
+    """N events with class probabilities by the networks and by the BDT, shape (N, classes)."""
 
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -178,12 +158,7 @@ def sampled(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """A random choice of at most about `limit` events, as many of each class as there are or its equal share.
 
-    Returns
-    -------
-    rows
-        int64, rising: all of them if there are no more than `limit`.
-    factors
-        float32: factor for each chosen event that makes up for those of its class that are left out.
+    Returns their rows, rising, and for each a factor that makes up for those of its class that are left out.
     """
     if len(labels) <= limit:
         return np.arange(len(labels)), np.ones(len(labels), np.float32)
@@ -197,17 +172,7 @@ def sampled(
 
 @dataclass(frozen=True)
 class InputVariable:
-    """One input of the networks: a feature, or a field of a collection.
-
-    Attributes
-    ----------
-    name
-        As in "MET_pt" or "Jet_eta".
-    index
-        Column of the features, or of the collection's fields.
-    collection
-        None for a feature.
-    """
+    """One input of the networks: a feature, or a field of a collection, such as "Jet_eta", and its column there."""
 
     name: str
     index: int

@@ -11,56 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from ML_processing.plots.panels import (
-    correlations,
-    drift,
-    efficiency,
-    features,
-    importance,
-    predictions,
-    residuals,
-    sculpting,
-)
-from ML_processing.plots.single import calibration, confusion, losses, roc, scores, significance
+from ML_processing.plots import panels, single
+from ML_processing.plots.single import losses
 from ML_processing.plots.style import number, save
 
 if TYPE_CHECKING:
     from ML_processing.training.description import Epoch
 
-__all__ = [
-    "FIGURES",
-    "calibration",
-    "confusion",
-    "correlations",
-    "draw",
-    "drift",
-    "efficiency",
-    "features",
-    "importance",
-    "losses",
-    "number",
-    "predictions",
-    "residuals",
-    "roc",
-    "save",
-    "scores",
-    "sculpting",
-    "significance",
-]
+__all__ = ["FIGURES", "draw", "losses", "number", "save"]
 
 FIGURES = {
-    "roc": roc,
-    "scores": scores,
-    "confusion": confusion,
-    "calibration": calibration,
-    "significance": significance,
-    "efficiency": efficiency,
-    "sculpting": sculpting,
-    "predictions": predictions,
-    "residuals": residuals,
-    "features": features,
-    "correlations": correlations,
-    "drift": drift,
+    "roc": single.roc,
+    "scores": single.scores,
+    "confusion": single.confusion,
+    "calibration": single.calibration,
+    "significance": single.significance,
+    "efficiency": panels.efficiency,
+    "sculpting": panels.sculpting,
+    "predictions": panels.predictions,
+    "residuals": panels.residuals,
+    "features": panels.features,
+    "correlations": panels.correlations,
+    "drift": panels.drift,
 }
 """What is drawn from metrics.json alone; importance and loss depend on the task, too."""
 
@@ -75,7 +47,7 @@ def draw(content: dict[str, Any], histories: Sequence[Sequence[Epoch]], director
     content
         Content of metrics.json.
     histories
-        The entries of its epochs for each network.
+        All epochs of each network.
     directory
         Where NAME.png and NAME.pdf are written.
 
@@ -103,5 +75,6 @@ def _figure(
     if name == "loss":
         return losses(histories, "Loss" if regression else "Loss (weighted cross entropy)")
     if name == "importance":
-        return importance(data, "Relative growth of the RMSE" if regression else "Loss of AUC when shuffled")
+        loss = "Relative growth of the RMSE" if regression else "Loss of AUC when shuffled"
+        return panels.importance(data, loss)
     return FIGURES[name](data)

@@ -36,12 +36,11 @@ def features(content: dict[str, Any]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         edges = array(panel["edges"])
         for i, it in enumerate(panel["classes"]):
-            style = line(i, len(panel["classes"]))
-            _shape(axes, edges, it, {**style, "lw": 1.6}, it["name"])
+            style = {**line(i, len(panel["classes"])), "lw": 1.6}
+            axes.stairs(array(it["values"]), edges, label=it["name"], **style)
         _finish(axes, panel, edges)
         if panel["missing"] > 0:
-            text = f"{panel['missing']:.1%} missing"
-            axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=11)
+            _note(axes, f"{panel['missing']:.1%} missing", 11)
     _legend(figure, all_axes[0])
     return figure
 
@@ -50,21 +49,17 @@ def features(content: dict[str, Any]) -> Figure:
 def efficiency(content: dict[str, Any]) -> Figure:
     """Efficiency of a cut by class against each feature."""
     panels = content["features"]
-    figure, all_axes = grid(
-        len(panels), f"{content['events']:,} events, score ≥ {content['score_at_least']:.3f}"
-    )
+    title = f"{content['events']:,} events, score ≥ {content['score_at_least']:.3f}"
+    figure, all_axes = grid(len(panels), title)
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges = array(panel["edges"])
-        shown = shortened(edges)
+        shown = shortened(array(panel["edges"]))
         centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
         highest = 0.0
         for i, it in enumerate(panel["classes"]):
             values, errors = array(it["values"]), array(it["errors"])
             shift = (i - (len(panel["classes"]) - 1) / 2) * half * 0.25
             style = marker(i, len(panel["classes"]), 5)
-            axes.errorbar(
-                centers + shift, values, errors, half * 0, elinewidth=1.2, label=it["name"], **style
-            )
+            axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=it["name"], **style)
             axes.stairs(values, shown, color=style["color"], lw=0.8, alpha=0.6)
             highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
         axes.set_xlim(shown[0], shown[-1])
@@ -79,7 +74,9 @@ def efficiency(content: dict[str, Any]) -> Figure:
 def sculpting(content: dict[str, Any]) -> Figure:
     """Shape of each mass for each background, before and after cuts on the score."""
     panels, cuts = content["panels"], content["cuts"]
-    figure, all_axes = grid(len(panels), f"{content['events']:,} events", _columns(panels), panel=(4.6, 3.6))
+    # one column for each background, if that leaves a few
+    columns = min(len({panel["background"] for panel in panels}), 4) if len(panels) > 3 else len(panels)
+    figure, all_axes = grid(len(panels), f"{content['events']:,} events", columns, panel=(4.6, 3.6))
     for axes, panel in zip(all_axes, panels, strict=True):
         edges = array(panel["edges"])
         before, highest = array(panel["before"]["values"]), 0.0
@@ -99,24 +96,11 @@ def sculpting(content: dict[str, Any]) -> Figure:
         divergences = ", ".join(
             "-" if it["jensen_shannon"] is None else f"{it['jensen_shannon']:.3f}" for it in panel["after"]
         )
-        axes.text(
-            0.97,
-            0.95,
-            f"{shorten(panel['background'], 18)}\nJSD {divergences}",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=12,
-        )
+        _note(axes, f"{shorten(panel['background'], 18)}\nJSD {divergences}")
         axes.set_xlabel(shorten(panel["label"], 34))
         axes.set_ylabel("Fraction of events")
     _legend(figure, all_axes[0], columns=1)
     return figure
-
-
-def _columns(panels: list[dict[str, Any]]) -> int:
-    """One column for each background, if that leaves a few."""
-    return min(len({panel["background"] for panel in panels}), 4) if len(panels) > 3 else len(panels)
 
 
 @in_style
@@ -128,22 +112,12 @@ def drift(content: dict[str, Any]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         edges = array(panel["edges"])
         style = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
-        _shape(axes, edges, panel["training"], style, first)
-        values, errors = array(panel["other"]["values"]), array(panel["other"]["errors"])
-        axes.errorbar(
-            (edges[1:] + edges[:-1]) / 2,
-            values,
-            errors,
-            fmt="o",
-            color="black",
-            ms=4,
-            elinewidth=1,
-            label="Compared files",
-        )
+        axes.stairs(array(panel["training"]["values"]), edges, label=first, **style)
+        style = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
+        _points(axes, edges, panel["other"], style)
         _finish(axes, panel, edges, 1.35)
-        index = panel["stability_index"]
-        text = f"PSI {index:.3f}" if index is not None else ""
-        axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=12)
+        if panel["stability_index"] is not None:
+            _note(axes, f"PSI {panel['stability_index']:.3f}")
     _legend(figure, all_axes[0])
     return figure
 
@@ -152,27 +126,24 @@ def drift(content: dict[str, Any]) -> Figure:
 def importance(content: dict[str, Any], loss: str = "Loss of AUC when shuffled") -> Figure:
     """Permutation importance and integrated gradients, side by side, the most important at the top."""
     rows = sorted(
-        content["inputs"], key=lambda it: it["loss"] if it["loss"] is not None else -np.inf, reverse=True
+        content["inputs"], key=lambda it: -np.inf if it["loss"] is None else it["loss"], reverse=True
     )
     rows = rows[:_MOST_ROWS]
     names = [shorten(it["name"] + (" (all)" if it["collection"] else ""), 28) for it in rows]
-    figure, (left, right) = grid(
-        2, f"{content['events']:,} events", 2, panel=(5.2, 1.2 + 0.34 * len(rows)), legend=False
-    )
+    size = (5.2, 1.2 + 0.34 * len(rows))
+    figure, (left, right) = grid(2, f"{content['events']:,} events", 2, size, legend=False)
     places = np.arange(len(rows))[::-1]
-    values, errors = (np.nan_to_num(array([it[key] for it in rows])) for key in ("loss", "error"))
+    lost, errors, gradients = (
+        np.nan_to_num(array([it[key] for it in rows])) for key in ("loss", "error", "attribution")
+    )
     style: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
-    left.barh(
-        places, values, xerr=errors, color=line(0, 3)["color"], error_kw={"lw": 1.4, "capsize": 3}, **style
-    )
+    bars: dict[str, Any] = {"lw": 1.4, "capsize": 3}
+    left.barh(places, lost, xerr=errors, color=line(0, 3)["color"], error_kw=bars, **style)
     left.axvline(0, color="black", lw=0.8)
-    right.barh(
-        places, np.nan_to_num(array([it["attribution"] for it in rows])), color=line(1, 3)["color"], **style
-    )
+    right.barh(places, gradients, color=line(1, 3)["color"], **style)
     for axes in (left, right):
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.tick_params(axis="y", which="both", length=0)
-        axes.minorticks_off()
     left.set_yticks(places, names)
     right.set_yticks(places, [])
     left.set_xlabel(loss)
@@ -185,13 +156,8 @@ def correlations(content: dict[str, Any]) -> Figure:
     """Matrices of linear correlation coefficients, one for each class."""
     names, classes = [shorten(name, 18) for name in content["columns"]], content["classes"]
     side = max(4.2, 0.5 * len(names) + 1.0)
-    figure, all_axes = grid(
-        len(classes),
-        f"{content['events']:,} events",
-        max(1, min(3, int(16 / side))),
-        (side, 0.87 * side),
-        legend=False,
-    )
+    columns, size = max(1, min(3, int(16 / side))), (side, 0.87 * side)
+    figure, all_axes = grid(len(classes), f"{content['events']:,} events", columns, size, legend=False)
     for axes, it in zip(all_axes, classes, strict=True):
         image = _matrix(axes, array(it["matrix"]), names)
         axes.set_title(shorten(it["name"], 30))
@@ -205,16 +171,12 @@ def _matrix(axes: Axes, matrix: Any, names: list[str]) -> Any:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
                 color = "white" if abs(value) > 0.6 else "black"
-                text = (
-                    f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
-                    if abs(value) < 0.995
-                    else f"{value:.0f}"
-                )
+                text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
+                text = text if abs(value) < 0.995 else f"{value:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(which="both", length=0)
-    axes.minorticks_off()
     return image
 
 
@@ -243,25 +205,10 @@ def residuals(content: dict[str, Any]) -> Figure:
     figure, all_axes = grid(2 * len(panels), f"{content['events']:,} events", 2, (6.2, 4.2))
     for axes, panel in zip(all_axes[::2], panels, strict=True):
         edges = array(panel["residual_edges"])
-        centers = (edges[1:] + edges[:-1]) / 2
-        axes.stairs(
-            array(panel["training"]["values"]),
-            edges,
-            color=line(0, 3)["color"],
-            lw=2,
-            label="Network, training",
-        )
-        axes.stairs(
-            array(panel["trees"]["values"]), edges, color="black", lw=1.4, ls="--", label="Trees, test"
-        )
-        test = {**marker(0, 3, 5), "elinewidth": 1}
-        axes.errorbar(
-            centers,
-            array(panel["test"]["values"]),
-            array(panel["test"]["errors"]),
-            label="Network, test",
-            **test,
-        )
+        training, bdt = array(panel["training"]["values"]), array(panel["trees"]["values"])
+        axes.stairs(training, edges, color=line(0, 3)["color"], lw=2, label="Network, training")
+        axes.stairs(bdt, edges, color="black", lw=1.4, ls="--", label="BDT, test")
+        _points(axes, edges, panel["test"], {**marker(0, 3, 5), "elinewidth": 1, "label": "Network, test"})
         axes.set_ylim(0)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(f"Predicted - true {shorten(panel['label'], 26)}")
@@ -287,8 +234,12 @@ def residuals(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def _shape(axes: Axes, edges: Any, it: dict[str, Any], style: dict[str, Any], label: str) -> None:
-    axes.stairs(array(it["values"]), edges, label=label, **style)
+def _points(axes: Axes, edges: Any, it: dict[str, Any], style: dict[str, Any]) -> None:
+    axes.errorbar((edges[1:] + edges[:-1]) / 2, array(it["values"]), array(it["errors"]), **style)
+
+
+def _note(axes: Axes, text: str, size: float = 12) -> None:
+    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=size)
 
 
 def _finish(axes: Axes, panel: dict[str, Any], edges: Any, above: float = 1.2) -> None:

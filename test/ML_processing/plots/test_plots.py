@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from ML_processing import plots
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc, roc
+from ML_processing.plots import panels, single
 from ML_processing.training.description import Epoch
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
@@ -210,22 +211,22 @@ def predictions(targets: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: plots.confusion(confusion(2)), id="confusion-2"),
-        pytest.param(lambda: plots.confusion(confusion(7)), id="confusion-7"),
-        pytest.param(lambda: plots.calibration(calibration(3)), id="calibration"),
-        pytest.param(lambda: plots.significance(significance()), id="significance"),
-        pytest.param(lambda: plots.efficiency(efficiency()), id="efficiency"),
-        pytest.param(lambda: plots.sculpting(sculpting()), id="sculpting"),
-        pytest.param(lambda: plots.sculpting(sculpting(1, 1)), id="sculpting-1"),
-        pytest.param(lambda: plots.features(features(1)), id="features-1"),
-        pytest.param(lambda: plots.features(features(10, 7)), id="features-10"),
-        pytest.param(lambda: plots.importance(importance(4)), id="importance-4"),
-        pytest.param(lambda: plots.importance(importance(40)), id="importance-40"),
-        pytest.param(lambda: plots.correlations(correlations(8, 3)), id="correlations-8"),
-        pytest.param(lambda: plots.correlations(correlations(25, 4)), id="correlations-25"),
-        pytest.param(lambda: plots.drift(drift()), id="drift"),
-        pytest.param(lambda: plots.predictions(predictions(2)), id="predictions"),
-        pytest.param(lambda: plots.residuals(predictions(2)), id="residuals"),
+        pytest.param(lambda: single.confusion(confusion(2)), id="confusion-2"),
+        pytest.param(lambda: single.confusion(confusion(7)), id="confusion-7"),
+        pytest.param(lambda: single.calibration(calibration(3)), id="calibration"),
+        pytest.param(lambda: single.significance(significance()), id="significance"),
+        pytest.param(lambda: panels.efficiency(efficiency()), id="efficiency"),
+        pytest.param(lambda: panels.sculpting(sculpting()), id="sculpting"),
+        pytest.param(lambda: panels.sculpting(sculpting(1, 1)), id="sculpting-1"),
+        pytest.param(lambda: panels.features(features(1)), id="features-1"),
+        pytest.param(lambda: panels.features(features(10, 7)), id="features-10"),
+        pytest.param(lambda: panels.importance(importance(4)), id="importance-4"),
+        pytest.param(lambda: panels.importance(importance(40)), id="importance-40"),
+        pytest.param(lambda: panels.correlations(correlations(8, 3)), id="correlations-8"),
+        pytest.param(lambda: panels.correlations(correlations(25, 4)), id="correlations-25"),
+        pytest.param(lambda: panels.drift(drift()), id="drift"),
+        pytest.param(lambda: panels.predictions(predictions(2)), id="predictions"),
+        pytest.param(lambda: panels.residuals(predictions(2)), id="residuals"),
     ],
 )
 def test_no_text_covers_another(make: Callable[[], Figure]) -> None:
@@ -240,10 +241,10 @@ def test_no_text_covers_another(make: Callable[[], Figure]) -> None:
 
 
 def test_titles_have_units() -> None:
-    assert titles(plots.features(features(2))) == ("LeadingLepton0_pt [GeV]", "Fraction")
-    assert titles(plots.confusion(confusion(2))) == ("Class of the highest probability", "True class")
-    assert titles(plots.efficiency(efficiency())) == ("LeadingLepton0_pt [GeV]", "Efficiency")
-    assert titles(plots.predictions(predictions(1)))[0] == "True Candidate0_mass [GeV]"
+    assert titles(panels.features(features(2))) == ("LeadingLepton0_pt [GeV]", "Fraction")
+    assert titles(single.confusion(confusion(2))) == ("Class of the highest probability", "True class")
+    assert titles(panels.efficiency(efficiency())) == ("LeadingLepton0_pt [GeV]", "Efficiency")
+    assert titles(panels.predictions(predictions(1)))[0] == "True Candidate0_mass [GeV]"
 
 
 def test_class_without_weight() -> None:
@@ -253,7 +254,7 @@ def test_class_without_weight() -> None:
         "weights": [[1.0, 1.0], [0.0, 0.0]],
         "counts": np.ones((2, 2)),
     }
-    figure = plots.confusion(content)
+    figure = single.confusion(content)
     assert {"50.0%\n1 events", "0.0%\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}
 
 
@@ -274,7 +275,7 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
                 "auc_error": area.error,
             }
         )
-    figure = plots.roc({"curves": curves, "band": None, "events": 300})
+    figure = single.roc({"curves": curves, "band": None, "events": 300})
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
@@ -291,7 +292,9 @@ def test_legend_of_the_scores_covers_no_point(count: int) -> None:
         {"name": CLASSES[i], "training": shape(25, i), "test": shape(25, i), "probability": 0.012}
         for i in range(count)
     ]
-    figure = plots.scores({"edges": edges.tolist(), "signal": CLASSES[0], "classes": classes, "events": 1489})
+    figure = single.scores(
+        {"edges": edges.tolist(), "signal": CLASSES[0], "classes": classes, "events": 1489}
+    )
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
@@ -303,7 +306,7 @@ def test_legend_of_the_scores_covers_no_point(count: int) -> None:
 
 
 def test_no_curve() -> None:
-    draw(plots.roc({"curves": [], "band": None, "events": 0}))
+    draw(single.roc({"curves": [], "band": None, "events": 0}))
 
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
