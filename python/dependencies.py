@@ -85,9 +85,8 @@ def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
         place = waiting.pop()
         if place.path not in found:
             name = place.name
-            while (
-                name in found.values()
-            ):  # two helpers with the same name, each beside the file that imports it
+            # two helpers may have the same name, each beside the file that imports it
+            while name in found.values():
                 name += "'"
             found[place.path] = name
         if place.is_followed and place.path not in followed and place.path.suffix == ".py":

@@ -127,7 +127,7 @@ def _score_of_name(name: str) -> Any:
         parameter = None
     if not path.endswith(".onnx") or (given and parameter is None):
         raise _NotAModelError(
-            f"{name}: is no model. After -I {__name__} write model.onnx, or model.onnx:mass=600 for one with a parameter."
+            f"{name}: is not a model. After -I {__name__} write model.onnx, or model.onnx:mass=600 for one with a parameter."
         )
     return score(path, parameter)
 

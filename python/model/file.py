@@ -159,7 +159,7 @@ def metadata_text(session: Any, path: str) -> Optional[str]:
         text: Optional[str] = session.get_modelmeta().custom_metadata_map.get(KEY)
     except UnicodeDecodeError as problem:
         raise NanoMLError(
-            f"{path}: is damaged (a name in it is no text: {problem}). Export it again."
+            f"{path}: is damaged (a name in it is not text: {problem}). Export it again."
         ) from None
     return text
 
@@ -170,7 +170,7 @@ def parse_onnx(content: bytes) -> Any:
     Raises
     ------
     ValueError
-        It is no ONNX file, or damaged.
+        It is not an ONNX file, or damaged.
     ImportError
         The package `onnx` is not installed.
     """
@@ -256,7 +256,7 @@ def _network_file(frame: Any, graph: Any, name: str) -> bytes:
     import onnx
 
     needed, nodes = {name}, []
-    for node in reversed(graph.node):  # a node stands after those that it depends on
+    for node in reversed(graph.node):  # a node comes after those that it depends on
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.append(node)

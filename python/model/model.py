@@ -87,7 +87,7 @@ class Model:
             text = metadata_text(self._whole, self.path)
         if text is None:
             raise NanoMLError(
-                f"{self.path}: does not describe itself (no `{KEY}` metadata): it is no model of `nanoml export`."
+                f"{self.path}: does not describe itself (no `{KEY}` metadata): it is not a model of `nanoml export`."
             )
         self.metadata = parse_metadata(text, self.path)
         self.description = description = Description.of(self.metadata, self.path)

@@ -124,7 +124,7 @@ def _shortened(objects: Sequence[Objects], feeds: Feeds, length: int) -> Feeds:
 
 
 def _full(objects: Sequence[Objects], real: Feeds) -> Feeds:
-    """Events with the largest number of objects, which are those of all events in turn."""
+    """Events with the largest number of objects, taken from all events in turn."""
     found = dict(real)
     for tensor in objects:
         values, mask = real[tensor.tensor], real[tensor.mask] > 0

@@ -73,7 +73,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "<<": _bits(np.left_shift),
     ">>": _bits(np.right_shift),
 }
-# number of arguments of functions, and what they do: where mathematics has no answer, ROOT has its own, and TMath that of C
+# number of arguments and implementation; where a function is not defined, ROOT has its own values, and TMath those of C
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "abs": (1, np.abs),
     "fabs": (1, np.abs),
@@ -115,7 +115,7 @@ class Formula:
     """A cut in the language of TTree::Draw, which `nano_postproc.py -c` takes too.
 
     It knows numbers, branches (`nMuon`, `Muon_pt[0]`), the operators of C (`^` and `**` are powers), functions (`abs`,
-    `sqrt`, `min`, `TMath::Max`, ...) and `Sum$`, `Max$`, `Min$`, `Length$` and `Alt$`. It means what it means to ROOT:
+    `sqrt`, `min`, `TMath::Max`, ...) and `Sum$`, `Max$`, `Min$`, `Length$` and `Alt$`. It has the same meaning as in ROOT:
 
     - Everything is computed in double precision: `5 / 2` is 2.5. A division by zero gives 0, and so does `log` of a number
       that is not positive; `sqrt` takes the absolute value.
@@ -160,7 +160,7 @@ class Formula:
         Raises
         ------
         NanoMLError
-            The file at `path` lacks a branch, or a branch is not what the cut takes it for.
+            The file at `path` lacks a branch, or a branch has another type than in the cut.
         """
         found: dict[str, str] = {}
         for leaf in self._leaves:

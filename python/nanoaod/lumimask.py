@@ -77,7 +77,7 @@ class LumiMask:
         Raises
         ------
         NanoMLError
-            There is no such file, it is no JSON, or its content is not as in `from_dict`; the message names the run.
+            There is no such file, it is not JSON, or its content is not as in `from_dict`; the message names the run.
         """
         try:
             with open(path, "rb") as file:

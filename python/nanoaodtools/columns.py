@@ -128,7 +128,7 @@ class Filler:
     def __init__(self, made: Mapping[str, Made], input_tree: Any, output_tree: Any) -> None:
         self._made, self._input, self._output = made, input_tree, output_tree
         self._names = list(made)
-        # number of a column, and where it is filled from
+        # index of a column, and the buffer from which it is filled
         self._direct: Optional[list[tuple[int, array[Any]]]] = None
         self._slow: list[tuple[int, str]] = []
 

@@ -46,7 +46,7 @@ class _Window:
     entries: NDArray[np.int64]  # in it that may be asked for
     selected: Selected
     passed: NDArray[np.int64]  # entries that the selection keeps
-    columns: dict[str, NDArray[Any]]  # of these, also the columns of earlier selections
+    columns: dict[str, NDArray[Any]]  # values for these, also from earlier selections
     places: list[int]  # for each entry of the window, its place among those that are kept, or -1
     rows: list[tuple[Any, ...]]  # for each entry that is kept, the values of the selection's own columns
     asked: bytearray  # for each entry of the window, whether it was asked for
@@ -155,7 +155,7 @@ class Evaluation:
             # the counter of a collection of the file is that of the file
             if not (name in counters and name in source.branches)
         }
-        # a module that is no selection may have declared the column of a selection anew
+        # a module that is not a selection may have declared the column of a selection anew
         inherited = {
             name: made
             for other in self._earlier

@@ -31,7 +31,7 @@ class PostprocModule:
     overwritten if it has the same type. Types that do not exist in ROOT (float16) or in an older nanoAOD-tools (16-bit
     integers) are replaced by the next wider one.
 
-    A selection that reads branches made by a module that is no selection is evaluated event by event: that is slow, about
+    A selection that reads branches made by a module that is not a selection is evaluated event by event: that is slow, about
     0.1 s for each, and a message says so.
 
     The cut flow is printed, and the output gets a record `nanoml` as from `nanoml skim`: events and weights of the file

@@ -21,7 +21,7 @@ from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["write_record", "write_tree"]
 
-_LETTERS = {"int32": ("i", "I"), "uint8": ("B", "b")}  # of Python's arrays, and of ROOT
+_LETTERS = {"int32": ("i", "I"), "uint8": ("B", "b")}  # in Python's arrays, and in ROOT
 
 
 def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tree: Any) -> None:

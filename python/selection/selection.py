@@ -32,13 +32,13 @@ _HINTS = (
     ),
     (
         "cannot broadcast records",
-        "these are no four-vectors. Read pt, eta, phi and mass of their collection; of a selection of fields make some by "
+        "these are not four-vectors. Read pt, eta, phi and mass of their collection; for a selection of fields use "
         'ak.with_name(objects, "Momentum4D")',
     ),
     (
         r"no field named '(?:deltaR|deltaphi|deltaeta|mass)'",
-        "these are no four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; of a "
-        'selection of fields make some by ak.with_name(objects, "Momentum4D")',
+        "these are not four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; for a "
+        'selection of fields use ak.with_name(objects, "Momentum4D")',
     ),
     (
         "cannot broadcast",
@@ -225,7 +225,7 @@ class Selection:
             raise NanoMLError(
                 text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}"
             ) from None
-        except Exception as problem:  # whatever a user's code raises, its line is what helps
+        except Exception as problem:  # a user's code may raise anything; its line helps
             raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {_explain(problem)}") from problem
         left, columns = self._unpacked(result)
         return Selected(left.rows, self._checked(columns, len(left)), cutflow)
@@ -309,7 +309,7 @@ def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
     Raises
     ------
     ConfigError
-        There is no such module, file or class, or it is no selection.
+        There is no such module, file or class, or it is not a selection.
     """
     place, _, attribute = spec.rpartition(":")
     if not place or not attribute:

@@ -205,7 +205,7 @@ def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) ->
     for name in ("wprime", "model.onnx:mass=heavy"):
         assert name in dir(module)
         with pytest.raises(
-            NanoMLError, match=f"{name}: is no model. After -I MLTools.NanoML.score write model.onnx"
+            NanoMLError, match=f"{name}: is not a model. After -I MLTools.NanoML.score write model.onnx"
         ):
             getattr(module, name)
     assert not hasattr(module, "__wrapped__")

@@ -171,11 +171,11 @@ def message_of(mistake: Callable[[Any], Any]) -> str:
         ),
         (
             lambda events: (events.Muon + events.Muon).pt,
-            "these are no four-vectors. Read pt, eta, phi and mass",
+            "these are not four-vectors. Read pt, eta, phi and mass",
         ),
         (
             lambda events: events.Muon.deltaR(events.Muon),
-            "these are no four-vectors, or the branch was not read",
+            "these are not four-vectors, or the branch was not read",
         ),
         (
             lambda events: events.Muon.pt + events.Jet.pt,
