@@ -20,7 +20,18 @@ from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import KEY, SCHEMA, Description, file_hash, open_session, twin_of
+from MLTools.NanoML.model import (
+    KEY,
+    Description,
+    Input,
+    ModelFormat,
+    Objects,
+    Parameter,
+    Reference,
+    file_hash,
+    open_session,
+    twin_of,
+)
 from MLTools.NanoML.model.trials import run_here, trials
 from MLTools.NanoML.model.verification import check_tensors, check_trials
 from MLTools.NanoML.nanoaod.folds import RULE
@@ -97,15 +108,16 @@ def export_networks(
         _convert(ensemble, training.shape.tensors, sample, onnx_aside, limits)
         model = onnx.load(onnx_aside)
         written = _check_format(model, limits)
-        metadata = _describe(training, name, written, ensemble, sample)
+        description = _describe(training, name, written, ensemble, sample)
+        metadata = description.to_json()
         onnx.helper.set_model_props(model, {KEY: json.dumps(metadata, allow_nan=False)})
         onnx.checker.check_model(model)
         onnx.save(model, onnx_aside)
-        largest = _check(ensemble, onnx_aside, metadata, sample)
+        largest = _check(ensemble, onnx_aside, description, sample)
         metadata = {**metadata, "onnx_sha256": file_hash(onnx_aside)}
         twin_aside.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if preprocess:
-            write_json(preprocess_file(output), preprocess_of(Description.of(metadata, str(output))))
+            write_json(preprocess_file(output), preprocess_of(description))
     say(f"export: {output} agrees with the networks to {largest:.1g}.")
     return metadata
 
@@ -172,7 +184,7 @@ def _lacking(problem: Exception, opset: int, limits: Target) -> NanoMLError:
     )
 
 
-def _check_format(model: onnx.ModelProto, limits: Target) -> dict[str, Any]:
+def _check_format(model: onnx.ModelProto, limits: Target) -> ModelFormat:
     """Versions in the file: an exporter may write something else than it was asked for."""
     foreign = sorted({entry.domain for entry in model.opset_import} - {"", "ai.onnx"})
     if foreign:
@@ -189,17 +201,11 @@ def _check_format(model: onnx.ModelProto, limits: Target) -> dict[str, Any]:
             f"the exporter wrote ONNX opset {opset}, IR {needed}, but {limits.name} reads "
             f"opset {limits.opset}, IR {limits.ir} at most. PyTorch {torch.__version__} may be too new."
         )
-    return {
-        "cmssw": limits.cmssw,
-        "onnxruntime": limits.onnxruntime,
-        "opset": opset,
-        "ir": model.ir_version,
-    }
+    return ModelFormat(limits.cmssw, limits.onnxruntime, opset, model.ir_version)
 
 
-def _check(ensemble: nn.Module, path: Path, metadata: dict[str, Any], sample: Sample) -> float:
+def _check(ensemble: nn.Module, path: Path, description: Description, sample: Sample) -> float:
     """Test the file as it was written; return the largest difference from the networks."""
-    description = Description.of(metadata, str(path))
     session = open_session(str(path))
     tried = trials(description, sample)
     outcomes = run_here(session, tried)
@@ -210,71 +216,53 @@ def _check(ensemble: nn.Module, path: Path, metadata: dict[str, Any], sample: Sa
 
 
 def _describe(
-    training: Trained, name: str, written: dict[str, Any], ensemble: nn.Module, sample: Sample
-) -> dict[str, Any]:
-    """The model's metadata."""
+    training: Trained, name: str, written: ModelFormat, ensemble: nn.Module, sample: Sample
+) -> Description:
     description, content = training.description, training.description.to_json()
     events = {tensor: values[:_REFERENCE] for tensor, values in sample.items()}
     with torch.no_grad():
         outputs = ensemble(*(torch.from_numpy(values) for values in events.values()))[0].numpy()
-    targets, parameter = list(description.targets), description.parameter
-    named = {"targets": targets} if targets else {"classes": description.classes}
-    mean, each = ("values", "fold_values") if targets else ("probabilities", "fold_probabilities")
-    return {
-        "schema": SCHEMA,
-        "name": name,
-        "level": description.level,
-        "collection": description.collection,
-        "inputs": _inputs(description),
-        "outputs": [
-            {"tensor": mean, **named},
-            {"tensor": each, **named, "folds": len(training.networks)},
-        ],
-        "parameter": parameter and {"column": parameter.column, "values": list(parameter.values)},
-        "target": written,
-        "folds": {"k": len(training.networks), "hash": RULE},
-        "training": {key: content[key] for key in _PROVENANCE if key in content},
-        "reference": {
-            "inputs": {tensor: values.tolist() for tensor, values in events.items()},
-            "outputs": outputs.tolist(),
-        },
-    }
-
-
-def _inputs(description: TrainingDescription) -> list[dict[str, Any]]:
-    """The input tensors, in order."""
-    found: list[dict[str, Any]] = []
-    if description.features:
-        names = [column.name for column in description.features]
-        found.append({"tensor": "features", **_columns(description, description.features, names)})
-    for it in description.collections:
-        columns = _columns(description, it.columns, [f"{it.name}_{field}" for field in it.fields])
-        found.append(
-            {
-                "tensor": it.name,
-                "mask": f"{it.name}_mask",
-                "collection": it.name,
-                "columns": columns.pop("columns"),
-                "dtypes": columns.pop("dtypes"),
-                "max": it.max,
-                "order": it.order,
-                **columns,
-            }
-        )
-    return found
+    targets, parameter = tuple(description.targets), description.parameter
+    features = [column.name for column in description.features]
+    return Description(
+        name,
+        description.level,
+        description.collection,
+        Input("features", *_columns(description, description.features, features)) if features else None,
+        tuple(
+            Objects(
+                it.name,
+                *_columns(description, it.columns, [f"{it.name}_{field}" for field in it.fields]),
+                f"{it.name}_mask",
+                it.name,
+                it.max,
+                it.order,
+            )
+            for it in description.collections
+        ),
+        ("values", "fold_values") if targets else ("probabilities", "fold_probabilities"),
+        "targets" if targets else "classes",
+        targets or tuple(description.classes),
+        len(training.networks),
+        RULE,
+        Parameter(parameter.column, tuple(parameter.values)) if parameter else None,
+        written,
+        {key: content[key] for key in _PROVENANCE if key in content},
+        Reference({tensor: values.tolist() for tensor, values in events.items()}, outputs.tolist()),
+    )
 
 
 def _columns(
     description: TrainingDescription, columns: tuple[ConvertedColumn, ...], names: list[str]
-) -> dict[str, Any]:
-    """Names and types of columns, and which of them a selection makes."""
-    made = [name for name, column in zip(names, columns, strict=True) if column.source == "selection"]
-    return {
-        "columns": names,
-        "dtypes": [column.dtype for column in columns],
-        "selection": description.selection if made else None,
-        "selection_columns": made,
-    }
+) -> tuple[tuple[str, ...], tuple[str, ...], str | None, tuple[str, ...]]:
+    """Names and types of columns, the selection, and the columns that it makes."""
+    made = tuple(name for name, column in zip(names, columns, strict=True) if column.source == "selection")
+    return (
+        tuple(names),
+        tuple(column.dtype for column in columns),
+        description.selection if made else None,
+        made,
+    )
 
 
 def preprocess_file(model: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import onnxruntime
@@ -13,14 +14,12 @@ from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
-    KEY,
     Description,
     Input,
     Objects,
     file_hash,
     metadata_text,
     open_session,
-    parse_metadata,
     twin_of,
 )
 from MLTools.NanoML.model.file import read_header
@@ -97,16 +96,10 @@ def inspect(path: str) -> dict[str, Any]:
     }
     if text is None:
         return {**content, "errors": _stray_twin(path)}
-    metadata = parse_metadata(text, path)
-    description = Description.of(metadata, path)
-    try:
-        content.update(_describe(metadata, description))
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise NanoMLError(
-            f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
-        ) from None
-    content["twin"] = _twin(path, metadata, content["sha256"])
-    content["reference"] = _reference(session, metadata)
+    description = Description.of_text(text, path)
+    content.update(_describe(description))
+    content["twin"] = _twin(path, json.loads(text), content["sha256"])
+    content["reference"] = _reference(session, description)
     content["errors"] = [*_tensors_complaint(session, description), *_errors(content)]
     content["warnings"] = _warnings(content)
     return content
@@ -118,7 +111,7 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     return {"tensor": tensor.name, "dtype": tensor.type, "shape": shape}
 
 
-def _describe(metadata: Mapping[str, Any], description: Description) -> dict[str, Any]:
+def _describe(description: Description) -> dict[str, Any]:
     parameter = description.parameter
     names = {"classes": None, "targets": None, description.kind: list(description.outputs)}
     return {
@@ -132,9 +125,9 @@ def _describe(metadata: Mapping[str, Any], description: Description) -> dict[str
         ],
         **names,
         "parameter": parameter and {"column": parameter.column, "values": list(parameter.values)},
-        "folds": {"k": description.folds, "hash": metadata["folds"]["hash"]},
-        "target": {key: metadata["target"].get(key) for key in ("cmssw", "onnxruntime", "opset", "ir")},
-        "training": dict(metadata["training"]),
+        "folds": {"k": description.folds, "hash": description.fold_rule},
+        "target": asdict(description.format),
+        "training": description.training,
     }
 
 
@@ -193,16 +186,16 @@ def _twin(path: str, metadata: Mapping[str, Any], sha256: str) -> dict[str, Any]
     return {"path": str(twin), "state": "matches" if same else "edited"}
 
 
-def _reference(session: Any, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+def _reference(session: Any, description: Description) -> dict[str, Any] | None:
     """Compute the events that the model carries, and compare with the outputs that it carries."""
     found: dict[str, Any] = {"events": None, "difference": None, "tolerance": TOLERANCE, "agrees": False}
     try:
-        reference = reference_of(metadata)
+        reference = reference_of(description)
         if reference is None:
             return None
         outcome: Outcome = session.run(None, reference.feeds)
         found["events"] = len(outcome[0])
-        difference = check_reference(outcome, metadata)
+        difference = check_reference(outcome, description)
     except Exception as problem:  # whatever is raised, it is what is wrong
         return {**found, "problem": str(problem).strip().split("\n")[0] or type(problem).__name__}
     return {**found, "difference": difference, "agrees": True, "problem": None}

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.model.description import SCHEMA, Description, Input, Objects, Parameter, parse_metadata
+from MLTools.NanoML.model.description import (
+    SCHEMA,
+    Description,
+    Input,
+    ModelFormat,
+    Objects,
+    Parameter,
+    Reference,
+)
 from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.model import Model
 
@@ -12,11 +20,12 @@ __all__ = [
     "Description",
     "Input",
     "Model",
+    "ModelFormat",
     "Objects",
     "Parameter",
+    "Reference",
     "file_hash",
     "metadata_text",
     "open_session",
-    "parse_metadata",
     "twin_of",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.file import KEY
 
-__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "Objects", "Parameter", "parse_metadata"]
+__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "ModelFormat", "Objects", "Parameter", "Reference"]
 
 SCHEMA = 1
 LEVELS = ("event", "object")
@@ -95,8 +95,44 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class ModelFormat:
+    """What a model file was written for.
+
+    Attributes
+    ----------
+    cmssw
+        Name of the CMSSW release, or None.
+    onnxruntime
+        Its version of ONNX Runtime, or None if it is not known.
+    opset, ir
+        Versions of the operators and of the file format.
+    """
+
+    cmssw: Optional[str]
+    onnxruntime: Optional[str]
+    opset: Optional[int]
+    ir: Optional[int]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real events that a model carries, and the outputs that it must give for them.
+
+    Attributes
+    ----------
+    inputs
+        The numbers of each tensor, as nested lists.
+    outputs
+        The mean output, as nested lists of shape (events, outputs); empty without events.
+    """
+
+    inputs: dict[str, Any]
+    outputs: list[list[float]]
+
+
+@dataclass(frozen=True)
 class Description:
-    """Description of a model, as read from its metadata.
+    """How a model describes itself: the content of its metadata, and of its JSON twin.
 
     Attributes
     ----------
@@ -118,8 +154,16 @@ class Description:
         Names of the classes or targets, in order.
     folds
         Number of networks.
+    fold_rule
+        How an event's fold follows from its run, luminosity block and number.
     parameter
         The parameter, or None.
+    format
+        What the file was written for.
+    training
+        Where the model comes from, as in training.json.
+    reference
+        Events by which it can be verified.
     """
 
     name: str
@@ -131,21 +175,53 @@ class Description:
     kind: str
     outputs: tuple[str, ...]
     folds: int
+    fold_rule: str
     parameter: Optional[Parameter]
+    format: ModelFormat
+    training: dict[str, Any]
+    reference: Reference
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any], path: str) -> Description:
+    def of_text(cls, text: str, path: str) -> Description:
         """Read the metadata of the model at `path`.
 
         Raises
         ------
         NanoMLError
-            The metadata cannot be understood.
+            The text cannot be understood, or is of a newer schema.
         """
         try:
-            return _read(metadata)
+            content = json.loads(text)
+            schema = content["schema"]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise _not_understood(path, problem) from None
+        if schema != SCHEMA:
+            raise NanoMLError(
+                f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
+            )
+        try:
+            return _read(content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
             raise _not_understood(path, problem) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The metadata, as they are written."""
+        names = {self.kind: list(self.outputs)}
+        mean, each = self.output_tensors
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "level": self.level,
+            "collection": self.collection,
+            "inputs": [_input_to_json(tensor) for tensor in self.inputs],
+            "outputs": [{"tensor": mean, **names}, {"tensor": each, **names, "folds": self.folds}],
+            "parameter": self.parameter
+            and {"column": self.parameter.column, "values": list(self.parameter.values)},
+            "target": asdict(self.format),
+            "folds": {"k": self.folds, "hash": self.fold_rule},
+            "training": self.training,
+            "reference": asdict(self.reference),
+        }
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -199,6 +275,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         parameter = Parameter(str(parameter["column"]), tuple(map(float, parameter["values"])))
         if features is None or features.columns[-1:] != (parameter.column,):
             raise ValueError(f"parameter {parameter.column} is not the last column")
+    target, reference = metadata.get("target", {}), metadata.get("reference", {})
     return Description(
         str(metadata["name"]),
         level,
@@ -209,28 +286,22 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         kind,
         tuple(map(str, mean[kind])),
         int(metadata["folds"]["k"]),
+        str(metadata["folds"]["hash"]),
         parameter,
+        ModelFormat(*(target.get(key) for key in ("cmssw", "onnxruntime", "opset", "ir"))),
+        dict(metadata.get("training", {})),
+        Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
     )
 
 
-def parse_metadata(text: str, path: str) -> dict[str, Any]:
-    """The content of a model's metadata.
-
-    Raises
-    ------
-    NanoMLError
-        The text cannot be understood, or is of a newer schema.
-    """
-    try:
-        content = json.loads(text)
-        schema = content["schema"]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise _not_understood(path, problem) from None
-    if schema != SCHEMA:
-        raise NanoMLError(
-            f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
-        )
-    return dict(content)
+def _input_to_json(tensor: Input) -> dict[str, Any]:
+    content: dict[str, Any] = {"tensor": tensor.tensor}
+    if isinstance(tensor, Objects):
+        content.update(mask=tensor.mask, collection=tensor.collection)
+    content.update(columns=list(tensor.columns), dtypes=list(tensor.dtypes))
+    if isinstance(tensor, Objects):
+        content.update(max=tensor.max, order=tensor.order)
+    return {**content, "selection": tensor.selection, "selection_columns": list(tensor.selection_columns)}
 
 
 def _not_understood(path: str, problem: Exception) -> NanoMLError:

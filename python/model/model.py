@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
-from MLTools.NanoML.model.description import Description, parse_metadata
+from MLTools.NanoML.model.description import Description
 from MLTools.NanoML.model.file import (
     KEY,
     check_twin,
@@ -46,10 +46,8 @@ class Model:
         The file.
     sha256
         Its hash.
-    metadata
-        How the model describes itself: the content of the JSON in it.
     description
-        The part of the metadata that is needed to run it.
+        How it describes itself: the content of its metadata.
     name
         Name of the model; its scores are branches NAME_CLASS.
     outputs
@@ -89,8 +87,7 @@ class Model:
             raise NanoMLError(
                 f"{self.path}: does not describe itself (no `{KEY}` metadata): it is not a model of `nanoml export`."
             )
-        self.metadata = parse_metadata(text, self.path)
-        self.description = description = Description.of(self.metadata, self.path)
+        self.description = description = Description.of_text(text, self.path)
         self.name, self.outputs, self.folds = description.name, list(description.outputs), description.folds
         self.columns, self.objects = description.columns, description.objects
         self.selection_columns = description.selection_columns

@@ -61,7 +61,7 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
     description = model.description
     yield f"{path}: model {model.name}, SHA-256 {model.sha256[:12]}"
     try:
-        reference = reference_of(model.metadata)
+        reference = reference_of(description)
         if reference is None:
             raise NanoMLError("carries no reference events. Export it again.")
         sample = networks.sample(description) if networks else reference.feeds
@@ -76,7 +76,7 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
             with SubprocessRuntime.of(version) as there:
                 outcomes = there.run(model.path, tried)
         runtime = f"ONNX Runtime {version}"
-        difference = check_reference(outcomes[reference.name, max(SIZES)], model.metadata)
+        difference = check_reference(outcomes[reference.name, max(SIZES)], description)
         yield f"reference events: {runtime} gives the outputs again, to {difference:.1g}"
         check_trials(tried[1:], outcomes, description)
         sizes = ", ".join(map(str, sorted(SIZES)))
@@ -89,22 +89,22 @@ def verify_model(path: Path, version: Optional[str], networks: Optional[Networks
         raise NanoMLError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
-def reference_of(metadata: Mapping[str, Any]) -> Optional[Trial]:
+def reference_of(description: Description) -> Optional[Trial]:
     """The real events that a model carries; None if it has none."""
-    reference = metadata["reference"]
-    inputs = {name: np.asarray(values, np.float32) for name, values in reference["inputs"].items()}
-    return Trial(REFERENCE, inputs) if reference["outputs"] else None
+    reference = description.reference
+    inputs = {name: np.asarray(values, np.float32) for name, values in reference.inputs.items()}
+    return Trial(REFERENCE, inputs) if reference.outputs else None
 
 
-def check_reference(outcome: Outcome, metadata: Mapping[str, Any]) -> float:
+def check_reference(outcome: Outcome, description: Description) -> float:
     """Compare the outputs for the reference events with those in the metadata.
 
     Returns
     -------
     The largest difference, relative to the output where that is above 1.
     """
-    expected = np.asarray(metadata["reference"]["outputs"], np.float64)
-    output = metadata["outputs"][0]["tensor"]
+    expected = np.asarray(description.reference.outputs, np.float64)
+    output = description.output_tensors[0]
     if isinstance(outcome, str):
         raise NanoMLError(f"reference events: ONNX Runtime fails: {outcome}")
     found = outcome[0].astype(np.float64)

@@ -23,7 +23,7 @@ from ML_processing.training.directory import Training
 from MLTools.NanoML.commands.training import export as export_command
 from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import KEY, Model, file_hash
+from MLTools.NanoML.model import KEY, Model, Parameter, file_hash
 from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model
@@ -252,7 +252,7 @@ def test_a_parameter(tmp_path: Path) -> None:
     export_networks(training, tmp_path / "model.onnx", "wprime", target())
     loaded = Model(tmp_path / "model.onnx")
     assert loaded.reads == ["MET_pt"]
-    assert loaded.metadata["parameter"] == {"column": "mass", "values": [600.0, 1000.0]}
+    assert loaded.description.parameter == Parameter("mass", (600.0, 1000.0))
     met = np.array([50.0, 100.0], np.float32)
     with torch.no_grad():
         rows = torch.from_numpy(np.stack([met, np.full(2, 600, np.float32)], axis=1))

@@ -10,40 +10,24 @@ from torch import Tensor, nn
 
 from ML_processing.export.parity import check_parity
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Description
+from MLTools.NanoML.model import Description, Input, ModelFormat, Objects, Reference
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial, trials
 
-DESCRIPTION = Description.of(
-    {
-        "name": "toy",
-        "level": "event",
-        "inputs": [
-            {
-                "tensor": "features",
-                "columns": ["x", "y"],
-                "dtypes": [],
-                "selection": None,
-                "selection_columns": [],
-            },
-            {
-                "tensor": "Jet",
-                "mask": "Jet_mask",
-                "collection": "Jet",
-                "columns": ["Jet_pt"],
-                "dtypes": [],
-                "max": 6,
-                "order": "-pt",
-                "selection": None,
-                "selection_columns": [],
-            },
-        ],
-        "outputs": [
-            {"tensor": "probabilities", "classes": ["signal", "other"]},
-            {"tensor": "fold_probabilities", "classes": ["signal", "other"], "folds": 1},
-        ],
-        "folds": {"k": 1},
-    },
-    "toy.onnx",
+DESCRIPTION = Description(
+    "toy",
+    "event",
+    None,
+    Input("features", ("x", "y"), (), None, ()),
+    (Objects("Jet", ("Jet_pt",), (), None, (), "Jet_mask", "Jet", 6, "-pt"),),
+    ("probabilities", "fold_probabilities"),
+    "classes",
+    ("signal", "other"),
+    1,
+    "",
+    None,
+    ModelFormat(None, None, None, None),
+    {},
+    Reference({}, []),
 )
 
 

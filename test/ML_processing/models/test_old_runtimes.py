@@ -63,7 +63,9 @@ def test_every_network_in_every_format(training: Training, there: SubprocessRunt
     path, networks = tmp_path / "model.onnx", TrainedNetworks(networks_of(training), sample_of(training))
     assert len(formats()) == 4
     for release in formats():
-        description = Description.of(export_networks(training, path, "model", target(release)), str(path))
+        description = Description.of_text(
+            json.dumps(export_networks(training, path, "model", target(release))), str(path)
+        )
         tried = trials(description, networks.sample(description))
         # tensors without events are none of the trials, since nobody gives them, but they should do no harm
         nothing = Trial("no events", {name: values[:0] for name, values in tried[0].feeds.items()})
