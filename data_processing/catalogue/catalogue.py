@@ -110,7 +110,7 @@ class CatalogueSource(Protocol):
 
 
 def _source() -> CatalogueSource:
-    """What NANOML_DBS names, dasgoclient where it is installed, or DBS."""
+    """The server that NANOML_DBS names, or dasgoclient if it is installed, or DBS."""
     named = os.environ.get(VARIABLE)
     return Dbs(named) if named else DasGoClient.here() or Dbs(SERVER)
 
@@ -138,19 +138,16 @@ class Catalogue:
         """
         found = self._entries(name, instance)
         if not found:
-            raise NanoMLError(f"{name}: is not in the catalogue ({instance}).{self._meant(name, instance)}")
+            raise NanoMLError(f"{name}: is not in the catalogue ({instance}).{self._hint(name, instance)}")
         return found
 
     def _entries(self, name: str, instance: str) -> list[CatalogueEntry]:
-        kept = self._ask(
-            "dataset",
-            name,
-            instance,
-            lambda: [astuple(entry) for entry in self._source.datasets(name, instance)],
-        )
-        return [CatalogueEntry(*row) for row in kept.rows]
+        def ask() -> Any:
+            return [astuple(entry) for entry in self._source.datasets(name, instance)]
 
-    def _meant(self, name: str, instance: str) -> str:
+        return [CatalogueEntry(*row) for row in self._ask("dataset", name, instance, ask).rows]
+
+    def _hint(self, name: str, instance: str) -> str:
         """A hint for a name that is not there."""
         _, primary, _, tier = name.split("/")
         start = re.split("[_*]", primary)[0]
@@ -175,7 +172,7 @@ class Catalogue:
         instance
             Of the catalogue.
         status
-            Which states of the dataset are accepted.
+            Accepted states of the dataset.
 
         Raises
         ------
@@ -214,12 +211,7 @@ class Catalogue:
         return None if rows is None else [Replica(*row) for row in rows]
 
     def _ask(
-        self,
-        what: str,
-        name: str,
-        instance: str,
-        ask: Callable[[], Any],
-        insist: bool = True,
+        self, what: str, name: str, instance: str, ask: Callable[[], Any], insist: bool = True
     ) -> _CachedAnswer:
         question = f"{what} {check_name(name)} {instance} {self._server}".rstrip()
         kept = self._cache.get(question)
@@ -235,7 +227,7 @@ class Catalogue:
                 raise UnavailableError(f"{name}: the catalogue does not answer: {reason}.") from None
             self._warn(f"{name}: taking what the catalogue said on {kept.date:%Y-%m-%d}: now {reason}.")
             return kept
-        if answer.rows:  # what is not there yet may be there in a moment
+        if answer.rows:  # what is missing now may be there in a moment
             self._cache.put(question, answer)
         return answer
 

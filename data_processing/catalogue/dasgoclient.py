@@ -1,4 +1,4 @@
-"""The catalogue as the program dasgoclient tells it, where that is installed."""
+"""The catalogue, asked by the program dasgoclient where that is installed."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ __all__ = ["DasGoClient"]
 PATIENCE = 600.0
 """Seconds that it may take."""
 
+_FILE = ("name", "nevents", "size", "adler32", "block_name", "is_file_valid")
 _NO_PROXY = 15  # its exit code
 _NOT_ANSWERED = ["das:NA"]
 
@@ -33,8 +34,8 @@ _NOT_ANSWERED = ["das:NA"]
 class DasGoClient:
     """Asks by running dasgoclient.
 
-    Its exit code is 0 also when the services behind it are down, and then it gives the question itself for a name. So
-    an answer counts only if it has what such an answer must have.
+    Its exit code is 0 also when the services behind it are down; then it repeats the question as a name. So an answer
+    counts only if it has what such an answer must have.
     """
 
     name = "dasgoclient"
@@ -44,7 +45,7 @@ class DasGoClient:
 
     @classmethod
     def here(cls) -> Optional[DasGoClient]:
-        """It, if it is installed."""
+        """The installed program, if there is one."""
         program = shutil.which(cls.name)
         return cls(program) if program else None
 
@@ -60,17 +61,7 @@ class DasGoClient:
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
         rows = self._rows("file", f"file dataset={check_name(name)} status=*", instance)
-        found = [
-            file_of(
-                row.get("name"),
-                row.get("nevents"),
-                row.get("size"),
-                row.get("adler32"),
-                row.get("block_name"),
-                row.get("is_file_valid"),
-            )
-            for row in rows
-        ]
+        found = [file_of(*map(row.get, _FILE)) for row in rows]
         self._check_number(found, name, instance)
         return found
 
@@ -78,8 +69,8 @@ class DasGoClient:
         """A list that was cut off looks like a whole one: compare it with the summary."""
         rows = self._rows("dataset", f"dataset dataset={name} status=*", instance)
         expected = next((count(row["nfiles"]) for row in rows if "nfiles" in row), None)
-        # depending on its version, the service counts those that are not valid, or does not; of a dataset that is not
-        # valid itself it counts none
+        # depending on its version, the service counts files that are not valid, or does not; if the dataset itself is
+        # not valid, it counts none
         if expected and expected not in (len(found), sum(file.valid for file in found)):
             raise NoAnswerError(f"the answer has {len(found)} files, but there are {expected}")
 
@@ -96,9 +87,9 @@ class DasGoClient:
         query = question if instance == GLOBAL else f"{question} instance={instance}"
         done = self._run([self._program, "-query", query, "-json"])
         if done.returncode == _NO_PROXY:
-            raise NoAnswerError(_about_the_proxy(), may_pass=False)
+            raise NoAnswerError(_proxy_problem(), may_pass=False)
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        last = said[-1] if said else "it says nothing"
+        last = said[-1] if said else "without a message"
         start = done.stdout.find("[")
         if start < 0:
             raise NoAnswerError(f"dasgoclient ended with exit code {done.returncode} ({last})")
@@ -139,7 +130,7 @@ def _entry(row: dict[str, Any]) -> CatalogueEntry:
 
 
 def _share(row: dict[str, Any]) -> float:
-    """How much of the dataset a site has [%]: of how many blocks it has something, and of these how many files."""
+    """How much of the dataset a site has [%]: the share of blocks with a replica, times that of the files in these."""
     shares = []
     for key in ("block_fraction", "replica_fraction"):
         try:
@@ -150,15 +141,7 @@ def _share(row: dict[str, Any]) -> float:
 
 
 def _rows_of(records: Any, key: str) -> Iterator[dict[str, Any]]:
-    """What the records hold.
-
-    Raises
-    ------
-    NoAnswerError
-        One says that a service did not answer.
-    RefusedError
-        One says that a service did not understand.
-    """
+    """The rows in records; an error if one says that a service did not answer, or did not understand."""
     for record in records:
         if "error" in record:
             raise RefusedError(str(record["error"]))
@@ -182,7 +165,7 @@ def _refusal(row: dict[str, Any]) -> Exception:
     return NoAnswerError(f"a service behind DAS failed: {text}")
 
 
-def _about_the_proxy() -> str:
+def _proxy_problem() -> str:
     try:
         check_proxy()
     except NanoMLError as problem:

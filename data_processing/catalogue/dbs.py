@@ -38,19 +38,14 @@ TIMEOUT = 60.0
 PATIENCE = 600.0
 """Seconds that an answer may take."""
 
+_FILE = ("logical_file_name", "event_count", "file_size", "adler32", "block_name", "is_file_valid")
 _AUTHORITIES = "/etc/grid-security/certificates"
 _LARGEST = 1 << 30  # bytes
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
 class Dbs:
-    """Asks the DBS reader.
-
-    Parameters
-    ----------
-    server
-        Its address up to the instance.
-    """
+    """Asks the DBS reader, by the address of its server up to the instance."""
 
     name = "DBS"
 
@@ -70,17 +65,7 @@ class Dbs:
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
         asked = {"dataset": check_name(name), "detail": "True", "validFileOnly": "0"}
-        found = [
-            file_of(
-                row.get("logical_file_name"),
-                row.get("event_count"),
-                row.get("file_size"),
-                row.get("adler32"),
-                row.get("block_name"),
-                row.get("is_file_valid"),
-            )
-            for row in self._rows(instance, "files", asked)
-        ]
+        found = [file_of(*map(row.get, _FILE)) for row in self._rows(instance, "files", asked)]
         self._check_number(found, name, instance)
         return found
 
@@ -89,12 +74,12 @@ class Dbs:
         valid = sum(file.valid for file in found)
         for row in self._rows(instance, "filesummaries", {"dataset": name, "validFileOnly": "1"}):
             expected = count(row.get("num_file"))
-            # of a dataset that is not valid itself it counts none
+            # if the dataset itself is not valid, it counts none
             if expected and expected != valid:
                 raise NoAnswerError(f"the answer has {valid} valid files, but there are {expected}")
 
     def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
-        """Where a dataset is: it does not know."""
+        """None: DBS does not know where a dataset is."""
         return None
 
     def _rows(self, instance: str, what: str, asked: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -111,11 +96,11 @@ class Dbs:
         except (OSError, http.client.HTTPException) as problem:
             raise _unreachable(self._server, problem) from None
         except ValueError:
-            raise NoAnswerError("the answer of DBS ends early, or is no JSON") from None
+            raise NoAnswerError("the answer of DBS ends early, or is not JSON") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise NoAnswerError("the answer of DBS is no list")
+            raise NoAnswerError("the answer of DBS is not a list")
         failed = next((row for row in rows if "error" in row), None)
-        if failed is not None:  # it began to answer before it failed
+        if failed is not None:  # DBS began to answer before it failed
             raise NoAnswerError(f"DBS failed: {_message(failed)}")
         return rows
 
@@ -127,7 +112,7 @@ class Dbs:
         except NanoMLError as problem:
             raise NoAnswerError(str(problem), may_pass=False) from None
         context = ssl.create_default_context()
-        # certificates of grid authorities lack what newer versions of Python insist on
+        # certificates of grid authorities lack fields that newer versions of Python insist on
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         authorities = Path(os.environ.get("X509_CERT_DIR") or _AUTHORITIES)
         if authorities.is_dir():
@@ -156,8 +141,8 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 def _refusal(problem: urllib.error.HTTPError) -> Exception:
     if problem.code in (401, 403):
         return NoAnswerError(
-            f"DBS does not accept the proxy (HTTP {problem.code}): nanoml proxy info tells whether it is in order, and "
-            "of which VO it is",
+            f"DBS does not accept the proxy (HTTP {problem.code}): nanoml proxy info shows whether it is valid, and "
+            "its VO",
             may_pass=False,
         )
     try:

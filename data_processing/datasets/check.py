@@ -26,7 +26,7 @@ _MOST_TRIED = 3  # files of a dataset
 
 @dataclass(frozen=True)
 class _Columns:
-    """What conversion will find, and where it comes from."""
+    """The branches that conversion will find, and where they come from."""
 
     dataset: str
     file: str
@@ -39,12 +39,12 @@ def check(config: Config) -> list[str]:
 
     Returns
     -------
-    What was checked, in words.
+    What was checked, a sentence for each dataset.
 
     Raises
     ------
     ConfigError
-        All that is missing, a line each.
+        All that is missing, one per line.
     """
     adopt_settings(config.read)
     done = []
@@ -67,7 +67,7 @@ def check(config: Config) -> list[str]:
 
 
 def _first(files: Sequence[str]) -> RootFile:
-    """The first file that can be read; what cannot is the affair of the stage that reads it."""
+    """The first file that can be read; others are reported by the stage that reads them."""
     problems: list[UnreadableError] = []
     for file in files[:_MOST_TRIED]:
         try:

@@ -46,7 +46,7 @@ class ModuleChain:
 
     @property
     def steps(self) -> list[str]:
-        """Names of the modules in the cut flow: their classes', numbered where there are several."""
+        """Names of the modules in the cut flow: their classes', numbered if there are several."""
         names: list[str] = []
         for module in self._modules:
             name = type(module).__name__
@@ -78,10 +78,8 @@ class ModuleChain:
         with standing_in(self._always):
             for step, module in zip(self.steps, self._modules):
                 with _explained(step, "beginJob", file.path):
-                    if getattr(module, "writeHistFile", False):
-                        module.beginJob(histFile=None, histDirName=None)
-                    else:
-                        module.beginJob()
+                    histograms = getattr(module, "writeHistFile", False)
+                    module.beginJob(**({"histFile": None, "histDirName": None} if histograms else {}))
             for step, module in zip(self.steps, self._modules):
                 with _explained(step, "beginFile", file.path):
                     module.beginFile(job.input, job.target, job.tree, job.output)

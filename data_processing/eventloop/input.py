@@ -19,21 +19,24 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import offsets_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["BranchReader", "EventBlock", "InputFile", "InputTree", "MissingBranchError", "Tree"]
+__all__ = ["TYPES", "BranchReader", "EventBlock", "InputFile", "InputTree", "MissingBranchError", "Tree"]
 
-_ROOT_TYPES = {
-    "int8": "Char_t",
-    "uint8": "UChar_t",
-    "int16": "Short_t",
-    "uint16": "UShort_t",
-    "int32": "Int_t",
-    "uint32": "UInt_t",
-    "int64": "Long64_t",
-    "uint64": "ULong64_t",
-    "float32": "Float_t",
-    "float64": "Double_t",
-    "bool": "Bool_t",
-}
+TYPES = (
+    ("B", "int8", "Char_t"),
+    ("b", "uint8", "UChar_t"),
+    ("S", "int16", "Short_t"),
+    ("s", "uint16", "UShort_t"),
+    ("I", "int32", "Int_t"),
+    ("i", "uint32", "UInt_t"),
+    ("L", "int64", "Long64_t"),
+    ("l", "uint64", "ULong64_t"),
+    ("F", "float32", "Float_t"),
+    ("D", "float64", "Double_t"),
+    ("O", "bool", "Bool_t"),
+)
+"""Types of numbers: nanoAOD-tools' letters, numpy's names, ROOT's names."""
+
+_ROOT_NAMES = {dtype: name for _, dtype, name in TYPES}
 
 
 class MissingBranchError(NanoMLError, AttributeError, RuntimeError):
@@ -189,7 +192,7 @@ class _TreeBranch:
     FindLeaf = GetLeaf
 
     def GetTypeName(self) -> str:
-        return _ROOT_TYPES.get(self._branch.dtype or "", self._branch.typename)
+        return _ROOT_NAMES.get(self._branch.dtype or "", self._branch.typename)
 
     def GetLen(self) -> int:
         return self._branch.size

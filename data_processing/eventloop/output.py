@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.eventloop.input import InputTree, Tree
+from data_processing.eventloop.input import TYPES, InputTree, Tree
 from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -19,20 +19,7 @@ from MLTools.NanoML.rootio.branches import Branch
 
 __all__ = ["OutputBranch", "OutputFile", "OutputTree", "reduced"]
 
-_TYPES = {  # letters to numpy's types and those of Python's arrays, which check what is put into them
-    "B": ("int8", "b"),
-    "b": ("uint8", "B"),
-    "S": ("int16", "h"),
-    "s": ("uint16", "H"),
-    "I": ("int32", "i"),
-    "i": ("uint32", "I"),
-    "L": ("int64", "q"),
-    "l": ("uint64", "Q"),
-    "F": ("float32", "f"),
-    "D": ("float64", "d"),
-    "O": ("bool", "B"),
-}
-_ARRAY_CODES = dict(_TYPES.values())
+_DTYPES = {letter: dtype for letter, dtype, _ in TYPES}
 _NAMES = {"float32": "float", "float64": "double", "bool": "bool"}
 _MANTISSA = 23
 
@@ -82,7 +69,8 @@ class OutputBranch:
 
     def __init__(self, branch: Branch, bits: Optional[int]) -> None:
         self.branch, self._bits = branch, bits
-        self._code = _ARRAY_CODES[str(branch.dtype)]
+        # of Python's arrays, which check what is put into them, as numpy's do not
+        self._code = "B" if branch.dtype == "bool" else np.dtype(branch.dtype).char
         self.buff = array(self._code, [0] * branch.size)
         self._kept = array(self._code)
 
@@ -218,9 +206,9 @@ class OutputTree:
         return made
 
     def _described(self, name: str, code: str, size: int, counter: Optional[str], title: str) -> Branch:
-        if code not in _TYPES:
-            raise NanoMLError(f'{name}: there is no type "{code}" of branches, only {", ".join(_TYPES)}.')
-        dtype = _TYPES[code][0]
+        if code not in _DTYPES:
+            raise NanoMLError(f'{name}: there is no type "{code}" of branches, only {", ".join(_DTYPES)}.')
+        dtype = _DTYPES[code]
         shape = "jagged" if counter is not None else "flat" if size == 1 else "fixed"
         earlier = self._all.get(name)
         if earlier is not None:

@@ -167,7 +167,7 @@ def test_no_proxy(das: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None
     ("script", "message"),
     [
         ("echo 'Validation error: unmatched dataset pattern'; exit 18", "exit code 18 [(]Validation error"),
-        ("exit 0", "exit code 0 [(]it says nothing[)]"),
+        ("exit 0", "exit code 0 [(]without a message[)]"),
         ("echo '['; exit 0", "the answer of dasgoclient ends early"),
         (
             """echo '[{"code": 16, "error": "no APIs found", "type": "DAS query error"}]'; exit 16""",
