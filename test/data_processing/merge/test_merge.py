@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import uproot
+from click.testing import CliRunner
 
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
@@ -26,6 +27,7 @@ from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
+from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
@@ -52,10 +54,18 @@ COLLECTIONS = {"Muon_pt": "Muon", "Muon_charge": "Muon", "Muon_highPtId": "Muon"
 Arrays = dict[str, Any]
 
 
-def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run `nanoml merge` as its own process, as a user would."""
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "merge", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
+def command(*arguments: object, cwd: Path) -> tuple[int, str]:
+    """Exit code and output of `nanoml merge`, run in this process."""
+    before = os.getcwd()
+    os.chdir(cwd)
+    try:
+        done = CliRunner().invoke(nanoml, ["merge", *map(str, arguments)])
+    finally:
+        os.chdir(before)
+    if isinstance(done.exception, NanoMLError):
+        return done.exception.exit_code, f"{done.output}{done.exception}"
+    assert isinstance(done.exception, (SystemExit, type(None)))
+    return done.exit_code, done.output
 
 
 def described(name: str, array: Any) -> Branch:
@@ -689,18 +699,17 @@ def test_what_was_written_is_compared_with_what_was_read(parts: list[Path], tmp_
 
 
 def test_the_command_says_what_it_does_and_does_it_once(parts: list[Path], tmp_path: Path) -> None:
-    done = command("-o", "all.root", "--dry-run", *parts, cwd=tmp_path)
-    assert (done.returncode, os.listdir(tmp_path)) == (0, []), done.stderr
-    assert "merge: 1 of 1 to do" in done.stdout
-    assert "all.root: 24 files, 600 events" in done.stdout
-    done = command("-o", "out/all.root", *parts, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "all.root: 24 files, 600 events, sum of weights " in done.stderr
+    code, said = command("-o", "all.root", "--dry-run", *parts, cwd=tmp_path)
+    assert (code, os.listdir(tmp_path)) == (0, []), said
+    assert "merge: 1 of 1 to do" in said
+    assert "all.root: 24 files, 600 events" in said
+    code, said = command("-o", "out/all.root", *parts, cwd=tmp_path)
+    assert code == 0, said
+    assert "all.root: 24 files, 600 events, sum of weights " in said
     assert values(tmp_path / "out" / "all.root") == joined(parts)
-    again = command("-o", "out/all.root", *parts, cwd=tmp_path)
-    assert "merge: up to date (1 of 1)" in again.stderr
-    fewer = command("-o", "out/all.root", *parts[1:], cwd=tmp_path)
-    assert f"{parts[0]} is no input any more" in fewer.stderr
+    assert "merge: up to date (1 of 1)" in command("-o", "out/all.root", *parts, cwd=tmp_path)[1]
+    code, said = command("-o", "out/all.root", *parts[1:], cwd=tmp_path)
+    assert f"{parts[0]} is no input any more" in said
     assert len(values(tmp_path / "out" / "all.root")["event"]) == 575
 
 
@@ -715,15 +724,15 @@ def test_the_command_refuses_what_cannot_be_meant(
     ]
     before = parts[0].read_bytes()
     for arguments, code, message in cases:
-        done = command(*arguments, cwd=tmp_path)
-        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-        assert message in done.stderr
+        found, said = command(*arguments, cwd=tmp_path)
+        assert found == code, said
+        assert message in said
     assert not (tmp_path / "all.root").exists()
     assert parts[0].read_bytes() == before
-    assert command("-o", "all.root", "--fill", *eras, cwd=tmp_path).returncode == 0
-    done = command("-o", "all.root", "--common", *eras, cwd=tmp_path)
-    assert "fill was changed from true to false" in done.stderr
-    assert "WARNING Events/HLT_Mu50 is left out" in done.stderr
+    assert command("-o", "all.root", "--fill", *eras, cwd=tmp_path)[0] == 0
+    _, said = command("-o", "all.root", "--common", *eras, cwd=tmp_path)
+    assert "fill was changed from true to false" in said
+    assert "WARNING Events/HLT_Mu50 is left out" in said
 
 
 def test_a_plan_names_what_is_filled(eras: list[Path], tmp_path: Path) -> None:
@@ -748,8 +757,8 @@ def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp
         if (tmp_path / "all.root").exists():  # it was done in the same moment
             assert values(tmp_path / "all.root") == joined(parts)
             (tmp_path / "all.root").unlink()
-    done = command("-o", "all.root", *parts, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, said = command("-o", "all.root", *parts, cwd=tmp_path)
+    assert code == 0, said
     assert sorted(os.listdir(tmp_path)) == [".nanoml", "all.root"]
     assert values(tmp_path / "all.root") == joined(parts)
 
