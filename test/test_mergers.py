@@ -294,7 +294,7 @@ def test_the_record_names_cut_json_and_modules(source: Path, postprocess: Postpr
         record = Provenance.of(file)
     assert record is not None
     criteria = record.criteria
-    assert (criteria.cut, criteria.certified and criteria.certified["file"]) == (CUT, "luminosity JSON")
+    assert (criteria.cut, criteria.certified and criteria.certified.file) == (CUT, "luminosity JSON")
     assert [name.rpartition(":")[2] for name in criteria.modules] == ["EvenEvents", "Muons"]
     (one,) = record.accounting.files
     assert one.part is not None

@@ -118,7 +118,7 @@ class FileColumns:
     def describe(self, name: str, branch: Branch, column: str) -> ConvertedColumn:
         """The description of a column in the metadata: `name` in its dataset, `column` in full."""
         made = self.skimmed.columns.get(branch.name) if self.skimmed else None
-        title = made["title"] if made else branch.title
+        title = made.title if made else branch.title
         return ConvertedColumn(name, self.dtype_of(column, branch), title, "selection" if made else "branch")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from data_processing.convert.duplicateevents import events_of, find_duplicates, 
 from data_processing.merge.content import Checksums, FileContent, rows_at_once
 from data_processing.merge.plan import MergeInputs, TreePlan, listed, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
@@ -168,13 +168,13 @@ def _check_lacking(job: MergeJob, inputs: MergeInputs, name: str, lacking: Seque
 
 def _record(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> Provenance:
     branches = plans["Events"].branches
-    columns: dict[str, dict[str, str]] = {}
+    columns: dict[str, MadeColumn] = {}
     not_copied: list[str] = []
     for record in inputs.records:
         not_copied += record.not_copied
         for name, made in record.columns.items():
             if name in branches:
-                columns.setdefault(name, {**made, "dtype": branches[name].dtype or ""})
+                columns.setdefault(name, replace(made, dtype=branches[name].dtype or ""))
     not_copied += [f"{name} ({reason})" for name, reason in _not_merged(inputs, plans).items()]
     first = inputs.records[0]
     return Provenance(

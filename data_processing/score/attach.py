@@ -19,7 +19,7 @@ from data_processing.convert.duplicateevents import identify
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
-from MLTools.NanoML.contracts.provenance import Criteria, Provenance
+from MLTools.NanoML.contracts.provenance import Criteria, MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.branches import Branch
@@ -281,7 +281,7 @@ def attach_file(
                 "attached",
                 provenance.accounting if provenance else Accounting([all_events_of(file)]),
                 provenance.selection if provenance else None,
-                {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()},
+                {name: MadeColumn.of(branch) for name, branch in made.items()},
                 criteria=provenance.criteria if provenance else Criteria(),
             )
             writer.finish(record)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_processing.skim.auxiliary import copy_others
 from data_processing.skim.plan import with_counters
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.model import record_of
@@ -171,7 +171,7 @@ def _provenance(
 ) -> Provenance:
     """The record of the output; a copy of a skim is still a skim."""
     before = Provenance.of(file) or Provenance("scores", Accounting([all_events_of(file)]))
-    columns = {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made.items()}
+    columns = {name: MadeColumn.of(branch) for name, branch in made.items()}
     return replace(
         before,
         kind=before.kind if job.copy else "scores",

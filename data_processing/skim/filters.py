@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim.plan import Filter, SkimJob, parse_rule, read_rules
-from MLTools.NanoML.contracts.provenance import Criteria
+from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -61,7 +61,7 @@ class FilterSet:
         certified = None
         if self.certified is not None and is_data:
             digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()
-            certified = {"file": Path(job.certified).name, "sha256": digest}
+            certified = CertifiedBy(Path(job.certified).name, digest)
         users = [each for each in (self.selection, *self.modules) if each is not None]
         rules = read_rules(Path(job.base, job.branches)) if job.branches else []
         rules += [parse_rule(text, "skim.keep") for text in job.keep]

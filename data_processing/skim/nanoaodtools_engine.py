@@ -26,7 +26,7 @@ from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -317,9 +317,7 @@ def _record(
         counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
         known = {*plan.kept, *plan.defaults, *counters}
         columns = {
-            name: {"dtype": branch.dtype or "", "title": branch.title}
-            for name, branch in result.branches.items()
-            if name not in known
+            name: MadeColumn.of(branch) for name, branch in result.branches.items() if name not in known
         }
         left_out = [
             f"{name} ({kind})"

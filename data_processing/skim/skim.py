@@ -14,7 +14,7 @@ from data_processing.skim.auxiliary import copy_others
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.provenance import Provenance, accounting_of_input
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
     Accounting,
@@ -66,7 +66,7 @@ def skim_file(job: SkimJob) -> Accounting:
                 "skim",
                 Accounting([accounting]),
                 job.selection or None,
-                {name: {"dtype": branch.dtype or "", "title": branch.title} for name, branch in made},
+                {name: MadeColumn.of(branch) for name, branch in made},
                 not_copied=not_copied,
                 criteria=filter_set.criteria(job, accounting.is_data),
             )

@@ -17,7 +17,14 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accoun
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
-__all__ = ["RECORD_BRANCHES", "Criteria", "Provenance", "accounting_of_input"]
+__all__ = [
+    "RECORD_BRANCHES",
+    "CertifiedBy",
+    "Criteria",
+    "MadeColumn",
+    "Provenance",
+    "accounting_of_input",
+]
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -29,10 +36,31 @@ RECORD_BRANCHES = {
 }
 """Branches of the tree with the record.
 
-Whatever merges ROOT files puts the rows of trees one after the other, and of other objects it keeps one. A text of
-any length would crash it: where files are compressed differently, ROOT reads the rows of all into a buffer as long as
-the longest row of the first. So the text is cut into pieces of one length.
+Programs that merge ROOT files concatenate the rows of trees, and keep one of other objects. Texts of different lengths would
+crash them: if files are compressed differently, ROOT reads all rows into a buffer as long as the longest row of the first
+file. So the text is cut into pieces of one length.
 """
+
+
+@dataclass(frozen=True)
+class MadeColumn:
+    """A column that a selection, model or module made: its numpy type and its documentation."""
+
+    dtype: str
+    title: str
+
+    @classmethod
+    def of(cls, branch: Branch) -> MadeColumn:
+        """From the branch that is written."""
+        return cls(branch.dtype or "", branch.title)
+
+
+@dataclass(frozen=True)
+class CertifiedBy:
+    """A luminosity JSON: the name of its file, and the SHA-256 of its sections, however they are written."""
+
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +70,7 @@ class Criteria:
     Attributes
     ----------
     certified
-        Of data that were skimmed by a luminosity JSON: its `file` and the `sha256` of its sections, however they are
-        written; else None.
+        The luminosity JSON by which data were skimmed, or None.
     cut
         The cut in the language of TTree::Draw; empty without one.
     modules
@@ -54,7 +81,7 @@ class Criteria:
         Rules for the input's branches, those of a branch selection file first.
     """
 
-    certified: dict[str, str] | None = None
+    certified: CertifiedBy | None = None
     cut: str = ""
     modules: tuple[str, ...] = ()
     code: str = ""
@@ -63,7 +90,9 @@ class Criteria:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Criteria:
         """Undo `dataclasses.asdict`."""
-        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in ("modules", "keep")}})
+        tuples = {name: tuple(content.get(name, ())) for name in ("modules", "keep")}
+        certified = content.get("certified")
+        return cls(**{**content, **tuples, "certified": CertifiedBy(**certified) if certified else None})
 
 
 @dataclass
@@ -78,23 +107,23 @@ class Provenance:
     kind
         "skim", "scores" or "attached".
     accounting
-        Of the files that it was made from.
+        Accounting of the files that it was made from.
     selection
         The selection that was run, or None.
     columns
-        Column name to {"dtype", "title"} of the columns that were made.
+        The columns that were made.
     model
         For scores: name and hash of the model.
     not_copied
         Objects of the input that could not be copied.
     criteria
-        What else decided, in a skim or in what was made from one.
+        What else decided on the events of a skim, or of what was made from one.
     """
 
     kind: str
     accounting: Accounting
     selection: str | None = None
-    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    columns: dict[str, MadeColumn] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     not_copied: list[str] = field(default_factory=list)
     criteria: Criteria = field(default_factory=Criteria)
@@ -109,7 +138,7 @@ class Provenance:
             "kind": self.kind,
             "selection": self.selection,
             "criteria": asdict(self.criteria),
-            "columns": self.columns,
+            "columns": {name: asdict(column) for name, column in self.columns.items()},
             "model": self.model,
             "not_copied": self.not_copied,
             "file": asdict(file),
@@ -117,10 +146,10 @@ class Provenance:
         return json.dumps(content, allow_nan=False)
 
     def difference(self, other: Provenance) -> tuple[str, str] | None:
-        """How the events of this file were selected, and how those of another one; None if in the same way.
+        """How the events of this file were selected, and how those of another one; None if they agree.
 
-        A class or function is the same by any name of its file, if the code is the same. Which branches were kept does
-        not matter.
+        A class or function is the same under any name of its file, if the code is the same. The branches that were kept
+        do not matter.
         """
         is_same_code = bool(self.criteria.code) and self.criteria.code == other.criteria.code
         mine, others = (record._compared(is_same_code) for record in (self, other))
@@ -136,9 +165,9 @@ class Provenance:
             return [spec.rpartition(":")[2] if is_same_code else spec for spec in specs]
 
         criteria = self.criteria
-        certified = criteria.certified or {"file": "", "sha256": ""}
+        certified = criteria.certified or CertifiedBy("", "")
         modules = ", ".join(criteria.modules)
-        by = f"{certified['file']} {certified['sha256'][:8]}"
+        by = f"{certified.file} {certified.sha256[:8]}"
         return [
             (f"selected by {self.selection or 'nothing'}", known_as((self.selection or "").split(","))),
             (
@@ -149,11 +178,11 @@ class Provenance:
                 f"selected by the cut {criteria.cut}" if criteria.cut else "selected without a cut",
                 "".join(criteria.cut.split()),
             ),
-            (f"certified by {by}" if criteria.certified else "not certified", certified["sha256"]),
+            (f"certified by {by}" if criteria.certified else "not certified", certified.sha256),
         ]
 
     def contradiction(self, file: RootFile) -> str | None:
-        """What is in the file and not as its record says, because something changed one and not the other; else None."""
+        """How the file contradicts its record, because one of the two was changed; else None."""
         accounting = self.accounting
         if accounting.selected != file.entries:
             return f"has {file.entries:,} events, but its record says {accounting.selected:,}"
@@ -201,7 +230,7 @@ class Provenance:
             content["kind"],
             Accounting([FileAccounting.from_json(content["file"])]),
             content["selection"],
-            content["columns"],
+            {name: MadeColumn(**column) for name, column in content["columns"].items()},
             content["model"],
             content["not_copied"],
             Criteria.from_dict(content["criteria"]),
@@ -209,7 +238,7 @@ class Provenance:
 
     @classmethod
     def _joined(cls, path: str, records: Sequence[Provenance]) -> Provenance:
-        """One record of those of all ranges."""
+        """The record of all ranges."""
         first = records[0]
         for record in records:
             difference = record.difference(first)
@@ -222,7 +251,7 @@ class Provenance:
                     f"{path}: was merged from files that do not belong together: some of its events were {difference[0]}, "
                     f"others {difference[1]}. Merge them apart."
                 )
-        columns: dict[str, dict[str, str]] = {}
+        columns: dict[str, MadeColumn] = {}
         for record in records:
             columns = {**record.columns, **columns}
         return cls(

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.records import (
     criteria_facts,
@@ -120,12 +120,12 @@ def _check_record(file: RootFile, provenance: Provenance | None, errors: list[st
         )
 
 
-def _describe(branch: Branch, made: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _describe(branch: Branch, made: dict[str, MadeColumn]) -> dict[str, Any]:
     return {
         "name": branch.name,
         "dtype": branch.dtype,
         "shape": branch.shape,
-        "title": made[branch.name]["title"] if branch.name in made else branch.title,
+        "title": made[branch.name].title if branch.name in made else branch.title,
         "collection": branch.collection,
         "typename": branch.typename,
     }
@@ -139,7 +139,7 @@ def _collections(file: RootFile) -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def _event_level(file: RootFile, made: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+def _event_level(file: RootFile, made: dict[str, MadeColumn]) -> dict[str, list[str]]:
     lists = [branch for branch in file.branches.values() if branch.collection is not None]
     counters = {f"n{branch.collection}" for branch in lists} | {f"n{branch.name}" for branch in lists}
     names = [
@@ -166,7 +166,7 @@ def _record(provenance: Provenance | None) -> dict[str, Any] | None:
         "kind": provenance.kind,
         "selection": provenance.selection,
         "criteria": asdict(provenance.criteria),
-        "columns": provenance.columns,
+        "columns": {name: asdict(column) for name, column in provenance.columns.items()},
         "model": provenance.model,
         "not_copied": provenance.not_copied,
         "books": describe_accounting(provenance.accounting),

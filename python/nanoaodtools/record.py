@@ -8,7 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.provenance import (
+    RECORD_BRANCHES,
+    Criteria,
+    MadeColumn,
+    Provenance,
+    accounting_of_input,
+)
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.model.model import Model, record_of
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
@@ -91,7 +97,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
         Accounting([accounting]),
         ",".join(_spec(selection) for selection in selections) or None,
         {
-            name: {"dtype": made.dtype, "title": evaluation.selection.columns[name].title}
+            name: MadeColumn(made.dtype, evaluation.selection.columns[name].title)
             for evaluation in cutting or evaluations
             for name, made in evaluation.made.items()
         },

@@ -18,6 +18,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.provenance import CertifiedBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -80,13 +81,13 @@ class Request:
         return LumiMask.from_dict(json, "luminosity JSON") if isinstance(json, dict) else LumiMask.read(json)
 
     @property
-    def certified_by(self) -> Optional[dict[str, str]]:
+    def certified_by(self) -> Optional[CertifiedBy]:
         """As in `Criteria.certified`."""
         mask, json = self.certified, self.postprocessor.json
         if mask is None:
             return None
         name = "luminosity JSON" if isinstance(json, dict) else Path(json).name
-        return {"file": name, "sha256": hashlib.sha256(mask.to_json().encode()).hexdigest()}
+        return CertifiedBy(name, hashlib.sha256(mask.to_json().encode()).hexdigest())
 
     @property
     def may_drop(self) -> list[bool]:

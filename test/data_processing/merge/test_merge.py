@@ -28,7 +28,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.cli import nanoml
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
 from MLTools.NanoML.rootio.branches import Branch
@@ -651,14 +651,14 @@ def test_friends_are_merged_as_the_files_that_they_belong_to(parts: list[Path], 
     for part in parts[:2]:
         with RootFile(part) as file:
             record = Provenance(
-                "attached", Accounting([all_events_of(file)]), None, {"x": {"dtype": "float32", "title": "t"}}
+                "attached", Accounting([all_events_of(file)]), None, {"x": MadeColumn("float32", "t")}
             )
             arrays: Arrays = file.read(IDENTIFIERS)
             arrays["x"] = file.read(["MET_pt"])["MET_pt"]
         friends.append(write(tmp_path / part.name, arrays, record=record))
     merged(friends, tmp_path / "friend.root")
     assert record_of(tmp_path / "friend.root").kind == "attached"
-    assert record_of(tmp_path / "friend.root").columns == {"x": {"dtype": "float32", "title": "t"}}
+    assert record_of(tmp_path / "friend.root").columns == {"x": MadeColumn("float32", "t")}
     assert values(tmp_path / "friend.root")["x"] == joined(parts[:2])["MET_pt"]
     with pytest.raises(NanoMLError, match="has attached in it, but .* skim"):
         merged([parts[2], friends[0]], tmp_path / "no.root", common=True)

@@ -18,7 +18,7 @@ from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.score import attach
 from data_processing.score.attach import AttachJob
 from data_processing.score.stage import attach_stages
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
@@ -153,10 +153,7 @@ def test_columns_come_back_to_their_events(
     assert record is not None
     assert record.kind == "attached"
     assert record.accounting.sum_of_weights == 800
-    assert record.columns["my_probabilities_WZ"] == {
-        "dtype": "float32",
-        "title": "probabilities, number 1 of WZ.h5",
-    }
+    assert record.columns["my_probabilities_WZ"] == MadeColumn("float32", "probabilities, number 1 of WZ.h5")
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])

@@ -197,7 +197,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
     assert replace(second, cutflow=first.cutflow) == first
     for record in records:
         for name, column in record.columns.items():
-            column["title"] = told(name, column["title"])
+            record.columns[name] = replace(column, title=told(name, column.title))
     assert records[1].columns == records[0].columns
     assert (records[1].kind, records[1].selection) == (records[0].kind, records[0].selection)
     return outputs["nanoaodtools"], records[0], records[1]

@@ -17,7 +17,7 @@ from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim import skim as skim_module
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -105,7 +105,7 @@ def test_a_skim_has_the_events_the_columns_and_the_accounting(
         record = Provenance.of(file)
     assert record is not None
     assert accounting.files[0].file == record.accounting.files[0].file == str(source)
-    assert record.columns["ZCand_mass"] == {"dtype": "float32", "title": "mass of the Z candidate [GeV]"}
+    assert record.columns["ZCand_mass"] == MadeColumn("float32", "mass of the Z candidate [GeV]")
 
 
 def test_weights_stay_with_their_events_through_all_filters(

@@ -12,7 +12,13 @@ import pytest
 import uproot
 from rich.console import Console
 
-from MLTools.NanoML.contracts.provenance import Criteria, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.provenance import (
+    CertifiedBy,
+    Criteria,
+    MadeColumn,
+    Provenance,
+    accounting_of_input,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
@@ -33,7 +39,7 @@ def skim(first: int, stop: int, **changes: Any) -> Provenance:
         [Step("all", stop - first, float(stop - first)), Step("even", kept, float(kept))],
         part=Part(first, 10, float(stop - first), 10.0),
     )
-    columns = {"x": {"dtype": "float32", "title": "in GeV, or \u00b5m " * 200}}
+    columns = {"x": MadeColumn("float32", "in GeV, or \u00b5m " * 200)}
     record = Provenance("skim", Accounting([accounting]), "a.py:A", columns, criteria=Criteria(cut="x > 1"))
     return replace(record, **changes)
 
@@ -112,7 +118,7 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
     for name, record, runs in (
         ("later", skim(4, 10), 0.0),
         ("none", skim(0, 10), None),
-        ("json", skim(0, 10, criteria=Criteria({"file": "a", "sha256": "b"})), 3.0),
+        ("json", skim(0, 10, criteria=Criteria(CertifiedBy("a", "b"))), 3.0),
     ):
         path = write(tmp_path / f"{name}.root", [record.rows()], record.accounting.selected, runs)
         with RootFile(path) as file:
@@ -128,7 +134,7 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
             "selected by the modules m, others selected without",
         ),
         (
-            {"criteria": Criteria({"file": "j", "sha256": "1"}, "x > 1")},
+            {"criteria": Criteria(CertifiedBy("j", "1"), "x > 1")},
             "certified by j 1, others not certified",
         ),
         ({"kind": "scores"}, "were scores by NanoML, others skim by NanoML"),

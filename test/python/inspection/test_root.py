@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from MLTools.NanoML.commands.files import inspect as command
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
 from MLTools.NanoML.inspection.root import group_branches, matching_branches
@@ -154,7 +154,7 @@ def test_long_names_are_whole_on_a_narrow_terminal(made_files: dict[str, Path]) 
 
 
 def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
-    columns = {"dxy": {"dtype": "float32", "title": "distance [cm]"}}
+    columns = {"dxy": MadeColumn("float32", "distance [cm]")}
     record = Provenance("skim", accounting(), "my.selection:DiMuon", columns, not_copied=["Meta (TTree)"])
     content = inspect_file(skim(tmp_path / "a.root", record))
     assert content["warnings"] == []
@@ -207,7 +207,7 @@ def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
-    record = Provenance("skim", accounting(selected=5), columns={"gone": {"dtype": "float32", "title": ""}})
+    record = Provenance("skim", accounting(selected=5), columns={"gone": MadeColumn("float32", "")})
     content = inspect_file(skim(tmp_path / "a.root", record))
     assert "has 3 events, but its record says 5" in content["errors"][0]
     assert "columns that the file lacks: gone" in content["errors"][1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.rootio import nanowriter, roottree
@@ -50,9 +50,7 @@ def rows(first: int, count: int) -> dict[str, ak.Array]:
 def test_what_is_written_is_read(tmp_path: Path, compression: str) -> None:
     parts = [rows(0, 7), rows(7, 0), rows(7, 5)]
     title = "a long one, and not in ASCII: \u00b5 " * 100  # more than one row
-    record = Provenance(
-        "skim", Accounting([ACCOUNTING, ACCOUNTING]), columns={"x": {"dtype": "f4", "title": title}}
-    )
+    record = Provenance("skim", Accounting([ACCOUNTING, ACCOUNTING]), columns={"x": MadeColumn("f4", title)})
     with NanoWriter(tmp_path / "a.root", BRANCHES, compression) as writer:
         for part in parts:
             writer.events.extend(part)
