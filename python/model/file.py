@@ -108,14 +108,7 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
 
 
 def open_session(path: str, content: Optional[bytes] = None) -> Any:
-    """Load an ONNX file into ONNX Runtime, to run on one thread.
-
-    Parameters
-    ----------
-    path
-        The file.
-    content
-        Its content, if that was read before.
+    """Load an ONNX file, or its content if that was read before, into ONNX Runtime, to run on one thread.
 
     Raises
     ------
@@ -165,15 +158,7 @@ def metadata_text(session: Any, path: str) -> Optional[str]:
 
 
 def parse_onnx(content: bytes) -> Any:
-    """The `onnx.ModelProto` of an ONNX file.
-
-    Raises
-    ------
-    ValueError
-        It is not an ONNX file, or damaged.
-    ImportError
-        The package `onnx` is not installed.
-    """
+    """The `onnx.ModelProto` of an ONNX file; a ValueError if it is damaged, an ImportError without the package `onnx`."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -184,13 +169,7 @@ def parse_onnx(content: bytes) -> Any:
 
 
 def refuse_external_data(path: str, model: Any) -> None:
-    """Refuse a model that is more than one file: a copy may lose the others, and its hash does not cover them.
-
-    Raises
-    ------
-    NanoMLError
-        The data of a tensor are in another file.
-    """
+    """Refuse a model that is more than one file: a copy may lose the others, and its hash does not cover them."""
     for tensor in _tensors(model):
         if tensor.data_location == tensor.EXTERNAL:
             other = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
@@ -216,20 +195,8 @@ def network_files(model: Any, output: str, count: int) -> Optional[list[bytes]]:
 
     ONNX Runtime computes everything in a graph, whichever output one asks for. An event is to be scored by one of the
     networks, the one of its fold: so the part of the graph that belongs to a network becomes a file of its own, in memory.
-
-    Parameters
-    ----------
-    model
-        The model, as an `onnx.ModelProto`.
-    output
-        Its output of shape (rows, `count`, outputs), the results of all networks.
-    count
-        Number of networks.
-
-    Returns
-    -------
-    Files with the inputs of the model, and one output, of shape (rows, 1, outputs). None if there is only one network, or
-    the graph has another form.
+    `output` is the tensor with the results of `count` networks, shape (rows, count, outputs); the files have the inputs of
+    the model and one output, of shape (rows, 1, outputs). None if there is only one network, or the graph has another form.
     """
     graph = model.graph
     last = next((node for node in graph.node if output in node.output), None)

@@ -66,13 +66,7 @@ def declared(output_tree: Any) -> dict[str, Made]:
 
 
 def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
-    """Declare the columns of a selection, in their own types or the next wider ones that exist.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such type, or a branch has the same name and another type.
-    """
+    """Declare the columns of a selection, in their own types or the next wider ones that exist."""
     made = {}
     for name, column in selection.columns.items():
         dtype = np.dtype(column.dtype).name

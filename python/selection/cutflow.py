@@ -37,13 +37,7 @@ class Cutflow:
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
-        """What the steps would be with only some of the events.
-
-        Parameters
-        ----------
-        chosen
-            Mask of these events in the chunk, shape (events,).
-        """
+        """What the steps would be with only some events of the chunk, given by a mask of shape (events,)."""
         weights, found = self._all, []
         for number, step in enumerate(self.steps):
             if number:

@@ -106,15 +106,6 @@ def test_a_forgotten_return_is_explained(value: Any, message: str) -> None:
         apply(Mine())
 
 
-def test_a_mistake_in_a_cut_names_the_selection() -> None:
-    class Mine(Base):
-        def select(self, events: Any, cutflow: Any) -> Any:
-            return cutflow.cut("muon", events.Muon.pt > 5, events), {}
-
-    with pytest.raises(NanoMLError, match='Mine: cut "muon": the mask has a list'):
-        apply(Mine())
-
-
 def test_any_error_in_a_selection_is_given_with_its_line() -> None:
     class Mine(Base):
         def result(self, events: Any) -> Any:
