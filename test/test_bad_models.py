@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from MLTools.NanoML.commands.root import score as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.score import score
+from services.nanoaodtools import loop
 
 pytest.importorskip("data_processing")
 pytest.importorskip("onnxruntime")
@@ -64,13 +64,5 @@ def test_score(tmp_path: Path, source: Path, bad: tuple[Path, str]) -> None:
 
 def test_nano_module(source: Path, bad: tuple[Path, str]) -> None:
     model, message = bad
-    tree = SimpleNamespace(GetName=lambda: "Events", GetListOfFriends=lambda: None, _extrabranches={})
-
-    def loop() -> None:
-        module = score(model)()
-        module.beginFile(SimpleNamespace(GetName=lambda: str(source)), None, tree, None)
-        for entry in range(3):
-            module.analyze(SimpleNamespace(_tree=tree, _entry=entry))
-
     with pytest.raises(NanoMLError, match=message):
-        loop()
+        loop([score(model)()], source)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -26,6 +25,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import Column, Selection
 from MLTools.NanoML.trilepton import Trilepton, trilepton
+from services.nanoaodtools import Plain, loop
 
 PASSES = 263  # of 1000 events
 
@@ -35,31 +35,9 @@ def source(sample: Path) -> Path:
     return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 
 
-class Event:
-    """All that a module needs of nanoAOD-tools' event where nothing is written."""
-
-    def __init__(self, tree: Any, entry: int) -> None:
-        self._tree, self._entry = tree, entry
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._tree._extrabranches:
-            raise RuntimeError(f"Unknown branch {name}")
-        return self._tree._extrabranches[name]
-
-
-def loop(path: Path, *modules: Any) -> dict[int, dict[str, Any]]:
+def scored(path: Path, *modules: Any) -> dict[int, dict[str, Any]]:
     """The values that modules set, for each event that all let through."""
-    tree = SimpleNamespace(GetName=lambda: "Events", GetListOfFriends=lambda: None, _extrabranches={})
-    for each in modules:
-        each.beginFile(SimpleNamespace(GetName=lambda: str(path)), None, tree, None)
-    found = {}
-    for entry in range(1000):
-        tree._extrabranches = {}
-        if all(each.analyze(Event(tree, entry)) for each in modules):
-            found[entry] = tree._extrabranches
-    for each in modules:
-        each.endFile(None, None, tree, None)
-    return found
+    return dict(loop(modules, path))
 
 
 def expected(path: Path, x: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
@@ -81,7 +59,7 @@ def read(path: Path, name: str, tree: str = "Events") -> Any:
 
 def test_scores_event_by_event(source: Path, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["MET_phi"], objects={"Muon": (["eta"], 1, "-pt")})
-    found = loop(source, score(model)())
+    found = scored(source, score(model)())
     x = read(source, "MET_phi").to_numpy().astype(float)
     order = ak.argsort(-read(source, "Muon_pt"), stable=True)
     x += ak.to_numpy(ak.sum(read(source, "Muon_eta")[order][:, :1], axis=1))
@@ -93,12 +71,12 @@ def test_before_and_after_a_selection(
     source: Path, linear_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_file, by_selection = linear_model(["MET_phi"]), linear_model(["ZCand_dR"], ["ZCand_dR"])
-    before = loop(source, score(by_file)(), trilepton())
-    after = loop(source, trilepton(), score(by_file)())
+    before = scored(source, score(by_file)(), trilepton())
+    after = scored(source, trilepton(), score(by_file)())
     assert list(before) == list(after)
     assert len(after) == PASSES
     assert of_rows(after.values()) == pytest.approx(of_rows(before.values()), abs=1e-6)
-    made = loop(source, trilepton(), score(by_selection)())
+    made = scored(source, trilepton(), score(by_selection)())
     rows = list(made)
     x = np.array([row["ZCand_dR"] for row in made.values()])
     assert of_rows(made.values()) == pytest.approx(expected(source, x, rows), abs=1e-6)
@@ -112,8 +90,8 @@ def test_what_another_module_makes(source: Path, linear_model: Callable[..., Pat
         event._tree._extrabranches["mine"] = 0.01 * event._entry
         return event._entry < 20
 
-    other = SimpleNamespace(beginFile=lambda *_: None, endFile=lambda *_: None, analyze=analyze)
-    found = loop(source, other, score(linear_model(["mine"]))())
+    other = Plain(analyze)
+    found = scored(source, other, score(linear_model(["mine"]))())
     assert of_rows(found.values()) == pytest.approx(
         expected(source, 0.01 * np.arange(20), range(20)), abs=1e-6
     )
@@ -122,9 +100,9 @@ def test_what_another_module_makes(source: Path, linear_model: Callable[..., Pat
 def test_what_is_missing_is_explained(source: Path, linear_model: Callable[..., Path]) -> None:
     message = "model linear reads ZCand_mass, which the file lacks and no module before makes. ZCand_mass is a column of selection"
     with pytest.raises(NanoMLError, match=message):
-        loop(source, score(linear_model(["ZCand_mass"], ["ZCand_mass"]))())
+        scored(source, score(linear_model(["ZCand_mass"], ["ZCand_mass"]))())
     with pytest.raises(NanoMLError, match='reads MET_ph, which .* Did you mean "MET_ph'):
-        loop(source, score(linear_model(["MET_ph"]))())
+        scored(source, score(linear_model(["MET_ph"]))())
     with pytest.raises(NanoMLError, match="no such file"):
         score("model.onnx")()
 
@@ -168,7 +146,7 @@ def object_model(linear_model: Callable[..., Path]) -> Path:
 
 
 def test_objects(source: Path, object_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = loop(source, trilepton(), score(object_model)(), postproc_module(Tagged)())
+    made = scored(source, trilepton(), score(object_model)(), postproc_module(Tagged)())
     assert len(made) == PASSES
     found = {
         name: ak.Array([row[f"Muon_linear_{name}"] for row in made.values()])
@@ -184,9 +162,9 @@ def test_objects_one_by_one(source: Path, linear_model: Callable[..., Path]) -> 
         event._tree._extrabranches["mine"] = 1.5
         return bool(event._entry < 5)
 
-    plain = SimpleNamespace(beginFile=lambda *_: None, endFile=lambda *_: None, analyze=analyze)
+    plain = Plain(analyze)
     model = linear_model(["Muon_eta", "mine"], level="object", collection="Muon")
-    found = loop(source, plain, score(model)())
+    found = scored(source, plain, score(model)())
     scores = of_objects(source, read(source, "Muon_eta")[:5], slice(5)).to_list()
     assert len(found) == len(scores) == 5
     for row, muons in zip(found.values(), scores):

@@ -1,15 +1,32 @@
-"""Which nanoAOD-tools there is."""
+"""Which nanoAOD-tools is installed, and an event loop like its own for machines without it.
+
+Without output a module only needs the tree's names, the entry list, and the values of an event from nanoAOD-tools.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Optional
 
 import pytest
 
-__all__ = ["MISSING", "is_there", "needs_cmssw_tools", "needs_nanoaodtools", "postprocessor"]
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+__all__ = [
+    "MISSING",
+    "Event",
+    "Plain",
+    "Tree",
+    "is_there",
+    "loop",
+    "needs_cmssw_tools",
+    "needs_nanoaodtools",
+    "postprocessor",
+]
 
 _OUTPUT = "PhysicsTools.NanoAODTools.postprocessing.framework.output"
 
@@ -41,3 +58,64 @@ needs_cmssw_tools = pytest.mark.skipif(
     not _is_cmssw(),
     reason="needs CMSSW's nanoAOD-tools: a standalone one has no 16-bit integers and other counters",
 )
+
+
+class Tree:
+    def __init__(self, listed: Optional[Sequence[int]] = None) -> None:
+        self._entrylist = (
+            None
+            if listed is None
+            else SimpleNamespace(GetN=lambda: len(listed), GetEntry=lambda number: listed[number])
+        )
+        self._extrabranches: dict[str, Any] = {}
+
+    def GetName(self) -> str:  # noqa: N802
+        return "Events"
+
+    def GetListOfFriends(self) -> None:  # noqa: N802
+        return None
+
+
+class Event:
+    def __init__(self, tree: Tree, entry: int) -> None:
+        self._tree, self._entry = tree, entry
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._tree._extrabranches:
+            raise RuntimeError(f"Unknown branch {name}")
+        return self._tree._extrabranches[name]
+
+
+class Plain:
+    """A module that is not a selection: a function of the event."""
+
+    def __init__(self, function: Callable[[Any], bool]) -> None:
+        self.analyze = function
+
+    def beginFile(self, *_: Any) -> None:  # noqa: N802
+        pass
+
+    endFile = beginFile  # noqa: N815
+
+
+def loop(
+    modules: Sequence[Any],
+    path: Path,
+    entries: Optional[Iterable[int]] = None,
+    listed: Optional[Sequence[int]] = None,
+) -> list[tuple[int, dict[str, Any]]]:
+    """Events that all modules let through, with the values that they set."""
+    tree = Tree(listed)
+    with RootFile(path) as file:
+        whole = range(file.entries if listed is None else len(listed))
+    for module in modules:
+        module.beginFile(SimpleNamespace(GetName=lambda: str(path)), None, tree, None)
+    found = []
+    for number in whole if entries is None else entries:
+        event = Event(tree, number)
+        tree._extrabranches = {}
+        if all(module.analyze(event) for module in modules):
+            found.append((number, tree._extrabranches))
+    for module in modules:
+        module.endFile(None, None, tree, None)
+    return found

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -31,6 +31,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection, load_selection
 from MLTools.NanoML.trilepton import Trilepton
 from services.nanoaod import CERTIFIED, FILES
+from services.nanoaodtools import Event, Plain, Tree, loop
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 PASSES = 263  # of 1000 events
@@ -87,72 +88,6 @@ class After(Selection):
     def select(self, events: Any, cutflow: Any) -> Any:
         events = cutflow.cut("ht", events.ht > 100, events)
         return events, {"ratio": events.MET.pt / events.ht, "wide": events.ht}
-
-
-# ----------------------------------------------------------------------------------------------------------------
-# Without output a module needs of nanoAOD-tools only the tree's names, the entry list, and the values of an event:
-# these are here, so that this much is tested where there is no ROOT.
-
-
-class Tree:
-    def __init__(self, listed: Optional[Sequence[int]] = None) -> None:
-        self._entrylist = (
-            None
-            if listed is None
-            else SimpleNamespace(GetN=lambda: len(listed), GetEntry=lambda number: listed[number])
-        )
-        self._extrabranches: dict[str, Any] = {}
-
-    def GetName(self) -> str:  # noqa: N802
-        return "Events"
-
-    def GetListOfFriends(self) -> None:  # noqa: N802
-        return None
-
-
-class Event:
-    def __init__(self, tree: Tree, entry: int) -> None:
-        self._tree, self._entry = tree, entry
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self._tree._extrabranches:
-            raise RuntimeError(f"Unknown branch {name}")
-        return self._tree._extrabranches[name]
-
-
-class Plain:
-    """A module that is no selection, of one function of the event."""
-
-    def __init__(self, function: Callable[[Any], bool]) -> None:
-        self.analyze = function
-
-    def beginFile(self, *_: Any) -> None:  # noqa: N802
-        pass
-
-    endFile = beginFile  # noqa: N815
-
-
-def loop(
-    modules: Sequence[Any],
-    path: Path,
-    entries: Optional[Iterable[int]] = None,
-    listed: Optional[Sequence[int]] = None,
-) -> list[tuple[int, dict[str, Any]]]:
-    """Events that all modules let through, with the values that they set."""
-    tree = Tree(listed)
-    with RootFile(path) as file:
-        whole = range(file.entries if listed is None else len(listed))
-    for module in modules:
-        module.beginFile(SimpleNamespace(GetName=lambda: str(path)), None, tree, None)
-    found = []
-    for number in whole if entries is None else entries:
-        event = Event(tree, number)
-        tree._extrabranches = {}
-        if all(module.analyze(event) for module in modules):
-            found.append((number, tree._extrabranches))
-    for module in modules:
-        module.endFile(None, None, tree, None)
-    return found
 
 
 @pytest.mark.parametrize("chunk", [1, 64, 1000, 100_000])
