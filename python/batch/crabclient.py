@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -189,12 +190,13 @@ def _end(text: str) -> str:
 
 
 def _jobs(text: str) -> dict[str, GridJob]:
-    found = {
-        number: _job(job)
-        for line in _objects(text)
-        for number, job in line.items()
-        if _JOB.fullmatch(number) and isinstance(job, dict) and isinstance(job.get("State"), str)
-    }
+    found = {}
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            content = json.loads(line) if line.startswith("{") else {}
+            for number, job in content.items():
+                if _JOB.fullmatch(number) and isinstance(job, dict) and isinstance(job.get("State"), str):
+                    found[number] = _job(job)
     return dict(sorted(found.items(), key=lambda item: int(item[0])))
 
 
@@ -206,15 +208,6 @@ def _job(content: Mapping[str, Any]) -> GridJob:
     sites = [site for site in content.get("SiteHistory") or [] if site != "Unknown"]
     tries = len(content.get("SubmitTimes") or [])
     return GridJob(content["State"], code, message, sites[-1] if sites else "", tries)
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        if line.startswith("{"):
-            try:
-                yield dict(json.loads(line))
-            except ValueError:
-                continue
 
 
 _CODES = {

@@ -18,19 +18,9 @@ from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.task import Stamp, Task
 
-__all__ = ["Attempt", "Job", "JobResult", "OutputFile", "TaskNames", "TaskResult", "url_of"]
+__all__ = ["Attempt", "Job", "JobResult", "OutputFile", "TaskResult", "url_of"]
 
 _VERSION = 1
-
-
-@dataclass(frozen=True)
-class TaskNames:
-    """What is known of a task without making it: its name and its files."""
-
-    stage: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,23 +49,11 @@ class Job:
         return [decode(task, rename) for task in self.tasks]
 
     def recorded(self) -> list[Task]:
-        """Its tasks without their work, which needs no import of the code that does it."""
+        """Its tasks as they were submitted, but without their work, whose code need not be imported."""
         names = ("stage", "name", "inputs", "outputs", "settings", "code")
         return [
             Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks
         ]
-
-    def names(self) -> list[TaskNames]:
-        """The names and files of its tasks, without importing the code that does them; for a command its own name."""
-        if self.command:
-            return [TaskNames(self.stage, self.name, (), ())]
-        found = []
-        for task in self.tasks:
-            content = task["fields"]
-            outputs = tuple(item["path"] for item in content["outputs"]["tuple"])
-            inputs = tuple(content["inputs"]["tuple"])
-            found.append(TaskNames(content["stage"], content["name"], inputs, outputs))
-        return found
 
     def write(self, path: Path) -> None:
         """Write it as JSON, one task per line, into a directory that is not in use yet."""

@@ -78,17 +78,16 @@ def prepare(
             return None
     check_inputs(config, todo, place.storage)
     tasks = [task for each in todo.values() for task in each]
-    drafts = _drafts(config, todo, _sizes(config, tasks), request)
-    entries = [draft.entry for draft in drafts]
+    entries, jobs = zip(*_jobs(config, place, todo, request))
     proxy = None
     if needs_proxy(tasks):
         longest = max(entry.resources.time for entry in entries)
         proxy = usable_proxy(longest, place.is_shared and place.system.where != "here")
     with new_directory(config.base / JOBS, workdir.name, request.dry_run) as (aside, final):
-        submission = new_submission(config, place, request, aside, entries)
+        submission = new_submission(config, place, request, aside, list(entries))
         submission.options = _options(config, place, proxy, entries)
         submission.options.search = {"trials": request.trials, "workers": request.workers}
-        _write(submission, drafts, config, place)
+        _write(submission, jobs, config, place)
         submission.directory = final
         if not request.dry_run:
             remove_leftovers(workdir)
@@ -222,38 +221,32 @@ def _speed(stage: str) -> Optional[float]:
     return declared(stage).speed if stage in NAMES else None
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A job that is not written yet: its tasks, or its command."""
-
-    entry: JobEntry
-    tasks: Sequence[Task] = ()
-    command: Sequence[str] = ()
-
-    def job(self, **common: Any) -> Job:
-        if self.command:
-            return Job(self.entry.name, self.entry.stage, command=self.command, **common)
-        return Job.of(self.entry.name, self.tasks, proxy=needs_proxy(self.tasks), **common)
-
-
-def _drafts(
-    config: Config, todo: Mapping[str, Sequence[Task]], sizes: Mapping[str, int], request: JobRequest
-) -> list[_Draft]:
-    grouping = Grouping(config.batch, sizes, request.lacked)
-    found = []
-    for stage, tasks in todo.items():
-        for number, group in enumerate(grouping.groups(stage, tasks)):
-            names = [task.name for task in group.tasks]
-            entry = JobEntry(f"{stage}-{number:04d}", stage, names, group.resources)
-            found.append(_Draft(entry, group.tasks))
+def _jobs(
+    config: Config, place: Place, todo: Mapping[str, Sequence[Task]], request: JobRequest
+) -> Iterator[tuple[JobEntry, Job]]:
+    tasks = [task for each in todo.values() for task in each]
+    grouping = Grouping(config.batch, _sizes(config, tasks), request.lacked)
+    common: dict[str, Any] = {
+        "workdir": str(Layout.of(config).workdir),
+        "base": str(config.base),
+        "storage": place.storage,
+        "environment": {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
+    }
+    for stage, of_stage in todo.items():
+        for number, group in enumerate(grouping.groups(stage, of_stage)):
+            name, names = f"{stage}-{number:04d}", [task.name for task in group.tasks]
+            job = Job.of(name, group.tasks, proxy=needs_proxy(group.tasks), **common)
+            yield JobEntry(name, stage, names, group.resources), job
     if request.what == TUNE:
         command = [TUNE, os.path.abspath(config.document.name), "--workers", "1"]
         command += ["--trials", str(request.trials)] if request.trials else []
-        jobs = [(f"{TUNE}-{number:04d}", TUNE, [*command, "--join"]) for number in range(request.workers)]
+        workers = [(f"{TUNE}-{number:04d}", TUNE, [*command, "--join"]) for number in range(request.workers)]
         # when the workers are done, another run draws the conclusion
-        for name, stage, each in [*jobs, (f"{TUNE}-conclusion", "conclusion", command)]:
-            found.append(_Draft(JobEntry(name, stage, [name], grouping.wanted(TUNE)), command=each))
-    return found
+        for name, stage, each in [*workers, (f"{TUNE}-conclusion", "conclusion", command)]:
+            yield (
+                JobEntry(name, stage, [name], grouping.wanted(TUNE)),
+                Job(name, stage, command=each, **common),
+            )
 
 
 def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> Options:
@@ -285,17 +278,11 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
     )
 
 
-def _write(submission: Submission, drafts: Sequence[_Draft], config: Config, place: Place) -> None:
+def _write(submission: Submission, jobs: Sequence[Job], config: Config, place: Place) -> None:
     directory = submission.directory
     for name in (JOBS, "results", "logs"):
         make_directory(directory / name)
-    for draft in drafts:
-        job = draft.job(
-            workdir=submission.workdir,
-            base=str(config.base),
-            storage=place.storage,
-            environment={VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
-        )
+    for job in jobs:
         job.write(directory / JOBS / f"{job.name}.json")
     if not place.is_shared:
         _pack(submission, config, place)

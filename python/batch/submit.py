@@ -144,6 +144,8 @@ def resubmit(
         Jobs are active, and none is held; or as `submit`.
     """
     system = system_of(submission.system)
+    if on is not None:
+        system_of(on)  # which refuses an unknown one before anything is done
     retried = system.retry(submission) if on in (None, submission.system) else None
     if retried is not None:
         if max_missing is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import is_aside, make_directory
-from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskNames, TaskResult, url_of
+from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskResult, url_of
 from MLTools.NanoML.batch.problems import FAILED, JobProblem, exit_code_of, problem_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
@@ -119,20 +119,20 @@ def _do(job: Job, result: JobResult, place: Path) -> None:
         nanoml.main(list(job.command), standalone_mode=False)
         return
     staging = Staging.of(job, Path.cwd())
-    for names, task in zip(job.names(), job.decoded(staging.rename)):
-        before = result.tasks.get(names.name)
+    for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
+        before = result.tasks.get(task.name)
         if before is not None and staging.has_all(before.outputs):
-            say(f"{names.name}: is done already")
+            say(f"{task.name}: is done already")
             continue
-        result.tasks[names.name] = _attempt(task, names, staging)
+        result.tasks[task.name] = _attempt(task, submitted, staging)
         result.write(place)
 
 
-def _attempt(task: Task, names: TaskNames, staging: Staging) -> TaskResult:
+def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
     begin = time.monotonic()
-    say(f"{names.stage} {names.name}")
+    say(f"{task.stage} {task.name}")
     try:
-        staging.fetch(task, names)
+        staging.fetch(task, submitted)
         inputs = tuple(stamps(task))
         try:
             summary = task.do()
@@ -142,20 +142,20 @@ def _attempt(task: Task, names: TaskNames, staging: Staging) -> TaskResult:
             except NanoMLError as problem:  # what ended the work says more
                 say(str(problem))
             raise
-        outputs = tuple(_output(path, name) for path, name in zip(task.outputs, names.outputs))
-        staging.deliver(task, names)
+        outputs = tuple(_output(path, name) for path, name in zip(task.outputs, submitted.outputs))
+        staging.deliver(task, submitted)
     except Exception as problem:
         reason = problem_of(problem)
-        say(f"{names.name}: {reason.message}")
+        say(f"{task.name}: {reason.message}")
         return _ended("failed", begin, problem=reason)
     finally:
         staging.clear(task)
     return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary)
 
 
-def _output(path: Path, name: str) -> OutputFile:
+def _output(path: Path, submitted: Path) -> OutputFile:
     size, modified = _version(path)
-    return OutputFile(name, size, modified, adler32(path))
+    return OutputFile(str(submitted), size, modified, adler32(path))
 
 
 def adler32(path: Path) -> str:
@@ -213,7 +213,7 @@ class Staging:
     @classmethod
     def of(cls, job: Job, scratch: Path) -> Staging:
         """The staging of a job, whose own directory is `scratch`."""
-        files = [name for task in job.names() for name in task.inputs if name.endswith(".root")]
+        files = [name for task in job.recorded() for name in task.inputs if name.endswith(".root")]
         urls = {name: url_of(name, job.storage or {}) for name in files if not is_remote(name)}
         remote = {name: url for name, url in urls.items() if url is not None}  # only what is needed is read
         return cls(job.workdir, job.base, job.storage, scratch, remote)
@@ -231,8 +231,8 @@ class Staging:
             return str(self.scratch / "other") + text
         return text
 
-    def fetch(self, task: Task, names: TaskNames) -> None:
-        """Get the inputs that are not read over the network, and the folders of a task.
+    def fetch(self, task: Task, submitted: Task) -> None:
+        """Get the inputs that are not read over the network, and the folders of a task, which has other paths here.
 
         An error if one cannot be copied.
         """
@@ -240,7 +240,7 @@ class Staging:
             return
         from MLTools.NanoML.rootio.remote import storage
 
-        for name, path in zip(names.inputs, task.inputs):
+        for name, path in zip(submitted.inputs, task.inputs):
             if not is_remote(path) and not os.path.exists(path):
                 make_directory(Path(path).parent)
                 storage.copy(self._url(name), path)
@@ -250,16 +250,16 @@ class Staging:
                 found = storage.fetch_directory(url, folder)
                 self.delivered.update((path, _version(path)) for path in found)
 
-    def deliver(self, task: Task, names: TaskNames) -> None:
+    def deliver(self, task: Task, submitted: Task) -> None:
         """Copy the outputs and folders of a task to the storage; an error if one cannot be copied."""
         if self.storage is None:
             return
         from MLTools.NanoML.rootio.remote import storage
 
         self.deliver_folders(task)
-        for name, path in zip(names.outputs, task.outputs):
+        for name, path in zip(submitted.outputs, task.outputs):
             if self.delivered.get(path) != _version(path):
-                storage.copy(path, self._url(name))
+                storage.copy(path, self._url(str(name)))
 
     def deliver_folders(self, task: Task) -> None:
         """Copy the folders of a task to the storage as they are now, so that another attempt can continue from them.

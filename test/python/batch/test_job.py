@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskNames, TaskResult
+from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskResult
 from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
@@ -27,7 +27,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     job.write(tmp_path / "job.json")
     found = Job.read(tmp_path / "job.json")
-    assert found.names() == job.names()
+    assert found.recorded() == job.recorded()
     assert (found.workdir, found.storage) == (job.workdir, job.storage)
     assert found.decoded() == job.decoded()
     assert found.decoded(lambda text: text.replace("in.root", "other.root"))[0].inputs == (
@@ -35,14 +35,13 @@ def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     )
 
 
-def test_the_names_of_tasks_need_no_import_of_what_does_them(tmp_path: Path) -> None:
+def test_what_is_recorded_of_tasks_needs_no_import_of_what_does_them(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     job.tasks[0]["fields"]["work"]["call"] = "data_processing.no_such_module:work"
-    assert job.names() == [
-        TaskNames("skim", "WZ/0", (str(tmp_path / "in.root"),), (str(tmp_path / "out.root"),))
-    ]
-    command = Job("tune-0001", "tune", "/w", "/b", command=["tune", "analysis.yaml"])
-    assert command.names() == [TaskNames("tune", "tune-0001", (), ())]
+    (task,) = job.recorded()
+    assert (task.stage, task.name, task.settings, task.code) == ("skim", "WZ/0", {}, "12ab")
+    assert (task.inputs, task.outputs) == ((str(tmp_path / "in.root"),), (tmp_path / "out.root",))
+    assert Job("tune-0001", "tune", "/w", "/b", command=["tune", "analysis.yaml"]).recorded() == []
 
 
 def test_truncations_of_a_job_are_one_message(tmp_path: Path) -> None:

@@ -349,11 +349,10 @@ def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Stora
     staging = Staging(str(place / "work"), str(tmp_path), reached, tmp_path)
     output = scratch / "output"
     task = Task("evaluate", "report", (), (output,), {}, "", functools.partial(code_of), folders=(scratch,))
-    (names,) = Job.of("evaluate-0000", [task], workdir="", base="").names()
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     run.chmod(0o777)
     time.sleep(0.01)
-    staging.fetch(task, names)
+    staging.fetch(task, task)
     (scratch / "changed").write_text("changed again")
     (scratch / "removed").unlink()
     (scratch / "deeper").mkdir()
