@@ -39,7 +39,7 @@ def configured(path: Path, directory: Path) -> dict[str, dict[str, Any]]:
         "print(json.dumps({name: vars(section) for name, section in vars(config).items()}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(client.parent)],
+        [sys.executable, "-IS", "-c", code, str(path), str(client.parent)],
         capture_output=True,
         text=True,
         check=True,

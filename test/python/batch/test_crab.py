@@ -61,7 +61,7 @@ def crab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crab:
     server.mkdir()
     binaries.mkdir()
     script = binaries / "crab"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(CLIENT))} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(CLIENT))} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("CRAB_STAND_IN", str(server))
     monkeypatch.setenv("CMSSW_VERSION", "CMSSW_13_3_3")
