@@ -121,7 +121,7 @@ def _curves(scored: Scored, names: Sequence[str]) -> list[Json]:
     parts = [("Network (vs all)", scored, "network")]
     if len(scored.backgrounds) > 1:
         parts += [(f"Network (vs {names[i]})", scored.against(i), "network") for i in scored.backgrounds]
-    parts += [("Trees (vs all)", scored, "baseline")]
+    parts += [("BDT (vs all)", scored, "baseline")]
     return [
         {"label": title, **_thinned(found[0]), "auc": found[1].value, "auc_error": found[1].error}
         for title, part, of in parts

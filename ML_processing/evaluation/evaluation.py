@@ -96,7 +96,7 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):
         notes.append(
-            "These are not the events of the training: the trees learned from these, the networks from others."
+            "These are not the events of the training: the BDT learned from these, the networks from others."
         )
     return notes
 

@@ -20,39 +20,39 @@ CAPTIONS = {
         "ROC curve",
         "Each point is a cut on the signal probability: how much signal passes it, and how much background still does. "
         "Lower is better. The band is the central 68 % of repetitions with resampled events.",
-        "The network's curve well above the dashed one of the trees, or a straight line to the corner, which is "
+        "The network's curve well above the dashed one of the BDT, or a straight line to the corner, which is "
         "guessing (on this logarithmic axis guessing bends steeply down at the left).",
     ),
     "scores": (
         "Signal probability by class",
         "Lines are the events that the networks were trained on, points with statistical errors those they have not "
         "seen. Signal should pile up at the right, background at the left. KS is the probability of a "
-        "Kolmogorov-Smirnov test that both are of one distribution: of the least probable of the networks, times their "
-        "number.",
-        "Points that leave the line of their colour by several errors in many bins, and KS below 0.01, which is "
-        "overtraining; or all classes having the same shape.",
+        "Kolmogorov-Smirnov test that both have the same distribution: that of the least probable network, times the "
+        "number of networks.",
+        "Points that are several errors away from the line of their colour in many bins, and KS below 0.01, which is "
+        "overtraining; or the same shape for all classes.",
     ),
     "confusion": (
         "Confusion matrix",
-        "Each row is a true class, and says to which class its events are given by the highest probability; every row "
+        "Each row is a true class, and shows which class has the highest probability for its events; every row "
         "sums to 100 %. The diagonal should be dark.",
         "A row without a dark cell, or a column that takes everything.",
     ),
     "calibration": (
         "Calibration",
-        "Of the events to which the network gives a probability, how many are of that class, all classes having the "
-        "same total weight as in the training. Points should follow the dashed line within their errors. ECE is the "
-        "mean distance from it, beside what a perfect network would have by chance.",
-        "Points above the line at the left and below it at the right: the network is too sure of itself, which is "
-        "overtraining. Cuts on the score remain right.",
+        "How many of the events with a given probability of a class belong to it, where all classes have the same "
+        "total weight, as in the training. Points should follow the dashed line within their errors. ECE is the "
+        "mean distance from it, next to what a perfect network would have by chance.",
+        "Points above the line at the left and below it at the right: the network is overconfident, which is "
+        "overtraining. Cuts on the score remain valid.",
     ),
     "significance": (
         "Expected significance against the cut",
         "Asimov significance of a discovery by counting the events that pass the cut (arXiv:1007.1727), with its "
         "statistical error; dashed, with the statistical error of the background as an uncertainty. The dotted line is "
         "the best cut by the dashed curve with at least 5 effective background events behind it. Systematic "
-        "uncertainties are not in it.",
-        "A best cut at the very end of the curve or on a spike: there few background events decide. Take a looser cut, "
+        "uncertainties are not included.",
+        "A best cut at the very end of the curve or on a spike: there few background events decide. Use a looser cut, "
         "or more simulation.",
     ),
     "efficiency": (
@@ -75,15 +75,15 @@ CAPTIONS = {
         "Left: how much is lost when the values of an input are shuffled among the events (L. Breiman, 2001), or for "
         "“(all)” when the whole collection is; the error contains repetitions and statistics. Right: mean size of the "
         "input's contribution to the logarithm of the odds of signal, by integrated gradients (arXiv:1703.01365). "
-        "Inputs that say the same share their importance.",
-        "One input that alone carries nearly everything: is it well modelled, and does it know the truth? Inputs at zero "
+        "Inputs with the same information share their importance.",
+        "One input that alone carries nearly everything: is it well modelled, and does it contain the truth? Inputs at zero "
         "on both sides can be left out.",
     ),
     "features": (
         "Inputs by class",
-        "Shape of each input, every class normalised to one; the first and last bin hold all beyond. Objects of a "
-        "collection count each.",
-        "Spikes at one value, values in absurd places, many missing: something is wrong in the selection.",
+        "Shape of each input, every class normalised to one; the first and last bin include all beyond. Each object "
+        "of a collection counts.",
+        "Spikes at one value, absurd values, many missing ones: something is wrong in the selection.",
     ),
     "correlations": (
         "Correlations by class",
@@ -100,12 +100,12 @@ CAPTIONS = {
     ),
     "predictions": (
         "Predicted against true values",
-        "Each cell is the weight of the events there. They should lie along the dashed line.",
+        "Each cell shows the weight of its events. They should lie along the dashed line.",
         "A flat band: the network gives the mean whatever the truth is.",
     ),
     "residuals": (
         "Residuals",
-        "Left: predicted minus true value on events of the training and on others, beside the trees. Right: bias and "
+        "Left: predicted minus true value on events of the training and on others, beside the BDT. Right: bias and "
         "resolution (half the interval of the central 68 %) in bins of the truth.",
         "Training far narrower than test, which is overtraining; a bias that is not near 0. At the ends of the range it "
         "always bends towards the mean.",
@@ -192,8 +192,8 @@ def report(
     shown = [name for name in CAPTIONS if name in drawn]
     parts = [
         f"<h1>{escape(title)}</h1>",
-        '<p class="dim">All numbers and plots, but for those marked as training, are of events that the network in '
-        "question has not seen in its training. Everything shown is in metrics.json, too, and every plot beside "
+        '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
+        "question has not seen in its training. Everything shown is also in metrics.json, and every plot is beside "
         "this page as PDF.</p>",
         _verdict(content),
         *(f'<p class="note">{escape(text)}</p>' for text in content["notes"]),

@@ -61,8 +61,8 @@ def _areas(content: dict[str, Any]) -> str:
     ]
     resampled = content["auc_bootstrap_error"]
     check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
-    text = f"Errors are statistical, after DeLong{check}. The trees are {content['baseline']}."
-    head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "trees", "difference"]
+    text = f"Errors are statistical, after DeLong{check}. The BDT is {content['baseline']}."
+    head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "BDT", "difference"]
     return table(head, rows) + f"<p>{escape(text)}</p>"
 
 
@@ -73,9 +73,7 @@ def _at_parameter(content: dict[str, Any]) -> str:
         [f"{it['parameter']:g}", number(Measured(it["value"], it["error"])), f"{it['signal_events']:,}"]
         for it in content["auc_at_parameter"]
     ]
-    text = (
-        "At each value of the parameter: the signal that has it against all background, to which it is given."
-    )
+    text = "At each value of the parameter: the signal with this value against all background, which is scored at it."
     return table(["parameter", "AUC of the network", "signal events"], rows) + f"<p>{text}</p>"
 
 
@@ -146,11 +144,11 @@ def _pairs(content: dict[str, Any]) -> str:
 def _targets(content: dict[str, Any]) -> str:
     rows = []
     for name, entry in content["targets"].items():
-        for of, label in (("network", "network"), ("baseline", "trees")):
+        for of, label in (("network", "network"), ("baseline", "BDT")):
             values = (_value(entry[of][key]) for key in ("bias", "rmse", "resolution"))
             rows.append([f"{name}, {label}", *values])
-        rows.append([f"{name}, trees - network", "", _value(entry["gain_in_rmse"]), ""])
-    text = f"Errors are statistical. The trees are {content['baseline']}."
+        rows.append([f"{name}, BDT - network", "", _value(entry["gain_in_rmse"]), ""])
+    text = f"Errors are statistical. The BDT is {content['baseline']}."
     return table(["target", "bias", "RMSE", "resolution (68 %)"], rows) + f"<p>{escape(text)}</p>"
 
 

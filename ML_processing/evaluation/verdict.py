@@ -29,7 +29,7 @@ def verdict(content: dict[str, Any]) -> list[Sentence]:
         found = [_targets(content["targets"]), sound]
     elif content["auc"]["network"] is None:
         text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
-        found = [_sentence("Better than trees?", "bad", text), sound]
+        found = [_sentence("Better than a BDT?", "bad", text), sound]
     else:
         found = [
             _comparison(content["auc"]),
@@ -52,15 +52,15 @@ def _comparison(found: dict[str, float]) -> Sentence:
     if found["difference"] < -threshold:
         state = "bad"
         text = (
-            "The network is worse: it has not learned all there is to learn. Look at the loss below; try another "
+            "The network is worse: it has not learned everything. Look at the loss below; try another "
             "train.learning_rate, a smaller train.batch_size or more train.epochs."
         )
     elif found["difference"] > threshold:
         text = "The network is better."
     else:
-        text = "They agree: the network has learned what trees can learn from these inputs."
-    sentence = f"AUC of the network {ours}, of boosted decision trees {theirs}. {text}"
-    return _sentence("Better than trees?", state, sentence)
+        text = "They agree: the network has learned what a BDT can learn from these inputs."
+    sentence = f"AUC of the network {ours}, of a BDT {theirs}. {text}"
+    return _sentence("Better than a BDT?", state, sentence)
 
 
 def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
@@ -73,12 +73,12 @@ def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
         for name, entry in checked["kolmogorov_smirnov"].items()
         if entry["probability"] is not None and entry["probability"] < _CHANCE
     ]
-    start = f"On the events that it was trained on the network's AUC is {fitted:.3f}, "
+    start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}, "
     if gap > max(3 * found["network_error"], _GAP):
         text = (
             f"{gap:.3f} more than on the others: it has learned some events by heart. More events would help, or a "
-            "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain right: they are "
-            "of other events."
+            "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain valid: they are "
+            "from other events."
         )
         return _sentence(question, "bad", start + text)
     text = "close to that on the others: overtraining is small, if there is any."
@@ -98,10 +98,12 @@ def _calibration(content: dict[str, Any] | None) -> Sentence:
         return _sentence(question, "look", text)
     worst = max(content["classes"], key=lambda it: it["expected_calibration_error"] - it["by_chance"])
     deviation, chance = worst["expected_calibration_error"], worst["by_chance"]
-    numbers = f"{deviation:.3f} off in the mean for {worst['name']}, where chance alone gives {chance:.3f}"
+    numbers = f"{deviation:.3f} off on average for {worst['name']}, where chance alone gives {chance:.3f}"
     if deviation < max(2 * chance, _DEVIATION / 5):
-        return _sentence(question, "good", f"Probabilities can be taken at their word: {numbers}.")
-    text = f"Probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
+        return _sentence(question, "good", f"The probabilities are reliable: {numbers}.")
+    text = (
+        f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
+    )
     return _sentence(question, "look" if deviation < _DEVIATION else "bad", text)
 
 
@@ -112,7 +114,7 @@ def _sculpting(content: dict[str, Any] | None) -> Sentence:
     cuts = [(panel, it) for panel in content["panels"] for it in panel["after"]]
     cuts = [(panel, it) for panel, it in cuts if (it["standard_deviations"] or 0) > _EXCESS]
     if not cuts:
-        text = "Cuts on the score leave the shapes of the masses as chance would."
+        text = "Cuts on the score change the shapes of the masses no more than chance would."
         return _sentence(question, "good", text)
     panel, worst = max(cuts, key=lambda it: it[1]["jensen_shannon"])
     text = (
@@ -160,9 +162,9 @@ def _targets(targets: dict[str, Any]) -> Sentence:
     texts, state = [], "good"
     for name, entry in targets.items():
         ours, theirs = (number(Measured(**entry[of]["resolution"]), 3) for of in ("network", "baseline"))
-        texts.append(f"{name}: resolution of the network {ours}, of boosted decision trees {theirs}")
+        texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
         gain = entry["gain_in_rmse"]
         if gain["value"] is not None and gain["value"] < -2 * gain["error"]:
             state = "bad"
-            texts[-1] += "; its RMSE is worse than that of the trees"
-    return _sentence("Better than trees?", state, "; ".join(texts) + ".")
+            texts[-1] += "; its RMSE is worse than that of the BDT"
+    return _sentence("Better than a BDT?", state, "; ".join(texts) + ".")

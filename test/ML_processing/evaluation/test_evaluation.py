@@ -29,9 +29,31 @@ TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2
 
 
 @pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than all else here; the example's are made and looked at."""
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than all else here; those of the example, of drift and of a regression are made."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(plots, "_figure", lambda *_: None)
     monkeypatch.setattr(plots, "save", lambda figure, stem: stem.with_suffix(".png").write_bytes(b""))
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asks for figures that are drawn, though not saved."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the training of the toy is, once a test has made it."""
+    return tmp_path_factory.mktemp("toy") / "run"
+
+
+@pytest.fixture
+def trained(toy: Toy, quick: Train, shared: Path) -> tuple[Path, Path]:
+    """The toy events, and the directory of a quick training on them."""
+    file = toy()
+    if not shared.is_dir():
+        train([file], quick, shared)
+    return file, shared
 
 
 def test_the_example_is_learned(measured: dict[str, Any]) -> None:
@@ -164,35 +186,34 @@ def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: 
     assert content["events"]["tested"] == int((read([file], Train()).folds(5) == 0).sum())
 
 
-def test_other_events_are_noted(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    train([toy()], quick, tmp_path / "run")
-    content = evaluate(tmp_path / "run", [toy("more.h5", count=700)], tmp_path / "run")
+def test_other_events_are_noted(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
+    content = evaluate(trained[1], [toy("more.h5", count=700)], tmp_path / "report")
     expected = (
-        "These are not the events of the training: the trees learned from these, the networks from others."
+        "These are not the events of the training: the BDT learned from these, the networks from others."
     )
     assert expected in content["notes"]
 
 
-def test_events_with_other_features(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    train([toy()], quick, tmp_path / "run")
+def test_events_with_other_features(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(
         NanoMLError, match="the training has the features x, y, but these events have x, y, z"
     ):
-        evaluate(tmp_path / "run", [toy("z.h5", z=np.arange(600.0))], tmp_path / "run")
+        evaluate(trained[1], [toy("z.h5", z=np.arange(600.0))], tmp_path / "report")
 
 
-def test_signal_without_a_positive_sum_of_weights(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    train([toy()], quick, tmp_path / "run")
+def test_signal_without_a_positive_sum_of_weights(
+    toy: Toy, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
     other = toy("other.h5")
     with h5py.File(other, "r+") as file:
         rows = file["events"][:]
         rows["weight"][rows["label"] == 0] = -1
         file["events"][:] = rows
-    content = evaluate(tmp_path / "run", [other], tmp_path / "run")
+    content = evaluate(trained[1], [other], tmp_path / "report")
     assert content["auc"]["network"] is None
     assert content["auc_unweighted"]["network"] == pytest.approx(TOY_AUC, abs=0.05)
     assert content["cuts"] == []
-    assert "No AUC is defined" in (tmp_path / "run" / "report.html").read_text()
+    assert "No AUC is defined" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_epochs_that_were_too_few(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -204,10 +225,9 @@ def test_epochs_that_were_too_few(toy: Toy, quick: Train, tmp_path: Path) -> Non
     ]
 
 
-def test_same_numbers_again(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file = toy()
-    train([file], quick, tmp_path / "run")
-    first, second = (evaluate(tmp_path / "run", [file], tmp_path / name) for name in "ab")
+def test_same_numbers_again(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = trained
+    first, second = (evaluate(run, [file], tmp_path / name) for name in "ab")
     assert {**first, "created": ""} == {**second, "created": ""}
 
 
@@ -238,7 +258,7 @@ def test_collections(object_files: list[Path], tmp_path: Path) -> None:
     assert "ThreeLep_mass" in spectators  # a column that is no input
 
 
-def test_regression(files: list[Path], tmp_path: Path) -> None:
+def test_regression(files: list[Path], tmp_path: Path, drawn: None) -> None:
     config = Train(
         targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu"
     )
@@ -259,26 +279,24 @@ def test_regression(files: list[Path], tmp_path: Path) -> None:
     assert "regression of ThreeLep_mass" in (tmp_path / "report" / "report.html").read_text()
 
 
-def test_drift(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file, random = toy(), np.random.default_rng(2)
-    train([file], quick, tmp_path / "run")
+def test_drift(toy: Toy, trained: tuple[Path, Path], tmp_path: Path, drawn: None) -> None:
+    (file, run), random = trained, np.random.default_rng(2)
     shifted = toy("shifted.h5", x=random.normal(1.5, 1.0, 600).astype("f4"))
-    panels = evaluate(tmp_path / "run", [file], tmp_path / "report", [shifted])["plots"]["drift"]["panels"]
+    panels = evaluate(run, [file], tmp_path / "report", [shifted])["plots"]["drift"]["panels"]
     assert [panel["name"] for panel in panels] == ["x", "y"]
     assert panels[0]["stability_index"] > 0.25
     assert panels[0]["probability"] < 1e-6
     assert panels[1]["stability_index"] == pytest.approx(0, abs=1e-12)
 
 
-def test_drift_of_files_without_a_feature(toy: Toy, quick: Train, write: Any, tmp_path: Path) -> None:
-    file = toy()
-    train([file], quick, tmp_path / "run")
+def test_drift_of_files_without_a_feature(trained: tuple[Path, Path], write: Any, tmp_path: Path) -> None:
+    file, run = trained
     with h5py.File(file) as h5:
         rows = h5["events"][:]
     names = [name for name in rows.dtype.names if name != "y"]
     other = write(tmp_path / "other.h5", rows[names].copy(), classes=["signal", "other"])
     with pytest.raises(NanoMLError, match="has no feature y"):
-        evaluate(tmp_path / "run", [file], tmp_path / "report", [other])
+        evaluate(run, [file], tmp_path / "report", [other])
 
 
 def test_decorrelated_column_is_tested(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -313,12 +331,11 @@ def test_many_events_are_sampled(
     assert "a random choice of 200 of them" in content["notes"][-1]
 
 
-def test_old_plots_go(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file = toy()
-    train([file], quick, tmp_path / "run")
-    evaluate(tmp_path / "run", [file], tmp_path / "report", [file])
+def test_old_plots_go(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = trained
+    evaluate(run, [file], tmp_path / "report", [file])
     assert (tmp_path / "report" / "drift.png").exists()
-    evaluate(tmp_path / "run", [file], tmp_path / "report")
+    evaluate(run, [file], tmp_path / "report")
     assert not (tmp_path / "report" / "drift.png").exists()
 
 

@@ -50,9 +50,7 @@ def answer(found: dict[str, Any], question: str) -> tuple[str, str]:
 )
 def test_comparison(network: float, baseline: float, says: str, expected: str) -> None:
     state, text = answer(content(network, baseline, network), "Better")
-    assert text.startswith(
-        f"AUC of the network {network:.3f} ± 0.005, of boosted decision trees {baseline:.3f} ± 0.005."
-    )
+    assert text.startswith(f"AUC of the network {network:.3f} ± 0.005, of a BDT {baseline:.3f} ± 0.005.")
     assert says in text
     assert state == expected
 
@@ -78,16 +76,16 @@ def test_calibration(deviation: float, chance: float, expected: str) -> None:
     found = content(0.9, 0.9, 0.9, plots={"calibration": calibration(deviation, chance)})
     state, text = answer(found, "Calibrated")
     assert state == expected
-    assert f"{deviation:.3f} off in the mean for signal, where chance alone gives {chance:.3f}" in text
+    assert f"{deviation:.3f} off on average for signal, where chance alone gives {chance:.3f}" in text
 
 
 @pytest.mark.parametrize(
     ("divergence", "excess", "expected", "says"),
     [
         (0.3, 20.0, "look", "Most of all WCand_mT of WZ: Jensen-Shannon divergence 0.300"),
-        (0.3, 2.0, "good", "as chance would"),
+        (0.3, 2.0, "good", "no more than chance would"),
         (0.01, 20.0, "good", "Hardly"),
-        (None, None, "good", "as chance would"),
+        (None, None, "good", "no more than chance would"),
     ],
 )
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
