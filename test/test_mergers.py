@@ -334,7 +334,7 @@ def test_an_input_that_is_not_there_any_more(
             copy.unlink()
 
     output = postprocess(copy, modules=[Removing(), PostprocModule(Muons())], cut="0")
-    assert "has no event, and gets no record, as" in capsys.readouterr().err
+    assert "has no event, and gets no record, since" in capsys.readouterr().err
     content = inspect_file(output)
     assert (content["events"], content["record"]) == (0, None)
     assert content["sum_of_weights"] == 500.1 - 99.7 + 33.3

@@ -35,7 +35,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import PARTS
-from processes import running
+from processes import nanoml, running
 
 Tables = dict[str, NDArray[Any]]
 
@@ -139,7 +139,7 @@ def test_the_order_is_the_documented_one_whatever_the_memory(
     assert sorted(os.listdir(tmp_path)) == ["all.h5", *sorted(path.name for path in paths)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     counts=st.lists(st.integers(0, 300), min_size=1, max_size=5),
     memory=st.floats(0.002, 0.2),
@@ -704,16 +704,10 @@ def test_the_pipeline_shuffles_datasets_with_a_class_if_it_is_told_to(tmp_path: 
 
 def test_without_a_configuration_by_the_command_line(tmp_path: Path) -> None:
     write_files(tmp_path, [100, 50])
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "shuffle"]
-    done = subprocess.run(
-        [*line, "-o", "all.h5", "--seed", "4", "--memory", "16", "d0.h5", "d1.h5"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ("-o", "all.h5", "--seed", 4, "--memory", 16)
+    done = nanoml("shuffle", *options, "d0.h5", "d1.h5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert same(read(tmp_path / "all.h5"), in_order(joined([tmp_path / "d0.h5", tmp_path / "d1.h5"]), 4))
-    done = subprocess.run([*line, "d0.h5"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = nanoml("shuffle", "d0.h5", cwd=tmp_path)
     assert done.returncode == 2
     assert "or HDF5 files with -o ALL.h5" in done.stderr

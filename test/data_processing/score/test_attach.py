@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
+from processes import nanoml
 
 IDENTIFIERS = ["run", "luminosityBlock", "event"]
 CLASSES = ["signal", "WZ"]
@@ -429,8 +429,7 @@ def test_the_command(tmp_path: Path, rows: Any, sources: list[str]) -> None:
     write_hdf5(tmp_path / "a.h5", rows)
 
     def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "MLTools.NanoML.cli", "attach", *map(str, arguments)]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return nanoml("attach", *arguments, cwd=tmp_path)
 
     done = command("--columns", "scores", "-o", "out", "a.h5", *sources)
     assert done.returncode == 1

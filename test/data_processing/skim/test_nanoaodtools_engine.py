@@ -23,6 +23,7 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.rootio.rootfile import RootFile
+from processes import nanoml
 from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster
@@ -91,22 +92,14 @@ def test_without_nanoaodtools_one_message_says_what_to_do(source: Path, tmp_path
     ):
         postprocess_file(SkimJob(str(source), output, cut=CUT, engine="nanoaodtools"))
     assert not output.parent.exists()
-    command = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools"]
-    done = subprocess.run(
-        [*command, "--cut", CUT, "-o", "skims", str(source)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = nanoml("skim", "--engine", "nanoaodtools", "--cut", CUT, "-o", "skims", source, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("cannot be imported by") == 1
     assert "Traceback" not in done.stderr
 
 
 def test_the_engine_of_a_configuration_is_written_there(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", "--engine", "nanoaodtools", "a.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = nanoml("skim", "--engine", "nanoaodtools", "a.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "skim.engine" in done.stderr
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import resource
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
+from processes import nanoml
 from services import embedded_baskets
 from services.nanoaod import CERTIFIED, DATASETS
 
@@ -236,30 +237,21 @@ def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Pa
         )
 
 
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-from data_processing.skim.skim import skim_file
-from data_processing.skim.plan import SkimJob
-from MLTools.NanoML.errors import NanoMLError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-try:
-    skim_file(SkimJob(sys.argv[1], Path(sys.argv[2]), "MLTools.NanoML.trilepton:Trilepton", keep=("*",)))
-except NanoMLError as problem:
-    print(problem)
-"""
-
-
 @pytest.mark.parametrize("limit", [0, 5_000, 60_000])
 def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(
     tmp_path: Path, sample: Path, limit: int
 ) -> None:
     source = sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
-    command = [sys.executable, "-c", LIMITED, str(source), str(tmp_path / "out.root"), str(limit)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'out.root'}: cannot write: File too large.\n"
+    job = SkimJob(str(source), tmp_path / "out.root", TRILEPTON, keep=("*",))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1][1]))
+    try:
+        with pytest.raises(NanoMLError) as problem:
+            skim_file(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+        signal.signal(signal.SIGXFSZ, before[0])
+    assert str(problem.value) == f"{job.output}: cannot write: File too large."
     assert os.listdir(tmp_path) == []
 
 
@@ -422,9 +414,8 @@ def test_the_command_writes_the_luminosity_of_data(
 ) -> None:
     other = made_files["made_v9_data"]
     (tmp_path / "both.json").write_text(json.dumps({**GOLDEN, **CERTIFIED, "315267": [[10, 11]]}))
-    options = ("--json", "both.json", "--cut", "event % 2 == 0", "--workers", str(workers), "-o", "skims")
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *options, str(data), str(other)]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    options = ("--json", "both.json", "--cut", "event % 2 == 0", "--workers", workers, "-o", "skims")
+    done = nanoml("skim", *options, data, other, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = LumiMask.read(tmp_path / "skims" / "luminosity.json")
     with RootFile(data) as one, RootFile(other) as two:
