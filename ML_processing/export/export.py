@@ -25,7 +25,7 @@ from MLTools.NanoML.model import (
     Description,
     Input,
     ModelFormat,
-    Objects,
+    ObjectInput,
     Parameter,
     Reference,
     file_hash,
@@ -230,7 +230,7 @@ def _describe(
         description.collection,
         Input("features", *_columns(description, description.features, features)) if features else None,
         tuple(
-            Objects(
+            ObjectInput(
                 it.name,
                 *_columns(description, it.columns, [f"{it.name}_{field}" for field in it.fields]),
                 f"{it.name}_mask",

@@ -16,7 +16,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
     Description,
     Input,
-    Objects,
+    ObjectInput,
     file_hash,
     metadata_text,
     open_session,
@@ -133,7 +133,7 @@ def _describe(description: Description) -> dict[str, Any]:
 
 def _columns(tensor: Input, description: Description) -> list[dict[str, Any]]:
     made, given = set(tensor.selection_columns), description.parameter and description.parameter.column
-    collection = tensor.collection if isinstance(tensor, Objects) else None
+    collection = tensor.collection if isinstance(tensor, ObjectInput) else None
 
     def source(name: str) -> str:
         if name in made:

@@ -7,7 +7,7 @@ from MLTools.NanoML.model.description import (
     Description,
     Input,
     ModelFormat,
-    Objects,
+    ObjectInput,
     Parameter,
     Reference,
 )
@@ -21,7 +21,7 @@ __all__ = [
     "Input",
     "Model",
     "ModelFormat",
-    "Objects",
+    "ObjectInput",
     "Parameter",
     "Reference",
     "file_hash",

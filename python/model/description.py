@@ -10,7 +10,7 @@ from typing import Any, Optional
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.file import KEY
 
-__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "ModelFormat", "Objects", "Parameter", "Reference"]
+__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "ModelFormat", "ObjectInput", "Parameter", "Reference"]
 
 SCHEMA = 1
 LEVELS = ("event", "object")
@@ -42,7 +42,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Objects(Input):
+class ObjectInput(Input):
     """A tensor of the objects of each event, shape (events, objects, columns), and its mask.
 
     Attributes
@@ -170,7 +170,7 @@ class Description:
     level: str
     collection: Optional[str]
     features: Optional[Input]
-    objects: tuple[Objects, ...]
+    objects: tuple[ObjectInput, ...]
     output_tensors: tuple[str, str]
     kind: str
     outputs: tuple[str, ...]
@@ -263,7 +263,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         )
         if "mask" in tensor:
             mask, name, order = str(tensor["mask"]), str(tensor["collection"]), tensor["order"]
-            objects.append(Objects(*common, mask, name, int(tensor["max"]), order))
+            objects.append(ObjectInput(*common, mask, name, int(tensor["max"]), order))
         elif features is None:
             features = Input(*common)
         else:
@@ -296,10 +296,10 @@ def _read(metadata: Mapping[str, Any]) -> Description:
 
 def _input_to_json(tensor: Input) -> dict[str, Any]:
     content: dict[str, Any] = {"tensor": tensor.tensor}
-    if isinstance(tensor, Objects):
+    if isinstance(tensor, ObjectInput):
         content.update(mask=tensor.mask, collection=tensor.collection)
     content.update(columns=list(tensor.columns), dtypes=list(tensor.dtypes))
-    if isinstance(tensor, Objects):
+    if isinstance(tensor, ObjectInput):
         content.update(max=tensor.max, order=tensor.order)
     return {**content, "selection": tensor.selection, "selection_columns": list(tensor.selection_columns)}
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import subprocess_runtime
-from MLTools.NanoML.model.description import Description, Objects
+from MLTools.NanoML.model.description import Description, ObjectInput
 from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["SIZES", "Outcome", "Outcomes", "SubprocessRuntime", "Trial", "run_here", "trials"]
@@ -90,7 +90,7 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
     return found + list(_object_trials(description.objects, real, f"real {what}"))
 
 
-def _object_trials(objects: Sequence[Objects], real: Feeds, plain: str) -> Iterator[Trial]:
+def _object_trials(objects: Sequence[ObjectInput], real: Feeds, plain: str) -> Iterator[Trial]:
     if not objects:
         return
     most = max(tensor.max for tensor in objects)
@@ -104,7 +104,7 @@ def _object_trials(objects: Sequence[Objects], real: Feeds, plain: str) -> Itera
     yield Trial("padding with numbers in it", _dirty(objects, real), plain)
 
 
-def _cut(objects: Sequence[Objects], real: Feeds, length: int) -> Feeds:
+def _cut(objects: Sequence[ObjectInput], real: Feeds, length: int) -> Feeds:
     """Events that lose their objects beyond a number."""
     found = dict(real)
     for tensor in objects:
@@ -115,7 +115,7 @@ def _cut(objects: Sequence[Objects], real: Feeds, length: int) -> Feeds:
     return found
 
 
-def _shortened(objects: Sequence[Objects], feeds: Feeds, length: int) -> Feeds:
+def _shortened(objects: Sequence[ObjectInput], feeds: Feeds, length: int) -> Feeds:
     short = {name: length for tensor in objects for name in (tensor.tensor, tensor.mask)}
     return {
         name: np.ascontiguousarray(values[:, : short[name]]) if name in short else values
@@ -123,7 +123,7 @@ def _shortened(objects: Sequence[Objects], feeds: Feeds, length: int) -> Feeds:
     }
 
 
-def _full(objects: Sequence[Objects], real: Feeds) -> Feeds:
+def _full(objects: Sequence[ObjectInput], real: Feeds) -> Feeds:
     """Events with the largest number of objects, taken from all events in turn."""
     found = dict(real)
     for tensor in objects:
@@ -134,7 +134,7 @@ def _full(objects: Sequence[Objects], real: Feeds) -> Feeds:
     return found
 
 
-def _dirty(objects: Sequence[Objects], real: Feeds) -> Feeds:
+def _dirty(objects: Sequence[ObjectInput], real: Feeds) -> Feeds:
     found = dict(real)
     for tensor in objects:
         padding = real[tensor.mask][..., None] == 0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ML_processing.export.parity import check_parity
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import Description, Input, ModelFormat, Objects, Reference
+from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Reference
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial, trials
 
 DESCRIPTION = Description(
@@ -18,7 +18,7 @@ DESCRIPTION = Description(
     "event",
     None,
     Input("features", ("x", "y"), (), None, ()),
-    (Objects("Jet", ("Jet_pt",), (), None, (), "Jet_mask", "Jet", 6, "-pt"),),
+    (ObjectInput("Jet", ("Jet_pt",), (), None, (), "Jet_mask", "Jet", 6, "-pt"),),
     ("probabilities", "fold_probabilities"),
     "classes",
     ("signal", "other"),
