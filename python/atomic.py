@@ -74,10 +74,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields a path in the same directory, with the same suffix and a name of this process on this machine. If the block ends
     well, what was written there replaces `path`; if it raises, it is removed and `path` stays as it was.
 
-    Raises
-    ------
-    NanoMLError
-        The operating system refused: disk full, no permission, and the like.
+    Raises NanoMLError if the operating system refused: disk full, no permission, and the like.
     """
     final = Path(path)
     make_directory(final.parent)

@@ -49,33 +49,20 @@ class Checksums:
 
 @dataclass
 class FileContent:
-    """What a file contains, but for the numbers of its trees.
+    """What a file contains, but for the numbers of its trees."""
 
-    Attributes
-    ----------
-    trees
-        Checksums of `Events`, and of those of `TREES` that it has.
-    strings
-        Texts by name, without the record.
-    histograms
-        Numbers in the bins of histograms, by name.
-    accounting
-        Of its record; none without a record.
-    """
-
+    # checksums of `Events`, and of those of `TREES` that it has
     trees: dict[str, Checksums] = field(default_factory=dict)
-    strings: dict[str, str] = field(default_factory=dict)
+    strings: dict[str, str] = field(default_factory=dict)  # texts by name, without the record
+    # numbers in the bins of histograms, by name
     histograms: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
-    accounting: Accounting = field(default_factory=Accounting)
+    accounting: Accounting = field(default_factory=Accounting)  # of its record; none without a record
 
     @classmethod
     def of(cls, file: RootFile, memory: float) -> FileContent:
         """Read all of a file, with chunks of events of up to `memory` MB; its trees must have numbers and lists only.
 
-        Raises
-        ------
-        NanoMLError
-            The file cannot be read.
+        Raises NanoMLError if the file cannot be read.
         """
         found = cls({"Events": _events(file, memory)})
         for name, kind in file.keys.items():

@@ -31,57 +31,27 @@ __all__ = ["MergeJob", "MergeRecord", "foresee", "merge_files"]
 
 @dataclass(frozen=True)
 class MergeJob:
-    """One file to be made of others.
+    """One file to be made of others."""
 
-    Attributes
-    ----------
-    sources
-        Paths and URLs of NanoAOD files, each of them once.
-    output
-        Path of the merged file.
-    fill
-        Whether branches that a file lacks are filled with zeros, false or empty lists there.
-    common
-        Whether branches that are not the same in all files are left out.
-    compression
-        "ALGORITHM:LEVEL".
-    memory
-        How much the events at work may take, in MB.
-    """
-
-    sources: Sequence[str]
-    output: Path
-    fill: bool = False
-    common: bool = False
-    compression: str = "ZLIB:5"
-    memory: float = 100
+    sources: Sequence[str]  # paths and URLs of NanoAOD files, each of them once
+    output: Path  # path of the merged file
+    fill: bool = False  # whether branches that a file lacks are filled with zeros, false or empty lists there
+    common: bool = False  # whether branches that are not the same in all files are left out
+    compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
+    memory: float = 100  # how much the events at work may take, in MB
 
 
 @dataclass(frozen=True)
 class MergeRecord:
-    """What was merged.
-
-    Attributes
-    ----------
-    files, entries, branches
-        Numbers of files, and of events and branches of the merged file.
-    duplicates
-        Number of events that were left out because an earlier file has them.
-    sum_of_weights
-        As in the record of the merged file.
-    filled
-        Branches that some files lack, and these files.
-    not_merged
-        What is left out, and why.
-    """
+    """What was merged."""
 
     files: int
-    entries: int
-    duplicates: int
-    sum_of_weights: float
-    branches: int
-    filled: Mapping[str, Sequence[str]]
-    not_merged: Mapping[str, str]
+    entries: int  # events of the merged file
+    duplicates: int  # number of events that were left out because an earlier file has them
+    sum_of_weights: float  # as in the record of the merged file
+    branches: int  # of its events
+    filled: Mapping[str, Sequence[str]]  # branches that some files lack, and these files
+    not_merged: Mapping[str, str]  # what is left out, and why
 
     def lines(self, name: str) -> list[str]:
         """What was merged into file `name`, and what was not, in words."""
@@ -104,11 +74,8 @@ def merge_files(job: MergeJob) -> MergeRecord:
     strings are kept if they are the same; the records are joined. An event of collision data that several files have, such
     as skims of two primary datasets, is taken from the first of them.
 
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read, the files do not belong together or differ in their branches, or what was written is not
-        what was read; nothing is written then.
+    Raises NanoMLError if a file cannot be read, the files do not belong together or differ in their branches, or what was
+    written is not what was read; nothing is written then.
     """
     inputs, plans = _look_into(job)
     _remove_leftovers(job.output)

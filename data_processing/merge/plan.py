@@ -39,35 +39,20 @@ class SourceTree:
 
 @dataclass
 class MergeInputs:
-    """What the files contain, but for the values of their events.
+    """What the files contain, but for the values of their events."""
 
-    Attributes
-    ----------
-    trees
-        `Events`, and those of `TREES` that a file has, as they are in each file.
-    rows
-        The values of the trees beside the events, for the files in `trees`.
-    strings
-        Texts, by name.
-    histograms
-        Sums of histograms, by name.
-    not_merged
-        What is left out, with the reason.
-    own
-        The accounting of each file without its record: from its Runs tree or, without it, from its events.
-    records
-        The record of each file.
-    duplicates
-        For data, the events that occur more than once, all files being one part; None as long as this is not known.
-    """
-
+    # `Events`, and those of `TREES` that a file has, as they are in each file
     trees: dict[str, list[SourceTree]] = field(default_factory=dict)
+    # the values of the trees beside the events, for the files in `trees`
     rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
-    strings: dict[str, str] = field(default_factory=dict)
-    histograms: dict[str, Any] = field(default_factory=dict)
-    not_merged: dict[str, str] = field(default_factory=dict)
+    strings: dict[str, str] = field(default_factory=dict)  # texts, by name
+    histograms: dict[str, Any] = field(default_factory=dict)  # sums of histograms, by name
+    not_merged: dict[str, str] = field(default_factory=dict)  # what is left out, with the reason
+    # the accounting of each file without its record: from its Runs tree or, without it, from its events
     own: list[FileAccounting] = field(default_factory=list)
-    records: list[Provenance] = field(default_factory=list)
+    records: list[Provenance] = field(default_factory=list)  # the record of each file
+    # for data, the events that occur more than once, all files being one part; None as long as this is not
+    # known
     duplicates: DuplicateEvents | None = None
     _described: list[dict[str, Branch]] = field(default_factory=list)
 
@@ -75,11 +60,8 @@ class MergeInputs:
     def of(cls, paths: Sequence[str]) -> MergeInputs:
         """Read all but the values of events.
 
-        Raises
-        ------
-        NanoMLError
-            One cannot be read, or was changed after it was made, or they do not belong together: data and simulation,
-            different selections, the same events twice.
+        Raises NanoMLError if one cannot be read, or was changed after it was made, or they do not belong together: data and
+        simulation, different selections, the same events twice.
         """
         found = cls()
         with progress("look into", len(paths), "files") as bar:
@@ -205,21 +187,11 @@ def _apart(path: str, what: str, first_path: str, but: str) -> NanoMLError:
 
 @dataclass(frozen=True)
 class TreePlan:
-    """A tree of the merged file.
+    """A tree of the merged file."""
 
-    Attributes
-    ----------
-    branches
-        All branches, with the counters of collections.
-    filled
-        Branches that some files lack, and these files.
-    dropped
-        Branches that are left out because they are not the same in all files.
-    """
-
-    branches: Mapping[str, Branch]
-    filled: Mapping[str, Sequence[str]]
-    dropped: Sequence[str]
+    branches: Mapping[str, Branch]  # all branches, with the counters of collections
+    filled: Mapping[str, Sequence[str]]  # branches that some files lack, and these files
+    dropped: Sequence[str]  # branches that are left out because they are not the same in all files
 
     @property
     def columns(self) -> dict[str, Branch]:

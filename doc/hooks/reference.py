@@ -24,10 +24,14 @@ _MODULES = {
     "model": "A model in plain Python",
     "nanoaod.folds": "Folds",
     "rootio.rootfile": "ROOT files",
+    "rootio.branches": "Branches of ROOT files",
     "config.analysis": "The configuration",
     "errors": "Errors",
 }
-_SOME = {"config.analysis": ("Config", "load", "schema")}  # of modules of which not everything is for users
+_SOME = {
+    "config.analysis": ("Config", "load", "schema"),
+    "rootio.branches": ("Branch",),
+}  # of modules of which not everything is for users
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 

@@ -47,49 +47,25 @@ PARAMETER = "parameter"
 
 @dataclass(frozen=True)
 class ConvertedColumn:
-    """A feature of the events, or a field of a collection.
+    """A feature of the events, or a field of a collection."""
 
-    Attributes
-    ----------
-    name
-        Its name in its HDF5 dataset: "met", or "pt" for Muon_pt.
-    dtype
-        numpy name of its type.
-    title
-        Its documentation, with the unit.
-    source
-        "selection", "branch" or "parameter".
-    """
-
-    name: str
-    dtype: str
-    title: str
-    source: str
+    name: str  # its name in its HDF5 dataset: "met", or "pt" for Muon_pt
+    dtype: str  # numpy name of its type
+    title: str  # its documentation, with the unit
+    source: str  # "selection", "branch" or "parameter"
 
 
 @dataclass(frozen=True)
 class ConvertedCollection:
-    """A collection of objects, padded to the same number for each event.
+    """A collection of objects, padded to the same number for each event."""
 
-    Attributes
-    ----------
-    max
-        Number of objects stored for each event.
-    order
-        The field by which they are sorted, "-pt" for descending; None for the order of the ROOT file.
-    fields
-        Its columns.
-    objects, lost
-        How many objects there were in all events, and how many of these were cut off.
-    quantile
-        The share of events that `max` is enough for, if it was chosen by that; else None.
-    """
-
-    max: int
+    max: int  # number of objects stored for each event
+    # the field by which they are sorted, "-pt" for descending; None for the order of the ROOT file
     order: Optional[str]
-    fields: tuple[ConvertedColumn, ...]
-    objects: int
-    lost: int
+    fields: tuple[ConvertedColumn, ...]  # its columns
+    objects: int  # how many objects there were in all events
+    lost: int  # how many of these were cut off
+    # the share of events that `max` is enough for, if it was chosen by that; else None
     quantile: Optional[float] = None
 
     @classmethod
@@ -119,43 +95,20 @@ class ConvertedCollection:
 
 @dataclass(frozen=True)
 class ConvertedDataset:
-    """A dataset of the analysis in an HDF5 file.
+    """A dataset of the analysis in an HDF5 file."""
 
-    Attributes
-    ----------
-    name
-        Its name in the configuration.
-    class_
-        Its class; None without one.
-    label
-        Number of the class; -1 without one.
-    is_data
-        Whether it is collision data.
-    accounting
-        `Accounting.to_json` of its ROOT files.
-    cross_section, luminosity
-        In pb and /fb; None if they were not given.
-    parameters
-        The parameters that it defines.
-    missing
-        Files that could not be read and were left out.
-    duplicates
-        Events of data that were left out as copies, by the name of the dataset that has them.
-    gaps
-        Entries of files that were not read.
-    """
-
-    name: str
-    class_: Optional[str]
-    label: int
-    is_data: bool
-    accounting: dict[str, Any]
-    cross_section: Optional[float] = None
-    luminosity: Optional[float] = None
-    parameters: dict[str, float] = field(default_factory=dict)
-    missing: tuple[Missing, ...] = ()
+    name: str  # its name in the configuration
+    class_: Optional[str]  # its class; None without one
+    label: int  # number of the class; -1 without one
+    is_data: bool  # whether it is collision data
+    accounting: dict[str, Any]  # `Accounting.to_json` of its ROOT files
+    cross_section: Optional[float] = None  # in pb; None if it was not given
+    luminosity: Optional[float] = None  # in /fb; None if it was not given
+    parameters: dict[str, float] = field(default_factory=dict)  # the parameters that it defines
+    missing: tuple[Missing, ...] = ()  # files that could not be read and were left out
+    # events of data that were left out as copies, by the name of the dataset that has them
     duplicates: dict[str, int] = field(default_factory=dict)
-    gaps: tuple[EntryRange, ...] = ()
+    gaps: tuple[EntryRange, ...] = ()  # entries of files that were not read
 
     @property
     def root_files(self) -> list[str]:
@@ -218,46 +171,20 @@ class ConvertedDataset:
 
 @dataclass(frozen=True)
 class HDF5Metadata:
-    """What an HDF5 file of the conversion says of itself.
+    """What an HDF5 file of the conversion says of itself."""
 
-    Attributes
-    ----------
-    creator
-        "NanoML" and its version.
-    classes
-        All classes of the analysis, in the order of their labels.
-    features
-        Event-level columns.
-    objects
-        Collections, by name.
-    selection
-        The selection of the skim, or None.
-    datasets
-        The datasets whose events it has: several in a shuffled file.
-    settings
-        What was asked for, for the record.
-    seed
-        Of a shuffled file; else None.
-    """
-
-    creator: str
-    classes: list[str]
-    features: tuple[ConvertedColumn, ...]
-    objects: dict[str, ConvertedCollection]
-    selection: Optional[str]
-    datasets: tuple[ConvertedDataset, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    seed: Optional[int] = None
+    creator: str  # "NanoML" and its version
+    classes: list[str]  # all classes of the analysis, in the order of their labels
+    features: tuple[ConvertedColumn, ...]  # event-level columns
+    objects: dict[str, ConvertedCollection]  # collections, by name
+    selection: Optional[str]  # the selection of the skim, or None
+    datasets: tuple[ConvertedDataset, ...]  # the datasets whose events it has: several in a shuffled file
+    settings: dict[str, Any] = field(default_factory=dict)  # of the conversion, for information
+    seed: Optional[int] = None  # the seed of a shuffled file; else None
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
-        """Undo `to_json`; `path` is named in messages.
-
-        Raises
-        ------
-        NanoMLError
-            Something is missing or of the wrong kind.
-        """
+        """Undo `to_json`; `path` is named in messages. Raises NanoMLError if something is missing or of the wrong kind."""
         try:
             return cls(
                 content["creator"],
@@ -297,10 +224,7 @@ def _column(content: Mapping[str, Any]) -> ConvertedColumn:
 def open_hdf5(path: str | os.PathLike[str]) -> Any:
     """Open an HDF5 file for reading.
 
-    Raises
-    ------
-    NanoMLError
-        There is no such file, or it is no HDF5 file or a damaged one.
+    Raises NanoMLError if there is no such file, or it is no HDF5 file or a damaged one.
     """
     import h5py
 
@@ -320,10 +244,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Any:
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """Explain what goes wrong while an open HDF5 file is being read.
 
-    Raises
-    ------
-    NanoMLError
-        Something of the file is damaged, or not there.
+    Raises NanoMLError if something of the file is damaged, or not there.
     """
     try:
         yield
@@ -358,10 +279,7 @@ class _Disk(io.FileIO):
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Create an HDF5 file; yields a `h5py.File`. Use it inside `atomic.replacing`.
 
-    Raises
-    ------
-    OSError
-        The disk is full, and the like; at the end of the block at the latest.
+    Raises OSError if the disk is full, and the like; at the end of the block at the latest.
     """
     import h5py
 
@@ -380,10 +298,7 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
 def read_metadata(path: str | os.PathLike[str]) -> HDF5Metadata:
     """What an HDF5 file of the conversion says of itself.
 
-    Raises
-    ------
-    NanoMLError
-        The file is not one of `nanoml convert`, is of a newer schema, or its metadata is damaged.
+    Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is damaged.
     """
     return HDF5Metadata.from_json(metadata_content(path), path)
 
@@ -391,10 +306,7 @@ def read_metadata(path: str | os.PathLike[str]) -> HDF5Metadata:
 def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata of an HDF5 file of the conversion as a JSON object whose schema alone is checked.
 
-    Raises
-    ------
-    NanoMLError
-        The file is not one of `nanoml convert`, is of a newer schema, or its metadata is no JSON object.
+    Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is no JSON object.
     """
     with open_hdf5(path) as file:
         if METADATA not in file or EVENTS not in file:
@@ -430,10 +342,7 @@ def write_metadata(file: Any, metadata: HDF5Metadata) -> None:
 def check_events_differ(paths: Sequence[str | os.PathLike[str]], contents: Sequence[HDF5Metadata]) -> None:
     """Refuse files made from the same ROOT file, such as a shuffled file and one of those that it was made from.
 
-    Raises
-    ------
-    NanoMLError
-        Two have events of the same ROOT file.
+    Raises NanoMLError if two have events of the same ROOT file.
     """
     owner: dict[str, int] = {}
     for number, content in enumerate(contents):

@@ -24,21 +24,11 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Missing:
-    """A file that an analysis does without.
+    """A file that an analysis does without."""
 
-    Attributes
-    ----------
-    file
-        Its path or URL.
-    reason
-        Why it cannot be read.
-    date
-        When this was last found.
-    """
-
-    file: str
-    reason: str
-    date: str
+    file: str  # its path or URL
+    reason: str  # why it cannot be read
+    date: str  # when this was last found
 
     @classmethod
     def now(cls, file: str, reason: str) -> Missing:
@@ -49,10 +39,7 @@ class Missing:
 def read(workdir: Path) -> dict[str, list[Missing]]:
     """The files that are missing now, by dataset; only datasets that lack some.
 
-    Raises
-    ------
-    NanoMLError
-        The record is damaged, or was written by a newer NanoML.
+    Raises NanoMLError if the record is damaged, or was written by a newer NanoML.
     """
     path = workdir / _FILE
     if not path.exists():

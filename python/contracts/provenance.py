@@ -65,27 +65,13 @@ class CertifiedBy:
 
 @dataclass(frozen=True)
 class Criteria:
-    """What decided, beside a selection, which events and branches a skim has.
+    """What decided, beside a selection, which events and branches a skim has."""
 
-    Attributes
-    ----------
-    certified
-        The luminosity JSON by which data were skimmed, or None.
-    cut
-        The cut in the language of TTree::Draw; empty without one.
-    modules
-        Modules of nanoAOD-tools, in their order.
-    code
-        Hash of the source files of selection and modules; empty without any.
-    keep
-        Rules for the input's branches, those of a branch selection file first.
-    """
-
-    certified: CertifiedBy | None = None
-    cut: str = ""
-    modules: tuple[str, ...] = ()
-    code: str = ""
-    keep: tuple[str, ...] = ()
+    certified: CertifiedBy | None = None  # the luminosity JSON by which data were skimmed, or None
+    cut: str = ""  # the cut in the language of TTree::Draw; empty without one
+    modules: tuple[str, ...] = ()  # modules of nanoAOD-tools, in their order
+    code: str = ""  # hash of the source files of selection and modules; empty without any
+    keep: tuple[str, ...] = ()  # rules for the input's branches, those of a branch selection file first
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Criteria:
@@ -101,31 +87,15 @@ class Provenance:
 
     The tree has a record for each input file and range of entries, so that hadd, haddnano.py and TFileMerger merge the
     records as they merge the events.
-
-    Attributes
-    ----------
-    kind
-        "skim", "scores" or "attached".
-    accounting
-        Accounting of the files that it was made from.
-    selection
-        The selection that was run, or None.
-    columns
-        The columns that were made.
-    model
-        For scores: name and hash of the model.
-    not_copied
-        Objects of the input that could not be copied.
-    criteria
-        What else decided on the events of a skim, or of what was made from one.
     """
 
-    kind: str
-    accounting: Accounting
-    selection: str | None = None
-    columns: dict[str, MadeColumn] = field(default_factory=dict)
-    model: dict[str, Any] | None = None
-    not_copied: list[str] = field(default_factory=list)
+    kind: str  # "skim", "scores" or "attached"
+    accounting: Accounting  # accounting of the files that it was made from
+    selection: str | None = None  # the selection that was run, or None
+    columns: dict[str, MadeColumn] = field(default_factory=dict)  # the columns that were made
+    model: dict[str, Any] | None = None  # for scores: name and hash of the model
+    not_copied: list[str] = field(default_factory=list)  # objects of the input that could not be copied
+    # what else decided on the events of a skim, or of what was made from one
     criteria: Criteria = field(default_factory=Criteria)
 
     def rows(self) -> dict[str, NDArray[Any]]:
@@ -207,10 +177,7 @@ class Provenance:
     def of(cls, file: RootFile) -> Provenance | None:
         """Read it from a file; None for a file that NanoML did not write.
 
-        Raises
-        ------
-        NanoMLError
-            There is one that cannot be understood, or that is of files which do not belong together.
+        Raises NanoMLError if there is one that cannot be understood, or that is of files which do not belong together.
         """
         tree = file.other_tree(PROVENANCE)
         if tree is None:
@@ -268,10 +235,8 @@ class Provenance:
 def accounting_of_input(file: RootFile) -> FileAccounting:
     """The accounting of a file that is to be skimmed.
 
-    Raises
-    ------
-    NanoMLError
-        It has only some ranges of entries of the files that it was made from: its sum of weights would be wrong.
+    Raises NanoMLError if it has only some ranges of entries of the files that it was made from: its sum of weights would be
+    wrong.
     """
     record = Provenance.of(file)
     if record is not None:
@@ -299,10 +264,7 @@ def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 def _texts_in(tree: Mapping[str, Any]) -> Iterator[str]:
     """The texts of records in the rows of a tree.
 
-    Raises
-    ------
-    ValueError, KeyError
-        It is not of the form of `RECORD_BRANCHES`.
+    Raises ValueError, KeyError if it is not of the form of `RECORD_BRANCHES`.
     """
     schema, piece, pieces, text = (np.asarray(tree[name]) for name in RECORD_BRANCHES)
     if (schema != _SCHEMA).any():

@@ -27,22 +27,12 @@ _LONG, _CONSTRUCTED = 0x80, 0x20
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate, as far as a proxy is concerned.
+    """A certificate, as far as a proxy is concerned."""
 
-    Attributes
-    ----------
-    subject
-        Its owner, as in "/DC=ch/DC=cern/CN=Jane".
-    begins, expires
-        When it is valid.
-    extensions
-        The content of each, by its object identifier.
-    """
-
-    subject: str
+    subject: str  # its owner, as in "/DC=ch/DC=cern/CN=Jane"
     begins: datetime
     expires: datetime
-    extensions: dict[str, bytes]
+    extensions: dict[str, bytes]  # their content, by object identifier
 
     @property
     def is_proxy(self) -> bool:
@@ -52,20 +42,10 @@ class Certificate:
 
 @dataclass(frozen=True)
 class VomsAttributes:
-    """Membership in a virtual organisation (VO).
+    """Membership in a virtual organisation (VO)."""
 
-    Attributes
-    ----------
-    vo
-        Its name, as in "cms".
-    fqans
-        Groups and roles, as in "/cms/Role=NULL/Capability=NULL".
-    begins, expires
-        When the membership is valid.
-    """
-
-    vo: str
-    fqans: tuple[str, ...]
+    vo: str  # its name, as in "cms"
+    fqans: tuple[str, ...]  # groups and roles, as in "/cms/Role=NULL/Capability=NULL"
     begins: datetime
     expires: datetime
 
@@ -76,13 +56,7 @@ def has_key(data: bytes) -> bool:
 
 
 def certificates_of(data: bytes) -> list[Certificate]:
-    """All certificates, in their order.
-
-    Raises
-    ------
-    ValueError
-        One is damaged.
-    """
+    """All certificates, in their order. Raises ValueError if one is damaged."""
     blocks = _CERTIFICATE.findall(data)
     if len(blocks) != data.count(_BEGIN):
         raise ValueError("a certificate does not end")
@@ -92,10 +66,7 @@ def certificates_of(data: bytes) -> list[Certificate]:
 def voms_attributes(chain: list[Certificate]) -> list[VomsAttributes]:
     """The attributes of the first proxy in a chain that has any: a proxy of a proxy has none of its own.
 
-    Raises
-    ------
-    ValueError
-        They are damaged.
+    Raises ValueError if they are damaged.
     """
     extension = next((each.extensions[_VOMS] for each in chain if _VOMS in each.extensions), b"")
     try:

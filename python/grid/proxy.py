@@ -46,18 +46,10 @@ _SLACK = timedelta(minutes=10)  # between what was asked for and what is left wh
 
 @dataclass(frozen=True)
 class ProxyProblem:
-    """Why a proxy cannot be used.
+    """Why a proxy cannot be used."""
 
-    Attributes
-    ----------
-    what
-        In words, without a full stop.
-    remedy
-        The command that mends it.
-    """
-
-    what: str
-    remedy: str
+    what: str  # without a full stop
+    remedy: str  # the command that mends it
 
     def __str__(self) -> str:
         return f"{self.what}. Fix it: {self.remedy}"
@@ -65,37 +57,17 @@ class ProxyProblem:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy, as its file describes it. Its private key is not read.
-
-    Attributes
-    ----------
-    path
-        The file.
-    subject
-        Its owner, as in "/DC=ch/DC=cern/CN=Jane".
-    begins, expires
-        When all of its certificates are valid.
-    attributes
-        Membership in VOs; none without VOMS.
-    is_proxy
-        False for a certificate that a CA signed.
-    has_key
-        Whether the file has the private key.
-    owner
-        User id of the file.
-    mode
-        Permissions of the file.
-    """
+    """A proxy, as its file describes it. Its private key is not read."""
 
     path: Path
-    subject: str
-    begins: datetime
+    subject: str  # its owner, as in "/DC=ch/DC=cern/CN=Jane"
+    begins: datetime  # from then on, until it expires, all of its certificates are valid
     expires: datetime
-    attributes: tuple[VomsAttributes, ...]
-    is_proxy: bool
-    has_key: bool
-    owner: int
-    mode: int
+    attributes: tuple[VomsAttributes, ...]  # membership in VOs; none without VOMS
+    is_proxy: bool  # False for a certificate that a CA signed
+    has_key: bool  # whether the file has the private key
+    owner: int  # user id of the file
+    mode: int  # permissions of the file
 
     @property
     def vo(self) -> Optional[str]:
@@ -198,10 +170,7 @@ def duration(time: timedelta) -> str:
 def read_proxy(path: str | os.PathLike[str]) -> Proxy:
     """Read a proxy, even one that has expired or has other problems.
 
-    Raises
-    ------
-    NanoMLError
-        The file is not there, or has no certificate.
+    Raises NanoMLError if the file is not there, or has no certificate.
     """
     path, remedy = Path(path), _init_command()
     try:

@@ -89,12 +89,7 @@ class Access:
     def open(self) -> Any:
         """Uproot's top directory of the file, opened again.
 
-        Raises
-        ------
-        NanoMLError
-            There is no such file.
-        UnreadableError
-            It is no ROOT file.
+        Raises NanoMLError if there is no such file. Raises UnreadableError if it is no ROOT file.
         """
         self._shut()
         if self._copy is None and self._local is not None:
@@ -114,10 +109,7 @@ class Access:
     def check_size(self) -> None:
         """Refuse a local file that was truncated after it was opened: older versions of uproot map it into memory, and crash.
 
-        Raises
-        ------
-        ValueError
-            Its size has changed.
+        Raises ValueError if its size has changed.
         """
         if self._local is not None and self.size != self._bytes:
             raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
@@ -150,10 +142,7 @@ class Access:
     def reject(self, reason: str, problem: Exception) -> None:
         """Report that the bytes make no sense: then `open` it again, from another server.
 
-        Raises
-        ------
-        UnreadableError
-            There is no other.
+        Raises UnreadableError if there is no other.
         """
         self._shut()
         reason += self._shortage

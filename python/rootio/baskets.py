@@ -39,34 +39,19 @@ def from_descriptor(descriptor: int) -> Take:
 
 @dataclass(frozen=True)
 class PlainBranch:
-    """A branch of numbers or of lists of numbers, and where its baskets are.
+    """A branch of numbers or of lists of numbers, and where its baskets are."""
 
-    Attributes
-    ----------
-    dtype
-        Type of the numbers in the file, big-endian.
-    counter
-        The branch with the lengths of the lists; None without lists.
-    seek, size
-        Where each basket begins, and its number of bytes.
-    entries
-        The first entry of each, and the number of entries.
-    """
-
-    dtype: np.dtype[Any]
-    counter: str | None
-    seek: NDArray[np.int64]
-    size: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    dtype: np.dtype[Any]  # type of the numbers in the file, big-endian
+    counter: str | None  # the branch with the lengths of the lists; None without lists
+    seek: NDArray[np.int64]  # where each basket begins
+    size: NDArray[np.int64]  # its number of bytes
+    entries: NDArray[np.int64]  # the first entry of each basket, and the number of entries
 
     @classmethod
     def of(cls, branch: Any) -> PlainBranch | None:
         """From a `StoredBranch` or an `uproot.TBranch`; None if it is not plain.
 
-        Raises
-        ------
-        Exception
-            Its baskets are not as expected.
+        Raises Exception if its baskets are not as expected.
         """
         if isinstance(branch, StoredBranch):
             if branch.dimensions:
@@ -219,24 +204,12 @@ class PlainBranch:
 
 
 class Begins(NamedTuple):
-    """Where the lists of a range of entries begin.
+    """Where the lists of a range of entries begin."""
 
-    Attributes
-    ----------
-    entry
-        The first entry of the baskets.
-    offsets
-        Where the list of each entry of the baskets begins, and the last ends.
-    index
-        The same for the range alone, from 0, in awkward's form.
-    numbers
-        The numbers of the range among those of the baskets.
-    """
-
-    entry: int
-    offsets: NDArray[Any]
-    index: ak.index.Index64
-    numbers: slice
+    entry: int  # the first entry of the baskets
+    offsets: NDArray[Any]  # where the list of each entry of the baskets begins, and the last ends
+    index: ak.index.Index64  # the same for the range alone, from 0, in awkward's form
+    numbers: slice  # the numbers of the range among those of the baskets
 
     @classmethod
     def of(cls, entry: int, offsets: NDArray[Any], start: int, stop: int) -> Begins:

@@ -59,10 +59,7 @@ _ALGORITHMS = {"ZSTD": uproot.ZSTD, "LZMA": uproot.LZMA, "ZLIB": Zlib, "LZ4": up
 def compression_of(text: str) -> Any:
     """Uproot's compression for "ALGORITHM:LEVEL", as in ZLIB:5.
 
-    Raises
-    ------
-    ConfigError
-        There is no such algorithm or level, or the package that it needs is not installed.
+    Raises ConfigError if there is no such algorithm or level, or the package that it needs is not installed.
     """
     algorithm, _, level = text.partition(":")
     try:
@@ -83,10 +80,7 @@ def compression_of(text: str) -> Any:
 def decompressed(content: memoryview, full: int) -> Any:
     """The content of compressed blocks, `full` bytes.
 
-    Raises
-    ------
-    Exception
-        They are damaged, or their package is not installed.
+    Raises Exception if they are damaged, or their package is not installed.
     """
     parts = []
     position = total = 0

@@ -19,18 +19,11 @@ _Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lists:
-    """A list of numbers for each event, where no awkward array is needed: making one takes longer than filling it.
+    """A list of numbers for each event, where no awkward array is needed: making one takes longer than filling it."""
 
-    Attributes
-    ----------
-    offsets
-        Where the list of each event begins, and the last ends, from 0. Branches of a collection often share it.
-    numbers
-        Those of the first event first, and none after those of the last.
-    """
-
+    # where the list of each event begins, and the last ends, from 0. Branches of a collection often share it.
     offsets: ak.index.Index64
-    numbers: NDArray[Any]
+    numbers: NDArray[Any]  # those of the first event first, and none after those of the last
 
     @classmethod
     def of(cls, array: ak.Array) -> Lists:

@@ -147,13 +147,7 @@ class RootFile:
         self._access.close()
 
     def name_of(self, name: str) -> str:
-        """The name of a branch in this file (see `versions.resolve`).
-
-        Raises
-        ------
-        NanoMLError
-            The file lacks it.
-        """
+        """The name of a branch in this file (see `versions.resolve`). Raises NanoMLError if the file lacks it."""
         found = versions.resolve(name, self.branches)
         if found is None:
             raise NanoMLError(

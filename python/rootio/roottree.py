@@ -102,10 +102,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
     def fill(self, file: Any, columns: Mapping[str, NDArray[Any] | Lists]) -> None:
         """Write a basket of each branch, counters included, into uproot's `file`; there must be one entry at least.
 
-        Raises
-        ------
-        ValueError
-            The numbers of entries differ, or a basket is larger than 2 GiB.
+        Raises ValueError if the numbers of entries differ, or a basket is larger than 2 GiB.
         """
         if self._num_baskets >= self._basket_capacity - 1:
             self._make_room(file)
@@ -322,10 +319,7 @@ def new_tree(
 def check() -> None:
     """With an uproot that is newer than those known to work, write a tree and read it back.
 
-    Raises
-    ------
-    Exception
-        It does not work.
+    Raises Exception if it does not work.
     """
     version = tuple(int(part) for part in re.findall(r"\d+", uproot.__version__)[:3])
     if version > _KNOWN:

@@ -49,35 +49,19 @@ _DIMENSION = re.compile(r"\[([0-9]+)\]")
 
 @dataclass(frozen=True)
 class StoredBranch:
-    """A branch of numbers in the file.
-
-    Attributes
-    ----------
-    name, title
-        Of the branch.
-    dtype
-        Type of the numbers in the file, big-endian.
-    dimensions
-        Of the array for each event, or for each element of a list; empty for one number.
-    counter
-        The branch with the lengths of the lists; None without lists.
-    uncompressed_bytes
-        Of all baskets.
-    seek, size
-        Where each basket begins, and its number of bytes.
-    entries
-        The first entry of each, and the number of entries.
-    """
+    """A branch of numbers in the file."""
 
     name: str
     title: str
-    dtype: np.dtype[Any]
-    dimensions: tuple[int, ...]
-    counter: str | None
-    uncompressed_bytes: int
-    seek: NDArray[np.int64]
-    size: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    dtype: np.dtype[Any]  # type of the numbers in the file, big-endian
+    dimensions: tuple[
+        int, ...
+    ]  # of an array for each event, or for each element of a list; empty for a number
+    counter: str | None  # the branch with the lengths of the lists; None without lists
+    uncompressed_bytes: int  # of all baskets
+    seek: NDArray[np.int64]  # where each basket begins
+    size: NDArray[np.int64]  # its number of bytes
+    entries: NDArray[np.int64]  # the first entry of each basket, and the number of entries
 
     @property
     def entry_offsets(self) -> list[int]:

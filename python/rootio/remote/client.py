@@ -71,10 +71,7 @@ def adopt_settings(settings: Read) -> None:
 def current_settings() -> Read:
     """The settings to read with; the defaults if none were given.
 
-    Raises
-    ------
-    NanoMLError
-        The environment variable cannot be understood.
+    Raises NanoMLError if the environment variable cannot be understood.
     """
     return _parsed(os.environ.get(VARIABLE, "{}"))
 
@@ -123,13 +120,7 @@ class ServerError(Exception):
 
 
 def client() -> Any:
-    """The module of the XRootD client, with the current settings.
-
-    Raises
-    ------
-    NanoMLError
-        It is not installed.
-    """
+    """The module of the XRootD client, with the current settings. Raises NanoMLError if it is not installed."""
     global _applied
     try:
         module: Any = importlib.import_module("XRootD.client")
@@ -158,10 +149,7 @@ def client() -> Any:
 def answer(method: Callable[..., tuple[Any, T]], *arguments: Any, timeout: int) -> T:
     """Call a method of the client, and wait up to `timeout` seconds for the answer; Ctrl-C ends the wait at once.
 
-    Raises
-    ------
-    ServerError
-        The call failed.
+    Raises ServerError if the call failed.
     """
     status, response = _waited_for(lambda: method(*arguments, timeout=timeout))
     if status.ok and status.code != _PARTIAL:
@@ -224,10 +212,7 @@ def pause(times: int) -> None:
 def persist(attempt: Callable[[], T], what: str) -> T:
     """Repeat a request until it succeeds, as often as the settings allow.
 
-    Raises
-    ------
-    NanoMLError
-        It failed, or cannot succeed: `what`, as in "root://.../x: cannot be removed", with the reason.
+    Raises NanoMLError if it failed, or cannot succeed: `what`, as in "root://.../x: cannot be removed", with the reason.
     """
     tries = current_settings().tries
     for times in range(1, tries + 1):

@@ -94,12 +94,7 @@ class RemoteFile:
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
         """Read many pieces in as few requests as possible.
 
-        Raises
-        ------
-        UnreadableError
-            No server gives them.
-        ValueError
-            The file ends before a piece does.
+        Raises UnreadableError if no server gives them. Raises ValueError if the file ends before a piece does.
         """
         for start, length in pieces:
             if not 0 <= start <= start + length <= self.size:
@@ -126,10 +121,7 @@ class RemoteFile:
     def copy(self, target: Path) -> None:
         """Copy the file, and compare the checksum with that of the server, if it has one.
 
-        Raises
-        ------
-        NanoMLError
-            No server gives it, or `target` cannot be written.
+        Raises NanoMLError if no server gives it, or `target` cannot be written.
         """
         while True:
             try:
@@ -150,10 +142,7 @@ class RemoteFile:
     def reject(self, reason: str) -> None:
         """Read from another server from now on, as the copy of the current one is damaged.
 
-        Raises
-        ------
-        UnreadableError
-            There is no other.
+        Raises UnreadableError if there is no other.
         """
         server = self._server()
         self._damaged.add(server)

@@ -36,10 +36,7 @@ class Server:
     def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the client's FileSystem once, with its arguments but for the timeout.
 
-        Raises
-        ------
-        ServerError
-            There is no answer, or it is an error.
+        Raises ServerError if there is no answer, or it is an error.
         """
         return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
@@ -122,24 +119,12 @@ class Server:
 
 @dataclass
 class _Replica:
-    """One way to get a file.
+    """One way to get a file."""
 
-    Attributes
-    ----------
-    url
-        The file on a server that has it, or on a redirector.
-    failures
-        How often it failed since the file was last read.
-    is_final
-        Whether it cannot work later either.
-    takes_any
-        Whether a redirector may lead to servers that failed, as it knows no others.
-    """
-
-    url: Url
-    failures: int = 0
-    is_final: bool = False
-    takes_any: bool = False
+    url: Url  # the file on a server that has it, or on a redirector
+    failures: int = 0  # how often it failed since the file was last read
+    is_final: bool = False  # whether it cannot work later either
+    takes_any: bool = False  # whether a redirector may lead to servers that failed, as it knows no others
 
 
 class Replicas:

@@ -41,23 +41,11 @@ _READABLE_BY_ALL = 0o644
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What a server says about a file or directory.
+    """What a server says about a file or directory."""
 
-    Attributes
-    ----------
-    name
-        Its name within its directory.
-    size
-        In bytes.
-    modified
-        Time of the last change, in seconds since 1970.
-    is_directory
-        Whether it is one.
-    """
-
-    name: str
-    size: int
-    modified: int
+    name: str  # its name within its directory
+    size: int  # in bytes
+    modified: int  # time of the last change, in seconds since 1970
     is_directory: bool
 
     @classmethod
@@ -69,10 +57,7 @@ class FileStatus:
 def stat(url: str) -> FileStatus:
     """What the server says about a remote file or directory.
 
-    Raises
-    ------
-    NanoMLError
-        There is none, or the server does not answer.
+    Raises NanoMLError if there is none, or the server does not answer.
     """
     server = Server(url)
     return FileStatus.of(os.path.basename(server.path), server.insist("looked up", "stat", server.path))
@@ -84,13 +69,7 @@ def size(url: str) -> int:
 
 
 def exists(url: str) -> bool:
-    """Whether there is such a remote file or directory.
-
-    Raises
-    ------
-    NanoMLError
-        The server does not answer.
-    """
+    """Whether there is such a remote file or directory. Raises NanoMLError if the server does not answer."""
     server = Server(url)
     return persist(lambda: server.has(server.path), f"{url}: cannot be looked up")
 
@@ -98,10 +77,7 @@ def exists(url: str) -> bool:
 def remove(url: str, missing_ok: bool = False) -> None:
     """Remove a remote file or an empty directory; with `missing_ok` there need not be one.
 
-    Raises
-    ------
-    NanoMLError
-        It is not there, or the server refuses.
+    Raises NanoMLError if it is not there, or the server refuses.
     """
     server = Server(url)
     if missing_ok and not exists(url):
@@ -113,10 +89,7 @@ def remove(url: str, missing_ok: bool = False) -> None:
 def make_directory(url: str) -> None:
     """Create a remote directory and its parents; one that is there already is fine.
 
-    Raises
-    ------
-    NanoMLError
-        The server refuses.
+    Raises NanoMLError if the server refuses.
     """
     server = Server(url)
     with_parents, mode = 1, 0o755
@@ -126,10 +99,7 @@ def make_directory(url: str) -> None:
 def list_directory(url: str) -> list[FileStatus]:
     """The content of a remote directory, sorted by name; for a redirector, of those of all its servers.
 
-    Raises
-    ------
-    NanoMLError
-        There is none, or not all of its servers answer.
+    Raises NanoMLError if there is none, or not all of its servers answer.
     """
     server = Server(url)
     found = persist(lambda: _entries(server), f"{url}: cannot be listed")
@@ -162,10 +132,7 @@ def _entries(server: Server) -> dict[str, FileStatus]:
 def rename(source: str, destination: str) -> None:
     """Rename a remote file or directory on its server; a file with the new name is replaced.
 
-    Raises
-    ------
-    NanoMLError
-        The two are on different servers, or the server refuses.
+    Raises NanoMLError if the two are on different servers, or the server refuses.
     """
     server, target = Server(source), Url.parse(destination)
     if target.server != server.url.server:
@@ -208,10 +175,7 @@ def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], ch
 def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool = True) -> list[Path]:
     """Copy a remote directory, with all that is below it, to `directory` on this machine; return the paths of the files.
 
-    Raises
-    ------
-    NanoMLError
-        As `list_directory` and `copy`.
+    Raises as `list_directory` and `copy`.
     """
     place, found = make_local_directory(directory), []
     for entry in list_directory(url):

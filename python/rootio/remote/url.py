@@ -28,34 +28,16 @@ def is_xrootd(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Url:
-    """A file or directory on an XRootD server.
+    """A file or directory on an XRootD server."""
 
-    Attributes
-    ----------
-    scheme
-        "root", "xroot", "roots" or "xroots".
-    host
-        Name of the server, with the port if it is not the usual one.
-    path
-        On the server; it begins with a slash.
-    query
-        What follows the question mark, for the server; may be empty.
-    """
-
-    scheme: str
-    host: str
-    path: str
-    query: str = ""
+    scheme: str  # "root", "xroot", "roots" or "xroots"
+    host: str  # name of the server, with the port if it is not the usual one
+    path: str  # on the server; it begins with a slash
+    query: str = ""  # what follows the question mark, for the server; may be empty
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Split a URL into its parts.
-
-        Raises
-        ------
-        NanoMLError
-            It is no root:// URL.
-        """
+        """Split a URL into its parts. Raises NanoMLError if it is no root:// URL."""
         found = _FORM.fullmatch(text)
         if found is None:
             raise NanoMLError(f"{text}: is no URL of the form root://SERVER//PATH.")
