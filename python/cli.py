@@ -17,43 +17,27 @@ from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["main", "nanoml"]
 
-_COMMANDS = {
-    "init": "start",
-    "doctor": "start",
-    "run": "pipeline",
-    "accept": "pipeline",
-    "skim": "root",
-    "merge": "root",
-    "convert": "hdf5",
-    "shuffle": "hdf5",
-    "tune": "training",
-    "export": "training",
-    "verify": "files",
-    "score": "root",
-    "attach": "root",
-    "datasets": "grid",
-    "proxy": "grid",
-    "submit": "jobs",
-    "status": "jobs",
-    "logs": "jobs",
-    "resubmit": "jobs",
-    "kill": "jobs",
-    "work": "jobs",
-    "validate": "files",
-    "inspect": "files",
-    "config": "pipeline",
-    "completion": "start",
+_MODULES = {
+    "start": ("init", "doctor", "completion"),
+    "pipeline": ("run", "accept", "config"),
+    "root": ("skim", "merge", "score", "attach"),
+    "hdf5": ("convert", "shuffle"),
+    "training": ("tune", "export"),
+    "files": ("inspect", "validate", "verify"),
+    "grid": ("datasets", "proxy"),
+    "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
-"""The commands that have a function of their own, and the modules in `commands` where that is."""
-
-_FIRST = ("init", "doctor", "run", "accept")
+"""The modules of `commands`, with the commands that have a function of their own there."""
+_COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
+_FIRST, _LAST = ("init", "doctor", "run", "accept", *NAMES), ("config", "completion")
 
 
 class _Lazy(click.Group):
     """Imports a command only when it is used: `nanoml --help` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(dict.fromkeys((*_FIRST, *NAMES, *_COMMANDS)))
+        others = (name for name in _COMMANDS if name not in (*_FIRST, *_LAST))
+        return [*_FIRST, *others, *_LAST]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         if cmd_name not in _COMMANDS and cmd_name not in NAMES:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uproot
+
+from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -29,9 +29,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def nanoml(directory: Path, command: str, name: str) -> None:
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", command, name]
-    done = subprocess.run(line, cwd=directory, capture_output=True, text=True, check=False)
+def run(directory: Path, *words: str) -> None:
+    done = nanoml(*words, cwd=directory)
     assert done.returncode == 0, done.stderr
 
 
@@ -70,7 +69,7 @@ def trained() -> list[str]:
 
 @pytest.mark.parametrize("name", trained())
 def test_configuration(directory: Path, name: str) -> None:
-    nanoml(directory, "run", name)
+    run(directory, "run", name)
     check_scores(directory / Path(name).stem)
 
 
@@ -80,7 +79,7 @@ def test_network(directory: Path, model: str) -> None:
     (directory / "leptons.yaml").write_text(text.replace("model: deepsets", f"model: {model}"))
     try:
         for command in ("train", "export", "score"):
-            nanoml(directory, command, "leptons.yaml")
+            run(directory, command, "leptons.yaml")
         described = json.loads((directory / "leptons" / "model.json").read_text())
         assert described["training"]["config"]["model"] == model
         check_scores(directory / "leptons")

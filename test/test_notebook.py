@@ -50,7 +50,7 @@ def test_it_goes_the_whole_way(tmp_path: Path) -> None:
         ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons")
     )
     config = tmp_path / "examples" / "trilepton.yaml"
-    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 15\n"))
+    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
     line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]
     done = subprocess.run(line, cwd=tmp_path / "examples", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

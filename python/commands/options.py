@@ -15,26 +15,6 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.config.datasets import Read
 
-__all__ = [
-    "FILE",
-    "PATH",
-    "config_argument",
-    "config_only",
-    "epilog",
-    "find_files",
-    "force_option",
-    "json_option",
-    "loaded",
-    "memory_option",
-    "missing_option",
-    "output_option",
-    "read_settings",
-    "reading_options",
-    "root_compression_option",
-    "run_one",
-    "workers_option",
-]
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
 

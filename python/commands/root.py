@@ -130,16 +130,7 @@ def skim(
 @memory_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be merged.")
 @force_option("Merge again, even what is up to date.")
-def merge(
-    files: tuple[str, ...],
-    output: Path,
-    fill: bool,
-    common: bool,
-    compression: str,
-    memory: int,
-    dry_run: bool,
-    force: bool,
-) -> None:
+def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
 
     An event of collision data that is in several files, such as skims of two primary datasets, is taken from the first.
@@ -148,7 +139,7 @@ def merge(
     the same branches, in any order; if types differ, the larger one is taken. The result is read again and compared
     with what was read from FILEs. A file that keeps no event still counts with its weights.
     """
-    if fill and common:
+    if options["fill"] and options["common"]:
         raise click.UsageError(
             "--fill takes the branches of any file, --common those of all: give one of them."
         )
@@ -157,7 +148,7 @@ def merge(
     from MLTools.NanoML.workflow.stages import import_part
 
     merging, stage_of = (import_part(f"data_processing.merge.{name}") for name in ("merge", "stage"))
-    job = merging.MergeJob(find_files(files), output.resolve(), fill, common, compression, memory)
+    job = merging.MergeJob(find_files(files), output.resolve(), **options)
     workdir, stage = stage_of.workdir_of(job.output), stage_of.merge_stage(job)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
@@ -281,16 +272,7 @@ def _parameter(text: str) -> tuple[str, float]:
 @workers_option("Files processed at once")
 @force_option("Attach again, even what is up to date.")
 def attach(
-    events: Path,
-    files: tuple[str, ...],
-    columns: tuple[str, ...],
-    output: Path,
-    dataset: str,
-    prefix: str,
-    missing: Optional[float],
-    partial: bool,
-    workers: int,
-    force: bool,
+    events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any
 ) -> None:
     """Write columns of an HDF5 file as branches, entry for entry with the ROOT files that it was made from.
 
@@ -302,9 +284,7 @@ def attach(
     from MLTools.NanoML.workflow.stages import import_part
 
     attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "stage"))
-    job = attaching.AttachJob(
-        events.resolve(), find_files(files), output.resolve(), columns, dataset, prefix, missing, partial
-    )
+    job = attaching.AttachJob(events.resolve(), find_files(files), output.resolve(), **options)
     stages = stage_of.attach_stages(job, workers or usable_cores())
     with locked(output):
         run(plan(stages, output, force), output)

@@ -132,14 +132,9 @@ def _filled(data: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def complaints(data: Any, schema: Mapping[str, Any]) -> list[Problem]:
-    """All that is wrong with `data`, each with the path to the value at fault.
+    """All that is wrong with `data` by a schema of `json_schema`, each with the path to the value.
 
-    Parameters
-    ----------
-    data
-        Mappings, lists, text, numbers, booleans and None. NaN and infinities do not count as numbers.
-    schema
-        A JSON Schema that `json_schema` made.
+    NaN and infinities do not count as numbers.
     """
     errors = _validator()(schema).iter_errors(data)
     return list(dict.fromkeys(problem for error in errors for problem in _explain(error, schema)))

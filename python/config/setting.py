@@ -37,14 +37,9 @@ DATASET = {
 
 
 def setting(default: Any, doc: str = "", **metadata: Any) -> Any:
-    """A field of a dataclass that is a setting.
+    """A field of a dataclass that is a setting; `...` as default says that the YAML file must give it.
 
-    Parameters
-    ----------
-    default
-        Its value if the YAML file does not give one; `...` if it must. A class stands for a new instance of it.
-    doc, metadata
-        See above; a section is described by the docstring of its class.
+    A class as default stands for a new instance of it. A section needs no `doc`: the docstring of its class describes it.
     """
     details = {"doc": doc, **metadata} if doc else metadata
     if default is ...:

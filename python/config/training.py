@@ -10,24 +10,6 @@ from typing import Any, Optional
 
 from MLTools.NanoML.config.setting import BRANCH, NAME, setting
 
-__all__ = [
-    "METRICS",
-    "MODELS",
-    "PRECISIONS",
-    "PRUNERS",
-    "SAMPLERS",
-    "SCHEDULES",
-    "TRACKERS",
-    "TUNABLE",
-    "Axis",
-    "Decorrelation",
-    "Evaluate",
-    "Export",
-    "PerObject",
-    "Train",
-    "Tune",
-]
-
 
 def _networks() -> Iterator[str]:
     """The networks of ML_processing/networks/, each a module, without importing any."""

@@ -20,17 +20,6 @@ from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, pla
 from MLTools.NanoML.workflow.stages import NAMES, STAGES, Analysis, Layout, declared, import_part
 from MLTools.NanoML.workflow.task import Task, accept
 
-__all__ = [
-    "accept_stage",
-    "between",
-    "execute",
-    "files_of",
-    "forgive",
-    "pipeline_stages",
-    "planned",
-    "run_stage",
-]
-
 _Files = Mapping[str, Sequence[str]]
 """The files of each dataset."""
 
@@ -47,22 +36,7 @@ def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
 def pipeline_stages(
     config: Config, names: Sequence[str], left_out: Mapping[str, Sequence[Missing]] = MappingProxyType({})
 ) -> list[Stage]:
-    """The stages of these names that the configuration asks for, in order.
-
-    Parameters
-    ----------
-    config
-        The analysis.
-    names
-        Names of stages.
-    left_out
-        The missing files of each dataset.
-
-    Raises
-    ------
-    NanoMLError
-        A part is missing, a dataset has no files, and so on.
-    """
+    """The stages with these names that the configuration asks for, in order, without the missing files of each dataset."""
     analysis = Analysis(config, left_out)
     made = (stage.make(analysis) for stage in STAGES if stage.name in names)
     return [stage for stage in made if stage is not None]
@@ -77,24 +51,14 @@ def _reader(config: Config) -> Optional[str]:
 def planned(
     config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None
 ) -> list[Planned]:
-    """What is to be done in the stages with these names, and why.
+    """What is to be done in the stages with these names, and why; with `force` everything is.
 
-    Parameters
-    ----------
-    config
-        The analysis.
-    names
-        Names of stages.
-    force
-        Do everything again.
-    again
-        Whether to try missing files again; by default if the stage that reads each of them by itself is one of those
-        named.
+    Missing files are tried `again` by default if the stage that reads each of them by itself is one of those named.
 
     Raises
     ------
     NanoMLError
-        As `pipeline_stages`; or the configuration does not fit the real files, if anything is to be done with them.
+        A part is missing, a dataset has no files, the configuration does not fit the real files, and so on.
     """
     layout = Layout.of(config)
     if again is None:
@@ -120,12 +84,8 @@ def _nothing_to_do(config: Config, names: Sequence[str]) -> NanoMLError:
 def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """Do what is to be done in the stages with these names.
 
-    Files that cannot be read are left out if the configuration allows it; each run tries them again.
-
-    Raises
-    ------
-    NanoMLError
-        As `planned` and `runner.run`.
+    Files that cannot be read are left out if the configuration allows it; each run tries them again. It raises as
+    `planned` and `runner.run` do.
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
@@ -146,13 +106,7 @@ def _settle_jobs(workdir: Path) -> None:
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
-    """Accept the results of a stage as up to date where only their code was changed; return what was done, in lines.
-
-    Raises
-    ------
-    NanoMLError
-        As `pipeline_stages`; or another run is at work.
-    """
+    """Accept the results of a stage as up to date where only their code was changed; return what was done, in lines."""
     workdir = Layout.of(config).workdir
     with locked(workdir):
         stages = pipeline_stages(config, [name], missing.read(workdir))
@@ -220,23 +174,12 @@ def _shortest(path: Path) -> str:
 
 
 def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union[int, str]) -> None:
-    """Note the files that could not be read as missing, unless too many are.
-
-    Parameters
-    ----------
-    failed
-        What happened.
-    files
-        All files of each dataset.
-    workdir
-        Where it is noted.
-    limit
-        As `read.max_missing_files`.
+    """Note the files that could not be read as missing.
 
     Raises
     ------
     FailedTasksError
-        More are missing, or something else failed.
+        More files of a dataset are missing than `limit` allows (`read.max_missing_files`), or something else failed.
     """
     owners = {file: name for name, paths in files.items() for file in paths}
     lost: dict[str, dict[str, str]] = {}
@@ -259,13 +202,7 @@ def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union
 
 
 def run_stage(stage: Stage, files: Sequence[str], workdir: Path, force: bool) -> None:
-    """Run one stage without a configuration, each of whose tasks reads one of `files` first.
-
-    Raises
-    ------
-    FailedTasksError
-        Something failed, and not only because of files that may be missing.
-    """
+    """Run one stage without a configuration, whose tasks each read one of `files` first; some of these may be missing."""
     with locked(workdir):
         try:
             run(plan([stage], workdir, force), workdir)

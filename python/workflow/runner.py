@@ -76,16 +76,9 @@ class Planned:
 
 
 class FailedTasksError(NanoMLError):
-    """One or more tasks of a stage failed; the others are done.
+    """Some of a stage's tasks failed, by their names; the others are done.
 
-    Parameters
-    ----------
-    tasks
-        All tasks of the stage.
-    failures
-        What went wrong, by the names of the tasks.
-    hint
-        What else can be done if files cannot be read, to follow "Run the same command again to retry".
+    The hint says what else can be done if files cannot be read; it follows "Run the same command again to retry".
     """
 
     def __init__(self, tasks: Sequence[Task], failures: Mapping[str, NanoMLError], hint: str = "") -> None:
@@ -115,21 +108,12 @@ class FailedTasksError(NanoMLError):
 
 
 def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
-    """What must be run, and why.
-
-    Parameters
-    ----------
-    stages
-        In order.
-    workdir
-        The work directory.
-    force
-        Run all tasks, even those that are up to date.
+    """What must be run, and why; with `force` all tasks, even those that are up to date.
 
     Raises
     ------
     NanoMLError
-        Two tasks have the same name or make the same file.
+        Two tasks make the same file, or one would overwrite its input.
     """
     _spare_sources([task for stage in stages for task in stage.tasks])
     renewed: set[str] = set()

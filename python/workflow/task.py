@@ -18,19 +18,6 @@ from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.remote.url import is_remote
 
-__all__ = [
-    "Acceptance",
-    "Record",
-    "Stamp",
-    "Task",
-    "accept",
-    "forget",
-    "read_record",
-    "reason_to_run",
-    "stamps",
-    "write_record",
-]
-
 
 @dataclass(frozen=True)
 class Task:
@@ -199,22 +186,10 @@ def write_record(
     seconds: float,
     **others: Any,
 ) -> None:
-    """Note that a task is done.
+    """Note that a task is done, in the directory of all records.
 
-    Parameters
-    ----------
-    task
-        The task.
-    records
-        Directory of all records.
-    inputs
-        `stamps` of the inputs, taken before it began: the next run notices what changed meanwhile.
-    summary
-        What its work returned.
-    seconds
-        How long it took.
-    others
-        Further fields of the record, such as the host if it is not this one.
+    Its inputs are the `stamps` from before it began: the next run notices what changed meanwhile. `others` are further
+    fields of the record, such as the host if it is not this one.
     """
     here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
     Record(
@@ -259,17 +234,7 @@ def stamps(task: Task) -> list[Stamp]:
 
 
 def reason_to_run(task: Task, records: Path, renewed: Collection[str]) -> Optional[str]:
-    """Why a task must be run, in words; None if its outputs are up to date.
-
-    Parameters
-    ----------
-    task
-        The task.
-    records
-        Directory of all records.
-    renewed
-        Paths that earlier tasks of the same run make anew.
-    """
+    """Why a task must be run, in words; None if its outputs are up to date, and no input is to be `renewed` before it."""
     record = read_record(task, records)
     missing = [path for path in task.outputs if not path.exists()]
     if record is None:
@@ -327,9 +292,7 @@ def _changed_code(task: Task, record: Record) -> Optional[str]:
 def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:
     """Accept the outputs of a task as up to date if only its code was changed; from then on the record says so.
 
-    Returns
-    -------
-    How the code was changed; None if that is not the reason to do the task again.
+    It returns how the code was changed; None if that is not the reason to do the task again.
     """
     record = read_record(task, records)
     reason = reason_to_run(task, records, ())

@@ -1,5 +1,16 @@
+"""Ranges of stages, what a run imports, and `nanoml accept`: results stay after a change of code that does not matter."""
+
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.workflow.pipeline import between
 from MLTools.NanoML.workflow.stages import NAMES, PARTS
 
@@ -14,3 +25,97 @@ def test_every_stage_is_of_one_part() -> None:
 def test_stages_follow_each_other() -> None:
     assert between(None, None) == NAMES
     assert between("convert", "train") == ("convert", "shuffle", "train")
+
+
+RUN = """
+import sys
+from MLTools.NanoML.cli import nanoml
+nanoml.main(["run", "a.yaml", "--to", "skim"], standalone_mode=False)
+ours = [name for name in sys.modules if name.startswith(("MLTools.NanoML.", "data_processing."))]
+print(*ours)
+print("torch" in sys.modules, "matplotlib" in sys.modules)
+"""
+
+
+def test_a_skim_of_local_files_imports_neither_batch_systems_nor_the_catalogue(
+    tmp_path: Path, sample: Path
+) -> None:
+    pytest.importorskip("data_processing")
+    source = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    (tmp_path / "a.yaml").write_text(f"datasets: {{ZG: {{files: {source}}}}}\nskim: {{cut: nMuon >= 2}}\n")
+    line = [sys.executable, "-c", RUN]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    modules, others = done.stdout.splitlines()
+    folders = {name.removeprefix("MLTools.NanoML.").partition(".")[0] for name in modules.split()}
+    assert "data_processing.skim.skim" in modules.split()
+    assert not folders & {"batch", "grid", "doctor", "inspection"}
+    assert not [name for name in modules.split() if "catalogue" in name or "crab" in name]
+    assert len(modules.split()) < 100
+    assert others == "False False"
+    assert len(list((tmp_path / "a" / "skims").rglob("*.root"))) == 1
+
+
+SELECTION = """
+from MLTools.NanoML.selection import Selection
+
+class TwoJets(Selection):
+    branches = ("nJet",)
+    columns = {}
+    def select(self, events, cutflow):
+        return cutflow.cut("two jets", events.nJet > 1, events), {}
+"""
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(nanoml, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    return done.output
+
+
+@pytest.fixture
+def config(tmp_path: Path, mc_files: dict[str, list[Path]]) -> Path:
+    """An analysis of a selection in a file, after its skim."""
+    (tmp_path / "mine.py").write_text(SELECTION)
+    lines = [f"  {name}: {{files: {paths[0]}}}" for name, paths in mc_files.items()]
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join(["datasets:", *lines, "skim: {selection: mine.py:TwoJets, workers: 1}\n"]))
+    run("skim", path)
+    return path
+
+
+def test_a_change_is_accepted_once(config: Path, mc_files: dict[str, list[Path]]) -> None:
+    total = len(mc_files)
+    assert run("accept", "skim", config) == "skim: up to date, nothing is to be accepted\n"
+    (config.parent / "mine.py").write_text(SELECTION.replace("> 1", ">= 2"))
+    plan = run("run", config, "--dry-run")
+    assert f"skim: {total} of {total} to do" in plan
+    assert "mine.py was changed" in plan
+    would = run("accept", "skim", config, "--dry-run")
+    assert would == f"skim: {total} of {total} would be accepted as they are: mine.py was changed\n"
+    assert run("run", config, "--dry-run") == plan
+    assert run("accept", "skim", config) == would.replace("would be", "are")
+    assert run("run", config, "--dry-run") == f"skim: up to date ({total} of {total})\n"
+    for record in (config.parent / "a" / ".nanoml" / "skim").rglob("*.json"):
+        assert [each["because"] for each in json.loads(record.read_text())["accepted"]] == [
+            "mine.py was changed"
+        ]
+
+
+def test_a_comment_needs_no_acceptance(config: Path) -> None:
+    (config.parent / "mine.py").write_text(SELECTION + "\n# a comment\n")
+    assert "up to date" in run("run", config, "--dry-run")
+
+
+def test_what_is_changed_otherwise_stays_to_do(config: Path, mc_files: dict[str, list[Path]]) -> None:
+    total = len(mc_files)
+    (config.parent / "mine.py").write_text(SELECTION.replace("> 1", ">= 2"))
+    next((config.parent / "a" / "skims").rglob("*.root")).unlink()
+    assert run("accept", "skim", config).splitlines() == [
+        f"skim: {total - 1} of {total} are accepted as they are: mine.py was changed",
+        f"skim: 1 of {total} have another reason to be done again",
+    ]
+
+
+def test_a_stage_that_the_analysis_has_not(config: Path) -> None:
+    done = CliRunner().invoke(nanoml, ["accept", "train", str(config)])
+    assert "has no section for train" in str(done.exception)
