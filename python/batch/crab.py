@@ -31,7 +31,7 @@ __all__ = ["Crab"]
 
 _AT_ONCE = 4
 _OUTPUTS = "outputs"  # the directory of lists of outputs, in a submission
-_ANEW = "what was sent cannot be changed, so then: nanoml kill, nanoml submit skim --on crab"
+_NEW = "what was sent cannot be changed, so then: nanoml kill, nanoml submit skim --on crab"
 
 
 class Crab(System):
@@ -44,13 +44,13 @@ class Crab(System):
     has_results = False
     advice: Mapping[str, str] = {
         "unreadable": "nanoml resubmit tries again; CRAB has tried several sites already",
-        "configuration": f"correct it; {_ANEW}",
-        "error": f"nanoml logs shows why. If it is your code: correct it; {_ANEW}",
+        "configuration": f"correct it; {_NEW}",
+        "error": f"nanoml logs shows why. If it is your code: correct it; {_NEW}",
         "disk": "give jobs less to do (batch.files_per_job), then: nanoml kill, nanoml submit skim --on crab",
         "package": "nanoml resubmit tries again",
-        "storage": "check that you may write to batch.grid.directory and have room left there, then: nanoml resubmit tries again",
+        "storage": "check that you may write to batch.grid.directory and have room left there, then: nanoml resubmit",
         "rejected": "change what it says, then: nanoml resubmit, or nanoml submit skim --on crab",
-        "removed": "nanoml submit skim --on crab does the whole dataset anew",
+        "removed": "nanoml submit skim --on crab repeats the whole dataset",
     }
 
     def prepare(

@@ -191,7 +191,7 @@ class CrabTaskState:
         if killed:
             yield (
                 f"{name}: {counted(killed, 'killed job')}, which CRAB does not submit again. When no job is active, nanoml submit "
-                "skim --on crab does the whole task anew."
+                "skim --on crab repeats the whole task."
             )
 
     def _more(self, failed: Mapping[str, GridJob]) -> tuple[Optional[int], Optional[int], str]:

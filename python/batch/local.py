@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
@@ -52,18 +53,19 @@ class Local(System):
 
     def recover(self, submission: Submission) -> bool:
         """Read what the process wrote first, if it was started: its number."""
-        driver = _written()
-        if driver:
-            submission.handles = {"process": driver["process"], "host": driver["host"]}
-        return bool(driver)
+        driver = _Driver.read()
+        if driver is not None:
+            submission.handles = {"process": driver.process, "host": driver.host}
+        return driver is not None
 
     def poll(self, submission: Submission) -> Poll:
         """Read what the process has written, and see whether it is alive."""
         if submission.handles and submission.handles["host"] != os.uname().nodename:
             return Poll({}, None, [f"The jobs run on {submission.handles['host']}: ask there."])
         alive = bool(submission.handles) and _is_alive(submission.handles["process"])
-        jobs = {name: _state(state, alive) for name, state in _written().get("jobs", {}).items()}
-        return Poll(jobs, alive)
+        driver = _Driver.read()
+        states = driver.jobs if driver is not None else {}
+        return Poll({name: _state(state, alive) for name, state in states.items()}, alive)
 
     def kill(self, submission: Submission) -> None:
         """End the process and its jobs."""
@@ -72,11 +74,23 @@ class Local(System):
                 os.killpg(submission.handles["process"], signal.SIGTERM)
 
 
-def _written() -> dict[str, Any]:
-    try:
-        return dict(json.loads(_DRIVER.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+@dataclass
+class _Driver:
+    """What the process writes to driver.json: its number and machine, and the states of jobs."""
+
+    process: int
+    host: str
+    jobs: dict[str, str] = field(default_factory=dict)
+
+    def write(self) -> None:
+        write_json(_DRIVER, asdict(self))
+
+    @classmethod
+    def read(cls) -> Optional[_Driver]:
+        try:
+            return cls(**json.loads(_DRIVER.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
 
 def _is_alive(group: int) -> bool:
@@ -101,17 +115,13 @@ def _runs_in(directory: str, group: int, process: int) -> bool:
 
 
 def _state(state: str, alive: bool) -> QueueState:
-    if state == "running":
-        return (
-            QueueState("running")
-            if alive
-            else QueueState("ended", JobProblem("killed", "its process was ended"))
-        )
-    if state == "waiting":
-        return QueueState("waiting" if alive else "ended")
-    return QueueState(
-        "ended", None if state == "0" else JobProblem("killed", f"the process ended with {state}")
-    )
+    """The state of a job from what the driver wrote: "waiting", "running", or an exit code."""
+    if alive and state in ("waiting", "running"):
+        return QueueState(state)
+    problem = None
+    if state not in ("waiting", "0"):
+        problem = "its process was ended" if state == "running" else f"the process ended with {state}"
+    return QueueState("ended", JobProblem("killed", problem) if problem else None)
 
 
 def drive(submission: Submission) -> int:
@@ -121,10 +131,9 @@ def drive(submission: Submission) -> int:
     -------
     How many failed. If some of a stage did, later stages are not started.
     """
-    states: dict[str, str] = {}
-    written: dict[str, str] = {}
-    own = {"process": os.getpid(), "host": os.uname().nodename}
-    write_json(_DRIVER, own)
+    driver = _Driver(os.getpid(), os.uname().nodename)
+    driver.write()
+    states, written = driver.jobs, dict(driver.jobs)
     for entries in submission.stages.values():
         states.update((entry.name, "waiting") for entry in entries)
         left = [(entry.name, entry.resources.cores, submission.options.retries) for entry in entries]
@@ -145,7 +154,7 @@ def drive(submission: Submission) -> int:
                     left.append((name, cores, tries - 1))
                     states[name] = "waiting"
             if states != written:
-                write_json(_DRIVER, {**own, "jobs": states})
+                driver.write()
                 written = dict(states)
             time.sleep(_PAUSE)
         failed = sum(states[entry.name] != "0" for entry in entries)

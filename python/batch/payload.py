@@ -5,6 +5,7 @@ They travel as archives named after their content, so that the same content is p
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib.metadata
@@ -95,7 +96,14 @@ def environment(stage: str, directory: Path) -> Path:
     """
     entries: list[ArchiveEntry] = []
     extras = {"data", "xrootd", *(["train"] if stage in PARTS["ML_processing"] else [])}
-    for name in sorted(_closure("nanoml", extras)):
+    try:
+        names = _closure("nanoml", extras)
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            "batch.environment: packed takes the packages that pip installed with NanoML, and it did not install it here. "
+            "In a virtual environment: pip install '.[all]'; in CMSSW: batch.environment: cmssw."
+        ) from None
+    for name in sorted(names):
         distribution = importlib.metadata.distribution(name)
         root = Path(str(distribution.locate_file("")))
         for file in distribution.files or ():
@@ -113,35 +121,18 @@ def _closure(name: str, extras: Collection[str]) -> set[str]:
     todo = [(name, "")]
     while todo:
         current, extra = todo.pop()
-        for text in _requires(current):
-            requirement = Requirement(text)
+        for requirement in map(Requirement, importlib.metadata.distribution(current).requires or []):
             wanted = requirement.marker is None or any(
                 requirement.marker.evaluate({"extra": it})
                 for it in ("", extra, *(extras if current == name else ()))
             )
             key = re.sub(r"[-_.]+", "-", requirement.name).lower()
-            if wanted and key not in found and key != name and _is_installed(key):
-                found.add(key)
-                todo += [(key, ""), *((key, it) for it in requirement.extras)]
+            if wanted and key not in found and key != name:
+                with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                    importlib.metadata.distribution(key)
+                    found.add(key)
+                    todo += [(key, ""), *((key, it) for it in requirement.extras)]
     return found
-
-
-def _requires(name: str) -> list[str]:
-    try:
-        return importlib.metadata.distribution(name).requires or []
-    except importlib.metadata.PackageNotFoundError:
-        raise ConfigError(
-            "batch.environment: packed takes the packages that pip installed with NanoML, and it did not install it here. "
-            "In a virtual environment: pip install '.[all]'; in CMSSW: batch.environment: cmssw."
-        ) from None
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def cmssw_area(directory: Path) -> Path:

@@ -52,7 +52,8 @@ KINDS = {
     ),
     "disk": Kind("disk full", "free some space; nanoml resubmit asks for more"),
     "storage": Kind(
-        "output not on the storage", f"check that you may write there and have room left, then: {_AGAIN}"
+        "output not on the storage",
+        "check that you may write there and have room left, then: nanoml resubmit",
     ),
     "memory": Kind("out of memory", "nanoml resubmit asks for more"),
     "time": Kind("wall time exceeded", "nanoml resubmit asks for more"),
