@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from MLTools.NanoML.batch.submission import Options
-from MLTools.NanoML.batch.system import TEMPLATES, render
+from MLTools.NanoML.batch.system import TEMPLATES, render, system_of
+from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -49,3 +51,32 @@ def test_words_of_shell_stay_what_they_are(word: str, tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == f"{word}|{word}|x|"
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_batch_system_has_its_name_and_a_title(name: str) -> None:
+    system = system_of(name)
+    assert (system.name, bool(system.title)) == (name, True)
+    assert system.where in ("cluster", "here", "grid")
+    assert system.groups in ("stage", "dataset")
+
+
+def test_what_is_no_batch_system_is_one_message() -> None:
+    with pytest.raises(ConfigError, match='"pbs" is not a batch system. Known: local, condor, slurm, crab.'):
+        system_of("pbs")
+
+
+IMPORTED = """
+import sys
+def loaded():
+    return {name[22:] for name in sys.modules if name.startswith("MLTools.NanoML.batch.")}
+import MLTools.NanoML.workflow.pipeline
+assert not loaded(), loaded()
+import MLTools.NanoML.batch.submit
+assert not loaded() & {"condor", "slurm", "local", "crab"}, loaded()
+"""
+
+
+def test_a_run_imports_nothing_of_batch_systems_and_jobs_only_that_of_theirs() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
