@@ -1,4 +1,4 @@
-"""The columns of an HDF5 file: which they are, of which type, and whether a ROOT file has them."""
+"""The columns of an HDF5 file: their names and types, and whether a ROOT file has them."""
 
 from __future__ import annotations
 
@@ -174,12 +174,12 @@ def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
         named = ", ".join(f"{name} ({file.branches[name].typename})" for name in odd[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise NanoMLError(
-            f"{file.path}: cannot store {named}{more}: no lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
+            f"{file.path}: cannot store {named}{more}: not lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
         )
     for name in names:
         if name in RESERVED and name not in _COPIED and file.branches[name].is_flat:
             raise NanoMLError(
-                f"{file.path}: cannot store {name}: the schema has a column of this name, with a meaning of its own. "
+                f"{file.path}: cannot store {name}: the schema has a column of this name with another meaning. "
                 f"Leave out: --drop '{name}'."
             )
 
@@ -219,7 +219,7 @@ def _members(
 
 
 def _odd_members(file: RootFile, collection: str, drop: Sequence[str]) -> list[str]:
-    """Branches that belong to a collection, by their names, but are no lists of numbers."""
+    """Branches that belong to a collection, by their names, but are not lists of numbers."""
     return [
         name
         for name, branch in file.branches.items()
@@ -276,7 +276,7 @@ def check_parameters(file: RootFile, columns: FileColumns, parameters: Sequence[
     for parameter in parameters:
         if parameter.name in file.branches or parameter.name in columns.features:
             raise ConfigError(
-                f"{parameter.where}: {file.path} has a column of this name, with a meaning of its own. Rename the parameter."
+                f"{parameter.where}: {file.path} has a column of this name with another meaning. Rename the parameter."
             )
 
 
@@ -296,7 +296,7 @@ def check_same(first: FileColumns, other: FileColumns, path: str, other_path: st
         )
     if (first.skimmed is None) != (other.skimmed is None):
         skim, original = (other_path, path) if other.skimmed else (path, other_path)
-        raise NanoMLError(f"{skim}: is a skim, but {original} is none: convert them apart.")
+        raise NanoMLError(f"{skim}: is a skim, but {original} is not: convert them apart.")
     different = first.skimmed.difference(other.skimmed) if first.skimmed and other.skimmed else None
     if different is not None:
         raise NanoMLError(

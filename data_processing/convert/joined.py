@@ -46,7 +46,9 @@ class _Part:
             names = [EVENTS, *(name for name in file if name not in (EVENTS, METADATA))]
             for name in names:
                 if not _is_table(file[name]):
-                    raise NanoMLError(f"{path}: `{name}` is no table: it has no rows that belong to events.")
+                    raise NanoMLError(
+                        f"{path}: `{name}` is not a table: it has no rows that belong to events."
+                    )
                 if len(file[name]) != len(file[EVENTS]):
                     raise NanoMLError(
                         f"{path}: `{name}` has {len(file[name])} rows, but `{EVENTS}` has {len(file[EVENTS])}: the file is damaged. "

@@ -88,7 +88,9 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
 def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     events = file[EVENTS]
     if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
-        raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is no table.")
+        raise NanoMLError(
+            f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is not a table."
+        )
     found.events = len(events)
     for where, what in _misfits(content, _CONTENT, METADATA):
         found.add("metadata", where, what)
@@ -150,17 +152,17 @@ def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[s
             yield f"{name}/{key}", "is in the metadata twice, or has a name of the schema's own"
     for name, one in metadata.objects.items():
         if one.order and one.order.lstrip("-") not in [column.name for column in one.fields]:
-            yield name, f"is sorted by {one.order}, which is none of its fields"
+            yield name, f"is sorted by {one.order}, which is not one of its fields"
     if not metadata.datasets:
         yield f"{METADATA}.datasets", "has none"
     for dataset in metadata.datasets:
         where, class_ = f"dataset {dataset.name}", dataset.class_
         if class_ is not None and class_ not in classes:
-            yield where, f"is of class {class_}, which is none of the classes"
+            yield where, f"is of class {class_}, which is not one of the classes"
         elif dataset.label != (-1 if class_ is None else classes.index(class_)):
             yield where, f"has label {dataset.label}, which is not that of class {class_}"
         if any(one["is_data"] != dataset.is_data for one in dataset.accounting["files"]):
-            yield where, "says of is_data what the accounting of its files does not"
+            yield where, "differs from the accounting of its files in is_data"
         if not math.isfinite(dataset.weight_per_genweight or 0):
             yield where, "has a sum of weights that is not positive"
 

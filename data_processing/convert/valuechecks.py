@@ -100,7 +100,7 @@ def _check_finite(
 def check_collection(found: Findings, dataset: Any, name: str, described: ConvertedCollection) -> None:
     """Check a collection: its types, padding, order, how many objects were cut off, and that numbers are finite."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.names is None:
-        found.add("collections", name, "is missing, or no table")
+        found.add("collections", name, "is missing, or not a table")
         return
     if dataset.shape != (found.events, described.max):
         found.add("collections", name, f"has shape {dataset.shape}, not {(found.events, described.max)}")

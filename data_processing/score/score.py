@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.auxiliary import copy_others
+from data_processing.skim.auxiliary import copy_auxiliary
 from data_processing.skim.plan import with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
@@ -142,7 +142,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                         rows.update(each.score(arrays))
                     writer.events.extend(rows)
                     bar.advance(stop - start)
-            odd += copy_others(file, writer, None) if job.copy else []
+            odd += copy_auxiliary(file, writer, None) if job.copy else []
             writer.finish(_provenance(file, job, models, made, odd))
             if writer.events.entries != file.entries:
                 raise NanoMLError(

@@ -120,7 +120,7 @@ class EventTable:
         sources: dict[tuple[str, bool], _Candidate] = {}
         for pattern in patterns:
             if pattern in IDENTIFIERS:
-                raise NanoMLError(f"{pattern}: is written in any case: leave it out of the columns.")
+                raise NanoMLError(f"{pattern}: is always written: leave it out of the columns.")
             matches = [source for source in known if source.name == pattern] or [
                 source for source in known if source.is_column and fnmatch.fnmatchcase(source.name, pattern)
             ]

@@ -13,15 +13,15 @@ from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
-__all__ = ["copy_others"]
+__all__ = ["copy_auxiliary"]
 
 _TREES = ("Runs", "LuminosityBlocks")
 
 
-def copy_others(file: RootFile, writer: NanoWriter, certified: LumiMask | None) -> list[str]:
-    """Copy what is beside the events.
+def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | None) -> list[str]:
+    """Copy the trees and objects beside the events.
 
-    Runs and LuminosityBlocks are copied whole, or where a luminosity mask was applied, as far as it reaches.
+    Runs and LuminosityBlocks are copied whole; if a luminosity mask was applied, only its runs and sections are.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a skim does with the events, one after the other: luminosity mask, cut, selection, modules of nanoAOD-tools."""
+"""The filters of a skim, in their order: luminosity mask, cut, selection, modules of nanoAOD-tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["FilterSet"]
 
 @dataclass(frozen=True)
 class FilterSet:
-    """All that a job does with events, of any file."""
+    """All filters of a job, for any file."""
 
     certified: LumiMask | None
     formula: Formula | None

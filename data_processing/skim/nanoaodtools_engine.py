@@ -96,7 +96,7 @@ def _is_there(module: str) -> bool:
 
 def _run(job: SkimJob, folder: Path) -> Path:
     """Run nanoAOD-tools; return the file that it wrote."""
-    # a process for each file: ROOT takes the tree of the next one for the last one's if it has the same address
+    # a process for each file: ROOT confuses the tree of the next file with that of the last one at the same address
     done = subprocess.run(
         [sys.executable, "-m", "data_processing.skim.nanoaodtools_engine"],
         input=pickle.dumps((job, folder)),
@@ -282,7 +282,7 @@ def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
     from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import eventLoop
     from PhysicsTools.NanoAODTools.postprocessing.framework.output import OutputTree
 
-    gc.collect()  # else the tree of the last pass, at whose address this one would take over its attributes
+    gc.collect()  # or this tree would inherit the attributes of that of the last pass if it gets the same address
     source, target = root.TFile.Open(job.source), root.TFile.Open(str(output), "UPDATE")
     tree = target.Get("Events")
     modules = [*_modules(job), last]

@@ -1,4 +1,4 @@
-"""A skim is planned: the job, the rules that say which branches are kept, and what is read from a file and written."""
+"""The plan of a skim: the job, the rules that say which branches are kept, and what is read from a file and written."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def parse_rule(text: str, where: str) -> BranchRule:
     Raises
     ------
     ConfigError
-        It is none of these; `where` says where it stands.
+        It is none of these; `where` is its place.
     """
     words = text.split()
     if len(words) == 1 and words[0] not in _WORDS:
@@ -130,7 +130,7 @@ def parse_rule(text: str, where: str) -> BranchRule:
         try:
             re.compile(words[1])
         except re.error as problem:
-            raise ConfigError(f"{where}: `{text}`: no regular expression: {problem}.") from None
+            raise ConfigError(f"{where}: `{text}`: not a regular expression: {problem}.") from None
     return BranchRule(keep, words[1], is_regex)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.auxiliary import copy_others
+from data_processing.skim.auxiliary import copy_auxiliary
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
@@ -58,7 +58,7 @@ def skim_file(job: SkimJob) -> Accounting:
                     bar.advance(stop - start)
             accounting.cutflow = add_steps(flows)
             certified = filter_set.certified if accounting.is_data else None
-            not_copied = copy_others(file, writer, certified)
+            not_copied = copy_auxiliary(file, writer, certified)
             if accounting.is_data:
                 accounting.luminosity_sections = sections_read(file, certified)
             made = plan.made.items()

@@ -81,7 +81,7 @@ def _parameters(config: Config) -> Iterator[Problem]:
         for key, value in dataset.parameters.items():
             place = ("datasets", name, "parameters", key)
             if key in RESERVED:
-                yield place, "every HDF5 file has a column of this name, with a meaning of its own. Rename it"
+                yield place, "every HDF5 file has a column of this name with another meaning. Rename it"
             elif key in features:
                 yield place, "a feature has this name, too. Rename it, or take it out of convert.features"
             if not abs(value) <= _LARGEST:

@@ -220,7 +220,7 @@ CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
     (lambda t: _with(t, "Jet", t["Jet"][:-1]), {}, r"b.h5: `Jet` has 9 rows, but `events` has 10"),
     (lambda t: _with(t, "Tau", t["Jet"]), {}, r"a.h5: has no `Tau`, but .*b.h5 has it"),
     (lambda t: {key: t[key] for key in ("events", "Jet")}, {}, r"b.h5: has no `Muon`, but .*a.h5 has it"),
-    (lambda t: _with(t, "extra", np.arange(10)), {}, r"b.h5: `extra` is no table"),
+    (lambda t: _with(t, "extra", np.arange(10)), {}, r"b.h5: `extra` is not a table"),
     (
         lambda t: _with(t, "Muon", t["Muon"][["charge", "pt", "valid"]]),
         {},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.skim.auxiliary import copy_others
+from data_processing.skim.auxiliary import copy_auxiliary
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -22,7 +22,7 @@ CERTIFIED = LumiMask.from_dict({"1": [[2, 3]], "3": [[1, 1]]}, "test")
 
 def copied(source: Path, output: Path, certified: LumiMask | None = None) -> list[str]:
     with RootFile(source) as file, NanoWriter(output, EVENTS, "ZLIB:1") as writer:
-        left_out = copy_others(file, writer, certified)
+        left_out = copy_auxiliary(file, writer, certified)
         writer.finish()
     return left_out
 

@@ -52,7 +52,7 @@ def test_what_is_no_rule_is_told_with_its_place(text: str) -> None:
 
 
 def test_what_is_no_regular_expression_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"skim.keep: `keepmatch \(Muon`: no regular expression: "):
+    with pytest.raises(ConfigError, match=r"skim.keep: `keepmatch \(Muon`: not a regular expression: "):
         parse_rule("keepmatch (Muon", "skim.keep")
 
 

@@ -84,9 +84,9 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             for setting, message in (
                 (
                     "weight: 1",
-                    "every HDF5 file has a column of this name, with a meaning of its own. Rename it",
+                    "every HDF5 file has a column of this name with another meaning. Rename it",
                 ),
-                ("run: 1", "every HDF5 file has a column of this name, with a meaning of its own. Rename it"),
+                ("run: 1", "every HDF5 file has a column of this name with another meaning. Rename it"),
                 ("MET_pt: 1", "a feature has this name, too. Rename it, or take it out of convert.features"),
                 ("mass: 1e39", "1e+39 is not a number that float32 can hold, as in 600"),
             )
