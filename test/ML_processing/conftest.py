@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA
@@ -212,9 +213,18 @@ def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     return evaluate(run, files, run)
 
 
-@pytest.fixture
-def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
-    """Write 600 events of two classes that a line tells apart well, but not perfectly."""
+QUICK = Train(
+    options={"hidden": [8], "dropout": 0.1},
+    batch_size=64,
+    epochs=6,
+    learning_rate=0.01,
+    folds=3,
+    device="cpu",
+)
+
+
+def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
+    """Write 600 events of two classes that a line separates well, but not perfectly."""
 
     def toy(
         name: str = "toy.h5",
@@ -232,13 +242,29 @@ def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
         }
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
         rows = events({**columns, **changes}, label, weight)
-        return write(tmp_path / name, rows, classes=["signal", "other"], objects=objects, parameter=parameter)
+        classes = ["signal", "other"]
+        return write(directory / name, rows, classes=classes, objects=objects, parameter=parameter)
 
     return toy
 
 
 @pytest.fixture
+def toy(tmp_path: Path, write: Writer) -> Callable[..., Path]:
+    """Write a file as `toy_in` does, into the directory of the test."""
+    return toy_in(tmp_path, write)
+
+
+@pytest.fixture
 def quick() -> Train:
     """Settings for a training of a fraction of a second."""
-    options = {"hidden": [8], "dropout": 0.1}
-    return Train(options=options, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu")
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, write: Writer) -> Path:
+    """A training on toy events with these settings, without plots; to be copied before it is changed."""
+    directory = tmp_path_factory.mktemp("toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save", lambda figure, stem: None)
+        train([toy_in(directory, write)()], QUICK, directory / "run")
+    return directory / "run"

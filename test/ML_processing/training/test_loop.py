@@ -1,4 +1,4 @@
-"""The loop over epochs: schedules, settings of the steps, and going on after an interruption in mid-epoch."""
+"""The loop over epochs: schedules, settings of the steps, and continuing after an interruption in mid-epoch."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("memory", "schedule"), [(1000, "plateau"), (1, "cosine")])
-def test_goes_on_in_mid_epoch(
+def test_continues_in_mid_epoch(
     toy: Toy, quick: Train, monkeypatch: pytest.MonkeyPatch, small_blocks: None, memory: int, schedule: str
 ) -> None:
     number = np.arange(30_000)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,8 +72,14 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return kill
 
 
-def test_directory(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    directory = tmp_path / "run"
+@pytest.fixture
+def trained(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the training on toy events."""
+    return shutil.copytree(whole, tmp_path / "trained")
+
+
+def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
+    directory = trained
     returned = train([toy()], quick, directory)
     assert {path.name for path in directory.iterdir()} == {
         *(f"network_{i}.pt" for i in range(3)),
@@ -99,14 +106,13 @@ def test_loss_plot(run: Path) -> None:
     assert {path.name for path in run.glob("loss.*")} == {"loss.png", "loss.pdf"}
 
 
-def test_seed_decides(toy: Toy, quick: Train, tmp_path: Path) -> None:
+def test_seed_decides(toy: Toy, quick: Train, whole: Path, tmp_path: Path) -> None:
     file = toy()
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+    for name, seed in (("same", 1), ("other", 2)):
         train([file], dataclasses.replace(quick, seed=seed), tmp_path / name)
-    a, b, c = (networks(tmp_path / name) for name in "abc")
-    assert all(map(same, a, b))
-    assert histories(tmp_path / "a") == histories(tmp_path / "b")
-    assert not any(map(same, a, c))
+    assert all(map(same, networks(whole), networks(tmp_path / "same")))
+    assert histories(whole) == histories(tmp_path / "same")
+    assert not any(map(same, networks(whole), networks(tmp_path / "other")))
 
 
 def test_leaves_the_random_numbers_of_others_alone(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -120,11 +126,10 @@ def test_leaves_the_random_numbers_of_others_alone(toy: Toy, quick: Train, tmp_p
 
 
 @pytest.mark.parametrize("epochs", [0, 3, 6, 17])
-def test_goes_on_after_a_kill(
-    toy: Toy, quick: Train, tmp_path: Path, kill: Callable[[int], None], epochs: int
+def test_continues_after_a_kill(
+    toy: Toy, quick: Train, whole: Path, tmp_path: Path, kill: Callable[[int], None], epochs: int
 ) -> None:
     file = toy()
-    train([file], quick, tmp_path / "whole")
     kill(epochs)
     with pytest.raises(Killed):
         train([file], quick, tmp_path / "killed")
@@ -135,30 +140,26 @@ def test_goes_on_after_a_kill(
         Training.load(tmp_path / "killed")
     kill(3 * quick.epochs - epochs)  # no epoch is computed twice
     train([file], quick, tmp_path / "killed")
-    assert histories(tmp_path / "killed") == histories(tmp_path / "whole")
-    assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
+    assert histories(tmp_path / "killed") == histories(whole)
+    assert all(map(same, networks(tmp_path / "killed"), networks(whole)))
     assert not list((tmp_path / "killed").glob("checkpoint*"))
 
 
 def test_a_finished_training_is_not_repeated(
-    toy: Toy, quick: Train, tmp_path: Path, kill: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+    toy: Toy, quick: Train, trained: Path, kill: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = toy()
-    train([file], quick, tmp_path / "run")
     kill(0)
-    train([file], dataclasses.replace(quick, device="auto"), tmp_path / "run")
+    train([toy()], dataclasses.replace(quick, device="auto"), trained)
     assert "network 3 of 3 is trained already" in capsys.readouterr().err
 
 
-def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file, directory = toy(), tmp_path / "run"
-    train([file], quick, directory)
-    first = networks(directory)
-    train([file], dataclasses.replace(quick, folds=4), directory)
-    assert len(networks(directory)) == 4
-    train([toy(count=500)], quick, directory)
-    assert len(networks(directory)) == 3
-    assert not any(map(same, networks(directory), first))
+def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, trained: Path) -> None:
+    first = networks(trained)
+    train([toy()], dataclasses.replace(quick, folds=4), trained)
+    assert len(networks(trained)) == 4
+    train([toy(count=500)], quick, trained)
+    assert len(networks(trained)) == 3
+    assert not any(map(same, networks(trained), first))
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(
@@ -178,9 +179,8 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     assert histories(tmp_path / "again") == histories(tmp_path / "expected")
 
 
-def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, tmp_path: Path) -> None:
+def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, whole: Path, tmp_path: Path) -> None:
     file = toy()
-    train([file], quick, tmp_path / "before")
     with h5py.File(file, "r+") as h5:
         rows = h5["events"][:]
         fold = fold_of(rows["run"], rows["luminosityBlock"], rows["event"], 3)
@@ -188,7 +188,7 @@ def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, tmp_path: Pa
         rows["weight"][fold == 0] *= 7
         h5["events"][:] = rows
     train([file], quick, tmp_path / "after")
-    unchanged = list(map(same, networks(tmp_path / "before"), networks(tmp_path / "after")))
+    unchanged = list(map(same, networks(whole), networks(tmp_path / "after")))
     assert unchanged == [True, False, False]
 
 
@@ -266,11 +266,10 @@ def test_no_gpu(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.Monk
         train([toy()], dataclasses.replace(quick, device="cuda"), tmp_path / "run")
 
 
-def test_damaged_files(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    directory = tmp_path / "run"
+def test_damaged_files(toy: Toy, quick: Train, trained: Path) -> None:
+    directory = trained
     with pytest.raises(NanoMLError, match=r"training.json: no such file. `nanoml train` makes it"):
-        Training.load(directory)
-    train([toy()], quick, directory)
+        Training.load(directory / "nothing")
     (directory / "network_1.pt").write_bytes((directory / "network_1.pt").read_bytes()[:500])
     with pytest.raises(
         NanoMLError, match=r"network_1.pt: is damaged .*Remove it and run `nanoml train` again"
@@ -359,12 +358,10 @@ def test_events_that_do_not_fit_into_memory(
     assert all(map(same, networks(tmp_path / "killed"), networks(tmp_path / "whole")))
 
 
-def test_a_checkpoint_that_was_left_by_a_kill_at_the_end(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file, directory = toy(), tmp_path / "run"
-    train([file], quick, directory)
-    (directory / "checkpoint_1.pt").write_bytes(b"left")
-    train([file], quick, directory)
-    assert not list(directory.glob("checkpoint*"))
+def test_a_checkpoint_that_was_left_by_a_kill_at_the_end(toy: Toy, quick: Train, trained: Path) -> None:
+    (trained / "checkpoint_1.pt").write_bytes(b"left")
+    train([toy()], quick, trained)
+    assert not list(trained.glob("checkpoint*"))
 
 
 MODULE = """
@@ -394,7 +391,7 @@ def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
     toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "moved").mkdir()
-    file, trained = toy(), []
+    file, kept = toy(), []
     for place, more in (
         ("mine.py", ""),
         ("moved/mine.py", ""),
@@ -405,8 +402,8 @@ def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
         train(
             [file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run"
         )
-        trained.append(capsys.readouterr().err.count("is trained already"))
-    assert trained == [0, 3, 3, 0]
+        kept.append(capsys.readouterr().err.count("is trained already"))
+    assert kept == [0, 3, 3, 0]
 
 
 def test_regression(toy: Toy, quick: Train, tmp_path: Path) -> None:
