@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import FILE, PATH, epilog, json_option
+from MLTools.NanoML.commands.options import FILE, PATH, command, flag, json_option
 
 __all__ = ["inspect", "validate", "verify"]
 
@@ -39,12 +39,10 @@ _ADVICE = {
 _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "skipped": ("-", "-", "dim")}
 
 
-@click.command(
-    epilog=epilog(
-        "nanoml inspect skims/WZ.root",
-        "nanoml inspect skims/WZ.root --branches 'Muon_*'",
-        "nanoml inspect model.onnx --json",
-    )
+@command(
+    "nanoml inspect skims/WZ.root",
+    "nanoml inspect skims/WZ.root --branches 'Muon_*'",
+    "nanoml inspect model.onnx --json",
 )
 @click.argument("file", type=FILE)
 @click.option(
@@ -66,15 +64,9 @@ def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
     return 1 if content["errors"] else 0
 
 
-@click.command(
-    epilog=epilog(
-        "nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5"
-    )
-)
+@command("nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@click.option(
-    "--allow-nan", is_flag=True, help="Accept NaN, but nothing infinite, in features and fields of objects."
-)
+@flag("--allow-nan", "Accept NaN, but nothing infinite, in features and fields of objects.")
 @json_option
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as_json: bool) -> None:
@@ -150,13 +142,11 @@ def _show(content: dict[str, Any]) -> None:
         console.print()
 
 
-@click.command(
-    short_help="Check that a model computes what it should.",
-    epilog=epilog(
-        "nanoml verify model.onnx",
-        "nanoml verify model.onnx --onnxruntime 1.17.1",
-        "nanoml verify model.onnx --run examples/trilepton/training",
-    ),
+@command(
+    "nanoml verify model.onnx",
+    "nanoml verify model.onnx --onnxruntime 1.17.1",
+    "nanoml verify model.onnx --run examples/trilepton/training",
+    short="Check that a model computes what it should.",
 )
 @click.argument("model", type=PATH, metavar="MODEL.onnx")
 @click.option(

@@ -11,27 +11,19 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import epilog, json_option
+from MLTools.NanoML.commands.options import command, epilog, flag, json_option
 
 __all__ = ["datasets", "proxy"]
 
 
-@click.command(
-    short_help="Show the datasets of an analysis, or of CMS's catalogue.",
-    epilog=epilog(
-        "nanoml datasets examples/trilepton.yaml",
-        "nanoml datasets '/DYJetsToLL_M-50*/*UL18NanoAODv9*/NANOAODSIM'",
-    ),
+@command(
+    "nanoml datasets examples/trilepton.yaml",
+    "nanoml datasets '/DYJetsToLL_M-50*/*UL18NanoAODv9*/NANOAODSIM'",
+    short="Show the datasets of an analysis, or of CMS's catalogue.",
 )
 @click.argument("source", metavar="CONFIG | /PRIMARY/PROCESSED/TIER")
-@click.option(
-    "--refresh",
-    is_flag=True,
-    help="Ask again: from now on an analysis reads what the catalogue and the servers have now.",
-)
-@click.option(
-    "--yes", is_flag=True, help="Let wildcards of the configuration stand for everything that they match."
-)
+@flag("--refresh", "Ask again: from now on an analysis reads what the catalogue and the servers have now.")
+@flag("--yes", "Let wildcards of the configuration stand for everything that they match.")
 @click.option(
     "--instance",
     metavar="NAME",

@@ -13,9 +13,10 @@ import click
 
 from MLTools.NanoML.commands.options import (
     FILE,
+    command,
     config_only,
-    epilog,
     find_files,
+    flag,
     force_option,
     json_option,
     memory_option,
@@ -49,11 +50,9 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
         )
 
 
-@click.command(
-    epilog=epilog(
-        "nanoml convert examples/trilepton.yaml",
-        "nanoml convert -o events.h5 --branches 'MET_*' --objects Muon:4 --objects Jet:6 skims/*.root",
-    )
+@command(
+    "nanoml convert examples/trilepton.yaml",
+    "nanoml convert -o events.h5 --branches 'MET_*' --objects Muon:4 --objects Jet:6 skims/*.root",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @output_option(
@@ -76,10 +75,9 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 )
 @click.option("--drop", multiple=True, metavar="GLOB", help="Branches to leave out; may be repeated.")
 @click.option("--float16", multiple=True, metavar="GLOB", help="Columns to store with half precision.")
-@click.option(
+@flag(
     "--allow-gaps",
-    is_flag=True,
-    help="Convert even if entries of files are missing that nano_postproc.py read in ranges; the normalisation is scaled.",
+    "Convert even if entries of files are missing that nano_postproc.py read in ranges; the normalisation is scaled.",
 )
 @_compression_option
 @memory_option
@@ -164,11 +162,10 @@ def _convert_each(job: Any, force: bool) -> None:
     run_stage(Stage("convert", tasks, usable_cores(), stages.convert_summary), job.sources, job.output, force)
 
 
-@click.command(
-    short_help="Join HDF5 files in random order.",
-    epilog=epilog(
-        "nanoml shuffle examples/trilepton.yaml", "nanoml shuffle -o all.h5 --seed 1 signal.h5 background.h5"
-    ),
+@command(
+    "nanoml shuffle examples/trilepton.yaml",
+    "nanoml shuffle -o all.h5 --seed 1 signal.h5 background.h5",
+    short="Join HDF5 files in random order.",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")

@@ -11,8 +11,9 @@ import click
 
 from MLTools.NanoML.commands.options import (
     PATH,
+    command,
     config_argument,
-    epilog,
+    flag,
     force_option,
     json_option,
     missing_option,
@@ -29,20 +30,18 @@ def _place(function: _Command) -> _Command:
     return click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)(function)
 
 
-@click.command(
-    short_help="Run stages as jobs: HTCondor, Slurm, CRAB, or in the background here.",
-    epilog=epilog(
-        "nanoml submit pipeline examples/trilepton.yaml --on condor --dry-run",
-        "nanoml submit pipeline examples/trilepton.yaml --on slurm",
-        "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
-        "nanoml submit skim analysis.yaml --on crab",
-        "nanoml status",
-    ),
+@command(
+    "nanoml submit pipeline examples/trilepton.yaml --on condor --dry-run",
+    "nanoml submit pipeline examples/trilepton.yaml --on slurm",
+    "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
+    "nanoml submit skim analysis.yaml --on crab",
+    "nanoml status",
+    short="Run stages as jobs: HTCondor, Slurm, CRAB, or in the background here.",
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument
 @click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
-@click.option("--dry-run", is_flag=True, help="Write everything that would be submitted, for reading.")
+@flag("--dry-run", "Write everything that would be submitted, for reading.")
 @force_option("Do everything again, even what is up to date.")
 @click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
 @click.option(
@@ -81,12 +80,14 @@ def submit(
         click.echo(f"Their progress: nanoml status {config}")
 
 
-@click.command(
-    short_help="Show the progress of jobs, and why they failed.",
-    epilog=epilog("nanoml status", "nanoml status analysis.yaml --wait", "nanoml status jobs/analysis-2"),
+@command(
+    "nanoml status",
+    "nanoml status analysis.yaml --wait",
+    "nanoml status jobs/analysis-2",
+    short="Show the progress of jobs, and why they failed.",
 )
 @_place
-@click.option("--wait", "waits", is_flag=True, help="Show it again and again until no job is running.")
+@flag("--wait", "Show it again and again until no job is running.", "waits")
 @click.option(
     "--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two updates."
 )
@@ -128,10 +129,7 @@ def _shower() -> Callable[[Any], None]:
     return show
 
 
-@click.command(
-    short_help="Show what a job printed.",
-    epilog=epilog("nanoml logs", "nanoml logs analysis.yaml --job skim-0003"),
-)
+@command("nanoml logs", "nanoml logs analysis.yaml --job skim-0003", short="Show what a job printed.")
 @_place
 @click.option("--job", "name", metavar="JOB", help="The job; default: those that failed.")
 @click.option(
@@ -162,9 +160,10 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
         click.echo(f"and {len(names) - 5} more: nanoml logs --job {names[5]}")
 
 
-@click.command(
-    short_help="Submit again what is missing.",
-    epilog=epilog("nanoml resubmit", "nanoml resubmit analysis.yaml --max-missing-files 1%"),
+@command(
+    "nanoml resubmit",
+    "nanoml resubmit analysis.yaml --max-missing-files 1%",
+    short="Submit again what is missing.",
 )
 @_place
 @click.option("--on", metavar="SYSTEM", help="On another batch system.")
@@ -180,7 +179,7 @@ def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -
         click.echo(line)
 
 
-@click.command(short_help="End jobs.", epilog=epilog("nanoml kill analysis.yaml"))
+@command("nanoml kill analysis.yaml", short="End jobs.")
 @_place
 def kill(place: Path) -> None:
     """End all jobs that are running or waiting. What they have done is kept."""
@@ -191,10 +190,10 @@ def kill(place: Path) -> None:
     click.echo(f"{submission.name}: ended. nanoml status shows what is done, nanoml resubmit continues.")
 
 
-@click.command(hidden=True, epilog=epilog("nanoml work jobs/skim-0000.json --result results/skim-0000.json"))
+@command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
 @click.argument("job", type=PATH)
 @click.option("--result", type=PATH, default="result.json", help="Where its result goes.")
-@click.option("--drive", is_flag=True, help="JOB is a directory of jobs: do them all, here.")
+@flag("--drive", "JOB is a directory of jobs: do them all, here.")
 def work(job: Path, result: Optional[Path], drive: bool) -> int:
     """Do the job that a file describes."""
     if drive:

@@ -48,6 +48,18 @@ class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return str(value)
 
 
+def command(
+    *examples: str, short: Optional[str] = None, **attributes: Any
+) -> Callable[[_Command], click.Command]:
+    """A command of `nanoml`, whose help ends with examples; `short` is what the list of commands says."""
+    return click.command(short_help=short, epilog=epilog(*examples), **attributes)
+
+
+def flag(name: str, text: str, *names: str) -> Callable[[_Command], _Command]:
+    """An option without a value."""
+    return click.option(name, *names, is_flag=True, help=text)
+
+
 def epilog(*lines: str) -> str:
     """An example for the end of a command's help."""
     return "\b\nExample:\n" + "\n".join(f"    {line}" for line in lines)

@@ -9,8 +9,10 @@ from typing import Optional
 import click
 
 from MLTools.NanoML.commands.options import (
+    command,
     config_argument,
     epilog,
+    flag,
     force_option,
     json_option,
     loaded,
@@ -22,14 +24,15 @@ from MLTools.NanoML.workflow.stages import NAMES, declared
 __all__ = ["accept", "config", "run", "stage_command"]
 
 
-@click.command(
-    short_help="Run all stages of an analysis that are out of date.",
-    epilog=epilog("nanoml run examples/trilepton.yaml", "nanoml run analysis.yaml --from train --dry-run"),
+@command(
+    "nanoml run examples/trilepton.yaml",
+    "nanoml run analysis.yaml --from train --dry-run",
+    short="Run all stages of an analysis that are out of date.",
 )
 @config_argument
 @click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
 @click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
+@flag("--dry-run", "Only say what would be done, and why.")
 @force_option("Do everything again, even what is up to date.")
 @missing_option
 @json_option
@@ -79,13 +82,14 @@ def stage_command(name: str) -> click.Command:
     return command
 
 
-@click.command(
-    short_help="Keep the results of a stage after a change of code that does not matter.",
-    epilog=epilog("nanoml run analysis.yaml --dry-run", "nanoml accept skim analysis.yaml"),
+@command(
+    "nanoml run analysis.yaml --dry-run",
+    "nanoml accept skim analysis.yaml",
+    short="Keep the results of a stage after a change of code that does not matter.",
 )
 @click.argument("stage", type=click.Choice(NAMES))
 @config_argument
-@click.option("--dry-run", is_flag=True, help="Only say what would be accepted.")
+@flag("--dry-run", "Only say what would be accepted.")
 def accept(stage: str, config: Path, dry_run: bool) -> None:
     """Keep the results of a stage although their code was changed, because you know that they are the same.
 

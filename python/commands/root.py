@@ -11,9 +11,10 @@ import click
 from MLTools.NanoML.commands.options import (
     FILE,
     PATH,
+    command,
     config_only,
-    epilog,
     find_files,
+    flag,
     force_option,
     memory_option,
     output_option,
@@ -26,12 +27,10 @@ from MLTools.NanoML.commands.options import (
 __all__ = ["attach", "merge", "score", "skim"]
 
 
-@click.command(
-    epilog=epilog(
-        "nanoml skim examples/trilepton.yaml",
-        "nanoml skim --selection my_selection.py:DiMuon -o skims/ --keep 'MET_*' data/*.root",
-        "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
-    )
+@command(
+    "nanoml skim examples/trilepton.yaml",
+    "nanoml skim --selection my_selection.py:DiMuon -o skims/ --keep 'MET_*' data/*.root",
+    "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
@@ -113,22 +112,18 @@ def skim(
     run_stage(stage, sources, output, force)
 
 
-@click.command(
-    short_help="Merge NanoAOD files.",
-    epilog=epilog(
-        "nanoml merge -o WZ.root skims/WZTo3LNu/*.root",
-        "nanoml merge --fill -o 2018.root 'skims/Run2018*/*.root'",
-    ),
+@command(
+    "nanoml merge -o WZ.root skims/WZTo3LNu/*.root",
+    "nanoml merge --fill -o 2018.root 'skims/Run2018*/*.root'",
+    short="Merge NanoAOD files.",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @output_option("OUT.root", "The file that is made.", required=True)
-@click.option(
-    "--fill", is_flag=True, help="Fill branches that a file does not have with zeros, false or empty lists."
-)
-@click.option("--common", is_flag=True, help="Leave out branches that are not the same in all files.")
+@flag("--fill", "Fill branches that a file does not have with zeros, false or empty lists.")
+@flag("--common", "Leave out branches that are not the same in all files.")
 @root_compression_option
 @memory_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be merged.")
+@flag("--dry-run", "Only say what would be merged.")
 @force_option("Merge again, even what is up to date.")
 def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
@@ -158,13 +153,11 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
         run(plan([stage], workdir, force), workdir)
 
 
-@click.command(
-    short_help="Write a model's scores as branches.",
-    epilog=epilog(
-        "nanoml score examples/trilepton.yaml",
-        "nanoml score --model model.onnx -o scored/ skims/*.root",
-        "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
-    ),
+@command(
+    "nanoml score examples/trilepton.yaml",
+    "nanoml score --model model.onnx -o scored/ skims/*.root",
+    "nanoml score --model tagger.onnx --model wprime.onnx --parameter mass=600 --copy -o scored/ data/*.root",
+    short="Write a model's scores as branches.",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @click.option(
@@ -182,9 +175,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     metavar="NAME=NUMBER",
     help="Value of a model's parameter; may be repeated.",
 )
-@click.option(
-    "--copy", is_flag=True, help="Write full copies of FILEs with the scores, not the scores alone."
-)
+@flag("--copy", "Write full copies of FILEs with the scores, not the scores alone.")
 @output_option("DIR", "Where the scores go.")
 @root_compression_option
 @workers_option("Files scored at once")
@@ -241,9 +232,7 @@ def _parameter(text: str) -> tuple[str, float]:
     raise click.BadParameter(f"{text}: write NAME=NUMBER, as in mass=600.", param_hint="--parameter")
 
 
-@click.command(
-    epilog=epilog("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
-)
+@command("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
 @click.argument("events", metavar="EVENTS.h5", type=PATH)
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @click.option(
@@ -268,7 +257,7 @@ def _parameter(text: str) -> tuple[str, float]:
     metavar="VALUE",
     help="Value for events that are not in EVENTS.h5; default: an error.",
 )
-@click.option("--partial", is_flag=True, help="EVENTS.h5 may have events that are in none of FILEs.")
+@flag("--partial", "EVENTS.h5 may have events that are in none of FILEs.")
 @workers_option("Files processed at once")
 @force_option("Attach again, even what is up to date.")
 def attach(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
-from MLTools.NanoML.commands.options import PATH, epilog, json_option
+from MLTools.NanoML.commands.options import PATH, command, json_option
 from MLTools.NanoML.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _MOST = 3
 _LARGEST = 1_000_000  # bytes of a YAML file that is looked into
 
 
-@click.command(short_help="Make a directory for a new analysis.", epilog=epilog("nanoml init myanalysis"))
+@command("nanoml init myanalysis", short="Make a directory for a new analysis.")
 @click.argument("directory", metavar="NAME", type=PATH)
 def init(directory: Path) -> None:
     """Make a directory for a new analysis, which runs as it is, on sample data.
@@ -107,9 +107,11 @@ def _undo(place: Path, written: list[Path], was_there: bool) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-@click.command(
-    short_help="Check whether this machine has what NanoML needs.",
-    epilog=epilog("nanoml doctor", "nanoml doctor --for condor", "nanoml doctor --for crab --json"),
+@command(
+    "nanoml doctor",
+    "nanoml doctor --for condor",
+    "nanoml doctor --for crab --json",
+    short="Check whether this machine has what NanoML needs.",
 )
 @click.option("--for", "way", type=click.Choice(WAYS), help="The way of working; default: a guess.")
 @click.option(
@@ -175,13 +177,11 @@ def _show(found: Examination, guessed: bool) -> None:
         console.print(Text(f"All that {found.way} needs is here.", style="bold green"))
 
 
-@click.command(
-    short_help="Print the script for completion with Tab.",
-    epilog=epilog(
-        "nanoml completion bash >> ~/.bashrc",
-        "nanoml completion zsh >> ~/.zshrc",
-        "nanoml completion fish > ~/.config/fish/completions/nanoml.fish",
-    ),
+@command(
+    "nanoml completion bash >> ~/.bashrc",
+    "nanoml completion zsh >> ~/.zshrc",
+    "nanoml completion fish > ~/.config/fish/completions/nanoml.fish",
+    short="Print the script for completion with Tab.",
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context

@@ -10,8 +10,9 @@ import click
 
 from MLTools.NanoML.commands.options import (
     PATH,
+    command,
     config_argument,
-    epilog,
+    flag,
     force_option,
     output_option,
     run_one,
@@ -34,12 +35,10 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2]]
 
 
-@click.command(
-    short_help="Search for good settings of the training.",
-    epilog=epilog(
-        "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
-        "nanoml tune examples/trilepton.yaml --join --timeout 2h",
-    ),
+@command(
+    "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
+    "nanoml tune examples/trilepton.yaml --join --timeout 2h",
+    short="Search for good settings of the training.",
 )
 @config_argument
 @click.option(
@@ -50,12 +49,8 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 )
 @workers_option("Trials at the same time")
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
-@click.option(
-    "--join",
-    is_flag=True,
-    help="Only work on trials of a search that is running: for jobs on other machines.",
-)
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@flag("--join", "Only work on trials of a search that is running: for jobs on other machines.")
+@flag("--dry-run", "Only say what would be done.")
 @force_option("Remove the existing search, and begin a new one.")
 def tune(
     config: Path,
@@ -86,23 +81,17 @@ def tune(
         click.echo(line)
 
 
-@click.command(
-    short_help="Write the networks as one ONNX file.",
-    epilog=epilog(
-        "nanoml export examples/trilepton.yaml",
-        "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
-    ),
+@command(
+    "nanoml export examples/trilepton.yaml",
+    "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
+    short="Write the networks as one ONNX file.",
 )
 @click.argument("source", metavar="CONFIG | TRAINING", type=PATH)
 @output_option("MODEL.onnx", "Write it there.")
 @click.option("--cmssw", metavar="RELEASE", help="The release that must be able to run it, as CMSSW_14_0_X.")
 @click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")
 @click.option("--name", metavar="NAME", help="Name of the model; default: that of the file.")
-@click.option(
-    "--preprocess",
-    is_flag=True,
-    help="Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.",
-)
+@flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
 @force_option()
 def export(
     source: Path,
