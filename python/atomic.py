@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = [
 _MARK = ".part-"
 _OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
 _PATIENCE = 2.0  # seconds
-_OLD = 86400.0  # seconds after which what another machine has not touched is of a process that is gone
+_OLD = 86400.0  # seconds after which the process of another machine that wrote a file is taken to be gone
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
-    """Create a directory and its parents; an error says what to do."""
+    """Create a directory and its parents; raises NanoMLError that says what to do."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -43,18 +43,18 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def cache_directory() -> Path:
-    """NanoML's directory in the user's cache; without a home directory, a path under which nothing can be kept."""
+    """NanoML's directory in the user's cache; without a home directory, a path where nothing can be written."""
     try:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a job whose user the machine does not know
+    except RuntimeError:  # a job whose user is unknown to the machine
         caches = os.devnull
     return Path(caches, "nanoml")
 
 
 def aside_of(path: str | os.PathLike[str], tag: Optional[str] = None) -> Path:
-    """A hidden path beside `path`, for what is not finished; `remove_leftovers` knows it by its name.
+    """A hidden path beside `path` for unfinished work, which `remove_leftovers` recognizes.
 
-    The tag is by default that of this process on this machine.
+    By default the tag is that of this process on this machine.
     """
     final = Path(path)
     tag = f"{os.getpid()}-{_host()}" if tag is None else tag
@@ -62,17 +62,17 @@ def aside_of(path: str | os.PathLike[str], tag: Optional[str] = None) -> Path:
 
 
 def is_aside(path: str | os.PathLike[str]) -> bool:
-    """Whether a path, by its name, is of what is not finished."""
+    """Whether the name of a path is that of unfinished work."""
     name = os.path.basename(path)
     return name.startswith(".") and _MARK in name
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write aside, then rename onto `path`.
+    """Write to another path, then rename it to `path`.
 
-    Yields a path in the same directory, with the same suffix and a name of this process on this machine. If the block ends
-    well, what was written there replaces `path`; if it raises, it is removed and `path` stays as it was.
+    Yields a path in the same directory with the same suffix and the tag of this process on this machine. If the block ends
+    normally, the file there replaces `path`; if it raises, the file is removed and `path` stays as it was.
 
     Raises NanoMLError if the operating system refused: disk full, no permission, and the like.
     """
@@ -89,7 +89,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         raise explain_os_error(problem, path, "write") from problem
     finally:
-        with contextlib.suppress(OSError):  # what went wrong before says more
+        with contextlib.suppress(OSError):  # the first error says more
             aside.unlink(missing_ok=True)
 
 
@@ -100,8 +100,8 @@ def _host() -> str:
 def remove_leftovers(directory: str | os.PathLike[str]) -> int:
     """Remove what killed processes left behind in `directory`; return how many files and directories.
 
-    Call it only while holding the lock of the work directory: nobody else on this machine may be writing there. What
-    processes of other machines write stays for a day.
+    Hold the lock of the work directory: no other process of this machine may be writing there. Files that processes of
+    other machines write stay for a day.
     """
     leftovers = [path for path in Path(directory).glob(f"**/.*{_MARK}*") if _is_left(path)]
     for path in leftovers:
@@ -124,7 +124,7 @@ def _is_left(path: Path) -> bool:
 
 
 def _lives(process: int) -> bool:
-    """Whether a process of this machine goes on: a worker ends a moment after the run that it was of was killed."""
+    """Whether a process of this machine still runs; a worker ends a moment after its run was killed."""
     give_up = time.monotonic() + _PATIENCE
     while time.monotonic() < give_up and process != os.getpid():
         try:
@@ -138,11 +138,11 @@ def _lives(process: int) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file, completely or not at all."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

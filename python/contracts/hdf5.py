@@ -224,7 +224,7 @@ def _column(content: Mapping[str, Any]) -> ConvertedColumn:
 def open_hdf5(path: str | os.PathLike[str]) -> Any:
     """Open an HDF5 file for reading.
 
-    Raises NanoMLError if there is no such file, or it is no HDF5 file or a damaged one.
+    Raises NanoMLError if there is no such file, or it is not an HDF5 file, or damaged.
     """
     import h5py
 
@@ -235,7 +235,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Any:
         return h5py.File(name, "r")
     except OSError as problem:
         reason = (
-            "is no HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
+            "is not an HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
         )
         raise NanoMLError(f"{name}: {reason}. Make it again with `nanoml convert`.") from None
 
@@ -257,7 +257,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 class _Disk(io.FileIO):
     """The file under an HDF5 file. After a failed write it accepts everything and keeps nothing.
 
-    The HDF5 library cannot close a file that it cannot write, and crashes when Python ends; so it is not told.
+    The HDF5 library cannot close a file that it cannot write, and crashes when Python ends; so it never learns of the failure.
     """
 
     failure: OSError | None = None
@@ -306,7 +306,7 @@ def read_metadata(path: str | os.PathLike[str]) -> HDF5Metadata:
 def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata of an HDF5 file of the conversion as a JSON object whose schema alone is checked.
 
-    Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is no JSON object.
+    Raises NanoMLError if the file is not one of `nanoml convert`, is of a newer schema, or its metadata is not a JSON object.
     """
     with open_hdf5(path) as file:
         if METADATA not in file or EVENTS not in file:

@@ -1,4 +1,4 @@
-"""The record of where a ROOT file comes from: how its events were selected, of which files, with the accounting."""
+"""The record in a ROOT file of its origin: input files, selection, and accounting."""
 
 from __future__ import annotations
 

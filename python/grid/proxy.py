@@ -123,7 +123,7 @@ class Proxy:
             mend = f"chmod 600 {shlex.quote(str(self.path))}"
             yield ProxyProblem(f"the proxy can be read by others (permissions {self.mode:04o})", mend)
         if self.is_proxy and not self.has_key:
-            yield ProxyProblem("the proxy has no private key, so that nothing can be done with it", again)
+            yield ProxyProblem("the proxy has no private key, so it cannot be used", again)
 
 
 def _utc() -> datetime:
@@ -187,7 +187,7 @@ def read_proxy(path: str | os.PathLike[str]) -> Proxy:
         reason = str(problem).split("\n")[0] or "it is damaged"
         raise NanoMLError(f"{path}: the proxy is damaged ({reason}). Make a new one: {remedy}") from None
     if not chain:
-        raise NanoMLError(f"{path}: is no proxy: there is no certificate in it. Make one: {remedy}")
+        raise NanoMLError(f"{path}: is not a proxy: there is no certificate in it. Make one: {remedy}")
     owner = next((each for each in chain if not each.is_proxy), chain[-1])
     return Proxy(
         path,

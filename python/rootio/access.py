@@ -89,7 +89,7 @@ class Access:
     def open(self) -> Any:
         """Uproot's top directory of the file, opened again.
 
-        Raises NanoMLError if there is no such file. Raises UnreadableError if it is no ROOT file.
+        Raises NanoMLError if there is no such file. Raises UnreadableError if it is not a ROOT file.
         """
         self._shut()
         if self._copy is None and self._local is not None:

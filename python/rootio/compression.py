@@ -1,4 +1,4 @@
-"""Compression of the blocks of ROOT files, by the fastest package there is.
+"""Compression of the blocks of ROOT files, by the fastest package that is installed.
 
 Intel's ISA-L, in the package isal, does what zlib does in a tenth of the time; CMSSW does not have it. Once in some thousand
 blocks, and only while other threads work, it deflates the same content in another way. The inflated content is the same, but

@@ -1,4 +1,4 @@
-"""Sums of histograms, as uproot reads them."""
+"""Sums of histograms that uproot has read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["add_histogram", "bins_of", "is_histogram"]
 _CLASSES = re.compile("TH[123][CSIFD]|TProfile([23]D)?")
 _AXES = ("fXaxis", "fYaxis", "fZaxis")
 _CONTENTS = ""
-# squares of weights, which ROOT leaves out while all weights are 1, and what they equal then
+# sums of squared weights, which ROOT leaves out while all weights are 1, and what they equal in that case
 _SQUARES = {"fSumw2": _CONTENTS, "fBinSumw2": "fBinEntries"}
 _ARRAYS = (_CONTENTS, "fBinEntries", *_SQUARES)
 
@@ -25,18 +25,9 @@ def is_histogram(kind: str) -> bool:
 
 
 def add_histogram(total: Any, other: Any) -> Optional[str]:
-    """Add a histogram to another one, as `hadd` does: contents, errors, entries, and what means are made of.
+    """Add histogram `other` to `total`, as `hadd` does: contents, errors, entries, and the sums behind means.
 
-    Parameters
-    ----------
-    total
-        The histogram that is added to; it stays as it was where they cannot be added.
-    other
-        What is added.
-
-    Returns
-    -------
-    Why they cannot be added, in words, or None.
+    Returns None, or why they cannot be added; then `total` stays as it was.
     """
     if total.classname != other.classname:
         return f"is a {total.classname} and a {other.classname}"
@@ -57,7 +48,7 @@ def add_histogram(total: Any, other: Any) -> Optional[str]:
 
 
 def bins_of(histogram: Any) -> list[NDArray[Any]]:
-    """All numbers in the bins of a histogram, also beyond its axes: contents, and what errors are made of."""
+    """All numbers in the bins of a histogram, overflow included: contents, and sums of squared weights."""
     return [np.asarray(array) for array in _arrays(histogram).values()]
 
 
@@ -66,7 +57,7 @@ def _is_same(axis: Any, other: Any) -> bool:
 
 
 def _parts(model: Any) -> Iterator[Any]:
-    """A histogram and the objects of the classes that it inherits from, which are the same for all of its class."""
+    """A histogram and the objects of its base classes, in the same order for all histograms of a class."""
     yield model
     for base in model.bases:
         yield from _parts(base)
@@ -79,7 +70,7 @@ def _arrays(histogram: Any) -> dict[str, Any]:
 
 
 def _sum(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> Optional[NDArray[Any]]:
-    """The sum of an array of two histograms; None if it is too large for its type."""
+    """The sum of one array of two histograms; None if it is too large for its type."""
     pair = [np.asarray(arrays[name]) for arrays in (mine, theirs)]
     if name in _SQUARES and len(pair[0]) != len(pair[1]):
         pair = [

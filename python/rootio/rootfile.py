@@ -45,7 +45,7 @@ class RootFile:
     Raises
     ------
     NanoMLError
-        There is no such file, it is no ROOT file, it is damaged, or it has no such tree.
+        There is no such file, it is not a ROOT file, it is damaged, or it has no such tree.
     """
 
     def __init__(self, path: str | os.PathLike[str], tree: str = "Events") -> None:
@@ -187,7 +187,7 @@ class RootFile:
         stop: int | None = None,
         pick: Callable[[Plain], Plain] = lambda values: values,
     ) -> dict[str, Plain]:
-        """As `read`, but a branch with one number or one list of numbers for each event is no awkward array.
+        """As `read`, but a branch with one number or one list of numbers for each event is not an awkward array.
 
         Of each branch, only what `pick` returns is kept while the next one is read.
         """

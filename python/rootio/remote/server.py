@@ -62,7 +62,7 @@ class Server:
         try:
             found = self.ask("deeplocate", f"*{self.path}", 0)
         except ServerError as problem:
-            if problem.cause in (Cause.MISSING, Cause.FINAL):  # it is no redirector, or it has no servers
+            if problem.cause in (Cause.MISSING, Cause.FINAL):  # it is not a redirector, or has no servers
                 return [self]
             raise
         hosts = sorted({each.address for each in found})
@@ -98,7 +98,7 @@ class Server:
                     raise
                 return b""
 
-        found: bytes = persist(once, f"{url}: the server does not tell its checksum")
+        found: bytes = persist(once, f"{url}: the server does not give its checksum")
         kind, _, value = found.decode().strip(" \0\n").partition(" ")
         return int(value, 16) if kind == "adler32" else None
 
@@ -228,7 +228,7 @@ class Replicas:
             server = Server(str(replica.url))
             try:
                 found = server.ask("deeplocate", server.path, _REFRESH)
-            except ServerError:  # it said so before, or is a server that cannot tell
+            except ServerError:  # it failed before, or it is a server that does not know
                 continue
             for location in found:
                 if location.is_server:

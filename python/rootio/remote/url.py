@@ -37,10 +37,10 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Split a URL into its parts. Raises NanoMLError if it is no root:// URL."""
+        """Split a URL into its parts. Raises NanoMLError if it is not a root:// URL."""
         found = _FORM.fullmatch(text)
         if found is None:
-            raise NanoMLError(f"{text}: is no URL of the form root://SERVER//PATH.")
+            raise NanoMLError(f"{text}: is not a URL of the form root://SERVER//PATH.")
         scheme, host, path, query = found.groups()
         return cls(scheme, host, "/" + (path or "").lstrip("/"), query or "")
 

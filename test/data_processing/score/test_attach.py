@@ -385,7 +385,7 @@ def test_a_file_whose_events_cannot_be_told_apart_is_explained(
     with pytest.raises(NanoMLError, match="has a run that is negative or larger than 32 bits"):
         do(make_job(write_hdf5(tmp_path / "b.h5", bad)))
     (tmp_path / "text.h5").write_text("no")
-    with pytest.raises(NanoMLError, match="is no HDF5 file"):
+    with pytest.raises(NanoMLError, match="is not an HDF5 file"):
         attach_stages(make_job(tmp_path / "text.h5"), 1)
 
 

@@ -95,8 +95,8 @@ def test_events_that_two_files_have_are_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"text", "is no HDF5 file"),
-        (b"", "is no HDF5 file"),
+        (b"text", "is not an HDF5 file"),
+        (b"", "is not an HDF5 file"),
         (None, "no such file"),
         ("other", "was not written by"),
         ("newer", "schema 2"),

@@ -138,7 +138,7 @@ def test_what_else_can_be_wrong(
     keyless = tmp_path / "keyless"
     keyless.write_text(re.sub(r"-----BEGIN [A-Z ]*KEY-----.*?KEY-----\n", "", path.read_text(), flags=re.S))
     keyless.chmod(0o600)
-    assert whats(read_proxy(keyless)) == "the proxy has no private key, so that nothing can be done with it"
+    assert whats(read_proxy(keyless)) == "the proxy has no private key, so it cannot be used"
     mine = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: mine + 1)
     assert "the proxy belongs to " in whats(read_proxy(path))
@@ -205,8 +205,8 @@ def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no proxy: there is no certificate in it"),
-        (b"\x00\xff" * 100, "is no proxy"),
+        (b"", "is not a proxy: there is no certificate in it"),
+        (b"\x00\xff" * 100, "is not a proxy"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "the proxy is damaged"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "the proxy is damaged [(]a certificate does not end[)]"),
     ],

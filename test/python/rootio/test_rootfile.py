@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from MLTools.NanoML.rootio import branches
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.ttree import StoredBranch
 from services.nanoaod import can_write_rntuple
 
 T = TypeVar("T")
@@ -42,6 +43,22 @@ def described(branch: Any, names: set[str]) -> Branch:
     return found or Branch(branch.name, None, "other", "", None, "unknown")
 
 
+def check_stored(found: Mapping[str, Any], tree: Any) -> None:
+    """Compare branches that were read from the bytes of a tree with what uproot says about them."""
+    if not any(isinstance(stored, StoredBranch) for stored in found.values()):
+        # something in it is left to uproot: in files of CMS, that is baskets within the tree
+        assert tree.name != "Events" or any(branch.embedded_baskets for branch in tree.branches)
+        return
+    assert list(found) == [branch.name for branch in tree.branches]
+    for branch in tree.branches:
+        stored, counter, count = found[branch.name], branch.count_branch, branch.num_baskets
+        assert (stored.title, stored.uncompressed_bytes) == (branch.title, branch.uncompressed_bytes)
+        assert stored.counter == (None if counter is None else counter.name)
+        assert stored.entry_offsets == branch.entry_offsets
+        assert stored.seek.tolist() == branch.member("fBasketSeek")[:count].tolist()
+        assert stored.size.tolist() == branch.member("fBasketBytes")[:count].tolist()
+
+
 def check_tree(path: Path, name: str, tree: Any) -> int:
     """Compare what is read of a tree with what uproot reads of it; how many branches were compared."""
     branches: dict[str, Any] = {}
@@ -49,6 +66,7 @@ def check_tree(path: Path, name: str, tree: Any) -> int:
         branches.setdefault(branch.name, branch)
     with RootFile(path, name) as file:
         assert file.entries == tree.num_entries
+        check_stored(file._objects, tree)
         assert dict(file.branches) == {key: described(each, set(branches)) for key, each in branches.items()}
         names = [key for key, branch in file.branches.items() if branch.dtype is not None]
         wanted = tried(lambda: tree.arrays(names, how=dict), Exception)
@@ -88,6 +106,12 @@ def check_file(path: Path) -> int:
 @pytest.mark.filterwarnings("ignore")
 def test_every_tree_reads_as_uproot_reads_it(any_file: Path) -> None:
     check_file(any_file)
+
+
+def test_branches_of_every_version_are_what_uproot_says_of_them(made_file: Path) -> None:
+    with RootFile(made_file) as file, uproot.open(made_file) as plain:
+        if not file.is_rntuple:
+            check_stored(file._objects, plain["Events"])
 
 
 def test_plain_branches_are_read_without_awkward(sample: Path, tmp_path: Path) -> None:

@@ -31,27 +31,6 @@ def written(path: Path, types: dict[str, Any], arrays: dict[str, Any]) -> Path:
     return path
 
 
-def test_branches_are_what_uproot_says_of_them(nano_file: Path) -> None:
-    with uproot.open(nano_file) as file:
-        trees = [name for name in ("Events", "Runs") if file.classnames(cycle=False).get(name) == "TTree"]
-        for name in trees:
-            found, tree = parsed(nano_file, name), file[name]
-            if found is None:  # baskets within the tree
-                assert any(branch.embedded_baskets for branch in tree.branches)
-                continue
-            assert found[0] == tree.num_entries
-            assert list(found[1]) == [branch.name for branch in tree.branches]
-            for branch in tree.branches:
-                stored = found[1][branch.name]
-                counter = branch.count_branch
-                assert (stored.title, stored.uncompressed_bytes) == (branch.title, branch.uncompressed_bytes)
-                assert stored.counter == (None if counter is None else counter.name)
-                assert stored.entry_offsets == branch.entry_offsets
-                count = branch.num_baskets
-                assert stored.seek.tolist() == branch.member("fBasketSeek")[:count].tolist()
-                assert stored.size.tolist() == branch.member("fBasketBytes")[:count].tolist()
-
-
 def test_arrays_of_fixed_size_and_all_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
     types: dict[str, Any] = {f"x{kind.replace('?', 'b')}": np.dtype(kind) for kind in kinds}

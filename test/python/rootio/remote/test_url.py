@@ -41,7 +41,7 @@ def test_one_slash_is_as_good_as_two(text: str) -> None:
 )
 def test_others_are_refused(text: str) -> None:
     assert not is_xrootd(text)
-    with pytest.raises(NanoMLError, match=r"is no URL of the form root://SERVER//PATH."):
+    with pytest.raises(NanoMLError, match=r"is not a URL of the form root://SERVER//PATH."):
         Url.parse(text)
 
 
