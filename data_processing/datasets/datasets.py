@@ -220,7 +220,7 @@ def _limited(config: Config, name: str, files: Sequence[FileInfo]) -> list[FileI
     events = 0
     for number, file in enumerate(chosen, 1):
         if file.events is None:
-            message = f"nobody knows how many events {file.name} has, before it is read. Use max_files"
+            message = f"the number of events of {file.name} is not known before it is read. Use max_files"
             raise config.error("datasets", name, "max_events", message=message)
         events += file.events
         if events >= dataset.max_events:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from operator import add, sub
 from typing import Any, Callable
 
 from data_processing.eventloop.lorentzvector import getter, rapidity, signed_root, sinh
@@ -34,6 +35,16 @@ def _same_as(name: str) -> Callable[[Any], float]:
         return getattr(self, name)()  # type: ignore[no-any-return]
 
     return same
+
+
+def _eta(rho: float, z: float) -> float:
+    """Pseudorapidity; along the beam it is z and 22756 more."""
+    if rho > 0:
+        slope = z / rho
+        if abs(slope) < _LARGE:
+            return math.log(slope + math.sqrt(slope * slope + 1.0))
+        return math.log(2.0 * slope + 0.5 / slope) if z > 0 else -math.log(-2.0 * slope)
+    return z + math.copysign(_ETA_MAX, z) if z else 0.0
 
 
 class _FourVector:
@@ -65,21 +76,14 @@ class _FourVector:
         return math.sqrt(self.P2())
 
     def Eta(self) -> float:
-        """Pseudorapidity; along the beam z and 22756 more."""
-        rho, z = self.Pt(), self.Pz()
-        if rho > 0:
-            slope = z / rho
-            if abs(slope) < _LARGE:
-                return math.log(slope + math.sqrt(slope * slope + 1.0))
-            return math.log(2.0 * slope + 0.5 / slope) if z > 0 else -math.log(-2.0 * slope)
-        return z + math.copysign(_ETA_MAX, z) if z else 0.0
+        return _eta(self.Pt(), self.Pz())
 
     def Phi(self) -> float:
         """Azimuth, from -pi to pi."""
         return math.atan2(self.Py(), self.Px())
 
     def M2(self) -> float:
-        x, y, z, t = self.Px(), self.Py(), self.Pz(), self.E()
+        x, y, z, t = self._xyzt()
         return t * t - x * x - y * y - z * z
 
     def M(self) -> float:
@@ -97,18 +101,18 @@ class _FourVector:
     def Rapidity(self) -> float:
         return rapidity(self.E(), self.Pz())
 
+    def _xyzt(self) -> tuple[float, float, float, float]:
+        return self.Px(), self.Py(), self.Pz(), self.E()
+
     def Dot(self, other: _FourVector) -> float:
-        return self.E() * other.E() - self.Px() * other.Px() - self.Py() * other.Py() - self.Pz() * other.Pz()
+        (x, y, z, t), (ox, oy, oz, ot) = self._xyzt(), other._xyzt()
+        return t * ot - x * ox - y * oy - z * oz
 
     def __add__(self, other: _FourVector) -> _FourVector:
-        return self._of(
-            self.Px() + other.Px(), self.Py() + other.Py(), self.Pz() + other.Pz(), self.E() + other.E()
-        )
+        return self._of(*map(add, self._xyzt(), other._xyzt()))
 
     def __sub__(self, other: _FourVector) -> _FourVector:
-        return self._of(
-            self.Px() - other.Px(), self.Py() - other.Py(), self.Pz() - other.Pz(), self.E() - other.E()
-        )
+        return self._of(*map(sub, self._xyzt(), other._xyzt()))
 
     def __iadd__(self, other: _FourVector) -> _FourVector:
         self._v = (self + other)._v
@@ -153,7 +157,7 @@ class PxPyPzMVector(_Massive):
 
     @classmethod
     def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        return cls(x, y, z, PxPyPzEVector(x, y, z, t).M())
+        return cls(x, y, z, signed_root(t * t - x * x - y * y - z * z))
 
 
 class _Cylindrical(_FourVector):
@@ -199,8 +203,8 @@ class PtEtaPhiEVector(_Cylindrical):
 
     @classmethod
     def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        plain = PxPyPzEVector(x, y, z, t)
-        return cls(plain.Pt(), plain.Eta(), plain.Phi(), t)
+        rho = math.sqrt(x * x + y * y)
+        return cls(rho, _eta(rho, z), math.atan2(y, x), t)
 
     def M2(self) -> float:
         return self._v[3] * self._v[3] - self.P2()
@@ -213,8 +217,8 @@ class PtEtaPhiMVector(_Cylindrical, _Massive):
 
     @classmethod
     def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        plain = PxPyPzEVector(x, y, z, t)
-        return cls(plain.Pt(), plain.Eta(), plain.Phi(), plain.M())
+        rho = math.sqrt(x * x + y * y)
+        return cls(rho, _eta(rho, z), math.atan2(y, x), signed_root(t * t - x * x - y * y - z * z))
 
     def Mt2(self) -> float:
         return self.M2() + self._v[0] * self._v[0]

@@ -178,7 +178,7 @@ class OutputTree:
         n
             Numbers per event.
         lenVar
-            Counter, for a list per event; it is made where there is none.
+            Counter, for a list per event; it is made if there is none.
         title
             Documentation.
         limitedPrecision

@@ -225,7 +225,7 @@ def _errors(content: Mapping[str, Any]) -> list[str]:
         )
     elif reference is not None and not reference["agrees"]:
         found.append(
-            f"It does not compute here what it did where it was made: {reference['problem']} "
+            f"It does not compute here what it computed where it was made: {reference['problem']} "
             f"It is damaged, or must not be used with ONNX Runtime {content['onnxruntime']}."
         )
     return found
@@ -234,10 +234,10 @@ def _errors(content: Mapping[str, Any]) -> list[str]:
 def _warnings(content: Mapping[str, Any]) -> list[str]:
     found = []
     for key in ("opset", "ir"):
-        told, actual = content["target"][key], content[key]
-        if told is not None and actual is not None and told != actual:
+        said, actual = content["target"][key], content[key]
+        if said is not None and actual is not None and said != actual:
             found.append(
-                f"The metadata say {key} {told}, but the file has {actual}: it was changed. Export it again."
+                f"The metadata say {key} {said}, but the file has {actual}: it was changed. Export it again."
             )
     state, twin = content["twin"]["state"], content["twin"]["path"]
     if state == "missing":
@@ -248,7 +248,7 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
         found.append(f"{twin}: was edited. Export both again.")
     if content["reference"] is None:
         found.append(
-            "The model carries no reference events: it cannot be checked that it computes the same here."
+            "The model has no reference events: whether it computes the same here cannot be checked."
         )
     return found
 

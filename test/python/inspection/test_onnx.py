@@ -266,7 +266,7 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: st
         (
             {"inputs": {"features": []}, "outputs": []},
             "there are no reference events",
-            "carries no reference events",
+            "has no reference events",
         ),
     ],
 )
@@ -294,7 +294,7 @@ def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str])
     path.write_bytes(whole.replace(weights, (KERNEL * 30).tobytes()))  # which ONNX Runtime takes for a model
     done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
     assert done.return_value == 1
-    assert "It does not compute here what it did where it was made" in " ".join(done.stdout.split())
+    assert "It does not compute here what it computed where it was made" in " ".join(done.stdout.split())
     onnx.save(model(), path)  # as one whose end, the metadata, was cut off
     done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
     assert done.return_value == 1
