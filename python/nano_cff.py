@@ -9,7 +9,6 @@ With cmsDriver.py, without touching the configuration that it writes::
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Description
 
 __all__ = ["addScore"]
 
@@ -53,15 +53,16 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     NanoMLError
         The model cannot be found or read, no table has a column of it, or it was added already.
     """
-    metadata = _metadata(model)
+    description = _description(model)
     import FWCore.ParameterSet.Config as cms  # type: ignore[import-not-found]  # noqa: N813
 
-    label = _label(metadata)
+    # NanoAOD keeps labels that end in Table, and a label has no underscore
+    label = re.sub(r"[^0-9A-Za-z]", "", description.name) + "ScoreTable"
     if hasattr(process, label):
         raise NanoMLError(
             f"{model}: the process has a module {label} already: call addScore once for a model."
         )
-    tags = _tables(process, _columns(metadata), model) if tables is None else list(tables)
+    tags = _tables(process, description.reads, model) if tables is None else list(tables)
     producer = cms.EDProducer(
         "NanoMLProducer",
         model=cms.FileInPath(model),
@@ -97,8 +98,8 @@ def _scheduled(process: Any) -> list[Any]:
     return [schedule] if schedule else [*process.paths_().values(), *process.endpaths_().values()]
 
 
-def _metadata(model: str) -> dict[str, Any]:
-    """The content of the JSON twin of a model."""
+def _description(model: str) -> Description:
+    """The description of a model, from its JSON twin."""
     name = str(Path(model).with_suffix(".json"))
     places = [*os.environ.get("CMSSW_SEARCH_PATH", "").split(":"), "."]
     for place in places:
@@ -110,31 +111,7 @@ def _metadata(model: str) -> dict[str, Any]:
             f"{name}: not found in {', '.join(filter(None, places))}. Copy both files of the model into data/ of a package, "
             "as in $CMSSW_BASE/src/MLTools/NanoML/data, and name the model as MLTools/NanoML/data/model.onnx."
         )
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _label(found), _columns(found)
-    except (ValueError, KeyError, TypeError) as problem:
-        raise NanoMLError(
-            f"{path}: is not the JSON that `nanoml export` writes ({type(problem).__name__}: {problem}): export the model again."
-        ) from None
-    return found
-
-
-def _label(metadata: dict[str, Any]) -> str:
-    """Label of the module: NanoAOD keeps labels that end in Table, and a label has no underscore."""
-    return re.sub(r"[^0-9A-Za-z]", "", metadata["name"]) + "ScoreTable"
-
-
-def _columns(metadata: dict[str, Any]) -> list[str]:
-    """The columns that a model reads."""
-    found: dict[str, None] = {}
-    for tensor in metadata["inputs"]:
-        found.update(dict.fromkeys(tensor["columns"]))
-        if tensor.get("order"):
-            found[f"{tensor['collection']}_{tensor['order'].lstrip('-')}"] = None
-    if metadata.get("parameter"):
-        found.pop(metadata["parameter"]["column"], None)
-    return list(found)
+    return Description.of_text(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
 def _tables(process: Any, columns: list[str], model: str) -> list[str]:

@@ -241,6 +241,11 @@ class Description:
         return [name for name in self.features.columns if name != given] if self.features else []
 
     @property
+    def reads(self) -> list[str]:
+        """All columns and branches that must be read."""
+        return list(dict.fromkeys([*self.columns, *(name for it in self.objects for name in it.branches)]))
+
+    @property
     def selection_columns(self) -> dict[str, str]:
         """Columns that a selection makes, and the selection."""
         return {

@@ -90,9 +90,7 @@ class Model:
         self.description = description = Description.of_text(text, self.path)
         self.name, self.outputs, self.folds = description.name, list(description.outputs), description.folds
         self.columns, self.objects = description.columns, description.objects
-        self.selection_columns = description.selection_columns
-        branches = [name for tensor in self.objects for name in tensor.branches]
-        self.reads = list(dict.fromkeys([*self.columns, *branches]))
+        self.selection_columns, self.reads = description.selection_columns, description.reads
         check_twin(self.path, self.sha256)
         self._networks: list[Any] = []
         if graph is not None:

@@ -5,22 +5,34 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nano_cff import SERVICE, _load_service, addScore
+from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Parameter, Reference
+from MLTools.NanoML.nano_cff import SERVICE, _description, _load_service, addScore
 
-METADATA: dict[str, Any] = {
-    "name": "my_model",
-    "inputs": [
-        {"tensor": "features", "columns": ["MET_pt", "nMuon", "mass"]},
-        {"tensor": "Jet", "collection": "Jet", "columns": ["Jet_pt"], "order": "-btag"},
-    ],
-    "parameter": {"column": "mass", "values": [600.0]},
-}
+FEATURES = Input("features", ("MET_pt", "nMuon", "mass"), ("f4", "u4", "f4"), None, ())
+JETS = ObjectInput("Jet", ("Jet_pt",), ("f4",), None, (), "Jet_mask", "Jet", 4, "-btag")
+DESCRIPTION = Description(
+    "my_model",
+    "event",
+    None,
+    FEATURES,
+    (JETS,),
+    ("probabilities", "fold_probabilities"),
+    "classes",
+    ("signal", "other"),
+    2,
+    "",
+    Parameter("mass", (600.0,)),
+    ModelFormat(None, None, 15, 8),
+    {},
+    Reference({}, []),
+)
 MODEL = "MLTools/NanoML/data/model.onnx"
 
 
@@ -29,7 +41,7 @@ def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The JSON file of a model where `edm::FileInPath` looks."""
     path = (tmp_path / MODEL).with_suffix(".json")
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(METADATA))
+    path.write_text(json.dumps(DESCRIPTION.to_json()))
     monkeypatch.setenv("CMSSW_SEARCH_PATH", f"/nowhere:{tmp_path}")
     return path
 
@@ -49,8 +61,13 @@ def test_a_model_that_is_nowhere(twin: Path) -> None:
 )
 def test_a_damaged_twin(text: str, twin: Path) -> None:
     twin.write_text(text)
-    with pytest.raises(NanoMLError, match=r"model.json: is not the JSON that `nanoml export` writes"):
+    with pytest.raises(NanoMLError, match=r"model.json: its `nanoml` metadata cannot be understood"):
         addScore(None, MODEL)
+
+
+def test_the_columns_of_a_model(twin: Path) -> None:
+    assert _description(MODEL) == DESCRIPTION
+    assert DESCRIPTION.reads == ["MET_pt", "nMuon", "Jet_pt", "Jet_btag"]
 
 
 def process_of(schedule: bool) -> Any:
@@ -98,9 +115,8 @@ def test_what_cannot_be_added(twin: Path) -> None:
     process = addScore(process_of(True), MODEL)
     with pytest.raises(NanoMLError, match="has a module mymodelScoreTable already"):
         addScore(process, MODEL)
-    twin.write_text(
-        json.dumps({**METADATA, "inputs": [{"tensor": "features", "columns": ["Tau_pt", "mass"]}]})
-    )
+    features = replace(FEATURES, columns=("Tau_pt", "mass"))
+    twin.write_text(json.dumps(replace(DESCRIPTION, features=features).to_json()))
     with pytest.raises(NanoMLError, match=r"no table of the process has Tau_pt\. Name all tables"):
         addScore(process_of(True), MODEL)
 
