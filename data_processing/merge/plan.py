@@ -233,21 +233,8 @@ class TreePlan:
 def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, common: bool = False) -> TreePlan:
     """The branches of a tree of the merged file, as in the first file with rows. A file without rows may lack any of them.
 
-    Parameters
-    ----------
-    name
-        Name of the tree.
-    sources
-        The tree in each file.
-    fill
-        Take the branches of any file.
-    common
-        Take only the branches that are the same in all files.
-
-    Raises
-    ------
-    NanoMLError
-        The files differ in a way that was not allowed, or cannot be merged; with branches and files.
+    With `fill`, the branches of any file; with `common`, only those that are the same in all files. Raises NanoMLError, with
+    branches and files, if the files differ in a way that was not allowed or cannot be merged.
     """
     _refuse_unsupported(name, sources)
     ordered = sorted(sources, key=lambda source: not source.rows)  # those with rows first, otherwise in order

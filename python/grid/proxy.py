@@ -91,17 +91,7 @@ class Proxy:
     def problems(
         self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None
     ) -> list[ProxyProblem]:
-        """What is wrong with it; nothing if it can be used.
-
-        Parameters
-        ----------
-        needed
-            How long it must be valid from now on.
-        vo
-            The VO that it must be of.
-        now
-            The time to judge it by; by default the present.
-        """
+        """What is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
         now, again = now or _utc(), _init_command(needed, vo)
         found = list(self._problems_of_file(again))
         if not self.is_proxy:
@@ -276,27 +266,11 @@ def use_proxy() -> Optional[Path]:
 
 
 def init_proxy(vo: str, hours: timedelta, output: Optional[Path] = None) -> list[str]:
-    """Make a proxy by voms-proxy-init, which has the terminal meanwhile: it asks for the password.
+    """Make a proxy of a VO by voms-proxy-init, which has the terminal meanwhile: it asks for the password.
 
-    A proxy that was there before is replaced when the new one is complete.
-
-    Parameters
-    ----------
-    vo
-        The virtual organisation.
-    hours
-        How long it is to be valid.
-    output
-        Where it goes; None for the usual place.
-
-    Returns
-    -------
-    Lines for the user: where it is, how long it is valid, and if need be how other grid tools find it.
-
-    Raises
-    ------
-    NanoMLError
-        voms-proxy-init is not there, or made no proxy.
+    It goes to `output` or the usual place; a proxy that was there before is replaced when the new one is complete. Returns
+    lines for the user: where it is, how long it is valid, and if need be how other grid tools find it. Raises NanoMLError if
+    voms-proxy-init is not there, or made no proxy.
     """
     program = shutil.which(_PROGRAM)
     if program is None:

@@ -27,21 +27,7 @@ _HEAD = _HEADER.size + _LONG_END.size
 
 
 class Access:
-    """A ROOT file on this machine or elsewhere.
-
-    Parameters
-    ----------
-    path
-        A local path; a root:// URL, or several of the same file with | in between; or another URL that uproot
-        reads.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such file.
-    UnreadableError
-        It cannot be read from any of its servers.
-    """
+    """A ROOT file: a local path; a root:// URL, or several of the same file with | in between; or a URL that uproot reads."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -87,10 +73,7 @@ class Access:
         return None if self._remote is None else self._remote.size
 
     def open(self) -> Any:
-        """Uproot's top directory of the file, opened again.
-
-        Raises NanoMLError if there is no such file. Raises UnreadableError if it is not a ROOT file.
-        """
+        """Uproot's top directory of the file, opened again; an error if there is no such file, or it is not a ROOT file."""
         self._shut()
         if self._copy is None and self._local is not None:
             _check_kind(self._local)
@@ -107,10 +90,7 @@ class Access:
         return self._directory
 
     def check_size(self) -> None:
-        """Refuse a local file that was truncated after it was opened: older versions of uproot map it into memory, and crash.
-
-        Raises ValueError if its size has changed.
-        """
+        """Refuse a local file that was truncated after it was opened: older versions of uproot map it into memory, and crash."""
         if self._local is not None and self.size != self._bytes:
             raise ValueError(f"it has {self.size:,} bytes, and had {self._bytes:,} when it was opened")
 
@@ -140,10 +120,7 @@ class Access:
         return lambda seek, size: found[seek, size]
 
     def reject(self, reason: str, problem: Exception) -> None:
-        """Report that the bytes make no sense: then `open` it again, from another server.
-
-        Raises UnreadableError if there is no other.
-        """
+        """Report that the bytes make no sense. If there is another server, `open` it again; if not, it is an UnreadableError."""
         self._shut()
         reason += self._shortage
         if self._remote is None:

@@ -93,26 +93,10 @@ class PlainBranch:
     def read(
         self, take: Take, start: int, stop: int, known: dict[str, Begins] | None = None
     ) -> NDArray[Any] | Lists | None:
-        """Entries of the branch, in native byte order.
+        """A range of entries in native byte order; None if the baskets do not say where lists end.
 
-        Parameters
-        ----------
-        take
-            Gives the `pieces`.
-        start, stop
-            Range of entries.
-        known
-            Where the lists of other branches begin in the same range, by their counters. Branches with the same counter have
-            lists of the same lengths, which are computed and held in memory once.
-
-        Returns
-        -------
-        The entries; None if the baskets do not say where lists end.
-
-        Raises
-        ------
-        Exception
-            A basket is not as expected.
+        `take` gives the `pieces`. In `known`, the beginnings of lists are shared with other branches of the same counter.
+        Raises some exception if a basket is not as expected.
         """
         if start >= stop:
             nothing = np.empty(0, self.dtype.newbyteorder("="))

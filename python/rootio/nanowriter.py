@@ -36,7 +36,7 @@ class NanoWriter:
     path
         The file to be written; it must not be in use.
     branches
-        The branches of `Events`, as in `NanoTree`.
+        The branches of `Events`, see `NanoTree`.
     compression
         As in `compression_of`.
     """
@@ -77,17 +77,9 @@ class NanoWriter:
 
 
 class NanoTree:
-    """One tree of a file that is being written. Rows are written in large baskets, because small ones are slow to read.
+    """One tree in a directory of uproot that is being written, in large baskets, because small ones are slow to read.
 
-    Parameters
-    ----------
-    directory
-        An `uproot.WritableDirectory`.
-    name
-        Name of the tree, which is also its title.
-    branches
-        The branches of the tree. The jagged branches of one collection share its counter `nCOLLECTION`; a flat branch
-        of that name gives its type and title.
+    The jagged branches of one collection share its counter `nCOLLECTION`; a flat branch of that name gives its type and title.
     """
 
     def __init__(self, directory: Any, name: str, branches: Mapping[str, Branch]) -> None:
@@ -129,17 +121,9 @@ class NanoTree:
         return types
 
     def extend(self, arrays: Mapping[str, Any]) -> None:
-        """Add rows.
+        """Add rows: all `columns`, of the same length, as numpy and awkward arrays and `Lists`.
 
-        Parameters
-        ----------
-        arrays
-            All `columns`, of the same length: numpy and awkward arrays, and `Lists`.
-
-        Raises
-        ------
-        NanoMLError
-            Branches of one collection have different numbers of objects.
+        Raises NanoMLError if branches of one collection have different numbers of objects.
         """
         length = len(next(iter(arrays.values())))
         if length == 0:

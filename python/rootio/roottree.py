@@ -288,19 +288,7 @@ class _OpenTree:
 def new_tree(
     directory: Any, name: str, types: Mapping[str, Any], branches: Mapping[str, Branch]
 ) -> _OpenTree:
-    """Create a tree with titles and types of counters.
-
-    Parameters
-    ----------
-    directory
-        An `uproot.WritableDirectory`.
-    name
-        Name and title of the tree.
-    types
-        As for uproot's `mktree`.
-    branches
-        Titles of branches, and types of counters.
-    """
+    """Create a tree as uproot's `mktree` does, with the titles of `branches` and the types of counters among them."""
     cascading = directory._cascading
 
     def add_tree(sink: Any, name: str, title: str, types: Any, *arguments: Any) -> Any:
@@ -317,10 +305,7 @@ def new_tree(
 
 
 def check() -> None:
-    """With an uproot that is newer than those known to work, write a tree and read it back.
-
-    Raises Exception if it does not work.
-    """
+    """With an uproot that is newer than those known to work, write a tree and read it back; an exception if that fails."""
     version = tuple(int(part) for part in re.findall(r"\d+", uproot.__version__)[:3])
     if version > _KNOWN:
         _check_by_writing()

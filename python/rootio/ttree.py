@@ -73,12 +73,7 @@ class StoredBranch:
 def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, StoredBranch]] | None:
     """The number of entries of a TTree, and its branches; None if `StoredBranch` cannot describe all of them.
 
-    Parameters
-    ----------
-    content
-        The tree, decompressed.
-    key_length
-        Bytes of the key before it, which reference numbers count.
+    `content` is the decompressed tree, `key_length` the length of the key before it, which reference numbers include.
     """
     try:
         return _Reader(content, key_length).tree()

@@ -39,19 +39,10 @@ _HEAD, _TAIL = 1 << 10, 1 << 18  # bytes: where ROOT has what describes a file
 
 
 class RemoteFile:
-    """A file on XRootD servers, opened for reading. Use it as a context manager.
+    """A file on XRootD servers, opened for reading: a root:// URL, or several of the same file with | in between.
 
-    What fails is tried again, on this or another server (see `Replicas`).
-
-    Parameters
-    ----------
-    url
-        A root:// URL, or several of the same file with | in between.
-
-    Raises
-    ------
-    UnreadableError
-        No server gives the file.
+    Use it as a context manager. What fails is tried again, on this or another server (see `Replicas`), until no server is
+    left: then it is an UnreadableError.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,10 +83,7 @@ class RemoteFile:
         return self.read_all([(start, length)])[0]
 
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """Read many pieces in as few requests as possible.
-
-        Raises UnreadableError if no server gives them. Raises ValueError if the file ends before a piece does.
-        """
+        """Read many pieces in as few requests as possible; ValueError if the file ends before a piece does."""
         for start, length in pieces:
             if not 0 <= start <= start + length <= self.size:
                 raise ValueError(f"the file ends at byte {self.size}, in what should end at {start + length}")
@@ -119,10 +107,7 @@ class RemoteFile:
         return {piece: _cut(starts, found, *piece) for piece in pieces}
 
     def copy(self, target: Path) -> None:
-        """Copy the file, and compare the checksum with that of the server, if it has one.
-
-        Raises NanoMLError if no server gives it, or `target` cannot be written.
-        """
+        """Copy the file, and compare the checksum with that of the server, if it has one."""
         while True:
             try:
                 checksum = 1
@@ -140,10 +125,7 @@ class RemoteFile:
             self.reject(f"the checksum of what arrived is {checksum:08x}, not {stored:08x}")
 
     def reject(self, reason: str) -> None:
-        """Read from another server from now on, as the copy of the current one is damaged.
-
-        Raises UnreadableError if there is no other.
-        """
+        """Read from another server from now on, as the copy of the current one is damaged."""
         server = self._server()
         self._damaged.add(server)
         self.close()

@@ -34,10 +34,7 @@ class Server:
         self._system = client().FileSystem(self.url.server)
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the client's FileSystem once, with its arguments but for the timeout.
-
-        Raises ServerError if there is no answer, or it is an error.
-        """
+        """Call a method of the client's FileSystem once, with its arguments but for the timeout; may raise ServerError."""
         return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
     def insist(self, doing: str, method: str, *arguments: Any) -> Any:
@@ -170,19 +167,9 @@ class Replicas:
                 replica.failures = 0
 
     def failed(self, problem: ServerError, server: Optional[str] = None) -> None:
-        """Choose what to try next, and wait if it has failed before.
+        """Choose what to try next after a problem with the current replica, and wait if that has failed before.
 
-        Parameters
-        ----------
-        problem
-            What happened to the current replica.
-        server
-            The server that a redirector led to, as HOST:PORT, if it is known.
-
-        Raises
-        ------
-        UnreadableError
-            There is nothing left to try.
+        `server` is the one that a redirector led to, as HOST:PORT, if known. An UnreadableError if nothing is left to try.
         """
         replica = self._current
         site = _site(server or replica.url.host)
