@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.contracts.missing import EntryRange, Missing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import EntryRange
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.missing import EntryRange
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "UNWEIGHTED",
     "Accounting",
-    "EntryRange",
     "FileAccounting",
     "Part",
     "Step",
@@ -66,20 +66,6 @@ class Part:
     file_entries: int  # events in the file
     weights: float  # sum of the generator weights in the range
     file_weights: float  # sum of the generator weights of all events in the file
-
-
-@dataclass(frozen=True)
-class EntryRange:
-    """Entries of a file, from `first` to `stop` - 1."""
-
-    file: str
-    first: int
-    stop: int
-
-    def __str__(self) -> str:
-        if self.stop - self.first == 1:
-            return f"entry {self.first:,} of {self.file}"
-        return f"entries {self.first:,} to {self.stop - 1:,} of {self.file}"
 
 
 @dataclass

@@ -21,6 +21,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     reading,
     write_metadata,
 )
+from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import NanoMLError
 
 
@@ -73,6 +74,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert (file["events"][:] == np.arange(1000)).all()
         assert json.loads(file["metadata"][()]) == content()
         assert (file.attrs["schema"], file["events"].attrs["classes"].tolist()) == (1, ["signal"])
+
+
+def test_training_does_not_depend_on_what_reads_root_files() -> None:
+    behind = files_behind("MLTools.NanoML.contracts.hdf5")
+    assert not [name for name in behind if ".rootio" in name or ".accounting" in name]
 
 
 @pytest.mark.parametrize("key", ["creator", "classes", "features", "objects", "selection", "datasets"])
