@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -91,55 +92,44 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
 
 
 def _object_trials(objects: Sequence[ObjectInput], real: Feeds, plain: str) -> Iterator[Trial]:
+    def changed(change: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Feeds:
+        """The events with other values and masks of their objects."""
+        found = dict(real)
+        for tensor in objects:
+            found[tensor.tensor], found[tensor.mask] = change(real[tensor.tensor], real[tensor.mask])
+        return found
+
     if not objects:
         return
     most = max(tensor.max for tensor in objects)
-    yield Trial("as many objects as there may be", _full(objects, real))
+    yield Trial("as many objects as there may be", changed(_full))
     for length in dict.fromkeys((0, 1, most // 2)):
         if length < most:
-            kept = _cut(objects, real, length)
             name = f"{length} objects at most" if length > 1 else ("no objects", "1 object at most")[length]
-            yield Trial(name, kept)
-            yield Trial(f"{name}, in tensors of this length", _shortened(objects, kept, length), name)
-    yield Trial("padding with numbers in it", _dirty(objects, real), plain)
+            yield Trial(name, changed(partial(_cut, length)))
+            yield Trial(f"{name}, in tensors of this length", changed(partial(_shortened, length)), name)
+    yield Trial("padding with numbers in it", changed(_dirty), plain)
 
 
-def _cut(objects: Sequence[ObjectInput], real: Feeds, length: int) -> Feeds:
-    """Events that lose their objects beyond a number."""
-    found = dict(real)
-    for tensor in objects:
-        found[tensor.mask] = real[tensor.mask].copy()
-        found[tensor.mask][:, length:] = 0
-        found[tensor.tensor] = real[tensor.tensor].copy()
-        found[tensor.tensor][:, length:] = 0
-    return found
+def _cut(length: int, values: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    """Without the objects beyond a number."""
+    values, mask = values.copy(), mask.copy()
+    values[:, length:], mask[:, length:] = 0, 0
+    return values, mask
 
 
-def _shortened(objects: Sequence[ObjectInput], feeds: Feeds, length: int) -> Feeds:
-    short = {name: length for tensor in objects for name in (tensor.tensor, tensor.mask)}
-    return {
-        name: np.ascontiguousarray(values[:, : short[name]]) if name in short else values
-        for name, values in feeds.items()
-    }
+def _shortened(length: int, values: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    return np.ascontiguousarray(values[:, :length]), np.ascontiguousarray(mask[:, :length])
 
 
-def _full(objects: Sequence[ObjectInput], real: Feeds) -> Feeds:
-    """Events with the largest number of objects, taken from all events in turn."""
-    found = dict(real)
-    for tensor in objects:
-        values, mask = real[tensor.tensor], real[tensor.mask] > 0
-        there = values[mask] if mask.any() else np.ones((1, values.shape[2]), np.float32)
-        found[tensor.tensor] = np.resize(there, values.shape)
-        found[tensor.mask] = np.ones_like(real[tensor.mask])
-    return found
+def _full(values: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    """The largest number of objects, taken from all events in turn."""
+    there = values[mask > 0] if mask.any() else np.ones((1, values.shape[2]), np.float32)
+    return np.resize(there, values.shape), np.ones_like(mask)
 
 
-def _dirty(objects: Sequence[ObjectInput], real: Feeds) -> Feeds:
-    found = dict(real)
-    for tensor in objects:
-        padding = real[tensor.mask][..., None] == 0
-        found[tensor.tensor] = np.where(padding, np.float32(1234.5), real[tensor.tensor])
-    return found
+def _dirty(values: Floats, mask: Floats) -> tuple[Floats, Floats]:
+    return np.where(mask[..., None] == 0, np.float32(1234.5), values), mask
 
 
 Outcome = Union[list[NDArray[np.float32]], str]
