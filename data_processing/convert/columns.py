@@ -36,24 +36,13 @@ _TRIGGER_BITS = ("HLT_*", "L1_*", "Flag_*", "DST_*")
 
 @dataclass(frozen=True)
 class StoredCollection:
-    """A collection to be stored.
+    """A collection to be stored."""
 
-    Attributes
-    ----------
-    fields
-        Names without the prefix; empty for all.
-    max
-        How many objects are stored per event; None if `quantile` decides.
-    order
-        Field to sort by before truncation, "-pt" for descending; None for the file's order.
-    quantile
-        Fraction of the events in which all objects shall fit.
-    """
-
-    fields: Sequence[str]
-    max: int | None
+    fields: Sequence[str]  # names without the prefix; empty for all
+    max: int | None  # how many objects are stored per event; None if `quantile` decides
+    # field to sort by before truncation, "-pt" for descending; None for the file's order
     order: str | None = "-pt"
-    quantile: float | None = None
+    quantile: float | None = None  # fraction of the events in which all objects shall fit
 
 
 @dataclass(frozen=True)
@@ -66,21 +55,11 @@ class Feature:
 
 @dataclass(frozen=True)
 class DatasetParameter:
-    """A number that is the same for all events of a dataset, such as the mass of a hypothesis.
+    """A number that is the same for all events of a dataset, such as the mass of a hypothesis."""
 
-    Attributes
-    ----------
-    name
-        Name of its column.
-    value
-        NaN if the dataset does not define it.
-    where
-        Its place in the configuration, for messages.
-    """
-
-    name: str
-    value: float
-    where: str
+    name: str  # of its column
+    value: float  # NaN if the dataset does not define it
+    where: str  # its place in the configuration, for messages
 
     def describe(self) -> ConvertedColumn:
         """The description of its column in the metadata."""
@@ -127,16 +106,8 @@ def event_level_branches(
 ) -> tuple[list[str], int]:
     """The event-level branches of a file that match names and globs; without any, all but trigger bits and counters.
 
-    Those that match a glob in `drop` are left out.
-
-    Returns
-    -------
-    Their names, and how many trigger bits and counters were left out.
-
-    Raises
-    ------
-    NanoMLError
-        A pattern matches nothing, or something that cannot be stored.
+    Those that match a glob in `drop` are left out. It is an error if a pattern matches nothing, or a branch that cannot
+    be stored. Returns their names, and how many trigger bits and counters were left out.
     """
     names = [name for name in file.branches if not _matches(name, drop) and name not in _COPIED]
     stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]

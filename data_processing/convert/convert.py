@@ -51,82 +51,38 @@ _SWITCH = 0.0002  # seconds
 
 @dataclass(frozen=True)
 class Sample:
-    """A dataset of the analysis.
-
-    Attributes
-    ----------
-    name
-        Its name.
-    class_
-        Name of its class, or None.
-    cross_section
-        Cross section [pb], or None.
-    is_data
-        Whether the configuration says that it is collision data; None if it does not say.
-    """
+    """A dataset of the analysis."""
 
     name: str
-    class_: str | None = None
-    cross_section: float | None = None
+    class_: str | None = None  # its class, if it has one
+    cross_section: float | None = None  # cross section [pb], or None
+    # whether the configuration says that it is collision data; None if it does not say
     is_data: bool | None = None
 
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """One HDF5 file to be made.
+    """One HDF5 file to be made."""
 
-    Attributes
-    ----------
-    sources
-        The ROOT files of one dataset.
-    output
-        Path of the HDF5 file.
-    features
-        Names of event-level columns: branches, or columns of a selection.
-    objects
-        Collections to be stored.
-    sample
-        The dataset.
-    classes
-        All classes of the analysis, in the order of their labels.
-    luminosity
-        Integrated luminosity [/fb], or None.
-    compression
-        "gzip:LEVEL" or "none".
-    memory
-        Memory for the rows of a block of events [MB].
-    float16
-        Globs of columns that are stored in reduced precision.
-    drop
-        Globs of branches that are left out of whole collections.
-    survey
-        Files over which quantiles of the numbers of objects are taken; empty for `sources`.
-    parameters
-        Parameters of all datasets of the analysis, with their values for this one.
-    missing
-        Files of the dataset that are left out because they cannot be read.
-    earlier
-        For data: the ROOT files of the datasets whose events are left out here, by the names of these datasets.
-    allow_gaps
-        Whether files that nanoAOD-tools read in ranges may lack entries.
-    """
-
-    sources: Sequence[str]
-    output: Path
-    features: Sequence[str]
-    objects: Mapping[str, StoredCollection] = field(default_factory=dict)
-    sample: Sample = Sample("")
-    classes: Sequence[str] = ()
-    luminosity: float | None = None
-    compression: str = "gzip:1"
-    memory: int = 100
-    float16: Sequence[str] = ()
-    drop: Sequence[str] = ()
+    sources: Sequence[str]  # the ROOT files of one dataset
+    output: Path  # path of the HDF5 file
+    features: Sequence[str]  # names of event-level columns: branches, or columns of a selection
+    objects: Mapping[str, StoredCollection] = field(default_factory=dict)  # collections to be stored
+    sample: Sample = Sample("")  # the dataset
+    classes: Sequence[str] = ()  # all classes of the analysis, in the order of their labels
+    luminosity: float | None = None  # integrated luminosity [/fb], or None
+    compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
+    memory: int = 100  # memory for the rows of a block of events [MB]
+    float16: Sequence[str] = ()  # globs of columns that are stored in reduced precision
+    drop: Sequence[str] = ()  # globs of branches that are left out of whole collections
+    # files over which quantiles of the numbers of objects are taken; empty for `sources`
     survey: Sequence[str] = ()
+    # parameters of all datasets of the analysis, with their values for this one
     parameters: Sequence[DatasetParameter] = ()
-    missing: Sequence[Missing] = ()
+    missing: Sequence[Missing] = ()  # files of the dataset that are left out because they cannot be read
+    # for data: the ROOT files of the datasets whose events are left out here, by the names of these datasets
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    allow_gaps: bool = False
+    allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
 
     @property
     def label(self) -> int:

@@ -38,13 +38,7 @@ _SIMULATED = 1  # the run of simulated events, whose numbers repeat from sample 
 
 
 def identify(path: str, arrays: Any) -> NDArray[Any]:
-    """Identifiers as two numbers that can be sorted: `lumi` (of run and luminosityBlock) and `event`.
-
-    Raises
-    ------
-    NanoMLError
-        A run or a luminosity block is negative, or does not fit into 32 bits.
-    """
+    """Identifiers as two numbers that can be sorted: `lumi` (of run and luminosityBlock) and `event`."""
     run, block, event = (np.asarray(ak.to_numpy(arrays[name])).astype(np.uint64) for name in IDENTIFIERS)
     for name, values in (("run", run), ("luminosityBlock", block)):
         if (values >> np.uint64(32)).any():
@@ -102,10 +96,7 @@ class Buckets:
     def take(self, table: str, bucket: int, expected: int) -> NDArray[Any]:
         """Rows of a bucket in the order in which they came, shape (events, ...); its file is removed.
 
-        Raises
-        ------
-        NanoMLError
-            Their number is not the expected one: the file was changed by somebody else.
+        It is an error if there are not as many as expected: somebody else changed the file.
         """
         path, kind = self._path(table, bucket), self._tables[table]
         rows = np.fromfile(path, kind.base) if path.exists() else np.zeros(0, kind.base)

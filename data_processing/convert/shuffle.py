@@ -38,27 +38,13 @@ _PIECE = 4_000_000  # bytes of rows that are put in order at once
 
 @dataclass(frozen=True)
 class ShuffleJob:
-    """One HDF5 file to be made from others.
+    """One HDF5 file to be made from others."""
 
-    Attributes
-    ----------
-    sources
-        HDF5 files of the schema, with the same fields and classes.
-    output
-        Path of the HDF5 file.
-    seed
-        Seed of the random order; not negative.
-    memory
-        Memory for rows [MB]. The result does not depend on it.
-    compression
-        "gzip:LEVEL" or "none".
-    """
-
-    sources: Sequence[Path]
-    output: Path
-    seed: int = 1
-    memory: float = 100
-    compression: str = "gzip:1"
+    sources: Sequence[Path]  # HDF5 files of the schema, with the same fields and classes
+    output: Path  # path of the HDF5 file
+    seed: int = 1  # seed of the random order; not negative
+    memory: float = 100  # memory for rows [MB]; the result does not depend on it
+    compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
 
 
 @dataclass

@@ -44,39 +44,18 @@ _ENTRIES = 1_000_000  # entries in memory at once; if rows were shuffled, each t
 
 @dataclass(frozen=True)
 class AttachJob:
-    """Columns to be attached to files.
+    """Columns to be attached to files."""
 
-    Attributes
-    ----------
-    events
-        Path of the HDF5 file.
-    sources
-        Paths and URLs of the ROOT files.
-    directory
-        Where the files with the columns go, under the names of the ROOT files.
-    columns
-        Names and globs of the columns.
-    dataset
-        The dataset of the HDF5 file that has run, luminosityBlock and event as fields.
-    prefix
-        Put before the names of the columns.
-    missing
-        Value of the columns for an event that is not in the HDF5 file; None if every event must be there.
-    partial
-        Whether the HDF5 file may have events that are in none of the ROOT files.
-    compression
-        "ALGORITHM:LEVEL".
-    """
-
-    events: Path
-    sources: Sequence[str]
-    directory: Path
-    columns: Sequence[str]
-    dataset: str = EVENTS
-    prefix: str = ""
+    events: Path  # path of the HDF5 file
+    sources: Sequence[str]  # paths and URLs of the ROOT files
+    directory: Path  # where the files with the columns go, under the names of the ROOT files
+    columns: Sequence[str]  # names and globs of the columns
+    dataset: str = EVENTS  # the dataset of the HDF5 file that has run, luminosityBlock and event as fields
+    prefix: str = ""  # put before the names of the columns
+    # value of the columns for an event that is not in the HDF5 file; None if every event must be there
     missing: float | None = None
-    partial: bool = False
-    compression: str = "ZLIB:5"
+    partial: bool = False  # whether the HDF5 file may have events that are in none of the ROOT files
+    compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
 
 
 @dataclass(frozen=True)
@@ -153,13 +132,7 @@ def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
 def check_events(
     job: AttachJob, columns: Sequence[AttachedColumn], index: Path, matches: Mapping[str, Path], output: Path
 ) -> MatchCounts:
-    """Judge what was found, over all files.
-
-    Raises
-    ------
-    NanoMLError
-        Events are twice in the HDF5 file with different values, or missing, or unused, and the job does not allow it.
-    """
+    """Judge what was found, over all files; the errors are events twice with different values, missing, or unused."""
     known = np.load(index, mmap_mode="r")
     again = np.zeros(len(known), bool)  # of the index: the same event as the one before
     again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
@@ -241,19 +214,10 @@ def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def attach_file(
     job: AttachJob, columns: Sequence[AttachedColumn], source: str, match: Path, output: Path
 ) -> dict[str, int]:
-    """Write the columns of one ROOT file.
+    """Write the columns of one ROOT file, and count its events.
 
     The output has a tree `Events` with run, luminosityBlock, event and the columns, entry for entry with the ROOT
-    file, so that it can be its friend.
-
-    Returns
-    -------
-    {"entries": events written}.
-
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read, or the ROOT file has a branch of the same name; nothing is written then.
+    file, so that it can be its friend. If the ROOT file has a branch of the same name, nothing is written.
     """
     rows = np.load(match)
     with RootFile(source) as file, EventTable(job.events, job.dataset) as table:

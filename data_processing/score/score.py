@@ -34,39 +34,18 @@ __all__ = ["ScoreJob", "ScoreRecord", "Scorer", "load_models", "score_file"]
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """One file to be scored.
+    """One file to be scored."""
 
-    Attributes
-    ----------
-    source
-        Path or URL of the input: a skim, or any NanoAOD file.
-    output
-        Path of the file of scores.
-    models
-        Paths of the ONNX files.
-    parameters
-        Values of the models' parameters, by their names.
-    copy
-        Write a full copy of the input with the scores, not the scores alone.
-    compression
-        "ALGORITHM:LEVEL".
-    chunk
-        Maximum number of events read at once.
-    memory
-        Memory for the branches of a chunk [MB].
-    base
-        Directory that the path of a selection's file is relative to.
-    """
-
-    source: str
-    output: Path
-    models: Sequence[Path]
+    source: str  # path or URL of the input: a skim, or any NanoAOD file
+    output: Path  # path of the file of scores
+    models: Sequence[Path]  # paths of the ONNX files
+    # values of the models' parameters, by their names
     parameters: Mapping[str, float] = field(default_factory=dict)
-    copy: bool = False
-    compression: str = "ZLIB:5"
-    chunk: int = 200_000
-    memory: int = 100
-    base: str = "."
+    copy: bool = False  # write a full copy of the input with the scores, not the scores alone
+    compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
+    chunk: int = 200_000  # maximum number of events read at once
+    memory: int = 100  # memory for the branches of a chunk [MB]
+    base: str = "."  # directory that the path of a selection's file is relative to
 
 
 @dataclass(frozen=True)

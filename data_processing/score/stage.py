@@ -37,12 +37,8 @@ __all__ = ["attach_stages", "score_stage", "score_tasks"]
 def score_stage(analysis: Analysis) -> Optional[Stage]:
     """Scores of all datasets, or of the files that `score.files` names.
 
-    Without a section for them, an analysis that trains is scored if it has files and the model needs no parameter.
-
-    Raises
-    ------
-    NanoMLError
-        A model that exists already, and is not made by the analysis itself, cannot be used like that.
+    Without a section for them, an analysis that trains is scored if it has files and the model needs no parameter. It
+    is an error if a model that is not made by the analysis itself cannot be used like that.
     """
     config = analysis.config
     if config.score is None and (
@@ -101,10 +97,7 @@ def _selection_sources(job: ScoreJob) -> list[Path]:
 def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
     """The stages that attach columns; their records belong in the job's directory.
 
-    Raises
-    ------
-    NanoMLError
-        The HDF5 file lacks a column, the value for missing events does not fit, or a ROOT file would be overwritten.
+    It is an error if the HDF5 file lacks a column, or if the value for missing events does not fit.
     """
     with EventTable(job.events, job.dataset) as table:
         columns = table.columns(job.columns, job.prefix)

@@ -40,50 +40,23 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class SkimJob:
-    """One file to be skimmed.
+    """One file to be skimmed."""
 
-    Attributes
-    ----------
-    source
-        Path or URL of the input.
-    output
-        Path of the skim.
-    selection
-        "module:Class" or "file.py:Class"; empty without one.
-    base
-        Directory that files are relative to.
-    keep
-        Rules for the input's branches, after those of `branches`.
-    compression
-        "ALGORITHM:LEVEL".
-    chunk
-        Maximum number of events read at once.
-    memory
-        Memory for the branches of a chunk [MB].
-    modules
-        Modules of nanoAOD-tools, written like a selection, that are run event by event after it.
-    cut
-        A cut in the language of ROOT's TTree::Draw, before the selection; empty without one.
-    certified
-        Path of a JSON file of certified luminosity sections: only these are kept of data; empty without one.
-    branches
-        Path of a branch selection file of nanoAOD-tools; empty without one.
-    engine
-        "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`.
-    """
-
-    source: str
-    output: Path
-    selection: str = ""
-    base: str = "."
-    keep: Sequence[str] = ()
-    compression: str = "ZLIB:5"
-    chunk: int = 100_000
-    memory: int = 100
+    source: str  # path or URL of the input
+    output: Path  # path of the skim
+    selection: str = ""  # "module:Class" or "file.py:Class"; empty without one
+    base: str = "."  # directory that files are relative to
+    keep: Sequence[str] = ()  # rules for the input's branches, after those of `branches`
+    compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
+    chunk: int = 100_000  # maximum number of events read at once
+    memory: int = 100  # memory for the branches of a chunk [MB]
+    # modules of nanoAOD-tools, written like a selection, that are run event by event after it
     modules: Sequence[str] = ()
-    cut: str = ""
+    cut: str = ""  # a cut in the language of ROOT's TTree::Draw, before the selection; empty without one
+    # path of a JSON file of certified luminosity sections: only these are kept of data; empty without one
     certified: str = ""
-    branches: str = ""
+    branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
+    # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
 
 
