@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import jsonschema
@@ -10,7 +10,7 @@ import pytest
 
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import plain
+from MLTools.NanoML.config.setting import plain, setting
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -21,27 +21,23 @@ class Wheel:
     Not shown.
     """
 
-    size: float = field(metadata={"doc": "Diameter [cm].", "exclusiveMinimum": 0, "examples": [66]})
-    spokes: int = field(default=32, metadata={"minimum": 0, "maximum": 64})
+    size: float = setting(..., "Diameter [cm].", exclusiveMinimum=0, examples=[66])
+    spokes: int = setting(32, minimum=0, maximum=64)
 
 
 @dataclass(frozen=True)
 class Bicycle:
     """A bicycle."""
 
-    wheels: dict[str, Wheel] = field(
-        default_factory=dict, metadata={"names": {"pattern": "[a-z]+", "form": "small letters"}}
-    )
+    wheels: dict[str, Wheel] = setting(dict, names={"pattern": "[a-z]+", "form": "small letters"})
     spare: Optional[Wheel] = None
-    class_: str = field(default="city", metadata={"enum": ("city", "race")})
-    is_new: bool = field(default=False, metadata={"key": "new"})
-    gears: list[int] = field(
-        default_factory=lambda: [1], metadata={"items": {"minimum": 1}, "uniqueItems": True, "minItems": 1}
-    )
+    class_: str = setting("city", enum=("city", "race"))
+    is_new: bool = setting(False, key="new")
+    gears: list[int] = setting([1], items={"minimum": 1}, uniqueItems=True, minItems=1)
     owner: Optional[str] = None
-    load: float = field(default=0.0, metadata={"minimum": 0, "exclusiveMaximum": 100})
-    order: Optional[str] = field(default="-size", metadata={"pattern": "-?[a-z]+", "form": "a field"})
-    notes: str = field(default="none", metadata={"hidden": True})
+    load: float = setting(0.0, minimum=0, exclusiveMaximum=100)
+    order: Optional[str] = setting("-size", pattern="-?[a-z]+", form="a field")
+    notes: str = setting("none", hidden=True)
 
 
 SCHEMA = json_schema(Bicycle)
@@ -60,16 +56,8 @@ def message(text: str) -> str:
 def test_schema_is_one_and_explains() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert SCHEMA["description"] == "A bicycle."
-    assert list(SCHEMA["properties"]) == [
-        "wheels",
-        "spare",
-        "class",
-        "new",
-        "gears",
-        "owner",
-        "load",
-        "order",
-    ]
+    names = ["wheels", "spare", "class", "new", "gears", "owner", "load", "order"]
+    assert list(SCHEMA["properties"]) == names
     wheel = SCHEMA["properties"]["spare"]
     assert wheel["description"] == "A wheel."
     assert wheel["required"] == ["size"]
@@ -92,6 +80,7 @@ def test_schema_is_one_and_explains() -> None:
 
 def test_defaults() -> None:
     assert bicycle("{}") == Bicycle()
+    assert Bicycle().gears is not Bicycle().gears
 
 
 def test_values_become_what_the_hints_say() -> None:
