@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,21 +17,21 @@ from MLTools.NanoML.commands.options import (
     run_one,
     workers_option,
 )
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.workflow.resources import duration
 
 __all__ = ["export", "tune"]
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
     name = "duration"
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
-        """Seconds, from text such as 90s, 30min, 2h or 1.5d."""
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(value))
-        if found is None or found[2] not in _UNITS:
+        """Seconds in text such as 90s, 30min, 2h or 1.5d; a number alone is in seconds."""
+        try:
+            return float(duration(f"{value}s" if str(value)[-1:].isdigit() else str(value)))
+        except ConfigError:
             self.fail(f"{value} is not a time. Write it as in 30min, 2h or 90s.", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
 
 
 @command(
