@@ -92,7 +92,7 @@ class NanoTree:
             for name, branch in branches.items()
             if not branch.is_jagged and name[1:] not in self._collections
         }
-        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _Collection]]] = []
+        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _PendingObjects]]] = []
         self._rows = self._bytes = 0
         self.entries = 0
         self._tree: Any
@@ -130,7 +130,7 @@ class NanoTree:
             return
         flat = {name: _numpy(arrays[name]) for name in self._flat}
         lists = {
-            name: _Collection.of(name, {branch.field: arrays[branch.name] for branch in members})
+            name: _PendingObjects.of(name, {branch.field: arrays[branch.name] for branch in members})
             for name, members in self._collections.items()
         }
         self._pending.append((flat, lists))
@@ -149,7 +149,7 @@ class NanoTree:
             name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
         }
         for name, members in self._collections.items():
-            joined = _Collection.joined([lists.pop(name) for _, lists in pending])
+            joined = _PendingObjects.joined([lists.pop(name) for _, lists in pending])
             columns["n" + name] = joined.counts
             fields = joined.fields()
             columns.update({branch.name: fields[branch.field] for branch in members})
@@ -218,14 +218,14 @@ def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
 
 
 @dataclass(frozen=True)
-class _Collection:
+class _PendingObjects:
     """The objects of a collection: their number in each event, and the numbers of each field, of the first event first."""
 
     counts: NDArray[np.int64]
     numbers: dict[str, NDArray[Any]]
 
     @classmethod
-    def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _Collection:
+    def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _PendingObjects:
         """From its branches, by field; NanoMLError if they have different numbers of objects."""
         lists = {
             field: values if isinstance(values, Lists) else Lists.of(values)
@@ -241,7 +241,7 @@ class _Collection:
         return cls(np.diff(np.asarray(offsets.data)), numbers)
 
     @classmethod
-    def joined(cls, parts: Sequence[_Collection]) -> _Collection:
+    def joined(cls, parts: Sequence[_PendingObjects]) -> _PendingObjects:
         numbers = {
             field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers
         }

@@ -76,7 +76,7 @@ def stored_branches(content: bytes, key_length: int) -> tuple[int, Mapping[str, 
     `content` is the decompressed tree, `key_length` the length of the key before it, which reference numbers include.
     """
     try:
-        return _Reader(content, key_length).tree()
+        return _TreeParser(content, key_length).tree()
     except (_OtherError, struct.error, LookupError, ValueError):
         return None
 
@@ -90,7 +90,7 @@ class _OtherError(Exception):
     """The bytes are not as expected."""
 
 
-class _Reader:
+class _TreeParser:
     """Reads the bytes of a tree; `_at` is its position."""
 
     def __init__(self, content: bytes, key_length: int) -> None:
