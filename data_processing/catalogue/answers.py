@@ -10,7 +10,15 @@ from typing import Any, Optional
 
 from data_processing.datasets.files import FileInfo
 
-__all__ = ["CatalogueEntry", "FileList", "NoAnswerError", "RefusedError", "Replica", "count", "file_of"]
+__all__ = [
+    "CatalogueEntry",
+    "DatasetReplica",
+    "FileList",
+    "NoAnswerError",
+    "RefusedError",
+    "count",
+    "file_of",
+]
 
 _ADLER = re.compile("[0-9a-fA-F]{1,8}")
 _LFN = re.compile(r"/store/[A-Za-z0-9._/=+:,-]+")
@@ -51,7 +59,7 @@ class CatalogueEntry:
 
 
 @dataclass(frozen=True)
-class Replica:
+class DatasetReplica:
     """What a site has of a dataset.
 
     Attributes
@@ -94,7 +102,7 @@ class FileList:
 
     files: Sequence[FileInfo]
     invalid: int
-    sites: Optional[Sequence[Replica]]
+    sites: Optional[Sequence[DatasetReplica]]
     date: datetime
     source: str
 

@@ -17,10 +17,10 @@ from typing import Any, Optional, Protocol
 
 from data_processing.catalogue.answers import (
     CatalogueEntry,
+    DatasetReplica,
     FileList,
     NoAnswerError,
     RefusedError,
-    Replica,
 )
 from data_processing.catalogue.dasgoclient import DasGoClient
 from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
@@ -105,7 +105,7 @@ class CatalogueSource(Protocol):
     def files(self, name: str, instance: str) -> list[FileInfo]:
         """All files of a dataset, also those that are not valid."""
 
-    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
+    def sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
         """Where a dataset is; None if that is not known."""
 
 
@@ -197,7 +197,7 @@ class Catalogue:
             raise NanoMLError(f"{name}: the catalogue has no files of it that can be used ({why}).")
         return FileList(valid, len(files) - len(valid), self._sites(name, instance), kept.date, kept.source)
 
-    def _sites(self, name: str, instance: str) -> Optional[list[Replica]]:
+    def _sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
         """Where a dataset is. Nothing depends on it, so that failures do not matter."""
 
         def ask() -> Any:
@@ -208,7 +208,7 @@ class Catalogue:
             rows = self._ask("site", name, instance, ask, insist=False).rows
         except NanoMLError:
             return None
-        return None if rows is None else [Replica(*row) for row in rows]
+        return None if rows is None else [DatasetReplica(*row) for row in rows]
 
     def _ask(
         self, what: str, name: str, instance: str, ask: Callable[[], Any], insist: bool = True

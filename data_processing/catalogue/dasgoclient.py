@@ -11,9 +11,9 @@ from typing import Any, Optional
 
 from data_processing.catalogue.answers import (
     CatalogueEntry,
+    DatasetReplica,
     NoAnswerError,
     RefusedError,
-    Replica,
     count,
     file_of,
 )
@@ -74,11 +74,11 @@ class DasGoClient:
         if expected and expected not in (len(found), sum(file.valid for file in found)):
             raise NoAnswerError(f"the answer has {len(found)} files, but there are {expected}")
 
-    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
+    def sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
         """Where a dataset is; None if that is not known."""
         rows = self._rows("site", f"site dataset={check_name(name)}", instance)
         return [
-            Replica(row["name"], str(row.get("kind", "")), _share(row))
+            DatasetReplica(row["name"], str(row.get("kind", "")), _share(row))
             for row in sorted(rows, key=lambda row: str(row.get("name")))
             if row.get("name")
         ]

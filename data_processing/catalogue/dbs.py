@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 from data_processing.catalogue.answers import (
     CatalogueEntry,
+    DatasetReplica,
     NoAnswerError,
     RefusedError,
-    Replica,
     count,
     file_of,
 )
@@ -78,7 +78,7 @@ class Dbs:
             if expected and expected != valid:
                 raise NoAnswerError(f"the answer has {valid} valid files, but there are {expected}")
 
-    def sites(self, name: str, instance: str) -> Optional[list[Replica]]:
+    def sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
         """None: DBS does not know where a dataset is."""
         return None
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import FileList, Replica
+from data_processing.catalogue.answers import DatasetReplica, FileList
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError, now
 from data_processing.datasets.files import DatasetQuery, FileInfo, is_wildcard
 from MLTools.NanoML.atomic import write_text
@@ -104,7 +104,7 @@ def _list_from(content: Any) -> FileList:
             for name, events, size, adler32, block in content["files"]
         ],
         content["invalid"],
-        None if sites is None else [Replica(*site) for site in sites],
+        None if sites is None else [DatasetReplica(*site) for site in sites],
         datetime.fromisoformat(content["date"]),
         content["source"],
     )

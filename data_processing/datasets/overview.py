@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import CatalogueEntry, FileList, Replica
+from data_processing.catalogue.answers import CatalogueEntry, DatasetReplica, FileList
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
 from data_processing.catalogue.queries import Confirm, ask
 from data_processing.datasets.datasets import DatasetFiles, DatasetPart, describe_datasets
@@ -46,7 +46,7 @@ class PartOverview(Totals):
     from_: str
     invalid: int
     date: Optional[str]
-    sites: Optional[Sequence[Replica]]
+    sites: Optional[Sequence[DatasetReplica]]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _part(part: DatasetPart) -> PartOverview:
     )
 
 
-def _order(replica: Replica) -> tuple[bool, bool, float, str]:
+def _order(replica: DatasetReplica) -> tuple[bool, bool, float, str]:
     return not replica.has_all, replica.kind != "DISK", -replica.share, replica.name
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data_processing.eventloop.datamodel import Event
 from data_processing.eventloop.input import BranchReader, EventBlock, InputFile, InputTree
 from data_processing.eventloop.loading import line_of, standing_in
-from data_processing.eventloop.output import OutputFile, OutputTree
+from data_processing.eventloop.output import OutputTree, TargetFile
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights
@@ -42,7 +42,7 @@ class ModuleChain:
 
     def __init__(self, modules: Sequence[Any], always: bool = False) -> None:
         self._modules, self._always = list(modules), always
-        self._job: Optional[_Job] = None
+        self._job: Optional[_FileLoop] = None
 
     @property
     def steps(self) -> list[str]:
@@ -74,7 +74,7 @@ class ModuleChain:
         NanoMLError
             A module failed: the message has file and line.
         """
-        job = _Job(file, output)
+        job = _FileLoop(file, output)
         with standing_in(self._always):
             for step, module in zip(self.steps, self._modules):
                 with _explained(step, "beginJob", file.path):
@@ -147,12 +147,12 @@ class ModuleChain:
                     module.endJob()
         self._job = None
 
-    def _begun(self, file: RootFile) -> _Job:
+    def _begun(self, file: RootFile) -> _FileLoop:
         if self._job is None or self._job.file is not file:
             raise NanoMLError(f"{file.path}: ask for the branches made in this file before running over it.")
         return self._job
 
-    def _loop(self, job: _Job, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _loop(self, job: _FileLoop, entries: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many modules let each event pass."""
         tree, output = job.tree, job.output
         analyzers = [module.analyze for module in self._modules]
@@ -186,7 +186,7 @@ class ModuleChain:
         return reached
 
     def _check_counters(
-        self, job: _Job, made: dict[str, Any], passed: NDArray[np.int64], entries: NDArray[np.int64]
+        self, job: _FileLoop, made: dict[str, Any], passed: NDArray[np.int64], entries: NDArray[np.int64]
     ) -> None:
         """Refuse to change the number of objects of a collection that the file has."""
         for counter, members in job.output.counters.items():
@@ -203,7 +203,7 @@ class ModuleChain:
                     "is kept, or make a collection of another name."
                 )
 
-    def _cutflow(self, job: _Job, reached: NDArray[np.int64]) -> Cutflow:
+    def _cutflow(self, job: _FileLoop, reached: NDArray[np.int64]) -> Cutflow:
         weighted = {"genWeight"} & set(job.file.branches)
         arrays = {name: job.reader.values(name).values for name in weighted}
         cutflow = Cutflow(event_weights(arrays, len(reached)))
@@ -213,14 +213,14 @@ class ModuleChain:
         return cutflow
 
 
-class _Job:
+class _FileLoop:
     """What belongs to one file that is read, and to the path of the one that will be written."""
 
     def __init__(self, file: RootFile, output: str) -> None:
         self.file = file
         self.reader = BranchReader(file)
         self.tree = InputTree(self.reader)
-        self.input, self.target = InputFile(file, self.tree), OutputFile(output)
+        self.input, self.target = InputFile(file, self.tree), TargetFile(output)
         self.output = OutputTree(self.tree, self.target)
         self.seen = 0  # events looked at in earlier chunks
         self.listed = False  # whether some were left out, so that events are counted along a list

@@ -17,7 +17,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 
-__all__ = ["OutputBranch", "OutputFile", "OutputTree", "reduced"]
+__all__ = ["OutputBranch", "OutputTree", "TargetFile", "reduced"]
 
 _DTYPES = {letter: dtype for letter, dtype, _ in TYPES}
 _NAMES = {"float32": "float", "float64": "double", "bool": "bool"}
@@ -46,7 +46,7 @@ def reduced(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     return (rest | (mantissa + round_up.astype(np.uint32)) << np.uint32(shift)).view(np.float32)
 
 
-class OutputFile:
+class TargetFile:
     """The file that is written, as a TFile."""
 
     def __init__(self, name: str) -> None:
@@ -142,7 +142,7 @@ class _List(OutputBranch):
 class OutputTree:
     """The tree that is written, as modules see it."""
 
-    def __init__(self, tree: InputTree, file: OutputFile) -> None:
+    def __init__(self, tree: InputTree, file: TargetFile) -> None:
         self._intree, self._file = tree, file
         self._present: Mapping[str, Branch] = tree.branches
         self._all: dict[str, Branch] = dict(self._present)

@@ -151,9 +151,9 @@ def _show(found: Examination, guessed: bool) -> None:
     from rich.text import Text
 
     from MLTools.NanoML.doctor import WAYS as KNOWN
-    from MLTools.NanoML.doctor import State
+    from MLTools.NanoML.doctor import CheckState
 
-    styles = {State.FINE: "green", State.ABSENT: "yellow", State.MISSING: "bold red"}
+    styles = {CheckState.FINE: "green", CheckState.ABSENT: "yellow", CheckState.MISSING: "bold red"}
     others = ", ".join(name for name in KNOWN if name != found.way)
     console = Console(highlight=False, soft_wrap=False)
     console.print(Text(f"{found.way}: {KNOWN[found.way].about}", style="bold"))

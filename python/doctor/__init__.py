@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.doctor.probe import Finding, State
+from MLTools.NanoML.doctor.probe import CheckState, Finding
 from MLTools.NanoML.doctor.ways import WAYS, Examination, examine, guess
 
-__all__ = ["WAYS", "Examination", "Finding", "State", "examine", "guess"]
+__all__ = ["WAYS", "CheckState", "Examination", "Finding", "examine", "guess"]

@@ -13,13 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-__all__ = ["Finding", "Reply", "State", "answers", "ask", "has"]
+__all__ = ["CheckState", "Finding", "Reply", "answers", "ask", "has"]
 
 SECONDS = 4.0
 """The longest that one question takes."""
 
 
-class State(Enum):
+class CheckState(Enum):
     """How a thing is, for the chosen way of working."""
 
     FINE = "fine"  # it is there, and as it should be

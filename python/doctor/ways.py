@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from MLTools.NanoML.doctor import services, software
-from MLTools.NanoML.doctor.probe import Finding, State, has
+from MLTools.NanoML.doctor.probe import CheckState, Finding, has
 
 __all__ = ["CHECKS", "WAYS", "Examination", "Way", "examine", "guess"]
 
@@ -123,16 +123,16 @@ class Examination:
     way: str
     findings: dict[str, Finding]
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> CheckState:
         """How a thing is, for this way of working."""
         if self.findings[name].fine:
-            return State.FINE
-        return State.ABSENT if name in WAYS[self.way].options else State.MISSING
+            return CheckState.FINE
+        return CheckState.ABSENT if name in WAYS[self.way].options else CheckState.MISSING
 
     @property
     def missing(self) -> list[str]:
         """Things that nothing works without, and that are not as they should be."""
-        return [name for name in self.findings if self.state(name) is State.MISSING]
+        return [name for name in self.findings if self.state(name) is CheckState.MISSING]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from data_processing.catalogue import catalogue, dasgoclient, dbs
-from data_processing.catalogue.answers import Replica, file_of
+from data_processing.catalogue.answers import DatasetReplica, file_of
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
 from data_processing.datasets.files import GLOBAL, USERS, instance_of, is_dataset_name
 from MLTools.NanoML.errors import NanoMLError
@@ -270,7 +270,7 @@ def test_damaged_memories_are_forgotten(dbs: CatalogueServer, tmp_path: Path) ->
 def test_instances() -> None:
     assert instance_of("/A/B/USER") == USERS
     assert instance_of("/A/B/NANOAOD") == GLOBAL
-    assert not Replica("T2", "DISK", 99.9).has_all
+    assert not DatasetReplica("T2", "DISK", 99.9).has_all
     assert dbs.SERVER.startswith("https://")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from data_processing.eventloop.input import BranchReader, InputFile, InputTree
-from data_processing.eventloop.output import OutputFile, OutputTree
+from data_processing.eventloop.output import OutputTree, TargetFile
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -84,7 +84,7 @@ def test_other_trees_have_rows(tree: Any, wz: Path) -> None:
 
 
 def test_the_output_has_the_branches_of_the_input_and_more(tree: Any) -> None:
-    target = OutputFile("skims/x.root")
+    target = TargetFile("skims/x.root")
     output = OutputTree(tree, target)
     output.branch("Thing_x", "F", lenVar="nThing")
     assert output.tree().GetBranch("Thing_x").FindLeaf("Thing_x").GetTypeName() == "Float_t"

@@ -10,7 +10,7 @@ import pytest
 
 from data_processing.eventloop.datamodel import Event
 from data_processing.eventloop.input import BranchReader, EventBlock, InputTree
-from data_processing.eventloop.output import OutputFile, OutputTree, reduced
+from data_processing.eventloop.output import OutputTree, TargetFile, reduced
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -21,7 +21,7 @@ def trees(wz: Path) -> Any:
         reader = BranchReader(file)
         reader.open(0, 20)
         tree = InputTree(reader)
-        yield tree, OutputTree(tree, OutputFile("skim.root")), EventBlock(reader, 0, 20, tree.special)
+        yield tree, OutputTree(tree, TargetFile("skim.root")), EventBlock(reader, 0, 20, tree.special)
 
 
 def one_by_one(value: float, bits: int) -> float:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.commands import start as command
-from MLTools.NanoML.doctor import WAYS, Finding, State, examine, guess
+from MLTools.NanoML.doctor import WAYS, CheckState, Finding, examine, guess
 from MLTools.NanoML.doctor.ways import CHECKS
 
 
@@ -66,7 +66,7 @@ def test_a_check_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CHECKS, "GPU", broken)  # type: ignore[index]
     found = examine("laptop")
     assert found.findings["GPU"].found == "could not be checked: RuntimeError: boom"
-    assert found.state("GPU") is State.ABSENT
+    assert found.state("GPU") is CheckState.ABSENT
     monkeypatch.setitem(CHECKS, "Python", broken)  # type: ignore[index]
     assert "Python" in examine("laptop").missing
 
