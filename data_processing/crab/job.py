@@ -260,12 +260,12 @@ def _fetch(name: str, folder: Path) -> Path:
     # the accounting keeps the path: that of a copy ends with the logical name
     copy = folder / (lfn.partition("?")[0].lstrip("/") or Path(name.partition("?")[0]).name)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    told = []
+    attempts = []
     for place in _places(name, lfn):
         if "://" not in place:
             if os.path.isfile(place):
                 return Path(place)
-            told.append(f"{place}: no such file")
+            attempts.append(f"{place}: no such file")
             continue
         try:
             done = subprocess.run(
@@ -275,12 +275,12 @@ def _fetch(name: str, folder: Path) -> Path:
                 check=False,
             )
         except OSError as problem:
-            told.append(f"{place}: xrdcp: {problem.strerror}")
+            attempts.append(f"{place}: xrdcp: {problem.strerror}")
             continue
         if done.returncode == 0:
             return copy
-        told.append(f"{place}: xrdcp: {done.stderr.strip() or f'exit code {done.returncode}'}")
-    raise _CannotOpenError("\n".join([f"{name}: cannot be opened.", *told]))
+        attempts.append(f"{place}: xrdcp: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    raise _CannotOpenError("\n".join([f"{name}: cannot be opened.", *attempts]))
 
 
 def _places(name: str, lfn: str) -> list[str]:

@@ -185,8 +185,8 @@ def _crab(command: Sequence[str], directory: Path, timeout: float = 180.0) -> tu
 def _end(text: str) -> str:
     """The last lines of what was printed that say something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(_CHATTER)]
-    return " ".join(told[-4:])[:600] or "it said nothing"
+    last = [line for line in lines if not line.startswith(_CHATTER)]
+    return " ".join(last[-4:])[:600] or "it said nothing"
 
 
 def _jobs(text: str) -> dict[str, GridJob]:

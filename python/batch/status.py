@@ -117,13 +117,13 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
 
 def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
     """What the system says, and what it said before about jobs that it has forgotten."""
-    told = {
+    reported = {
         name: job.problem
         for name, job in poll.jobs.items()
         if job.state == "ended" and job.problem is not None
     }
-    if submission.state == "submitted" and not told.items() <= submission.problems.items():
-        submission.problems.update(told)
+    if submission.state == "submitted" and not reported.items() <= submission.problems.items():
+        submission.problems.update(reported)
         submission.save()
     forgotten = {name: QueueState("ended", problem) for name, problem in submission.problems.items()}
     return {**forgotten, **poll.jobs}
@@ -179,9 +179,9 @@ def _is_tried_again(submission: Submission, job: Optional[QueueState], result: O
 def _problem(
     submission: Submission, entry: JobEntry, job: Optional[QueueState], result: Optional[JobResult]
 ) -> JobProblem:
-    told = job.problem if job else None
-    if told is not None and told.kind in _DECISIVE:
-        return told
+    reported = job.problem if job else None
+    if reported is not None and reported.kind in _DECISIVE:
+        return reported
     too_long = JobProblem("time", "the wall time was exceeded")
     if submission.has_run_out(entry.name):
         return too_long
@@ -191,7 +191,7 @@ def _problem(
         if result.problems:
             return result.problems[0]
     logged = problem_in_log(_tail(submission.log(entry.name)))
-    return logged or told or JobProblem("killed", "its process ended without a message")
+    return logged or reported or JobProblem("killed", "its process ended without a message")
 
 
 def _tail(log: Path, most: int = 4096) -> list[str]:

@@ -236,7 +236,7 @@ def submissions_of(workdir: Path) -> list[Submission]:
 def new_directory(folder: Path, name: str, dry_run: bool) -> Iterator[tuple[Path, Path]]:
     """A new directory for a submission of this work directory, which appears whole or not at all.
 
-    Yields the directory to write into, and that which it becomes when the block ends well and has not removed it.
+    Yields the directory to write into, and its final path, which it gets when the block ends well and has not removed it.
     """
     remove_leftovers(make_directory(folder))
     name = name.lstrip(".") or "jobs"  # hidden ones are not finished

@@ -353,7 +353,7 @@ def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Calla
     assert not list((path.parent / "jobs").iterdir())
 
 
-def test_a_submission_that_is_refused_in_the_middle_is_gone_on_with(
+def test_a_submission_that_is_refused_in_the_middle_can_be_continued(
     crab: Crab, analysis: Callable[..., Path]
 ) -> None:
     path = analysis()
@@ -387,7 +387,7 @@ def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
     assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
 
 
-def test_without_crab_or_cmssw_one_is_told_what_to_do(
+def test_without_crab_or_cmssw_a_message_says_what_to_do(
     crab: Crab, analysis: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = analysis()

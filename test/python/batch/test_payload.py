@@ -42,7 +42,7 @@ def test_all_files_below_but_hidden_ones_and_what_python_makes(tmp_path: Path) -
     assert files_below(tmp_path / "none", "lib") == []
 
 
-def test_links_are_followed_where_that_is_asked_for_and_never_for_ever(tmp_path: Path) -> None:
+def test_links_are_followed_on_request_and_never_in_circles(tmp_path: Path) -> None:
     one, other = tree(tmp_path / "one"), tmp_path / "other"
     other.mkdir()
     (other / "d.py").write_text("d")

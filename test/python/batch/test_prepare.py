@@ -26,7 +26,7 @@ def counts(found: list[JobGroup]) -> list[int]:
     return [len(group.tasks) for group in found]
 
 
-def test_a_job_has_as_many_files_as_it_is_told_to() -> None:
+def test_a_job_has_as_many_files_as_configured() -> None:
     assert counts(groups(Grouping(Batch(files_per_job=4)))) == [4, 4, 2]
     assert counts(groups(Grouping(Batch(files_per_job=100)))) == [10]
 

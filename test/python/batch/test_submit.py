@@ -38,7 +38,7 @@ def analysis(tmp_path: Path, sample: Path) -> Path:
     return tmp_path / "analysis.yaml"
 
 
-def test_a_loss_is_allowed_or_not(analysis: Path) -> None:
+def test_missing_files_are_allowed_or_not(analysis: Path) -> None:
     submission = submit(load(analysis), JobRequest("pipeline", "local"))
     assert submission is not None
     status = wait(submission, 0.2)

@@ -134,7 +134,7 @@ def test_a_mistake_that_stays_has_its_own_exit_code(make: Callable[..., Path], t
     assert "no_such_package" in problem.message
 
 
-def test_an_unforeseen_mistake_of_the_user_is_told(
+def test_an_unforeseen_mistake_of_the_user_is_reported(
     make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(
