@@ -120,7 +120,7 @@ def _show(content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from MLTools.NanoML.terminal.page import Column, Page, count
+    from MLTools.NanoML.terminal.page import Page, TableColumn, count
 
     console = Console()
     page = Page(console)
@@ -134,7 +134,7 @@ def _show(content: dict[str, Any]) -> None:
             mark = _MARKS[check["status"]]
             note = f" ({check['note']})" if check["status"] == "skipped" else ""
             rows.append((Text(mark[pretty], style=mark[2]), check["check"], check["title"] + note))
-        page.table("Checks", [Column(""), Column("check"), Column("what", "rest")], rows)
+        page.table("Checks", [TableColumn(""), TableColumn("check"), TableColumn("what", "rest")], rows)
         console.print()
     for fault in faults:
         console.print(Text(fault, style="red"), soft_wrap=True)

@@ -117,10 +117,10 @@ def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
 
 
 def _show_analysis(datasets: Sequence[Any]) -> None:
-    from MLTools.NanoML.terminal.page import Column, file_size, number
+    from MLTools.NanoML.terminal.page import TableColumn, file_size, number
 
     page = _page()
-    numbers = [Column(name, "number") for name in ("pb", "files", "events", "size")]
+    numbers = [TableColumn(name, "number") for name in ("pb", "files", "events", "size")]
     rows = [
         (
             each.name,
@@ -133,7 +133,11 @@ def _show_analysis(datasets: Sequence[Any]) -> None:
         )
         for each in datasets
     ]
-    page.table("What a run reads", [Column("dataset"), Column("class"), *numbers, Column("from")], rows)
+    page.table(
+        "What a run reads",
+        [TableColumn("dataset"), TableColumn("class"), *numbers, TableColumn("from")],
+        rows,
+    )
     for each in datasets:
         for part in each.parts:
             if part.date:

@@ -103,7 +103,7 @@ class Document:
             root = yaml.compose(text, Loader=_Loader)
             if root is None:
                 raise ConfigError(f"{name}: the file is empty.")
-            reader = _Reader(name)
+            reader = _NodeReader(name)
             data = reader.value(root, ())
         except (yaml.reader.ReaderError, yaml.MarkedYAMLError) as error:
             raise ConfigError(f"{name}:{_stop(_explain(error, text))}") from None
@@ -141,7 +141,7 @@ def dotted(keys: Iterable[Key]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 
-class _Reader:
+class _NodeReader:
     """Turns nodes into plain data, and notes lines and problems."""
 
     def __init__(self, name: str) -> None:

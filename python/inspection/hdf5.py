@@ -34,8 +34,8 @@ from MLTools.NanoML.inspection.records import (
 from MLTools.NanoML.inspection.summary import ClassCounts, summarise
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.terminal.page import (
-    Column,
     Page,
+    TableColumn,
     amount,
     count,
     file_size,
@@ -238,10 +238,10 @@ def _show_own(page: Page, content: Mapping[str, Any]) -> None:
 def _show_classes(page: Page, content: Mapping[str, Any]) -> None:
     total = "sum of genWeight" if content["weight"] == "genWeight" else "sum of weights"
     columns = [
-        Column("label", "number"),
-        Column("class"),
-        Column("events", "number"),
-        Column(total, "number"),
+        TableColumn("label", "number"),
+        TableColumn("class"),
+        TableColumn("events", "number"),
+        TableColumn(total, "number"),
     ]
     rows = [
         (
@@ -259,12 +259,12 @@ def _show_features(page: Page, features: Sequence[Mapping[str, Any]]) -> None:
     missing = any(one["nan"] or one["infinite"] for one in features)
     wide = page.width >= _WIDE
     columns = [
-        Column("name"),
-        Column("type"),
-        *([Column("from")] if wide else []),
-        *(Column(name, "number") for name in ("min", "mean", "max")),
-        *([Column("NaN", "number"), Column("infinite", "number")] if missing else []),
-        Column("title", "rest"),
+        TableColumn("name"),
+        TableColumn("type"),
+        *([TableColumn("from")] if wide else []),
+        *(TableColumn(name, "number") for name in ("min", "mean", "max")),
+        *([TableColumn("NaN", "number"), TableColumn("infinite", "number")] if missing else []),
+        TableColumn("title", "rest"),
     ]
     rows = [
         (
@@ -290,12 +290,12 @@ def _alarming(many: int) -> Text:
 
 def _show_objects(page: Page, objects: Sequence[Mapping[str, Any]]) -> None:
     columns = [
-        Column("name"),
-        Column("stored", "number"),
-        Column("order"),
-        Column("in the files", "number"),
-        Column("cut off", "number"),
-        Column("fields", "rest"),
+        TableColumn("name"),
+        TableColumn("stored", "number"),
+        TableColumn("order"),
+        TableColumn("in the files", "number"),
+        TableColumn("cut off", "number"),
+        TableColumn("fields", "rest"),
     ]
     rows = [
         (
@@ -353,7 +353,11 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
     show_files(page, accounting)
     if dataset["missing"]:
         rows = [(one["file"], one["reason"], one["date"]) for one in dataset["missing"]]
-        page.table("Left out", [Column("file", "rest"), Column("reason", "cut"), Column("since")], rows)
+        page.table(
+            "Left out",
+            [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")],
+            rows,
+        )
 
 
 def _with_unit(value: float | None, unit: str) -> str | None:
@@ -371,13 +375,13 @@ def _show_foreign(page: Page, content: Mapping[str, Any]) -> None:
         )
         for one in content["datasets"]
     ]
-    columns = [Column("name", "rest"), Column("shape"), Column("type")]
+    columns = [TableColumn("name", "rest"), TableColumn("shape"), TableColumn("type")]
     if any(one["fields"] for one in content["datasets"]):
-        page.table("Datasets", [*columns, Column("fields", "rest")], rows)
+        page.table("Datasets", [*columns, TableColumn("fields", "rest")], rows)
     else:
         page.table("Datasets", columns, [row[:-1] for row in rows])
     page.table(
         "Attributes",
-        [Column("name"), Column("value", "cut")],
+        [TableColumn("name"), TableColumn("value", "cut")],
         [(name, " ".join(text.split())) for name, text in content["attributes"].items()],
     )

@@ -25,7 +25,7 @@ from MLTools.NanoML.model import (
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.model.trials import Outcome
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
-from MLTools.NanoML.terminal.page import Column, Page, amount, count, file_size
+from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size
 
 __all__ = ["inspect", "show"]
 
@@ -339,7 +339,7 @@ def _check(content: Mapping[str, Any]) -> Text:
 
 
 def _show_columns(page: Page, content: Mapping[str, Any]) -> None:
-    columns = [Column("column"), Column("type"), Column("from", "rest")]
+    columns = [TableColumn("column"), TableColumn("type"), TableColumn("from", "rest")]
     level = "object" if content["level"] == "object" else "event"
     groups = [(None, f"What it reads of each {level}")]
     groups += [(it["name"], f"What it reads of {_objects(it)}") for it in content["collections"]]
@@ -378,7 +378,11 @@ def _show_tensors(page: Page, content: Mapping[str, Any]) -> None:
         for way, tensors in (("input", content["inputs"]), ("output", content["outputs"]))
         for one in tensors
     ]
-    page.table("Tensors", [Column(""), Column("name"), Column("type"), Column("shape", "rest")], rows)
+    page.table(
+        "Tensors",
+        [TableColumn(""), TableColumn("name"), TableColumn("type"), TableColumn("shape", "rest")],
+        rows,
+    )
 
 
 def _show_training(page: Page, training: Mapping[str, Any]) -> None:
@@ -404,7 +408,11 @@ def _show_training(page: Page, training: Mapping[str, Any]) -> None:
 
 def _show_datasets(page: Page, datasets: Sequence[Mapping[str, Any]]) -> None:
     numbers = ("cross\nsection", "events", "kept", "sum of\nweights")
-    columns = [Column("dataset", "rest"), Column("class"), *(Column(name, "number") for name in numbers)]
+    columns = [
+        TableColumn("dataset", "rest"),
+        TableColumn("class"),
+        *(TableColumn(name, "number") for name in numbers),
+    ]
     rows = []
     for one in datasets:
         section, accounting = one.get("cross_section"), one.get("books") or {}

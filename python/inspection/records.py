@@ -10,7 +10,7 @@ from typing import Any
 
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
-from MLTools.NanoML.terminal.page import Column, Page, amount, count, share
+from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
 __all__ = [
     "criteria_facts",
@@ -121,7 +121,7 @@ def show_cutflow(page: Page, steps: Sequence[Mapping[str, Any]]) -> None:
     if not steps:
         return
     numbers = ("events", "of\nprevious", "of all", "sum of\nweights", "of all")
-    columns = [Column("cut", "rest"), *(Column(name, "number") for name in numbers)]
+    columns = [TableColumn("cut", "rest"), *(TableColumn(name, "number") for name in numbers)]
     rows = [
         (
             step["cut"],
@@ -147,7 +147,7 @@ def show_files(page: Page, accounting: Mapping[str, Any]) -> None:
         rows.append((f"... and {len(files) - _FILES_SHOWN:,} more", "", "", ""))
     rows.append((f"all {len(files):,} files", *_numbers(accounting)))
     numbers = ("events", "kept", "sum of\nweights")
-    columns = [Column("file", "rest"), *(Column(name, "number") for name in numbers)]
+    columns = [TableColumn("file", "rest"), *(TableColumn(name, "number") for name in numbers)]
     page.table(f"Made from {directory}".rstrip(), columns, rows)
 
 

@@ -26,7 +26,7 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, accounting_of
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-from MLTools.NanoML.terminal.page import Column, Page, count, file_size, kinematics_first, plural
+from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
 
 __all__ = ["group_branches", "inspect", "matching_branches", "show", "show_branches"]
 
@@ -219,12 +219,12 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     page.facts(_facts(content))
     if record is not None:
         _show_record(page, record)
-    columns = [Column("name"), Column("number", "number"), Column("fields", "cut")]
+    columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
     rows = [
         (name, count(len(fields)), _fields(name, fields)) for name, fields in content["collections"].items()
     ]
     page.table("Collections: lists of numbers per event", columns, rows)
-    columns = [Column("prefix"), Column("number", "number"), Column("branches", "cut")]
+    columns = [TableColumn("prefix"), TableColumn("number", "number"), TableColumn("branches", "cut")]
     groups = content["event_level"].items()
     page.table(
         "Numbers per event",
@@ -239,8 +239,8 @@ def show_branches(content: dict[str, Any], console: Console, pattern: str) -> No
     page = Page(console)
     found = matching_branches(content, pattern)
     titled = any(branch["title"] for branch in found)
-    columns = [Column("branch"), Column("type"), Column("per event")]
-    columns += [Column("title", "rest")] if titled else []
+    columns = [TableColumn("branch"), TableColumn("type"), TableColumn("per event")]
+    columns += [TableColumn("title", "rest")] if titled else []
     rows = [
         (
             branch["name"],
@@ -317,7 +317,11 @@ def _show_record(page: Page, record: Mapping[str, Any]) -> None:
     if record["columns"]:
         rows = [(name, column["dtype"], column["title"]) for name, column in record["columns"].items()]
         maker = "model" if record["kind"] == "scores" else "selection"
-        page.table(f"Columns of the {maker}", [Column("name"), Column("type"), Column("title", "rest")], rows)
+        page.table(
+            f"Columns of the {maker}",
+            [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")],
+            rows,
+        )
     show_cutflow(page, record["books"]["cutflow"])
     show_files(page, record["books"])
 

@@ -12,7 +12,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Column", "Page", "amount", "count", "file_size", "kinematics_first", "number", "plural", "share"]
+__all__ = [
+    "Page",
+    "TableColumn",
+    "amount",
+    "count",
+    "file_size",
+    "kinematics_first",
+    "number",
+    "plural",
+    "share",
+]
 
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -20,7 +30,7 @@ _INDENT = (0, 0, 0, 2)
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of a table.
 
     Attributes
@@ -66,7 +76,7 @@ class Page:
         self._console.print()
         self._console.print(Text(text, style="bold"))
 
-    def table(self, title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    def table(self, title: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table with a title; nothing if there are no rows."""
         rows = list(rows)
         if not rows:
