@@ -196,14 +196,14 @@ def _labels(content: HDF5Metadata, config: Train) -> ObjectLabels | None:
     place = "train.per_object"
     if config.objects or config.targets:
         raise ConfigError(
-            f"{place}: its networks read one object at a time and tell classes apart: take out "
+            f"{place}: its networks read one object at a time and separate classes: take out "
             f"train.{'objects' if config.objects else 'targets'}."
         )
     members = _find(wanted.collection, content.objects, f"{place}.collection").fields
     label = _find(wanted.label, {column.name: column for column in members}, f"{place}.label")
     if np.dtype(label.dtype).kind not in "biu":
         raise ConfigError(
-            f'{place}.label: "{wanted.label}" is of type {label.dtype}, but classes are told by whole numbers.'
+            f'{place}.label: "{wanted.label}" is of type {label.dtype}, but classes are given by whole numbers.'
         )
     of_class = {value: i for i, values in enumerate(wanted.classes.values()) for value in values}
     fields = {f"{wanted.collection}_{it.name}": it.name for it in members if it.name != wanted.label}

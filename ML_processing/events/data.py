@@ -51,9 +51,8 @@ class Table:
     identifiers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # run, luminosityBlock, event, (N,) each
     extras: dict[str, Floats]  # columns that are not inputs, (N,) each
     about: TrainingColumns
-    left_out: Counter[int] = field(
-        default_factory=Counter
-    )  # objects of no class, by the value that gives the class
+    # objects of no class, by the value that gives the class
+    left_out: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:

@@ -57,12 +57,10 @@ class Survey:
     counts: NDArray[np.float64]  # events, (classes, folds)
     sums: NDArray[np.float64]  # sums of weights, (classes, folds)
     absolute: NDArray[np.float64]  # sums of the absolute values of weights, (classes, folds)
-    parameters: dict[float, float] = field(
-        default_factory=dict
-    )  # sum of weights by the value of the parameter
-    left_out: Counter[int] = field(
-        default_factory=Counter
-    )  # objects of no class, by the value that gives the class
+    # sum of weights by the value of the parameter
+    parameters: dict[float, float] = field(default_factory=dict)
+    # objects of no class, by the value that gives the class
+    left_out: Counter[int] = field(default_factory=Counter)
     _ranges: dict[str, _Range] = field(default_factory=dict)
 
     @classmethod

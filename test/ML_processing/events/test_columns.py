@@ -148,10 +148,10 @@ def test_of_objects_all_fields_but_the_label(toy: Toy) -> None:
         ({"per_object": PerObject("Jet", "flavor", {})}, 'per_object.label: "flavor" is not .*"flavour"'),
         (
             {"per_object": PerObject("Jet", "pt", {})},
-            '"pt" is of type float32, but classes are told by whole',
+            '"pt" is of type float32, but classes are given by whole',
         ),
         ({"per_object": FLAVOUR, "objects": ["Muon"]}, "one object at a time .* take out train.objects"),
-        ({"per_object": FLAVOUR, "targets": ["x"]}, "tell classes apart: take out train.targets"),
+        ({"per_object": FLAVOUR, "targets": ["x"]}, "separate classes: take out train.targets"),
         ({"per_object": FLAVOUR, "features": ["Jet_flavour"]}, '"Jet_flavour" is not in the HDF5 files'),
     ],
 )
