@@ -56,21 +56,9 @@ class Table:
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
-        """Take the labelled events of rows as they are in an HDF5 file.
+        """Take the labelled events of rows as they are in an HDF5 file, by the names of their datasets.
 
-        Parameters
-        ----------
-        file
-            The file, for messages.
-        raw
-            Rows of the dataset `events`, and of each collection.
-        columns
-            Which of their columns are used.
-
-        Raises
-        ------
-        NanoMLError
-            A label is out of range, or a weight is not a finite number.
+        A NanoMLError, which names the file, says that a label is out of range, or a weight is not a finite number.
         """
         if columns.labels is not None:
             return cls._of_objects(file, raw[EVENTS], raw[columns.labels.collection], columns, columns.labels)

@@ -119,27 +119,10 @@ def make_training_data(
     config: Train,
     device: torch.device,
 ) -> TrainingData:
-    """What the network that tests on `fold` learns from; its scaling is fitted here.
+    """What the network that tests on `fold` learns from, on `device`; the scaling of this fresh network is fitted here.
 
-    Parameters
-    ----------
-    files
-        The files.
-    table, survey
-        The result of `TrainingFiles.sample`. If the table has all events, no file is read again.
-    network
-        A fresh network.
-    fold
-        Its number.
-    config
-        The section `train`.
-    device
-        Where the events are to be.
-
-    Raises
-    ------
-    NanoMLError
-        The weights of the events that are kept do not sum to something positive.
+    If `table`, the result of `TrainingFiles.sample`, has all events, no file is read again. A NanoMLError says that the
+    weights of the events that are kept do not sum to something positive.
     """
     k = survey.counts.shape[1]
     of = table.folds(k)

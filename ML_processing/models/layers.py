@@ -74,20 +74,10 @@ def extended(values: Tensor, axis: int, count: int, value: float) -> Tensor:
 
 
 def pool(values: Tensor, mask: Tensor, most: int) -> Tensor:
-    """Mean and maximum over the objects, and their number.
+    """Mean and maximum over the objects, and their number as a share of `most`: float32 (N, `pooled_width`).
 
-    Parameters
-    ----------
-    values
-        float32, shape (N, M, width). M may be 0.
-    mask
-        bool, shape (N, M).
-    most
-        Number of objects that counts as 1.
-
-    Returns
-    -------
-    float32, shape (N, `pooled_width`). The maximum is at least 0, its value if there is no object.
+    The values are float32 (N, M, width), the mask is bool (N, M); M may be 0. The maximum is at least 0, its value if there
+    is no object.
     """
     weight = mask.unsqueeze(-1).to(values.dtype)
     real = values * weight

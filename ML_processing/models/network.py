@@ -19,21 +19,8 @@ __all__ = ["Ensemble", "Network"]
 class Network(nn.Module):
     """A network that reads inputs as they are in the files: their scaling, and a core behind it.
 
-    Parameters
-    ----------
-    shape
-        What it reads and gives.
-    core
-        Module from scaled `Inputs` to outputs, float32 of shape (N, shape.outputs).
-
-    Attributes
-    ----------
-    scaling
-        The scaling of the inputs.
-    core
-        As given.
-    target_center, target_width
-        float32, shape (outputs,): the scale of the targets of a regression; 0 and 1 for classes.
+    The core goes from scaled `Inputs` to outputs, float32 (N, shape.outputs). The targets of a regression have a scale, too:
+    `target_center` and `target_width`, float32 (outputs,), which are 0 and 1 for a classification.
     """
 
     target_center: Tensor
@@ -80,14 +67,7 @@ class Network(nn.Module):
 class Ensemble(nn.Module):
     """The networks of all folds as one module on tensors: what is exported.
 
-    Parameters
-    ----------
-    networks
-        One network per fold.
-    shape
-        What they read and give.
-    task
-        "classification" for probabilities, "regression" for values.
+    The task is "classification" for probabilities, "regression" for values.
     """
 
     def __init__(

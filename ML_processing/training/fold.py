@@ -73,27 +73,10 @@ def train_fold(
     device: torch.device,
     report: Report,
 ) -> None:
-    """Train one network of a training whose description is in `directory` already.
+    """Train the network of a fold of a training whose description is in `directory` already.
 
-    Parameters
-    ----------
-    files, table, survey
-        The files, and the result of `TrainingFiles.sample`.
-    config
-        The section `train`.
-    directory
-        Directory of the training.
-    fold
-        Number of the network.
-    device
-        Where to compute.
-    report
-        Is called with the epochs that are done, and a note on the progress.
-
-    Raises
-    ------
-    NanoMLError
-        The loss is not a finite number.
+    `files`, `table` and `survey` are the files and the result of `TrainingFiles.sample`, `config` is the section `train`. A
+    NanoMLError says that the loss is not a finite number.
     """
     description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)

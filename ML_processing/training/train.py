@@ -46,20 +46,11 @@ _events: tuple[TrainingFiles, Table, Survey] | None = None
 
 
 def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, Any]:
-    """Train the networks of all folds, and describe them.
+    """Train the networks of all folds on HDF5 files of the conversion, and describe them in `directory`.
 
     If the directory holds a training of the same events with the same settings, it is continued where it was
     interrupted: finished folds are kept, an unfinished one continues from its last checkpoint. Any other training
-    there is replaced.
-
-    Parameters
-    ----------
-    files
-        HDF5 files of the conversion.
-    config
-        The section `train` of the configuration.
-    directory
-        Where network_I.pt, history_I.json, training.json, loss.png and loss.pdf are written.
+    there is replaced. The files are network_I.pt, history_I.json, training.json, environment.json, loss.png and loss.pdf.
 
     Returns
     -------

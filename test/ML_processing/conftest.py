@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,16 @@ from numpy.typing import NDArray
 from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    PARAMETER,
+    RESERVED,
+    ConvertedCollection,
+    ConvertedColumn,
+    ConvertedDataset,
+    HDF5Metadata,
+    write_metadata,
+)
 from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.trilepton import Trilepton
@@ -70,56 +78,34 @@ def write() -> Writer:
         **options: Any,
     ) -> Path:
         objects = objects or {}
-        names = [
-            name
-            for name in rows.dtype.names or ()
-            if name not in ("run", "luminosityBlock", "event", "label", "weight")
-        ]
-        accounting = {
+        others = (*RESERVED, "valid")
+
+        def columns(values: NDArray[Any]) -> tuple[ConvertedColumn, ...]:
+            names = [name for name in values.dtype.names or () if name not in others]
+            made = {name: "selection" for name in Trilepton.columns if selection} | {parameter: PARAMETER}
+            types = [values.dtype[name].name for name in names]
+            found = zip(names, types, strict=True)
+            return tuple(ConvertedColumn(name, it, name, made.get(name, "branch")) for name, it in found)
+
+        collections = {
+            name: ConvertedCollection(it.shape[1], "-pt", columns(it), int(it["valid"].sum()), 0)
+            for name, it in objects.items()
+        }
+        counts = {
             "files": [],
             "entries": len(rows),
             "selected": len(rows),
             "sum_of_weights": 1.0,
             "cutflow": [],
         }
-        dataset = {"name": path.stem, "class": class_, "label": -1, "cross_section": None, "luminosity": None}
-        metadata = {
-            "schema": 1,
-            "creator": "NanoML",
-            "classes": list(classes),
-            "features": [
-                {
-                    "name": name,
-                    "dtype": rows.dtype[name].name,
-                    "title": name,
-                    "source": "parameter"
-                    if name == parameter
-                    else "selection"
-                    if selection and name in Trilepton.columns
-                    else "branch",
-                }
-                for name in names
-            ],
-            "objects": {
-                name: {
-                    "max": members.shape[1],
-                    "order": "-pt",
-                    "fields": [
-                        {"name": it, "dtype": members.dtype[it].name, "title": it, "source": "branch"}
-                        for it in members.dtype.names or ()
-                        if it != "valid"
-                    ],
-                    "truncated": {"objects": int(members["valid"].sum()), "lost": 0},
-                }
-                for name, members in objects.items()
-            },
-            "selection": selection,
-            "datasets": [{**dataset, "is_data": False, "books": accounting}],
-        }
+        dataset = ConvertedDataset(path.stem, class_, -1, False, counts)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)
-            file[METADATA] = json.dumps(metadata)
+            write_metadata(
+                file,
+                HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, (dataset,)),
+            )
         return path
 
     return write
