@@ -51,7 +51,7 @@ def blocks_of(events: Sequence[Event], size: int) -> Iterator[NDArray[Any]]:
         yield block
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     parts=st.lists(st.lists(NUMBERS, max_size=30), max_size=4),
     size=st.integers(1, 12),
@@ -172,8 +172,9 @@ convert: {features: [x]}
 
 
 @pytest.fixture
-def analysis(tmp_path: Path) -> Path:
+def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three events of SingleMuon are in DoubleMuon, and two in both of its own files; a cut removes one of each."""
+    monkeypatch.setenv("NANOML_CORES", "1")  # no processes of workers
     double = [(2, 1, number) for number in range(8)]
     single = [(2, 1, number) for number in (9, 2, 4, 5, 1, 10)]
     write(tmp_path / "double" / "0.root", double)

@@ -169,7 +169,7 @@ def test_every_type_of_number_is_kept(
 
 def test_any_identifiers_are_found_as_a_dictionary_finds_them(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
-    for number in range(20):
+    for number in range(10):
         size = int(random.integers(1, 200))
         made = [random.integers(low, high, size) for low, high in ((1, 4), (2**32 - 3, 2**32), (-2, 40))]
         rows = table(*made, np.zeros(size))
