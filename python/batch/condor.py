@@ -20,7 +20,7 @@ from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
-__all__ = ["Condor", "Event", "events_of", "jobs_of", "state_after"]
+__all__ = ["Condor", "LogEvent", "events_of", "jobs_of", "state_after"]
 
 _DAG = Path("pipeline.dag")
 _NODES = Path("pipeline.dag.nodes.log")
@@ -136,7 +136,7 @@ def _age(path: Path) -> float:
 
 
 @dataclass(frozen=True)
-class Event:
+class LogEvent:
     """One event in the log of a job."""
 
     # what happened: 0 submitted, 1 executing, 4 evicted, 5 terminated, 7 shadow exception, 9 removed, 12
@@ -154,7 +154,7 @@ class Event:
         return found[1] if found else None
 
 
-def events_of(path: Path) -> Iterator[Event]:
+def events_of(path: Path) -> Iterator[LogEvent]:
     """The events of a log, in order, without one that is still being written; none if there is no log."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -165,10 +165,10 @@ def events_of(path: Path) -> Iterator[Event]:
         block = block.lstrip("\n")
         found = _BEGIN.match(block)
         if found:
-            yield Event(int(found[1]), int(found[2]), int(found[3]), block.strip())
+            yield LogEvent(int(found[1]), int(found[2]), int(found[3]), block.strip())
 
 
-def state_after(event: Event) -> Optional[QueueState]:
+def state_after(event: LogEvent) -> Optional[QueueState]:
     """The state of a job after an event; None if the event changes nothing."""
     lines = [line.strip() for line in event.text.splitlines()[1:]]
     reason = " ".join(line for line in lines if line and not line.startswith("Code "))[:300]

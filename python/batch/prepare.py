@@ -16,7 +16,7 @@ from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import Job
 from MLTools.NanoML.batch.site import Place, check_inputs, check_search, needs_proxy, usable_proxy
 from MLTools.NanoML.batch.status import settle
-from MLTools.NanoML.batch.submission import JOBS, JobEntry, Options, Submission, new_directory
+from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission, new_directory
 from MLTools.NanoML.batch.system import render
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Batch, Needs
@@ -249,12 +249,12 @@ def _jobs(
             )
 
 
-def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> Options:
+def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> JobOptions:
     batch, site = config.batch, place.site
     container = place.environment == "container"
     stages = dict.fromkeys(entry.stage for entry in entries)
     flavours = {entry.name: site.flavour(entry.resources.time) for entry in entries}
-    return Options(
+    return JobOptions(
         shared=place.is_shared,
         environment=place.environment,
         command=[batch.python, "-m", "MLTools.NanoML.cli"] if container else nanoml_command(),

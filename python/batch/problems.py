@@ -17,7 +17,7 @@ __all__ = [
     "KINDS",
     "PERMANENT",
     "JobProblem",
-    "Kind",
+    "ProblemKind",
     "exit_code_of",
     "problem_in_log",
     "problem_of",
@@ -31,7 +31,7 @@ PERMANENT = 2
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProblemKind:
     """A kind of problem."""
 
     words: str  # what it is, for people
@@ -41,34 +41,34 @@ class Kind:
 _AGAIN = "nanoml resubmit tries again"
 
 KINDS = {
-    "configuration": Kind("mistake in the configuration", "correct it, then: nanoml resubmit"),
-    "unreadable": Kind(
+    "configuration": ProblemKind("mistake in the configuration", "correct it, then: nanoml resubmit"),
+    "unreadable": ProblemKind(
         "file unreadable", f"{_AGAIN}, or allows missing files: nanoml resubmit --max-missing-files 1%"
     ),
-    "proxy": Kind("grid proxy cannot be used", "nanoml proxy init, then: nanoml resubmit"),
-    "package": Kind(
+    "proxy": ProblemKind("grid proxy cannot be used", "nanoml proxy init, then: nanoml resubmit"),
+    "package": ProblemKind(
         "package or program missing",
         "add it to the environment of the jobs (batch.environment), then: nanoml resubmit",
     ),
-    "disk": Kind("disk full", "free some space; nanoml resubmit asks for more"),
-    "storage": Kind(
+    "disk": ProblemKind("disk full", "free some space; nanoml resubmit asks for more"),
+    "storage": ProblemKind(
         "output not on the storage",
         "check that you may write there and have room left, then: nanoml resubmit",
     ),
-    "memory": Kind("out of memory", "nanoml resubmit asks for more"),
-    "time": Kind("wall time exceeded", "nanoml resubmit asks for more"),
-    "killed": Kind("killed", f"{_AGAIN}; if it happens again, it may be for lack of memory"),
-    "stopped": Kind("told to stop", _AGAIN),
-    "lost": Kind("lost", _AGAIN),
-    "held": Kind("held", "nanoml resubmit releases it"),
-    "refused": Kind(
+    "memory": ProblemKind("out of memory", "nanoml resubmit asks for more"),
+    "time": ProblemKind("wall time exceeded", "nanoml resubmit asks for more"),
+    "killed": ProblemKind("killed", f"{_AGAIN}; if it happens again, it may be for lack of memory"),
+    "stopped": ProblemKind("told to stop", _AGAIN),
+    "lost": ProblemKind("lost", _AGAIN),
+    "held": ProblemKind("held", "nanoml resubmit releases it"),
+    "refused": ProblemKind(
         "asks for too much",
         "nanoml kill, change batch.time, batch.memory or batch.partition, then: nanoml resubmit",
     ),
-    "rejected": Kind("rejected by the batch system", "change what it says, then: nanoml resubmit"),
-    "removed": Kind("removed", _AGAIN),
-    "error": Kind("error", "correct it, then: nanoml resubmit"),
-    "defect": Kind(
+    "rejected": ProblemKind("rejected by the batch system", "change what it says, then: nanoml resubmit"),
+    "removed": ProblemKind("removed", _AGAIN),
+    "error": ProblemKind("error", "correct it, then: nanoml resubmit"),
+    "defect": ProblemKind(
         "unexpected error", "this is a bug of NanoML or of your own code: nanoml logs JOB shows where"
     ),
 }

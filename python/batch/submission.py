@@ -21,7 +21,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow.resources import Resources
 
-__all__ = ["JOBS", "JobEntry", "Options", "Submission", "new_directory", "submissions_of"]
+__all__ = ["JOBS", "JobEntry", "JobOptions", "Submission", "new_directory", "submissions_of"]
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""
@@ -42,7 +42,7 @@ class JobEntry:
 
 
 @dataclass
-class Options:
+class JobOptions:
     """How jobs run: what the templates are filled with."""
 
     shared: bool = True  # whether workers see the files of the submitting machine
@@ -85,7 +85,7 @@ class Submission:
     what: str  # what was submitted: a stage, pipeline or tune
     created: str  # when, for people
     jobs: list[JobEntry]  # in the order of their stages
-    options: Options = field(default_factory=Options)  # how they run
+    options: JobOptions = field(default_factory=JobOptions)  # how they run
     # "written" (nothing is submitted yet), "submitted", or "ended" when no job of it is active any more
     state: str = "written"
     # what the batch system keeps about it: identifiers of jobs, as JSON that only its module reads
@@ -166,7 +166,7 @@ class Submission:
                 JobEntry(**{**entry, "resources": Resources(**entry["resources"])})
                 for entry in content.pop("jobs")
             ]
-            options = Options(**content.pop("options"))
+            options = JobOptions(**content.pop("options"))
             problems = {name: JobProblem(**problem) for name, problem in content.pop("problems").items()}
             return cls(directory, jobs=jobs, options=options, problems=problems, **content)
         except FileNotFoundError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.batch.job import JobResult
 from MLTools.NanoML.batch.problems import JobProblem
-from MLTools.NanoML.batch.submission import JobEntry, Options, Submission
+from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -205,7 +205,7 @@ def call(command: Sequence[str], timeout: float = 120.0) -> str:
     return done.stdout
 
 
-def render(template: str, options: Options, **values: Any) -> str:
+def render(template: str, options: JobOptions, **values: Any) -> str:
     """Fill a template with options and other values.
 
     The user's own template of the same name, in `options.templates`, comes first.

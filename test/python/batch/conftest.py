@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from MLTools.NanoML.batch.job import Job, JobResult, OutputFile, TaskResult
-from MLTools.NanoML.batch.submission import JobEntry, Options, Submission
+from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.workflow.resources import Resources
@@ -39,7 +39,7 @@ def submission(tmp_path: Path) -> Submission:
             directory / "jobs" / f"{name}.json"
         )
         entries.append(JobEntry(name, stage, [task.name for task in tasks], Resources()))
-    options = Options(retries=1)
+    options = JobOptions(retries=1)
     config = str(tmp_path / "analysis.yaml")
     made = Submission(
         directory,

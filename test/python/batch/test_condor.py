@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.batch.condor import Event, events_of, jobs_of, state_after
+from MLTools.NanoML.batch.condor import LogEvent, events_of, jobs_of, state_after
 from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.batch.system import QueueState
 
@@ -97,7 +97,7 @@ def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size:
 @given(st.text())
 def test_any_text_may_be_that_of_an_event(text: str) -> None:
     for number in range(50):
-        event = Event(number, 1, 0, text)
+        event = LogEvent(number, 1, 0, text)
         seen = state_after(event)
         assert seen is None or seen.state in ("waiting", "running", "held", "ended")
         assert event.node != ""
@@ -123,7 +123,7 @@ def test_the_reason_of_a_removal_or_a_hold_has_a_kind(
     number: int, state: str, otherwise: str, reason: str, kind: Optional[str]
 ) -> None:
     seen = state_after(
-        Event(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
+        LogEvent(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
     )
     assert seen is not None
     assert seen.problem is not None
