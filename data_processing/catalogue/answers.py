@@ -29,13 +29,7 @@ class RefusedError(Exception):
 
 
 class NoAnswerError(Exception):
-    """There is no answer now.
-
-    Attributes
-    ----------
-    may_pass
-        Whether the same question may be answered a moment later.
-    """
+    """There is no answer now; `may_pass` says whether there may be one a moment later."""
 
     def __init__(self, text: str, may_pass: bool = True) -> None:
         super().__init__(text)
@@ -44,15 +38,7 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A dataset.
-
-    Attributes
-    ----------
-    name
-        /PRIMARY/PROCESSED/TIER.
-    status
-        VALID, PRODUCTION, INVALID, DEPRECATED or DELETED.
-    """
+    """A dataset, /PRIMARY/PROCESSED/TIER, and its status: VALID, PRODUCTION, INVALID, DEPRECATED or DELETED."""
 
     name: str
     status: str
@@ -60,17 +46,7 @@ class CatalogueEntry:
 
 @dataclass(frozen=True)
 class DatasetReplica:
-    """What a site has of a dataset.
-
-    Attributes
-    ----------
-    name
-        Of the site, as in T2_DE_DESY.
-    kind
-        "DISK" or "TAPE".
-    share
-        How much of the dataset it has [%].
-    """
+    """What a site, such as T2_DE_DESY, has of a dataset: on "DISK" or "TAPE", and how much of it [%]."""
 
     name: str
     kind: str

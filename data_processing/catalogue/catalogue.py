@@ -163,16 +163,7 @@ class Catalogue:
         return f" Look for it with wildcards: nanoml datasets '/{start[:4]}*/*/{tier}'"
 
     def files(self, name: str, instance: str, status: Sequence[str] = ("VALID",)) -> FileList:
-        """The files of a dataset.
-
-        Parameters
-        ----------
-        name
-            Without wildcards.
-        instance
-            Of the catalogue.
-        status
-            Accepted states of the dataset.
+        """The files of a dataset, by its name without wildcards, if its status is one of those accepted.
 
         Raises
         ------

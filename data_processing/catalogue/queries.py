@@ -117,20 +117,10 @@ def look_up(
     refresh: bool,
     confirm: Optional[Confirm],
 ) -> dict[str, FoundLists]:
-    """Find the files that queries stand for; what has been found once stays the same for this analysis.
+    """Find the files that the queries of each dataset stand for, and keep the lists in a directory.
 
-    Parameters
-    ----------
-    config
-        The analysis.
-    queries
-        For each of its datasets.
-    directory
-        Where the lists are kept, WORKDIR/.nanoml/datasets.
-    refresh
-        Ask anew for what has been found earlier.
-    confirm
-        Decides whether a wildcard may stand for several datasets; without it, it may not.
+    Lists from there are taken as they are, unless they are to be refreshed. A wildcard may stand for several datasets if
+    `confirm` agrees.
 
     Raises
     ------

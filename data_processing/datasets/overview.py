@@ -89,16 +89,7 @@ def content_of(found: Any) -> dict[str, Any]:
 def overview(
     config: Config, refresh: bool = False, confirm: Optional[Confirm] = None
 ) -> list[DatasetOverview]:
-    """What each dataset consists of, and what has changed in the catalogue.
-
-    Parameters
-    ----------
-    config
-        The analysis.
-    refresh
-        Take what the catalogue and servers have now, instead of what they had before.
-    confirm
-        As in `describe_datasets`.
+    """What each dataset consists of, and what has changed in the catalogue; arguments as of `describe_datasets`.
 
     Raises
     ------
@@ -198,16 +189,7 @@ def _without(name: str, problem: NanoMLError) -> str:
 
 
 def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:
-    """What the catalogue has for a name or pattern.
-
-    Parameters
-    ----------
-    name
-        /PRIMARY/PROCESSED/TIER, with wildcards.
-    instance
-        Of the catalogue; None for the one that usually has such a dataset.
-    refresh
-        Ask anew, whatever it answered today.
+    """What the catalogue has for a name or pattern, in the instance that usually has such datasets or another one.
 
     Raises
     ------

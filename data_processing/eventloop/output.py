@@ -25,18 +25,9 @@ _MANTISSA = 23
 
 
 def reduced(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Round numbers to fewer bits of mantissa, as NanoAOD does; they compress better.
+    """Round numbers to fewer than 23 bits of mantissa, as NanoAOD does; they compress better.
 
-    Parameters
-    ----------
-    values
-        float32.
-    bits
-        Bits to keep, less than 23.
-
-    Returns
-    -------
-    float32. The two largest mantissas are cut, not rounded up, so that the exponent stays.
+    The two largest mantissas are cut, not rounded up, so that the exponent stays.
     """
     shift = _MANTISSA - bits
     raw = values.view(np.uint32)
@@ -225,13 +216,7 @@ class OutputTree:
         return Branch(name, dtype, shape, title, counter[1:] if member else name, f"{plain}[]")
 
     def fillBranch(self, name: str, value: Any) -> None:
-        """Fill a branch of this event; later modules see the value as `event.NAME`.
-
-        Raises
-        ------
-        NanoMLError
-            No module has made it.
-        """
+        """Fill a branch of this event; later modules see the value as `event.NAME`."""
         made = self._branches.get(name)
         if made is None:
             raise NanoMLError(

@@ -50,13 +50,7 @@ class Module:
         """Look at an event; it is kept if the result is true."""
 
     def addObject(self, obj: Any) -> NoReturn:
-        """Refuse a histogram.
-
-        Raises
-        ------
-        NanoMLError
-            Always: there is no file for it.
-        """
+        """Refuse a histogram: there is no file for it."""
         raise NanoMLError(
             f"{type(self).__name__} books a histogram, but a skim has no file for histograms: fill branches instead, "
             "or run the module in a script of its own, by PostProcessor(..., histFileName=..., histDirName=...)."

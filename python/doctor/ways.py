@@ -144,15 +144,7 @@ class Examination:
 
 
 def examine(way: str, redirector: str = "") -> Examination:
-    """Check all that a way of working needs.
-
-    Parameters
-    ----------
-    way
-        One of WAYS.
-    redirector
-        The XRootD server, HOST or HOST:PORT, that must answer; empty for that of the way, if it has one.
-    """
+    """Check all that one of WAYS needs; `redirector` is an XRootD server to ask instead of the way's own, if any."""
     chosen = WAYS[way]
     wanted = {*chosen.needs, *chosen.options}
     checks = {name: check for name, check in CHECKS.items() if name in wanted}

@@ -60,20 +60,9 @@ class ClassCounts:
 def summarise(
     events: Any, columns: Sequence[str], weight: str | None
 ) -> tuple[dict[str, ColumnSummary], dict[int, ClassCounts]]:
-    """Read all events once.
+    """Read the dataset `events` once, for summaries of columns, and counts for each label that occurs.
 
-    Parameters
-    ----------
-    events
-        The dataset `events`, of compound type.
-    columns
-        Its columns to be summarised.
-    weight
-        Its column of weights; None counts each event as 1.
-
-    Returns
-    -------
-    Summaries by column, and counts by label (those that occur).
+    `weight` is the column of weights; None counts each event as 1.
     """
     summaries = {name: ColumnSummary() for name in columns}
     counts: dict[int, ClassCounts] = {}
