@@ -168,8 +168,9 @@ def _writes_titles() -> bool:
     except Exception as problem:  # whatever another uproot may raise
         say_once(
             "uproot",
-            f"WARNING: uproot {uproot.__version__} is too new or too old for NanoML to write titles of branches, and "
-            f"types of counters ({type(problem).__name__}: {problem}). Files are written without them, and more slowly.",
+            f"WARNING: with uproot {uproot.__version__}, NanoML cannot write titles of branches and types of counters "
+            f"({type(problem).__name__}: {problem}). Files are written without them, and more slowly. Install another "
+            "version of uproot to have them.",
         )
         return False
     return True
