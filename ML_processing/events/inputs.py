@@ -20,9 +20,7 @@ class CollectionShape:
     name: str  # prefix of its branches, as in Jet
     fields: tuple[str, ...]  # its branches without the prefix, in the order of the last axis
     max: int  # largest number of objects
-    order: str | None = (
-        None  # field that they are sorted by, "-pt" for descending; None for the order of the file
-    )
+    order: str | None = None  # they are sorted by this field, "-pt" for descending; None for the file's order
 
 
 @dataclass(frozen=True)

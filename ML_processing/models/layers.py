@@ -131,12 +131,7 @@ def joined_vectors(inputs: Inputs, shape: Shape) -> Tensor:
     """
     found = [inputs.objects[it.name].vectors for it in shape.collections]
     pt, eta, phi, mass = torch.cat([it for it in found if it is not None], dim=1).split(1, dim=-1)
-    limited = [
-        pt.clamp(0.0, _PT),
-        eta.clamp(-_ETA, _ETA),
-        phi.clamp(-math.pi, math.pi),
-        mass.clamp(0.0, _PT),
-    ]
+    limited = [pt.clamp(0.0, _PT), eta.clamp(-_ETA, _ETA), phi.clamp(-math.pi, math.pi), mass.clamp(0.0, _PT)]
     return torch.cat(limited, dim=-1)
 
 

@@ -174,7 +174,7 @@ class TrainingDescription:
 
 
 def training_file(directory: Path) -> Path:
-    """What explains a training, and lets it be rebuilt."""
+    """Path of training.json."""
     return directory / "training.json"
 
 

@@ -171,11 +171,7 @@ class Training:
         """Raise a NanoMLError if the events have other columns or classes than those of the training."""
         mine_, theirs_, labels = self.shape, table.shape, table.about.labels
         for what, mine, theirs in (
-            (
-                "objects",
-                [self.description.collection or "none"],
-                [labels.collection if labels else "none"],
-            ),
+            ("objects", [self.description.collection or "none"], [labels.collection if labels else "none"]),
             ("features", self.names, table.names),
             ("collections", [str(it) for it in mine_.collections], [str(it) for it in theirs_.collections]),
             ("targets", self.targets, list(table.about.targets)),

@@ -80,10 +80,7 @@ def train_fold(
     """
     description = TrainingDescription.read(directory)
     checkpoint = checkpoint_file(directory, fold)
-    with (
-        one_thread(),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-    ):
+    with one_thread(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed * 1000 + fold)
         network = new_network(description)
         data = make_training_data(files, table, survey, network, fold, config, device)

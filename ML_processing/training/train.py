@@ -244,9 +244,8 @@ def _train_share(
                 with following(config.tracking, directory, fold, shown) as report:
                     train_fold(*events, config, directory, fold, device, report)
         except Exception as problem:
-            known = isinstance(
-                problem, NanoMLError
-            )  # is shown rather than its consequences in other processes
+            # a known problem is shown rather than its consequences in other processes
+            known = isinstance(problem, NanoMLError)
             text = str(problem) if known else f"a process that trained failed:\n{traceback.format_exc()}"
             (messages / f"{'known' if known else 'unknown'}-{rank}").write_text(text, encoding="utf-8")
             raise SystemExit(1) from None

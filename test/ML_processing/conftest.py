@@ -103,8 +103,7 @@ def write() -> Writer:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)
             write_metadata(
-                file,
-                HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, (dataset,)),
+                file, HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, (dataset,))
             )
         return path
 
@@ -141,9 +140,7 @@ def _selected_processes(sample: Path) -> Iterator[tuple[str, str, NDArray[Any], 
         yield name, class_, events(columns, CLASSES.index(class_), weight), objects
 
 
-def _selected(
-    sources: Sequence[Path],
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], int]:
+def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], int]:
     """Features and leptons of the events that pass the example's selection, and how many events there were."""
     selection, entries = Trilepton(), 0
     ids = ["run", "luminosityBlock", "event"]
@@ -222,10 +219,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
     ) -> Path:
         random = np.random.default_rng(1)
         label = np.arange(count) % 2
-        columns = {
-            "x": random.normal(label, 1.0).astype("f4"),
-            "y": random.normal(-label, 1.0).astype("f4"),
-        }
+        columns = {"x": random.normal(label, 1.0).astype("f4"), "y": random.normal(-label, 1.0).astype("f4")}
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
         rows = events({**columns, **changes}, label, weight)
         classes = ["signal", "other"]
