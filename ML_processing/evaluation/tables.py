@@ -29,18 +29,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def numbers(content: dict[str, Any]) -> str:
     """All tables of numbers."""
+    tables = [_areas, _at_parameter, _points, _best, _pairs, _events]
     if content["task"] == "regression":
-        parts = [_targets(content), _events(content)]
-    else:
-        parts = [
-            _areas(content),
-            _at_parameter(content),
-            _points(content),
-            _best(content),
-            _pairs(content),
-            _events(content),
-        ]
-    return "\n".join(part for part in parts if part)
+        tables = [_targets, _events]
+    return "\n".join(text for make in tables if (text := make(content)))
 
 
 def _areas(content: dict[str, Any]) -> str:
@@ -48,17 +40,14 @@ def _areas(content: dict[str, Any]) -> str:
         pairs = ("network", "baseline", "difference")
         return [label, *(number(Measured(entry[name], entry[f"{name}_error"])) for name in pairs)]
 
-    signal, against = content["signal"], content["auc_against"]
-    several = len(against) > 1
-    rows = [row(f"{signal} against all others", content["auc"])]
-    rows += [row(f"{signal} against {name}", entry["weighted"]) for name, entry in against.items() if several]
-    unweighted = "every event counting the same"
-    rows += [row(f"{signal} against all others, {unweighted}", content["auc_unweighted"])]
-    rows += [
-        row(f"{signal} against {name}, {unweighted}", entry["unweighted"])
-        for name, entry in against.items()
-        if several
-    ]
+    signal, against, rows = content["signal"], content["auc_against"], []
+    for key, of_all, note in (
+        ("weighted", "auc", ""),
+        ("unweighted", "auc_unweighted", ", all events counting the same"),
+    ):
+        rows.append(row(f"{signal} against all others{note}", content[of_all]))
+        if len(against) > 1:
+            rows += [row(f"{signal} against {name}{note}", entry[key]) for name, entry in against.items()]
     resampled = content["auc_bootstrap_error"]
     check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
     text = f"Errors are statistical, after DeLong{check}. The BDT is {content['baseline']}."
@@ -80,18 +69,11 @@ def _at_parameter(content: dict[str, Any]) -> str:
 def _points(content: dict[str, Any]) -> str:
     def row(cut: dict[str, Any]) -> list[str]:
         background, error = cut["background_efficiency"], cut["background_efficiency_error"]
-        rejection = cut["background_rejection"]
-        text = (
-            "no background left"
-            if rejection is None
-            else f"{rejection:.4g} ± {cut['background_rejection_error']:.2g}"
-        )
-        return [
-            f"{cut['score_at_least']:.4f}",
-            f"{cut['signal_efficiency']:.1%}",
-            f"{100 * background:.3g} ± {100 * error:.2g} %",
-            text,
-        ]
+        rejection = "no background left"
+        if cut["background_rejection"] is not None:
+            rejection = f"{cut['background_rejection']:.4g} ± {cut['background_rejection_error']:.2g}"
+        background = f"{100 * background:.3g} ± {100 * error:.2g} %"
+        return [f"{cut['score_at_least']:.4f}", f"{cut['signal_efficiency']:.1%}", background, rejection]
 
     head = [
         "cut: signal probability at least",
@@ -115,8 +97,8 @@ def _best(content: dict[str, Any]) -> str:
     )
     if not found["physical"]:
         text += (
-            " A dataset has no cross section, or there is no luminosity: the sums of weights are no numbers of events, "
-            "and the significance only ranks cuts."
+            " A dataset has no cross section, or there is no luminosity: the sums of weights are not numbers of "
+            "events, and the significance only ranks cuts."
         )
     return f"<p>{escape(text)}</p>"
 
@@ -126,16 +108,12 @@ def _pairs(content: dict[str, Any]) -> str:
     if len(classes) < 3:
         return ""
     pairs, alone = content["auc_one_against_one"], content["auc_one_against_all"]
-    rows = [
-        [
-            name,
-            number(Measured(**alone[name])),
-            *("" if name == other else number(Measured(**pairs[name][other])) for other in classes),
-        ]
-        for name in classes
-    ]
+    rows = []
+    for name in classes:
+        others = ("" if name == other else number(Measured(**pairs[name][other])) for other in classes)
+        rows.append([name, number(Measured(**alone[name])), *others])
     text = (
-        "One against all cuts on the probability of the class, one against one on its share in the two probabilities, "
+        "One against all is a cut on the probability of the class, one against one on its share of the two probabilities, "
         "p / (p + q)."
     )
     return table(["AUC of", "against all", *(f"against {name}" for name in classes)], rows) + f"<p>{text}</p>"

@@ -102,11 +102,21 @@ def save(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.pdf, each drawn once: `savefig` draws everything twice."""
     png, pdf = io.BytesIO(), io.BytesIO()  # matplotlib cannot end a PDF file on a full disk
     FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 1})
-    figure.set_layout_engine("none")  # the layout is found once, which takes as long as drawing
+    _fix_layout(figure)
     FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     for kind, drawn in (("png", png), ("pdf", pdf)):
         with replacing(stem.with_name(f"{stem.name}.{kind}")) as aside:
             aside.write_bytes(drawn.getvalue())
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Keep everything where it has been drawn: finding the places takes as long as drawing."""
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            place = axis.label.get_transform().transform(axis.label.get_position())
+            x, y = figure.transFigure.inverted().transform(place)
+            axis.set_label_coords(x, y, transform=figure.transFigure)
 
 
 def single(right: str, size: float | None = None) -> tuple[Figure, Axes]:

@@ -11,7 +11,6 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.plots import save
@@ -98,11 +97,7 @@ def slices(study: Study) -> Figure:
 
 def _slice(axes: Axes, study: Study, name: str, trials: list[FrozenTrial], best: FrozenTrial | None) -> None:
     distribution = study.space.distributions[name]
-    choices = (
-        [str(it) for it in distribution.choices]
-        if isinstance(distribution, CategoricalDistribution)
-        else None
-    )
+    choices = getattr(distribution, "choices", None)
 
     def place(trial: FrozenTrial) -> float:
         value = trial.params[name]

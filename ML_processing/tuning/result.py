@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress, say
 __all__ = ["conclude"]
 
 _SCHEMA = 1
+_NAMES = {"best": "the best", "own": "the configuration's own"}
 
 
 def conclude(study: Study, files: Sequence[Path], config: Config) -> None:
@@ -78,9 +78,8 @@ def _counts(study: Study) -> str:
         TrialState.FAIL: "failed",
         TrialState.RUNNING: "not ended",
     }
-    return f"{count.total()} trials: " + ", ".join(
-        f"{count[it]} {word}" for it, word in words.items() if count[it]
-    )
+    parts = [f"{count[it]} {word}" for it, word in words.items() if count[it]]
+    return f"{count.total()} trials: {', '.join(parts)}"
 
 
 def _row(study: Study, trial: FrozenTrial) -> dict[str, Any]:
@@ -100,10 +99,8 @@ def _row(study: Study, trial: FrozenTrial) -> dict[str, Any]:
 def _write_table(study: Study) -> None:
     rows = [_row(study, trial) for trial in study.trials()]
     write_json(study.directory / "table.json", rows)
-    text = io.StringIO()
-    table = csv.DictWriter(
-        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
-    )
+    text, columns = io.StringIO(), list(dict.fromkeys(name for row in rows for name in row))
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(study.directory / "table.csv", text.getvalue())
@@ -113,10 +110,8 @@ def _write_best(study: Study, best: FrozenTrial, config: Config, result: Mapping
     """The section `train` of the configuration with the best settings."""
     section = config.document.data.get("train") or {}
     content = yaml.safe_dump({"train": study.space.merge(section, best.params)}, sort_keys=False)
-    lines = [
-        f"Trial {best.number}, {study.tune.metric} {best.value:.4f}, the best of {_counts(study)}.",
-        *_words(result),
-    ]
+    first = f"Trial {best.number}, {study.tune.metric} {best.value:.4f}, the best of {_counts(study)}."
+    lines = [first, *_words(result)]
     write_text(study.directory / "best.yaml", "".join(f"# {line}\n" for line in lines) + content)
 
 
@@ -138,7 +133,11 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     data = TrialData.read(files, own)
     for name, train in variants.items():
         with progress(f"train with {_NAMES[name]} settings", train.epochs, "epochs") as bar:
-            train_one(data, train, study.directory / name, partial(_advance, bar))
+
+            def report(epochs: list[Epoch], note: str, bar: Bar = bar) -> None:
+                bar.advance(len(epochs), note)
+
+            train_one(data, train, study.directory / name, report)
             finish(train.tracking, study.directory / name, {})
     del data
     result = {
@@ -150,13 +149,6 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     }
     write_json(place, result)
     return result
-
-
-def _advance(bar: Bar, epochs: list[Epoch], note: str) -> None:
-    bar.advance(len(epochs), note)
-
-
-_NAMES = {"best": "the best", "own": "the configuration's own"}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -176,19 +168,14 @@ def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str
     with one_thread():
         scores = {name: run.scores(run.networks[0], table) for name, run in runs.items()}
     if table.about.targets:
-        return {
-            "events": len(table),
-            **{name: {"rmse": _rmse(found, table)} for name, found in scores.items()},
-        }
+        return {"events": len(table), **{name: {"rmse": _rmse(it, table)} for name, it in scores.items()}}
     signal = runs["best"].signal
     truth, weights = table.labels == signal, table.weights
     found = {name: auc(it[:, signal], truth, weights) for name, it in scores.items()}
     if "own" in scores:
         found["gain"] = auc_difference(scores["best"][:, signal], scores["own"][:, signal], truth, weights)
-    return {
-        "events": len(table),
-        **{name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()},
-    }
+    numbers = {name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()}
+    return {"events": len(table), **numbers}
 
 
 def _run(directory: Path) -> Training:
