@@ -19,10 +19,7 @@ _TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
 
 
 def encode(value: Any) -> Any:
-    """Make JSON of plain data, paths, dataclasses and functools.partial of named functions.
-
-    An error if there is something else in it.
-    """
+    """Make JSON of plain data, paths, dataclasses and partials of named functions; anything else is a TypeError."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -167,10 +167,7 @@ def place_of(config: Config, on: Optional[str]) -> Place:
 
 
 def check_place(config: Config, place: Place) -> None:
-    """Refuse what cannot work at a site.
-
-    An error if jobs cannot be submitted from here, or would not find results or packages.
-    """
+    """Refuse what cannot work at a site."""
     site, system = place.site, place.system
     workdir = Layout.of(config).workdir
     for beginning, why in site.not_from.items():
@@ -198,10 +195,7 @@ def check_place(config: Config, place: Place) -> None:
 
 
 def check_search(config: Config, place: Place) -> None:
-    """Refuse a search whose workers could not exchange their results.
-
-    An error if they do not see the same files.
-    """
+    """Refuse a search whose workers could not exchange their results."""
     if not place.is_shared:
         message = (
             f"a search needs workers that see the same files, and site {place.site.name} says that they do not. "
@@ -213,10 +207,7 @@ def check_search(config: Config, place: Place) -> None:
 def check_inputs(
     config: Config, todo: Mapping[str, Sequence[Task]], storage: Optional[Mapping[str, str]]
 ) -> None:
-    """Refuse tasks whose inputs will not be there when they begin.
-
-    An error if an input is missing, or workers do not see it.
-    """
+    """Refuse tasks whose inputs will not be there when they begin."""
     made: set[str] = set()
     for stage, tasks in todo.items():
         for path in dict.fromkeys(path for task in tasks for path in task.inputs):
