@@ -17,7 +17,6 @@ from MLTools.NanoML.commands.options import (
     config_only,
     find_files,
     flag,
-    force_option,
     json_option,
     memory_option,
     output_option,
@@ -82,7 +81,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 @_compression_option
 @memory_option
 @reading_options
-@force_option("Convert again, also what is up to date (with CONFIG).")
+@flag("--force", "Convert again, also what is up to date (with CONFIG).")
 @json_option
 def convert(
     files: tuple[str, ...],
@@ -178,7 +177,7 @@ def _convert_each(job: Any, force: bool) -> None:
 )
 @memory_option
 @_compression_option
-@force_option("Shuffle again, also what is up to date (with CONFIG).")
+@flag("--force", "Shuffle again, also what is up to date (with CONFIG).")
 def shuffle(
     files: tuple[str, ...], output: Optional[Path], seed: int, memory: int, compression: str, force: bool
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional
 
 import click
 
@@ -14,7 +14,6 @@ from MLTools.NanoML.commands.options import (
     command,
     config_argument,
     flag,
-    force_option,
     json_option,
     missing_option,
 )
@@ -23,11 +22,7 @@ from MLTools.NanoML.workflow.stages import NAMES
 
 __all__ = ["kill", "logs", "resubmit", "status", "submit", "work"]
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _place(function: _Command) -> _Command:
-    return click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)(function)
+_place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
 
 @command(
@@ -42,7 +37,7 @@ def _place(function: _Command) -> _Command:
 @config_argument
 @click.option("--on", type=click.Choice(tuple(SYSTEMS)), help="Where; default: what the section batch says.")
 @flag("--dry-run", "Write everything that would be submitted, for reading.")
-@force_option("Do everything again, even what is up to date.")
+@flag("--force", "Do everything again, even what is up to date.")
 @click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
 @click.option(
     "--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials."

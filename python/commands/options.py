@@ -65,19 +65,22 @@ def epilog(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def config_argument(function: _Command) -> _Command:
-    """The YAML file of an analysis."""
-    return click.argument("config", type=PATH)(function)
+config_argument = click.argument("config", type=PATH)
+"""The YAML file of an analysis."""
 
-
-def json_option(function: _Command) -> _Command:
-    """Print JSON for scripts."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
-
-
-def force_option(text: str = "Do it again, also if it is up to date.") -> Callable[[_Command], _Command]:
-    """Do again what is up to date."""
-    return click.option("--force", is_flag=True, help=text)
+json_option = flag("--json", "Print JSON, for scripts.", "as_json")
+memory_option = click.option(
+    "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
+)
+root_compression_option = click.option(
+    "--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL"
+)
+missing_option = click.option(
+    "--max-missing-files",
+    "max_missing_files",
+    type=_Loss(),
+    help="Leave out files that cannot be read, at most so many of each dataset; the results say which.",
+)
 
 
 def output_option(metavar: str, text: str, required: bool = False) -> Callable[[_Command], _Command]:
@@ -90,30 +93,6 @@ def workers_option(text: str) -> Callable[[_Command], _Command]:
     return click.option(
         "--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core."
     )
-
-
-def memory_option(function: _Command) -> _Command:
-    """How much memory the events at work may take."""
-    return click.option(
-        "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
-    )(function)
-
-
-def root_compression_option(function: _Command) -> _Command:
-    """Compression of ROOT files."""
-    return click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")(
-        function
-    )
-
-
-def missing_option(function: _Command) -> _Command:
-    """How many files may be missing."""
-    return click.option(
-        "--max-missing-files",
-        "max_missing_files",
-        type=_Loss(),
-        help="Leave out files that cannot be read, at most so many of each dataset; the results say which.",
-    )(function)
 
 
 def reading_options(function: _Command) -> _Command:

@@ -13,7 +13,6 @@ from MLTools.NanoML.commands.options import (
     config_argument,
     epilog,
     flag,
-    force_option,
     json_option,
     loaded,
     missing_option,
@@ -33,7 +32,7 @@ __all__ = ["accept", "config", "run", "stage_command"]
 @click.option("--from", "first", type=click.Choice(NAMES), help="First stage; default: the first of all.")
 @click.option("--to", "last", type=click.Choice(NAMES), help="Last stage; default: the last of all.")
 @flag("--dry-run", "Only say what would be done, and why.")
-@force_option("Do everything again, even what is up to date.")
+@flag("--force", "Do everything again, even what is up to date.")
 @missing_option
 @json_option
 def run(
@@ -75,7 +74,7 @@ def stage_command(name: str) -> click.Command:
 
     @click.command(name, help=declared(name).about, epilog=epilog(f"nanoml {name} examples/trilepton.yaml"))
     @config_argument
-    @force_option()
+    @flag("--force", "Do it again, even if it is up to date.")
     def command(config: Path, force: bool) -> None:
         run_one(config, name, force)
 

@@ -15,7 +15,6 @@ from MLTools.NanoML.commands.options import (
     config_only,
     find_files,
     flag,
-    force_option,
     memory_option,
     output_option,
     reading_options,
@@ -70,7 +69,7 @@ __all__ = ["attach", "merge", "score", "skim"]
 )
 @workers_option("Files skimmed at once")
 @reading_options
-@force_option("Skim again, even what is up to date.")
+@flag("--force", "Skim again, even what is up to date.")
 def skim(
     files: tuple[str, ...],
     selection: Optional[str],
@@ -124,7 +123,7 @@ def skim(
 @root_compression_option
 @memory_option
 @flag("--dry-run", "Only say what would be merged.")
-@force_option("Merge again, even what is up to date.")
+@flag("--force", "Merge again, even what is up to date.")
 def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **options: Any) -> None:
     """Merge NanoAOD files, skims or not, without losing an event, a branch or a weight.
 
@@ -180,7 +179,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
 @root_compression_option
 @workers_option("Files scored at once")
 @reading_options
-@force_option("Score again, even what is up to date.")
+@flag("--force", "Score again, even what is up to date.")
 def score(
     files: tuple[str, ...],
     models: tuple[Path, ...],
@@ -259,7 +258,7 @@ def _parameter(text: str) -> tuple[str, float]:
 )
 @flag("--partial", "EVENTS.h5 may have events that are in none of FILEs.")
 @workers_option("Files processed at once")
-@force_option("Attach again, even what is up to date.")
+@flag("--force", "Attach again, even what is up to date.")
 def attach(
     events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any
 ) -> None:

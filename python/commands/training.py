@@ -12,7 +12,6 @@ from MLTools.NanoML.commands.options import (
     command,
     config_argument,
     flag,
-    force_option,
     output_option,
     run_one,
     workers_option,
@@ -50,7 +49,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
 @flag("--join", "Only work on trials of a search that is running: for jobs on other machines.")
 @flag("--dry-run", "Only say what would be done.")
-@force_option("Remove the existing search, and begin a new one.")
+@flag("--force", "Remove the existing search, and begin a new one.")
 def tune(
     config: Path,
     trials: Optional[int],
@@ -91,7 +90,7 @@ def tune(
 @click.option("--onnxruntime", metavar="VERSION", help="Or the version of ONNX Runtime, as 1.17.1.")
 @click.option("--name", metavar="NAME", help="Name of the model; default: that of the file.")
 @flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
-@force_option()
+@flag("--force", "Do it again, even if it is up to date.")
 def export(
     source: Path,
     output: Optional[Path],

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.workflow.resources import Resources
 
 if TYPE_CHECKING:
@@ -220,6 +219,9 @@ def import_part(module: str) -> Any:
             raise NanoMLError(
                 f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
             ) from None
+        from MLTools.NanoML.installation import how_to_install
+
+        how = how_to_install(_EXTRAS[part])
         raise NanoMLError(
-            f"{stages}: the Python package {problem.name} is missing. Install it: {how_to_install(_EXTRAS[part])}."
+            f"{stages}: the Python package {problem.name} is missing. Install it: {how}."
         ) from problem
