@@ -17,7 +17,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress
 
 __all__ = ["DESCRIPTION", "MOST_EVENTS", "REGRESSION", "baseline", "flattened", "regression_baseline"]
 
-_FEW = 50_000  # up to so many events one core is faster, and on a busy machine ten times faster, than several
+_FEW = 50_000  # up to this number of events one core is faster than several, on a busy machine ten times
 _AT_ONCE = 1 << 17  # events flattened at once
 _BINS = 255  # most that scikit-learn's BDT can have
 _SETTINGS = {"learning_rate": 0.05, "max_iter": 500, "early_stopping": True, "n_iter_no_change": 10}

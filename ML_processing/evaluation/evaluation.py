@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def evaluate(
             "correlations": inputs.correlations(part),
             "drift": inputs.drift(part, compare) if compare else None,
         }
-    content["verdict"] = verdict(content)
+    content["verdict"] = [asdict(answer) for answer in verdict(content)]
     make_directory(directory)
     drawn = plots.draw(content, training.histories, directory)
     write_json(directory / "metrics.json", content)

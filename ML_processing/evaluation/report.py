@@ -193,7 +193,7 @@ def report(
     parts = [
         f"<h1>{escape(title)}</h1>",
         '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
-        "question has not seen in its training. Everything shown is also in metrics.json, and every plot is beside "
+        "question has not seen in its training. Everything shown is also in metrics.json, and every plot is next to "
         "this page as PDF.</p>",
         _verdict(content),
         *(f'<p class="note">{escape(text)}</p>' for text in content["notes"]),

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ML_processing.metrics.measured import Measured
 from ML_processing.plots import number
 
-__all__ = ["verdict"]
+__all__ = ["Answer", "verdict"]
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _GAP = 0.01  # the same, for training events against others
-_CHANCE = 0.01  # what is less probable is no accident
-_DEVIATION = 0.05  # of probabilities from observed fractions
+_CHANCE = 0.01  # below this probability it is not chance
+_DEVIATION = 0.05  # between probabilities and observed fractions
 _FEW = 100  # effective events of a class
 _SHAPE = 0.02  # a Jensen-Shannon divergence that can be seen by eye, in bits
 _EXCESS = 5  # standard deviations beyond chance
-_SHIFT = (0.1, 0.25)  # of the population stability index, by custom
-
-Sentence = dict[str, str]
-"""`question`, `state` ("good", "look" at the plots, or "bad") and `text`."""
+_SHIFT = (0.1, 0.25)  # customary limits of the population stability index
 
 
-def verdict(content: dict[str, Any]) -> list[Sentence]:
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a question; its state is "good", "look" (at the plots) or "bad"."""
+
+    question: str
+    state: str
+    text: str
+
+
+def verdict(content: dict[str, Any]) -> list[Answer]:
     """Answers to what one wants to know about a training, from the content of metrics.json."""
     sound, plots = _sound(content["events"]["classes"]), content["plots"]
     if content["task"] == "regression":
         found = [_targets(content["targets"]), sound]
     elif content["auc"]["network"] is None:
         text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
-        found = [_sentence("Better than a BDT?", "bad", text), sound]
+        found = [Answer("Better than a BDT?", "bad", text), sound]
     else:
         found = [
             _comparison(content["auc"]),
@@ -41,11 +48,7 @@ def verdict(content: dict[str, Any]) -> list[Sentence]:
     return found + ([_drift(plots["drift"])] if plots.get("drift") else [])
 
 
-def _sentence(question: str, state: str, text: str) -> Sentence:
-    return {"question": question, "state": state, "text": text}
-
-
-def _comparison(found: dict[str, float]) -> Sentence:
+def _comparison(found: dict[str, float]) -> Answer:
     ours, theirs = (number(Measured(found[of], found[f"{of}_error"])) for of in ("network", "baseline"))
     threshold = max(2 * found["difference_error"], _MATTERS)
     state = "good"
@@ -60,13 +63,13 @@ def _comparison(found: dict[str, float]) -> Sentence:
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
     sentence = f"AUC of the network {ours}, of a BDT {theirs}. {text}"
-    return _sentence("Better than a BDT?", state, sentence)
+    return Answer("Better than a BDT?", state, sentence)
 
 
-def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
+def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Answer:
     question, fitted = "Overtrained?", checked["auc_on_training_events"]
     if fitted is None:
-        return _sentence(question, "look", "No AUC is defined for the events of the training.")
+        return Answer(question, "look", "No AUC is defined for the events of the training.")
     gap = fitted - found["network"]
     differing = [
         name
@@ -80,42 +83,42 @@ def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Sentence:
             "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain valid: they are "
             "from other events."
         )
-        return _sentence(question, "bad", start + text)
+        return Answer(question, "bad", start + text)
     text = "close to that on the others: overtraining is small, if there is any."
     if differing:
         text += (
             f" But the scores of {', '.join(differing)} differ between the two by more than chance (Kolmogorov-Smirnov "
             "probability below 1 %)."
         )
-        return _sentence(question, "look", start + text)
-    return _sentence(question, "good", start + text)
+        return Answer(question, "look", start + text)
+    return Answer(question, "good", start + text)
 
 
-def _calibration(content: dict[str, Any] | None) -> Sentence:
+def _calibration(content: dict[str, Any] | None) -> Answer:
     question = "Calibrated?"
     if not content:
         text = "Calibration is not defined: a class has no positive sum of weights."
-        return _sentence(question, "look", text)
+        return Answer(question, "look", text)
     worst = max(content["classes"], key=lambda it: it["expected_calibration_error"] - it["by_chance"])
     deviation, chance = worst["expected_calibration_error"], worst["by_chance"]
     numbers = f"{deviation:.3f} off on average for {worst['name']}, where chance alone gives {chance:.3f}"
     if deviation < max(2 * chance, _DEVIATION / 5):
-        return _sentence(question, "good", f"The probabilities are reliable: {numbers}.")
+        return Answer(question, "good", f"The probabilities are reliable: {numbers}.")
     text = (
         f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
     )
-    return _sentence(question, "look" if deviation < _DEVIATION else "bad", text)
+    return Answer(question, "look" if deviation < _DEVIATION else "bad", text)
 
 
-def _sculpting(content: dict[str, Any] | None) -> Sentence:
+def _sculpting(content: dict[str, Any] | None) -> Answer:
     question = "Does a cut sculpt the mass?"
     if not content:
-        return _sentence(question, "good", "No input is a mass by its name, so nothing was tested.")
+        return Answer(question, "good", "No input is a mass by its name, so nothing was tested.")
     cuts = [(panel, it) for panel in content["panels"] for it in panel["after"]]
     cuts = [(panel, it) for panel, it in cuts if (it["standard_deviations"] or 0) > _EXCESS]
     if not cuts:
         text = "Cuts on the score change the shapes of the masses no more than chance would."
-        return _sentence(question, "good", text)
+        return Answer(question, "good", text)
     panel, worst = max(cuts, key=lambda it: it[1]["jensen_shannon"])
     text = (
         f"Most of all {panel['feature']} of {panel['background']}: Jensen-Shannon divergence "
@@ -123,29 +126,29 @@ def _sculpting(content: dict[str, Any] | None) -> Sentence:
         f"{worst['by_chance']:.3f}."
     )
     if worst["jensen_shannon"] < _SHAPE:
-        return _sentence(question, "good", f"Hardly. {text}")
+        return Answer(question, "good", f"Hardly. {text}")
     text += (
         " That matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
         "train.decorrelate."
     )
-    return _sentence(question, "look", text)
+    return Answer(question, "look", text)
 
 
-def _sound(classes: dict[str, dict[str, float]]) -> Sentence:
+def _sound(classes: dict[str, dict[str, float]]) -> Answer:
     question = "Enough events?"
     few = {name: entry["effective"] for name, entry in classes.items() if entry["effective"] < _FEW}
     listed = ", ".join(f"{name} {entry['effective']:,.0f}" for name, entry in classes.items())
     text = f"Effective numbers of events, (sum of w)² / sum of w²: {listed}."
     if few:
-        return _sentence(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
-    return _sentence(question, "good", text)
+        return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
+    return Answer(question, "good", text)
 
 
-def _drift(content: dict[str, Any]) -> Sentence:
+def _drift(content: dict[str, Any]) -> Answer:
     question, panels = "Like the compared files?", content["panels"]
     known = [it for it in panels if it["stability_index"] is not None]
     if not known:
-        return _sentence(question, "look", "No feature could be compared.")
+        return Answer(question, "look", "No feature could be compared.")
     worst = known[0]
     shifted = [it["name"] for it in known if it["stability_index"] > _SHIFT[0]]
     text = (
@@ -153,12 +156,12 @@ def _drift(content: dict[str, Any]) -> Sentence:
         f"Kolmogorov-Smirnov distance {worst['distance']:.3f}."
     )
     if not shifted:
-        return _sentence(question, "good", f"{text} That is small.")
+        return Answer(question, "good", f"{text} That is small.")
     text += f" Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events."
-    return _sentence(question, "bad" if worst["stability_index"] > _SHIFT[1] else "look", text)
+    return Answer(question, "bad" if worst["stability_index"] > _SHIFT[1] else "look", text)
 
 
-def _targets(targets: dict[str, Any]) -> Sentence:
+def _targets(targets: dict[str, Any]) -> Answer:
     texts, state = [], "good"
     for name, entry in targets.items():
         ours, theirs = (number(Measured(**entry[of]["resolution"]), 3) for of in ("network", "baseline"))
@@ -167,4 +170,4 @@ def _targets(targets: dict[str, Any]) -> Sentence:
         if gain["value"] is not None and gain["value"] < -2 * gain["error"]:
             state = "bad"
             texts[-1] += "; its RMSE is worse than that of the BDT"
-    return _sentence("Better than a BDT?", state, "; ".join(texts) + ".")
+    return Answer("Better than a BDT?", state, "; ".join(texts) + ".")

@@ -86,12 +86,12 @@ def array(values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def shorten(name: str, most: int) -> str:
-    """A name that is not longer than so many characters."""
+    """A name with at most this number of characters."""
     return name if len(name) <= most else f"{name[: most - 2]}…"
 
 
 def shortened(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of bins whose first and last are moved in: tails would leave no room for the rest."""
+    """Edges of bins with the first and last moved inwards: tails would leave no room for the rest."""
     low, high = edges[1], edges[-2]
     reach = (high - low) * 0.35 or edges[-1] - edges[0]
     return np.clip(edges, low - reach, high + reach)
@@ -173,6 +173,6 @@ def marker(i: int, of: int, size: float = 6) -> dict[str, Any]:
 
 
 def room(rows: int) -> float:
-    """By what power to stretch a logarithmic axis, so that a legend of so many rows covers no curve."""
+    """The power by which to stretch a logarithmic axis, so that a legend with this number of rows covers no curve."""
     share = min(0.06 * rows + 0.05, 0.6)
     return share / (1 - share)

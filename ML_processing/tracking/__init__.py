@@ -1,4 +1,4 @@
-"""Where trainings are recorded beside their own files: MLflow, TensorBoard."""
+"""Records of trainings in addition to their own files: MLflow, TensorBoard."""
 
 from __future__ import annotations
 

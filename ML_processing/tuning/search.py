@@ -51,7 +51,7 @@ class SearchOptions:
     timeout
         When to stop [s]; None for never.
     join
-        Only work on trials, beside other processes that do.
+        Only help other processes with their trials.
     force
         Remove a search that is there.
     """

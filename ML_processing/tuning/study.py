@@ -234,7 +234,7 @@ class HeldTrial:
         self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
 
     def release(self) -> None:
-        """Let others have it, if it has not ended."""
+        """Release it for others, if it has not ended."""
         self._lock.free()
 
 

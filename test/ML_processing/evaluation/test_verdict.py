@@ -36,8 +36,8 @@ def calibration(deviation: float, chance: float) -> dict[str, Any]:
 
 def answer(found: dict[str, Any], question: str) -> tuple[str, str]:
     """State and text of the sentence whose question starts so."""
-    (sentence,) = (it for it in verdict(found) if it["question"].startswith(question))
-    return sentence["state"], sentence["text"]
+    (sentence,) = (it for it in verdict(found) if it.question.startswith(question))
+    return sentence.state, sentence.text
 
 
 @pytest.mark.parametrize(
