@@ -47,7 +47,7 @@ def test_the_reference_scores_hold(model: Model) -> None:
     np.testing.assert_allclose(outputs, reference.outputs, atol=1e-6)
 
 
-def test_it_tells_signal_from_background(model: Model, sample: Path) -> None:
+def test_it_separates_signal_from_background(model: Model, sample: Path) -> None:
     means = []
     for name in ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100"):
         with uproot.open(sample / name / f"{name}_0.root") as file:

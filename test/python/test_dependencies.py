@@ -136,7 +136,7 @@ def test_a_file_of_which_only_constants_are_imported_counts(tmp_path: Path, line
     assert names(tmp_path, "mine_a.py:A") == {"mine_a.py", "cuts_of_mine.py"}
 
 
-def test_what_stands_behind_a_helper_and_a_base_counts_too(tmp_path: Path) -> None:
+def test_imports_of_a_helper_and_of_a_base_count_too(tmp_path: Path) -> None:
     written(
         tmp_path,
         deep_numbers="PT = 20\n",

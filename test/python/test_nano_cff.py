@@ -161,7 +161,7 @@ def test_the_service_of_onnx_runtime_is_loaded_once(service: Path) -> None:
     assert process.ONNXService == "of the user"  # type: ignore[attr-defined]
 
 
-def test_a_service_that_cannot_be_imported_is_told(service: Path) -> None:
+def test_a_service_that_cannot_be_imported_is_an_error(service: Path) -> None:
     service.write_text("import nowhere\n")
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         _load_service(Process())

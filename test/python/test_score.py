@@ -85,7 +85,7 @@ def test_before_and_after_a_selection(
     assert "Trilepton, linear: all 1,000" in told
 
 
-def test_what_another_module_makes(source: Path, linear_model: Callable[..., Path]) -> None:
+def test_inputs_from_another_module(source: Path, linear_model: Callable[..., Path]) -> None:
     def analyze(event: Any) -> bool:
         event._tree._extrabranches["mine"] = 0.01 * event._entry
         return event._entry < 20
@@ -97,7 +97,7 @@ def test_what_another_module_makes(source: Path, linear_model: Callable[..., Pat
     )
 
 
-def test_what_is_missing_is_explained(source: Path, linear_model: Callable[..., Path]) -> None:
+def test_missing_inputs_are_explained(source: Path, linear_model: Callable[..., Path]) -> None:
     message = "model linear reads ZCand_mass, which the file lacks and no module before makes. ZCand_mass is a column of selection"
     with pytest.raises(NanoMLError, match=message):
         scored(source, score(linear_model(["ZCand_mass"], ["ZCand_mass"]))())

@@ -27,7 +27,7 @@ def expected(x: np.ndarray, fold: np.ndarray | int) -> np.ndarray:
     return softmax(np.stack([x, np.broadcast_to(fold, x.shape), np.zeros(len(x))], axis=1))
 
 
-def test_a_model_says_what_it_needs_and_scores_by_name(linear_model: Callable[..., Path]) -> None:
+def test_a_model_names_its_inputs_and_scores_by_name(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model(["x", "MET_pt"], ["x"]))
     assert (model.name, model.outputs, model.folds) == ("linear", ["signal", "WZ", "ZG"], 3)
     assert model.columns == model.reads == ["x", "MET_pt"]

@@ -61,7 +61,7 @@ def test_weights_of_events_have_their_signs(made_files: dict[str, Path]) -> None
     assert 0 < (found < 0).sum() < len(found) / 3
 
 
-def test_files_without_their_weights_are_told_apart(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_weights_are_distinguished(nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "SUM_OF_WEIGHTS", ())
     with RootFile(nano_file) as file:
         file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
@@ -251,7 +251,7 @@ def test_ranges_beyond_the_end_and_empty_files() -> None:
         ),
     ],
 )
-def test_what_cannot_be_added_is_refused(part: Part, message: str) -> None:
+def test_ranges_that_cannot_be_added_are_refused(part: Part, message: str) -> None:
     first = read(0, 20)
     assert first.part is not None
     if not part.file_weights:

@@ -84,7 +84,7 @@ def events(file: RootFile) -> Sequence[Event]:
 
 
 @pytest.mark.parametrize(("cut", "meaning"), CUTS)
-def test_a_cut_means_what_it_means_in_python(
+def test_a_cut_has_the_same_meaning_as_in_python(
     cut: str, meaning: Callable[[Event], bool], file: RootFile, events: Sequence[Event]
 ) -> None:
     assert passing(cut, file) == [meaning(event) for event in events]
@@ -98,7 +98,7 @@ def test_two_lists_are_read_in_parallel(file: RootFile, events: Sequence[Event])
     ]
 
 
-def test_a_cut_means_what_it_means_to_root(file: RootFile) -> None:
+def test_a_cut_has_the_same_meaning_as_in_root(file: RootFile) -> None:
     ROOT = pytest.importorskip("ROOT")  # noqa: N806
     opened = ROOT.TFile.Open(file.path)
     tree = opened.Get("Events")
@@ -221,7 +221,7 @@ made_events = st.lists(
 
 @settings(max_examples=200)
 @given(expressions, made_events)
-def test_any_expression_is_what_python_makes_of_it(made: Made, content: Any) -> None:
+def test_random_expressions_agree_with_python(made: Made, content: Any) -> None:
     events: list[Event] = [
         {"x": x, "nObj": len(objects), "Obj_x": [o[0] for o in objects], "Obj_k": [o[1] for o in objects]}
         for x, objects in content
@@ -297,7 +297,7 @@ def test_a_long_or_of_triggers_is_no_problem() -> None:
         ("(" * 500 + "x" + ")" * 500, "nested too deeply"),
     ],
 )
-def test_what_is_not_understood_is_told_with_its_column(cut: str, message: str) -> None:
+def test_errors_in_a_cut_name_the_column(cut: str, message: str) -> None:
     with pytest.raises(NanoMLError) as raised:
         Formula(cut)
     assert message in str(raised.value)
@@ -317,7 +317,7 @@ def test_a_cut_is_checked_against_a_file(cut: str, message: str, file: RootFile)
     assert message.format(path=file.path) in str(raised.value)
 
 
-def test_what_is_neither_a_number_nor_a_list_of_them_is_refused(tmp_path: Path) -> None:
+def test_branches_of_other_types_are_refused(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as written:
         written.mktree("Events", {"x": np.dtype(("f4", (2, 3)))}).extend({"x": np.ones((1, 2, 3), "f4")})
     with (
@@ -327,6 +327,6 @@ def test_what_is_neither_a_number_nor_a_list_of_them_is_refused(tmp_path: Path) 
         Formula("1 < x").resolve(file.branches, file.path)
 
 
-def test_a_cut_is_checked_against_what_was_read() -> None:
+def test_a_cut_is_checked_against_the_branches() -> None:
     with pytest.raises(NanoMLError, match="column 1: x is one number per event"):
         Formula("x[0] > 1").mask({"x": np.ones(3)}, 3)

@@ -142,7 +142,7 @@ def test_nothing_is_a_set_too() -> None:
         (np.array([2**63], np.uint64), [1], "run: has values from 9223372036854775808 to"),
     ],
 )
-def test_what_is_no_section_is_refused(run: Any, block: Any, message: str) -> None:
+def test_numbers_out_of_range_are_refused(run: Any, block: Any, message: str) -> None:
     with pytest.raises(NanoMLError, match=message):
         LumiMask.of(run, block)
     with pytest.raises(NanoMLError, match=message):
@@ -181,7 +181,7 @@ def test_a_mistake_in_a_json_is_explained(text: str, message: str, tmp_path: Pat
     assert 'A luminosity JSON is like {"315267": [[1, 88], [91, 92]]}' in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
     with pytest.raises(NanoMLError, match="nothing.json: cannot be read: No such file or directory"):
         LumiMask.read(tmp_path / "nothing.json")
 

@@ -168,7 +168,7 @@ def test_a_selection_reads_the_columns_of_another_in_bulk(
         assert "one by one" not in told
 
 
-def test_what_a_plain_module_makes_is_read_event_by_event(
+def test_branches_of_a_plain_module_are_read_event_by_event(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def make(event: Any) -> bool:
@@ -275,7 +275,7 @@ def test_later_modules_may_drop_events(source: Path) -> None:
     assert [entry for entry, _ in found] == expected.rows[expected.columns["nHard"] > 1].tolist()
 
 
-def test_missing_branches_are_told_as_everywhere(source: Path) -> None:
+def test_missing_branches_are_explained_as_everywhere(source: Path) -> None:
     class Mistyped(Muons):
         branches = ("Muon_pt", "MTE_pt", "nothing_like_it")
 
@@ -780,7 +780,7 @@ def test_prefetched_files(
     assert flow(ours) == flow(tmp_path / f"{source.stem}_local.root")
 
 
-def test_modules_see_what_those_before_them_make(
+def test_modules_see_the_branches_of_earlier_ones(
     source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Dressed(Selection):

@@ -65,7 +65,7 @@ def test_a_wrong_mask_is_explained(mask: Any, message: str) -> None:
         Cutflow(np.ones(3)).cut("z", mask)
 
 
-def test_what_was_not_narrowed_before_is_explained() -> None:
+def test_arrays_that_were_not_narrowed_are_explained() -> None:
     cutflow = Cutflow(np.ones(3))
     cutflow.cut("first", np.array([True, True, False]))
     with pytest.raises(NanoMLError, match="argument 1 after the mask has 3 entries, the mask 2"):

@@ -57,7 +57,7 @@ def test_collections_with_kinematics_are_four_vectors_in_double_precision(events
     assert str(events.Jet.pt.type) == "3 * var * float64"
 
 
-def test_what_was_picked_by_awkward_is_in_double_precision_too() -> None:
+def test_arrays_indexed_by_awkward_are_in_double_precision_too() -> None:
     jets = ak.values_astype(ak.Array([[0.1], [], [0.2, 0.3]]), np.float32)
     picked = Events({"Jet_pt": jets[np.array([2, 0])]}, {"Jet_pt": "Jet"}).Jet
     assert str(picked.pt.type) == "2 * var * float64"
@@ -80,7 +80,7 @@ def test_completion_shows_what_there_is(events: Events) -> None:
     assert dir(events.HLT) == ["IsoMu24"]
 
 
-def test_what_was_not_read_is_explained(events: Events) -> None:
+def test_branches_that_were_not_read_are_explained(events: Events) -> None:
     with pytest.raises(NanoMLError, match=r'Mine: `Muons` was not read.*`branches`.* Did you mean "Muon"'):
         _ = events.Muons
     with pytest.raises(NanoMLError, match="`MET_sumEt` was not read"):
@@ -129,7 +129,7 @@ def lists(flat: Flat, name: str) -> list[list[Any]]:
 
 @settings(max_examples=25)
 @given(numbers_of_objects, st.integers(0, 5))
-def test_it_is_what_awkward_has(counts: list[int], seed: int) -> None:
+def test_flat_columns_agree_with_awkward(counts: list[int], seed: int) -> None:
     events, muons = made(counts, seed)
     flat = events.flat("Muon")
     assert len(flat) == len(counts)
@@ -234,7 +234,7 @@ def test_other_layouts_of_awkward_give_the_same() -> None:
         assert lists(flat, "id") == array.tolist()
 
 
-def test_what_is_no_collection_is_explained() -> None:
+def test_an_unknown_collection_is_explained() -> None:
     events, _ = made([1, 2])
     with pytest.raises(NanoMLError, match='`Muons` was not read.*Did you mean "Muon"'):
         events.flat("Muons")
