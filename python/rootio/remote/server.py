@@ -37,10 +37,6 @@ class Server:
         """Call a method of the client's FileSystem once, with its arguments but for the timeout; may raise ServerError."""
         return answer(getattr(self._system, method), *arguments, timeout=self.timeout)
 
-    def insist(self, doing: str, method: str, *arguments: Any) -> Any:
-        """Ask until there is an answer; NanoMLError says that the path cannot be `doing`, as in "removed"."""
-        return persist(lambda: self.ask(method, *arguments), f"{self.url}: cannot be {doing}")
-
     def has(self, path: str) -> bool:
         """Whether there is such a file or directory; may raise ServerError."""
         try:

@@ -1,4 +1,4 @@
-"""Files on remote storage: look them up, list, copy, rename, remove them.
+"""Files on remote storage: look them up, list, copy, remove them.
 
 Each operation is repeated while an answer may come a moment later, and ends with one error otherwise.
 """
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import make_directory as make_local_directory
-from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.errors import NanoMLError, explain_os_error
+from MLTools.NanoML.atomic import make_directory, replacing
+from MLTools.NanoML.errors import explain_os_error
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, leave, persist
 from MLTools.NanoML.rootio.remote.server import Server
 from MLTools.NanoML.rootio.remote.url import Url, is_xrootd
@@ -27,9 +26,7 @@ __all__ = [
     "exists",
     "fetch_directory",
     "list_directory",
-    "make_directory",
     "remove",
-    "rename",
     "size",
     "stat",
 ]
@@ -60,7 +57,8 @@ def stat(url: str) -> FileStatus:
     Raises NanoMLError if there is none, or the server does not answer.
     """
     server = Server(url)
-    return FileStatus.of(os.path.basename(server.path), server.insist("looked up", "stat", server.path))
+    found = persist(lambda: server.ask("stat", server.path), f"{url}: cannot be looked up")
+    return FileStatus.of(os.path.basename(server.path), found)
 
 
 def size(url: str) -> int:
@@ -84,16 +82,6 @@ def remove(url: str, missing_ok: bool = False) -> None:
         return
     method = "rmdir" if stat(url).is_directory else "rm"
     server.take_away(f"{url}: cannot be removed", lambda: server.ask(method, server.path), server.path)
-
-
-def make_directory(url: str) -> None:
-    """Create a remote directory and its parents; one that is there already is fine.
-
-    Raises NanoMLError if the server refuses.
-    """
-    server = Server(url)
-    with_parents, mode = 1, 0o755
-    server.insist("created", "mkdir", server.path, with_parents, mode)
 
 
 def list_directory(url: str) -> list[FileStatus]:
@@ -127,17 +115,6 @@ def _entries(server: Server) -> dict[str, FileStatus]:
     if len(missing) == len(behind):
         raise missing[0]
     return found
-
-
-def rename(source: str, destination: str) -> None:
-    """Rename a remote file or directory on its server; a file with the new name is replaced.
-
-    Raises NanoMLError if the two are on different servers, or the server refuses.
-    """
-    server, target = Server(source), Url.parse(destination)
-    if target.server != server.url.server:
-        raise NanoMLError(f"{source}: cannot be renamed to {destination}, on another server: copy it.")
-    server.rename(server.path, target.path, f"{source}: cannot be renamed to {destination}")
 
 
 def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], checksum: bool = True) -> int:
@@ -177,7 +154,7 @@ def fetch_directory(url: str, directory: str | os.PathLike[str], checksum: bool 
 
     Raises as `list_directory` and `copy`.
     """
-    place, found = make_local_directory(directory), []
+    place, found = make_directory(directory), []
     for entry in list_directory(url):
         below, target = f"{url.rstrip('/')}/{entry.name}", place / entry.name
         if entry.is_directory:
