@@ -23,6 +23,7 @@ __all__ = [
     "joined_vectors",
     "need_collections",
     "pair_features",
+    "perceptron",
     "pool",
     "pooled_width",
 ]
@@ -44,6 +45,11 @@ def dense(inputs: int, hidden: Sequence[int], dropout: float) -> list[nn.Module]
         layers += [nn.Linear(inputs, width), nn.SiLU(), nn.Dropout(dropout)]
         inputs = width
     return layers
+
+
+def perceptron(inputs: int, hidden: Sequence[int], outputs: int, dropout: float) -> nn.Sequential:
+    """Hidden layers as in `dense`, and a linear layer."""
+    return nn.Sequential(*dense(inputs, hidden, dropout), nn.Linear([inputs, *hidden][-1], outputs))
 
 
 class Embedding(nn.Module):

@@ -13,6 +13,7 @@ from ML_processing.models.layers import (
     check_dropout,
     dense,
     need_collections,
+    perceptron,
     pool,
     pooled_width,
 )
@@ -57,9 +58,7 @@ class DeepSets(nn.Module):
             nn.Sequential(*dense(len(it.fields), [width, width], 0.0)) for it in shape.collections
         )
         inputs = len(shape.features) + len(shape.collections) * pooled_width(width)
-        self.event = nn.Sequential(
-            *dense(inputs, hidden, dropout), nn.Linear(([inputs, *hidden])[-1], shape.outputs)
-        )
+        self.event = perceptron(inputs, hidden, shape.outputs, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""

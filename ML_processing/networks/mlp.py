@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
-from ML_processing.models.layers import check_counts, check_dropout, dense, extended
+from ML_processing.models.layers import check_counts, check_dropout, extended, perceptron
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
@@ -47,9 +47,7 @@ class MLP(nn.Module):
                 "train.features: there is nothing to train on. Name features or `train.objects`."
             )
         self.shape = shape
-        self.layers = nn.Sequential(
-            *dense(inputs, hidden, dropout), nn.Linear(([inputs, *hidden])[-1], shape.outputs)
-        )
+        self.layers = perceptron(inputs, hidden, shape.outputs, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""

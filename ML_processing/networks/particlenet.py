@@ -14,12 +14,12 @@ from ML_processing.models.layers import (
     angular_distance,
     check_counts,
     check_dropout,
-    dense,
     extended,
     has_vectors,
     joined_vectors,
     need_collections,
     pair_features,
+    perceptron,
     pool,
     pooled_width,
 )
@@ -82,9 +82,7 @@ class ParticleNet(nn.Module):
         self.blocks = nn.ModuleList(_EdgeConv(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         inputs = len(shape.features) + pooled_width(width)
-        self.event = nn.Sequential(
-            *dense(inputs, hidden, dropout), nn.Linear(([inputs, *hidden])[-1], shape.outputs)
-        )
+        self.event = perceptron(inputs, hidden, shape.outputs, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""

@@ -13,12 +13,12 @@ from ML_processing.models.layers import (
     Embedding,
     check_counts,
     check_dropout,
-    dense,
     extended,
     has_vectors,
     joined_vectors,
     need_collections,
     pair_features,
+    perceptron,
     pool,
     pooled_width,
 )
@@ -88,7 +88,7 @@ class Transformer(nn.Module):
         self.last = _Block(width, heads, dropout)
         self.norm = nn.LayerNorm(width)
         inputs = width + pooled_width(width) + len(shape.features)
-        self.output = nn.Sequential(*dense(inputs, [width], dropout), nn.Linear(width, shape.outputs))
+        self.output = perceptron(inputs, [width], shape.outputs, dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs, float32 of shape (N, outputs), of scaled inputs."""
