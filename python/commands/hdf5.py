@@ -81,28 +81,24 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
 @_compression_option
 @memory_option
 @reading_options
-@flag("--force", "Convert again, also what is up to date (with CONFIG).")
+@flag("--force", "Convert again, even what is up to date (with CONFIG).")
 @json_option
 def convert(
     files: tuple[str, ...],
     output: Optional[Path],
     branches: tuple[str, ...],
     objects: tuple[tuple[str, Optional[int], Optional[float]], ...],
-    drop: tuple[str, ...],
-    float16: tuple[str, ...],
-    allow_gaps: bool,
-    compression: str,
-    memory: int,
+    reading: Any,
     force: bool,
     as_json: bool,
-    **read: Any,
+    **settings: Any,
 ) -> None:
     """Convert ROOT files to HDF5, skimmed before or not.
 
     The result needs no manual: h5py, pandas and scikit-learn read it, and its metadata describe it.
     """
     if output is None:
-        run_one(config_only(files, "-o OUT.h5"), "convert", force, **read)
+        run_one(config_only(files, "-o OUT.h5"), "convert", force, reading)
         return
     from MLTools.NanoML.rootio.rootfile import RootFile
     from MLTools.NanoML.workflow.stages import import_part
@@ -110,15 +106,14 @@ def convert(
     columns, conversion, stage_of = (
         import_part(f"data_processing.convert.{name}") for name in ("columns", "convert", "stage")
     )
-    sources = find_files(files, **read)
+    sources = find_files(files, reading)
     with RootFile(sources[0]) as first:
-        features, left_out = columns.event_level_branches(first, branches, drop)
+        features, left_out = columns.event_level_branches(first, branches, settings["drop"])
         wanted = {
             name: columns.StoredCollection((), most, "-pt" if f"{name}_pt" in first.branches else None, share)
             for name, most, share in objects
         }
-    settings = {"compression": compression, "memory": memory, "float16": float16, "drop": drop}
-    job = conversion.ConvertJob(sources, output, features, wanted, allow_gaps=allow_gaps, **settings)
+    job = conversion.ConvertJob(sources, output, features, wanted, **settings)
     if left_out:
         say(f"{left_out} trigger bits and counters are left out; name them by --branches to have them.")
     if output.suffix not in (".h5", ".hdf5"):
@@ -177,7 +172,7 @@ def _convert_each(job: Any, force: bool) -> None:
 )
 @memory_option
 @_compression_option
-@flag("--force", "Shuffle again, also what is up to date (with CONFIG).")
+@flag("--force", "Shuffle again, even what is up to date (with CONFIG).")
 def shuffle(
     files: tuple[str, ...], output: Optional[Path], seed: int, memory: int, compression: str, force: bool
 ) -> None:

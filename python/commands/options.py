@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.config.datasets import Read
+
+    _Change = Callable[[Read], Read]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
@@ -95,8 +98,16 @@ def workers_option(text: str) -> Callable[[_Command], _Command]:
     )
 
 
-def reading_options(function: _Command) -> _Command:
-    """How files are read over the network; the command gets them as `redirectors`, `copy_first`, `max_missing_files`."""
+def reading_options(function: _Command) -> Callable[..., Any]:
+    """How files are read over the network; the command gets `reading`, which changes the settings accordingly."""
+
+    @functools.wraps(function)
+    def gathered(
+        redirectors: Sequence[str], copy_first: bool, max_missing_files: Optional[str], **others: Any
+    ) -> Any:
+        reading = functools.partial(read_settings, max_missing_files, redirectors, copy_first)
+        return function(reading=reading, **others)
+
     copying = click.option("--copy-first", is_flag=True, help="Copy each remote file here before it is read.")
     asking = click.option(
         "--redirector",
@@ -105,32 +116,26 @@ def reading_options(function: _Command) -> _Command:
         metavar="root://SERVER/",
         help="Ask this server for files that cannot be read elsewhere, instead of those of CMS; may be repeated.",
     )
-    return asking(copying(missing_option(function)))
+    return asking(copying(missing_option(gathered)))
 
 
-def read_settings(
-    settings: Read,
-    redirectors: Sequence[str] = (),
-    copy_first: bool = False,
-    max_missing_files: Optional[str] = None,
-) -> Read:
+def read_settings(limit: Optional[str], redirectors: Sequence[str], copy_first: bool, settings: Read) -> Read:
     """The settings for reading, as the options of `reading_options` change them."""
-    limit = settings.max_missing_files if max_missing_files is None else max_missing_files
     return replace(
         settings,
         redirectors=list(redirectors) or settings.redirectors,
         copy=copy_first or settings.copy,
-        max_missing_files=limit,
+        max_missing_files=settings.max_missing_files if limit is None else limit,
     )
 
 
-def find_files(files: Sequence[str], **read: Any) -> list[str]:
-    """The files that arguments of the command line name, to be read as the options of `reading_options` say."""
+def find_files(files: Sequence[str], reading: Optional[_Change] = None) -> list[str]:
+    """The files that arguments of the command line name, to be read as `reading_options` say."""
     from MLTools.NanoML.rootio.remote.client import current_settings, use_settings
     from MLTools.NanoML.workflow.stages import import_part
 
-    if read:
-        use_settings(read_settings(current_settings(), **read))
+    if reading is not None:
+        use_settings(reading(current_settings()))
     found: list[str] = import_part("data_processing.datasets.datasets").find_files(files, Path.cwd())
     return found
 
@@ -148,16 +153,16 @@ def config_only(files: Sequence[str], needs: str, kind: str = "ROOT") -> Path:
     return Path(files[0])
 
 
-def loaded(config: Path, **read: Any) -> Config:
-    """A configuration, as the options of `reading_options` change it."""
+def loaded(config: Path, reading: Optional[_Change] = None) -> Config:
+    """A configuration, as `reading_options` change it."""
     from MLTools.NanoML.config.analysis import load
 
     found = load(config)
-    return replace(found, read=read_settings(found.read, **read))
+    return replace(found, read=reading(found.read)) if reading is not None else found
 
 
-def run_one(config: Path, stage: str, force: bool = False, **read: Any) -> None:
-    """Run one stage of a configuration; the options are those of `reading_options`."""
+def run_one(config: Path, stage: str, force: bool = False, reading: Optional[_Change] = None) -> None:
+    """Run one stage of a configuration, as `reading_options` change it."""
     from MLTools.NanoML.workflow.pipeline import execute
 
-    execute(loaded(config, **read), (stage,), force)
+    execute(loaded(config, reading), (stage,), force)

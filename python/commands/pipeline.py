@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +17,7 @@ from MLTools.NanoML.commands.options import (
     json_option,
     loaded,
     missing_option,
+    read_settings,
     run_one,
 )
 from MLTools.NanoML.workflow.stages import NAMES, declared
@@ -53,7 +55,10 @@ def run(
 
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan: use it with --dry-run.")
-    analysis, names = loaded(config, max_missing_files=max_missing_files), between(first, last)
+    analysis, names = (
+        loaded(config, partial(read_settings, max_missing_files, (), False)),
+        between(first, last),
+    )
     if not dry_run:
         execute(analysis, names, force)
         return

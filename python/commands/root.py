@@ -77,9 +77,7 @@ def skim(
     output: Optional[Path],
     keep: tuple[str, ...],
     workers: int,
-    redirectors: tuple[str, ...],
-    copy_first: bool,
-    max_missing_files: Optional[str],
+    reading: Any,
     force: bool,
     **settings: str,
 ) -> None:
@@ -87,16 +85,11 @@ def skim(
 
     FILEs may be paths or root:// URLs. The output is NanoAOD again.
     """
-    read: dict[str, Any] = {
-        "redirectors": redirectors,
-        "copy_first": copy_first,
-        "max_missing_files": max_missing_files,
-    }
     if not (selection or modules or settings["cut"] or settings["certified"]):
         config = config_only(files, "--selection, --module, --cut or --json")
         if settings["engine"] != "columnar":
             raise click.UsageError("The engine of a configuration is written there: skim.engine.")
-        run_one(config, "skim", force, **read)
+        run_one(config, "skim", force, reading)
         return
     if output is None:
         raise click.UsageError("Say where the skims go: -o DIR.")
@@ -104,7 +97,7 @@ def skim(
     from MLTools.NanoML.workflow.pipeline import run_stage
     from MLTools.NanoML.workflow.stages import import_part
 
-    stages, sources = import_part("data_processing.skim.stage"), find_files(files, **read)
+    stages, sources = import_part("data_processing.skim.stage"), find_files(files, reading)
     asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
     tasks = stages.skim_tasks(sources, output.resolve(), asked, Path.cwd(), {})
     stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
@@ -188,8 +181,8 @@ def score(
     output: Optional[Path],
     compression: str,
     workers: int,
+    reading: Any,
     force: bool,
-    **read: Any,
 ) -> None:
     """Write models' class probabilities or estimates as branches, entry for entry with the input.
 
@@ -202,7 +195,7 @@ def score(
             raise click.UsageError(
                 "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
             )
-        run_one(config_only(files, "--model"), "score", force, **read)
+        run_one(config_only(files, "--model"), "score", force, reading)
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
@@ -215,7 +208,7 @@ def score(
     values = dict(_parameter(text) for text in parameters)
     paths = tuple(model.resolve() for model in models)
     scoring.load_models(paths, values)  # a bad model is one message, not one for each file
-    sources = find_files(files, **read)
+    sources = find_files(files, reading)
     job = scoring.ScoreJob("", Path(), paths, values, copy, compression, base=os.getcwd())
     stage = Stage("score", stage_of.score_tasks(sources, output.resolve(), job), workers or usable_cores())
     run_stage(stage, sources, output, force)
