@@ -226,10 +226,10 @@ class _NodeReader:
             return None
         if kind == "bool":
             return text.lower() == "true"
-        return _float(text) if kind == "float" else self._int(text, keys)
-
-    def _int(self, text: str, keys: Keys) -> Any:
-        if len(text) > 30 or abs(number := int(text.replace("_", ""), _base(text))) >= 1 << 63:
+        if kind == "float":
+            return float(re.sub(r"\.(?=[in])", "", text.lower()).replace("_", ""))
+        base = {"0x": 16, "0o": 8}.get(text[:2], 10)
+        if len(text) > 30 or abs(number := int(text.replace("_", ""), base)) >= 1 << 63:
             self.problems.append((keys, "this number is too large"))
             return text
         return number
@@ -257,14 +257,6 @@ def _stop(message: str) -> str:
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
-
-
-def _base(text: str) -> int:
-    return {"0x": 16, "0o": 8}.get(text[:2], 10)
-
-
-def _float(text: str) -> float:
-    return float(re.sub(r"\.(?=[in])", "", text.lower()).replace("_", ""))
 
 
 def _text(name: str) -> str:

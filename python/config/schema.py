@@ -44,7 +44,7 @@ def json_schema(cls: type) -> dict[str, Any]:
     properties, required = {}, []
     for field, key, hint in settings_of(cls):
         properties[key] = {**_of_hint(hint, field.metadata), **_default(field)}
-        if _is_required(field):
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(key)
     return {
         "description": inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0],
@@ -69,10 +69,6 @@ def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
     if problems:
         raise document.error(problems)
     return build(cls, data)
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
@@ -177,12 +173,17 @@ def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
         yield (*keys, value), f"{_shown(value)} cannot be a name: {schema['patternErrorMessage']}"
     elif error.validator == "additionalProperties":
         for key in value:
-            if key not in schema["properties"] and not _is_free(key, schema):
+            free = any(re.search(pattern, key) for pattern in schema.get("patternProperties", {}))
+            if key not in schema["properties"] and not free:
                 yield (*keys, key), _unknown_key(key, schema["properties"], root)
     elif error.validator == "required":
         for key in schema["required"]:
             if key not in value:
-                yield (*keys, key), _missing(key, schema["properties"][key])
+                examples = schema["properties"][key].get("examples")
+                yield (
+                    (*keys, key),
+                    "missing. Add it" + (f', as in "{key}: {examples[0]}"' if examples else ""),
+                )
     elif error.validator == "enum":
         if not isinstance(value, str):
             return  # then its type is wrong, too
@@ -210,10 +211,6 @@ def _expectation(error: Any) -> str:
     return words[str(error.validator)]
 
 
-def _is_free(key: str, schema: Mapping[str, Any]) -> bool:
-    return any(re.search(pattern, key) for pattern in schema.get("patternProperties", {}))
-
-
 def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str:
     """Say where a key belongs: an exact match elsewhere says more than a similar name here."""
     sections = root["properties"]
@@ -223,11 +220,6 @@ def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str
     if len(homes) == 1:
         return f'unknown key here. It belongs in "{homes[0]}": check the indentation'
     return f"unknown key. {suggestion(key, known)}"
-
-
-def _missing(key: str, schema: Mapping[str, Any]) -> str:
-    example = f', as in "{key}: {schema["examples"][0]}"' if "examples" in schema else ""
-    return f"missing. Add it{example}"
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:

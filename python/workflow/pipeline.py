@@ -190,7 +190,8 @@ def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union
     now = {name: {**_unread(workdir, name, failed.tasks), **gone} for name, gone in lost.items()}
     too_many = [name for name in now if len(now[name]) > missing.allowed(limit, len(files[name]))]
     if too_many:
-        share = max((_share(len(now[name]), len(files[name])) for name in too_many), key=_as_number)
+        enough = [len(now[name]) if len(now[name]) * 100 > len(files[name]) else 0 for name in too_many]
+        share = max(enough) or "1%"
         more = "a loss" if missing.allowed(limit, 1 << 30) == 0 else f"a larger loss than {limit}"
         raise FailedTasksError(
             failed.tasks, failed.failures, f", or allow {more} with --max-missing-files {share}"
@@ -242,12 +243,3 @@ def _unread(workdir: Path, dataset: str, tasks: Sequence[Task]) -> dict[str, str
     inputs = {path for task in tasks for path in task.inputs}
     before = missing.read(workdir).get(dataset, ())
     return {each.file: each.reason for each in before if each.file not in inputs}
-
-
-def _share(number: int, total: int) -> str:
-    """The smallest loss that a user would allow: 1% if that is enough."""
-    return "1%" if number * 100 <= total else str(number)
-
-
-def _as_number(share: str) -> int:
-    return 0 if share == "1%" else int(share)

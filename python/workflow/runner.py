@@ -16,15 +16,7 @@ from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
 from MLTools.NanoML.terminal import interrupt
 from MLTools.NanoML.terminal.progress import notes, progress, say, say_once
-from MLTools.NanoML.workflow.task import (
-    Stamp,
-    Task,
-    forget,
-    read_record,
-    reason_to_run,
-    stamps,
-    write_record,
-)
+from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
 
 __all__ = ["FailedTasksError", "Planned", "Stage", "plan", "run"]
 
@@ -157,6 +149,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
     FailedTasksError
         One or more tasks failed. The others of the same stage are done first; later stages are not begun.
     """
+    records = workdir / RECORDS
     remove_leftovers(workdir)
     for each in planned:
         interrupt.check()
@@ -164,24 +157,16 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
             say(line)
         todo = [task for task in each.stage.tasks if task.name in each.reasons]
         for task in todo:
-            forget(task, workdir / RECORDS)
-        if todo:
-            _run_stage(each.stage, todo, workdir / RECORDS)
-        lines = _summary(each.stage, workdir / RECORDS)  # may write a file, even if there was nothing to do
+            forget(task, records)
+        workers, stage = min(each.stage.workers, len(todo)), each.stage
+        failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
+        if failures:
+            raise FailedTasksError(stage.tasks, failures)
+        done = {task.name: read_record(task, records) for task in stage.tasks}
+        # may write a file, even if there was nothing to do
+        lines = stage.summary({name: record.summary if record else {} for name, record in done.items()})
         for line in lines if todo else ():
             say(f"  {line}")
-
-
-def _run_stage(stage: Stage, todo: Sequence[Task], records: Path) -> None:
-    workers = min(stage.workers, len(todo))
-    failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
-    if failures:
-        raise FailedTasksError(stage.tasks, failures)
-
-
-def _summary(stage: Stage, records: Path) -> Sequence[str]:
-    found = {task.name: read_record(task, records) for task in stage.tasks}
-    return stage.summary({name: record.summary if record else {} for name, record in found.items()})
 
 
 def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
