@@ -291,5 +291,4 @@ def _show_proxy(content: dict[str, Any]) -> None:
 
 
 def _moment(text: str) -> str:
-
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M %Z")

@@ -17,6 +17,7 @@ import click
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.commands.options import PATH, command, json_option
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.workflow.stages import Layout
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
@@ -215,19 +216,13 @@ def advice(directory: Path) -> list[Advice]:
         found += [_beginning(directory)]
     data = [path for pattern in _DATA for path in sorted(directory.glob(pattern))]
     if data:
-        found.append(
-            Advice(f"files: {_names(data)}", ((f"nanoml inspect {_quoted(data[0])}", "what is in it"),))
-        )
-    found.append(
-        Advice(
-            "anywhere",
-            (
-                ("nanoml doctor", "whether this machine has what NanoML needs"),
-                ("nanoml --help", "all commands; nanoml COMMAND --help has an example"),
-            ),
-        )
+        inspect = (f"nanoml inspect {_quoted(data[0])}", "what is in it")
+        found.append(Advice(f"files: {_names(data)}", (inspect,)))
+    steps = (
+        ("nanoml doctor", "whether this machine has what NanoML needs"),
+        ("nanoml --help", "all commands; nanoml COMMAND --help has an example"),
     )
-    return found
+    return [*found, Advice("anywhere", steps)]
 
 
 def _analyses(directory: Path) -> list[Path]:
@@ -247,20 +242,19 @@ def _beginning(directory: Path) -> Advice:
     steps = [("nanoml init myanalysis", "a new analysis, which runs as it is, on sample data")]
     example = directory / "examples" / "trilepton.yaml"
     if example.is_file():
-        steps.append(("nanoml run examples/trilepton.yaml", "the worked example, whole"))
+        steps.append(("nanoml run examples/trilepton.yaml", "the complete example"))
     return Advice("no analysis here", tuple(steps))
 
 
 def _of_analysis(path: Path) -> Advice:
     from MLTools.NanoML.batch.submission import JOBS
     from MLTools.NanoML.config.analysis import load
-    from MLTools.NanoML.workflow.stages import Layout
 
     name = _quoted(path)
     try:
         config = load(path)
     except ConfigError:
-        return Advice(f"{path.name}: has mistakes", ((f"nanoml config check {name}", "says which"),))
+        return Advice(f"{path.name}: has mistakes", ((f"nanoml config check {name}", "which ones"),))
     done = list(_results(config, path.parent))
     about = (
         f"{path.name}: results in {_shortest(Layout.of(config).workdir, path.parent)}" if done else path.name
@@ -270,15 +264,13 @@ def _of_analysis(path: Path) -> Advice:
         (f"nanoml run {name}", "do it"),
     ]
     if any((path.parent / JOBS).glob(f"{path.stem}-*")):
-        steps.append((f"nanoml status {name}", "how its jobs go"))
+        steps.append((f"nanoml status {name}", "the progress of its jobs"))
     if not done:
-        steps.insert(0, (f"nanoml config check {name}", "whether all that it names is there"))
+        steps.insert(0, (f"nanoml config check {name}", "whether everything that it names is there"))
     return Advice(about, (*steps, *done))
 
 
 def _results(config: Config, base: Path) -> Iterable[tuple[str, str]]:
-    from MLTools.NanoML.workflow.stages import Layout
-
     layout = Layout.of(config)
     if layout.report.is_file():
         yield _shortest(layout.report, base), "the report: open it in a browser"
