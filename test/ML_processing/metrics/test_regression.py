@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ML_processing.metrics.regression import residuals
+from ML_processing.metrics.regression import residuals, rmse_difference
 
 
 def test_residuals_are_predicted_minus_true() -> None:
@@ -41,3 +41,20 @@ def test_residuals_with_weights_of_either_sign() -> None:
 def test_residuals_not_defined() -> None:
     assert residuals([1.0], [2.0], [-1.0], seed=1).rmse.value is None
     assert residuals([np.nan], [2.0], [1.0], seed=1).bias.value is None
+
+
+def test_difference_in_rmse_knows_that_the_events_are_the_same() -> None:
+    random = np.random.default_rng(1)
+    truth, weight = random.normal(size=3000), random.exponential(1, 3000)
+    first = truth + random.normal(0, 2, 3000)
+    other = first + random.normal(0, 0.1, 3000)
+    found = rmse_difference(truth, first, other, weight)
+    one, two = (residuals(truth, values, weight, 1, 2).rmse for values in (first, other))
+    assert one.value is not None
+    assert two.value is not None
+    assert found.value == pytest.approx(one.value - two.value)
+    assert found.error is not None
+    assert one.error is not None
+    assert 0 < found.error < one.error / 5
+    assert rmse_difference(truth, first, first, weight).error == 0
+    assert rmse_difference([1.0], [2.0], [3.0], [-1.0]).value is None
