@@ -27,21 +27,9 @@ def permutation_importance(
     L. Breiman, Machine Learning 45 (2001) 5: an input whose values are shuffled among the events carries no
     information, while its distribution stays the same.
 
-    Parameters
-    ----------
-    names
-        Names of the inputs.
-    scores_without
-        Scores of all events after the values of the named input were shuffled with the random numbers given.
-    loss
-        What is lost with such scores, with its statistical error.
-    seed, repeats
-        Seed and number of the shuffles.
-
-    Returns
-    -------
-    The mean loss over the repetitions for each input; its error contains the spread of the repetitions and the
-    limited number of events.
+    `scores_without` returns the scores of all events after the values of the named input were shuffled with the random
+    numbers given, `loss` what is lost with such scores. The error of the mean loss contains the spread of the
+    repetitions and the limited number of events.
     """
     found = {}
     for i, name in enumerate(names):
@@ -67,18 +55,8 @@ def integrated_gradients(
     centre of the scaled inputs, to the event, times its distance. The contributions of an event sum to the
     difference of the output between the two ends.
 
-    Parameters
-    ----------
-    function
-        From tensors like `inputs` to an output of shape (N,).
-    inputs
-        Scaled inputs, each of shape (N, ...).
-    steps
-        Points on the line, in the middles of equal parts.
-
-    Returns
-    -------
-    Tensors like `inputs`.
+    `function` takes tensors like `inputs`, each of shape (N, ...), and gives an output of shape (N,); `steps` is the
+    number of points on the line, in the middles of equal parts. Returns tensors like `inputs`.
     """
     sums = [torch.zeros_like(tensor) for tensor in inputs]
     for step in range(steps):

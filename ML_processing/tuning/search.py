@@ -120,23 +120,7 @@ def _prepared(config: Config) -> tuple[Config, Tune, Space, list[Path]]:
 
 @dataclass(frozen=True)
 class _SearchJob:
-    """What a worker is to do; it can be sent to another process.
-
-    Attributes
-    ----------
-    files
-        HDF5 files.
-    tune, space
-        The section `tune`, and what is varied.
-    directory
-        Directory of the search.
-    data
-        Hash of the events.
-    most
-        Total number of trials.
-    deadline
-        When to stop, as time.time() counts; None for never.
-    """
+    """What a worker is to do, which is sent to its process: `data` is the hash of the events, `deadline` as time.time()."""
 
     files: Sequence[Path]
     tune: Tune

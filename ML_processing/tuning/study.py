@@ -41,17 +41,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass(frozen=True)
 class Study:
-    """A search, in the directory that all its workers share.
-
-    Attributes
-    ----------
-    directory
-        Where the journal and the trials are.
-    space, tune
-        What is varied, and the section `tune`.
-    study
-        The same as Optuna knows it.
-    """
+    """A search, in the directory that all its workers share; `study` is what Optuna knows of it."""
 
     directory: Path
     space: Space
@@ -60,16 +50,7 @@ class Study:
 
     @classmethod
     def open(cls, directory: Path, space: Space, tune: Tune, data: str) -> Study:
-        """Begin the search in a directory, or join the one that is there.
-
-        Parameters
-        ----------
-        directory
-            Directory of the search.
-        space, tune
-            What is varied, and how.
-        data
-            Hash of the events.
+        """Begin the search in a directory, or join the one that is there; `data` is the hash of the events.
 
         Raises
         ------

@@ -54,17 +54,7 @@ class _BlindFiles(TrainingFiles):
 
 @dataclass(frozen=True)
 class TrialData:
-    """What the networks are trained on: the events of all but the test fold, read once.
-
-    Attributes
-    ----------
-    files
-        HDF5 files.
-    data, table, survey
-        The same, opened and read.
-    device
-        Where to compute.
-    """
+    """What the networks are trained on: files, events of all but the test fold, read once, and the device."""
 
     files: Sequence[Path]
     data: TrainingFiles
@@ -74,13 +64,7 @@ class TrialData:
 
     @classmethod
     def read(cls, files: Sequence[Path], train: Train) -> TrialData:
-        """Read the events.
-
-        Raises
-        ------
-        NanoMLError
-            They cannot be trained on.
-        """
+        """Read the events; raises NanoMLError if they cannot be trained on."""
         folds, found = split_count(train.folds)[0], TrainingFiles.open(files, train)
         data = _BlindFiles(found.files, found.columns, found.rows, found.chunks, found.blocks, folds)
         return cls(files, data, *data.sample(train.memory, folds), device_of(train))
@@ -118,26 +102,10 @@ def _name(directory: Path) -> str:
 
 
 def work(data: TrialData, study: Study, most: int, deadline: float | None, note: Note) -> None:
-    """Do trials until there is none to begin.
+    """Do trials until `most` have begun or it is later than `deadline`; `note` gets a few words on their state, often.
 
-    Parameters
-    ----------
-    data
-        The events.
-    study
-        The search.
-    most
-        Total number of trials.
-    deadline
-        When to stop, as time.time() counts; None for never.
-    note
-        Is called often, with a few words on the state of a trial.
-
-    Raises
-    ------
-    NanoMLError
-        The operating system refuses to write, and the like. An error in the settings of one trial goes into its
-        record, and the search continues.
+    An error in the settings of one trial goes into its record, and the search continues. Raises NanoMLError if the
+    operating system refuses to write, and the like.
     """
     while (deadline is None or time.time() < deadline) and (held := study.next(most)) is not None:
         try:
