@@ -78,9 +78,7 @@ def compare(source: Path, events: int, name: str, how: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare at some numbers of events."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--how", choices=TURNS, default="least")
     parser.add_argument("--events", type=int, action="append", help=f"by default {EVENTS}")
     parser.add_argument("--input", type=Path, help="take the first events of this file, and make none")

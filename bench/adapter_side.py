@@ -73,9 +73,7 @@ def main(side: str, source: str, directory: str, events: str, told: str, how: st
     modules = [module(side, json.loads(Path(told).read_text()))]
     settings = options(how, directory)
     before = seconds()
-    PostProcessor(
-        directory, [source], modules=modules, maxEntries=int(events), postfix="_out", **settings
-    ).run()
+    PostProcessor(directory, [source], modules=modules, maxEntries=int(events), postfix="_out", **settings).run()
     done = seconds()
     sys.stdout.write("\n" + json.dumps({"run": done - before, "whole": done}))
 

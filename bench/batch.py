@@ -109,14 +109,7 @@ def bare_client(system: str, jobs: int, directory: Path, environment: Mapping[st
     script.write_text("#!/bin/bash\n")
     script.chmod(0o755)
     if system == "slurm":
-        command = [
-            "sbatch",
-            "--parsable",
-            "--hold",
-            f"--array=0-{jobs - 1}",
-            "--output=/dev/null",
-            str(script),
-        ]
+        command = ["sbatch", "--parsable", "--hold", f"--array=0-{jobs - 1}", "--output=/dev/null", str(script)]
         took = timed(command, directory, environment)
         timed(["scancel", took.printed.strip()], directory, environment)
         return took

@@ -79,12 +79,8 @@ def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
                     rows[f"{first}{suffix}_{rest}" if rest else name] = np.asarray(picked[name])
             rows["event"] = np.arange(start, start + count, dtype=np.uint64)
             if tree is None:
-                types = {
-                    k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()
-                }
-                tree = file.mktree(
-                    "Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}"
-                )
+                types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()}
+                tree = file.mktree("Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}")
             tree.extend(rows)
 
 
@@ -105,9 +101,7 @@ def convert(case: str, output: Path, compression: str, paths: Sequence[str]) -> 
         objects = {name: StoredCollection((), 4) for name in ("Electron", "Muon")}
     else:
         with RootFile(paths[0]) as file:
-            collections = sorted(
-                {branch.collection or "" for branch in file.branches.values() if branch.is_jagged}
-            )
+            collections = sorted({branch.collection or "" for branch in file.branches.values() if branch.is_jagged})
             names = [name for name in event_level_branches(file, ["*"])[0] if name[1:] not in collections]
         objects = {name: StoredCollection((), MAXIMA.get(name.rstrip("123"), 4)) for name in collections}
     convert_files(ConvertJob(paths, output, names, objects, compression=compression))
@@ -123,9 +117,7 @@ def make_skim(path: Path, events: int, compression: str) -> None:
             skim_file(SkimJob(str(source), part, "MLTools.NanoML.trilepton:Trilepton", keep=keep))
             parts.append(part)
         with RootFile(parts[0]) as file:
-            branches = {
-                name: branch for name, branch in file.branches.items() if name not in ("nElectron", "nMuon")
-            }
+            branches = {name: branch for name, branch in file.branches.items() if name not in ("nElectron", "nMuon")}
         skims = ak.concatenate([uproot.open(part)["Events"].arrays(list(branches)) for part in parts])
     random = np.random.default_rng(1)
     with NanoWriter(path, branches, compression) as writer:
@@ -138,9 +130,7 @@ def make_skim(path: Path, events: int, compression: str) -> None:
 def measured(side: str, case: str, *arguments: object) -> dict[str, float]:
     """Run one side as a process, three times; the fastest's seconds and largest memory in MB."""
     line = [sys.executable, __file__, "--only", side, case, *map(str, arguments)]
-    runs = [
-        json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout) for _ in range(3)
-    ]
+    runs = [json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout) for _ in range(3)]
     return dict(min(runs, key=lambda run: float(run["seconds"])))
 
 
@@ -164,9 +154,7 @@ def float64_megabytes(path: Path) -> float:
         return sum(table.size * len(table.dtype.names) * 8 for table in tables) / 1e6
 
 
-def compare(
-    case: str, source: Path, output: Path, options: argparse.Namespace, codec: str = "ZSTD:5"
-) -> None:
+def compare(case: str, source: Path, output: Path, options: argparse.Namespace, codec: str = "ZSTD:5") -> None:
     """Measure both sides and print them."""
     paths = [source.with_suffix(f".{number}.root") for number in range(options.files)]
     for path in paths:
@@ -186,9 +174,7 @@ def compare(
 
 def main() -> None:
     """Measure both cases."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=50_000, help="in a file")
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--compression", default="gzip:1")

@@ -96,15 +96,7 @@ def main() -> int:
     build = ROOT / "build" / "cpp-bench"
     for name, flags in {"run()": "", "runInto()": "-DNANOML_TEST_RUN_INTO"}.items():
         directory = build / name.strip("()")
-        make = [
-            "make",
-            "-j2",
-            "-C",
-            str(ROOT / "test" / "cpp"),
-            f"BUILD={directory}",
-            f"FLAGS={flags}",
-            "bench",
-        ]
+        make = ["make", "-j2", "-C", str(ROOT / "test" / "cpp"), f"BUILD={directory}", f"FLAGS={flags}", "bench"]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         for case, (model, shape, options) in CASES.items():
             with tempfile.TemporaryDirectory() as temporary:

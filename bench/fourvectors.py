@@ -38,12 +38,7 @@ def as_in_root(kind: Any) -> dict[str, float]:
         return made
 
     a, b = make(ONE), make(TWO)
-    works = {
-        "make": lambda: make(ONE),
-        "add": lambda: a + b,
-        "mass": lambda: a.M(),
-        "distance": lambda: a.DeltaR(b),
-    }
+    works = {"make": lambda: make(ONE), "add": lambda: a + b, "mass": lambda: a.M(), "distance": lambda: a.DeltaR(b)}
     return {name: microseconds(work) for name, work in works.items()}
 
 
@@ -54,12 +49,7 @@ def in_package() -> dict[str, float]:
         return vector.obj(**dict(zip(("pt", "eta", "phi", "mass"), momentum))).to_xyzt()
 
     a, b = make(ONE), make(TWO)
-    works = {
-        "make": lambda: make(ONE),
-        "add": lambda: a + b,
-        "mass": lambda: a.mass,
-        "distance": lambda: a.deltaR(b),
-    }
+    works = {"make": lambda: make(ONE), "add": lambda: a + b, "mass": lambda: a.mass, "distance": lambda: a.deltaR(b)}
     return {name: microseconds(work) for name, work in works.items()}
 
 
@@ -74,9 +64,7 @@ def main() -> None:
         found["ROOT"] = as_in_root(ROOT.TLorentzVector)
     for library, times in found.items():
         for name, each in times.items():
-            sys.stdout.write(
-                f"{library:7}{name:9}{each:7.2f} us{each / found['ours'][name]:6.1f} times ours\n"
-            )
+            sys.stdout.write(f"{library:7}{name:9}{each:7.2f} us{each / found['ours'][name]:6.1f} times ours\n")
 
 
 if __name__ == "__main__":

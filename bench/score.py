@@ -81,9 +81,7 @@ def make_model(path: Path, kind: str) -> None:
 
     description = TrainingDescription(
         features=columns(FEATURES),
-        collections=tuple(
-            InputCollection(it.name, columns(it.fields), it.max, it.order) for it in shape.collections
-        ),
+        collections=tuple(InputCollection(it.name, columns(it.fields), it.max, it.order) for it in shape.collections),
         classes=["signal", "WZ", "ZG"],
         signal="signal",
         selection=SELECTION,
@@ -138,9 +136,7 @@ def all_networks(source: Path, model: Path, output: Path, ready: Prepared) -> in
     parts = []
     for start in range(0, len(ready.fold), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        (found,) = ready.session.run(
-            ["fold_probabilities"], {n: values[part] for n, values in ready.feeds.items()}
-        )
+        (found,) = ready.session.run(["fold_probabilities"], {n: values[part] for n, values in ready.feeds.items()})
         parts.append(found[np.arange(len(found)), ready.fold[part]])
     return len(np.concatenate(parts))
 
@@ -228,9 +224,7 @@ LOOPS = {"module": nano_module, "event by event": one_by_one, "empty loop": empt
 
 def has_nanoaodtools() -> bool:
     """Whether Python has ROOT and nanoAOD-tools."""
-    return all(
-        importlib.util.find_spec(name) for name in ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools")
-    )
+    return all(importlib.util.find_spec(name) for name in ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools"))
 
 
 def measured(sides: Iterable[str], source: Path, model: Path) -> dict[str, dict[str, float]]:
@@ -303,14 +297,10 @@ def measure(run: Callable[[], int]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides, and print them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=200_000, help="before the selection")
     parser.add_argument(
-        "--model",
-        action="append",
-        help="mlp, deepsets, particlenet or transformer; all but particlenet by default",
+        "--model", action="append", help="mlp, deepsets, particlenet or transformer; all but particlenet by default"
     )
     parser.add_argument("--compression", default="ZLIB:5", help="of the skim")
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
@@ -321,9 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as directory:
         source, skim, model = (Path(directory, name) for name in ("in.root", "skim.root", "model.onnx"))
         make_input(source, options.events)
-        skim_file(
-            SkimJob(str(source), skim, SELECTION, keep=("Jet_*", "MET_*"), compression=options.compression)
-        )
+        skim_file(SkimJob(str(source), skim, SELECTION, keep=("Jet_*", "MET_*"), compression=options.compression))
         for kind in options.model or ("mlp", "deepsets", "transformer"):
             compare(kind, skim, model)
 

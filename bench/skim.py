@@ -39,9 +39,7 @@ KEEP = ("Electron_*", "Muon_*", "MET_*")
 LOOPED = 200_000  # events: an event loop takes long; with few, most of its time goes into opening files
 
 
-def nanoml(
-    source: Path, output: Path, events: int, keep: Sequence[str] = KEEP, codec: str = "ZSTD:5"
-) -> None:
+def nanoml(source: Path, output: Path, events: int, keep: Sequence[str] = KEEP, codec: str = "ZSTD:5") -> None:
     """Our skim."""
     job = SkimJob(str(source), output, "MLTools.NanoML.trilepton:Trilepton", keep=keep, compression=codec)
     assert skim_file(job).entries == events
@@ -69,9 +67,7 @@ def rdataframe(source: Path, output: Path, _events: int) -> None:
     """RDataFrame on one thread."""
     from skim_rdataframe import skim
 
-    kept = uproot.open(source)["Events"].keys(
-        filter_name=["run", "luminosityBlock", "event", "genWeight", *KEEP]
-    )
+    kept = uproot.open(source)["Events"].keys(filter_name=["run", "luminosityBlock", "event", "genWeight", *KEEP])
     skim(source, output, Trilepton.branches, list(Trilepton.columns), kept)
 
 
@@ -85,12 +81,7 @@ def nanoaodtools(source: Path, output: Path, events: int, **options: Any) -> Non
 
     name_algorithms(ROOT)
     PostProcessor(
-        str(output.parent),
-        [str(source)],
-        modules=[TrileptonModule()],
-        maxEntries=events,
-        postfix="_loop",
-        **options,
+        str(output.parent), [str(source)], modules=[TrileptonModule()], maxEntries=events, postfix="_loop", **options
     ).run()
 
 
@@ -196,9 +187,7 @@ def only(side: str, source: str, directory: str, events: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides that can be run here, and print them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument(
         "--compression", action="append", help="of the input, ZSTD:5 by default; LZMA takes minutes to make"

@@ -38,12 +38,7 @@ from MLTools.NanoML.terminal.progress import silence
 EPOCHS = 3
 SIDES = ("bare", "steps", "whole")
 OBJECTS, FIELDS = 10, ("pt", "eta", "phi", "mass")
-OPTIONS = {
-    "mlp": {"hidden": [128, 128], "dropout": 0.0},
-    "deepsets": {},
-    "transformer": {},
-    "particlenet": {},
-}
+OPTIONS = {"mlp": {"hidden": [128, 128], "dropout": 0.0}, "deepsets": {}, "transformer": {}, "particlenet": {}}
 
 
 def make_file(path: Path, events: int, objects: bool) -> None:
@@ -74,13 +69,7 @@ def make_file(path: Path, events: int, objects: bool) -> None:
                 members["valid"] = np.arange(OBJECTS) < random.integers(1, OBJECTS + 1, (count, 1))
                 jets[start : start + count] = members
         column = {"dtype": "float32", "title": "", "source": "branch"}
-        accounting = {
-            "files": [],
-            "entries": events,
-            "selected": events,
-            "sum_of_weights": 1.0,
-            "cutflow": [],
-        }
+        accounting = {"files": [], "entries": events, "selected": events, "sum_of_weights": 1.0, "cutflow": []}
         fields_ = [{"name": it, **column} for it in FIELDS]
         truncated = {"objects": events * OBJECTS, "lost": 0}
         entry = {"max": OBJECTS, "order": "-pt", "fields": fields_, "truncated": truncated}
@@ -100,9 +89,7 @@ def settings(model: str, memory: int) -> Train:
     """Five folds, so three fifths of the events are for training."""
     size = 512 if model == "mlp" else 1024
     options = OPTIONS[model]
-    return Train(
-        model=model, options=options, batch_size=size, folds=5, epochs=EPOCHS, memory=memory, device="cpu"
-    )
+    return Train(model=model, options=options, batch_size=size, folds=5, epochs=EPOCHS, memory=memory, device="cpu")
 
 
 def bare(path: Path, model: str) -> tuple[float, int]:
@@ -174,16 +161,7 @@ def main() -> None:
         results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(arguments.repeat):
             for side in SIDES:
-                line = [
-                    sys.executable,
-                    __file__,
-                    "--side",
-                    side,
-                    "--file",
-                    str(path),
-                    "--model",
-                    arguments.model,
-                ]
+                line = [sys.executable, __file__, "--side", side, "--file", str(path), "--model", arguments.model]
                 line += ["--memory", str(arguments.memory)]
                 done = subprocess.run(line, check=True, capture_output=True, text=True)
                 results[side].append(json.loads(done.stdout))

@@ -139,9 +139,7 @@ def compare(source: Path, delay: float) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides, and print them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--compression", default="LZMA:9", help="of the input")
     parser.add_argument("--delay", type=float, default=50, help="of the far server, there and back [ms]")

@@ -33,9 +33,7 @@ class Picture:
 
     def box(self, x: int, y: int, width: int, height: int, text: Sequence[str], kind: str = "data") -> None:
         """A box; the first line of its text is its name. That of a group stands at its top."""
-        self.parts.append(
-            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{_COLOURS[kind]}"/>'
-        )
+        self.parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{_COLOURS[kind]}"/>')
         top = y + 20 if kind == "group" else y + height / 2 - _LINE * (len(text) - 1) / 2 + 5
         for number, line in enumerate(text):
             style = "s" if number else "t"
@@ -83,9 +81,7 @@ def pipeline() -> Picture:
     it.arrow((615, 110), (615, 160), text="evaluate", at=(648, 140))
     it.box(730, 160, 130, 60, ("scores", "ROOT branches"), "ours")
     it.arrow((795, 110), (795, 160), text="score", at=(818, 140))
-    it.arrow(
-        (255, 110), (255, 245), (795, 245), (795, 220), text="events to score", at=(400, 238), dashed=True
-    )
+    it.arrow((255, 110), (255, 245), (795, 245), (795, 220), text="events to score", at=(400, 238), dashed=True)
     return it
 
 
@@ -98,9 +94,7 @@ def house() -> Picture:
     ):
         it.box(30 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
     it.box(460, 10, 410, 190, ("ML_processing/", "Python 3.10, PyTorch"), "group")
-    for number, text in enumerate(
-        (("models",), ("train",), ("tune",), ("evaluate",), ("report",), ("export",))
-    ):
+    for number, text in enumerate((("models",), ("train",), ("tune",), ("evaluate",), ("report",), ("export",))):
         it.box(480 + 130 * (number % 3), 65 + 65 * (number // 3), 115, 50, text, "work")
     it.arrow((420, 90), (460, 90), text="HDF5", at=(440, 82))
     it.arrow((460, 155), (420, 155), text="ONNX", at=(440, 147))

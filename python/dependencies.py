@@ -334,8 +334,4 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 def _is_text(node: Any) -> bool:
     """Whether a node is a docstring or another string that is used for nothing."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -41,9 +41,7 @@ def how_to_install(extra: str) -> str:
     what = shlex.quote(f"{place}[{extra}]") if place else f"'.[{extra}]'"
     where = "" if place else ", in a checkout of NanoML"
     if "CMSSW_BASE" in os.environ and sys.prefix == sys.base_prefix:
-        return (
-            f"in a shell without cmsenv: python3 -m venv ~/nanoml && ~/nanoml/bin/pip install {what}{where}"
-        )
+        return f"in a shell without cmsenv: python3 -m venv ~/nanoml && ~/nanoml/bin/pip install {what}{where}"
     return f"pip install {what}{where}"
 
 

@@ -59,9 +59,7 @@ def addScore(  # noqa: N802 (named as such functions are in CMSSW)
     # NanoAOD keeps labels that end in Table, and a label has no underscore
     label = re.sub(r"[^0-9A-Za-z]", "", description.name) + "ScoreTable"
     if hasattr(process, label):
-        raise NanoMLError(
-            f"{model}: the process has a module {label} already: call addScore once for a model."
-        )
+        raise NanoMLError(f"{model}: the process has a module {label} already: call addScore once for a model.")
     tags = _tables(process, description.reads, model) if tables is None else list(tables)
     producer = cms.EDProducer(
         "NanoMLProducer",

@@ -48,9 +48,7 @@ def locked(workdir: Path) -> Iterator[None]:
     try:
         file = open(path, "a+")  # noqa: SIM115
     except OSError as problem:
-        raise NanoMLError(
-            f"{path}: cannot be written ({problem.strerror}): choose another workdir."
-        ) from None
+        raise NanoMLError(f"{path}: cannot be written ({problem.strerror}): choose another workdir.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,9 +106,7 @@ def worker_pool(
     pool.shutdown()
 
 
-def _begin_like_parent(
-    environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]
-) -> None:
+def _begin_like_parent(environment: Mapping[str, str], begin: Callable[..., None], arguments: Sequence[Any]) -> None:
     os.environ.clear()  # the server may have been started with another environment
     os.environ.update(environment)
     begin(*arguments)

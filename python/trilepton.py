@@ -72,9 +72,7 @@ class Trilepton(Selection):
         leptons = good_leptons(electrons, muons)
 
         first, second = z_pairs(leptons)
-        events, leptons, first, second = cutflow.cut(
-            "Z candidate", first.counts >= 1, events, leptons, first, second
-        )
+        events, leptons, first, second = cutflow.cut("Z candidate", first.counts >= 1, events, leptons, first, second)
         nearest = first.smallest(abs((first.p4 + second.p4).mass - Z_MASS))
         first, second = harder_first(first.at(nearest), second.at(nearest))
 
@@ -117,9 +115,7 @@ def good_leptons(electrons: Flat, muons: Flat) -> Flat:
         electrons.with_columns(
             flavour=ELECTRON, high_pt_id=0, is_tight=(electrons.cutBased == 4) & (electrons.pt >= 50)
         ),
-        muons.with_columns(
-            flavour=MUON, high_pt_id=muons.highPtId, is_tight=(muons.highPtId == 2) & (muons.pt >= 70)
-        ),
+        muons.with_columns(flavour=MUON, high_pt_id=muons.highPtId, is_tight=(muons.highPtId == 2) & (muons.pt >= 70)),
     )
     return leptons.with_columns(index=leptons.place)
 

@@ -182,9 +182,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-_FENCE = re.compile(
-    r"^```(?:\w+ (?P<name>\w+[.]\w+)|(?P<language>bash|python))\n(?P<code>.*?)^```", re.M | re.S
-)
+_FENCE = re.compile(r"^```(?:\w+ (?P<name>\w+[.]\w+)|(?P<language>bash|python))\n(?P<code>.*?)^```", re.M | re.S)
 
 
 @pytest.fixture(scope="session")
@@ -213,12 +211,7 @@ def follow() -> Callable[..., None]:
                 code = re.sub(r"^(make|source) .*", "true", code, flags=re.M)
                 line = ["bash", "-e", "-c", f"{code}\npwd > {shlex.quote(str(directory / '.where'))}"]
             done = subprocess.run(
-                line,
-                cwd=place,
-                env={**environment, "PATH": path},
-                capture_output=True,
-                text=True,
-                check=False,
+                line, cwd=place, env={**environment, "PATH": path}, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, code + done.stdout + done.stderr
             if block["language"] == "bash":
@@ -258,13 +251,7 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             ones.append(0)
         size = len(columns)
         for name, (fields, most, order) in objects.items():
-            described = {
-                "tensor": name,
-                "mask": f"{name}_mask",
-                "collection": name,
-                "max": most,
-                "order": order,
-            }
+            described = {"tensor": name, "mask": f"{name}_mask", "collection": name, "max": most, "order": order}
             inputs.append({**described, "columns": [f"{name}_{field}" for field in fields]})
             shapes[name], shapes[f"{name}_mask"] = ["N", f"{name}s", len(fields)], ["N", f"{name}s"]
             nodes += [

@@ -71,9 +71,7 @@ def nanoml(*arguments: object, cwd: Path, **environment: str) -> subprocess.Comp
         sys.unraisablehook = hook
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return subprocess.CompletedProcess(
-        words, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue()
-    )
+    return subprocess.CompletedProcess(words, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 def _heed_interrupts() -> None:

@@ -11,9 +11,7 @@ from typing import Any
 def events_of(metadata: dict[str, Any], model: str) -> dict[str, Any]:
     """Undo the padding: columns of events, as NanoAOD has them, and what the model makes of them."""
     if metadata["parameter"] or metadata["level"] != "event":
-        sys.exit(
-            f"{model}: has a parameter, or scores objects: its reference events are no events of NanoAOD."
-        )
+        sys.exit(f"{model}: has a parameter, or scores objects: its reference events are no events of NanoAOD.")
     given, events = metadata["reference"]["inputs"], []
     for number, scores in enumerate(metadata["reference"]["outputs"]):
         columns: dict[str, dict[str, Any]] = {}

@@ -36,9 +36,7 @@ process.maxEvents.input = options.maxEvents
 process.source = cms.Source("PoolSource", fileNames=cms.untracked.vstring(options.inputFiles))
 content = process.NANOAODEventContent if options.data else process.NANOAODSIMEventContent
 process.output = cms.OutputModule(
-    "NanoAODOutputModule",
-    fileName=cms.untracked.string(options.outputFile),
-    outputCommands=content.outputCommands,
+    "NanoAODOutputModule", fileName=cms.untracked.string(options.outputFile), outputCommands=content.outputCommands
 )
 process.nanoAOD_step = cms.Path(process.nanoSequence if options.data else process.nanoSequenceMC)
 process.output_step = cms.EndPath(process.output)

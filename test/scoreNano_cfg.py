@@ -13,9 +13,7 @@ from MLTools.NanoML.nano_cff import addScore
 options = VarParsing("analysis")
 single, text = VarParsing.multiplicity.singleton, VarParsing.varType.string
 options.register("model", "MLTools/NanoML/data/model.onnx", single, text, "the ONNX file")
-options.register(
-    "tables", "", VarParsing.multiplicity.list, text, "labels of the tables with the model's columns"
-)
+options.register("tables", "", VarParsing.multiplicity.list, text, "labels of the tables with the model's columns")
 options.setDefault("maxEvents", -1)
 options.setDefault("outputFile", "nano.root")
 options.parseArguments()

@@ -35,14 +35,7 @@ pytestmark = [
 
 FEATURES = {"MET_pt": "float32", "nGood": "int32", "PV_npvs": "uint8", "tight": "bool", "rho": "float64"}
 COLLECTIONS: dict[str, dict[str, str]] = {
-    "Jet": {
-        "pt": "float32",
-        "eta": "float32",
-        "phi": "float32",
-        "mass": "float64",
-        "id": "uint8",
-        "q": "int32",
-    },
+    "Jet": {"pt": "float32", "eta": "float32", "phi": "float32", "mass": "float64", "id": "uint8", "q": "int32"},
     "Muon": {
         "pt": "float32",
         "eta": "float64",
@@ -123,9 +116,7 @@ def made() -> Made:
     objects = {}
     for name, fields in COLLECTIONS.items():
         counts = random.integers(0, MAX[name] + 4, size)
-        objects[name] = {
-            field: ak.unflatten(column(dtype, counts.sum()), counts) for field, dtype in fields.items()
-        }
+        objects[name] = {field: ak.unflatten(column(dtype, counts.sum()), counts) for field, dtype in fields.items()}
     return Made({name: column(dtype, size) for name, dtype in FEATURES.items()}, objects)
 
 
@@ -353,25 +344,18 @@ def test_a_score_for_each_value_of_the_parameter(
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
-def test_the_parameter_is_the_last_feature(
-    linear_model: Callable[..., Path], tmp_path: Path, programs: Path
-) -> None:
-    model = linear_model(
-        ["mass"], targets=["x", "y", "z"], parameter={"column": "mass", "values": [3.0, 4.0]}
-    )
+def test_the_parameter_is_the_last_feature(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
+    model = linear_model(["mass"], targets=["x", "y", "z"], parameter={"column": "mass", "values": [3.0, 4.0]})
     expected = [np.array([[3, 1, 0], [4, 1, 0]], np.float32)]
     events = write_events(tmp_path / "events.json", model, [{}], expected)
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
 
 
-def test_objects_are_scored_all_at_once(
-    linear_model: Callable[..., Path], tmp_path: Path, programs: Path
-) -> None:
+def test_objects_are_scored_all_at_once(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     model = linear_model(["Jet_pt", "MET_pt", "Jet_id"], level="object", collection="Jet")
     pts = [[1.0, -2.0, 0.5], [], [0.25]]
     columns = [
-        {"Jet_pt": ("float32", pt), "MET_pt": ("float64", [9.0]), "Jet_id": ("uint8", [1] * len(pt))}
-        for pt in pts
+        {"Jet_pt": ("float32", pt), "MET_pt": ("float64", [9.0]), "Jet_id": ("uint8", [1] * len(pt))} for pt in pts
     ]
     rows = [np.array([[pt, 9, 1] for pt in event], np.float32).reshape(-1, 3) for event in pts]
     expected = [scored(model, {"features": row}) for row in rows]
@@ -381,9 +365,7 @@ def test_objects_are_scored_all_at_once(
 
 def test_damaged_files_are_refused(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     model = linear_model(
-        ["MET_pt", "mass"],
-        objects={"Jet": (["pt"], 2, "-pt")},
-        parameter={"column": "mass", "values": [1.0]},
+        ["MET_pt", "mass"], objects={"Jet": (["pt"], 2, "-pt")}, parameter={"column": "mass", "values": [1.0]}
     )
     run(str(programs / "testDamage"), str(model), str(tmp_path))
 

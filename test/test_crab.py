@@ -64,9 +64,7 @@ class Even(Module):
 def job(tmp_path: Path) -> Callable[..., Path]:
     """Makes the directory of a job: the files of a task, and the PSet.py that CRAB would have filled in."""
 
-    def make(
-        files: Sequence[str], sections: Sequence[str] = (), data: bool = False, **settings: object
-    ) -> Path:
+    def make(files: Sequence[str], sections: Sequence[str] = (), data: bool = False, **settings: object) -> Path:
         dataset = "/A/B/NANOAOD" if data else "/A/B/NANOAODSIM"
         described = {"data": True} if data else {"class": "signal", "cross_section": 1.0}
         content = {
@@ -81,9 +79,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
         directory = tmp_path / "job"
         shutil.copytree(tmp_path / "tasks" / "A", directory)
         shutil.copytree(
-            ROOT / "data_processing",
-            directory / "data_processing",
-            ignore=shutil.ignore_patterns("__pycache__"),
+            ROOT / "data_processing", directory / "data_processing", ignore=shutil.ignore_patterns("__pycache__")
         )
         (directory / "PSet.py").write_text(PSET.format(files=list(files), sections=list(sections)))
         return directory

@@ -49,9 +49,7 @@ def events(path: Path) -> Any:
 
 
 def test_the_selection_finds_the_z(skims: Path) -> None:
-    masses = np.concatenate(
-        [tree["DiMuon_mass"].array() for tree in map(events, (skims / "dimuon").glob("*.root"))]
-    )
+    masses = np.concatenate([tree["DiMuon_mass"].array() for tree in map(events, (skims / "dimuon").glob("*.root"))])
     assert len(masses) == 442
     assert abs(np.median(masses) - 91) < 2
     (accounting,) = accounting_of_skim(skims / "dimuon" / "ZGToLLG_0.root").files
@@ -70,9 +68,7 @@ def test_the_analysis_skims_both_datasets(skims: Path) -> None:
 
 
 def test_cut_and_selection_agree(skims: Path) -> None:
-    chosen, cut = (
-        events(skims / name / "ZGToLLG_0.root")["event"].array(library="np") for name in ("dimuon", "cut")
-    )
+    chosen, cut = (events(skims / name / "ZGToLLG_0.root")["event"].array(library="np") for name in ("dimuon", "cut"))
     assert len(chosen) < len(cut) < 800
     assert np.isin(chosen, cut).all()
 

@@ -47,9 +47,7 @@ def check_scores(workdir: Path) -> None:
     branches = [f"{workdir.name}_{name}" for name in training.classes]
     found = {}
     for path in workdir.glob("scores/*/*.root"):
-        arrays = uproot.open(path)["Events"].arrays(
-            ["run", "luminosityBlock", "event", *branches], library="np"
-        )
+        arrays = uproot.open(path)["Events"].arrays(["run", "luminosityBlock", "event", *branches], library="np")
         keys = zip(arrays["run"], arrays["luminosityBlock"], arrays["event"], strict=True)
         values = np.stack([arrays[name] for name in branches], axis=1)
         found.update({(path.parent.name, *key): value for key, value in zip(keys, values, strict=True)})

@@ -92,9 +92,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         text = page.read_text().replace("\\\n", " ")
         outside = re.sub(r"^```.*?^```", lambda found: "\n" * found[0].count("\n"), text, flags=re.M | re.S)
         inline = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", outside)
-        plain = [
-            block.code for block in blocks() if block.page == page and block.language in ("bash", "text", "")
-        ]
+        plain = [block.code for block in blocks() if block.page == page and block.language in ("bash", "text", "")]
         indented = re.findall(r"^    (nanoml .*)$", outside, re.M)
         for code in (*inline, *indented, *plain):
             for line in code.split("\n") if code in plain else [code.replace("\n", " ")]:
@@ -145,12 +143,10 @@ def test_commands_and_options_exist() -> None:
     for place, words in commands():
         command, rest = resolve(words)
         shown = words and re.fullmatch(r"COMMAND|STAGE", words[0])
-        assert not (
-            isinstance(command, click.Group) and rest and not rest[0].startswith("-") and not shown
-        ), f"{place}: no such command"
-        options = {
-            name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
-        }
+        assert not (isinstance(command, click.Group) and rest and not rest[0].startswith("-") and not shown), (
+            f"{place}: no such command"
+        )
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         options |= {"-h", "--help"}
         for word in rest:
             if re.match(r"--?[a-zA-Z]", word):
@@ -178,9 +174,7 @@ def test_python_can_be_read_and_what_it_imports_of_nanoml_is_there() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("MLTools"):
                 module = importlib.import_module(node.module or "")
                 for each in node.names:
-                    assert hasattr(module, each.name) or importlib.import_module(
-                        f"{node.module}.{each.name}"
-                    ), block
+                    assert hasattr(module, each.name) or importlib.import_module(f"{node.module}.{each.name}"), block
 
 
 def test_targets_of_make_exist() -> None:
@@ -206,9 +200,7 @@ def test_pictures_are_those_of_the_script() -> None:
     sys.modules["pictures"] = pictures
     specification.loader.exec_module(pictures)
     for name, picture in pictures.PICTURES.items():
-        assert (ROOT / "doc" / "images" / f"{name}.svg").read_text() == picture().svg(), (
-            "python doc/pictures.py"
-        )
+        assert (ROOT / "doc" / "images" / f"{name}.svg").read_text() == picture().svg(), "python doc/pictures.py"
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +212,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None
 
 
 def measured(directory: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(
-        (directory / "myanalysis" / name / "training" / "metrics.json").read_text()
-    )
+    content: dict[str, Any] = json.loads((directory / "myanalysis" / name / "training" / "metrics.json").read_text())
     return content
 
 

@@ -92,9 +92,7 @@ def source(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (events["genWeight"] < 0).sum() > 100
     with NanoWriter(path, branches, "ZLIB:1") as writer:
         writer.events.extend(events)
-        writer.write_tree(
-            "Runs", runs, {"run": np.ones(3, np.uint32), "genEventSumw": np.array([500.1, -99.7, 33.3])}
-        )
+        writer.write_tree("Runs", runs, {"run": np.ones(3, np.uint32), "genEventSumw": np.array([500.1, -99.7, 33.3])})
         writer.write_tree("LuminosityBlocks", blocks, sections)
         writer.finish()
     return path
@@ -107,9 +105,7 @@ Postprocess = Callable[..., Path]
 def postprocess(tmp_path_factory: pytest.TempPathFactory) -> Postprocess:
     number = itertools.count()
 
-    def run(
-        source: Path, first: int = 0, most: int | None = None, modules: Any = None, **options: Any
-    ) -> Path:
+    def run(source: Path, first: int = 0, most: int | None = None, modules: Any = None, **options: Any) -> Path:
         gc.collect()  # the tree of the last file, in whose place the next one's would take over its attributes
         directory = tmp_path_factory.mktemp("skims")
         postfix = f"_{next(number)}"
@@ -200,11 +196,7 @@ def whole(source: Path, postprocess: Postprocess) -> Callable[[str], Path]:
 @pytest.mark.parametrize("merger", list(MERGERS))
 @pytest.mark.parametrize("options", list(OPTIONS))
 def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
-    options: str,
-    merger: str,
-    ranges: Callable[[str], list[Path]],
-    whole: Callable[[str], Path],
-    tmp_path: Path,
+    options: str, merger: str, ranges: Callable[[str], list[Path]], whole: Callable[[str], Path], tmp_path: Path
 ) -> None:
     paths = ranges(options)
     if "json" in options and merger == "haddnano":
@@ -214,15 +206,9 @@ def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
     MERGERS[merger](paths, tmp_path / "merged.root")
     assert converted([tmp_path / "merged.root"], tmp_path / "merged.h5") == expected
     found, one = accounting(tmp_path / "merged.root"), accounting(whole(options))
-    assert (found.entries, found.selected, found.sum_of_weights) == (
-        ENTRIES,
-        one.selected,
-        one.sum_of_weights,
-    )
+    assert (found.entries, found.selected, found.sum_of_weights) == (ENTRIES, one.selected, one.sum_of_weights)
     assert found.sum_of_weights == 500.1 - 99.7 + 33.3
-    assert [(step.cut, step.events) for step in found.cutflow] == [
-        (step.cut, step.events) for step in one.cutflow
-    ]
+    assert [(step.cut, step.events) for step in found.cutflow] == [(step.cut, step.events) for step in one.cutflow]
     content = inspect_file(tmp_path / "merged.root")
     assert content["warnings"] == content["errors"] == []
     assert content["sum_of_weights"] == one.sum_of_weights
@@ -235,18 +221,12 @@ def test_ranges_need_not_be_merged(
     assert converted(ranges("cut")[::-1], tmp_path / "ranges.h5") == expected
 
 
-def test_gaps_are_refused_or_scaled(
-    source: Path, ranges: Callable[[str], list[Path]], tmp_path: Path
-) -> None:
+def test_gaps_are_refused_or_scaled(source: Path, ranges: Callable[[str], list[Path]], tmp_path: Path) -> None:
     paths = [ranges("all")[0], ranges("all")[2]]
     by_root(paths, tmp_path / "merged.root")
-    with pytest.raises(
-        NanoMLError, match=r"merged.root: lacks entries 150 to 399 of .*in.root, and no other"
-    ):
+    with pytest.raises(NanoMLError, match=r"merged.root: lacks entries 150 to 399 of .*in.root, and no other"):
         converted([tmp_path / "merged.root"], tmp_path / "a.h5")
-    assert inspect_file(tmp_path / "merged.root")["warnings"] == [
-        f"The file lacks entries 150 to 399 of {source}."
-    ]
+    assert inspect_file(tmp_path / "merged.root")["warnings"] == [f"The file lacks entries 150 to 399 of {source}."]
     with RootFile(source) as file:
         weights = np.asarray(file.read(["genWeight"])["genWeight"], np.float64)
     total = (500.1 - 99.7 + 33.3) * (weights.sum() - weights[150:400].sum()) / weights.sum()
@@ -262,16 +242,10 @@ def test_gaps_are_refused_or_scaled(
 
 @pytest.mark.parametrize("merger", list(MERGERS))
 def test_overlaps_are_refused(
-    source: Path,
-    ranges: Callable[[str], list[Path]],
-    postprocess: Postprocess,
-    merger: str,
-    tmp_path: Path,
+    source: Path, ranges: Callable[[str], list[Path]], postprocess: Postprocess, merger: str, tmp_path: Path
 ) -> None:
     paths = [*ranges("all"), postprocess(source, 380, 30)]
-    with pytest.raises(
-        NanoMLError, match=r"was made from entries 380 to 399 of .*in.root, as .* was: these events"
-    ):
+    with pytest.raises(NanoMLError, match=r"was made from entries 380 to 399 of .*in.root, as .* was: these events"):
         MERGERS[merger](paths, tmp_path / "merged.root")
         converted([tmp_path / "merged.root"], tmp_path / "a.h5")
 
@@ -287,9 +261,7 @@ def test_skims_by_other_options_do_not_belong_together(
 
 
 def test_the_record_names_cut_json_and_modules(source: Path, postprocess: Postprocess) -> None:
-    output = postprocess(
-        source, 100, 300, [EvenEvents(), PostprocModule(Muons())], cut=CUT, jsonInput=SECTIONS
-    )
+    output = postprocess(source, 100, 300, [EvenEvents(), PostprocModule(Muons())], cut=CUT, jsonInput=SECTIONS)
     with RootFile(output) as file:
         record = Provenance.of(file)
     assert record is not None
@@ -349,11 +321,7 @@ def test_files_that_nanoaodtools_merges_itself(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     postprocessor()(
-        str(tmp_path),
-        [str(source)],
-        modules=[PostprocModule(Muons())],
-        compression="none",
-        haddFileName="all.root",
+        str(tmp_path), [str(source)], modules=[PostprocModule(Muons())], compression="none", haddFileName="all.root"
     ).run()
     expected = converted([whole("all")], tmp_path / "whole.h5")
     assert converted([tmp_path / "all.root"], tmp_path / "all.h5") == expected
@@ -393,7 +361,5 @@ def test_where_no_postprocessor_is_the_range_is_unknown(
 
 
 def test_a_range_beyond_the_end_is_refused(source: Path, postprocess: Postprocess) -> None:
-    with pytest.raises(
-        NanoMLError, match=r"has 600 entries, and --first-entry is 700, but .* Leave the file out"
-    ):
+    with pytest.raises(NanoMLError, match=r"has 600 entries, and --first-entry is 700, but .* Leave the file out"):
         postprocess(source, 700, 100)

@@ -46,9 +46,7 @@ def test_it_is_kept_without_outputs() -> None:
 
 @pytest.mark.slow
 def test_it_goes_the_whole_way(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons")
-    )
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons"))
     config = tmp_path / "examples" / "trilepton.yaml"
     config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
     line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]
@@ -60,7 +58,5 @@ def test_it_goes_the_whole_way(tmp_path: Path) -> None:
     for expected in ("three good leptons", "score: 9 files", "Better than a BDT?", "CMSSW_14_0_X"):
         assert expected in said
     assert "Traceback" not in said
-    pictures = [
-        output for cell in executed for output in cell["outputs"] if "image/png" in output.get("data", {})
-    ]
+    pictures = [output for cell in executed for output in cell["outputs"] if "image/png" in output.get("data", {})]
     assert len(pictures) == 5

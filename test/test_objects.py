@@ -53,9 +53,7 @@ def directory(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("electrons")
     hdf5 = directory / "ZG.h5"
     objects = {"Electron": StoredCollection((*FIELDS, "genPartFlav"), 4, "-pt")}
-    convert_files(
-        ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8)
-    )
+    convert_files(ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8))
     settings = Train(
         per_object=PerObject("Electron", "genPartFlav", CLASSES),
         options={"hidden": [16]},
@@ -148,9 +146,7 @@ def test_the_page_has_its_numbers(page: Path) -> None:
     assert told is not None
     assert measured["auc"]["network"] == pytest.approx(float(told[1]), abs=float(told[2]))
     (note,) = (
-        note
-        for note in content(page / "electrons" / "training" / "training.json")["notes"]
-        if "left out" in note
+        note for note in content(page / "electrons" / "training" / "training.json")["notes"] if "left out" in note
     )
     assert note in " ".join(text.split())
 

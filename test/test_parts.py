@@ -42,9 +42,7 @@ def test_without_training_the_data_side_works(tmp_path: Path) -> None:
     environment = without("ML_processing", tmp_path)
     checkout = tmp_path / "checkout"
     command = ("-m", "MLTools.NanoML.cli")
-    done = run(
-        *command, "run", "examples/trilepton.yaml", "--to", "convert", cwd=checkout, environment=environment
-    )
+    done = run(*command, "run", "examples/trilepton.yaml", "--to", "convert", cwd=checkout, environment=environment)
     assert done.returncode == 0, done.stderr
     done = run(*command, "run", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
@@ -60,8 +58,6 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     exports = "test_cli or (test_export and mlp)"  # they train what they export
     check(["test/python/test_cli.py", "test/ML_processing"], exports, tmp_path, environment)
-    done = run(
-        "-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment
-    )
+    done = run("-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
     assert "skim, convert, shuffle, score: the directory data_processing/ is not here" in done.stderr

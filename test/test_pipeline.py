@@ -156,11 +156,7 @@ def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None
         with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
             weights = file["events"]["weight"]
             accounting = json.loads(file["metadata"].asstr()[()])["datasets"][0]["books"]
-        assert (accounting["entries"], accounting["sum_of_weights"], accounting["selected"]) == (
-            total,
-            total,
-            selected,
-        )
+        assert (accounting["entries"], accounting["sum_of_weights"], accounting["selected"]) == (total, total, selected)
         assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
     training = json.loads((example / "trilepton/training/training.json").read_text())
     assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [3000, 4000, 4250]
@@ -234,9 +230,7 @@ def test_the_readme_after_the_demo(example: Path, follow: Callable[..., None]) -
     assert (example.parent / "myanalysis" / "analysis.yaml").is_file()
 
 
-def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
-    tmp_path: Path, short: Path
-) -> None:
+def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(tmp_path: Path, short: Path) -> None:
     copy_example(tmp_path, SHORT)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "run", "trilepton.yaml", "--to", "train"]
     # SIGTERM comes from batch systems, and is tested with these
@@ -256,9 +250,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_results(
     check_training(tmp_path, short)
 
 
-def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(
-    disk: Path, short: Path
-) -> None:
+def test_a_full_disk_in_any_stage_is_one_message_and_the_run_goes_on_once_mended(disk: Path, short: Path) -> None:
     copy_example(disk, SHORT)
     for kilobytes, stage in ((100, "skim"), (1000, "train"), (2000, "evaluate")):
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)

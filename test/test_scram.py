@@ -14,13 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # SCRAM only prints a line about a tag that it does not know
-TAGS = {
-    "use": {"name"},
-    "export": set(),
-    "lib": {"name"},
-    "library": {"file", "name"},
-    "bin": {"file", "name"},
-}
+TAGS = {"use": {"name"}, "export": set(), "lib": {"name"}, "library": {"file", "name"}, "bin": {"file", "name"}}
 TAGS |= {"flags": {"EDM_PLUGIN", "NO_TESTRUN"}, "test": {"name", "command"}}
 LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "leptons", "trilepton")
 BUILD_FILES = ["BuildFile.xml", "plugins/BuildFile.xml", "test/BuildFile.xml"]

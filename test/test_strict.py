@@ -12,13 +12,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 
-OURS = [
-    "MLTools.NanoML",
-    "MLTools.NanoML.batch.condor",
-    "data_processing.skim.skim",
-    "ML_processing",
-    __name__,
-]
+OURS = ["MLTools.NanoML", "MLTools.NanoML.batch.condor", "data_processing.skim.skim", "ML_processing", __name__]
 OTHERS = ["vector.backends.numpy", "torch", "testing", "MLTools.NanoMLWeaver"]
 
 

@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.scored import (
-    EFFICIENCIES,
-    Json,
-    OutOfFold,
-    Scored,
-    label,
-    listed,
-    shape,
-    spectators,
-)
+from ML_processing.evaluation.scored import EFFICIENCIES, Json, OutOfFold, Scored, label, listed, shape, spectators
 from ML_processing.metrics.classification import reliability, scan_cuts
 from ML_processing.metrics.distances import bonferroni, kolmogorov, sculpting
 from ML_processing.metrics.measured import Floats, Measured, bin_of, efficiency, even_edges, quantile_edges
@@ -44,9 +35,7 @@ _BINS, _MASS_BINS = 8, 20
 _KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
 
 
-def discrimination(
-    scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int
-) -> tuple[Json, Json]:
+def discrimination(scored: Scored, sample: Scored, seen: Scored, names: Sequence[str], seed: int) -> tuple[Json, Json]:
     """AUCs, working points and confusion matrix; and the plots of ROC curves, scores (`seen` in the training) and confusion."""
     resampled = bootstrap(sample.score, sample.truth, sample.weights, EFFICIENCIES, seed)
     pairs = auc_matrix(scored.network, scored.labels, scored.weights)
@@ -70,17 +59,14 @@ def discrimination(
         "cuts": _working_points(scored, resampled),
         "confusion": scored.confusion().tolist(),
     }
-    band = (
-        {name: listed(getattr(resampled, name)) for name in ("signal", "low", "high")} if resampled else None
-    )
+    band = {name: listed(getattr(resampled, name)) for name in ("signal", "low", "high")} if resampled else None
     drawn = {
         "roc": {"curves": _curves(scored, names), "band": band, "events": len(scored)},
         "scores": {
             "signal": names[scored.signal],
             "edges": listed(_EDGES),
             "classes": [
-                {"name": name, "training": _scores(seen, i), "test": _scores(scored, i)}
-                for i, name in enumerate(names)
+                {"name": name, "training": _scores(seen, i), "test": _scores(scored, i)} for i, name in enumerate(names)
             ],
             "events": len(scored),
         },
@@ -135,9 +121,7 @@ def _thinned(curve: Roc) -> Json:
     rows = np.arange(count)
     if count > 2 * _POINTS:
         by_signal = np.searchsorted(np.maximum.accumulate(curve.signal), np.linspace(0, 1, _POINTS))
-        by_background = np.searchsorted(
-            np.maximum.accumulate(curve.background), np.geomspace(1e-7, 1, _POINTS)
-        )
+        by_background = np.searchsorted(np.maximum.accumulate(curve.background), np.geomspace(1e-7, 1, _POINTS))
         rows = np.unique(np.clip(np.concatenate([by_signal, by_background, [0, count - 1]]), 0, count - 1))
     return {"signal": listed(curve.signal[rows]), "background": listed(curve.background[rows])}
 
@@ -255,9 +239,7 @@ def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Json:
             found = [efficiency(passed[inside], scored.weights[inside]) for inside in bins]
             kept, errors = [it.value for it in found], [it.error for it in found]
             classes.append({"name": class_, "values": listed(kept), "errors": listed(errors)})
-        features.append(
-            {"name": name, "label": label(tested.table, name), "edges": listed(edges), "classes": classes}
-        )
+        features.append({"name": name, "label": label(tested.table, name), "edges": listed(edges), "classes": classes})
     return {"score_at_least": cut, "features": features, "events": len(scored)}
 
 
@@ -308,9 +290,7 @@ def _cuts(scored: Scored, best: float | None) -> list[dict[str, float]]:
     return found
 
 
-def _after(
-    values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
-) -> Json:
+def _after(values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int) -> Json:
     found = sculpting(values, passed, weights, edges, seed)
     return {
         **shape(values[passed], weights[passed], edges),

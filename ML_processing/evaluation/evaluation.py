@@ -30,9 +30,7 @@ __all__ = ["evaluate"]
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
 
 
-def evaluate(
-    run: Path, files: Sequence[Path], directory: Path, compare: Sequence[Path] = ()
-) -> dict[str, Any]:
+def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequence[Path] = ()) -> dict[str, Any]:
     """Measure a training and write its report.
 
     Parameters
@@ -95,9 +93,7 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
     if len(table) < every:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):
-        notes.append(
-            "These are not the events of the training: the BDT learned from these, the networks from others."
-        )
+        notes.append("These are not the events of the training: the BDT learned from these, the networks from others.")
     return notes
 
 
@@ -116,9 +112,7 @@ def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
     """What is measured on a part of the events."""
     if len(part.table) == len(tested.table):
         return []
-    of_all = (
-        "" if tested.training.targets else ", but for AUC, ROC curves, scores, calibration and significance,"
-    )
+    of_all = "" if tested.training.targets else ", but for AUC, ROC curves, scores, calibration and significance,"
     return [
         f"There are many events: all{of_all} is measured on a random choice of {len(part.table):,} of them, with as many "
         "of each class as there are or its equal share."
@@ -238,9 +232,7 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
 
 def _physical(table: Table) -> bool:
     """Whether the weights are expected numbers of events."""
-    return all(
-        dataset.cross_section is not None and dataset.luminosity is not None for dataset in table.datasets
-    )
+    return all(dataset.cross_section is not None and dataset.luminosity is not None for dataset in table.datasets)
 
 
 def _unfinished(training: Training) -> list[str]:

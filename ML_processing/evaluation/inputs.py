@@ -175,8 +175,7 @@ def _gradients(network: Network, table: Table, training: Training) -> dict[str, 
 
     def output(tensors: list[Tensor]) -> Tensor:
         inside = {
-            name: scaled.objects[name]._replace(values=values)
-            for name, values in zip(names, tensors[1:], strict=True)
+            name: scaled.objects[name]._replace(values=values) for name, values in zip(names, tensors[1:], strict=True)
         }
         found: Tensor = network.core(Inputs(tensors[0], inside))
         if training.targets:
@@ -235,9 +234,7 @@ def _compare(training: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[A
     }
 
 
-def _read(
-    file: Path, names: Sequence[str], limit: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read(file: Path, names: Sequence[str], limit: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features and weights of a random choice of a file's events."""
     with open_hdf5(file) as h5:
         events = h5[EVENTS]

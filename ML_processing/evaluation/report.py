@@ -174,9 +174,7 @@ _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "
 """Figures that do not need the full width."""
 
 
-def report(
-    description: TrainingDescription, content: dict[str, Any], drawn: Sequence[str], directory: Path
-) -> str:
+def report(description: TrainingDescription, content: dict[str, Any], drawn: Sequence[str], directory: Path) -> str:
     """The report as HTML.
 
     Parameters

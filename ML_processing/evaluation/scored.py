@@ -95,9 +95,7 @@ class Scored:
 
     def select(self, rows: NDArray[Any]) -> Scored:
         """Some of the events, given by an index or a mask."""
-        return Scored(
-            self.labels[rows], self.weights[rows], self.network[rows], self.baseline[rows], self.signal
-        )
+        return Scored(self.labels[rows], self.weights[rows], self.network[rows], self.baseline[rows], self.signal)
 
     def against(self, background: int) -> Scored:
         """Only the events of the signal and of one other class."""
@@ -153,9 +151,7 @@ class Scored:
         return confusion(self.labels, self.network.argmax(axis=1), self.weights, self.classes)
 
 
-def sampled(
-    labels: NDArray[np.int64], limit: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def sampled(labels: NDArray[np.int64], limit: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """A random choice of at most about `limit` events, as many of each class as there are or its equal share.
 
     Returns their rows, rising, and for each a factor that makes up for those of its class that are left out.

@@ -75,12 +75,7 @@ def _points(content: dict[str, Any]) -> str:
         background = f"{100 * background:.3g} ± {100 * error:.2g} %"
         return [f"{cut['score_at_least']:.4f}", f"{cut['signal_efficiency']:.1%}", background, rejection]
 
-    head = [
-        "cut: signal probability at least",
-        "signal kept",
-        "background kept",
-        "background rejection (1 / kept)",
-    ]
+    head = ["cut: signal probability at least", "signal kept", "background kept", "background rejection (1 / kept)"]
     return table(head, map(row, content["cuts"])) if content["cuts"] else ""
 
 
@@ -155,9 +150,7 @@ def _events(content: dict[str, Any]) -> str:
 def provenance(description: TrainingDescription, content: dict[str, Any]) -> str:
     """Where a training and its evaluation come from."""
     versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
-    settings = ", ".join(
-        f"{key} {value}" for key, value in asdict(description.config).items() if value is not None
-    )
+    settings = ", ".join(f"{key} {value}" for key, value in asdict(description.config).items() if value is not None)
     features = ", ".join(column.name for column in description.features)
     folds = description.folds
     rows = [
@@ -182,9 +175,7 @@ def _dataset(dataset: ConvertedDataset) -> str:
     parts = [
         f"{dataset.name} ({dataset.class_ or 'no class'})",
         f"{accounting['selected']:,} of {accounting['entries']:,} events selected",
-        f"sum of weights {accounting['sum_of_weights']:.6g}"
-        if accounting["sum_of_weights"] is not None
-        else "",
+        f"sum of weights {accounting['sum_of_weights']:.6g}" if accounting["sum_of_weights"] is not None else "",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
     gone = [each.file for each in dataset.missing]

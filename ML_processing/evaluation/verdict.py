@@ -104,9 +104,7 @@ def _calibration(content: dict[str, Any] | None) -> Answer:
     numbers = f"{deviation:.3f} off on average for {worst['name']}, where chance alone gives {chance:.3f}"
     if deviation < max(2 * chance, _DEVIATION / 5):
         return Answer(question, "good", f"The probabilities are reliable: {numbers}.")
-    text = (
-        f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
-    )
+    text = f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
     return Answer(question, "look" if deviation < _DEVIATION else "bad", text)
 
 

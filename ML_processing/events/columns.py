@@ -245,9 +245,7 @@ def _check_agreement(file_a: Path, a: HDF5Metadata, file_b: Path, b: HDF5Metadat
     """Events of different files may only be joined if their columns mean the same."""
     views: dict[str, Callable[[HDF5Metadata], list[str]]] = {
         "features": lambda it: [column.name for column in it.features],
-        "collections": lambda it: [
-            f"{name}_{x.name}" for name, each in it.objects.items() for x in each.fields
-        ],
+        "collections": lambda it: [f"{name}_{x.name}" for name, each in it.objects.items() for x in each.fields],
         "numbers of objects": lambda it: [
             f"{name} ({each.max}, sorted by {each.order})" for name, each in it.objects.items()
         ],

@@ -86,24 +86,15 @@ class Table:
 
     @classmethod
     def _of_objects(
-        cls,
-        file: Path,
-        events: NDArray[Any],
-        members: NDArray[Any],
-        columns: TrainingColumns,
-        labels: ObjectLabels,
+        cls, file: Path, events: NDArray[Any], members: NDArray[Any], columns: TrainingColumns, labels: ObjectLabels
     ) -> Table:
         """Take the objects that belong to a class."""
         found, place = np.nonzero(members["valid"])
-        values, which, counts = np.unique(
-            members[labels.field][found, place], return_inverse=True, return_counts=True
-        )
+        values, which, counts = np.unique(members[labels.field][found, place], return_inverse=True, return_counts=True)
         known = [labels.classes.get(value, -1) for value in values.tolist()]
         label = np.array(known, np.int64)[which]
         left_out = {
-            value: int(count)
-            for value, count, number in zip(values.tolist(), counts, known, strict=True)
-            if number < 0
+            value: int(count) for value, count, number in zip(values.tolist(), counts, known, strict=True) if number < 0
         }
         weights = _weights(file, events)
         found, place, label = (array[label >= 0] for array in (found, place, label))
@@ -223,9 +214,7 @@ class Table:
         return [self.features, *objects, self.labels, self.weights, *self.identifiers]
 
 
-def _labelled(
-    file: Path, label: NDArray[Any], event: NDArray[Any], classes: int
-) -> NDArray[np.bool_] | slice:
+def _labelled(file: Path, label: NDArray[Any], event: NDArray[Any], classes: int) -> NDArray[np.bool_] | slice:
     bad = (label < -1) | (label >= classes)
     if bad.any():
         raise NanoMLError(
@@ -247,9 +236,7 @@ def _weights(file: Path, rows: NDArray[Any]) -> Floats:
     return weights
 
 
-def _floats(
-    rows: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str], shape: tuple[int, ...]
-) -> Floats:
+def _floats(rows: NDArray[Any] | Mapping[str, NDArray[Any]], names: Sequence[str], shape: tuple[int, ...]) -> Floats:
     """Some fields as one more axis."""
     values = np.empty((*shape, len(names)), np.float32)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which counts as missing

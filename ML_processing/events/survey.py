@@ -17,15 +17,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 if TYPE_CHECKING:
     from ML_processing.events.data import Table
 
-__all__ = [
-    "Split",
-    "Survey",
-    "class_factors",
-    "factors_of_split",
-    "make_splits",
-    "signal_index",
-    "split_count",
-]
+__all__ = ["Split", "Survey", "class_factors", "factors_of_split", "make_splits", "signal_index", "split_count"]
 
 _MOST_LISTED = 10  # values that give the class of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
@@ -158,9 +150,7 @@ class Survey:
 
     def _no_event(self, name: str) -> str:
         mine = [dataset.name for dataset in self.about.datasets if dataset.class_ == name]
-        where = (
-            f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
-        )
+        where = f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
         return (
             f'class "{name}" has no event ({where}). Give its files too, check its selection, '
             "or take the class out of the configuration."
@@ -223,15 +213,11 @@ def make_splits(table: Table, folds: int) -> list[Split]:
     splits = []
     for i in range(networks):
         held_out = (fold == i) | (fold == (i + 1) % k)
-        splits.append(
-            Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i)))
-        )
+        splits.append(Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i))))
     return splits
 
 
-def class_factors(
-    labels: NDArray[np.int64], weights: NDArray[Any], classes: list[str]
-) -> NDArray[np.float64]:
+def class_factors(labels: NDArray[np.int64], weights: NDArray[Any], classes: list[str]) -> NDArray[np.float64]:
     """Factors from physical weights to those of the training, one per class, float64 of shape (classes,).
 
     After multiplication every class has the same sum over these events, and the mean of |weight| is 1. Signs stay. A
@@ -245,9 +231,7 @@ def class_factors(
         Names of the classes.
     """
     weights = weights.astype(np.float64)
-    counts, sums, absolute = (
-        np.bincount(labels, of, len(classes)) for of in (None, weights, np.abs(weights))
-    )
+    counts, sums, absolute = (np.bincount(labels, of, len(classes)) for of in (None, weights, np.abs(weights)))
     return _factors(counts, sums, absolute, classes)
 
 
@@ -270,9 +254,7 @@ def factors_of_split(survey: Survey, fold: int) -> NDArray[np.float64]:
     validation = survey.counts[:, (fold + 1) % k].sum()
     if not validation:
         raise NanoMLError(f"fold {(fold + 1) % k} has no event to validate with: {total} events are too few.")
-    factors = _factors(
-        counts, survey.sums[:, training].sum(axis=1), survey.absolute[:, training].sum(axis=1), classes
-    )
+    factors = _factors(counts, survey.sums[:, training].sum(axis=1), survey.absolute[:, training].sum(axis=1), classes)
     stop = float((survey.sums[:, (fold + 1) % k] * factors).sum())
     if stop <= 0:
         raise NanoMLError(

@@ -55,9 +55,7 @@ class ParameterGrid:
                     f"the weights of the events with {survey.about.parameter} {value:g} sum to "
                     f"{survey.parameters[value]:.4g}, so they cannot be scaled to the total of the others. Use more events."
                 )
-        return cls(
-            survey.about.parameter, tuple(values), tuple(survey.parameters[it] / total for it in values)
-        )
+        return cls(survey.about.parameter, tuple(values), tuple(survey.parameters[it] / total for it in values))
 
     @classmethod
     def from_json(cls, content: dict[str, Any] | None) -> ParameterGrid | None:
@@ -111,13 +109,7 @@ def inputs_of(table: Table, features: NDArray[np.float32] | None = None) -> Inpu
 
 
 def make_training_data(
-    files: TrainingFiles,
-    table: Table,
-    survey: Survey,
-    network: Network,
-    fold: int,
-    config: Train,
-    device: torch.device,
+    files: TrainingFiles, table: Table, survey: Survey, network: Network, fold: int, config: Train, device: torch.device
 ) -> TrainingData:
     """What the network that tests on `fold` learns from, on `device`; the scaling of this fresh network is fitted here.
 
@@ -148,9 +140,7 @@ def make_training_data(
         events = prepare(training)
         blocks = max(round(len(events) / _BLOCK), 1)
         edges = [len(events) * i // blocks for i in range(blocks + 1)]
-        batches = Batches(
-            blocks, lambda i: events[edges[i] : edges[i + 1]], size, seed, ahead=False, redraw=redraw
-        )
+        batches = Batches(blocks, lambda i: events[edges[i] : edges[i + 1]], size, seed, ahead=False, redraw=redraw)
     else:
 
         def block(number: int) -> EventTensors:

@@ -46,18 +46,7 @@ _REFERENCE = 8  # real events whose scores travel with the model
 _LARGEST = 2_000_000_000  # bytes; protobuf holds no more, and the weights would need files of their own
 _NEWEST = 20  # opset that PyTorch's exporter can write
 _BOUND = 1e32  # RecoBTag's producers treat values beyond in their own way: the model itself scales and clips
-_PROVENANCE = (
-    "versions",
-    "created",
-    "git",
-    "device",
-    "config",
-    "folds",
-    "data",
-    "datasets",
-    "notes",
-    "metrics",
-)
+_PROVENANCE = ("versions", "created", "git", "device", "config", "folds", "data", "datasets", "notes", "metrics")
 
 
 def export(
@@ -215,9 +204,7 @@ def _check(ensemble: nn.Module, path: Path, description: Description, sample: Sa
     return largest
 
 
-def _describe(
-    training: Trained, name: str, written: ModelFormat, ensemble: nn.Module, sample: Sample
-) -> Description:
+def _describe(training: Trained, name: str, written: ModelFormat, ensemble: nn.Module, sample: Sample) -> Description:
     description, content = training.description, training.description.to_json()
     events = {tensor: values[:_REFERENCE] for tensor, values in sample.items()}
     with torch.no_grad():
@@ -257,12 +244,7 @@ def _columns(
 ) -> tuple[tuple[str, ...], tuple[str, ...], str | None, tuple[str, ...]]:
     """Names and types of columns, the selection, and the columns that it makes."""
     made = tuple(name for name, column in zip(names, columns, strict=True) if column.source == "selection")
-    return (
-        tuple(names),
-        tuple(column.dtype for column in columns),
-        description.selection if made else None,
-        made,
-    )
+    return (tuple(names), tuple(column.dtype for column in columns), description.selection if made else None, made)
 
 
 def preprocess_file(model: Path) -> Path:

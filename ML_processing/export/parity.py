@@ -47,9 +47,7 @@ class Trained(Protocol):
 
 def networks_of(training: Trained) -> Ensemble:
     """The networks of a training as one module on tensors."""
-    task: Literal["classification", "regression"] = (
-        "regression" if training.description.targets else "classification"
-    )
+    task: Literal["classification", "regression"] = "regression" if training.description.targets else "classification"
     return Ensemble(training.networks, training.shape, task).eval()
 
 
@@ -92,9 +90,7 @@ class TrainedNetworks:
                 raise NanoMLError(f"{problem} Was it exported from this training?") from None
 
 
-def check_parity(
-    ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcomes, description: Description
-) -> float:
+def check_parity(ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcomes, description: Description) -> float:
     """Compare what ONNX Runtime gave with PyTorch, for every trial and size; returns the largest difference.
 
     Far outside the training events probabilities can react so strongly that float32 itself rounds by more than
@@ -121,9 +117,7 @@ def check_parity(
                 outcome = outcomes[trial.name, size]
                 if isinstance(outcome, str):
                     raise NanoMLError(f"{message}: ONNX Runtime fails: {outcome}")
-                difference = _difference(
-                    ours[:size], outcome[number], allowed, message, name, description.level
-                )
+                difference = _difference(ours[:size], outcome[number], allowed, message, name, description.level)
                 largest = max(largest, difference)
     return largest
 
@@ -139,9 +133,7 @@ def _torch(module: nn.Module, trial: Trial, description: Description, dtype: typ
         ) from problem
 
 
-def _difference(
-    ours: NDArray[Any], theirs: NDArray[Any], allowed: float, message: str, name: str, level: str
-) -> float:
+def _difference(ours: NDArray[Any], theirs: NDArray[Any], allowed: float, message: str, name: str, level: str) -> float:
     """The largest difference of one output."""
     if ours.shape != theirs.shape:
         raise NanoMLError(f"{message}: {name} has the shape {theirs.shape} instead of {ours.shape}.")

@@ -89,9 +89,7 @@ def _known() -> str:
 def _limits(onnxruntime: str) -> tuple[int, int]:
     """Opset and IR that an ONNX Runtime reads."""
     version = _number(onnxruntime.replace(".", "_"))
-    runtimes = [
-        entry for entry in _table()["runtimes"] if _number(entry["from"].replace(".", "_")) <= version
-    ]
+    runtimes = [entry for entry in _table()["runtimes"] if _number(entry["from"].replace(".", "_")) <= version]
     if not runtimes:
         raise ConfigError(
             f"ONNX Runtime {onnxruntime}: is no version that is known here, as 1.17.1 is; the oldest is 1.0."

@@ -44,9 +44,7 @@ class Reliability:
     by_chance: float
 
 
-def reliability(
-    probability: ArrayLike, is_class: ArrayLike, weight: ArrayLike, bins: int = 10
-) -> Reliability | None:
+def reliability(probability: ArrayLike, is_class: ArrayLike, weight: ArrayLike, bins: int = 10) -> Reliability | None:
     """Calibration curve of one class.
 
     Parameters

@@ -31,9 +31,7 @@ class Kolmogorov:
     probability: float | None
 
 
-def kolmogorov(
-    first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_weights: ArrayLike
-) -> Kolmogorov:
+def kolmogorov(first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_weights: ArrayLike) -> Kolmogorov:
     """Kolmogorov-Smirnov test of two samples with weights of either sign.
 
     The distance is that of the normalised cumulative weights. Its distribution is that of the unweighted test, with

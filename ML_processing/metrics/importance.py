@@ -33,9 +33,7 @@ def permutation_importance(
     """
     found = {}
     for i, name in enumerate(names):
-        drawn = [
-            loss(scores_without(name, np.random.default_rng([seed, i, repeat]))) for repeat in range(repeats)
-        ]
+        drawn = [loss(scores_without(name, np.random.default_rng([seed, i, repeat]))) for repeat in range(repeats)]
         values = [it.value for it in drawn if it.value is not None]
         errors = [it.error for it in drawn if it.error is not None]
         if not values:

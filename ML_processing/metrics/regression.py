@@ -25,9 +25,7 @@ class Residuals:
         return {name: getattr(self, name).to_json() for name in ("bias", "rmse", "resolution")}
 
 
-def residuals(
-    truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, seed: int, repeats: int = 100
-) -> Residuals:
+def residuals(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, seed: int, repeats: int = 100) -> Residuals:
     """Bias, RMSE and resolution with their statistical errors.
 
     Parameters

@@ -53,9 +53,7 @@ def roc(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Roc:
     """
     s, y, w, last = _sorted(*_arrays(score, is_signal, weight))
     signal, background = (np.cumsum(np.where(mask, w, 0.0))[last] for mask in (y, ~y))
-    return Roc(
-        np.append(np.inf, s[last]), *(np.append(0.0, passed) / passed[-1] for passed in (signal, background))
-    )
+    return Roc(np.append(np.inf, s[last]), *(np.append(0.0, passed) / passed[-1] for passed in (signal, background)))
 
 
 def auc_influence(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> tuple[float, Floats] | None:
@@ -189,9 +187,7 @@ def bootstrap(
     areas, curves, points = [], [], []
     for _ in range(repeats):
         counted = w * random.poisson(1.0, len(w))
-        signal, background = (
-            np.append(0.0, np.cumsum(np.where(part, counted, 0.0))[last]) for part in (y, ~y)
-        )
+        signal, background = (np.append(0.0, np.cumsum(np.where(part, counted, 0.0))[last]) for part in (y, ~y))
         if not (signal[-1] > 0 and background[-1] > 0):
             continue
         signal, background = signal / signal[-1], background / background[-1]
@@ -225,9 +221,7 @@ def _weight_below(points: Floats, scores: Floats, weights: Floats) -> Floats:
     return half
 
 
-def _arrays(
-    score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike
-) -> tuple[Floats, NDArray[np.bool_], Floats]:
+def _arrays(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> tuple[Floats, NDArray[np.bool_], Floats]:
     return np.asarray(score, np.float64), np.asarray(is_signal, np.bool_), np.asarray(weight, np.float64)
 
 

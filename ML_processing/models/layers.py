@@ -120,9 +120,7 @@ def check_counts(**options: int | Sequence[int]) -> None:
 def check_dropout(dropout: float) -> None:
     """Raise a ConfigError if a share of values to drop is not a number from 0 to under 1."""
     if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
-        raise ConfigError(
-            f"train.options.dropout: is {dropout!r}, but must be a number of at least 0 and under 1."
-        )
+        raise ConfigError(f"train.options.dropout: is {dropout!r}, but must be a number of at least 0 and under 1.")
 
 
 def has_vectors(shape: Shape) -> bool:

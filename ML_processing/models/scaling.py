@@ -68,12 +68,7 @@ class Scaler(nn.Module):
         finite = values[np.isfinite(values)].astype(np.float64)
         below, above = _sentinels(finite)
         center, width = center_and_width(finite[(finite > below) & (finite < above)])
-        for buffer, value in (
-            (self.center, center),
-            (self.width, width),
-            (self.below, below),
-            (self.above, above),
-        ):
+        for buffer, value in ((self.center, center), (self.width, width), (self.below, below), (self.above, above)):
             buffer[column] = value
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,9 +91,7 @@ class Scaling(nn.Module):
         self._vectors = [_vector_fields(it.fields) for it in shape.collections]
 
     def fit(
-        self,
-        features: NDArray[np.float32],
-        objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
+        self, features: NDArray[np.float32], objects: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
     ) -> None:
         """Take the scales from the training events; `Scaler.fit` has the rules.
 
@@ -121,9 +114,7 @@ class Scaling(nn.Module):
         ]
         found = {}
         for columns, scaler in zip(names, [self.features, *self.objects], strict=True):
-            for name, ends in zip(
-                columns, zip(scaler.below.tolist(), scaler.above.tolist(), strict=True), strict=True
-            ):
+            for name, ends in zip(columns, zip(scaler.below.tolist(), scaler.above.tolist(), strict=True), strict=True):
                 if values := [end for end in ends if math.isfinite(end)]:
                     found[name] = values
         return found

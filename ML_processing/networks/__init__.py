@@ -62,7 +62,5 @@ def _source_of(model: str, place: str) -> Path:
         if spec is not None and spec.origin:
             found = Path(spec.origin)
     if not found.is_file():
-        raise ConfigError(
-            f'train.model: "{model}": there is no {place}. A file is named relative to the YAML file.'
-        )
+        raise ConfigError(f'train.model: "{model}": there is no {place}. A file is named relative to the YAML file.')
     return found

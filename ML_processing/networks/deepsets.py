@@ -46,9 +46,7 @@ class DeepSets(nn.Module):
         There is no collection, or an option has no meaning.
     """
 
-    def __init__(
-        self, shape: Shape, width: int = 64, hidden: Sequence[int] = (64, 64), dropout: float = 0.1
-    ) -> None:
+    def __init__(self, shape: Shape, width: int = 64, hidden: Sequence[int] = (64, 64), dropout: float = 0.1) -> None:
         super().__init__()
         need_collections(shape, "deepsets")
         check_counts(width=width, hidden=hidden)

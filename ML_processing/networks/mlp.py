@@ -43,9 +43,7 @@ class MLP(nn.Module):
         check_dropout(dropout)
         inputs = len(shape.features) + sum(it.max * (len(it.fields) + 1) for it in shape.collections)
         if not inputs:
-            raise ConfigError(
-                "train.features: there is nothing to train on. Name features or `train.objects`."
-            )
+            raise ConfigError("train.features: there is nothing to train on. Name features or `train.objects`.")
         self.shape = shape
         self.layers = perceptron(inputs, hidden, shape.outputs, dropout)
 

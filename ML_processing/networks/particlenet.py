@@ -131,9 +131,7 @@ class _EdgeConv(nn.Module):
 def _need_vectors(shape: Shape) -> None:
     if has_vectors(shape):
         return
-    lacking = {
-        it.name: [name for name in ("pt", "eta", "phi") if name not in it.fields] for it in shape.collections
-    }
+    lacking = {it.name: [name for name in ("pt", "eta", "phi") if name not in it.fields] for it in shape.collections}
     branches = ", ".join(f"{name}_{field}" for name, fields in lacking.items() for field in fields)
     raise ConfigError(
         f'train.model: "particlenet" needs pt, eta and phi of every collection. Add {branches} in '

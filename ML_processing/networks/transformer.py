@@ -61,13 +61,7 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        width: int = 64,
-        blocks: int = 2,
-        heads: int = 4,
-        pair_width: int = 16,
-        dropout: float = 0.1,
+        self, shape: Shape, width: int = 64, blocks: int = 2, heads: int = 4, pair_width: int = 16, dropout: float = 0.1
     ) -> None:
         super().__init__()
         need_collections(shape, "transformer")

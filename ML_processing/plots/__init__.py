@@ -69,9 +69,7 @@ def draw(content: dict[str, Any], histories: Sequence[Sequence[Epoch]], director
     return drawn
 
 
-def _figure(
-    name: str, data: dict[str, Any], histories: Sequence[Sequence[Epoch]], regression: bool
-) -> Figure:
+def _figure(name: str, data: dict[str, Any], histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:
     if name == "loss":
         return losses(histories, "Loss" if regression else "Loss (weighted cross entropy)")
     if name == "importance":

@@ -11,16 +11,7 @@ from matplotlib.figure import Figure
 
 from ML_processing.plots.style import array, grid, in_style, line, marker, shorten, shortened
 
-__all__ = [
-    "correlations",
-    "drift",
-    "efficiency",
-    "features",
-    "importance",
-    "predictions",
-    "residuals",
-    "sculpting",
-]
+__all__ = ["correlations", "drift", "efficiency", "features", "importance", "predictions", "residuals", "sculpting"]
 
 _DRAWN = 12  # features whose shapes are drawn in a comparison
 _LONG = 26  # characters under a panel
@@ -125,9 +116,7 @@ def drift(content: dict[str, Any]) -> Figure:
 @in_style
 def importance(content: dict[str, Any], loss: str = "Loss of AUC when shuffled") -> Figure:
     """Permutation importance and integrated gradients, side by side, the most important at the top."""
-    rows = sorted(
-        content["inputs"], key=lambda it: -np.inf if it["loss"] is None else it["loss"], reverse=True
-    )
+    rows = sorted(content["inputs"], key=lambda it: -np.inf if it["loss"] is None else it["loss"], reverse=True)
     rows = rows[:_MOST_ROWS]
     names = [shorten(it["name"] + (" (all)" if it["collection"] else ""), 28) for it in rows]
     size = (5.2, 1.2 + 0.34 * len(rows))

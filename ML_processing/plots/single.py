@@ -108,7 +108,9 @@ def calibration(content: dict[str, Any]) -> Figure:
     for i, it in enumerate(classes):
         predicted, observed, error = (array(it[key]) for key in ("predicted", "observed", "error"))
         style = line(i, len(classes))
-        label = f"{shorten(it['name'], 16)}: ECE {it['expected_calibration_error']:.3f} ({it['by_chance']:.3f} by chance)"
+        label = (
+            f"{shorten(it['name'], 16)}: ECE {it['expected_calibration_error']:.3f} ({it['by_chance']:.3f} by chance)"
+        )
         axes.plot(predicted, observed, color=style["color"], lw=1.4, ls=style["ls"])
         axes.errorbar(predicted, observed, error, label=label, capsize=3, **marker(i, len(classes), 8))
     axes.set_xlim(0, 1)
@@ -124,9 +126,7 @@ def calibration(content: dict[str, Any]) -> Figure:
 def significance(content: dict[str, Any]) -> Figure:
     """Expected significance against the cut, with the efficiencies below."""
     figure, axes = single(f"{content['events']:,} events")
-    cuts, plain, error, careful = (
-        array(content[key]) for key in ("cuts", "plain", "plain_error", "significance")
-    )
+    cuts, plain, error, careful = (array(content[key]) for key in ("cuts", "plain", "plain_error", "significance"))
     usable, best = np.array(content["usable"], bool), content["best"]
     color = line(0, 3)["color"]
     label = "Expected significance" if content["physical"] else "Significance (weights not normalised)"

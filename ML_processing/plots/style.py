@@ -149,9 +149,7 @@ def grid(
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in all_axes[panels:]:
         unused.remove()
-    figure.suptitle(
-        f"{_LABEL}, {right}" if right else _LABEL, x=0.01, ha="left", fontsize=15, fontstyle="italic"
-    )
+    figure.suptitle(f"{_LABEL}, {right}" if right else _LABEL, x=0.01, ha="left", fontsize=15, fontstyle="italic")
     return figure, list(all_axes[:panels])
 
 
@@ -163,13 +161,7 @@ def line(i: int, of: int) -> dict[str, Any]:
 
 def marker(i: int, of: int, size: float = 6) -> dict[str, Any]:
     """Style of points with errors of kind `i` among `of`."""
-    return {
-        "fmt": "os^Dvp"[i % 6],
-        "color": line(i, of)["color"],
-        "ms": size,
-        "mec": "black",
-        "mew": size / 10,
-    }
+    return {"fmt": "os^Dvp"[i % 6], "color": line(i, of)["color"], "ms": size, "mec": "black", "mew": size / 10}
 
 
 def room(rows: int) -> float:

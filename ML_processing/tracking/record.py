@@ -60,9 +60,7 @@ def prepare(trackers: Sequence[str], workdir: Path) -> None:
         prepare_mlflow(workdir)
 
 
-def begin(
-    trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription
-) -> None:
+def begin(trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription) -> None:
     """Write environment.json, and begin the records of a training or continue those that it has.
 
     Parameters
@@ -112,9 +110,7 @@ def following(trackers: Sequence[str], directory: Path, fold: int, report: Repor
             board.close()
 
 
-def finish(
-    trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any], state: str = "FINISHED"
-) -> None:
+def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any], state: str = "FINISHED") -> None:
     """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
     run = MLflowRun.of(directory) if "mlflow" in trackers else None
     if run is not None:

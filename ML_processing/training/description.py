@@ -113,9 +113,7 @@ class TrainingDescription:
     def shape(self) -> Shape:
         """What the networks read and give."""
         outputs = len(self.targets) or len(self.classes)
-        return Shape(
-            tuple(it.name for it in self.features), tuple(it.shape for it in self.collections), outputs
-        )
+        return Shape(tuple(it.name for it in self.features), tuple(it.shape for it in self.collections), outputs)
 
     @property
     def signal_index(self) -> int:

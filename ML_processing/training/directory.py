@@ -125,9 +125,7 @@ class Training:
         """
         description = TrainingDescription.read(directory)
         if not description.complete:
-            raise NanoMLError(
-                f"{directory}: this training is not finished. Run `nanoml train` again: it continues."
-            )
+            raise NanoMLError(f"{directory}: this training is not finished. Run `nanoml train` again: it continues.")
         return cls.of(directory, description)
 
     @classmethod

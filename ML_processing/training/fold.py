@@ -38,9 +38,7 @@ def device_of(config: Train) -> torch.device:
         raise ConfigError("train.device: there is no usable GPU here (CUDA). Use auto or cpu.")
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda" and config.processes > torch.cuda.device_count():
-        raise ConfigError(
-            f"train.processes: {config.processes}, but there are {torch.cuda.device_count()} GPUs here."
-        )
+        raise ConfigError(f"train.processes: {config.processes}, but there are {torch.cuda.device_count()} GPUs here.")
     return device
 
 

@@ -68,17 +68,10 @@ class _State:
     @property
     def parts(self) -> dict[str, Any]:
         """Those with a state of their own, by their names in the checkpoint."""
-        return {
-            "network": self.core,
-            "optimizer": self.optimizer,
-            "plateau": self.plateau,
-            "grown": self.scaler,
-        }
+        return {"network": self.core, "optimizer": self.optimizer, "plateau": self.plateau, "grown": self.scaler}
 
 
-def fit(
-    core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device
-) -> list[Epoch]:
+def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, device: torch.device) -> list[Epoch]:
     """Train `core` in place on `device`, and leave it with the weights of its best epoch; returns all epochs.
 
     The best epoch is the one with the smallest validation loss; the training ends `config.patience` epochs after it, or
@@ -98,9 +91,7 @@ def _start(core: nn.Module, config: Train, device: torch.device) -> _State:
     optimizer = torch.optim.AdamW(
         core.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
     )
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.5, patience=max(config.patience // 3, 1)
-    )
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(config.patience // 3, 1))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
 

@@ -81,9 +81,7 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
     for fold in sorted(set(folds) - set(todo)):
         checkpoint_file(directory, fold).unlink(missing_ok=True)
         say(f"train: network {fold + 1} of {len(folds)} is trained already.")
-    workers = (
-        min(config.workers or _sensible_workers(table, survey), len(todo)) if device.type == "cpu" else 1
-    )
+    workers = min(config.workers or _sensible_workers(table, survey), len(todo)) if device.type == "cpu" else 1
     if todo and config.processes > 1:
         _train_together(files, config, directory, todo)
     elif workers > 1:
@@ -199,9 +197,7 @@ def _train_together(files: Sequence[Path], config: Train, directory: Path, folds
         except ChildFailedError as problem:
             found = [path.read_text(encoding="utf-8") for path in sorted(Path(messages).iterdir())]
             code = problem.get_first_failure()[1].exitcode
-            raise NanoMLError(
-                found[0] if found else f"a process that trained ended with {code}. {_AGAIN}"
-            ) from None
+            raise NanoMLError(found[0] if found else f"a process that trained ended with {code}. {_AGAIN}") from None
 
 
 @contextmanager
@@ -224,9 +220,7 @@ def _quiet_torchrun() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _train_share(
-    files: Sequence[Path], config: Train, directory: Path, folds: Sequence[int], messages: Path
-) -> None:
+def _train_share(files: Sequence[Path], config: Train, directory: Path, folds: Sequence[int], messages: Path) -> None:
     rank = int(os.environ["RANK"])
     progress_bar = progress(f"train {len(folds)} networks", config.epochs * len(folds), "epochs")
     with progress_bar if rank == 0 else nullcontext() as bar:

@@ -90,9 +90,7 @@ def plan(config: Config, options: SearchOptions) -> list[str]:
     """What a search would do, in lines; nothing is written."""
     config, settings, space, files = _prepared(config)
     directory = Layout.of(config).workdir / "tuning"
-    where = (
-        config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
-    )
+    where = config.where("tune", "space") if settings.space else f"by default for the model {space.train.model}"
     better = "largest" if settings.metric == "validation_auc" else "smallest"
     begun = directory / "study.json"
     state = f"continues what is in {directory}" if begun.is_file() else f"begins in {directory}"
@@ -191,9 +189,7 @@ class _Workers:
             raise ConfigError(text) if kind == "ConfigError" else NanoMLError(text)
         number = process.exitcode or 0
         if number > 0:
-            raise NanoMLError(
-                f"tune: a worker ended with {number}, see above. Run the same command again to continue."
-            )
+            raise NanoMLError(f"tune: a worker ended with {number}, see above. Run the same command again to continue.")
         self._deaths += 1
         if self._deaths > _DEATHS * self._size:
             raise NanoMLError(
@@ -289,9 +285,7 @@ def _remove(directory: Path) -> None:
         locks = [Lock(path) for path in sorted(directory.glob("trials/*/lock"))]
         try:
             if not all(lock.take(wait=False) for lock in locks):
-                raise NanoMLError(
-                    f"{directory}: others are at trials of this search. Wait for them, or end them."
-                )
+                raise NanoMLError(f"{directory}: others are at trials of this search. Wait for them, or end them.")
             shutil.rmtree(directory)
         finally:
             for lock in locks:

@@ -8,12 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ML_processing.models import options_of
 from MLTools.NanoML.config.analysis import Config
@@ -100,10 +95,7 @@ class Space:
             if name.startswith(_OPTION) and name.removeprefix(_OPTION) not in known
         ]
         problems += [
-            (
-                ("tune", "space", name),
-                f"is a list in a {train.model}: give choices, as in choices: [[64], [128, 64]]",
-            )
+            (("tune", "space", name), f"is a list in a {train.model}: give choices, as in choices: [[64], [128, 64]]")
             for name, axis in axes.items()
             if axis.choices is None and isinstance(known.get(name.removeprefix(_OPTION)), (list, tuple))
         ]

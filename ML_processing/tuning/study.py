@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.tuning.journal import Lock, held, journal, quiet
@@ -129,9 +124,7 @@ class Study:
     def has_work(self, most: int) -> bool:
         """Whether there is a trial to begin or to continue."""
         begun = self.trials()
-        return len(begun) < most or any(
-            it.state == TrialState.RUNNING and not self._is_held(it.number) for it in begun
-        )
+        return len(begun) < most or any(it.state == TrialState.RUNNING and not self._is_held(it.number) for it in begun)
 
     def is_done(self, most: int) -> bool:
         """Whether all trials have ended."""
@@ -238,9 +231,7 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
         )
     assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(
-        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-    )
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -15,13 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional, Protocol
 
-from data_processing.catalogue.answers import (
-    CatalogueEntry,
-    DatasetReplica,
-    FileList,
-    NoAnswerError,
-    RefusedError,
-)
+from data_processing.catalogue.answers import CatalogueEntry, DatasetReplica, FileList, NoAnswerError, RefusedError
 from data_processing.catalogue.dasgoclient import DasGoClient
 from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
 from data_processing.datasets.files import FileInfo, check_name, is_wildcard
@@ -71,9 +65,7 @@ class _Cache:
         try:
             content = json.loads(self._path(question).read_text(encoding="utf-8"))
             if content["schema"] == _SCHEMA and content["question"] == question:
-                return _CachedAnswer(
-                    content["rows"], datetime.fromisoformat(content["date"]), content["source"]
-                )
+                return _CachedAnswer(content["rows"], datetime.fromisoformat(content["date"]), content["source"])
         except (OSError, ValueError, LookupError, TypeError):
             pass
         return None
@@ -201,9 +193,7 @@ class Catalogue:
             return None
         return None if rows is None else [DatasetReplica(*row) for row in rows]
 
-    def _ask(
-        self, what: str, name: str, instance: str, ask: Callable[[], Any], insist: bool = True
-    ) -> _CachedAnswer:
+    def _ask(self, what: str, name: str, instance: str, ask: Callable[[], Any], insist: bool = True) -> _CachedAnswer:
         question = f"{what} {check_name(name)} {instance} {self._server}".rstrip()
         kept = self._cache.get(question)
         if kept is not None and kept.is_fresh and not self._refresh:

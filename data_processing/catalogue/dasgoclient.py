@@ -155,9 +155,7 @@ def _rows_of(records: Any, key: str) -> Iterator[dict[str, Any]]:
 
 def _refusal(row: dict[str, Any]) -> Exception:
     error = row["error"]
-    text = " ".join(
-        str((error.get("message") or error.get("reason")) if isinstance(error, dict) else error).split()
-    )
+    text = " ".join(str((error.get("message") or error.get("reason")) if isinstance(error, dict) else error).split())
     http = row.get("http")
     code = http.get("code") if isinstance(http, dict) else row.get("exception")
     if isinstance(code, int) and 400 <= code < 500:

@@ -58,9 +58,7 @@ class FoundLists:
 
     def queries(self, query: DatasetQuery) -> list[DatasetQuery]:
         """What a query stands for: one query for each dataset that a wildcard matches, or itself."""
-        return (
-            [replace(query, text=name) for name in self.names[query.key]] if _has_wildcard(query) else [query]
-        )
+        return [replace(query, text=name) for name in self.names[query.key]] if _has_wildcard(query) else [query]
 
     @classmethod
     def read(cls, directory: Path, dataset: str) -> FoundLists:
@@ -99,10 +97,7 @@ def _list_content(found: FileList) -> dict[str, Any]:
 def _list_from(content: Any) -> FileList:
     sites = content["sites"]
     return FileList(
-        [
-            FileInfo(name, events, size, adler32, block=block)
-            for name, events, size, adler32, block in content["files"]
-        ],
+        [FileInfo(name, events, size, adler32, block=block) for name, events, size, adler32, block in content["files"]],
         content["invalid"],
         None if sites is None else [DatasetReplica(*site) for site in sites],
         datetime.fromisoformat(content["date"]),
@@ -265,9 +260,7 @@ def list_remote(url: str) -> list[FileInfo]:
         raise NanoMLError(f"{url}: ** does not work on servers. Write a * for each directory.")
     first = next(at for at, part in enumerate(parts) if is_glob(part))
     if first == 0:
-        raise NanoMLError(
-            f"{url}: begins with a wildcard, which would list all of the server. Name the directory."
-        )
+        raise NanoMLError(f"{url}: begins with a wildcard, which would list all of the server. Name the directory.")
     found = _listed(place, ["/" + "/".join(parts[:first])], parts[first:], url)
     if not found:
         raise NanoMLError(f"{url}: no such file.")

@@ -155,9 +155,7 @@ def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
             )
 
 
-def _members(
-    file: RootFile, collection: str, wanted: StoredCollection, drop: Sequence[str]
-) -> dict[str, Branch]:
+def _members(file: RootFile, collection: str, wanted: StoredCollection, drop: Sequence[str]) -> dict[str, Branch]:
     if collection in (EVENTS, METADATA):
         raise NanoMLError(
             f"{file.path}: a collection cannot be called {collection}: every HDF5 file has a dataset of this name."
@@ -270,9 +268,7 @@ def check_same(first: FileColumns, other: FileColumns, path: str, other_path: st
         raise NanoMLError(f"{skim}: is a skim, but {original} is not: convert them apart.")
     different = first.skimmed.difference(other.skimmed) if first.skimmed and other.skimmed else None
     if different is not None:
-        raise NanoMLError(
-            f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them apart."
-        )
+        raise NanoMLError(f"{other_path}: was {different[1]}, but {path} was {different[0]}: convert them apart.")
 
 
 def _branches(columns: FileColumns) -> dict[str, Branch]:

@@ -27,13 +27,7 @@ from data_processing.convert.duplicateevents import DuplicateEvents, events_of, 
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.hdf5 import (
-    ConvertedCollection,
-    ConvertedDataset,
-    HDF5Metadata,
-    new_hdf5,
-    write_metadata,
-)
+from MLTools.NanoML.contracts.hdf5 import ConvertedCollection, ConvertedDataset, HDF5Metadata, new_hdf5, write_metadata
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -225,10 +219,7 @@ def _read_ahead(
     with ThreadPoolExecutor(1) as thread, _switching_fast():
         following: tuple[RootFile, int, Future[dict[str, ak.Array]]] | None = None
         for file, start, stop in ranges:
-            current, following = (
-                following,
-                (file, stop - start, thread.submit(file.read, branches, start, stop)),
-            )
+            current, following = (following, (file, stop - start, thread.submit(file.read, branches, start, stop)))
             if current:
                 yield current[0], current[1], current[2].result()
         if following:
@@ -334,9 +325,7 @@ def _metadata(
     for name, stored in columns.collections.items():
         fields = [columns.describe(key, branch, f"{name}_{key}") for key, branch in stored.fields.items()]
         quantile = job.objects[name].quantile
-        collections[name] = ConvertedCollection(
-            stored.max, stored.order, tuple(fields), *lost[name], quantile
-        )
+        collections[name] = ConvertedCollection(stored.max, stored.order, tuple(fields), *lost[name], quantile)
     return HDF5Metadata(
         f"NanoML {__version__}",
         list(job.classes),
@@ -344,8 +333,5 @@ def _metadata(
         collections,
         columns.skimmed.selection if columns.skimmed else None,
         (dataset,),
-        {
-            "compression": job.compression,
-            "objects": {name: asdict(objects) for name, objects in job.objects.items()},
-        },
+        {"compression": job.compression, "objects": {name: asdict(objects) for name, objects in job.objects.items()}},
     )

@@ -103,9 +103,7 @@ class Buckets:
         path.unlink(missing_ok=True)
         each = int(np.prod(kind.shape, dtype=np.int64))
         if len(rows) != expected * each:
-            raise NanoMLError(
-                f"{path}: has {len(rows)} rows of {expected * each}. Run the same command again."
-            )
+            raise NanoMLError(f"{path}: has {len(rows)} rows of {expected * each}. Run the same command again.")
         return rows.reshape(expected, *kind.shape)
 
 
@@ -141,9 +139,7 @@ class DuplicateEvents:
         bits = np.unpackbits(self._copies[start // 8 : -(-stop // 8)])
         return bits[start - skipped : stop - skipped] == 0
 
-    def without_copies(
-        self, part: int, start: int, arrays: dict[str, Any], length: int
-    ) -> tuple[dict[str, Any], int]:
+    def without_copies(self, part: int, start: int, arrays: dict[str, Any], length: int) -> tuple[dict[str, Any], int]:
         """The events of a block that are the first of their numbers, and how many they are.
 
         The block has `length` events and begins at `start` in its part.
@@ -174,9 +170,7 @@ def events_of(file: RootFile) -> Iterator[NDArray[Any]]:
         yield identify(file.path, file.read(IDENTIFIERS, start, stop))
 
 
-def find_duplicates(
-    parts: Iterable[Iterable[NDArray[Any]]], directory: Path, memory: float = 100
-) -> DuplicateEvents:
+def find_duplicates(parts: Iterable[Iterable[NDArray[Any]]], directory: Path, memory: float = 100) -> DuplicateEvents:
     """Find the events that are there more than once.
 
     Parameters

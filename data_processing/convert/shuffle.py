@@ -102,10 +102,7 @@ def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
         # half of the memory, for rows are copied when they are put in order
         most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
         counts, dealt = _deal(files, buckets, job.seed, most, bar)
-        with (
-            new_hdf5(aside) as file,
-            table_writers(file, files.tables, files.rows, job.compression) as writers,
-        ):
+        with new_hdf5(aside) as file, table_writers(file, files.tables, files.rows, job.compression) as writers:
             written = _gather(buckets, counts, writers, bar)
             rows = {writer.finish() for writer in writers.values()}
             if written != dealt or rows != {files.rows}:
@@ -122,9 +119,7 @@ def _check_once(files: _JoinedFiles, directory: Path, memory: float) -> None:
     if not all(one.is_data and one.class_ is None for one in files.metadata.datasets):
         return
     paths = [part.path for part in files.parts]
-    parts = (
-        (identify(str(path), rows) for rows in files.identifiers(number)) for number, path in enumerate(paths)
-    )
+    parts = ((identify(str(path), rows) for rows in files.identifiers(number)) for number, path in enumerate(paths))
     found = find_duplicates(parts, directory, memory)
     for number, path in enumerate(paths):
         for original, many in found.copies(number).items():
@@ -136,9 +131,7 @@ def _check_once(files: _JoinedFiles, directory: Path, memory: float) -> None:
                 )
 
 
-def _deal(
-    files: _JoinedFiles, buckets: Buckets, seed: int, most: int, bar: Bar
-) -> tuple[NDArray[np.int64], _Tally]:
+def _deal(files: _JoinedFiles, buckets: Buckets, seed: int, most: int, bar: Bar) -> tuple[NDArray[np.int64], _Tally]:
     """Deal all events to buckets of about `most` events; return how many are in each, and what was seen."""
     number = max(1, math.ceil(files.rows / most))
     bounds = np.array([bucket * 2**64 // number for bucket in range(1, number)], np.uint64)
@@ -166,9 +159,7 @@ def _append(buckets: Buckets, table: str, rows: NDArray[Any], cuts: Sequence[int
             buckets.append(table, bucket, rows[start:stop])
 
 
-def _gather(
-    buckets: Buckets, counts: NDArray[np.int64], writers: Mapping[str, BlockWriter], bar: Bar
-) -> _Tally:
+def _gather(buckets: Buckets, counts: NDArray[np.int64], writers: Mapping[str, BlockWriter], bar: Bar) -> _Tally:
     """Write the buckets one after the other, each in the order of its keys; return what was written."""
     seen = _Tally()
     for bucket, count in enumerate(counts.tolist()):
@@ -200,9 +191,7 @@ class _Part:
             names = [EVENTS, *(name for name in file if name not in (EVENTS, METADATA))]
             for name in names:
                 if not _is_table(file[name]):
-                    raise NanoMLError(
-                        f"{path}: `{name}` is not a table: it has no rows that belong to events."
-                    )
+                    raise NanoMLError(f"{path}: `{name}` is not a table: it has no rows that belong to events.")
                 if len(file[name]) != len(file[EVENTS]):
                     raise NanoMLError(
                         f"{path}: `{name}` has {len(file[name])} rows, but `{EVENTS}` has {len(file[EVENTS])}: the file is damaged. "
@@ -218,10 +207,7 @@ class _Part:
 
 def _is_table(item: Any) -> bool:
     return (
-        isinstance(item, h5py.Dataset)
-        and item.ndim > 0
-        and item.dtype.names is not None
-        and not item.dtype.hasobject
+        isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.names is not None and not item.dtype.hasobject
     )
 
 
@@ -310,9 +296,7 @@ def _check_meaning(first: _Part, other: _Part) -> None:
     a, b = first.metadata, other.metadata
     if a.classes != b.classes:
         classes, others = (", ".join(each.classes) or "none" for each in (a, b))
-        raise NanoMLError(
-            f"{other.path}: its classes are {others}, but those of {first.path} are {classes}. {_ADVICE}"
-        )
+        raise NanoMLError(f"{other.path}: its classes are {others}, but those of {first.path} are {classes}. {_ADVICE}")
     if a.selection != b.selection:
         raise NanoMLError(
             f"{other.path}: its events were selected by {b.selection or 'nothing'}, but those of {first.path} by "
@@ -333,15 +317,11 @@ def _check_types(first: _Part, other: _Part) -> None:
                 raise NanoMLError(f"{two.path}: has no `{name}`, but {one.path} has it. {_ADVICE}")
             for field in table.base.names or ():
                 if field not in (two.tables[name].base.names or ()):
-                    raise NanoMLError(
-                        f"{two.path}: `{name}` has no field {field}, but {one.path} has it. {_ADVICE}"
-                    )
+                    raise NanoMLError(f"{two.path}: `{name}` has no field {field}, but {one.path} has it. {_ADVICE}")
     for name, table in first.tables.items():
         wanted, found = table.base, other.tables[name].base
         if table.shape != other.tables[name].shape:
-            size, other_size = (
-                " x ".join(map(str, each.tables[name].shape)) or "one row" for each in (first, other)
-            )
+            size, other_size = (" x ".join(map(str, each.tables[name].shape)) or "one row" for each in (first, other))
             raise NanoMLError(
                 f"{other.path}: `{name}` has {other_size} for each event, but {size} in {first.path}. {_ADVICE}"
             )
@@ -351,6 +331,4 @@ def _check_types(first: _Part, other: _Part) -> None:
                     f"{other.path}: {field} of `{name}` is {found[field]}, but {wanted[field]} in {first.path}. {_ADVICE}"
                 )
         if wanted.names != found.names:
-            raise NanoMLError(
-                f"{other.path}: `{name}` has its fields in another order than {first.path}. {_ADVICE}"
-            )
+            raise NanoMLError(f"{other.path}: `{name}` has its fields in another order than {first.path}. {_ADVICE}")

@@ -172,7 +172,5 @@ def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for name, content in done.items():
         datasets = HDF5Metadata.from_json(content, name).datasets
-        lines.append(
-            f"{name}: {sum(each.selected for each in datasets):,} events of {len(datasets)} datasets"
-        )
+        lines.append(f"{name}: {sum(each.selected for each in datasets):,} events of {len(datasets)} datasets")
     return lines

@@ -15,12 +15,7 @@ import h5py
 import numpy as np
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
-from data_processing.convert.valuechecks import (
-    Findings,
-    check_collection,
-    check_events,
-    check_types,
-)
+from data_processing.convert.valuechecks import Findings, check_collection, check_events, check_types
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     METADATA,
@@ -37,13 +32,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 
 __all__ = ["validate_file"]
 
-_KINDS: dict[str, Any] = {
-    "integer": int,
-    "number": (int, float),
-    "text": str,
-    "boolean": bool,
-    "null": type(None),
-}
+_KINDS: dict[str, Any] = {"integer": int, "number": (int, float), "text": str, "boolean": bool, "null": type(None)}
 _COLUMN = dict.fromkeys(("name", "dtype", "title", "source"), "text")
 _STEP = {"cut": "text", "events": "integer", "weights": "number"}
 _SUMS = {
@@ -88,9 +77,7 @@ def validate_file(path: str | os.PathLike[str], allow_nan: bool = False) -> Find
 def _check(found: Findings, file: h5py.File, content: dict[str, Any]) -> None:
     events = file[EVENTS]
     if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
-        raise NanoMLError(
-            f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is not a table."
-        )
+        raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is not a table.")
     found.events = len(events)
     for where, what in _misfits(content, _CONTENT, METADATA):
         found.add("metadata", where, what)
@@ -120,8 +107,7 @@ def _misfits(value: Any, wanted: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(wanted, str):
         kinds = [_KINDS[kind] for kind in wanted.split(" or ")]
         right = any(
-            isinstance(value, kind) and (kind is bool or (value is not True and value is not False))
-            for kind in kinds
+            isinstance(value, kind) and (kind is bool or (value is not True and value is not False)) for kind in kinds
         )
         if not right or (isinstance(value, float) and not math.isfinite(value)):
             yield where, f"is {str(value)[:60]}, not {wanted}"

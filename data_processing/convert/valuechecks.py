@@ -87,9 +87,7 @@ def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, 
         yield start, source[start : start + rows]
 
 
-def _check_finite(
-    found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool
-) -> None:
+def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool) -> None:
     """Check the values for which `use` is true."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         found.add_rows("finite", where, "is infinite", np.isinf(values) & use, start)
@@ -122,9 +120,7 @@ def check_collection(found: Findings, dataset: Any, name: str, described: Conver
             _check_finite(found, where, block[key], valid, start, found.allow_nan)
         if key_of_order in names:
             first, second = block[key_of_order][:, :-1], block[key_of_order][:, 1:]
-            wrong = (
-                (first < second if order.startswith("-") else first > second) & valid[:, 1:] & valid[:, :-1]
-            )
+            wrong = (first < second if order.startswith("-") else first > second) & valid[:, 1:] & valid[:, :-1]
             found.add_rows("order", f"{name}/{key_of_order}", f"is not sorted by {order}", wrong, start)
     objects, lost = described.objects, described.lost
     if stored != objects - lost or lost < 0 or (lost and not full):
@@ -198,9 +194,7 @@ class _Group:
             for factor, is_data in self.factors:
                 right = ones if is_data else generator * factor
                 wrong &= ~np.isclose(weight, right, rtol=_ROUNDING, atol=_SMALLEST)
-            formula = " or ".join(
-                "1" if is_data else f"genWeight x {factor:.7g}" for factor, is_data in self.factors
-            )
+            formula = " or ".join("1" if is_data else f"genWeight x {factor:.7g}" for factor, is_data in self.factors)
             found.add_rows("weights", f"{EVENTS}/weight", f"is not {formula}", wrong, start)
         parts = (ones, generator, abs(generator), weight, abs(weight))
         self.sums += [part[here].sum() for part in parts]
@@ -208,9 +202,7 @@ class _Group:
     def close(self, found: Findings) -> None:
         events, generator, generator_size, weight, weight_size = self.sums
         if events != self.selected:
-            what = (
-                f"has {events:,.0f} events of label {self.label}, but the accounting says {self.selected:,}"
-            )
+            what = f"has {events:,.0f} events of label {self.label}, but the accounting says {self.selected:,}"
             found.add("events", EVENTS, what)
         if not self.has_cutflow:
             return

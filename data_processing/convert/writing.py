@@ -17,13 +17,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.convert.columns import (
-    IDENTIFIER_TYPES,
-    VALID,
-    CollectionColumns,
-    DatasetParameter,
-    FileColumns,
-)
+from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
@@ -129,9 +123,7 @@ def _objects(
     for field, branch in collection.fields.items():
         found = Jagged.of(arrays[branch.name])
         if not np.array_equal(found.counts, first.counts):
-            raise NanoMLError(
-                f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out."
-            )
+            raise NanoMLError(f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out.")
         columns[field] = places.spread(_stored(places.picked(found.values), dtype[field], field, path))
     return columns, (total, total - kept)
 
@@ -168,9 +160,7 @@ def gzip_level(compression: str) -> int | None:
         return None
     if codec == "gzip" and level in list("123456789"):
         return int(level)
-    raise ConfigError(
-        f'compression "{compression}": write gzip and a level from 1 to 9, as in gzip:4, or none.'
-    )
+    raise ConfigError(f'compression "{compression}": write gzip and a level from 1 to 9, as in gzip:4, or none.')
 
 
 @contextmanager
@@ -219,13 +209,7 @@ class BlockWriter:
     """
 
     def __init__(
-        self,
-        file: Any,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        compression: str,
-        queue: BlockQueue,
+        self, file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compression: str, queue: BlockQueue
     ) -> None:
         self._level = gzip_level(compression)
         bytes_of_row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))

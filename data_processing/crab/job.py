@@ -157,9 +157,7 @@ def mask_of(ranges: Sequence[str]) -> LumiMask | None:
     for text in ranges:
         found = re.fullmatch(r"(\d+):(\d+)(?:-(\d+):(\d+))?", str(text))
         if found is None or (found[3] or found[1]) != found[1]:
-            raise NanoMLError(
-                f"PSet.py: lumisToProcess: {text} is not a range of luminosity sections in one run."
-            )
+            raise NanoMLError(f"PSet.py: lumisToProcess: {text} is not a range of luminosity sections in one run.")
         content.setdefault(found[1], []).append([int(found[2]), int(found[4] or found[2])])
     return LumiMask.from_dict(content, "PSet.py") if content else None
 
@@ -206,9 +204,7 @@ def _both(one: LumiMask | None, other: LumiMask | None) -> LumiMask | None:
     return one & other
 
 
-def _skim_job(
-    settings: CrabJob, directory: Path, local: Path, folder: Path, mask: LumiMask | None
-) -> SkimJob:
+def _skim_job(settings: CrabJob, directory: Path, local: Path, folder: Path, mask: LumiMask | None) -> SkimJob:
     certified = folder / _MASK
     if mask is not None:
         mask.write(certified)
@@ -269,10 +265,7 @@ def _fetch(name: str, folder: Path) -> Path:
             continue
         try:
             done = subprocess.run(
-                ["xrdcp", "--force", "--nopbar", place, str(copy)],
-                capture_output=True,
-                text=True,
-                check=False,
+                ["xrdcp", "--force", "--nopbar", place, str(copy)], capture_output=True, text=True, check=False
             )
         except OSError as problem:
             attempts.append(f"{place}: xrdcp: {problem.strerror}")

@@ -44,9 +44,7 @@ def scripts() -> list[Path]:
     folder = Path(NanoML.__path__[0]).resolve().parent / "crab"
     found = [folder / name for name in _SCRIPTS]
     if not all(path.is_file() for path in found):
-        raise ConfigError(
-            f"{folder}: is not here. CRAB needs the whole of NanoML, not only what pip installs."
-        )
+        raise ConfigError(f"{folder}: is not here. CRAB needs the whole of NanoML, not only what pip installs.")
     return found
 
 
@@ -81,9 +79,7 @@ def own_files(config: Config) -> list[Path]:
     paths += files_behind(*map(source_of, things), only_own=True).values()
     folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
     # what they import beside them, whatever they take of it
-    imported = [
-        Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file
-    ]
+    imported = [Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file]
     paths += [path for path in imported if path.resolve().parent in folders]
     found: dict[str, Path] = {}
     for path in (path.resolve() for path in paths):
@@ -97,9 +93,7 @@ def own_files(config: Config) -> list[Path]:
         if path.name in (*_SCRIPTS, CONFIG, _MODELS):
             raise ConfigError(f"{path}: CRAB needs a file of this name of its own. Rename yours.")
         if found.setdefault(path.name, path) != path:
-            raise ConfigError(
-                f"{path}: has the name of {found[path.name]}: CRAB cannot send both. Rename one."
-            )
+            raise ConfigError(f"{path}: has the name of {found[path.name]}: CRAB cannot send both. Rename one.")
     return list(found.values())
 
 
@@ -142,9 +136,7 @@ def write_job(
         sent += _write_models(directory, models)
         names = ",".join(f"model_{number}" for number in range(len(models)))
         settings["modules"] = [*settings["modules"], f"{_MODELS}:{names}"]
-    CrabJob(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(
-        directory
-    )
+    CrabJob(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(directory)
     return sent
 
 
@@ -159,11 +151,7 @@ def _flat(spec: Any) -> Any:
 def _write_models(directory: Path, models: Sequence[tuple[Model, Optional[float]]]) -> list[str]:
     """Copy models, and write the Python file by which nanoAOD-tools finds them."""
     lines = ['"""The models that score, as modules of nanoAOD-tools."""', "", "import os", ""]
-    lines += [
-        "from MLTools.NanoML.score import score",
-        "",
-        "HERE = os.path.dirname(os.path.abspath(__file__))",
-    ]
+    lines += ["from MLTools.NanoML.score import score", "", "HERE = os.path.dirname(os.path.abspath(__file__))"]
     sent = [_MODELS]
     for number, (model, value) in enumerate(models):
         name = f"model_{number}"

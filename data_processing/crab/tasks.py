@@ -65,9 +65,7 @@ def inputs_of(config: Config) -> list[CrabInput]:
     for number, task in enumerate(found):
         if names[number] in names[:number]:
             other = found[names.index(names[number])].name
-            raise config.error(
-                "datasets", message=f"{other} and {task.name} have the same name for CRAB: rename one."
-            )
+            raise config.error("datasets", message=f"{other} and {task.name} have the same name for CRAB: rename one.")
     return found
 
 
@@ -89,9 +87,7 @@ def _inputs(config: Config, name: str, dataset: Dataset) -> list[CrabInput]:
         )
         for text in _catalogued(config, name, dataset)
     ]
-    found += (
-        [CrabInput(name, name, None, tuple(files[: dataset.max_files]), dataset.is_data)] if files else []
-    )
+    found += [CrabInput(name, name, None, tuple(files[: dataset.max_files]), dataset.is_data)] if files else []
     if len(found) == 1:
         return found
     if dataset.max_files is not None:
@@ -116,9 +112,7 @@ def _logical_names(config: Config, name: str, dataset: Dataset) -> list[str]:
             number, lfn = entry.number, _LFN.match(entry.text)
             if lfn is None:
                 what = '"das: /PRIMARY/PROCESSED/NANOAODSIM"'
-                raise entry.error(
-                    f"is not something that CRAB can read. Name files as /store/.../FILE.root, or {what}"
-                )
+                raise entry.error(f"is not something that CRAB can read. Name files as /store/.../FILE.root, or {what}")
             found.append(lfn[1])
     except NanoMLError as problem:
         raise config.error(*place_of(config, name, "files", number), message=str(problem)) from None
@@ -203,12 +197,7 @@ def _digest(directory: Path, sent: Sequence[str], data: dict[str, Any], grid: Gr
 
 
 def _crab_config(
-    request: str,
-    data: Mapping[str, Any],
-    grid: Grid,
-    sent: Sequence[str],
-    memory: int,
-    time: Optional[int] = None,
+    request: str, data: Mapping[str, Any], grid: Grid, sent: Sequence[str], memory: int, time: Optional[int] = None
 ) -> str:
     """The text of crab_cfg.py: `data` are settings in CRAB's section Data, `sent` the files that travel with a job."""
     settings: dict[str, Any] = {

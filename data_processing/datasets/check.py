@@ -94,11 +94,11 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
             message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"
             problems.append(str(config.error("convert", "features", number, message=message)))
         elif actual is None:
-            problems.append(
-                _absent(config, columns, ("convert", "features", number), feature, columns.branches)
-            )
+            problems.append(_absent(config, columns, ("convert", "features", number), feature, columns.branches))
         elif columns.branches[actual].shape not in ("flat", "fixed"):
-            message = f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
+            message = (
+                f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
+            )
             problems.append(str(config.error("convert", "features", number, message=message)))
     for collection, objects in config.convert.objects.items():
         members = {b.field for b in columns.branches.values() if b.is_jagged and b.collection == collection}
@@ -116,9 +116,7 @@ def _missing(config: Config, columns: _Columns) -> list[str]:
     return problems
 
 
-def _absent(
-    config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]
-) -> str:
+def _absent(config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
     where = f"is in no {columns.place} of dataset {columns.dataset} (first file: {columns.file})."
     hint = versions.did_you_mean(name, known)
     if not hint and columns.place == "skim":

@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 from data_processing.datasets.duplicates import find_same
-from data_processing.datasets.files import (
-    DatasetQuery,
-    FileInfo,
-    file_patterns,
-    instance_of,
-    place_of,
-    url_of,
-)
+from data_processing.datasets.files import DatasetQuery, FileInfo, file_patterns, instance_of, place_of, url_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
@@ -143,9 +136,7 @@ def describe_datasets(
         name: [*_das_queries(config, name, dataset), *_named_files(config, name, dataset)]
         for name, dataset in config.datasets.items()
     }
-    queries = {
-        name: [piece for piece in each if isinstance(piece, DatasetQuery)] for name, each in pieces.items()
-    }
+    queries = {name: [piece for piece in each if isinstance(piece, DatasetQuery)] for name, each in pieces.items()}
     directory = Layout.of(config).workdir / RECORDS / "datasets"
     lists: Mapping[str, FoundLists] = {}
     if any(queries.values()) or directory.is_dir():
@@ -155,9 +146,7 @@ def describe_datasets(
     found = {}
     for name, each in pieces.items():
         parts = [part for piece in each for part in _parts(config, piece, lists.get(name))]
-        wildcards = [
-            (query, lists[name].names[query.key]) for query in queries[name] if query.key in lists[name].names
-        ]
+        wildcards = [(query, lists[name].names[query.key]) for query in queries[name] if query.key in lists[name].names]
         files = _limited(config, name, [file for part in parts for file in part.files])
         found[name] = DatasetFiles(files, parts, wildcards)
     _check_duplicates(config, found)
@@ -253,9 +242,7 @@ def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
     stems = {file: _stem(file) for file in files}
     shared = {stem for stem, times in Counter(stems.values()).items() if times > 1}
     return {
-        file: f"{stem}-{hashlib.sha256(file.encode()).hexdigest()[:8]}{suffix}"
-        if stem in shared
-        else stem + suffix
+        file: f"{stem}-{hashlib.sha256(file.encode()).hexdigest()[:8]}{suffix}" if stem in shared else stem + suffix
         for file, stem in stems.items()
     }
 

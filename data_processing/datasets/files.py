@@ -174,9 +174,7 @@ class FilePattern:
             raise self.error(_absent(self.text, self.base))
         directory = next((path for path in found if os.path.isdir(path)), None)
         if directory is not None:
-            inside = os.path.join(
-                self.text if directory == found[0] and len(found) == 1 else directory, "*.root"
-            )
+            inside = os.path.join(self.text if directory == found[0] and len(found) == 1 else directory, "*.root")
             raise self.error(f"{directory} is a directory. For the files in it, write {inside}")
         return found
 
@@ -235,9 +233,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise NanoMLError(
-                f"{path}: is larger than {_LARGEST >> 20} MiB, so it is hardly a list of files."
-            )
+            raise NanoMLError(f"{path}: is larger than {_LARGEST >> 20} MiB, so it is hardly a list of files.")
         text = content.decode("utf-8-sig")
     except OSError as problem:
         raise NanoMLError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}.") from None
@@ -267,7 +263,9 @@ def _absent(text: str, base: Path) -> str:
     if is_dataset_name(text):
         return 'no such file. If it is a dataset of CMS\'s catalogue, write it as "das", not as "files"'
     if text.startswith("/eos/"):
-        return "no such file. Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before it"
+        return (
+            "no such file. Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before it"
+        )
     return "no such file" + ("" if os.path.isabs(os.path.expanduser(text)) else f" in {base}")
 
 

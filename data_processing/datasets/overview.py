@@ -18,15 +18,7 @@ from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.workflow.stages import Layout
 
-__all__ = [
-    "DatasetOverview",
-    "PartDetails",
-    "PartOverview",
-    "QueryOverview",
-    "content_of",
-    "overview",
-    "query",
-]
+__all__ = ["DatasetOverview", "PartDetails", "PartOverview", "QueryOverview", "content_of", "overview", "query"]
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,7 @@ def content_of(found: Any) -> dict[str, Any]:
     return asdict(found, dict_factory=lambda pairs: {key.rstrip("_"): value for key, value in pairs})
 
 
-def overview(
-    config: Config, refresh: bool = False, confirm: Optional[Confirm] = None
-) -> list[DatasetOverview]:
+def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] = None) -> list[DatasetOverview]:
     """What each dataset consists of, and what has changed in the catalogue; arguments as of `describe_datasets`.
 
     Raises

@@ -87,9 +87,7 @@ class ModuleChain:
         self._job = job
         return job.output.written
 
-    def run(
-        self, file: RootFile, start: int, stop: int, rows: Optional[NDArray[np.int64]] = None
-    ) -> Selected:
+    def run(self, file: RootFile, start: int, stop: int, rows: Optional[NDArray[np.int64]] = None) -> Selected:
         """Run the modules over a chunk of events.
 
         Parameters
@@ -178,9 +176,7 @@ class ModuleChain:
         except Exception as problem:  # whatever a user's code raises, its line and event are what helps
             module = f"module {self.steps[number]}: " if number < len(self._modules) else ""
             reason = _reason(problem, job.file.path)
-            raise NanoMLError(
-                f"{line_of(problem)}{module}{_event_id(event)} of {job.file.path}: {reason}"
-            ) from problem
+            raise NanoMLError(f"{line_of(problem)}{module}{_event_id(event)} of {job.file.path}: {reason}") from problem
         finally:
             tree.event = None
         return reached
@@ -231,9 +227,7 @@ def _explained(step: str, method: str, path: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # whatever a user's code raises, its line is what helps
-        raise NanoMLError(
-            f"{line_of(problem)}module {step}: {method} of {path}: {_reason(problem, path)}"
-        ) from problem
+        raise NanoMLError(f"{line_of(problem)}module {step}: {method} of {path}: {_reason(problem, path)}") from problem
 
 
 def _reason(problem: Exception, path: str) -> str:

@@ -71,9 +71,7 @@ class BranchReader:
         self._rows: Optional[NDArray[np.int64]] = None
         self._read: dict[str, BranchValues] = {}
         self._asked: dict[str, None] = {}
-        self._counters = {
-            f"n{branch.collection}": branch.name for branch in file.branches.values() if branch.is_jagged
-        }
+        self._counters = {f"n{branch.collection}": branch.name for branch in file.branches.values() if branch.is_jagged}
 
     def open(self, start: int, stop: int, rows: Optional[NDArray[np.int64]] = None) -> None:
         """Go to a range of entries; `rows` are the positions in it, int64, of the events to look at (None: all)."""

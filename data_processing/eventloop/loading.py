@@ -37,10 +37,7 @@ _PLACES: dict[str, Optional[tuple[str, Sequence[str]]]] = {
     f"{_TOOLS}.framework.postprocessor": (f"{_HERE}.postprocessing", ["PostProcessor"]),
 }
 _NOT_USERS = tuple(
-    {
-        str(Path(__file__).parent) + os.sep,
-        *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib")),
-    }
+    {str(Path(__file__).parent) + os.sep, *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib"))}
 )
 
 
@@ -159,9 +156,7 @@ def _made(spec: str, name: str, thing: Any) -> list[Any]:
                 f'module "{spec}": {line_of(problem)}{name}() failed: {type(problem).__name__}: {problem}'
             ) from problem
     if not callable(getattr(thing, "analyze", None)):
-        raise ConfigError(
-            f'module "{spec}": {name} gives {type(thing).__name__}, which has no method analyze.'
-        )
+        raise ConfigError(f'module "{spec}": {name} gives {type(thing).__name__}, which has no method analyze.')
     return [thing]
 
 

@@ -100,9 +100,7 @@ class _Fixed(OutputBranch):
 class _List(OutputBranch):
     """A branch with a list per event, as long as its counter says."""
 
-    def __init__(
-        self, branch: Branch, bits: Optional[int], counter: str, branches: Mapping[str, OutputBranch]
-    ) -> None:
+    def __init__(self, branch: Branch, bits: Optional[int], counter: str, branches: Mapping[str, OutputBranch]) -> None:
         super().__init__(branch, bits)
         self.counter, self._branches = counter, branches
         self._lengths = array("q")

@@ -50,9 +50,7 @@ class NeedsRootError(NanoMLError, AttributeError):
 
 def needs_root(what: str) -> NoReturn:
     """Refuse what cannot be had without ROOT, by a NeedsRootError."""
-    raise NeedsRootError(
-        f"{what} needs ROOT: install it (pip install root) or run under --engine nanoaodtools."
-    )
+    raise NeedsRootError(f"{what} needs ROOT: install it (pip install root) or run under --engine nanoaodtools.")
 
 
 class _Quiet:

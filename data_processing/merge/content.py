@@ -89,9 +89,7 @@ class FileContent:
         strings = self.strings.keys() | other.strings.keys()
         found += sorted(name for name in strings if self.strings.get(name) != other.strings.get(name))
         bins = self.histograms.keys() | other.histograms.keys()
-        found += sorted(
-            name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name))
-        )
+        found += sorted(name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name)))
         return found if self.accounting == other.accounting else [*found, f"the record {PROVENANCE}"]
 
 

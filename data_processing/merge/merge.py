@@ -167,9 +167,7 @@ def _not_merged(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> dict[str,
     return found
 
 
-def _write(
-    job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], writer: NanoWriter
-) -> FileContent:
+def _write(job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], writer: NanoWriter) -> FileContent:
     """Write all but the record; return what is to be found in the file."""
     written = FileContent({"Events": _write_events(job, inputs, plans["Events"], writer)})
     for name, plan in plans.items():
@@ -196,9 +194,7 @@ def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: Na
             names = plan.reads(source.branches)
             with RootFile(source.path) as file:
                 if file.entries != source.rows:
-                    raise NanoMLError(
-                        f"{source.path}: was changed meanwhile: nothing was written. Run it again."
-                    )
+                    raise NanoMLError(f"{source.path}: was changed meanwhile: nothing was written. Run it again.")
                 size = file.bytes_per_event(names)
                 most = rows_at_once(size, job.memory)
                 for start, stop in file.ranges(names, most):
@@ -243,9 +239,7 @@ def _check(job: MergeJob, written: Path, expected: FileContent, inputs: MergeInp
 
 
 def _summary(inputs: MergeInputs, plans: Mapping[str, TreePlan], record: Provenance) -> MergeRecord:
-    filled = {
-        f"{tree}/{name}": list(files) for tree, plan in plans.items() for name, files in plan.filled.items()
-    }
+    filled = {f"{tree}/{name}": list(files) for tree, plan in plans.items() for name, files in plan.filled.items()}
     return MergeRecord(
         len(inputs.paths),
         inputs.entries - inputs.copies,

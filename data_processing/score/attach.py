@@ -27,15 +27,7 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = [
-    "AttachJob",
-    "MatchCounts",
-    "attach_file",
-    "check_events",
-    "check_summary",
-    "index_events",
-    "match_file",
-]
+__all__ = ["AttachJob", "MatchCounts", "attach_file", "check_events", "check_summary", "index_events", "match_file"]
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
 _BLOCK = 200_000  # rows read at once
@@ -117,9 +109,7 @@ def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
     for _ in range(len(index).bit_length()):
         middle = (low + high) // 2
         at = index[np.minimum(middle, len(index) - 1)]
-        before = (at["lumi"] < wanted["lumi"]) | (
-            (at["lumi"] == wanted["lumi"]) & (at["event"] < wanted["event"])
-        )
+        before = (at["lumi"] < wanted["lumi"]) | ((at["lumi"] == wanted["lumi"]) & (at["event"] < wanted["event"]))
         undecided = low < high
         low = np.where(undecided & before, middle + 1, low)
         high = np.where(undecided & ~before, middle, high)

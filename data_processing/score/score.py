@@ -265,9 +265,7 @@ class Scorer:
 def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:
     """The selection whose columns the model reads and the file lacks; None if it has them."""
     missing = {
-        name: spec
-        for name, spec in model.selection_columns.items()
-        if versions.resolve(name, file.branches) is None
+        name: spec for name, spec in model.selection_columns.items() if versions.resolve(name, file.branches) is None
     }
     if not missing:
         return None

@@ -11,14 +11,7 @@ from typing import Any, Optional
 import numpy as np
 
 from data_processing.datasets.datasets import find_files, output_names, root_files
-from data_processing.score.attach import (
-    AttachJob,
-    attach_file,
-    check_events,
-    check_summary,
-    index_events,
-    match_file,
-)
+from data_processing.score.attach import AttachJob, attach_file, check_events, check_summary, index_events, match_file
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.data import Score
@@ -41,9 +34,7 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     is an error if a model that is not made by the analysis itself cannot be used like that.
     """
     config = analysis.config
-    if config.score is None and (
-        config.train is None or config.train.parameter is not None or not analysis.files
-    ):
+    if config.score is None and (config.train is None or config.train.parameter is not None or not analysis.files):
         return None
     layout, score = Layout.of(config), config.score or Score()
     models = [config.path(model) for model in score.model or ()] or [layout.model]
@@ -112,21 +103,14 @@ def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
     value = {"missing": None if job.missing is None else str(job.missing), "compression": job.compression}
     code = code_of(attach_file.__module__)
 
-    def task(
-        stage: str, inputs: Iterable[Any], settings: dict[str, Any], output: Path, work: Any, *given: Any
-    ) -> Task:
+    def task(stage: str, inputs: Iterable[Any], settings: dict[str, Any], output: Path, work: Any, *given: Any) -> Task:
         work = functools.partial(work, *given, output)
         return Task(stage, output.stem, tuple(map(str, inputs)), (output,), settings, code, work)
 
     inputs = [job.events, index, *matches.values()]
     indexing = task("index", [job.events], dataset, index, index_events, job.events, job.dataset)
-    matching = [
-        task("match", [source, index], {}, path, match_file, source, index)
-        for source, path in matches.items()
-    ]
-    checking = task(
-        "check", inputs, {**wanted, **allowed}, verdict, check_events, job, columns, index, matches
-    )
+    matching = [task("match", [source, index], {}, path, match_file, source, index) for source, path in matches.items()]
+    checking = task("check", inputs, {**wanted, **allowed}, verdict, check_events, job, columns, index, matches)
     attaching = [
         task("attach", [source, job.events, matches[source]], {**wanted, **value}, path,
              attach_file, job, columns, source, matches[source])

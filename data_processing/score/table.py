@@ -134,9 +134,7 @@ class EventTable:
         found: dict[str, AttachedColumn] = {}
         for column in (column for source in sources.values() for column in self._split(source, prefix)):
             if column.branch in found or column.branch in IDENTIFIERS:
-                raise NanoMLError(
-                    f"{self.path}: two columns would be branch {column.branch}: rename one of them."
-                )
+                raise NanoMLError(f"{self.path}: two columns would be branch {column.branch}: rename one of them.")
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", column.branch):
                 raise NanoMLError(
                     f'{self.path}: column {column.source} would be branch "{column.branch}", which ROOT cannot handle: '
@@ -149,9 +147,7 @@ class EventTable:
         where = f"{self.path}: column {source.name}"
         dtype = _root_type(source.dtype)
         if dtype is None:
-            raise NanoMLError(
-                f"{where} is of type {source.dtype}, which cannot be a branch of numbers: leave it out."
-            )
+            raise NanoMLError(f"{where} is of type {source.dtype}, which cannot be a branch of numbers: leave it out.")
         if len(source.shape) not in (1, 2):
             raise NanoMLError(
                 f"{where} has shape {source.shape}: a number, or a row of numbers, is needed for each event."

@@ -125,12 +125,7 @@ class _Modules(Filter):
         self.made = chain.branches_made(file, output)
 
     def apply(
-        self,
-        arrays: Mapping[str, Any],
-        weights: NDArray[np.float64],
-        start: int,
-        stop: int,
-        rows: NDArray[np.int64],
+        self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]
     ) -> Selected:
         found = self._chain.run(self._file, start, stop, None if len(rows) == stop - start else rows)
         return Selected(rows.searchsorted(found.rows), found.columns, found.cutflow)

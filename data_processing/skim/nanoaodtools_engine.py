@@ -44,12 +44,7 @@ _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postproce
 _LINES = 20  # of what nanoAOD-tools printed before it failed
 _ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT
 _RULES = "keep_and_drop.txt"
-_LETTERS = {
-    "b": "O",
-    "i": "L",
-    "u": "l",
-    "f": "D",
-}  # numpy's kind of a number: nanoAOD-tools' widest of that kind
+_LETTERS = {"b": "O", "i": "L", "u": "l", "f": "D"}  # numpy's kind of a number: nanoAOD-tools' widest of that kind
 
 
 def postprocess_file(job: SkimJob) -> Accounting:
@@ -299,12 +294,7 @@ def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
 
 
 def _record(
-    job: SkimJob,
-    plan: SkimPlan,
-    file: RootFile,
-    accounting: FileAccounting,
-    mask: LumiMask | None,
-    output: Path,
+    job: SkimJob, plan: SkimPlan, file: RootFile, accounting: FileAccounting, mask: LumiMask | None, output: Path
 ) -> Provenance:
     """The record of the output, checked against it."""
     with RootFile(output) as result:
@@ -316,9 +306,7 @@ def _record(
         lists = [branch for branch in result.branches.values() if branch.is_jagged]
         counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
         known = {*plan.kept, *plan.defaults, *counters}
-        columns = {
-            name: MadeColumn.of(branch) for name, branch in result.branches.items() if name not in known
-        }
+        columns = {name: MadeColumn.of(branch) for name, branch in result.branches.items() if name not in known}
         left_out = [
             f"{name} ({kind})"
             for name, kind in file.keys.items()
@@ -326,12 +314,7 @@ def _record(
         ]
     criteria = FilterSet.of(replace(job, cut="")).criteria(job, accounting.is_data)
     return Provenance(
-        "skim",
-        Accounting([accounting]),
-        job.selection or None,
-        columns,
-        not_copied=left_out,
-        criteria=criteria,
+        "skim", Accounting([accounting]), job.selection or None, columns, not_copied=left_out, criteria=criteria
     )
 
 

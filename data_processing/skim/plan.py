@@ -30,12 +30,7 @@ __all__ = [
 ]
 
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
-_WORDS = {
-    "keep": (True, False),
-    "drop": (False, False),
-    "keepmatch": (True, True),
-    "dropmatch": (False, True),
-}
+_WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}
 
 
 @dataclass(frozen=True)
@@ -152,12 +147,7 @@ class Filter:
     """Branches that the file lacks and that may be kept all the same, with their values."""
 
     def apply(
-        self,
-        arrays: Mapping[str, Any],
-        weights: NDArray[np.float64],
-        start: int,
-        stop: int,
-        rows: NDArray[np.int64],
+        self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]
     ) -> Selected:
         """The positions among `rows` of the events that pass, with the columns made for them and the cut flow.
 

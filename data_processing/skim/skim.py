@@ -16,13 +16,7 @@ from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import (
-    Accounting,
-    FileAccounting,
-    add_steps,
-    event_weights,
-    is_simulation,
-)
+from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, add_steps, event_weights, is_simulation
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
@@ -133,9 +127,7 @@ class _Chunk:
         """Apply a filter to the events that are left."""
         everything = len(self._rows) == self._stop - self._start
         pick = Picker(self._rows)
-        arrays = {
-            name: self._arrays[name] if everything else pick(self._arrays[name]) for name in filter_.branches
-        }
+        arrays = {name: self._arrays[name] if everything else pick(self._arrays[name]) for name in filter_.branches}
         selected = filter_.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
         if len(selected.rows) < len(self._rows):
             again = Picker(selected.rows)

@@ -60,9 +60,7 @@ def skim_tasks(
         job = SkimJob(file, directory / name, base=str(base), **memory, **settings)
         work = functools.partial(_ENGINES[job.engine], job)
         tasks.append(
-            Task(
-                "skim", prefix + Path(name).stem, (file, *settings_files), (job.output,), settings, code, work
-            )
+            Task("skim", prefix + Path(name).stem, (file, *settings_files), (job.output,), settings, code, work)
         )
     return tasks
 
@@ -86,9 +84,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
     """
     groups: dict[str, Accounting] = {}
     for task, content in done.items():
-        groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_json(
-            dict(content)
-        ).files
+        groups.setdefault(task.rpartition("/")[0], Accounting()).files += Accounting.from_json(dict(content)).files
     lines = []
     for dataset, accounting in groups.items():
         steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)

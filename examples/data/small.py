@@ -56,7 +56,4 @@ def join(sources: Sequence[Path], output: Path) -> None:
 
 if __name__ == "__main__":
     for process in PROCESSES:
-        join(
-            [HERE / process / f"{process}_{number}.root" for number in FILES],
-            Path(sys.argv[1]) / f"{process}.root",
-        )
+        join([HERE / process / f"{process}_{number}.root" for number in FILES], Path(sys.argv[1]) / f"{process}.root")

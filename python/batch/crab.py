@@ -130,9 +130,7 @@ class Crab(System):
         """Ask how all tasks are doing, and keep the answers."""
         tasks = tasks_of(submission)
         asked = {
-            name: task.client
-            for name, task in tasks.items()
-            if task.client.is_submitted and not task.record.is_settled
+            name: task.client for name, task in tasks.items() if task.client.is_submitted and not task.record.is_settled
         }
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             answers = dict(zip(asked, pool.map(CrabClient.status, asked.values())))

@@ -111,12 +111,7 @@ class CrabClient:
         server, refusal = _SERVER.search(text), _REFUSAL.search(text)
         if server is None:
             return CrabStatus("", said=_end(text))
-        return CrabStatus(
-            server[1],
-            _jobs(text),
-            " ".join(refusal[1].split()) if refusal else "",
-            _PURGED in text,
-        )
+        return CrabStatus(server[1], _jobs(text), " ".join(refusal[1].split()) if refusal else "", _PURGED in text)
 
     def resubmit(self, jobs: Sequence[str], memory: Optional[int], minutes: Optional[int]) -> None:
         """Submit failed jobs again, asking for this memory [MB] and time from now on; None for what they asked for."""

@@ -156,9 +156,7 @@ class CrabTaskState:
         except NanoMLError as problem:
             return [f"{name}: the names of its outputs are not known yet ({problem}): ask again."]
         if len(record.outputs) != len(done):
-            return [
-                f"{name}: {len(done)} jobs are done, but CRAB names {len(record.outputs)} outputs: ask again."
-            ]
+            return [f"{name}: {len(done)} jobs are done, but CRAB names {len(record.outputs)} outputs: ask again."]
         record.listed = len(done)
         return []
 

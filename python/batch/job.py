@@ -51,9 +51,7 @@ class Job:
     def recorded(self) -> list[Task]:
         """Its tasks as they were submitted, but without their work, whose code need not be imported."""
         names = ("stage", "name", "inputs", "outputs", "settings", "code")
-        return [
-            Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks
-        ]
+        return [Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks]
 
     def write(self, path: Path) -> None:
         """Write it as JSON, one task per line, into a directory that is not in use yet."""

@@ -64,9 +64,7 @@ def _own(config: Config) -> Iterator[ArchiveEntry]:
         inside = os.path.relpath(path, config.base)
         if inside.startswith("..") or not path.is_file():
             reason = "no such file" if not path.is_file() else f"is not below {config.base}"
-            raise config.error(
-                *key, message=f"{text}: {reason}, so that it cannot travel with jobs. Put it there"
-            )
+            raise config.error(*key, message=f"{text}: {reason}, so that it cannot travel with jobs. Put it there")
         yield f"base/{inside}", path
 
 
@@ -123,8 +121,7 @@ def _closure(name: str, extras: Collection[str]) -> set[str]:
         current, extra = todo.pop()
         for requirement in map(Requirement, importlib.metadata.distribution(current).requires or []):
             wanted = requirement.marker is None or any(
-                requirement.marker.evaluate({"extra": it})
-                for it in ("", extra, *(extras if current == name else ()))
+                requirement.marker.evaluate({"extra": it}) for it in ("", extra, *(extras if current == name else ()))
             )
             key = re.sub(r"[-_.]+", "-", requirement.name).lower()
             if wanted and key not in found and key != name:
@@ -151,9 +148,7 @@ def cmssw_area(directory: Path) -> Path:
     return pack("cmssw", entries, directory)
 
 
-def files_below(
-    folder: Path, name: str, suffixes: tuple[str, ...] = (), follow: bool = False
-) -> list[ArchiveEntry]:
+def files_below(folder: Path, name: str, suffixes: tuple[str, ...] = (), follow: bool = False) -> list[ArchiveEntry]:
     """All files below a folder, under `name` in an archive; hidden files and what Python makes are left out.
 
     Symbolic links to files are followed; those to directories only on request.

@@ -114,9 +114,7 @@ def new_submission(
 
 
 def _todo(planned: Sequence[Planned]) -> dict[str, list[Task]]:
-    found = {
-        each.stage.name: [task for task in each.stage.tasks if task.name in each.reasons] for each in planned
-    }
+    found = {each.stage.name: [task for task in each.stage.tasks if task.name in each.reasons] for each in planned}
     return {stage: tasks for stage, tasks in found.items() if tasks}
 
 
@@ -125,9 +123,7 @@ def _sizes(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
     if not any(is_remote(path) for task in tasks for path in task.inputs):
         return {}
     described = import_part("data_processing.datasets.datasets").describe_datasets(config)
-    return {
-        file.name: file.size for each in described.values() for file in each.files if file.size is not None
-    }
+    return {file.name: file.size for each in described.values() for file in each.files if file.size is not None}
 
 
 @dataclass(frozen=True)
@@ -160,9 +156,7 @@ class Grouping:
             resources = [self.wanted(stage, piece) for piece in pieces]
             # jobs of a stage ask for the same, so that they can be one array
             time = max(each.time for each in resources)
-            yield from (
-                JobGroup(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces
-            )
+            yield from (JobGroup(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces)
 
     def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[list[Task]]:
         speed = _speed(stage)
@@ -243,10 +237,7 @@ def _jobs(
         workers = [(f"{TUNE}-{number:04d}", TUNE, [*command, "--join"]) for number in range(request.workers)]
         # when the workers are done, another run draws the conclusion
         for name, stage, each in [*workers, (f"{TUNE}-conclusion", "conclusion", command)]:
-            yield (
-                JobEntry(name, stage, [name], grouping.wanted(TUNE)),
-                Job(name, stage, command=each, **common),
-            )
+            yield (JobEntry(name, stage, [name], grouping.wanted(TUNE)), Job(name, stage, command=each, **common))
 
 
 def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequence[JobEntry]) -> JobOptions:
@@ -266,9 +257,7 @@ def _options(config: Config, place: Place, proxy: Optional[str], entries: Sequen
         account=batch.account,
         partitions={stage: batch.stages.get(stage, Needs()).partition or batch.partition for stage in stages},
         image=batch.image if container and place.system.starts_containers else None,
-        launch=["apptainer", "exec", batch.image or ""]
-        if container and not place.system.starts_containers
-        else [],
+        launch=["apptainer", "exec", batch.image or ""] if container and not place.system.starts_containers else [],
         flavours={name: flavour for name, flavour in flavours.items() if flavour},
         proxy=proxy,
         templates=str(config.path(batch.templates)) if batch.templates else None,

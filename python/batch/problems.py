@@ -12,16 +12,7 @@ from typing import Optional
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = [
-    "FAILED",
-    "KINDS",
-    "PERMANENT",
-    "JobProblem",
-    "ProblemKind",
-    "exit_code_of",
-    "problem_in_log",
-    "problem_of",
-]
+__all__ = ["FAILED", "KINDS", "PERMANENT", "JobProblem", "ProblemKind", "exit_code_of", "problem_in_log", "problem_of"]
 
 FAILED = 1
 """Exit code of a job that may succeed when it is tried again."""
@@ -47,13 +38,11 @@ KINDS = {
     ),
     "proxy": ProblemKind("grid proxy cannot be used", "nanoml proxy init, then: nanoml resubmit"),
     "package": ProblemKind(
-        "package or program missing",
-        "add it to the environment of the jobs (batch.environment), then: nanoml resubmit",
+        "package or program missing", "add it to the environment of the jobs (batch.environment), then: nanoml resubmit"
     ),
     "disk": ProblemKind("disk full", "free some space; nanoml resubmit asks for more"),
     "storage": ProblemKind(
-        "output not on the storage",
-        "check that you may write there and have room left, then: nanoml resubmit",
+        "output not on the storage", "check that you may write there and have room left, then: nanoml resubmit"
     ),
     "memory": ProblemKind("out of memory", "nanoml resubmit asks for more"),
     "time": ProblemKind("wall time exceeded", "nanoml resubmit asks for more"),
@@ -62,8 +51,7 @@ KINDS = {
     "lost": ProblemKind("lost", _AGAIN),
     "held": ProblemKind("held", "nanoml resubmit releases it"),
     "refused": ProblemKind(
-        "asks for too much",
-        "nanoml kill, change batch.time, batch.memory or batch.partition, then: nanoml resubmit",
+        "asks for too much", "nanoml kill, change batch.time, batch.memory or batch.partition, then: nanoml resubmit"
     ),
     "rejected": ProblemKind("rejected by the batch system", "change what it says, then: nanoml resubmit"),
     "removed": ProblemKind("removed", _AGAIN),
@@ -104,9 +92,7 @@ def problem_of(problem: BaseException) -> JobProblem:
     number = getattr(problem, "errno", None)
     text = str(problem) or type(problem).__name__
     if isinstance(problem, (MemoryError, BrokenProcessPool)):
-        return JobProblem(
-            "memory", text if isinstance(problem, BrokenProcessPool) else "the memory was used up"
-        )
+        return JobProblem("memory", text if isinstance(problem, BrokenProcessPool) else "the memory was used up")
     if number in (errno.ENOSPC, errno.EDQUOT):
         return JobProblem("disk", text)
     if isinstance(problem, ModuleNotFoundError):

@@ -50,26 +50,15 @@ _HERE = ("localhost", "127.0.0.1", "[::1]")
 class BatchSite:
     """A site where jobs run, as its YAML file describes it."""
 
-    on: Optional[str] = setting(
-        None, "The batch system, if the analysis does not name one.", enum=tuple(SYSTEMS)
-    )
-    shared: bool = setting(
-        True, "Whether workers see the same files as the machine from which jobs are submitted."
-    )
-    environment: str = setting(
-        "here", "As batch.environment, if the analysis does not set it.", enum=ENVIRONMENTS
-    )
+    on: Optional[str] = setting(None, "The batch system, if the analysis does not name one.", enum=tuple(SYSTEMS))
+    shared: bool = setting(True, "Whether workers see the same files as the machine from which jobs are submitted.")
+    environment: str = setting("here", "As batch.environment, if the analysis does not set it.", enum=ENVIRONMENTS)
     storage: dict[str, str] = setting(
-        dict,
-        "Regular expressions for the beginnings of paths, and the URLs by which workers reach these files.",
+        dict, "Regular expressions for the beginnings of paths, and the URLs by which workers reach these files."
     )
-    not_from: dict[str, str] = setting(
-        dict, "Beginnings of paths from which jobs cannot be submitted, and why."
-    )
+    not_from: dict[str, str] = setting(dict, "Beginnings of paths from which jobs cannot be submitted, and why.")
     flavours: dict[str, str] = setting(
-        dict,
-        "Queues (CERN's job flavours) and the longest time that each allows, shortest first.",
-        items=TIME,
+        dict, "Queues (CERN's job flavours) and the longest time that each allows, shortest first.", items=TIME
     )
     setup: list[str] = setting(list, "Lines of shell that a job runs first, before those of batch.")
     lines: list[str] = setting(list, "Lines for the description of jobs, before those of batch.")
@@ -103,9 +92,7 @@ def load_site(name: Optional[str], base: Path) -> BatchSite:
     if "/" in name or name.endswith((".yaml", ".yml")) or not shipped.is_file():
         if not own.is_file():
             known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
-            raise ConfigError(
-                f'batch.site: "{name}" is not a site, and not a YAML file in {base}. Known: {known}.'
-            )
+            raise ConfigError(f'batch.site: "{name}" is not a site, and not a YAML file in {base}. Known: {known}.')
         shipped = own
     document = Document.read(shipped)
     site = parse(BatchSite, document, json_schema(BatchSite))
@@ -123,10 +110,7 @@ def _bad_patterns(storage: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             assert found is not None
             found.expand(url)
         except (re.error, IndexError) as problem:
-            yield (
-                pattern,
-                f"is not a regular expression, or its URL names a group that it does not have: {problem}",
-            )
+            yield (pattern, f"is not a regular expression, or its URL names a group that it does not have: {problem}")
 
 
 @dataclass(frozen=True)
@@ -179,18 +163,14 @@ def check_place(config: Config, place: Place) -> None:
     if place.is_shared:
         return
     if not system.sends_files:
-        message = (
-            f"on {system.title} workers must see the same files, and site {site.name} says that they do not"
-        )
+        message = f"on {system.title} workers must see the same files, and site {site.name} says that they do not"
         raise config.error("batch", "site", message=message)
     if url_of(f"{workdir}/", site.storage) is None:
         where = ", ".join(site.storage) or "nothing is named in `storage` of the site"
         message = f"workers at site {site.name} cannot write to {workdir}. Put it where they can: {where}"
         raise config.error("workdir", message=message)
     if place.environment == "here":
-        message = (
-            f"workers at site {site.name} do not see this environment. Choose packed, cmssw or container"
-        )
+        message = f"workers at site {site.name} do not see this environment. Choose packed, cmssw or container"
         raise config.error("batch", "environment", message=message)
 
 
@@ -204,9 +184,7 @@ def check_search(config: Config, place: Place) -> None:
         raise config.error("batch", "site", message=message)
 
 
-def check_inputs(
-    config: Config, todo: Mapping[str, Sequence[Task]], storage: Optional[Mapping[str, str]]
-) -> None:
+def check_inputs(config: Config, todo: Mapping[str, Sequence[Task]], storage: Optional[Mapping[str, str]]) -> None:
     """Refuse tasks whose inputs will not be there when they begin."""
     made: set[str] = set()
     for stage, tasks in todo.items():
@@ -214,9 +192,7 @@ def check_inputs(
             if is_remote(path):
                 continue
             if path not in made and not os.path.exists(path):
-                raise NanoMLError(
-                    f"{path}: no such file; {stage} needs it. Run or submit the earlier stages first."
-                )
+                raise NanoMLError(f"{path}: no such file; {stage} needs it. Run or submit the earlier stages first.")
             if storage is not None and url_of(path, storage) is None and not _travels(config, path):
                 raise ConfigError(
                     f"{path}: workers do not see it, and {stage} reads it. Put it where they do: {', '.join(storage)}."

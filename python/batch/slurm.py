@@ -180,9 +180,7 @@ def _state(state: str, reason: str) -> QueueState:
     if state == "PENDING" and reason.startswith(("JobHeld", "launch failed")):
         return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
     if state == "PENDING" and reason.startswith(_REFUSED):
-        return QueueState(
-            "held", JobProblem("refused", f"the job asks for more than it can get here: {reason}")
-        )
+        return QueueState("held", JobProblem("refused", f"the job asks for more than it can get here: {reason}"))
     if _STATES.get(state) == "held":
         return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
     if state in _STATES:

@@ -118,9 +118,7 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
 def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
     """What the system says, and what it said before about jobs that it has forgotten."""
     reported = {
-        name: job.problem
-        for name, job in poll.jobs.items()
-        if job.state == "ended" and job.problem is not None
+        name: job.problem for name, job in poll.jobs.items() if job.state == "ended" and job.problem is not None
     }
     if submission.state == "submitted" and not reported.items() <= submission.problems.items():
         submission.problems.update(reported)
@@ -129,9 +127,7 @@ def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
     return {**forgotten, **poll.jobs}
 
 
-def _states(
-    submission: Submission, system: System, jobs: Mapping[str, QueueState], poll: Poll
-) -> dict[str, JobState]:
+def _states(submission: Submission, system: System, jobs: Mapping[str, QueueState], poll: Poll) -> dict[str, JobState]:
     results = {**submission.results, **poll.results}
     states: dict[str, JobState] = {}
     for entries in submission.stages.values():
@@ -227,9 +223,7 @@ def page(status: Status) -> Iterator[str]:
     submission, system = status.submission, system_of(status.submission.system)
     yield f"{submission.name}: {submission.what} on {submission.system}, submitted {submission.created}"
     counts = status.counts()
-    shown = [
-        name for name in _COLUMNS if name in ("tasks", "done") or any(it[name] for it in counts.values())
-    ]
+    shown = [name for name in _COLUMNS if name in ("tasks", "done") or any(it[name] for it in counts.values())]
     width = max(len(system.groups), *(len(stage) for stage in counts))
     yield f"  {system.groups:<{width}}" + "".join(f"{name:>9}" for name in shown)
     for stage, count in counts.items():

@@ -159,12 +159,9 @@ class Submission:
             if version == 1:
                 _update(content)
             elif version != _VERSION:
-                raise ValueError(
-                    f"it has version {version}, which another version of NanoML wrote: use that one"
-                )
+                raise ValueError(f"it has version {version}, which another version of NanoML wrote: use that one")
             jobs = [
-                JobEntry(**{**entry, "resources": Resources(**entry["resources"])})
-                for entry in content.pop("jobs")
+                JobEntry(**{**entry, "resources": Resources(**entry["resources"])}) for entry in content.pop("jobs")
             ]
             options = JobOptions(**content.pop("options"))
             problems = {name: JobProblem(**problem) for name, problem in content.pop("problems").items()}
@@ -208,9 +205,7 @@ def _update(content: dict[str, Any]) -> None:
     """Make the content of version 1 that of version 2."""
     handles, options = content["handles"], content["options"]
     remembered = handles.pop("seen", {})
-    content["problems"] = {
-        name: {"kind": kind, "message": message} for name, (kind, message) in remembered.items()
-    }
+    content["problems"] = {name: {"kind": kind, "message": message} for name, (kind, message) in remembered.items()}
     if "tasks" in options:  # CRAB kept there what it keeps among its handles now
         handles["written"], handles["site"] = options["tasks"], options["site"]
         content["options"] = {}

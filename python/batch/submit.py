@@ -100,9 +100,7 @@ def find(place: Path) -> Submission:
     return max(found, key=lambda it: (it.state != "ended", it.created, it.number))
 
 
-def wait(
-    submission: Submission, every: float, show: Callable[[Status], None] = lambda status: None
-) -> Status:
+def wait(submission: Submission, every: float, show: Callable[[Status], None] = lambda status: None) -> Status:
     """Poll a submission until none of its jobs is active.
 
     Parameters
@@ -124,9 +122,7 @@ def wait(
         time.sleep(pause)
 
 
-def resubmit(
-    submission: Submission, on: Optional[str] = None, max_missing: Optional[str] = None
-) -> Iterator[str]:
+def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Optional[str] = None) -> Iterator[str]:
     """Submit what is missing, with more memory, time or disk where that was the reason; say in lines what is done.
 
     Parameters

@@ -314,9 +314,7 @@ class Staging:
     def _url(self, name: str) -> str:
         url = url_of(name, self.storage or {})
         if url is None:
-            raise ConfigError(
-                f"{name}: workers do not see it. Put it where they do: {', '.join(self.storage or {})}."
-            )
+            raise ConfigError(f"{name}: workers do not see it. Put it where they do: {', '.join(self.storage or {})}.")
         return url
 
 

@@ -45,9 +45,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
     "nanoml inspect model.onnx --json",
 )
 @click.argument("file", type=FILE)
-@click.option(
-    "--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles."
-)
+@click.option("--branches", metavar="GLOB", help="List the branches of a ROOT file that match, with types and titles.")
 @json_option
 def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
     """Show what is in a ROOT, HDF5 or ONNX file of the pipeline.

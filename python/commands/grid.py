@@ -67,9 +67,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
 
 
 def _confirm(source: str, name: str, wildcard: str, names: Sequence[str], yes: bool, to_errors: bool) -> bool:
-    click.echo(
-        f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors
-    )
+    click.echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors)
     click.echo(_yaml(names), err=to_errors)
     return yes or (sys.stdin.isatty() and click.confirm(f"Take all {len(names)} for {name}?", err=to_errors))
 
@@ -95,9 +93,7 @@ def _show_query(found: Any) -> None:
         page.title(details.name)
         page.facts([("status", found.datasets[0].status), *_facts(details)])
         return
-    for status in sorted(
-        {each.status for each in found.datasets}, key=lambda status: (status != "VALID", status)
-    ):
+    for status in sorted({each.status for each in found.datasets}, key=lambda status: (status != "VALID", status)):
         names = [each.name for each in found.datasets if each.status == status]
         note = ", for a configuration:" if status == "VALID" else ":"
         page.title(f"{count(len(names))} {status}{note}")
@@ -133,11 +129,7 @@ def _show_analysis(datasets: Sequence[Any]) -> None:
         )
         for each in datasets
     ]
-    page.table(
-        "What a run reads",
-        [TableColumn("dataset"), TableColumn("class"), *numbers, TableColumn("from")],
-        rows,
-    )
+    page.table("What a run reads", [TableColumn("dataset"), TableColumn("class"), *numbers, TableColumn("from")], rows)
     for each in datasets:
         for part in each.parts:
             if part.date:
@@ -234,11 +226,7 @@ def _proxy_content(vo: str, needed: timedelta) -> dict[str, Any]:
     path = find_proxy()
     if path is None:
         lacking = no_proxy(vo)
-        return {
-            "path": None,
-            "valid": False,
-            "problems": [{"what": lacking.what, "remedy": lacking.remedy}],
-        }
+        return {"path": None, "valid": False, "problems": [{"what": lacking.what, "remedy": lacking.remedy}]}
     try:
         found = read_proxy(path)
     except NanoMLError as problem:

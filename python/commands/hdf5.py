@@ -27,9 +27,7 @@ from MLTools.NanoML.terminal.progress import say
 
 __all__ = ["convert", "shuffle"]
 
-_compression_option = click.option(
-    "--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none"
-)
+_compression_option = click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
 
 
 class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -44,9 +42,7 @@ class _Collection(click.ParamType):  # type: ignore[type-arg]  # generic only in
         with contextlib.suppress(ValueError):
             if name and number.endswith("%") and 0 < float(number[:-1]) <= 100:
                 return name, None, float(number[:-1]) / 100
-        return self.fail(
-            f'"{value}": write a collection and how many objects to keep, as in Muon:4, or Muon:99%.'
-        )
+        return self.fail(f'"{value}": write a collection and how many objects to keep, as in Muon:4, or Muon:99%.')
 
 
 @command(
@@ -164,11 +160,7 @@ def _convert_each(job: Any, force: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
 @output_option("ALL.h5", "Shuffle FILEs into this file, without a configuration.")
 @click.option(
-    "--seed",
-    default=1,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the random order.",
+    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the random order."
 )
 @memory_option
 @_compression_option

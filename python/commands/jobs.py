@@ -9,14 +9,7 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import (
-    PATH,
-    command,
-    config_argument,
-    flag,
-    json_option,
-    missing_option,
-)
+from MLTools.NanoML.commands.options import PATH, command, config_argument, flag, json_option, missing_option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.workflow.stages import NAMES
 
@@ -39,17 +32,9 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 @flag("--dry-run", "Write everything that would be submitted, for reading.")
 @flag("--force", "Do everything again, even what is up to date.")
 @click.option("--trials", type=click.IntRange(1), help="For tune: trials in all.")
-@click.option(
-    "--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials."
-)
+@click.option("--workers", type=click.IntRange(1), default=4, show_default=True, help="For tune: jobs that do trials.")
 def submit(
-    what: str,
-    config: Path,
-    on: Optional[str],
-    dry_run: bool,
-    force: bool,
-    trials: Optional[int],
-    workers: int,
+    what: str, config: Path, on: Optional[str], dry_run: bool, force: bool, trials: Optional[int], workers: int
 ) -> None:
     """Run one stage, the whole pipeline, or a search for settings, as jobs of a batch system.
 
@@ -83,9 +68,7 @@ def submit(
 )
 @_place
 @flag("--wait", "Show it again and again until no job is running.", "waits")
-@click.option(
-    "--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two updates."
-)
+@click.option("--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two updates.")
 @json_option
 def status(place: Path, waits: bool, every: int, as_json: bool) -> None:
     """Show the progress of an analysis's jobs: how many tasks of each stage are done, and why others failed.
@@ -127,9 +110,7 @@ def _shower() -> Callable[[Any], None]:
 @command("nanoml logs", "nanoml logs analysis.yaml --job skim-0003", short="Show what a job printed.")
 @_place
 @click.option("--job", "name", metavar="JOB", help="The job; default: those that failed.")
-@click.option(
-    "--lines", "most", type=click.IntRange(1), default=40, show_default=True, help="Number of lines."
-)
+@click.option("--lines", "most", type=click.IntRange(1), default=40, show_default=True, help="Number of lines.")
 def logs(place: Path, name: Optional[str], most: int) -> None:
     """Print the last lines of the output of jobs: those that failed, or the one that is named."""
     from MLTools.NanoML.batch import submit
@@ -141,9 +122,7 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
         found = observe(submission)
         names = [job.entry.name for job in found.of("failed")]
         if not names:
-            click.echo(
-                f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}"
-            )
+            click.echo(f"No job of {submission.name} has failed. Name one: nanoml logs --job {next(iter(found.jobs))}")
     for each in names[:5]:
         path = submit.log_of(submission, each)
         click.secho(f"==> {path}", bold=True)
@@ -156,9 +135,7 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
 
 
 @command(
-    "nanoml resubmit",
-    "nanoml resubmit analysis.yaml --max-missing-files 1%",
-    short="Submit again what is missing.",
+    "nanoml resubmit", "nanoml resubmit analysis.yaml --max-missing-files 1%", short="Submit again what is missing."
 )
 @_place
 @click.option("--on", metavar="SYSTEM", help="On another batch system.")

@@ -27,9 +27,7 @@ class _File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
 
     name = "file"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -51,9 +49,7 @@ class _Loss(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return str(value)
 
 
-def command(
-    *examples: str, short: Optional[str] = None, **attributes: Any
-) -> Callable[[_Command], click.Command]:
+def command(*examples: str, short: Optional[str] = None, **attributes: Any) -> Callable[[_Command], click.Command]:
     """A command of `nanoml`, whose help ends with examples; `short` is what the list of commands says."""
     return click.command(short_help=short, epilog=epilog(*examples), **attributes)
 
@@ -75,9 +71,7 @@ json_option = flag("--json", "Print JSON, for scripts.", "as_json")
 memory_option = click.option(
     "--memory", default=100, show_default=True, type=click.IntRange(1), help="MB for the events at work."
 )
-root_compression_option = click.option(
-    "--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL"
-)
+root_compression_option = click.option("--compression", default="ZLIB:5", show_default=True, metavar="ALGORITHM:LEVEL")
 missing_option = click.option(
     "--max-missing-files",
     "max_missing_files",
@@ -93,18 +87,14 @@ def output_option(metavar: str, text: str, required: bool = False) -> Callable[[
 
 def workers_option(text: str) -> Callable[[_Command], _Command]:
     """How much is done at the same time."""
-    return click.option(
-        "--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core."
-    )
+    return click.option("--workers", type=click.IntRange(0), default=0, help=f"{text}; default: one per core.")
 
 
 def reading_options(function: _Command) -> Callable[..., Any]:
     """How files are read over the network; the command gets `reading`, which changes the settings accordingly."""
 
     @functools.wraps(function)
-    def gathered(
-        redirectors: Sequence[str], copy_first: bool, max_missing_files: Optional[str], **others: Any
-    ) -> Any:
+    def gathered(redirectors: Sequence[str], copy_first: bool, max_missing_files: Optional[str], **others: Any) -> Any:
         reading = functools.partial(read_settings, max_missing_files, redirectors, copy_first)
         return function(reading=reading, **others)
 

@@ -55,18 +55,14 @@ def run(
 
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan: use it with --dry-run.")
-    analysis, names = (
-        loaded(config, partial(read_settings, max_missing_files, (), False)),
-        between(first, last),
-    )
+    analysis, names = (loaded(config, partial(read_settings, max_missing_files, (), False)), between(first, last))
     if not dry_run:
         execute(analysis, names, force)
         return
     todo = planned(analysis, names, force)
     if as_json:
         found = [
-            {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)}
-            for each in todo
+            {"stage": each.stage.name, "tasks": len(each.stage.tasks), "to_do": dict(each.reasons)} for each in todo
         ]
         click.echo(json.dumps(found, indent=1))
         return

@@ -32,9 +32,7 @@ __all__ = ["attach", "merge", "score", "skim"]
     "nanoml skim --module my_module.py:MyModule --cut 'nMuon >= 2' --branches keep_and_drop.txt -o skims/ data/*.root",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="CONFIG | FILE...")
-@click.option(
-    "--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration."
-)
+@click.option("--selection", metavar="MODULE:CLASS", help="Skim FILEs by this selection, without a configuration.")
 @click.option(
     "--module",
     "modules",
@@ -42,23 +40,13 @@ __all__ = ["attach", "merge", "score", "skim"]
     metavar="MODULE:NAME",
     help="Run this module of nanoAOD-tools, event by event; may be repeated.",
 )
+@click.option("--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c.")
 @click.option(
-    "--cut", default="", metavar="FORMULA", help="Cut before the selection, as nano_postproc.py -c."
-)
-@click.option(
-    "--json",
-    "certified",
-    default="",
-    metavar="FILE",
-    help="Keep only the certified luminosity sections of data.",
+    "--json", "certified", default="", metavar="FILE", help="Keep only the certified luminosity sections of data."
 )
 @output_option("DIR", "Where the skims go.")
-@click.option(
-    "--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated."
-)
-@click.option(
-    "--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep."
-)
+@click.option("--keep", multiple=True, metavar="RULE", help="Branches to keep: GLOB, or `drop GLOB`; may be repeated.")
+@click.option("--branches", default="", metavar="FILE", help="Branch selection file of nanoAOD-tools, before --keep.")
 @root_compression_option
 @click.option(
     "--engine",
@@ -127,9 +115,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     with what was read from FILEs. A file that keeps no event still counts with its weights.
     """
     if options["fill"] and options["common"]:
-        raise click.UsageError(
-            "--fill takes the branches of any file, --common those of all: give one of them."
-        )
+        raise click.UsageError("--fill takes the branches of any file, --common those of all: give one of them.")
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.workflow.runner import plan, run
     from MLTools.NanoML.workflow.stages import import_part
@@ -244,17 +230,12 @@ def _parameter(text: str) -> tuple[str, float]:
 )
 @click.option("--prefix", default="", metavar="NAME_", help="Prefix of the names of the columns.")
 @click.option(
-    "--missing",
-    type=float,
-    metavar="VALUE",
-    help="Value for events that are not in EVENTS.h5; default: an error.",
+    "--missing", type=float, metavar="VALUE", help="Value for events that are not in EVENTS.h5; default: an error."
 )
 @flag("--partial", "EVENTS.h5 may have events that are in none of FILEs.")
 @workers_option("Files processed at once")
 @flag("--force", "Attach again, even what is up to date.")
-def attach(
-    events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any
-) -> None:
+def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, force: bool, **options: Any) -> None:
     """Write columns of an HDF5 file as branches, entry for entry with the ROOT files that it was made from.
 
     Events are matched by run, luminosityBlock and event, so the HDF5 file may come from many ROOT files, with its rows

@@ -256,9 +256,7 @@ def _of_analysis(path: Path) -> Advice:
     except ConfigError:
         return Advice(f"{path.name}: has mistakes", ((f"nanoml config check {name}", "which ones"),))
     done = list(_results(config, path.parent))
-    about = (
-        f"{path.name}: results in {_shortest(Layout.of(config).workdir, path.parent)}" if done else path.name
-    )
+    about = f"{path.name}: results in {_shortest(Layout.of(config).workdir, path.parent)}" if done else path.name
     steps = [
         (f"nanoml run {name} --dry-run", "what is out of date, and why" if done else "what would be done"),
         (f"nanoml run {name}", "do it"),

@@ -7,15 +7,7 @@ from typing import Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import (
-    PATH,
-    command,
-    config_argument,
-    flag,
-    output_option,
-    run_one,
-    workers_option,
-)
+from MLTools.NanoML.commands.options import PATH, command, config_argument, flag, output_option, run_one, workers_option
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.resources import duration
 
@@ -40,10 +32,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 )
 @config_argument
 @click.option(
-    "-n",
-    "--trials",
-    type=click.IntRange(1),
-    help="Trials in all; default: those of the configuration, or 50.",
+    "-n", "--trials", type=click.IntRange(1), help="Trials in all; default: those of the configuration, or 50."
 )
 @workers_option("Trials at the same time")
 @click.option("--timeout", type=_Duration(), metavar="TIME", help="Stop after this time, as in 30min or 2h.")
@@ -51,13 +40,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 @flag("--dry-run", "Only say what would be done.")
 @flag("--force", "Remove the existing search, and begin a new one.")
 def tune(
-    config: Path,
-    trials: Optional[int],
-    workers: int,
-    timeout: Optional[float],
-    join: bool,
-    dry_run: bool,
-    force: bool,
+    config: Path, trials: Optional[int], workers: int, timeout: Optional[float], join: bool, dry_run: bool, force: bool
 ) -> None:
     """Search for good settings of the training, by the section tune of the configuration.
 

@@ -41,17 +41,13 @@ class Config:
     batch: Batch = setting(Batch)
     base: Path = field(default=Path(), compare=False, metadata={"hidden": True})
     """The directory of the YAML file, to which relative paths are relative."""
-    document: Document = field(
-        default=Document("configuration"), compare=False, repr=False, metadata={"hidden": True}
-    )
+    document: Document = field(default=Document("configuration"), compare=False, repr=False, metadata={"hidden": True})
     """The YAML file, for the lines in error messages."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes in the order of their first appearance among the datasets."""
-        return tuple(
-            dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
-        )
+        return tuple(dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None))
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -99,9 +99,7 @@ class Batch:
         form="a command or a path",
     )
     setup: list[str] = setting(list, "Lines of shell that a job runs first.", examples=[["module load cuda"]])
-    job_time: str = setting(
-        "30min", "How long a job should take; this decides how many files it gets.", **TIME
-    )
+    job_time: str = setting("30min", "How long a job should take; this decides how many files it gets.", **TIME)
     files_per_job: Optional[int] = setting(None, "Instead of job_time: how many files a job gets.", minimum=1)
     retries: int = setting(2, "How often a failed job is retried automatically.", minimum=0)
     at_once: Optional[int] = setting(None, "How many jobs may run at the same time at most.", minimum=1)
@@ -111,8 +109,7 @@ class Batch:
     partition: Optional[str] = setting(None, "Slurm: the partition, or several with commas.", **_WORD)
     account: Optional[str] = setting(None, "Slurm: the account. HTCondor: the accounting group.", **_WORD)
     lines: list[str] = setting(
-        list,
-        "Lines that go unchanged into the description of jobs: `#SBATCH --qos=low` or `+Key = Value`.",
+        list, "Lines that go unchanged into the description of jobs: `#SBATCH --qos=low` or `+Key = Value`."
     )
     templates: Optional[str] = setting(
         None, "Directory with your own templates, which replace NanoML's of the same name."

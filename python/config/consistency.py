@@ -34,7 +34,9 @@ def _names(config: Config) -> Iterator[Problem]:
     for name in config.datasets:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            problem = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
+            problem = (
+                f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
+            )
             yield ("datasets", name), problem
 
 
@@ -123,9 +125,7 @@ def _shuffle(config: Config) -> Iterator[Problem]:
     if config.convert is None or config.convert.shuffle is None or not config.datasets:
         return
     if not config.trained:
-        problem = (
-            'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
-        )
+        problem = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
         yield ("convert", "shuffle"), problem
     for name in config.datasets:
         if name.lower() == "all":
@@ -141,7 +141,9 @@ def _training(config: Config) -> Iterator[Problem]:
         problem = f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours'
         yield ("train", "model"), problem
     if train.folds == 2:
-        problem = "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
+        problem = (
+            "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
+        )
         yield ("train", "folds"), problem
     if train.files is not None:
         return
@@ -220,9 +222,7 @@ def _per_object(config: Config) -> Iterator[Problem]:
         problem = f'"{per_object.collection}" is not in convert.objects. {suggestion(per_object.collection, objects)}'
         yield (*place, "collection"), problem
     elif per_object.label not in objects[per_object.collection].fields:
-        problem = (
-            f'"{per_object.label}" is not in convert.objects.{per_object.collection}.fields. Add it there'
-        )
+        problem = f'"{per_object.label}" is not in convert.objects.{per_object.collection}.fields. Add it there'
         yield (*place, "label"), problem
     if not config.trained:
         yield ("train",), "there is nothing to train on: only simulation knows what its objects are"

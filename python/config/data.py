@@ -151,9 +151,7 @@ class Convert:
 class Score:
     """Events that get the network's output as new branches."""
 
-    files: Optional[list[str]] = setting(
-        None, "ROOT files to score; by default the skims of all datasets.", minItems=1
-    )
+    files: Optional[list[str]] = setting(None, "ROOT files to score; by default the skims of all datasets.", minItems=1)
     model: Optional[list[str]] = setting(
         None,
         "The ONNX file or files; by default the exported one.",
@@ -161,9 +159,5 @@ class Score:
         uniqueItems=True,
         examples=["model.onnx"],
     )
-    parameter: dict[str, float] = setting(
-        dict, "Values of the models' parameters, by name.", examples=[{"mass": 600}]
-    )
-    copy: bool = setting(
-        False, "True to write full copies of the files with the scores, not the scores alone."
-    )
+    parameter: dict[str, float] = setting(dict, "Values of the models' parameters, by name.", examples=[{"mass": 600}])
+    copy: bool = setting(False, "True to write full copies of the files with the scores, not the scores alone.")

@@ -62,10 +62,7 @@ class Dataset:
     status: list[str] = setting(
         ["VALID"],
         "Which datasets of the catalogue are taken. Those in PRODUCTION are not complete yet.",
-        items={
-            "pattern": "VALID|PRODUCTION|INVALID|DEPRECATED",
-            "form": "VALID, PRODUCTION, INVALID or DEPRECATED",
-        },
+        items={"pattern": "VALID|PRODUCTION|INVALID|DEPRECATED", "form": "VALID, PRODUCTION, INVALID or DEPRECATED"},
         minItems=1,
         uniqueItems=True,
     )
@@ -92,11 +89,7 @@ class Read:
     """Reading files over the network."""
 
     redirectors: list[str] = setting(
-        [
-            "root://cms-xrd-global.cern.ch/",
-            "root://xrootd-cms.infn.it/",
-            "root://cmsxrootd.fnal.gov/",
-        ],
+        ["root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/"],
         "Servers that know where the files of CMS are. A file with a logical name, /store/..., that cannot be "
         "read from its own server is requested from each of them, in this order.",
         items=_SERVER,

@@ -125,9 +125,7 @@ class Document:
             ((self._line(keys), dotted(keys), keys, message) for keys, message in problems),
             key=lambda problem: (problem[0], problem[1], problem[3]),
         )
-        lines = [
-            ": ".join(filter(None, (self.where(*keys), name, _stop(text)))) for _, name, keys, text in ordered
-        ]
+        lines = [": ".join(filter(None, (self.where(*keys), name, _stop(text)))) for _, name, keys, text in ordered]
         return ConfigError("\n".join(dict.fromkeys(lines)))
 
     def _line(self, keys: Keys) -> int:
@@ -157,9 +155,7 @@ class _NodeReader:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, keys)
         if id(node) in self._open:
-            raise ConfigError(
-                f"{self.name}:{_line(node)}: an alias leads to the very thing that it is part of."
-            )
+            raise ConfigError(f"{self.name}:{_line(node)}: an alias leads to the very thing that it is part of.")
         self._open.add(id(node))
         result = self._mapping(node, keys) if isinstance(node, yaml.MappingNode) else self._list(node, keys)
         self._open.discard(id(node))
@@ -194,9 +190,7 @@ class _NodeReader:
             elif key.tag == _TAG + "merge":
                 merged = {**self._merged(value, keys), **merged}
             elif key.value in own:
-                self.problems.append(
-                    ((*keys, key.value), f"duplicate key, again on line {_line(key)}. Remove one")
-                )
+                self.problems.append(((*keys, key.value), f"duplicate key, again on line {_line(key)}. Remove one"))
             else:
                 own[key.value] = (key, value)
         return {**merged, **own}
@@ -218,9 +212,7 @@ class _NodeReader:
             self._check_text(text, keys)
             return text
         if kind not in _SCALARS or not _SCALARS[kind].match(text):
-            self.problems.append(
-                (keys, f"{node.tag} is no tag that fits here. Remove it, or put the text in quotes")
-            )
+            self.problems.append((keys, f"{node.tag} is no tag that fits here. Remove it, or put the text in quotes"))
             return text
         if kind == "null":
             return None
@@ -272,16 +264,12 @@ def _text(name: str) -> str:
     except ValueError as error:
         raise ConfigError(f"{name!r}: is no file name: {error}.") from None
     if len(content) > _LARGEST_FILE:
-        raise ConfigError(
-            f"{name}: is larger than {_LARGEST_FILE >> 20} MiB, so it is hardly a configuration."
-        )
+        raise ConfigError(f"{name}: is larger than {_LARGEST_FILE >> 20} MiB, so it is hardly a configuration.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            f"{name}:{line}: is not UTF-8 text. Is it a YAML file? If so, save it as UTF-8."
-        ) from None
+        raise ConfigError(f"{name}:{line}: is not UTF-8 text. Is it a YAML file? If so, save it as UTF-8.") from None
 
 
 def _explain(error: yaml.reader.ReaderError | yaml.MarkedYAMLError, text: str) -> str:

@@ -138,10 +138,7 @@ def complaints(data: Any, schema: Mapping[str, Any]) -> list[Problem]:
 
 @functools.cache
 def _validator() -> Any:
-    from jsonschema import (  # a third of the time that reading a configuration takes
-        Draft7Validator,
-        validators,
-    )
+    from jsonschema import Draft7Validator, validators  # a third of the time that reading a configuration takes
 
     types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
     return validators.extend(Draft7Validator, type_checker=types)  # type: ignore[no-untyped-call]
@@ -180,10 +177,7 @@ def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
         for key in schema["required"]:
             if key not in value:
                 examples = schema["properties"][key].get("examples")
-                yield (
-                    (*keys, key),
-                    "missing. Add it" + (f', as in "{key}: {examples[0]}"' if examples else ""),
-                )
+                yield ((*keys, key), "missing. Add it" + (f', as in "{key}: {examples[0]}"' if examples else ""))
     elif error.validator == "enum":
         if not isinstance(value, str):
             return  # then its type is wrong, too

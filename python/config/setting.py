@@ -60,9 +60,7 @@ def build(cls: type[T], data: Mapping[str, Any]) -> T:
 def plain(value: Any) -> Any:
     """Undo `build`: mappings, lists, text and numbers. A None that is the default is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = (
-            (key, getattr(value, field.name), field.default) for field, key, _ in settings_of(type(value))
-        )
+        entries = ((key, getattr(value, field.name), field.default) for field, key, _ in settings_of(type(value)))
         return {key: plain(item) for key, item, default in entries if not (item is None and default is None)}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -39,10 +39,7 @@ class Decorrelation:
     """A column that the network's output must not depend on, for the background."""
 
     column: str = setting(
-        ...,
-        "Event-level column of the HDF5 files, which need not be a feature.",
-        **BRANCH,
-        examples=["WCand_mT"],
+        ..., "Event-level column of the HDF5 files, which need not be a feature.", **BRANCH, examples=["WCand_mT"]
     )
     strength: float = setting(1.0, "Weight of the distance correlation in the loss.", exclusiveMinimum=0)
 
@@ -51,9 +48,7 @@ class Decorrelation:
 class PerObject:
     """Single objects of a collection, such as electrons, are classified instead of events."""
 
-    collection: str = setting(
-        ..., "The collection, one of `convert.objects`.", **BRANCH, examples=["Electron"]
-    )
+    collection: str = setting(..., "The collection, one of `convert.objects`.", **BRANCH, examples=["Electron"])
     label: str = setting(
         ...,
         "The field, without the prefix, that says what an object is: a whole number. It is not an input.",
@@ -94,10 +89,7 @@ class Train:
         items=BRANCH,
     )
     objects: Optional[list[str]] = setting(
-        None,
-        "Collections that the network reads; by default all of the HDF5 files.",
-        uniqueItems=True,
-        items=BRANCH,
+        None, "Collections that the network reads; by default all of the HDF5 files.", uniqueItems=True, items=BRANCH
     )
     per_object: Optional[PerObject] = setting(None)
     targets: list[str] = setting(
@@ -122,9 +114,7 @@ class Train:
         "cosine takes them to zero over all epochs, constant leaves them.",
         enum=SCHEDULES,
     )
-    warmup: float = setting(
-        0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0
-    )
+    warmup: float = setting(0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0)
     weight_decay: float = setting(1e-4, "Strength of the pull of the weights towards zero.", minimum=0)
     clip: Optional[float] = setting(
         1.0,
@@ -142,9 +132,7 @@ class Train:
     signal: Optional[str] = setting(
         None, "The class to call signal in plots; by default the class signal, or else the first one."
     )
-    device: str = setting(
-        "auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda")
-    )
+    device: str = setting("auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda"))
     precision: str = setting(
         PRECISIONS[0],
         "Number type of most of the computation in training; bfloat16 and float16 are faster on a GPU.",
@@ -156,13 +144,9 @@ class Train:
         "0: as many as there are usable cores. On a GPU they are trained one after the other.",
         minimum=0,
     )
-    processes: int = setting(
-        1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1
-    )
+    processes: int = setting(1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1)
     memory: int = setting(
-        1000,
-        "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.",
-        minimum=1,
+        1000, "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.", minimum=1
     )
     tracking: list[str] = setting(
         list,
@@ -196,9 +180,7 @@ class Axis:
 
     low: Optional[float] = setting(None, "Lower end of a range.", examples=[1e-4])
     high: Optional[float] = setting(None, "Upper end of a range.", examples=[1e-2])
-    log: bool = setting(
-        False, "True to search the logarithm: as many trials between 1 and 10 as between 10 and 100."
-    )
+    log: bool = setting(False, "True to search the logarithm: as many trials between 1 and 10 as between 10 and 100.")
     step: Optional[float] = setting(None, "Distance between values of a range.", exclusiveMinimum=0)
     choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
 
@@ -216,9 +198,7 @@ class Tune:
         examples=[{"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}],
     )
     sampler: str = setting(
-        SAMPLERS[0],
-        "How settings are chosen: tpe learns from earlier trials, random does not.",
-        enum=SAMPLERS,
+        SAMPLERS[0], "How settings are chosen: tpe learns from earlier trials, random does not.", enum=SAMPLERS
     )
     pruner: str = setting(
         PRUNERS[0],

@@ -72,14 +72,7 @@ class ConvertedCollection:
         """Undo `to_json`."""
         fields = tuple(_column(column) for column in content["fields"])
         counts = content["truncated"]
-        return cls(
-            content["max"],
-            content["order"],
-            fields,
-            counts["objects"],
-            counts["lost"],
-            content.get("quantile"),
-        )
+        return cls(content["max"], content["order"], fields, counts["objects"], counts["lost"], content.get("quantile"))
 
     def to_json(self) -> dict[str, Any]:
         """Its entry in `objects` of the metadata."""
@@ -127,9 +120,7 @@ class ConvertedDataset:
         if self.cross_section is None or self.luminosity is None:
             return None
         total = self.accounting["sum_of_weights"]
-        return (
-            self.cross_section * 1000 * self.luminosity / total if total > 0 else math.nan
-        )  # 1 pb = 1000 fb
+        return self.cross_section * 1000 * self.luminosity / total if total > 0 else math.nan  # 1 pb = 1000 fb
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ConvertedDataset:
@@ -233,9 +224,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Any:
     try:
         return h5py.File(name, "r")
     except OSError as problem:
-        reason = (
-            "is not an HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
-        )
+        reason = "is not an HDF5 file, or is truncated" if not h5py.is_hdf5(name) else f"cannot be read: {problem}"
         raise NanoMLError(f"{name}: {reason}. Make it again with `nanoml convert`.") from None
 
 
@@ -309,17 +298,13 @@ def metadata_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with open_hdf5(path) as file:
         if METADATA not in file or EVENTS not in file:
-            raise NanoMLError(
-                f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`."
-            )
+            raise NanoMLError(f"{os.fspath(path)}: was not written by `nanoml convert`: it has no `{METADATA}`.")
         try:
             content = json.loads(file[METADATA].asstr()[()])
             if not isinstance(content, dict):
                 raise ValueError(content)
         except (OSError, ValueError, TypeError):
-            raise NanoMLError(
-                f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again."
-            ) from None
+            raise NanoMLError(f"{os.fspath(path)}: its `{METADATA}` cannot be understood. Convert again.") from None
     if content.get("schema") != SCHEMA:
         raise NanoMLError(
             f"{os.fspath(path)}: schema {content.get('schema')}, this NanoML reads {SCHEMA}. Update NanoML or convert again."

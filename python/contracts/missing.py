@@ -86,10 +86,7 @@ def record(workdir: Path, found: Mapping[str, Mapping[str, str]]) -> None:
         For each dataset the missing files with the reasons; empty if all could be read.
     """
     before = read(workdir)
-    now = {
-        **before,
-        **{name: [Missing.now(*each) for each in files.items()] for name, files in found.items()},
-    }
+    now = {**before, **{name: [Missing.now(*each) for each in files.items()] for name, files in found.items()}}
     if before or any(now.values()):
         datasets = {name: [asdict(each) for each in files] for name, files in now.items() if files}
         write_json(workdir / _FILE, {"version": _VERSION, "datasets": datasets})
@@ -111,7 +108,5 @@ def lines(found: Mapping[str, list[Missing]]) -> list[str]:
     for name, files in found.items():
         others = f" and {len(files) - 1} more" if len(files) > 1 else ""
         verb = "are" if others else "is"
-        texts.append(
-            f"{name + ': ' if name else ''}{files[0].file}{others} {verb} left out: {files[0].reason}"
-        )
+        texts.append(f"{name + ': ' if name else ''}{files[0].file}{others} {verb} left out: {files[0].reason}")
     return texts

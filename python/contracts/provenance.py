@@ -17,14 +17,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accoun
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
-__all__ = [
-    "RECORD_BRANCHES",
-    "CertifiedBy",
-    "Criteria",
-    "MadeColumn",
-    "Provenance",
-    "accounting_of_input",
-]
+__all__ = ["RECORD_BRANCHES", "CertifiedBy", "Criteria", "MadeColumn", "Provenance", "accounting_of_input"]
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -158,8 +151,7 @@ class Provenance:
             return f"has {file.entries:,} events, but its record says {accounting.selected:,}"
         # with a luminosity JSON, nanoAOD-tools keeps only some rows of Runs
         if self.criteria.certified is not None or not all(
-            each.read is not None and each.sum_of_weights_source.startswith("Runs/")
-            for each in accounting.files
+            each.read is not None and each.sum_of_weights_source.startswith("Runs/") for each in accounting.files
         ):
             return None
         own = accounting_of(file)

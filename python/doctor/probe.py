@@ -65,11 +65,7 @@ def has(program: str) -> bool:
     return shutil.which(program) is not None
 
 
-def ask(
-    command: Sequence[str],
-    seconds: float = SECONDS,
-    directory: Optional[str] = None,
-) -> Reply:
+def ask(command: Sequence[str], seconds: float = SECONDS, directory: Optional[str] = None) -> Reply:
     """Run a program. After `seconds` it is killed with all that it started; if even that fails, it is left alone."""
     try:
         process = subprocess.Popen(

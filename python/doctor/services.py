@@ -89,26 +89,20 @@ def proxy() -> Finding:
     if problems:
         what = "; ".join(problem.what for problem in problems)
         return Finding(False, f"{path}: {what}", problems[0].remedy)
-    return Finding(
-        True, f"{path}: {found.vo}, valid for {duration(found.left())}, permissions {found.mode:04o}"
-    )
+    return Finding(True, f"{path}: {found.vo}, valid for {duration(found.left())}, permissions {found.mode:04o}")
 
 
 def dasgoclient() -> Finding:
     """Check that the client of CMS's catalogue is here."""
     if has("dasgoclient"):
         return Finding(True, "dasgoclient is in the PATH")
-    return Finding(
-        False, "dasgoclient is not in the PATH", "source /cvmfs/cms.cern.ch/cmsset_default.sh, or cmsenv"
-    )
+    return Finding(False, "dasgoclient is not in the PATH", "source /cvmfs/cms.cern.ch/cmsset_default.sh, or cmsenv")
 
 
 def xrootd_client() -> Finding:
     """Check that Python can read files over root://."""
     if importlib.util.find_spec("XRootD") is None:
-        return Finding(
-            False, "Python finds no XRootD: root:// files cannot be read", how_to_install("xrootd")
-        )
+        return Finding(False, "Python finds no XRootD: root:// files cannot be read", how_to_install("xrootd"))
     return Finding(True, "Python finds XRootD" + (", xrdcp is in the PATH" if has("xrdcp") else ""))
 
 
@@ -124,9 +118,7 @@ def redirector(server: str) -> Finding:
     except OSError as problem:
         reason = "no answer" if isinstance(problem, TimeoutError) else problem.strerror or str(problem)
         return Finding(
-            False,
-            f"{server}: {reason}",
-            "try again; if a firewall forbids port 1094, read from a site near you",
+            False, f"{server}: {reason}", "try again; if a firewall forbids port 1094, read from a site near you"
         )
     if len(answer) < 8 or answer[:4] != bytes(4):
         return Finding(False, f"{server}: answers, but not as XRootD does", "name another: --redirector HOST")
@@ -147,9 +139,7 @@ def disk() -> Finding:
     try:
         free = shutil.disk_usage(".").free
     except OSError as problem:
-        return Finding(
-            False, f"{os.path.abspath('.')}: {problem.strerror}", "cd to a directory that is there"
-        )
+        return Finding(False, f"{os.path.abspath('.')}: {problem.strerror}", "cd to a directory that is there")
     found = f"{file_size(free)} free in {os.getcwd()}"
     if free < _LITTLE:
         return Finding(False, found, "remove what is not needed, or set workdir to another disk")
@@ -177,9 +167,7 @@ def afs() -> Finding:
     answer = ask(["fs", "listquota", str(home)])
     numbers = re.search(r"(\d+)\s+(\d+)\s+\d+%", answer.text)
     if answer.code != 0 or not numbers:
-        return Finding(
-            False, f"fs listquota {home}: {answer.first_line}", "kinit && aklog: the token may have expired"
-        )
+        return Finding(False, f"fs listquota {home}: {answer.first_line}", "kinit && aklog: the token may have expired")
     quota, used = (1024 * int(number) for number in numbers.groups())
     return _filled(str(home), used, quota, "remove what is not needed, or set workdir to a directory on EOS")
 
@@ -190,17 +178,13 @@ def eos() -> Finding:
     home = f"/eos/user/{user[0]}/{user}"
     if not has("eos"):
         return Finding(
-            False,
-            "the program eos is not in the PATH",
-            f"on lxplus it is; elsewhere: xrdfs eosuser.cern.ch ls {home}",
+            False, "the program eos is not in the PATH", f"on lxplus it is; elsewhere: xrdfs eosuser.cern.ch ls {home}"
         )
     answer = ask(["eos", "root://eosuser.cern.ch", "quota", "ls", "-m", "-u", user, "-p", home])
     numbers = re.search(r"usedlogicalbytes=(\d+).*?maxlogicalbytes=(\d+)", answer.text)
     if answer.code != 0 or not numbers:
         return Finding(
-            False,
-            f"{home}: {answer.first_line}",
-            f"klist, kinit; then: eos root://eosuser.cern.ch quota {home}",
+            False, f"{home}: {answer.first_line}", f"klist, kinit; then: eos root://eosuser.cern.ch quota {home}"
         )
     used, quota = (int(number) for number in numbers.groups())
     return _filled(home, used, quota, "remove what is not needed")
@@ -214,9 +198,7 @@ def _filled(place: str, used: int, quota: int, mend: str) -> Finding:
 
 def htcondor() -> Finding:
     """Check HTCondor, by asking for the user's jobs."""
-    return _queue(
-        "condor_submit", ["condor_q", "-totals"], "log in to lxplus, or to the machine that submits"
-    )
+    return _queue("condor_submit", ["condor_q", "-totals"], "log in to lxplus, or to the machine that submits")
 
 
 def slurm() -> Finding:
@@ -230,18 +212,12 @@ def _queue(submits: str, question: Sequence[str], mend: str) -> Finding:
         return Finding(False, f"{submits} is not in the PATH", mend)
     answer = ask(question)
     if answer.code != 0:
-        return Finding(
-            False, f"{question[0]}: {answer.first_line}", f"try again in a minute: {' '.join(question)}"
-        )
+        return Finding(False, f"{question[0]}: {answer.first_line}", f"try again in a minute: {' '.join(question)}")
     return Finding(True, "the queue answers")
 
 
 def crab() -> Finding:
     """Check that CRAB's client is here. It is not run, because that takes seconds."""
     if not has("crab"):
-        return Finding(
-            False,
-            "crab is not in the PATH",
-            "source /cvmfs/cms.cern.ch/common/crab-setup.sh, after cmsenv",
-        )
+        return Finding(False, "crab is not in the PATH", "source /cvmfs/cms.cern.ch/common/crab-setup.sh, after cmsenv")
     return Finding(True, "crab is in the PATH")

@@ -14,17 +14,7 @@ from MLTools.NanoML.doctor.probe import Finding, ask, has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
 
-__all__ = [
-    "PARTS",
-    "cmssw",
-    "cmssw_area",
-    "gpu",
-    "nanoaod_tools",
-    "onnx_runtime",
-    "packages",
-    "python",
-    "root",
-]
+__all__ = ["PARTS", "cmssw", "cmssw_area", "gpu", "nanoaod_tools", "onnx_runtime", "packages", "python", "root"]
 
 _PARTS = {
     "core": "numpy>=1.24.3 awkward>=2.1.1 uproot>=5.0.7 vector>=1.0.0 h5py>=3.8.0 onnx>=1.14.0 onnxruntime>=1.14.1 "

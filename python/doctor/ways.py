@@ -81,11 +81,7 @@ WAYS: Mapping[str, Way] = {
         ("EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
         redirector=services.REDIRECTOR,
     ),
-    "condor": Way(
-        "jobs of HTCondor",
-        (*_BASE, "HTCondor"),
-        ("Kerberos", "AFS", "EOS", "CVMFS", *_GRID, "training"),
-    ),
+    "condor": Way("jobs of HTCondor", (*_BASE, "HTCondor"), ("Kerberos", "AFS", "EOS", "CVMFS", *_GRID, "training")),
     "slurm": Way(
         "jobs of Slurm",
         (*_BASE, "Slurm"),
@@ -111,9 +107,7 @@ def guess() -> str:
         return "lxplus"
     if os.environ.get("CMSSW_BASE"):
         return "cmssw"
-    return next(
-        (way for program, way in (("condor_submit", "condor"), ("sbatch", "slurm")) if has(program)), "laptop"
-    )
+    return next((way for program, way in (("condor_submit", "condor"), ("sbatch", "slurm")) if has(program)), "laptop")
 
 
 @dataclass(frozen=True)

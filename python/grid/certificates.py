@@ -85,9 +85,7 @@ def _read(block: bytes) -> Certificate:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about serial numbers and the like that CAs should not have given
+            warnings.simplefilter("ignore")  # about serial numbers and the like that CAs should not have given
             found = x509.load_pem_x509_certificate(block)
             extensions = _extensions(found.tbs_certificate_bytes)
             subject = "".join(f"/{_short(each.oid)}={_text(each.value)}" for each in found.subject)

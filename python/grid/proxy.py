@@ -88,9 +88,7 @@ class Proxy:
         """How long it can still be used with its VO; negative after that."""
         return min([self.expires, *(each.expires for each in self.attributes[:1])]) - _utc()
 
-    def problems(
-        self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None
-    ) -> list[ProxyProblem]:
+    def problems(self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None) -> list[ProxyProblem]:
         """What is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
         now, again = now or _utc(), _init_command(needed, vo)
         found = list(self._problems_of_file(again))
@@ -226,9 +224,7 @@ def _usable_until(path: Path) -> datetime:
 
 def no_proxy(vo: str = "cms") -> ProxyProblem:
     """The problem that nobody has made a proxy."""
-    what = (
-        f"there is no grid proxy: {VARIABLE} is not set, and there is no {_at_home()} or {_temporary_place()}"
-    )
+    what = f"there is no grid proxy: {VARIABLE} is not set, and there is no {_at_home()} or {_temporary_place()}"
     return ProxyProblem(what, _init_command(vo=vo))
 
 
@@ -305,7 +301,4 @@ def _export(path: Path) -> list[str]:
     named = os.environ.get(VARIABLE)
     if (Path(os.path.abspath(named)) if named else _temporary_place()) == path:
         return []
-    return [
-        "For other grid tools, also in ~/.bashrc:",
-        f"    export {VARIABLE}={shlex.quote(str(path))}",
-    ]
+    return ["For other grid tools, also in ~/.bashrc:", f"    export {VARIABLE}={shlex.quote(str(path))}"]

@@ -12,14 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.contracts.hdf5 import (
-    EVENTS,
-    METADATA,
-    ConvertedDataset,
-    HDF5Metadata,
-    open_hdf5,
-    read_metadata,
-)
+from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, ConvertedDataset, HDF5Metadata, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.records import (
     describe_accounting,
@@ -154,12 +147,8 @@ def _dataset(path: str, dataset: ConvertedDataset) -> dict[str, Any]:
 def _check(file: h5py.File, described: Mapping[str, Any], errors: list[str]) -> None:
     """Check that metadata and data agree: another program may have changed one of them."""
     columns = file[EVENTS].dtype.names
-    lacking = [
-        name for name in ("label", *(one["name"] for one in described["features"])) if name not in columns
-    ]
-    lacking += [
-        one["name"] for one in described["objects"] if not isinstance(file.get(one["name"]), h5py.Dataset)
-    ]
+    lacking = [name for name in ("label", *(one["name"] for one in described["features"])) if name not in columns]
+    lacking += [one["name"] for one in described["objects"] if not isinstance(file.get(one["name"]), h5py.Dataset)]
     if lacking:
         raise NanoMLError(
             f"{file.filename}: lacks {', '.join(lacking)}, which it should have by its `{METADATA}`. "
@@ -180,9 +169,7 @@ def _foreign(file: h5py.File) -> dict[str, Any]:
         if isinstance(item, h5py.Dataset):
             fields = {field: _type_name(item.dtype[field]) for field in item.dtype.names or ()}
             shape = None if item.shape is None else list(item.shape)
-            found.append(
-                {"name": _text(name), "shape": shape, "dtype": _type_name(item.dtype), "fields": fields}
-            )
+            found.append({"name": _text(name), "shape": shape, "dtype": _type_name(item.dtype), "fields": fields})
 
     file.visititems(visit)
     return {"datasets": found, "attributes": {_text(name): str(file.attrs[name]) for name in file.attrs}}
@@ -325,16 +312,13 @@ def _lost(one: Mapping[str, Any]) -> Text:
     if not one["lost"]:
         return Text("0")
     return Text(
-        share(one["lost"] / one["objects"]),
-        style="red" if one["lost"] > _MUCH_LOST * one["objects"] else "yellow",
+        share(one["lost"] / one["objects"]), style="red" if one["lost"] > _MUCH_LOST * one["objects"] else "yellow"
     )
 
 
 def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
     accounting = dataset["books"]
-    kept = (
-        f", {count(accounting['selected'])} kept" if accounting["cutflow"] or accounting["duplicates"] else ""
-    )
+    kept = f", {count(accounting['selected'])} kept" if accounting["cutflow"] or accounting["duplicates"] else ""
     page.heading(f"Dataset {dataset['name']}" if dataset["name"] else "Source")
     page.facts(
         [
@@ -353,11 +337,7 @@ def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
     show_files(page, accounting)
     if dataset["missing"]:
         rows = [(one["file"], one["reason"], one["date"]) for one in dataset["missing"]]
-        page.table(
-            "Left out",
-            [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")],
-            rows,
-        )
+        page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
 
 
 def _with_unit(value: float | None, unit: str) -> str | None:

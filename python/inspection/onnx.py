@@ -13,15 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import (
-    Description,
-    Input,
-    ObjectInput,
-    file_hash,
-    metadata_text,
-    open_session,
-    twin_of,
-)
+from MLTools.NanoML.model import Description, Input, ObjectInput, file_hash, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.model.trials import Outcome
 from MLTools.NanoML.model.verification import TOLERANCE, check_reference, check_tensors, reference_of
@@ -36,18 +28,7 @@ _STATES = {
     "edited": "was edited",
     "unreadable": "cannot be read",
 }
-_SHOWN_APART = {
-    "created",
-    "git",
-    "device",
-    "versions",
-    "metrics",
-    "data",
-    "datasets",
-    "notes",
-    "config",
-    "folds",
-}
+_SHOWN_APART = {"created", "git", "device", "versions", "metrics", "data", "datasets", "notes", "config", "folds"}
 """Parts of the provenance that are printed in their own way, or not again."""
 
 
@@ -71,9 +52,7 @@ def inspect(path: str) -> dict[str, Any]:
     session = open_session(path)
     text = metadata_text(session, path)
     try:
-        inputs, outputs = (
-            [_tensor(one) for one in many] for many in (session.get_inputs(), session.get_outputs())
-        )
+        inputs, outputs = ([_tensor(one) for one in many] for many in (session.get_inputs(), session.get_outputs()))
     except UnicodeDecodeError as problem:
         raise NanoMLError(
             f"{path}: is damaged (a name in it is not text: {problem}). Export or fetch it again."
@@ -236,9 +215,7 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
     for key in ("opset", "ir"):
         said, actual = content["target"][key], content[key]
         if said is not None and actual is not None and said != actual:
-            found.append(
-                f"The metadata say {key} {said}, but the file has {actual}: it was changed. Export it again."
-            )
+            found.append(f"The metadata say {key} {said}, but the file has {actual}: it was changed. Export it again.")
     state, twin = content["twin"]["state"], content["twin"]["path"]
     if state == "missing":
         found.append(
@@ -247,9 +224,7 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
     elif state == "edited":
         found.append(f"{twin}: was edited. Export both again.")
     if content["reference"] is None:
-        found.append(
-            "The model has no reference events: whether it computes the same here cannot be checked."
-        )
+        found.append("The model has no reference events: whether it computes the same here cannot be checked.")
     return found
 
 
@@ -332,8 +307,7 @@ def _check(content: Mapping[str, Any]) -> Text:
     events = f"{reference['events']} reference events"
     if reference["agrees"]:
         return Text(
-            f"{runtime} gives the scores of all {events} again, to {reference['difference']:.1g}",
-            style="green",
+            f"{runtime} gives the scores of all {events} again, to {reference['difference']:.1g}", style="green"
         )
     return Text(f"{runtime} gives other scores for {events}", style="bold red")
 
@@ -345,9 +319,7 @@ def _show_columns(page: Page, content: Mapping[str, Any]) -> None:
     groups += [(it["name"], f"What it reads of {_objects(it)}") for it in content["collections"]]
     for collection, title in groups:
         rows = [
-            (one["name"], one["dtype"], _source(one))
-            for one in content["columns"]
-            if one["collection"] == collection
+            (one["name"], one["dtype"], _source(one)) for one in content["columns"] if one["collection"] == collection
         ]
         if rows:
             page.table(title, columns, rows)
@@ -369,19 +341,12 @@ def _source(column: Mapping[str, Any]) -> str:
 
 def _show_tensors(page: Page, content: Mapping[str, Any]) -> None:
     rows = [
-        (
-            way,
-            one["tensor"],
-            one["dtype"],
-            ", ".join("?" if axis is None else str(axis) for axis in one["shape"]),
-        )
+        (way, one["tensor"], one["dtype"], ", ".join("?" if axis is None else str(axis) for axis in one["shape"]))
         for way, tensors in (("input", content["inputs"]), ("output", content["outputs"]))
         for one in tensors
     ]
     page.table(
-        "Tensors",
-        [TableColumn(""), TableColumn("name"), TableColumn("type"), TableColumn("shape", "rest")],
-        rows,
+        "Tensors", [TableColumn(""), TableColumn("name"), TableColumn("type"), TableColumn("shape", "rest")], rows
     )
 
 
@@ -408,11 +373,7 @@ def _show_training(page: Page, training: Mapping[str, Any]) -> None:
 
 def _show_datasets(page: Page, datasets: Sequence[Mapping[str, Any]]) -> None:
     numbers = ("cross\nsection", "events", "kept", "sum of\nweights")
-    columns = [
-        TableColumn("dataset", "rest"),
-        TableColumn("class"),
-        *(TableColumn(name, "number") for name in numbers),
-    ]
+    columns = [TableColumn("dataset", "rest"), TableColumn("class"), *(TableColumn(name, "number") for name in numbers)]
     rows = []
     for one in datasets:
         section, accounting = one.get("cross_section"), one.get("books") or {}

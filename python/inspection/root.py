@@ -66,9 +66,7 @@ def inspect(path: str) -> dict[str, Any]:
         branches = [_describe(branch, made) for branch in file.branches.values()]
         _check_record(file, provenance, errors)
         if finite(accounting.sum_of_weights) is None:
-            warnings.append(
-                "The sum of weights is not a finite number: some events have bad generator weights."
-            )
+            warnings.append("The sum of weights is not a finite number: some events have bad generator weights.")
         return {
             "kind": "root",
             "path": path,
@@ -115,9 +113,7 @@ def _check_record(file: RootFile, provenance: Provenance | None, errors: list[st
         errors.append(str(wrong))
     lacking = [name for name in provenance.columns if name not in file.branches]
     if lacking:
-        errors.append(
-            f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again."
-        )
+        errors.append(f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again.")
 
 
 def _describe(branch: Branch, made: dict[str, MadeColumn]) -> dict[str, Any]:
@@ -142,11 +138,7 @@ def _collections(file: RootFile) -> dict[str, list[str]]:
 def _event_level(file: RootFile, made: dict[str, MadeColumn]) -> dict[str, list[str]]:
     lists = [branch for branch in file.branches.values() if branch.collection is not None]
     counters = {f"n{branch.collection}" for branch in lists} | {f"n{branch.name}" for branch in lists}
-    names = [
-        branch.name
-        for branch in file.branches.values()
-        if branch.collection is None and branch.name not in made
-    ]
+    names = [branch.name for branch in file.branches.values() if branch.collection is None and branch.name not in made]
     return group_branches(names, counters)
 
 
@@ -186,11 +178,7 @@ def group_branches(names: Iterable[str], counters: Iterable[str]) -> dict[str, l
         (counted if name in known else prefixes.setdefault(name.split("_")[0], [])).append(name)
     single = [members[0] for members in prefixes.values() if len(members) == 1]
     several = {prefix: members for prefix, members in sorted(prefixes.items()) if len(members) > 1}
-    return {
-        group: members
-        for group, members in {_SINGLE: single, _COUNTERS: counted, **several}.items()
-        if members
-    }
+    return {group: members for group, members in {_SINGLE: single, _COUNTERS: counted, **several}.items() if members}
 
 
 def matching_branches(content: dict[str, Any], pattern: str) -> list[dict[str, Any]]:
@@ -220,9 +208,7 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     if record is not None:
         _show_record(page, record)
     columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
-    rows = [
-        (name, count(len(fields)), _fields(name, fields)) for name, fields in content["collections"].items()
-    ]
+    rows = [(name, count(len(fields)), _fields(name, fields)) for name, fields in content["collections"].items()]
     page.table("Collections: lists of numbers per event", columns, rows)
     columns = [TableColumn("prefix"), TableColumn("number", "number"), TableColumn("branches", "cut")]
     groups = content["event_level"].items()
@@ -251,11 +237,7 @@ def show_branches(content: dict[str, Any], console: Console, pattern: str) -> No
         for branch in found
     ]
     number = len(found)
-    many = (
-        "1 branch matches"
-        if number == 1
-        else f"{count(number)} of {count(len(content['branches']))} branches match"
-    )
+    many = "1 branch matches" if number == 1 else f"{count(number)} of {count(len(content['branches']))} branches match"
     page.title(content["path"])
     page.table(f"{many} {pattern}", columns, rows)
 
@@ -318,9 +300,7 @@ def _show_record(page: Page, record: Mapping[str, Any]) -> None:
         rows = [(name, column["dtype"], column["title"]) for name, column in record["columns"].items()]
         maker = "model" if record["kind"] == "scores" else "selection"
         page.table(
-            f"Columns of the {maker}",
-            [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")],
-            rows,
+            f"Columns of the {maker}", [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")], rows
         )
     show_cutflow(page, record["books"]["cutflow"])
     show_files(page, record["books"])

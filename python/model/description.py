@@ -215,8 +215,7 @@ class Description:
             "collection": self.collection,
             "inputs": [_input_to_json(tensor) for tensor in self.inputs],
             "outputs": [{"tensor": mean, **names}, {"tensor": each, **names, "folds": self.folds}],
-            "parameter": self.parameter
-            and {"column": self.parameter.column, "values": list(self.parameter.values)},
+            "parameter": self.parameter and {"column": self.parameter.column, "values": list(self.parameter.values)},
             "target": asdict(self.format),
             "folds": {"k": self.folds, "hash": self.fold_rule},
             "training": self.training,
@@ -248,9 +247,7 @@ class Description:
     @property
     def selection_columns(self) -> dict[str, str]:
         """Columns that a selection makes, and the selection."""
-        return {
-            column: str(tensor.selection) for tensor in self.inputs for column in tensor.selection_columns
-        }
+        return {column: str(tensor.selection) for tensor in self.inputs for column in tensor.selection_columns}
 
 
 def _read(metadata: Mapping[str, Any]) -> Description:

@@ -64,9 +64,7 @@ def check_twin(path: str, sha256: str) -> None:
     try:
         found = json.loads(twin.read_text(encoding="utf-8")).get("onnx_sha256")
     except (ValueError, AttributeError):
-        raise NanoMLError(
-            f"{twin}: is not the JSON that `nanoml export` writes: export the model again."
-        ) from None
+        raise NanoMLError(f"{twin}: is not the JSON that `nanoml export` writes: export the model again.") from None
     if found != sha256:
         raise NanoMLError(
             f"{twin}: belongs to another version of {path} (hash {str(found)[:12]}, not {sha256[:12]}). Export both again."
@@ -151,9 +149,7 @@ def metadata_text(session: Any, path: str) -> Optional[str]:
     try:
         text: Optional[str] = session.get_modelmeta().custom_metadata_map.get(KEY)
     except UnicodeDecodeError as problem:
-        raise NanoMLError(
-            f"{path}: is damaged (a name in it is not text: {problem}). Export it again."
-        ) from None
+        raise NanoMLError(f"{path}: is damaged (a name in it is not text: {problem}). Export it again.") from None
     return text
 
 
@@ -205,9 +201,7 @@ def network_files(model: Any, output: str, count: int) -> Optional[list[bytes]]:
         return None
     if next((attribute.i for attribute in last.attribute if attribute.name == "axis"), None) != 1:
         return None
-    has_inner_graphs = any(
-        each.HasField("g") or each.graphs for node in graph.node for each in node.attribute
-    )
+    has_inner_graphs = any(each.HasField("g") or each.graphs for node in graph.node for each in node.attribute)
     if has_inner_graphs or graph.sparse_initializer:  # inner graphs use values of the graph around them
         return None
     frame = type(model)()

@@ -209,10 +209,7 @@ class Model:
         return counts
 
     def scores(
-        self,
-        columns: Mapping[str, Any],
-        fold: Optional[NDArray[np.int64]] = None,
-        parameter: Optional[float] = None,
+        self, columns: Mapping[str, Any], fold: Optional[NDArray[np.int64]] = None, parameter: Optional[float] = None
     ) -> NDArray[np.float32]:
         """Class probabilities, or values of a regression's targets.
 
@@ -259,9 +256,7 @@ class Model:
                 found[chosen] = scores[:, 0]
         return found
 
-    def _together(
-        self, feeds: Tensors, part: slice, fold: Optional[NDArray[np.int64]]
-    ) -> NDArray[np.float32]:
+    def _together(self, feeds: Tensors, part: slice, fold: Optional[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run all networks on some of the rows."""
         mean, each = self.description.output_tensors
         wanted = mean if fold is None else each

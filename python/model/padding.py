@@ -49,11 +49,7 @@ class Places:
 
     @classmethod
     def of(
-        cls,
-        counts: NDArray[np.int64],
-        most: int,
-        key: Optional[NDArray[Any]] = None,
-        descending: bool = False,
+        cls, counts: NDArray[np.int64], most: int, key: Optional[NDArray[Any]] = None, descending: bool = False
     ) -> Places:
         """Find the places.
 

@@ -185,9 +185,7 @@ class SubprocessRuntime:
         numbered = enumerate((trial, size) for trial in trials for size in SIZES)
         keys = {f"case{number}": case for number, case in numbered}
         feeds: dict[str, Any] = {
-            f"{key}/{name}": values
-            for key, (trial, size) in keys.items()
-            for name, values in trial.rows(size).items()
+            f"{key}/{name}": values for key, (trial, size) in keys.items() for name, values in trial.rows(size).items()
         }
         with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
             inputs, outputs = Path(directory, "inputs.npz"), Path(directory, "outputs.npz")

@@ -109,9 +109,7 @@ def check_reference(outcome: Outcome, description: Description) -> float:
         raise NanoMLError(f"reference events: ONNX Runtime fails: {outcome}")
     found = outcome[0].astype(np.float64)
     if found.shape != expected.shape:
-        raise NanoMLError(
-            f"reference events: {output} has shape {found.shape}, but {expected.shape} is expected."
-        )
+        raise NanoMLError(f"reference events: {output} has shape {found.shape}, but {expected.shape} is expected.")
     difference = float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())
     if not difference <= TOLERANCE:
         row = int(np.argmax(np.where(np.isfinite(found), np.abs(found - expected), np.inf).max(axis=1)))
@@ -154,8 +152,7 @@ def _check_shape(tensor: Any, shape: tuple[Any, ...]) -> None:
     if tensor.type != "tensor(float)":
         raise NanoMLError(f"input {tensor.name} is of type {tensor.type}, not tensor(float).")
     good = len(tensor.shape) == len(shape) and all(
-        not isinstance(axis, int) if wanted is None else axis == wanted
-        for axis, wanted in zip(tensor.shape, shape)
+        not isinstance(axis, int) if wanted is None else axis == wanted for axis, wanted in zip(tensor.shape, shape)
     )
     if not good:
         raise NanoMLError(f"input {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
@@ -187,9 +184,7 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
                 if trial.same_as is not None:
                     same = f'{what} must give the same as "{trial.same_as}"'
                     _compare(found, whole[trial.same_as], description, same)
-            _compare(
-                found, [values[:size] for values in whole[trial.name]], description, f"{what} of {max(SIZES)}"
-            )
+            _compare(found, [values[:size] for values in whole[trial.name]], description, f"{what} of {max(SIZES)}")
 
 
 def _outputs(outcome: Outcome, size: int, description: Description, what: str) -> list[Floats]:
@@ -203,9 +198,7 @@ def _outputs(outcome: Outcome, size: int, description: Description, what: str) -
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
             row = int(np.argmax(bad))
-            raise NanoMLError(
-                f"{what}: {name} of {description.level} {row} is {values[row].ravel().tolist()}."
-            )
+            raise NanoMLError(f"{what}: {name} of {description.level} {row} is {values[row].ravel().tolist()}.")
     return outcome
 
 
@@ -218,9 +211,7 @@ def _check_sums(found: Sequence[Floats], description: Description, what: str) ->
             _compare([mean.sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
 
 
-def _compare(
-    found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str
-) -> None:
+def _compare(found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str) -> None:
     for name, ours, theirs in zip(description.output_tensors, found, expected):
         if not ours.size:
             continue

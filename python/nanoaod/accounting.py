@@ -152,9 +152,7 @@ class Accounting:
     def sum_in_runs(self) -> float:
         """Sum of weights in the Runs tree beside these events: its rows go with a file's first entry."""
         return math.fsum(
-            ranges[0].sum_of_weights
-            for ranges in self._by_file()
-            if any(each.has_beginning for each in ranges)
+            ranges[0].sum_of_weights for ranges in self._by_file() if any(each.has_beginning for each in ranges)
         )
 
     @property

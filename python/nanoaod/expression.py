@@ -29,20 +29,7 @@ REDUCTIONS = ("Sum$", "Max$", "Min$", "Length$")
 # as in ROOT, from the operators that bind least to those that bind most
 _COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
 _SHIFTS = ("<<", ">>")
-_LEVELS = (
-    ("||",),
-    ("&&",),
-    ("|",),
-    ("&",),
-    _COMPARISONS,
-    ("+",),
-    ("-",),
-    ("%",),
-    _SHIFTS,
-    ("*",),
-    ("/",),
-    ("^", "**"),
-)
+_LEVELS = (("||",), ("&&",), ("|",), ("&",), _COMPARISONS, ("+",), ("-",), ("%",), _SHIFTS, ("*",), ("/",), ("^", "**"))
 _UNCLEAR = {
     **dict.fromkeys(_COMPARISONS, (*_COMPARISONS, *_SHIFTS)),
     **dict.fromkeys(("+", "-"), _SHIFTS),

@@ -25,9 +25,7 @@ def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def mixed(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike) -> NDArray[np.uint64]:
     """A hash of each event, uint64 of the arrays' shape; parameters as in `fold_of`."""
-    run64, block64, event64 = (
-        np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event)
-    )
+    run64, block64, event64 = (np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event))
     return _mix64(_mix64(_mix64(run64) + block64) + event64)
 
 

@@ -145,9 +145,7 @@ class Formula:
             self._root = parse(text, {name: arity for name, (arity, _) in _FUNCTIONS.items()})
             self._leaves = leaves(self._root)
         except RecursionError:
-            raise NanoMLError(
-                f'cut "{text}": is too long, or its parentheses are nested too deeply.'
-            ) from None
+            raise NanoMLError(f'cut "{text}": is too long, or its parentheses are nested too deeply.') from None
 
     @property
     def branches(self) -> tuple[str, ...]:

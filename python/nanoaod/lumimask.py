@@ -105,9 +105,7 @@ class LumiMask:
         begin = np.searchsorted(other.last, self.first, side="left")
         end = np.searchsorted(other.first, self.last, side="right")
         mine = np.repeat(np.arange(len(self.first)), end - begin)
-        theirs = np.arange(len(mine)) + np.repeat(
-            begin - (np.cumsum(end - begin) - (end - begin)), end - begin
-        )
+        theirs = np.arange(len(mine)) + np.repeat(begin - (np.cumsum(end - begin) - (end - begin)), end - begin)
         return LumiMask(
             np.maximum(self.first[mine], other.first[theirs]), np.minimum(self.last[mine], other.last[theirs])
         )
@@ -202,9 +200,7 @@ def _range(content: Any, run: int, source: str | os.PathLike[str]) -> tuple[int,
     def wrong(what: str) -> NanoMLError:
         return _malformed(source, f"run {run}: {_shown(content)} {what}")
 
-    if not (
-        isinstance(content, list) and len(content) == 2 and all(type(number) is int for number in content)
-    ):
+    if not (isinstance(content, list) and len(content) == 2 and all(type(number) is int for number in content)):
         raise wrong("is not a range of two integers")
     low, high = content
     if low > high:

@@ -106,9 +106,7 @@ def collection_of(name: str, counter: str | None, available: Collection[str]) ->
         return counter[1:]
     parts = name.split("_")
     prefixes = ["_".join(parts[:length]) for length in range(1, len(parts))]
-    return next(
-        (prefix for prefix in prefixes if "n" + prefix in available), prefixes[0] if prefixes else name
-    )
+    return next((prefix for prefix in prefixes if "n" + prefix in available), prefixes[0] if prefixes else name)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -245,9 +245,7 @@ class Evaluation:
                 reach, failed = max(reach // _STEP, 1), problem
         self._check(window.selected)
         if failed is not None:
-            self._note(
-                f"fewer events are evaluated at once: it fails on some that do not reach it ({failed})"
-            )
+            self._note(f"fewer events are evaluated at once: it fails on some that do not reach it ({failed})")
         self._reach = min(reach * _STEP, self._size)
         return window
 
@@ -297,9 +295,7 @@ class Evaluation:
         selected = self._apply(np.array([entry]), self._inputs.made(event))
         self._check(selected)
         made = ", ".join(self._inputs.from_modules.values())
-        self._note(
-            f"events are evaluated one by one, which is slow: other modules make what it reads ({made})"
-        )
+        self._note(f"events are evaluated one by one, which is slow: other modules make what it reads ({made})")
         self._steps = add_steps([self._steps, selected.cutflow.steps])
         rows = list(zip(*(values.tolist() for values in selected.columns.values())))
         return (rows or [()])[0] if len(selected.rows) else None

@@ -8,13 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.provenance import (
-    RECORD_BRANCHES,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    accounting_of_input,
-)
+from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.model.model import Model, record_of
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
@@ -82,12 +76,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
     }
     used = record_of([it.model for it in scoring], parameters) if scoring else None
     source = evaluations[0].source
-    if (
-        not cutting
-        and not is_friend
-        and accounting.selected == accounting.entries
-        and accounting.part is None
-    ):
+    if not cutting and not is_friend and accounting.selected == accounting.entries and accounting.part is None:
         before = Provenance.of(source.file)
         if before is not None:
             return replace(before, model=used)

@@ -29,17 +29,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 __all__ = ["Request", "Source"]
 
 _AT_ONCE = 1_000_000  # weights that are read at once
-_ATTRIBUTES = (
-    "modules",
-    "inputFiles",
-    "outputDir",
-    "cut",
-    "json",
-    "firstEntry",
-    "maxEntries",
-    "noOut",
-    "friend",
-)
+_ATTRIBUTES = ("modules", "inputFiles", "outputDir", "cut", "json", "firstEntry", "maxEntries", "noOut", "friend")
 
 
 @dataclass(frozen=True)
@@ -59,9 +49,7 @@ class Request:
         frame = sys._getframe(1)
         while frame is not None:
             caller: Any = frame.f_locals.get("self")
-            if all(hasattr(caller, name) for name in _ATTRIBUTES) and any(
-                each is module for each in caller.modules
-            ):
+            if all(hasattr(caller, name) for name in _ATTRIBUTES) and any(each is module for each in caller.modules):
                 name = frame.f_locals.get("fname")
                 return cls(caller, name if isinstance(name, str) else None)
             frame = frame.f_back  # type: ignore[assignment]
@@ -179,9 +167,7 @@ class Source:
 
     def weights(self, start: int, stop: int) -> NDArray[np.float64]:
         """Generator weights of a range of entries, float64; ones in data."""
-        return event_weights(
-            self.file.read({"genWeight"} & set(self.file.branches), start, stop), stop - start
-        )
+        return event_weights(self.file.read({"genWeight"} & set(self.file.branches), start, stop), stop - start)
 
     def sum_of_weights(self, start: int, stop: int) -> float:
         """Sum of the generator weights of a range of entries, exact except for one rounding."""

@@ -125,8 +125,7 @@ class Access:
         reason += self._shortage
         if self._remote is None:
             raise UnreadableError(
-                f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.",
-                self.path,
+                f"{self.path}: cannot be read ({reason}). It may be truncated or damaged: fetch it again.", self.path
             ) from problem
         self._remote.reject(reason)
         if self._copy is not None:
@@ -158,6 +157,4 @@ def _check_kind(path: str) -> None:
         raise UnreadableError(f"{path}: is empty (0 bytes), not a ROOT file: fetch or make it again.", path)
     with open(path, "rb") as file:
         if file.read(4) != b"root":
-            raise UnreadableError(
-                f"{path}: is not a ROOT file (it does not begin with the bytes `root`).", path
-            )
+            raise UnreadableError(f"{path}: is not a ROOT file (it does not begin with the bytes `root`).", path)

@@ -63,16 +63,10 @@ class PlainBranch:
             counted_by = branch.count_branch  # uproot searches for it each time
             if counted_by is not None:
                 interpretation, counter = interpretation.content, counted_by.name
-        if (
-            type(interpretation) is not uproot.AsDtype
-            or interpretation.inner_shape
-            or branch.embedded_baskets
-        ):
+        if type(interpretation) is not uproot.AsDtype or interpretation.inner_shape or branch.embedded_baskets:
             return None
         count = branch.num_baskets
-        seek, size = (
-            np.asarray(branch.member(name)[:count], np.int64) for name in ("fBasketSeek", "fBasketBytes")
-        )
+        seek, size = (np.asarray(branch.member(name)[:count], np.int64) for name in ("fBasketSeek", "fBasketBytes"))
         entries = np.asarray(branch.entry_offsets, np.int64)
         if not count or len(entries) != count + 1:
             return None
@@ -166,9 +160,7 @@ class PlainBranch:
     def _lists(self, baskets: list[_Basket]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The numbers of baskets, and where the list of each entry begins among them, and the last ends."""
         values, position, begin = self._room(baskets), 0, 0
-        wide = (
-            np.int32 if values.nbytes < _LARGE else np.int64
-        )  # the sums of short numbers take half the time
+        wide = np.int32 if values.nbytes < _LARGE else np.int64  # the sums of short numbers take half the time
         offsets: NDArray[Any] = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
         for basket, content in self._filled(values, baskets):
             end = begin + basket.entries
@@ -207,9 +199,7 @@ class Begins(NamedTuple):
         if borders[0] != self.entry or borders[-1] - self.entry != len(self.offsets) - 1:
             return False
         ends = [int(self.offsets[border - self.entry]) for border in borders]
-        return all(
-            basket.border == (end - begin) * itemsize for basket, begin, end in zip(baskets, ends, ends[1:])
-        )
+        return all(basket.border == (end - begin) * itemsize for basket, begin, end in zip(baskets, ends, ends[1:]))
 
 
 class _Basket(NamedTuple):

@@ -144,9 +144,7 @@ def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branc
     dtype, counter = str(branch.dtype.newbyteorder("=")), branch.counter
     arrays = "".join(f"[{length}]" for length in branch.dimensions)
     typename = _C_TYPES.get(dtype, f"{dtype}_t") + ("" if counter is None else "[]") + arrays
-    return _numeric(
-        branch.name, dtype, branch.dimensions, counter is not None, title, counter, names, typename
-    )
+    return _numeric(branch.name, dtype, branch.dimensions, counter is not None, title, counter, names, typename)
 
 
 def _numeric(
@@ -173,9 +171,7 @@ def ntuple_branches(ntuple: Any) -> dict[str, Branch]:
     known, found = set(names), {}
     for name in names:
         kind = ntuple[name].typename
-        inner = next(
-            (kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None
-        )
+        inner = next((kind[len(start) : -1].strip() for start in _JAGGED_TYPES if kind.startswith(start)), None)
         dtype = _FLAT_TYPES.get(kind if inner is None else inner)
         shape = "other" if dtype is None else "flat" if inner is None else "jagged"
         collection = versions.collection_of(name, None, known) if inner is not None else None

@@ -71,9 +71,7 @@ def compression_of(text: str) -> Any:
         ) from None
     except ImportError:
         needs = {"ZSTD": "zstandard", "LZ4": "lz4 and xxhash"}.get(algorithm.upper(), algorithm)
-        raise ConfigError(
-            f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.'
-        ) from None
+        raise ConfigError(f'compression "{text}": needs the Python package {needs}. ZLIB and LZMA need none.') from None
     return found
 
 

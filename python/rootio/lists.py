@@ -43,9 +43,7 @@ class Lists:
 
 def is_plain(layout: Any) -> bool:
     """Whether the layout of an awkward array is just offsets and numbers."""
-    return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(
-        layout.content, ak.contents.NumpyArray
-    )
+    return isinstance(layout, ak.contents.ListOffsetArray) and isinstance(layout.content, ak.contents.NumpyArray)
 
 
 def same_lists(one: Any, other: Any) -> bool:

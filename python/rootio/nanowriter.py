@@ -43,13 +43,11 @@ class NanoWriter:
 
     def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str) -> None:
         codec = compression_of(compression)
-        stream = open(path, "w+b")  # noqa: SIM115
+        self._stream = open(path, "w+b")  # noqa: SIM115
         try:
-            self._file = uproot.recreate(stream, compression=codec)
+            self._file = uproot.recreate(self._stream, compression=codec)
         except BaseException:
-            # an open stream on a full disk would fail again when Python collects it, with a traceback on the terminal
-            with contextlib.suppress(OSError):
-                stream.close()
+            self._close_stream()
             raise
         self.events = NanoTree(self._file, "Events", branches)
 
@@ -57,7 +55,15 @@ class NanoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        finally:
+            self._close_stream()
+
+    def _close_stream(self) -> None:
+        # an open stream on a full disk would fail again when Python collects it, with a traceback on the terminal
+        with contextlib.suppress(OSError):
+            self._stream.close()
 
     def write_tree(self, name: str, branches: Mapping[str, Branch], arrays: Mapping[str, Any]) -> None:
         """Write another, small tree."""
@@ -180,11 +186,7 @@ class _PublicTree:
     """A tree written by uproot's public functions, which take no titles, and no types of counters."""
 
     def __init__(
-        self,
-        directory: Any,
-        name: str,
-        types: Mapping[str, Any],
-        collections: Mapping[str, Sequence[Branch]],
+        self, directory: Any, name: str, types: Mapping[str, Any], collections: Mapping[str, Sequence[Branch]]
     ) -> None:
         self._collections = collections
         self._tree = directory.mktree(name, types, title=name)
@@ -228,24 +230,17 @@ class _PendingObjects:
     @classmethod
     def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _PendingObjects:
         """From its branches, by field; NanoMLError if they have different numbers of objects."""
-        lists = {
-            field: values if isinstance(values, Lists) else Lists.of(values)
-            for field, values in arrays.items()
-        }
+        lists = {field: values if isinstance(values, Lists) else Lists.of(values) for field, values in arrays.items()}
         offsets = next(iter(lists.values())).offsets
         for field, values in lists.items():
             if not same_lists(values.offsets, offsets):
-                raise NanoMLError(
-                    f"collection {name}: {name}_{field} has other numbers of objects than the rest."
-                )
+                raise NanoMLError(f"collection {name}: {name}_{field} has other numbers of objects than the rest.")
         numbers = {field: values.numbers for field, values in lists.items()}
         return cls(np.diff(np.asarray(offsets.data)), numbers)
 
     @classmethod
     def joined(cls, parts: Sequence[_PendingObjects]) -> _PendingObjects:
-        numbers = {
-            field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers
-        }
+        numbers = {field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers}
         return cls(np.concatenate([part.counts for part in parts]), numbers)
 
     @property

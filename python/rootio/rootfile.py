@@ -123,14 +123,8 @@ class RootFile:
             found = self._file[self._name]
             if not hasattr(found, "num_entries"):
                 kind = self._class_of(self._name)
-                version = (
-                    f" that uproot {uproot.__version__} can read; a newer uproot may"
-                    if "RNTuple" in kind
-                    else ""
-                )
-                raise NanoMLError(
-                    f"{self.path}: `{self._name}` is a {kind}, not a TTree or an RNTuple{version}."
-                )
+                version = f" that uproot {uproot.__version__} can read; a newer uproot may" if "RNTuple" in kind else ""
+                raise NanoMLError(f"{self.path}: `{self._name}` is a {kind}, not a TTree or an RNTuple{version}.")
             self._opened = found
         return self._opened
 
@@ -150,9 +144,7 @@ class RootFile:
         """The name of a branch in this file (see `versions.resolve`). Raises NanoMLError if the file lacks it."""
         found = versions.resolve(name, self.branches)
         if found is None:
-            raise NanoMLError(
-                f"{self.path}: has no branch {name}.{versions.did_you_mean(name, self.branches)}"
-            )
+            raise NanoMLError(f"{self.path}: has no branch {name}.{versions.did_you_mean(name, self.branches)}")
         return found
 
     def branch(self, name: str) -> Branch:
@@ -204,9 +196,7 @@ class RootFile:
         arrays = self._attempt(lambda: self._arrays(actual, start, max(start, stop), pick))
         return {name: arrays[branch.name] for name, branch in asked.items()}
 
-    def _arrays(
-        self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]
-    ) -> dict[str, Plain]:
+    def _arrays(self, names: list[str], start: int, stop: int, pick: Callable[[Plain], Plain]) -> dict[str, Plain]:
         if self.is_rntuple:
             return {name: pick(self._field(name, start, stop)) for name in names}
         found = self._plain_arrays(names, start, stop, pick)
@@ -228,9 +218,7 @@ class RootFile:
             return
         counts = self._arrays([counter], start, stop, lambda values: values)[counter]
         layout = array.layout
-        if layout.is_list and not np.array_equal(
-            np.asarray(layout.stops) - layout.starts, np.asarray(counts)
-        ):
+        if layout.is_list and not np.array_equal(np.asarray(layout.stops) - layout.starts, np.asarray(counts)):
             raise ValueError(f"the lists of {name} do not have the lengths that {counter} says")
 
     def _field(self, name: str, start: int, stop: int) -> ak.Array:
@@ -309,9 +297,7 @@ class RootFile:
             return 0.0
         if self.is_rntuple:  # its sizes are not known
             return float(sum(8 if self.branch(name).is_jagged else 4 for name in names))
-        return (
-            float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
-        )
+        return float(sum(self._objects[self.name_of(name)].uncompressed_bytes for name in names)) / self.entries
 
     @property
     def size(self) -> int | None:

@@ -219,9 +219,7 @@ class RootTree(cascadetree.Tree):  # type: ignore[misc]
         sizes = (0, branch["fBasketSize"], branch["fEntryOffsetLen"], self._num_baskets, self._num_entries)
         head += _SIZES.pack(*sizes) + _FEATURES
         of_all = (branch["fOffset"], self._basket_capacity, branch["fSplitLevel"], self._num_entries)
-        head += (
-            _PLACES.pack(*of_all, branch["fFirstEntry"], branch["fTotBytes"], branch["fZipBytes"]) + _EMPTY
-        )
+        head += _PLACES.pack(*of_all, branch["fFirstEntry"], branch["fTotBytes"], branch["fZipBytes"]) + _EMPTY
         branch["tleaf_reference_number"] = key + position + len(head) + len(_EMPTY) + _MAP_OFFSET
         head += _array(1, _leaf(branch)) + _EMPTY
         branch["basket_metadata_start"] = position + len(head)
@@ -237,11 +235,7 @@ def _leaf(branch: dict[str, Any]) -> bytes:
     sizes = [*([counter["fName"]] if counter else []), *branch["shape"]]
     title = branch["fName"] + "".join(f"[{size}]" for size in sizes)
     lengths = _LENGTHS.pack(
-        math.prod(branch["shape"]),
-        branch["dtype"].itemsize,
-        0,
-        branch["kind"] == "counter",
-        letter != letter.upper(),
+        math.prod(branch["shape"]), branch["dtype"].itemsize, 0, branch["kind"] == "counter", letter != letter.upper()
     )
     reference = struct.pack(">I", counter["tleaf_reference_number"] if counter else 0)
     leaf = _versioned(2, _named(branch["fName"], title) + lengths + reference)
@@ -254,9 +248,7 @@ def _versioned(version: int, content: bytes) -> bytes:
 
 def _object(name: str, content: bytes) -> bytes:
     """An object, with the name of its class."""
-    return (
-        _CLASS.pack(len(name) + 1 + len(content) + 4 | _COUNTED, _NEW_CLASS) + name.encode() + b"\0" + content
-    )
+    return _CLASS.pack(len(name) + 1 + len(content) + 4 | _COUNTED, _NEW_CLASS) + name.encode() + b"\0" + content
 
 
 def _array(count: int, content: bytes, bits: int = 0) -> bytes:
@@ -285,9 +277,7 @@ class _OpenTree:
         self.tree.fill(self._file, columns)
 
 
-def new_tree(
-    directory: Any, name: str, types: Mapping[str, Any], branches: Mapping[str, Branch]
-) -> _OpenTree:
+def new_tree(directory: Any, name: str, types: Mapping[str, Any], branches: Mapping[str, Branch]) -> _OpenTree:
     """Create a tree as uproot's `mktree` does, with the titles of `branches` and the types of counters among them."""
     cascading = directory._cascading
 

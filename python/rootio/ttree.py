@@ -23,19 +23,14 @@ __all__ = ["StoredBranch", "stored_branches"]
 _TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
 _COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
 _MAP_OFFSET = 2  # between the position of an object and its reference number
-_REFERENCED, _MEMBERWISE = (
-    0x10,
-    0x4000,
-)  # bits of a TObject and of a version after which unknown things follow
+_REFERENCED, _MEMBERWISE = (0x10, 0x4000)  # bits of a TObject and of a version after which unknown things follow
 _HEADER = struct.Struct(">IH")  # bytes that follow, version
 _TOBJECT = struct.Struct(">H4xI")  # version, bits
 _INT = struct.Struct(">i")
 _TAG = struct.Struct(">I")
 _LONG = struct.Struct(">q")
 _ENTRIES = struct.Struct(">qqqqqdiiiiIqqqqqq")  # of the tree; the number of cluster ranges is the 11th
-_NAMED = struct.Struct(
-    ">IHH4xI"
-)  # before a name: bytes that follow, version; version and bits of its TObject
+_NAMED = struct.Struct(">IHH4xI")  # before a name: bytes that follow, version; version and bits of its TObject
 _FILL = struct.Struct(">iiiiq")  # of a branch; the fourth is the number of baskets
 # of a branch: offset, room for baskets, split level, entries, first entry, bytes, compressed bytes; then two arrays,
 # each with the bytes that follow, version, version and bits of its TObject, bytes of its name, how many it has
@@ -54,9 +49,7 @@ class StoredBranch:
     name: str
     title: str
     dtype: np.dtype[Any]  # type of the numbers in the file, big-endian
-    dimensions: tuple[
-        int, ...
-    ]  # of an array for each event, or for each element of a list; empty for a number
+    dimensions: tuple[int, ...]  # of an array for each event, or for each element of a list; empty for a number
     counter: str | None  # the branch with the lengths of the lists; None without lists
     uncompressed_bytes: int  # of all baskets
     seek: NDArray[np.int64]  # where each basket begins

@@ -31,9 +31,7 @@ class Cutflow:
 
     def _count(self, name: str) -> None:
         if any(step.cut == name for step in self.steps):
-            raise NanoMLError(
-                f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.'
-            )
+            raise NanoMLError(f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.')
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
@@ -93,9 +91,7 @@ class Cutflow:
             ) from None
         if type(passed) is not np.ndarray and np.ma.isMaskedArray(passed):
             if np.ma.getmaskarray(passed).any():
-                raise NanoMLError(
-                    f'cut "{name}": the mask has missing values (None). Use ak.fill_none(mask, False).'
-                )
+                raise NanoMLError(f'cut "{name}": the mask has missing values (None). Use ak.fill_none(mask, False).')
             passed = passed.data
         if passed.ndim != 1 or passed.dtype != np.bool_:
             raise NanoMLError(

@@ -62,9 +62,7 @@ class Events:
         Name of the selection that reads these branches, for messages.
     """
 
-    def __init__(
-        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = ""
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], owner: str = "") -> None:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._rows: NDArray[np.int64] | None = None
@@ -157,11 +155,7 @@ class Events:
         return _zipped(fields, "Momentum4D" if _COMPONENTS.keys() <= fields.keys() else None)
 
     def _unknown(self, name: str) -> Any:
-        known = {
-            *self._arrays,
-            *self._collections.values(),
-            *(branch.split("_")[0] for branch in self._arrays),
-        }
+        known = {*self._arrays, *self._collections.values(), *(branch.split("_")[0] for branch in self._arrays)}
         raise NanoMLError(
             f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
             f"(or to `optional`, if some files lack them).{versions.did_you_mean(name, known)}"
@@ -214,9 +208,7 @@ class Flat:
         Position of each object in the columns; None if they are in this order.
     """
 
-    def __init__(
-        self, columns: Mapping[str, NDArray[Any]], offsets: _Index, where: _Index | None = None
-    ) -> None:
+    def __init__(self, columns: Mapping[str, NDArray[Any]], offsets: _Index, where: _Index | None = None) -> None:
         self._columns, self._offsets, self._where = columns, offsets, where
         self._made: dict[str, NDArray[Any]] = {}
 
@@ -309,9 +301,7 @@ class Flat:
         if not len(positions):
             return positions
         if not self.counts.all():
-            raise NanoMLError(
-                "there is an event without objects to choose from: cut on their `counts` before."
-            )
+            raise NanoMLError("there is an event without objects to choose from: cut on their `counts` before.")
         best = better.reduceat(key, positions)
         found = np.flatnonzero(key == np.repeat(best, self.counts))[::-1]
         positions[self.event[found]] = found  # in reverse order: the first one in an event is set last
@@ -346,9 +336,7 @@ class Flat:
     def chosen(mask: NDArray[np.bool_], yes: Flat, no: Flat) -> Flat:
         """The objects of `yes` where a mask is true, else those of `no`; both have the same numbers of objects."""
         columns = {
-            name: np.where(mask, getattr(yes, name), getattr(no, name))
-            for name in yes._columns
-            if name in no._columns
+            name: np.where(mask, getattr(yes, name), getattr(no, name)) for name in yes._columns if name in no._columns
         }
         return Flat(columns, yes._offsets)
 

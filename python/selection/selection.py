@@ -193,9 +193,7 @@ class Selection:
             )
         return found
 
-    def apply(
-        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]
-    ) -> Selected:
+    def apply(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]) -> Selected:
         """Run `select` on a chunk and check what it returns.
 
         Parameters
@@ -213,18 +211,14 @@ class Selection:
             The selection made a mistake: it is explained, with file and line.
         """
         cutflow = Cutflow(weights)
-        defaults = {
-            name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays
-        }
+        defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
         try:
             result = self.select(events, cutflow)
         except NanoMLError as problem:
             text = str(problem)
             is_placed = text.startswith(self.where())
-            raise NanoMLError(
-                text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}"
-            ) from None
+            raise NanoMLError(text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}") from None
         except Exception as problem:  # a user's code may raise anything; its line helps
             raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {_explain(problem)}") from problem
         left, columns = self._unpacked(result)
@@ -232,9 +226,7 @@ class Selection:
 
     def _unpacked(self, result: Any) -> tuple[Events, Mapping[str, Any]]:
         if result is None:
-            raise NanoMLError(
-                f"{self.where()}: select returned nothing. End it with `return events, {{...}}`."
-            )
+            raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
         is_pair = isinstance(result, tuple) and len(result) == 2
         if not (is_pair and isinstance(result[0], Events) and isinstance(result[1], Mapping)):
             raise NanoMLError(
@@ -260,9 +252,7 @@ class Selection:
         try:
             array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
         except (ValueError, TypeError):
-            raise wrong(
-                "has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]."
-            ) from None
+            raise wrong("has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0].") from None
         if array.shape != (length,):
             raise wrong(f"has shape {array.shape}, but {length} events are left: narrow it in every cut.")
         if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
@@ -276,9 +266,7 @@ class Selection:
         if plain.dtype.kind not in "biuf":
             raise wrong(f"is of type {plain.dtype}, not numbers.")
         if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
-            raise wrong(
-                f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
-            )
+            raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
         return plain.astype(dtype)
 
 

@@ -73,9 +73,7 @@ def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise NanoMLError(
-            f"events made by hand: each branch has one entry for each event, but they differ: {counts}."
-        )
+        raise NanoMLError(f"events made by hand: each branch has one entry for each event, but they differ: {counts}.")
     names = selection.resolve(list(arrays), "events made by hand")
     jagged = [name for name in names if arrays[names[name]].ndim > 1]
     collections = {name: versions.collection_of(name, None, list(arrays)) for name in jagged}

@@ -12,17 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = [
-    "Page",
-    "TableColumn",
-    "amount",
-    "count",
-    "file_size",
-    "kinematics_first",
-    "number",
-    "plural",
-    "share",
-]
+__all__ = ["Page", "TableColumn", "amount", "count", "file_size", "kinematics_first", "number", "plural", "share"]
 
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")

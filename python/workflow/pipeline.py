@@ -48,9 +48,7 @@ def _reader(config: Config) -> Optional[str]:
     return next((name for name, section in sections.items() if section is not None), None)
 
 
-def planned(
-    config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None
-) -> list[Planned]:
+def planned(config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None) -> list[Planned]:
     """What is to be done in the stages with these names, and why; with `force` everything is.
 
     Missing files are tried `again` by default if the stage that reads each of them by itself is one of those named.
@@ -121,18 +119,13 @@ def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
         )
     total, left = len(stage.tasks), len(todo.reasons) - sum(changes.values())
     verb = "would be" if dry_run else "are"
-    lines = [
-        f"{name}: {count} of {total} {verb} accepted as they are: {change}"
-        for change, count in changes.items()
-    ]
+    lines = [f"{name}: {count} of {total} {verb} accepted as they are: {change}" for change, count in changes.items()]
     if left:
         lines.append(f"{name}: {left} of {total} have another reason to be done again")
     return lines or [f"{name}: up to date, nothing is to be accepted"]
 
 
-def _run(
-    config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None
-) -> Sequence[Planned]:
+def _run(config: Config, names: Sequence[str], force: bool, again: Optional[bool] = None) -> Sequence[Planned]:
     workdir = Layout.of(config).workdir
     todo = planned(config, names, force, again)
     for number, each in enumerate(todo):
@@ -193,9 +186,7 @@ def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union
         enough = [len(now[name]) if len(now[name]) * 100 > len(files[name]) else 0 for name in too_many]
         share = max(enough) or "1%"
         more = "a loss" if missing.allowed(limit, 1 << 30) == 0 else f"a larger loss than {limit}"
-        raise FailedTasksError(
-            failed.tasks, failed.failures, f", or allow {more} with --max-missing-files {share}"
-        )
+        raise FailedTasksError(failed.tasks, failed.failures, f", or allow {more} with --max-missing-files {share}")
     _note_read(failed.tasks, files, workdir)
     missing.record(workdir, now)
     for line in missing.lines({name: missing.read(workdir)[name] for name in now}):

@@ -123,9 +123,7 @@ class Declaration:
 STAGES = (
     Declaration("skim", "data_processing.skim.stage:skim_stage", ["skim"], "howto/selection.md", speed=5e6),
     Declaration("convert", "data_processing.convert.stage:convert_stage", ["convert"], "hdf5.md", speed=20e6),
-    Declaration(
-        "shuffle", "data_processing.convert.stage:shuffle_stage", ["convert"], "hdf5.md", Resources(time=7200)
-    ),
+    Declaration("shuffle", "data_processing.convert.stage:shuffle_stage", ["convert"], "hdf5.md", Resources(time=7200)),
     Declaration(
         "train",
         "ML_processing.stages:train_stage",
@@ -222,6 +220,4 @@ def import_part(module: str) -> Any:
         from MLTools.NanoML.installation import how_to_install
 
         how = how_to_install(_EXTRAS[part])
-        raise NanoMLError(
-            f"{stages}: the Python package {problem.name} is missing. Install it: {how}."
-        ) from problem
+        raise NanoMLError(f"{stages}: the Python package {problem.name} is missing. Install it: {how}.") from problem

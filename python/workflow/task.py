@@ -179,12 +179,7 @@ def read_record(task: Task, records: Path) -> Optional[Record]:
 
 
 def write_record(
-    task: Task,
-    records: Path,
-    inputs: Sequence[Stamp],
-    summary: Mapping[str, Any],
-    seconds: float,
-    **others: Any,
+    task: Task, records: Path, inputs: Sequence[Stamp], summary: Mapping[str, Any], seconds: float, **others: Any
 ) -> None:
     """Note that a task is done, in the directory of all records.
 

@@ -43,9 +43,7 @@ PROCESSES = {
 Writer = Callable[..., Path]
 
 
-def events(
-    columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: NDArray[Any] | float
-) -> NDArray[Any]:
+def events(columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: NDArray[Any] | float) -> NDArray[Any]:
     """Rows of the dataset `events`; identifiers count up unless `columns` has them."""
     count = len(next(iter(columns.values())))
     ids = {"run": np.ones(count), "luminosityBlock": np.arange(count) // 100, "event": np.arange(count)}
@@ -91,13 +89,7 @@ def write() -> Writer:
             name: ConvertedCollection(it.shape[1], "-pt", columns(it), int(it["valid"].sum()), 0)
             for name, it in objects.items()
         }
-        counts = {
-            "files": [],
-            "entries": len(rows),
-            "selected": len(rows),
-            "sum_of_weights": 1.0,
-            "cutflow": [],
-        }
+        counts = {"files": [], "entries": len(rows), "selected": len(rows), "sum_of_weights": 1.0, "cutflow": []}
         dataset = ConvertedDataset(path.stem, class_, -1, False, counts)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
@@ -150,12 +142,8 @@ def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[st
         with RootFile(source) as file:
             names = selection.resolve(list(file.branches), file.path)
             arrays = file.read({**names, **{name: name for name in ids}})
-            collections = {
-                name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged
-            }
-            found = selection.apply(
-                {name: arrays[name] for name in names}, collections, np.ones(file.entries)
-            )
+            collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
+            found = selection.apply({name: arrays[name] for name in names}, collections, np.ones(file.entries))
             entries += file.entries
             for name, members in leptons.items():
                 found_here = file.read([f"{name}_{field}" for field in FIELDS])
@@ -171,9 +159,7 @@ def _padded(fields: dict[str, Any], rows: NDArray[Any]) -> NDArray[Any]:
     lists = {name: Jagged.of(values[rows]) for name, values in fields.items()}
     key = lists["pt"]
     places = Places.of(key.counts, MOST, key.values, descending=True)
-    members = np.zeros(
-        places.shape, [("valid", "?"), *((name, it.values.dtype) for name, it in lists.items())]
-    )
+    members = np.zeros(places.shape, [("valid", "?"), *((name, it.values.dtype) for name, it in lists.items())])
     members["valid"] = places.spread(np.ones(len(places.target), bool))
     for name, it in lists.items():
         members[name] = places.spread(places.picked(it.values))
@@ -197,12 +183,7 @@ def measured(run: Path, files: list[Path]) -> dict[str, Any]:
 
 
 QUICK = Train(
-    options={"hidden": [8], "dropout": 0.1},
-    batch_size=64,
-    epochs=6,
-    learning_rate=0.01,
-    folds=3,
-    device="cpu",
+    options={"hidden": [8], "dropout": 0.1}, batch_size=64, epochs=6, learning_rate=0.01, folds=3, device="cpu"
 )
 
 

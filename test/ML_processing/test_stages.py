@@ -23,8 +23,7 @@ train:
 
 
 @pytest.mark.parametrize(
-    ("shuffle", "files"),
-    [("", ["A.h5", "B.h5"]), ("  shuffle: 0", ["all.h5"]), ("  shuffle: null", ["A.h5", "B.h5"])],
+    ("shuffle", "files"), [("", ["A.h5", "B.h5"]), ("  shuffle: 0", ["all.h5"]), ("  shuffle: null", ["A.h5", "B.h5"])]
 )
 def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
     tmp_path: Path, shuffle: str, files: list[str]
@@ -75,10 +74,7 @@ def test_a_model_that_is_not_there(tmp_path: Path, model: str) -> None:
 
 def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
     here = changed(tmp_path, "epochs: 3")
-    assert (
-        changed(tmp_path, "epochs: 3, device: cpu, workers: 2, tracking: tensorboard").settings
-        == here.settings
-    )
+    assert changed(tmp_path, "epochs: 3, device: cpu, workers: 2, tracking: tensorboard").settings == here.settings
     assert changed(tmp_path, "epochs: 3, precision: bfloat16").settings != here.settings
 
 

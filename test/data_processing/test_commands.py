@@ -10,20 +10,9 @@ import uproot
 from processes import nanoml
 
 
-def test_skim_convert_and_score_without_a_configuration(
-    tmp_path: Path, sample: Path, linear_model: Any
-) -> None:
+def test_skim_convert_and_score_without_a_configuration(tmp_path: Path, sample: Path, linear_model: Any) -> None:
     sources = sorted((sample / "WprimeToWZToLNuLL_M600").glob("*.root"))
-    skim = (
-        "skim",
-        "--selection",
-        "MLTools.NanoML.trilepton:Trilepton",
-        "-o",
-        "skims",
-        "--keep",
-        "MET_*",
-        *sources,
-    )
+    skim = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", "skims", "--keep", "MET_*", *sources)
     done = nanoml(*skim, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "799 of 3,000 events kept, sum of weights 3000" in done.stderr
@@ -40,9 +29,7 @@ def test_skim_convert_and_score_without_a_configuration(
         "score", "--model", linear_model(["ZCand_mass"], ["ZCand_mass"]), "-o", "scored", *skims, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    entries = [
-        uproot.open(path)["Events"].num_entries for path in sorted((tmp_path / "scored").glob("*.root"))
-    ]
+    entries = [uproot.open(path)["Events"].num_entries for path in sorted((tmp_path / "scored").glob("*.root"))]
     assert sum(entries) == 799
 
 
@@ -79,20 +66,10 @@ def test_errors_are_one_message_without_a_traceback(tmp_path: Path, sample: Path
     assert left == []
 
 
-def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(
-    tmp_path: Path, sample: Path
-) -> None:
+def test_one_bad_file_among_good_ones_fails_alone_and_is_done_when_mended(tmp_path: Path, sample: Path) -> None:
     good = sorted((sample / "ZGToLLG").glob("*.root"))
     (tmp_path / "bad.root").write_bytes(good[0].read_bytes()[:100_000])
-    arguments = (
-        "skim",
-        "--selection",
-        "MLTools.NanoML.trilepton:Trilepton",
-        "-o",
-        "out",
-        good[1],
-        "bad.root",
-    )
+    arguments = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", "out", good[1], "bad.root")
     done = nanoml(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert (
@@ -112,10 +89,6 @@ def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
     done = nanoml("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [
-        {
-            "stage": "skim",
-            "tasks": 2,
-            "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"},
-        }
+        {"stage": "skim", "tasks": 2, "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"}}
     ]
     assert os.listdir(tmp_path) == ["a.yaml"]

@@ -151,9 +151,7 @@ def test_models_that_cannot_be_used_are_told_once(
     path = tmp_path / "a.yaml"
     source, model = sample / "WZTo3LNu" / "WZTo3LNu_0.root", linear_model(["MET_phi"])
     path.write_text(SCORES.format(source=source, models=model))
-    assert (
-        run("score", path) == f"{path}:2: score: parameter mass: none of the models has it (they have none)."
-    )
+    assert run("score", path) == f"{path}:2: score: parameter mass: none of the models has it (they have none)."
     path.write_text(SCORES.format(source=source, models=[str(model)] * 2))
     assert "is listed twice" in run("score", path)
 

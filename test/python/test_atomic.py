@@ -66,10 +66,7 @@ def test_an_unwritable_place_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NanoMLError, match="is a file, not a directory"):
         make_directory(tmp_path / "file" / "sub")
-    with (
-        pytest.raises(NanoMLError, match="there is a file of this name"),
-        replacing(tmp_path / "file" / "out.root"),
-    ):
+    with pytest.raises(NanoMLError, match="there is a file of this name"), replacing(tmp_path / "file" / "out.root"):
         pass
 
 

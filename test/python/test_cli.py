@@ -21,9 +21,7 @@ def command(*arguments: object, cwd: Path, **options: Any) -> subprocess.Complet
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize(
-    "name", [*nanoml.list_commands(click.Context(nanoml)), "config check", "config schema"]
-)
+@pytest.mark.parametrize("name", [*nanoml.list_commands(click.Context(nanoml)), "config check", "config schema"])
 def test_every_command_has_help_with_an_example(name: str) -> None:
     result = CliRunner().invoke(nanoml, [*name.split(), "--help"])
     assert result.exit_code == 0

@@ -14,15 +14,9 @@ from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.trilepton import Trilepton
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {
-    "MLTools.NanoML": "python",
-    "data_processing": "data_processing",
-    "ML_processing": "ML_processing",
-}
+PACKAGES = {"MLTools.NanoML": "python", "data_processing": "data_processing", "ML_processing": "ML_processing"}
 SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
-SETTINGS = {
-    f"config.{name}" for name in ("setting", "datasets", "data", "training")
-}  # what a kernel is asked for
+SETTINGS = {f"config.{name}" for name in ("setting", "datasets", "data", "training")}  # what a kernel is asked for
 KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),
@@ -79,9 +73,7 @@ def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
 def test_a_change_of_any_module_behind_a_kernel_counts(
     kernel: tuple[str, ...], copy: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        dependencies._Syntaxes, "write", lambda self: None
-    )  # of a file that grows by each change
+    monkeypatch.setattr(dependencies._Syntaxes, "write", lambda self: None)  # of a file that grows by each change
     code, behind = code_of(*kernel), files_behind(*kernel)
     assert len(behind) > 20
     for name, path in behind.items():
@@ -129,9 +121,7 @@ def names(directory: Path, spec: str) -> set[str]:
     ],
 )
 def test_a_file_of_which_only_constants_are_imported_counts(tmp_path: Path, line: str) -> None:
-    written(
-        tmp_path, cuts_of_mine="PT = 20\nETA = 2.4\n", mine_a=f"{SELECTION}{line}\nclass A(Selection): pass\n"
-    )
+    written(tmp_path, cuts_of_mine="PT = 20\nETA = 2.4\n", mine_a=f"{SELECTION}{line}\nclass A(Selection): pass\n")
     written(tmp_path, unrelated="X = 1\n")
     assert names(tmp_path, "mine_a.py:A") == {"mine_a.py", "cuts_of_mine.py"}
 
@@ -153,15 +143,11 @@ def test_imports_of_a_helper_and_of_a_base_count_too(tmp_path: Path) -> None:
 def test_packages_and_tables_of_the_users_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "group_of_mine"
     (package / "sub").mkdir(parents=True)
-    written(
-        package, __init__="", cuts="from .sub import deep\nfrom . import tables\n", tables="NAME = 'sf.csv'\n"
-    )
+    written(package, __init__="", cuts="from .sub import deep\nfrom . import tables\n", tables="NAME = 'sf.csv'\n")
     written(package / "sub", __init__="from ..last import X\n", deep="")
     written(package, last="X = 1\n", unrelated="")
     (package / "sf.csv").write_text("1,2\n")
-    written(
-        tmp_path, mine_b=f"{SELECTION}import numpy\nimport group_of_mine.cuts\nclass B(Selection): pass\n"
-    )
+    written(tmp_path, mine_b=f"{SELECTION}import numpy\nimport group_of_mine.cuts\nclass B(Selection): pass\n")
     found = files_behind(tmp_path / "mine_b.py", only_own=True)
     assert sorted(found) == sorted(
         [

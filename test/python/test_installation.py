@@ -18,15 +18,11 @@ def test_in_a_checkout_its_parts_are_installed_from_it() -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_wheel_knows_the_checkout_that_it_is_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
+def test_a_wheel_knows_the_checkout_that_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     class Wheel:
         def read_text(self, name: str) -> str:
             assert name == "direct_url.json"
-            return json.dumps(
-                {"url": f"file://{tmp_path}/my%20checkout" if there else "https://somewhere/nanoml.whl"}
-            )
+            return json.dumps({"url": f"file://{tmp_path}/my%20checkout" if there else "https://somewhere/nanoml.whl"})
 
     def distribution(_: str) -> Any:
         return Wheel()
@@ -35,10 +31,6 @@ def test_a_wheel_knows_the_checkout_that_it_is_of(
     (checkout / "python").mkdir(parents=True)
     (checkout / "pyproject.toml").touch()
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    monkeypatch.setattr(
-        installation, "__file__", str(tmp_path / "site-packages/MLTools/NanoML/installation.py")
-    )
-    expected = (
-        f"pip install '{checkout}[tune]'" if there else "pip install '.[tune]', in a checkout of NanoML"
-    )
+    monkeypatch.setattr(installation, "__file__", str(tmp_path / "site-packages/MLTools/NanoML/installation.py"))
+    expected = f"pip install '{checkout}[tune]'" if there else "pip install '.[tune]', in a checkout of NanoML"
     assert installation.how_to_install("tune") == expected

@@ -73,13 +73,7 @@ def test_the_columns_of_a_model(twin: Path) -> None:
 def process_of(schedule: bool) -> Any:
     cms = pytest.importorskip("FWCore.ParameterSet.Config", reason="this is not CMSSW")
     process = cms.Process("NANO")
-    names = {
-        "jetTable": "Jet",
-        "jetMCTable": "Jet",
-        "metTable": "MET",
-        "muonTable": "Muon",
-        "fatJetTable": "FatJet",
-    }
+    names = {"jetTable": "Jet", "jetMCTable": "Jet", "metTable": "MET", "muonTable": "Muon", "fatJetTable": "FatJet"}
     for label, name in names.items():
         setattr(process, label, cms.EDProducer("SimpleCandidateFlatTableProducer", name=cms.string(name)))
     process.tables = cms.Task(process.jetTable, process.metTable, process.muonTable, process.fatJetTable)

@@ -92,9 +92,7 @@ def test_inputs_from_another_module(source: Path, linear_model: Callable[..., Pa
 
     other = Plain(analyze)
     found = scored(source, other, score(linear_model(["mine"]))())
-    assert of_rows(found.values()) == pytest.approx(
-        expected(source, 0.01 * np.arange(20), range(20)), abs=1e-6
-    )
+    assert of_rows(found.values()) == pytest.approx(expected(source, 0.01 * np.arange(20), range(20)), abs=1e-6)
 
 
 def test_missing_inputs_are_explained(source: Path, linear_model: Callable[..., Path]) -> None:
@@ -130,13 +128,9 @@ def check_objects(path: Path, rows: Any, found: dict[str, Any], columns: Any) ->
     scores = of_objects(path, read(path, "Muon_eta")[rows], rows)
     for i, name in enumerate(("signal", "WZ", "ZG")):
         assert ak.num(found[name]).to_list() == ak.num(scores).to_list()
-        assert ak.to_numpy(ak.flatten(found[name])) == pytest.approx(
-            ak.to_numpy(ak.flatten(scores[..., i])), abs=1e-6
-        )
+        assert ak.to_numpy(ak.flatten(found[name])) == pytest.approx(ak.to_numpy(ak.flatten(scores[..., i])), abs=1e-6)
     pt = read(path, "Muon_pt")[rows]
-    assert columns["tagged"] == pytest.approx(
-        ak.to_numpy(ak.sum(pt[found["WZ"] > 0.4], axis=1)), rel=1e-5, abs=1e-5
-    )
+    assert columns["tagged"] == pytest.approx(ak.to_numpy(ak.sum(pt[found["WZ"] > 0.4], axis=1)), rel=1e-5, abs=1e-5)
     assert columns["muons"] == ak.num(pt).to_list()
 
 
@@ -148,10 +142,7 @@ def object_model(linear_model: Callable[..., Path]) -> Path:
 def test_objects(source: Path, object_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = scored(source, trilepton(), score(object_model)(), postproc_module(Tagged)())
     assert len(made) == PASSES
-    found = {
-        name: ak.Array([row[f"Muon_linear_{name}"] for row in made.values()])
-        for name in ("signal", "WZ", "ZG")
-    }
+    found = {name: ak.Array([row[f"Muon_linear_{name}"] for row in made.values()]) for name in ("signal", "WZ", "ZG")}
     columns = {name: [row[name] for row in made.values()] for name in ("tagged", "muons")}
     check_objects(source, np.array(list(made)), found, columns)
     assert "one by one" not in capsys.readouterr().err
@@ -283,9 +274,7 @@ def test_a_pass_with_models_only_is_no_selection(source: Path, command: Command,
     assert read(friend, "Muon_linear_WZ", "Friends").to_list() == read(output, "Muon_linear_WZ").to_list()
 
 
-def test_a_skim_with_scores_is_a_skim(
-    source: Path, tmp_path: Path, command: Command, object_model: Path
-) -> None:
+def test_a_skim_with_scores_is_a_skim(source: Path, tmp_path: Path, command: Command, object_model: Path) -> None:
     skim = command(source, *TRILEPTON)
     output = command(skim, *SCORE, str(object_model))
     before, after = record(skim), record(output)
@@ -294,18 +283,13 @@ def test_a_skim_with_scores_is_a_skim(
 
 
 @pytest.mark.slow
-def test_counters_of_all_versions(
-    made_file: Path, command: Command, linear_model: Callable[..., Path]
-) -> None:
+def test_counters_of_all_versions(made_file: Path, command: Command, linear_model: Callable[..., Path]) -> None:
     if "rntuple" in made_file.stem:
         pytest.skip("nanoAOD-tools reads no RNTuple")
     output = command(made_file, *SCORE, str(linear_model(["Muon_eta"], level="object", collection="Muon")))
     with RootFile(output) as file, RootFile(made_file) as original:
         assert file.branches["nMuon"] == original.branches["nMuon"]
-        found, expected = (
-            file.read(["nMuon", "Muon_pt", "Muon_linear_WZ"]),
-            original.read(["nMuon", "Muon_pt"]),
-        )
+        found, expected = (file.read(["nMuon", "Muon_pt", "Muon_linear_WZ"]), original.read(["nMuon", "Muon_pt"]))
         for name in ("nMuon", "Muon_pt"):
             assert found[name].to_list() == expected[name].to_list()
         assert ak.num(found["Muon_linear_WZ"]).to_list() == expected["nMuon"].to_list()

@@ -16,9 +16,7 @@ def select(path: Path) -> tuple[Selected, dict[str, Any]]:
     with RootFile(path) as file:
         names = selection.resolve(list(file.branches), file.path)
         arrays = file.read(names)
-        collections = {
-            name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged
-        }
+        collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
         return selection.apply(arrays, collections, np.ones(file.entries)), arrays
 
 
@@ -39,9 +37,7 @@ def test_columns_agree_with_an_event_loop(sample: Path) -> None:
     selected, arrays = select(sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root")
     plain = {name: array.tolist() for name, array in arrays.items()}
     expected = {
-        entry: row
-        for entry in range(1000)
-        if (row := by_hand({name: values[entry] for name, values in plain.items()}))
+        entry: row for entry in range(1000) if (row := by_hand({name: values[entry] for name, values in plain.items()}))
     }
     assert selected.rows.tolist() == list(expected)
     for column, values in selected.columns.items():
@@ -99,9 +95,7 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
     return row
 
 
-def lepton(
-    event: dict[str, Any], kind: str, i: int, flavour: int, identification: int, tight: bool
-) -> dict[str, Any]:
+def lepton(event: dict[str, Any], kind: str, i: int, flavour: int, identification: int, tight: bool) -> dict[str, Any]:
     values = {name: event[f"{kind}_{name}"][i] for name in ("pt", "eta", "phi", "mass", "charge")}
     return {**values, "flavour": flavour, "id": identification, "tight": tight}
 

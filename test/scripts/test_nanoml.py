@@ -38,9 +38,7 @@ def test_works_in_a_checkout() -> None:
 def test_workers_find_the_checkout_too(sample: Path, tmp_path: Path) -> None:
     """Two files, so that workers are started, which import everything anew."""
     inputs = [str(path) for path in sorted((sample / "ZGToLLG").glob("*.root"))]
-    done = run(
-        SCRIPT, "skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", str(tmp_path), *inputs
-    )
+    done = run(SCRIPT, "skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "-o", str(tmp_path), *inputs)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.root"))) == len(inputs) > 1
 
@@ -58,9 +56,7 @@ def test_finds_the_parts_from_a_copy_as_scram_makes_it(tmp_path: Path) -> None:
         "print(MLTools.NanoML.__path__[0])\n"
         "print(sys.path[-1])\n"
     )
-    done = run(
-        probe, str(tmp_path / "bin" / "nanoml"), path=os.pathsep.join([str(tmp_path / "python"), PACKAGES])
-    )
+    done = run(probe, str(tmp_path / "bin" / "nanoml"), path=os.pathsep.join([str(tmp_path / "python"), PACKAGES]))
     assert done.stderr == ""
     assert done.stdout.splitlines() == [str(tmp_path / "python" / "MLTools" / "NanoML"), str(ROOT)]
 

@@ -102,8 +102,7 @@ class Analysis:
         for name, dataset in datasets.items():
             files = sorted((EXAMPLE / "data" / name).glob("*.root"))
             dataset["files"] = [
-                f"{server}/store/{name}/{file.name}" if server else f"data/{name}/{file.name}"
-                for file in files
+                f"{server}/store/{name}/{file.name}" if server else f"data/{name}/{file.name}" for file in files
             ]
             if server is None:
                 (directory / "data" / name).mkdir(parents=True)
@@ -218,9 +217,7 @@ class Analysis:
         skims = {path.name: branches_of(path) for path in self.workdir.glob("skims/*/*.root")}
         expected = {path.name: branches_of(path) for path in reference.workdir.glob("skims/*/*.root")}
         assert skims
-        assert set(skims) == {
-            name for name in expected if name.rpartition("_")[0] in self.content["datasets"]
-        }
+        assert set(skims) == {name for name in expected if name.rpartition("_")[0] in self.content["datasets"]}
         assert [name for name in skims if not equal(skims[name], expected[name])] == []
         assert set(self.done().values()) == {1}, self.done()
         records = dict(self.records())

@@ -21,18 +21,7 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = [
-    "GONE",
-    "HALF",
-    "MINE",
-    "STORE",
-    "WZ",
-    "ZZ",
-    "CatalogueServer",
-    "Content",
-    "contents",
-    "install_dasgoclient",
-]
+__all__ = ["GONE", "HALF", "MINE", "STORE", "WZ", "ZZ", "CatalogueServer", "Content", "contents", "install_dasgoclient"]
 
 WZ = "/WZTo3LNu_TuneCP5_13TeV-amcatnloFXFX-pythia8/RunIISummer20UL18NanoAODv9-106X_v16_L1v1-v1/NANOAODSIM"
 ZZ = WZ.replace("WZTo3LNu", "WZTo2L2Q")
@@ -150,9 +139,7 @@ class CatalogueServer:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self.url = f"{scheme}://localhost:{self.port}/dbs"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -168,20 +155,8 @@ class CatalogueServer:
             self._gone.wait(20)
             return
         if isinstance(fault, int):
-            error = {
-                "reason": "DBSError",
-                "message": "database is away",
-                "code": 101,
-                "function": "dbs.files",
-            }
-            body = [
-                {
-                    "error": error,
-                    "http": {"method": "GET", "code": fault},
-                    "exception": fault,
-                    "type": "HTTPError",
-                }
-            ]
+            error = {"reason": "DBSError", "message": "database is away", "code": 101, "function": "dbs.files"}
+            body = [{"error": error, "http": {"method": "GET", "code": fault}, "exception": fault, "type": "HTTPError"}]
             _send(handler, fault, json.dumps(body))
             return
         code, rows = self._rows(urlsplit(handler.path))
@@ -290,9 +265,7 @@ def install_dasgoclient(directory: Path, url: str, real: Optional[str] = None) -
 def das_maps(root: str) -> list[dict[str, Any]]:
     """What dasgoclient knows of services, as far as `nanoml` asks: which there are, and how they call things."""
 
-    def service(
-        system: str, urn: str, lookup: str, url: str, params: dict[str, str], **keys: str
-    ) -> dict[str, Any]:
+    def service(system: str, urn: str, lookup: str, url: str, params: dict[str, str], **keys: str) -> dict[str, Any]:
         pattern = {"pattern": "/[\\w-]+/[\\w-]+/[A-Z-]+"} if urn != "datasets" else {"pattern": "/.*/.*/.*"}
         das_map: list[dict[str, str]] = (
             [{"das_key": lookup, "rec_key": f"{lookup}.name"}] if lookup != "dataset" else []
@@ -330,9 +303,7 @@ def das_maps(root: str) -> list[dict[str, Any]]:
     notations = [{"api_output": old, "rec_key": new, "api": api} for old, new, api in names]
     return [
         service("dbs3", "files_via_dataset", "file", f"{reader}/files/", files, status="status"),
-        service(
-            "dbs3", "filesummaries", "dataset", f"{reader}/filesummaries/", summary, status="validFileOnly"
-        ),
+        service("dbs3", "filesummaries", "dataset", f"{reader}/filesummaries/", summary, status="validFileOnly"),
         service("dbs3", "datasets", "dataset", f"{reader}/datasets/", datasets, status="dataset_access_type"),
         service("combined", "site4dataset_pct", "site", "combined plugin", {"dataset": "required"}),
         {"hash": "notations", "type": "notation", "system": "dbs3", "notations": notations},

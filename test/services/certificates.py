@@ -94,9 +94,7 @@ class Certificates:
     def _make_owner(self, name: str, subject: str) -> None:
         key, request, extensions = f"{name}.key", f"{name}.csr", self.directory / f"{name}.ext"
         extensions.write_text(OWNER_USE.format(name=subject.rpartition("=")[2]))
-        self._openssl(
-            "req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", subject
-        )
+        self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", subject)
         signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", extensions]
         self._openssl("x509", "-req", "-in", request, *signer, "-days", 300, "-out", f"{name}.pem")
         (self.directory / key).chmod(0o600)

@@ -86,13 +86,7 @@ def submit(options: Namespace) -> int:
 
 
 def cache(project: Path, name: str) -> None:
-    content = {
-        "Server": "cmsweb.cern.ch",
-        "Port": "",
-        "RequestName": name,
-        "voRole": "NULL",
-        "instance": "prod",
-    }
+    content = {"Server": "cmsweb.cern.ch", "Port": "", "RequestName": name, "voRole": "NULL", "instance": "prod"}
     (project / ".requestcache").write_bytes(pickle.dumps(content, protocol=0))
 
 
@@ -118,8 +112,7 @@ def status(options: Namespace) -> int:
         print("Failure message from server:\t" + known["refusal"].replace("\n", "\n\t\t\t\t"))
     if known.get("days"):
         print(
-            f"Task was submitted {known['days']} days ago.\nFiles are purged from Grid scheduler after 40 days.",
-            end="",
+            f"Task was submitted {known['days']} days ago.\nFiles are purged from Grid scheduler after 40 days.", end=""
         )
         print(" No further information is available")
     elif known.get("jobs"):
@@ -158,9 +151,7 @@ def getoutput(options: Namespace) -> int:
     project, _, _ = task_of(options)
     numbers = sorted(options.jobids.split(","))
     if len(numbers) > 500:
-        print(
-            f"You requested to process files for {len(numbers)} jobs.\nThe limit is 500. Please use the '--jobids'"
-        )
+        print(f"You requested to process files for {len(numbers)} jobs.\nThe limit is 500. Please use the '--jobids'")
         return 3008 & 255
     for number in numbers:
         name = f"/store/user/somebody/{project.name}/240501_120000/0000/nano_{number}.root"

@@ -187,12 +187,7 @@ class Daemons:
         """Start one, and return its process id. It sees nothing of the tests' environment but what is given here."""
         order = {
             "argv": list(argv),
-            "environment": {
-                "PATH": PATH,
-                "LANG": "C.UTF-8",
-                "HOME": str(self.directory),
-                **(environment or {}),
-            },
+            "environment": {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(self.directory), **(environment or {})},
             "log": str(log),
         }
         assert self._keeper.stdin is not None

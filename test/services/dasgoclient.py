@@ -49,13 +49,7 @@ def fetch(path: str) -> Any:
 
 
 def ask(
-    key: str,
-    api: str,
-    what: str,
-    query: Mapping[str, str],
-    instance: str,
-    renamed: Mapping[str, str],
-    name: str,
+    key: str, api: str, what: str, query: Mapping[str, str], instance: str, renamed: Mapping[str, str], name: str
 ) -> list[Row]:
     found = fetch(f"/dbs/{instance}/DBSReader/{what}/?{urllib.parse.urlencode(query)}")
     if found is None:  # nobody answers, which it tells like this
@@ -99,9 +93,7 @@ def sites(name: str, instance: str) -> list[Row]:
             "total_blocks": 1,
             "total_files": total[0]["num_file"],
         }
-        records.append(
-            {"das": header("site", "combined:site4dataset_pct", instance), "site": [site], "qhash": "0"}
-        )
+        records.append({"das": header("site", "combined:site4dataset_pct", instance), "site": [site], "qhash": "0"})
     return records
 
 

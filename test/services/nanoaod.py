@@ -281,9 +281,7 @@ def _kinematics(size: int, scale: float, threshold: float, generator: np.random.
     return {name: numbers.astype(np.float32) for name, numbers in values.items()}
 
 
-def _leptons(
-    made: Made, size: int, flavour: int, mass: float, generator: np.random.Generator
-) -> tuple[Columns, Any]:
+def _leptons(made: Made, size: int, flavour: int, mass: float, generator: np.random.Generator) -> tuple[Columns, Any]:
     """What electrons and muons have in common, and the type of their smaller whole numbers."""
     index = np.int16 if made.version >= 12 else np.int32
     fields = _kinematics(size, made.scale, 15.0, generator)
@@ -306,9 +304,7 @@ def _leptons(
 def _electrons(made: Made, size: int, generator: np.random.Generator) -> Columns:
     fields, index = _leptons(made, size, 11, 0.000511, generator)
     identification = np.uint8 if made.version >= 12 else np.int32
-    fields["cutBased"] = generator.choice([0, 1, 2, 3, 4], size, p=[0.1, 0.1, 0.1, 0.1, 0.6]).astype(
-        identification
-    )
+    fields["cutBased"] = generator.choice([0, 1, 2, 3, 4], size, p=[0.1, 0.1, 0.1, 0.1, 0.6]).astype(identification)
     fields["photonIdx"] = generator.integers(-1, 2, size).astype(index)
     fields["convVeto"] = generator.random(size) < 0.9
     return fields
@@ -329,9 +325,7 @@ def _jets(made: Made, size: int, generator: np.random.Generator) -> Columns:
     fields = _kinematics(size, 40.0, 15.0, generator)
     fields["mass"] = (fields["pt"] * generator.uniform(0.05, 0.2, size)).astype(np.float32)
     fields["rawFactor"] = generator.normal(0.05, 0.05, size).astype(np.float32)
-    fields["btagDeepB"] = np.where(generator.random(size) < 0.1, -2.0, generator.random(size)).astype(
-        np.float32
-    )
+    fields["btagDeepB"] = np.where(generator.random(size) < 0.1, -2.0, generator.random(size)).astype(np.float32)
     fields["jetId"] = generator.choice([0, 2, 6], size).astype(small)
     fields["nMuons"] = generator.integers(0, 3, size).astype(small)
     fields["cleanmask"] = generator.integers(0, 2, size).astype(np.uint8)

@@ -55,8 +55,7 @@ def _is_cmssw() -> bool:
 MISSING = [name for name in ("ROOT", _OUTPUT) if not is_there(name)]
 needs_nanoaodtools = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
 needs_cmssw_tools = pytest.mark.skipif(
-    not _is_cmssw(),
-    reason="needs CMSSW's nanoAOD-tools: a standalone one has no 16-bit integers and other counters",
+    not _is_cmssw(), reason="needs CMSSW's nanoAOD-tools: a standalone one has no 16-bit integers and other counters"
 )
 
 
@@ -99,10 +98,7 @@ class Plain:
 
 
 def loop(
-    modules: Sequence[Any],
-    path: Path,
-    entries: Optional[Iterable[int]] = None,
-    listed: Optional[Sequence[int]] = None,
+    modules: Sequence[Any], path: Path, entries: Optional[Iterable[int]] = None, listed: Optional[Sequence[int]] = None
 ) -> list[tuple[int, dict[str, Any]]]:
     """Events that all modules let through, with the values that they set."""
     tree = Tree(listed)

@@ -71,9 +71,7 @@ def test_nobody_gets_in_without_a_proxy(xrootd_voms: VomsServer, tmp_path: Path)
     assert "Auth failed" in fetch(xrootd_voms, tmp_path / "nowhere", tmp_path / "a.root").stderr
 
 
-def test_a_valid_proxy_is_accepted(
-    xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path
-) -> None:
+def test_a_valid_proxy_is_accepted(xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path) -> None:
     done = fetch(xrootd_voms, certificates.proxy(), tmp_path / "a.root")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.root").read_bytes() == FILE.read_bytes()
@@ -86,9 +84,7 @@ def test_uproot_shows_its_proxy(xrootd_voms: VomsServer, certificates: Certifica
     assert int(run([sys.executable, "-c", code], environment).stdout) == 800
 
 
-def test_a_proxy_expires_between_two_reads(
-    xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path
-) -> None:
+def test_a_proxy_expires_between_two_reads(xrootd_voms: VomsServer, certificates: Certificates, tmp_path: Path) -> None:
     proxy = certificates.proxy(hours=3 / 3600)
     assert fetch(xrootd_voms, proxy, tmp_path / "a.root").returncode == 0
     wait_for(lambda: left(certificates, proxy, "-timeleft") == 0, "end of the proxy", 10)

@@ -53,9 +53,7 @@ def wait_for_event(directory: Path, job: str, number: str, times: int = 1) -> No
     wait_for(lambda: log.read_text().count(head) >= times, f"event {number} of job {job}", 20)
 
 
-def test_a_job_runs_this_python_and_moves_files_by_url(
-    pool: CondorPool, storage: Storage, tmp_path: Path
-) -> None:
+def test_a_job_runs_this_python_and_moves_files_by_url(pool: CondorPool, storage: Storage, tmp_path: Path) -> None:
     (storage.directory / "data.txt").write_text("there")
     (tmp_path / "job.py").write_text(SCRIPT)
     description = f"""
@@ -78,9 +76,7 @@ def test_a_job_runs_this_python_and_moves_files_by_url(
 
 def test_a_transfer_that_fails_holds_the_job(pool: CondorPool, storage: Storage, tmp_path: Path) -> None:
     cluster = submit(
-        pool,
-        tmp_path,
-        f"executable = /bin/true\ntransfer_input_files = {storage.url}/nowhere.txt\nqueue\n",
+        pool, tmp_path, f"executable = /bin/true\ntransfer_input_files = {storage.url}/nowhere.txt\nqueue\n"
     )
     wait_for_event(tmp_path, f"{cluster}.0", "012")
     assert "xrdcp: exit code 54" in (tmp_path / "events.log").read_text()

@@ -63,9 +63,7 @@ def test_a_server_that_is_killed_is_replaced_by_the_other(
     copy(killed.url + only_there, target)
 
 
-def test_a_server_that_hangs_is_given_up_and_goes_on(
-    xrootd_cluster: Callable[..., Cluster], tmp_path: Path
-) -> None:
+def test_a_server_that_hangs_is_given_up_and_goes_on(xrootd_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     cluster = xrootd_cluster({}, {0: {NAME: FILE}})
     server, target = cluster.servers[0], tmp_path / "a.root"
     server.stop()

@@ -29,9 +29,7 @@ def training_of(
     """A training with networks for `shape`; a selection makes the columns `made`."""
 
     def columns(names: Sequence[str]) -> tuple[ConvertedColumn, ...]:
-        return tuple(
-            ConvertedColumn(name, "float32", "", "selection" if name in made else "branch") for name in names
-        )
+        return tuple(ConvertedColumn(name, "float32", "", "selection" if name in made else "branch") for name in names)
 
     about: dict[str, Any] = {
         "features": columns(shape.features),

@@ -21,9 +21,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(ABOUT)
         return 0
     with open(arguments[arguments.index("-infile") + 1]) as file:
-        wanted = [
-            dict(re.findall(r'(\w+) *= *"([^"]*)"', ad)) for ad in re.findall(r"\[(.*?)\]", file.read(), re.S)
-        ]
+        wanted = [dict(re.findall(r'(\w+) *= *"([^"]*)"', ad)) for ad in re.findall(r"\[(.*?)\]", file.read(), re.S)]
     failed = 0
     with open(arguments[arguments.index("-outfile") + 1], "w") as results:
         for ad in wanted:

@@ -57,20 +57,14 @@ CHECKSUMS = "xrootd.chksum max 2 adler32\n"
 
 
 def start_daemon(
-    daemons: Daemons,
-    program: str,
-    name: str,
-    configuration: str,
-    environment: Optional[Mapping[str, str]] = None,
+    daemons: Daemons, program: str, name: str, configuration: str, environment: Optional[Mapping[str, str]] = None
 ) -> int:
     """Start xrootd or cmsd in the foreground, with its log in the directory NAME."""
     (daemons.directory / "adm").mkdir(exist_ok=True)
     config = daemons.directory / f"{name}.cfg"
     config.write_text(COMMON.format(directory=daemons.directory) + configuration)
     log = daemons.directory / f"{name}-{program}.log"
-    return daemons.start(
-        as_user(USER, [program, "-n", name, "-c", str(config)], all_files=True), log, environment
-    )
+    return daemons.start(as_user(USER, [program, "-n", name, "-c", str(config)], all_files=True), log, environment)
 
 
 def place(files: Mapping[str, Path], root: Path) -> None:

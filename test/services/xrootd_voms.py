@@ -40,9 +40,7 @@ class VomsServer:
 
     def __init__(self, certificates: Certificates) -> None:
         needs("xrootd", package="xrootd-server")
-        if not any(
-            found for where in ("lib64", "lib/*") for found in Path("/usr").glob(f"{where}/libXrdVoms*.so")
-        ):
+        if not any(found for where in ("lib64", "lib/*") for found in Path("/usr").glob(f"{where}/libXrdVoms*.so")):
             pytest.skip("libXrdVoms is not installed (Debian package xrootd-voms-plugins)")
         self._daemons = Daemons("voms")
         self._port = free_port()

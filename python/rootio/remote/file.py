@@ -15,14 +15,7 @@ from uproot.source.chunk import Chunk, Source
 from uproot.source.futures import TrivialFuture
 
 from MLTools.NanoML.errors import explain_os_error
-from MLTools.NanoML.rootio.remote.client import (
-    Cause,
-    ServerError,
-    answer,
-    client,
-    current_settings,
-    leave,
-)
+from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, leave
 from MLTools.NanoML.rootio.remote.server import Replicas, Server
 
 __all__ = ["RemoteFile", "open_with_uproot"]

@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import UnreadableError
-from MLTools.NanoML.rootio.remote.client import (
-    Cause,
-    ServerError,
-    answer,
-    client,
-    current_settings,
-    pause,
-    persist,
-)
+from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, pause, persist
 from MLTools.NanoML.rootio.remote.url import Url
 
 __all__ = ["Replicas", "Server"]

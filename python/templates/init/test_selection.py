@@ -33,9 +33,7 @@ def test_events_made_by_hand():
     assert selected.columns["Lep1_pt"].tolist() == [60]
     assert selected.columns["Lep3_pt"].tolist() == [30]
     assert selected.columns["sumPt"].tolist() == [60 + 30 + 40 + 25]
-    assert selected.columns["ThreeLep_dR"] == pytest.approx(
-        [2**0.5]
-    )  # between the muon and the softer electron
+    assert selected.columns["ThreeLep_dR"] == pytest.approx([2**0.5])  # between the muon and the softer electron
 
 
 def test_a_muon_that_is_not_identified_does_not_count():
@@ -45,11 +43,7 @@ def test_a_muon_that_is_not_identified_does_not_count():
 
 @pytest.mark.parametrize(
     ("name", "least", "most"),
-    [
-        ("WprimeToWZToLNuLL_M600", 0.3, 0.5),
-        ("WZTo3LNu_Pt100", 0.25, 0.45),
-        ("ZGToLLG_PtG100", 0.02, 0.1),
-    ],
+    [("WprimeToWZToLNuLL_M600", 0.3, 0.5), ("WZTo3LNu_Pt100", 0.25, 0.45), ("ZGToLLG_PtG100", 0.02, 0.1)],
 )
 def test_sample_data(name, least, most):
     selected = on_file(ThreeLeptons(), DATA / f"{name}.root")

@@ -52,10 +52,7 @@ def test_bins_keep_the_order_and_what_is_missing() -> None:
     assert counts.max() < 1.2 * counts.min()
     assert len(np.unique(found[:, 1])) == 6
     # what was not there when bins were made goes into those at the ends
-    assert module._Bins(columns)(np.array([[-1, 9, 0], [99, -1, 0]], np.float32)).tolist() == [
-        [0, 5, 0],
-        [254, 0, 0],
-    ]
+    assert module._Bins(columns)(np.array([[-1, 9, 0], [99, -1, 0]], np.float32)).tolist() == [[0, 5, 0], [254, 0, 0]]
 
 
 def test_events_that_no_split_tests(toy: Toy) -> None:

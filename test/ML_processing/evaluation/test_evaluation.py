@@ -188,22 +188,16 @@ def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: 
 
 def test_other_events_are_noted(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
     content = evaluate(trained[1], [toy("more.h5", count=700)], tmp_path / "report")
-    expected = (
-        "These are not the events of the training: the BDT learned from these, the networks from others."
-    )
+    expected = "These are not the events of the training: the BDT learned from these, the networks from others."
     assert expected in content["notes"]
 
 
 def test_events_with_other_features(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(
-        NanoMLError, match="the training has the features x, y, but these events have x, y, z"
-    ):
+    with pytest.raises(NanoMLError, match="the training has the features x, y, but these events have x, y, z"):
         evaluate(trained[1], [toy("z.h5", z=np.arange(600.0))], tmp_path / "report")
 
 
-def test_signal_without_a_positive_sum_of_weights(
-    toy: Toy, trained: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_signal_without_a_positive_sum_of_weights(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
     other = toy("other.h5")
     with h5py.File(other, "r+") as file:
         rows = file["events"][:]
@@ -234,13 +228,7 @@ def test_same_numbers_again(trained: tuple[Path, Path], tmp_path: Path) -> None:
 def test_collections(object_files: list[Path], tmp_path: Path) -> None:
     options = {"hidden": [16]}
     config = Train(
-        model="deepsets",
-        options=options,
-        features=["MET_pt"],
-        folds=1,
-        epochs=4,
-        learning_rate=5e-3,
-        device="cpu",
+        model="deepsets", options=options, features=["MET_pt"], folds=1, epochs=4, learning_rate=5e-3, device="cpu"
     )
     train(object_files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", object_files, tmp_path / "report")
@@ -259,9 +247,7 @@ def test_collections(object_files: list[Path], tmp_path: Path) -> None:
 
 
 def test_regression(files: list[Path], tmp_path: Path, drawn: None) -> None:
-    config = Train(
-        targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu"
-    )
+    config = Train(targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu")
     train(files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", files, tmp_path / "report", compare=files[1:2])
     training, table = Training.load(tmp_path / "run"), read(files, config)
@@ -318,9 +304,7 @@ def test_parameter_does_not_tell_the_trees_what_is_background(toy: Toy, quick: T
     assert "These are not" not in str(content["notes"])
 
 
-def test_many_events_are_sampled(
-    toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_events_are_sampled(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = toy(negative=0.1)
     train([file], dataclasses.replace(quick, epochs=30), tmp_path / "run")
     complete = evaluate(tmp_path / "run", [file], tmp_path / "report")

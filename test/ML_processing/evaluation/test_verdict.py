@@ -7,9 +7,7 @@ import pytest
 from ML_processing.evaluation.verdict import verdict
 
 
-def content(
-    network: float | None, baseline: float, on_training: float | None, **changes: Any
-) -> dict[str, Any]:
+def content(network: float | None, baseline: float, on_training: float | None, **changes: Any) -> dict[str, Any]:
     auc = {
         "network": network,
         "network_error": 0.005,
@@ -120,11 +118,7 @@ def test_regression() -> None:
         numbers = {"resolution": {"value": 12.0, "error": 0.5}}
         return {"network": numbers, "baseline": numbers, "gain_in_rmse": {"value": gain, "error": 0.1}}
 
-    found = {
-        **content(None, 0.9, None),
-        "task": "regression",
-        "targets": {"mass": entry(-1.0), "pt": entry(1.0)},
-    }
+    found = {**content(None, 0.9, None), "task": "regression", "targets": {"mass": entry(-1.0), "pt": entry(1.0)}}
     state, text = answer(found, "Better")
     assert state == "bad"
     assert "mass: resolution of the network 12.000 ± 0.500" in text

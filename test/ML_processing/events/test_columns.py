@@ -90,8 +90,7 @@ def test_no_weight(toy: Toy) -> None:
         del file["events"]
         file["events"] = rows[["run", "luminosityBlock", "event", "label", "x", "y"]]
     with pytest.raises(
-        NanoMLError,
-        match=r"toy.h5: its events have no weight, since no cross section or luminosity was given",
+        NanoMLError, match=r"toy.h5: its events have no weight, since no cross section or luminosity was given"
     ):
         columns(path)
 
@@ -146,10 +145,7 @@ def test_of_objects_all_fields_but_the_label(toy: Toy) -> None:
     [
         ({"per_object": PerObject("Jets", "flavour", {})}, 'per_object.collection: "Jets" is not .*"Jet"'),
         ({"per_object": PerObject("Jet", "flavor", {})}, 'per_object.label: "flavor" is not .*"flavour"'),
-        (
-            {"per_object": PerObject("Jet", "pt", {})},
-            '"pt" is of type float32, but classes are given by whole',
-        ),
+        ({"per_object": PerObject("Jet", "pt", {})}, '"pt" is of type float32, but classes are given by whole'),
         ({"per_object": FLAVOUR, "objects": ["Muon"]}, "one object at a time .* take out train.objects"),
         ({"per_object": FLAVOUR, "targets": ["x"]}, "separate classes: take out train.targets"),
         ({"per_object": FLAVOUR, "features": ["Jet_flavour"]}, '"Jet_flavour" is not in the HDF5 files'),
@@ -162,7 +158,5 @@ def test_objects_that_cannot_be_told_apart(toy: Toy, settings: dict[str, Any], m
 
 def test_a_name_of_the_event_and_of_the_object(toy: Toy) -> None:
     path = flavoured(toy, mass=np.zeros(600), Jet_pt=np.zeros(600))
-    with pytest.raises(
-        NanoMLError, match=r"Jet_pt is a column of the event and, as Jet\.pt, one of its objects"
-    ):
+    with pytest.raises(NanoMLError, match=r"Jet_pt is a column of the event and, as Jet\.pt, one of its objects"):
         columns(path, per_object=FLAVOUR)

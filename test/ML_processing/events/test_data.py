@@ -232,9 +232,7 @@ def test_weights_keep_their_signs(toy: Toy) -> None:
 
 
 def test_other_types_of_numbers(toy: Toy) -> None:
-    path = toy(
-        count=600, flag=np.arange(600) % 3 == 0, big=np.full(600, 1e300), byte=np.arange(600, dtype="u1")
-    )
+    path = toy(count=600, flag=np.arange(600) % 3 == 0, big=np.full(600, 1e300), byte=np.arange(600, dtype="u1"))
     with pytest.raises(NanoMLError, match=r'"big" is not a finite number in any event'):
         whole_of([path])
     table = whole_of([toy(flag=np.arange(600) % 3 == 0, byte=(np.arange(600) % 256).astype("u1"))])
@@ -277,9 +275,7 @@ def test_weight_not_finite(toy: Toy) -> None:
 
 
 def test_class_without_events(toy: Toy) -> None:
-    with pytest.raises(
-        NanoMLError, match=r'class "signal" has no event .*no file here is of a dataset of this class'
-    ):
+    with pytest.raises(NanoMLError, match=r'class "signal" has no event .*no file here is of a dataset of this class'):
         whole_of([change(toy(), label=1)])
 
 
@@ -304,9 +300,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, files: list[Path], events: int) -
     return list(TrainingFiles.open(files, Train()).tables())
 
 
-def test_blocks_take_their_share_of_every_file(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_take_their_share_of_every_file(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [toy(f"{i}.h5", count=count, run=np.full(count, i)) for i, count in enumerate((1000, 0, 300, 7))]
     blocks = in_blocks(monkeypatch, files, 100)
     assert len(blocks) == 14
@@ -413,9 +407,7 @@ def test_collection_with_other_rows(toy: Toy) -> None:
 def test_files_that_disagree(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
     first = toy()
     more = toy("more.h5", z=np.zeros(600, "f4"))
-    with pytest.raises(
-        NanoMLError, match=r"more.h5: its features are not those of .*toy.h5: with z\. Convert all"
-    ):
+    with pytest.raises(NanoMLError, match=r"more.h5: its features are not those of .*toy.h5: with z\. Convert all"):
         whole_of([first, more])
     with pytest.raises(NanoMLError, match="without z"):
         whole_of([more, first])

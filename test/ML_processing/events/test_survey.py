@@ -11,14 +11,7 @@ import pytest
 
 from ML_processing.events import data
 from ML_processing.events.data import TrainingFiles, read
-from ML_processing.events.survey import (
-    Survey,
-    class_factors,
-    factors_of_split,
-    make_splits,
-    signal_index,
-    split_count,
-)
+from ML_processing.events.survey import Survey, class_factors, factors_of_split, make_splits, signal_index, split_count
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -115,9 +108,7 @@ def test_objects_of_no_class_are_told(toy: Toy) -> None:
         "300 of 600 objects of Jet are of no class and left out, by Jet_id: 0 (150), 1 (150).",
         "Feature Jet_pt is not a finite number in 150 of 300 objects (50 %): these count as missing and take the median.",
     ]
-    with pytest.raises(
-        NanoMLError, match=r'class "c" has no object: no Jet_id is 7 or 8\. Of no class are: -2 \('
-    ):
+    with pytest.raises(NanoMLError, match=r'class "c" has no object: no Jet_id is 7 or 8\. Of no class are: -2 \('):
         survey_of(path, per_object=PerObject("Jet", "id", {"a": [0], "c": [7, 8]}))
 
 
@@ -152,9 +143,7 @@ def test_too_few_events(toy: Callable[..., Path]) -> None:
     def factors(path: Path, folds: int) -> None:
         factors_of_split(TrainingFiles.open([path], Train()).sample(100, folds)[1], 0)
 
-    with pytest.raises(
-        NanoMLError, match=r'class "signal" has no event in the training part of fold 0: 4 events are'
-    ):
+    with pytest.raises(NanoMLError, match=r'class "signal" has no event in the training part of fold 0: 4 events are'):
         factors(toy(count=4, event=np.array([9, 2, 1, 3])), 3)
     with pytest.raises(NanoMLError, match="has no event to validate with"):
         factors(toy(count=4), 100)
@@ -181,9 +170,7 @@ def test_classes_weigh_the_same() -> None:
 
 
 def test_negative_class() -> None:
-    with pytest.raises(
-        NanoMLError, match=r'class "b": the weights of its training events sum to -1, so they cannot'
-    ):
+    with pytest.raises(NanoMLError, match=r'class "b": the weights of its training events sum to -1, so they cannot'):
         class_factors(np.array([0, 1, 1]), np.array([1.0, 1.0, -2.0]), ["a", "b"])
 
 

@@ -61,9 +61,7 @@ def numbered(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("memory", [1, 1000])
-def test_every_training_event_once_in_an_epoch_and_none_of_another_fold(
-    numbered: list[Path], memory: int
-) -> None:
+def test_every_training_event_once_in_an_epoch_and_none_of_another_fold(numbered: list[Path], memory: int) -> None:
     found, network = made(numbered, fold=1, memory=memory)
     assert found.batches.ahead == (memory == 1)
     event = np.arange(COUNT)
@@ -120,13 +118,9 @@ def test_classes_count_the_same_and_signs_stay(toy: Toy) -> None:
     factors = class_factors(training.labels, training.weights, training.classes)
     parts = [events for _, events in found.batches.epoch(Position())]
     labels, weights = (torch.cat([getattr(it, name) for it in parts]) for name in ("labels", "weights"))
-    assert [float(weights[labels == i].sum()) for i in range(2)] == pytest.approx(
-        [float(weights.sum()) / 2] * 2
-    )
+    assert [float(weights[labels == i].sum()) for i in range(2)] == pytest.approx([float(weights.sum()) / 2] * 2)
     assert float(weights.abs().mean()) == pytest.approx(1)
-    assert sorted(weights.tolist()) == pytest.approx(
-        sorted((training.weights * factors[training.labels]).tolist())
-    )
+    assert sorted(weights.tolist()) == pytest.approx(sorted((training.weights * factors[training.labels]).tolist()))
 
 
 def test_targets_are_standardised_and_spectators_as_they_are(toy: Toy) -> None:
@@ -186,9 +180,7 @@ def test_weights_of_what_is_measured(toy: Toy, monkeypatch: pytest.MonkeyPatch) 
         rows["weight"] = np.where(np.arange(3000) % 50 < 2, 100, -1)
         file["events"][:] = rows
     monkeypatch.setattr(training_data, "_MOST_VALIDATION", 20)
-    with pytest.raises(
-        NanoMLError, match="network 0: the weights of 20 events on which its loss is measured do not"
-    ):
+    with pytest.raises(NanoMLError, match="network 0: the weights of 20 events on which its loss is measured do not"):
         made([path])
 
 
@@ -200,9 +192,7 @@ def with_masses(toy: Toy) -> tuple[Table, Survey]:
     """4000 events; the odd ones have no mass, and half of the others have 1000."""
     number = np.arange(4000)
     mass = np.where(number % 2, np.nan, MASSES[number // 2 % 4]).astype("f4")
-    return TrainingFiles.open([toy(count=4000, mass=mass, parameter="mass")], Train(parameter="mass")).sample(
-        100, 5
-    )
+    return TrainingFiles.open([toy(count=4000, mass=mass, parameter="mass")], Train(parameter="mass")).sample(100, 5)
 
 
 def test_values_and_shares(with_masses: tuple[Table, Survey]) -> None:

@@ -61,12 +61,7 @@ def trained(
         features = sample.get("features", np.zeros((64, 0), "f4"))
         network.fit(features, objects, targets if changes.get("targets") else None)
         networks.append(network)
-    about = {
-        "versions": {"torch": torch.__version__},
-        "metrics": {"auc": 0.9},
-        "selection": SELECTION,
-        **changes,
-    }
+    about = {"versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, "selection": SELECTION, **changes}
     return training_of(networks, shape, sample, ["ZCand_mass"], **about)
 
 
@@ -96,9 +91,7 @@ def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]
         ("transformer", {}, BOTH),
     ],
 )
-def test_scores_are_those_of_the_networks(
-    tmp_path: Path, model: str, options: dict[str, Any], shape: Shape
-) -> None:
+def test_scores_are_those_of_the_networks(tmp_path: Path, model: str, options: dict[str, Any], shape: Shape) -> None:
     training = trained(shape, model, options)
     export_networks(training, tmp_path / "model.onnx", "trilepton", target("CMSSW_14_0_X"))
     sample = sample_of(training)
@@ -161,9 +154,7 @@ def test_format_of_the_file(tmp_path: Path) -> None:
     assert content.ir_version == 8
     assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", 15)]
     shapes = {
-        entry.name: [
-            dimension.dim_param or dimension.dim_value for dimension in entry.type.tensor_type.shape.dim
-        ]
+        entry.name: [dimension.dim_param or dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
         for entry in (*content.graph.input, *content.graph.output)
     }
     assert shapes == {
@@ -190,9 +181,7 @@ def test_reference_events(tmp_path: Path) -> None:
         "Muon_mask": (8, 2),
     }
     assert all(np.array_equal(values, sample_of(training)[name][:8]) for name, values in inputs.items())
-    assert Model(tmp_path / "model.onnx").run(inputs) == pytest.approx(
-        np.array(reference["outputs"]), abs=1e-6
-    )
+    assert Model(tmp_path / "model.onnx").run(inputs) == pytest.approx(np.array(reference["outputs"]), abs=1e-6)
 
 
 def test_without_a_release(tmp_path: Path) -> None:
@@ -331,7 +320,9 @@ def test_a_wrong_export_leaves_the_earlier_model(tmp_path: Path, monkeypatch: py
             list(ensemble.networks[2].core.parameters())[-1][0] -= 0.01
 
     monkeypatch.setattr(exporting, "_convert", wrong)
-    message = r'differs from the network on "real events", 1 event: (fold_)?probabilities of event 0 is \[.*\] instead of \['
+    message = (
+        r'differs from the network on "real events", 1 event: (fold_)?probabilities of event 0 is \[.*\] instead of \['
+    )
     with pytest.raises(NanoMLError, match=message):
         export_networks(training, model, "wrong", target())
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -46,9 +46,7 @@ class Toy(nn.Module):
         self.gain, self.apart = gain, apart
 
     def forward(self, features: Tensor, jets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        safe = [
-            torch.clamp(torch.nan_to_num(each, posinf=10, neginf=-10), -10, 10) for each in (features, jets)
-        ]
+        safe = [torch.clamp(torch.nan_to_num(each, posinf=10, neginf=-10), -10, 10) for each in (features, jets)]
         parts = safe[0][:, 0] / 3, safe[0][:, 1] / 3 + (safe[1][..., 0] * mask).sum(dim=1) / 700
         x = self.gain * parts[0] + self.gain * parts[1] if self.apart else self.gain * (parts[0] + parts[1])
         mean = torch.softmax(torch.stack([x, torch.zeros_like(x)], dim=1), dim=1)
@@ -119,18 +117,14 @@ def test_nan_where_there_should_be_none() -> None:
         return [found[0] * np.nan, found[1]] if trial.name == "events with NaN" else found
 
     tried = trials(DESCRIPTION, sample())
-    with pytest.raises(
-        NanoMLError, match=r'"events with NaN", 1 event: probabilities of event 0 is \[nan, nan\]'
-    ):
+    with pytest.raises(NanoMLError, match=r'"events with NaN", 1 event: probabilities of event 0 is \[nan, nan\]'):
         check_parity(Toy(), tried, outcomes(tried, wrong), DESCRIPTION)
 
 
 def test_another_shape() -> None:
     tried = trials(DESCRIPTION, sample())
     wrong = outcomes(tried, lambda trial, size, found: [found[0], found[1].repeat(2, axis=1)])
-    with pytest.raises(
-        NanoMLError, match=r"fold_probabilities has the shape \(1, 2, 2\) instead of \(1, 1, 2\)"
-    ):
+    with pytest.raises(NanoMLError, match=r"fold_probabilities has the shape \(1, 2, 2\) instead of \(1, 1, 2\)"):
         check_parity(Toy(), tried, wrong, DESCRIPTION)
 
 

@@ -168,8 +168,7 @@ def softmaxed(slope: float = 1.0) -> nn.Module:
     class Probabilities(Linear):
         def forward(self, features: Tensor, jets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             safe = [
-                torch.clamp(torch.nan_to_num(each, posinf=100, neginf=-100), -100, 100)
-                for each in (features, jets)
+                torch.clamp(torch.nan_to_num(each, posinf=100, neginf=-100), -100, 100) for each in (features, jets)
             ]
             each = torch.softmax(super().forward(*safe, mask)[1], dim=2)
             return each.mean(dim=1), each
@@ -183,9 +182,7 @@ def test_against_the_networks(model: Path) -> None:
     message = r'differs from the network on "real events", 1 event: .* Was it exported from this training\?'
     with pytest.raises(NanoMLError, match=message):
         list(verify_model(model, None, TrainedNetworks(softmaxed(1.01), sample())))
-    with pytest.raises(
-        NanoMLError, match="reads features, Jet, Jet_mask, but the networks of the training features: "
-    ):
+    with pytest.raises(NanoMLError, match="reads features, Jet, Jet_mask, but the networks of the training features: "):
         list(verify_model(model, None, TrainedNetworks(softmaxed(), {"features": sample()["features"]})))
 
 
@@ -196,9 +193,7 @@ def test_a_version_that_is_none(model: Path) -> None:
 
 @pytest.mark.slow
 def test_a_version_that_is_not_there(model: Path) -> None:
-    with pytest.raises(
-        NanoMLError, match=r"ONNX Runtime 0.0.1: (there is no wheel of it|cannot be installed)"
-    ):
+    with pytest.raises(NanoMLError, match=r"ONNX Runtime 0.0.1: (there is no wheel of it|cannot be installed)"):
         list(verify_model(model, "0.0.1", None))
 
 

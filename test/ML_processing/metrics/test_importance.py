@@ -66,9 +66,7 @@ def test_correlation() -> None:
     x = random.normal(size=(500, 3)) @ random.normal(size=(3, 3)) + 1000
     assert correlation(x, np.ones(500)) == pytest.approx(np.corrcoef(x, rowvar=False))
     weight = random.integers(0, 4, 500).astype(float)
-    assert correlation(x, weight) == pytest.approx(
-        np.corrcoef(np.repeat(x, weight.astype(int), axis=0), rowvar=False)
-    )
+    assert correlation(x, weight) == pytest.approx(np.corrcoef(np.repeat(x, weight.astype(int), axis=0), rowvar=False))
     cancelled = np.append(np.ones(500), -np.ones(100))
     both = np.concatenate([x, x[:100]])
     assert correlation(both, cancelled) == pytest.approx(np.corrcoef(x[100:], rowvar=False))

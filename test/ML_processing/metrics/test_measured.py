@@ -31,17 +31,12 @@ def test_efficiency_without_weights_is_binomial() -> None:
 
 def test_error_of_an_efficiency_depends_on_which_weights_pass() -> None:
     assert efficiency([True, False], [3.0, 1.0]).value == 0.75
-    assert efficiency([True, False], [3.0, 1.0]).error == pytest.approx(
-        np.sqrt(9 * 0.25**2 + 1 * 0.75**2) / 4
-    )
+    assert efficiency([True, False], [3.0, 1.0]).error == pytest.approx(np.sqrt(9 * 0.25**2 + 1 * 0.75**2) / 4)
 
 
 def test_error_of_the_efficiency_is_its_spread() -> None:
     random = np.random.default_rng(1)
-    passed, weight = (
-        random.random(500) < 0.3,
-        random.exponential(1, 500) * np.where(random.random(500) < 0.1, -1, 1),
-    )
+    passed, weight = (random.random(500) < 0.3, random.exponential(1, 500) * np.where(random.random(500) < 0.1, -1, 1))
     drawn = [efficiency(passed, weight * random.poisson(1, 500)).value for _ in range(500)]
     assert efficiency(passed, weight).error == pytest.approx(np.std(np.array(drawn, float)), rel=0.1)
 
@@ -56,9 +51,7 @@ def test_histogram_holds_what_is_beyond() -> None:
 def test_quantile() -> None:
     random = np.random.default_rng(1)
     values = random.normal(size=5000)
-    assert quantile(values, np.ones(5000), (0.16, 0.5)) == pytest.approx(
-        np.quantile(values, (0.16, 0.5)), abs=0.01
-    )
+    assert quantile(values, np.ones(5000), (0.16, 0.5)) == pytest.approx(np.quantile(values, (0.16, 0.5)), abs=0.01)
     doubled = quantile(np.append(values, values[:100]), np.append(np.ones(5000), -np.ones(100)), (0.5,))
     assert doubled == pytest.approx(np.median(values[100:]), abs=0.02)
     assert np.isnan(quantile([1.0], [-1.0], (0.5,))).all()

@@ -71,8 +71,7 @@ def build(draw: Callable[..., Inputs]) -> Callable[..., Network]:
         network = make_network(model, {**SMALL[model], **options}, shape)
         events = draw(shape, 500, seed=2)
         network.fit(
-            events.features.numpy(),
-            {name: (it.values.numpy(), it.mask.numpy()) for name, it in events.objects.items()},
+            events.features.numpy(), {name: (it.values.numpy(), it.mask.numpy()) for name, it in events.objects.items()}
         )
         return network.eval()
 

@@ -43,9 +43,7 @@ def test_values_of_a_regression(shape: Shape, draw: Draw, build: Build) -> None:
     assert each.shape == (7, 1, 2)
 
 
-def export(
-    ensemble: Ensemble, shape: Shape, tensors: list[torch.Tensor], path: Path
-) -> onnxruntime.InferenceSession:
+def export(ensemble: Ensemble, shape: Shape, tensors: list[torch.Tensor], path: Path) -> onnxruntime.InferenceSession:
     axes = {name: {0: "events", 1: f"{name.removesuffix('_mask')}s"} for name in shape.tensors}
     if "features" in axes:
         axes["features"] = {0: "events"}
@@ -67,9 +65,7 @@ def export(
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def cut(
-    tensors: list[torch.Tensor], shape: Shape, events: int, objects: int | None = None
-) -> list[torch.Tensor]:
+def cut(tensors: list[torch.Tensor], shape: Shape, events: int, objects: int | None = None) -> list[torch.Tensor]:
     return [
         tensor[:events] if name == "features" else tensor[:events, :objects]
         for name, tensor in zip(shape.tensors, tensors, strict=True)
@@ -85,9 +81,7 @@ def largest_difference(
     )
     expected = [it.numpy() for it in ensemble(*tensors)]
     assert [it.shape for it in found] == [it.shape for it in expected]
-    return max(
-        (float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True) if a.size), default=0.0
-    )
+    return max((float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True) if a.size), default=0.0)
 
 
 def varied(shape: Shape, draw: Draw) -> dict[str, list[torch.Tensor]]:
@@ -167,9 +161,7 @@ def test_targets_are_standardized_and_come_back(shape: Shape, draw: Draw) -> Non
     standard = network.standardize(torch.from_numpy(targets))
     assert standard.std(dim=0).tolist() == pytest.approx([1, 1], abs=0.1)
     events = draw(shape, 20)
-    torch.testing.assert_close(
-        network.standardize(network.outputs(events)), network(events), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(network.standardize(network.outputs(events)), network(events), atol=1e-4, rtol=0)
 
 
 def test_classes_have_no_scale(shape: Shape, draw: Draw) -> None:

@@ -19,24 +19,18 @@ Draw = Callable[..., Inputs]
 
 
 def change(inputs: Inputs, values: Callable[[ObjectTensors], Tensor]) -> Inputs:
-    return Inputs(
-        inputs.features, {name: ObjectTensors(values(it), it.mask) for name, it in inputs.objects.items()}
-    )
+    return Inputs(inputs.features, {name: ObjectTensors(values(it), it.mask) for name, it in inputs.objects.items()})
 
 
 def without_objects(inputs: Inputs) -> Inputs:
-    objects = {
-        name: ObjectTensors(it.values, torch.zeros_like(it.mask)) for name, it in inputs.objects.items()
-    }
+    objects = {name: ObjectTensors(it.values, torch.zeros_like(it.mask)) for name, it in inputs.objects.items()}
     return Inputs(inputs.features, objects)
 
 
 def padded(inputs: Inputs, count: int, value: float) -> Inputs:
     pad = torch.nn.functional.pad
     objects = {
-        name: ObjectTensors(
-            pad(it.values, (0, 0, 0, count), value=value), pad(it.mask, (0, count), value=False)
-        )
+        name: ObjectTensors(pad(it.values, (0, 0, 0, count), value=value), pad(it.mask, (0, count), value=False))
         for name, it in inputs.objects.items()
     }
     return Inputs(inputs.features, objects)
@@ -73,9 +67,7 @@ def test_objects_matter(model: str, shape: Shape, draw: Draw, build: Build) -> N
         some = events.objects[name].mask.any(dim=1)
         difference = network(Inputs(events.features, fewer)) - network(events)
         assert (difference[some].abs().amax(dim=1) > 1e-4).all()
-    assert not torch.allclose(
-        network(Inputs(events.features + 20, events.objects)), network(events), atol=1e-3
-    )
+    assert not torch.allclose(network(Inputs(events.features + 20, events.objects)), network(events), atol=1e-3)
 
 
 @torch.no_grad()
@@ -94,19 +86,13 @@ def test_short_object_axes(model: str, shape: Shape, draw: Draw, build: Build) -
     events = draw(shape, 20)
     network = build(model, shape)
     for count in (2, 1, 0):
-        short = {
-            name: ObjectTensors(it.values[:, :count], it.mask[:, :count])
-            for name, it in events.objects.items()
-        }
+        short = {name: ObjectTensors(it.values[:, :count], it.mask[:, :count]) for name, it in events.objects.items()}
         filled = {
             name: ObjectTensors(it.values, it.mask & (torch.arange(it.mask.shape[1]) < count))
             for name, it in events.objects.items()
         }
         torch.testing.assert_close(
-            network(Inputs(events.features, short)),
-            network(Inputs(events.features, filled)),
-            rtol=0,
-            atol=2e-6,
+            network(Inputs(events.features, short)), network(Inputs(events.features, filled)), rtol=0, atol=2e-6
         )
 
 
@@ -116,8 +102,7 @@ def test_gradients_without_objects_are_finite(model: str, shape: Shape, draw: Dr
     for inputs in (events, change(events, lambda it: it.values[:, :0])):
         if not inputs.objects["Jet"].values.shape[1]:
             inputs = Inputs(
-                inputs.features,
-                {n: ObjectTensors(it.values, it.mask[:, :0]) for n, it in inputs.objects.items()},
+                inputs.features, {n: ObjectTensors(it.values, it.mask[:, :0]) for n, it in inputs.objects.items()}
             )
         outputs = network(inputs)
         assert outputs.isfinite().all()
@@ -186,9 +171,7 @@ def test_events_are_independent(model: str, shape: Shape, draw: Draw, build: Bui
         if isinstance(it, torch.nn.Dropout):
             it.p = 0.0
     events = draw(shape, 30)
-    torch.testing.assert_close(
-        network(events.map(lambda it: it[5:9])), network(events)[5:9], rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(network(events.map(lambda it: it[5:9])), network(events)[5:9], rtol=0, atol=2e-6)
 
 
 @torch.no_grad()
@@ -223,9 +206,7 @@ def test_without_features(set_model: str, shape: Shape, draw: Draw, build: Build
 def test_what_cannot_be_used(shape: Shape) -> None:
     features = Shape(shape.features, (), 2)
     for model in set(MODELS) - {"mlp"}:
-        with pytest.raises(
-            ConfigError, match=f'train.model: "{model}" reads collections .* `convert.objects`'
-        ):
+        with pytest.raises(ConfigError, match=f'train.model: "{model}" reads collections .* `convert.objects`'):
             make_network(model, {}, features)
     with pytest.raises(ConfigError, match="train.features: there is nothing to train on"):
         make_network("mlp", {}, Shape((), (), 2))
@@ -239,23 +220,13 @@ def test_what_cannot_be_used(shape: Shape) -> None:
     [
         ("mlp", {"hidden": 64}, "train.options.hidden: is 64, but must be a list of whole numbers"),
         ("mlp", {"hidden": [64, 0]}, r"train.options.hidden: is \[64, 0\], but"),
-        (
-            "mlp",
-            {"dropout": 1},
-            "train.options.dropout: is 1, but must be a number of at least 0 and under 1",
-        ),
+        ("mlp", {"dropout": 1}, "train.options.dropout: is 1, but must be a number of at least 0 and under 1"),
         ("deepsets", {"width": "wide"}, "train.options.width: is 'wide', but must be a whole number"),
         ("deepsets", {"width": [4]}, r"train.options.width: is \[4\], but must be a whole number"),
         ("particlenet", {"neighbors": 0}, "train.options.neighbors: is 0, but"),
-        (
-            "transformer",
-            {"width": 10, "heads": 4},
-            "train.options.width: is 10, but must be a multiple of heads, 4",
-        ),
+        ("transformer", {"width": 10, "heads": 4}, "train.options.width: is 10, but must be a multiple of heads, 4"),
     ],
 )
-def test_options_without_a_meaning(
-    model: str, options: dict[str, object], message: str, shape: Shape
-) -> None:
+def test_options_without_a_meaning(model: str, options: dict[str, object], message: str, shape: Shape) -> None:
     with pytest.raises(ConfigError, match=message):
         make_network(model, options, shape)

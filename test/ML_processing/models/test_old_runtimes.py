@@ -51,9 +51,7 @@ def formats() -> list[str]:
 
 
 @pytest.fixture
-def training(
-    model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]
-) -> Training:
+def training(model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]) -> Training:
     """Two networks."""
     events = dict(zip(shape.tensors, (it.numpy() for it in tensors_of(draw(shape, 64))), strict=True))
     return training_of([build(model, shape), build(model, shape)], shape, events, classes=["signal", "WZ"])

@@ -58,28 +58,21 @@ def test_options_of_another_name(source: str, shape: Shape) -> None:
     assert str(found.value) == (
         'train.options.hiden: the model "mlp" has no such option. Did you mean "hidden"? Its options: hidden, dropout.'
     )
-    with pytest.raises(
-        ConfigError, match=r'no such option. Did you mean "scale"\? Its options: scale, names.'
-    ):
+    with pytest.raises(ConfigError, match=r'no such option. Did you mean "scale"\? Its options: scale, names.'):
         make_network(f"{source}:Linear", {"scales": 1}, shape)
     with pytest.raises(ConfigError, match="train.options.shape: .* has no such option"):
         make_network("mlp", {"shape": 1}, shape)
 
 
 def test_options_that_the_class_refuses(source: str, shape: Shape) -> None:
-    with pytest.raises(
-        ConfigError, match=r"cannot be made with \{'scale': 'x'\}: ValueError: .* Its options: scale"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot be made with \{'scale': 'x'\}: ValueError: .* Its options: scale"):
         make_network(f"{source}:Linear", {"scale": "x"}, shape)
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (
-            "deepset",
-            r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, deepsets, particlenet, tr',
-        ),
+        ("deepset", r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, deepsets, particlenet, tr'),
         ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, Free.'),
         ("OWN:Plain", "Plain is not a class made from torch.nn.Module"),
         ("OWN:torch", "torch is not a class made from torch.nn.Module"),

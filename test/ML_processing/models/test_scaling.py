@@ -57,28 +57,18 @@ SPECTRUM = RANDOM.normal(0, 2, 5000).clip(-5, 5)
 
 @pytest.mark.parametrize(
     ("sentinels", "shares"),
-    [
-        ((-999,), (0.01,)),
-        ((-999,), (0.6,)),
-        ((-99, -999), (0.2, 0.2)),
-        ((1e9,), (0.3,)),
-        ((-20000, 20000), (0.3, 0.3)),
-    ],
+    [((-999,), (0.01,)), ((-999,), (0.6,)), ((-99, -999), (0.2, 0.2)), ((1e9,), (0.3,)), ((-20000, 20000), (0.3, 0.3))],
 )
 def test_sentinels_count_as_missing(sentinels: tuple[float, ...], shares: tuple[float, ...]) -> None:
     rest = SPECTRUM[: int(len(SPECTRUM) * (1 - sum(shares)))]
-    filled = [
-        np.full(round(len(SPECTRUM) * share) + 1, it) for it, share in zip(sentinels, shares, strict=True)
-    ]
+    filled = [np.full(round(len(SPECTRUM) * share) + 1, it) for it, share in zip(sentinels, shares, strict=True)]
     with_sentinels = fitted(np.concatenate([rest, *filled]))
     for buffer in ("center", "width"):
         assert torch.equal(getattr(with_sentinels.features, buffer), getattr(fitted(rest).features, buffer))
     column = torch.tensor([*sentinels, 0.0, 5.0, -5.0])[:, None]
     values = with_sentinels(Inputs(column, {})).features[:, 0]
     assert (values[: len(sentinels)] == 0).all()
-    assert torch.equal(
-        values[len(sentinels) :], fitted(rest)(Inputs(column[len(sentinels) :], {})).features[:, 0]
-    )
+    assert torch.equal(values[len(sentinels) :], fitted(rest)(Inputs(column[len(sentinels) :], {})).features[:, 0])
     innermost = {min((it for it in sentinels if it * sign > 0), key=abs, default=None) for sign in (-1, 1)}
     assert set(with_sentinels.sentinels["x"]) == innermost - {None}
 

@@ -85,9 +85,7 @@ def features(panels: int, classes: int = 3) -> dict[str, Any]:
 
 def efficiency() -> dict[str, Any]:
     edges = [0.0, 10, 20, 30, 40, 50, 60, 80, 2000]
-    panels = [
-        {"label": f"LeadingLepton{i}_pt [GeV]", "edges": edges, "classes": by_class(3, 8)} for i in range(12)
-    ]
+    panels = [{"label": f"LeadingLepton{i}_pt [GeV]", "edges": edges, "classes": by_class(3, 8)} for i in range(12)]
     panels[0]["classes"][1]["values"][3] = panels[0]["classes"][1]["errors"][3] = None
     return {"events": 12_345, "score_at_least": 0.5, "features": panels}
 
@@ -183,29 +181,17 @@ def significance() -> dict[str, Any]:
 
 def confusion(count: int) -> dict[str, Any]:
     sums = np.random.default_rng(1).random((count, count))
-    return {
-        "events": 1489,
-        "classes": CLASSES[:count],
-        "weights": sums.tolist(),
-        "counts": (sums * 12_345).tolist(),
-    }
+    return {"events": 1489, "classes": CLASSES[:count], "weights": sums.tolist(), "counts": (sums * 12_345).tolist()}
 
 
 def predictions(targets: int) -> dict[str, Any]:
     edges, bins = np.linspace(100, 900, 26), np.linspace(-50, 50, 41).tolist()
     sums = np.random.default_rng(1).random((25, 25)) - 0.2
-    profile = {
-        "edges": [100.0, 200, 300, 400, 9000],
-        "bias": [1.0, 0, -1, None],
-        "bias_error": [0.5, 0.5, 0.5, None],
-    }
+    profile = {"edges": [100.0, 200, 300, 400, 9000], "bias": [1.0, 0, -1, None], "bias_error": [0.5, 0.5, 0.5, None]}
     profile |= {"resolution": [10.0, 11, 12, 13], "resolution_error": [1.0, 1, 1, 1]}
     panel = {"edges": edges.tolist(), "sums": sums.tolist(), "profile": profile, "residual_edges": bins}
     panel |= {name: shape(40) for name in ("test", "trees", "training")}
-    return {
-        "events": 1000,
-        "panels": [{**panel, "label": f"Candidate{i}_mass [GeV]"} for i in range(targets)],
-    }
+    return {"events": 1000, "panels": [{**panel, "label": f"Candidate{i}_mass [GeV]"} for i in range(targets)]}
 
 
 @pytest.mark.parametrize(
@@ -248,12 +234,7 @@ def test_titles_have_units() -> None:
 
 
 def test_class_without_weight() -> None:
-    content = {
-        "events": 2,
-        "classes": CLASSES[:2],
-        "weights": [[1.0, 1.0], [0.0, 0.0]],
-        "counts": np.ones((2, 2)),
-    }
+    content = {"events": 2, "classes": CLASSES[:2], "weights": [[1.0, 1.0], [0.0, 0.0]], "counts": np.ones((2, 2))}
     figure = single.confusion(content)
     assert {"50.0%\n1 events", "0.0%\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}
 
@@ -289,12 +270,9 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
 def test_legend_of_the_scores_covers_no_point(count: int) -> None:
     edges = np.linspace(0, 1, 26)
     classes = [
-        {"name": CLASSES[i], "training": shape(25, i), "test": shape(25, i), "probability": 0.012}
-        for i in range(count)
+        {"name": CLASSES[i], "training": shape(25, i), "test": shape(25, i), "probability": 0.012} for i in range(count)
     ]
-    figure = single.scores(
-        {"edges": edges.tolist(), "signal": CLASSES[0], "classes": classes, "events": 1489}
-    )
+    figure = single.scores({"edges": edges.tolist(), "signal": CLASSES[0], "classes": classes, "events": 1489})
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
@@ -312,17 +290,9 @@ def test_no_curve() -> None:
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
     histories = [[Epoch(1, 1.0, 1.1, 0.1, None)]]
-    content = {
-        "task": "classification",
-        "plots": {"features": features(1), "drift": None, "importance": importance(0)},
-    }
+    content = {"task": "classification", "plots": {"features": features(1), "drift": None, "importance": importance(0)}}
     assert plots.draw(content, histories, tmp_path) == ["features", "loss"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "features.pdf",
-        "features.png",
-        "loss.pdf",
-        "loss.png",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.pdf", "features.png", "loss.pdf", "loss.png"]
 
 
 def test_number() -> None:

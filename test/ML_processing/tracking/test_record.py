@@ -16,9 +16,7 @@ from MLTools.NanoML.errors import ConfigError
 
 Toy = Callable[..., Path]
 
-TRAIN = Train(
-    options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1
-)
+TRAIN = Train(options={"hidden": [8]}, batch_size=64, epochs=4, learning_rate=0.01, folds=3, device="cpu", workers=1)
 
 
 def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
@@ -40,9 +38,7 @@ def test_a_missing_package_is_told_before_the_first_epoch(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
     monkeypatch.setitem(sys.modules, tracker, None)
-    with pytest.raises(
-        ConfigError, match=rf"train.tracking: {tracker} needs .* pip install '.*\[{tracker}\]'"
-    ):
+    with pytest.raises(ConfigError, match=rf"train.tracking: {tracker} needs .* pip install '.*\[{tracker}\]'"):
         train([toy()], replace(TRAIN, tracking=[tracker]), tmp_path / "training")
     assert not (tmp_path / "training").exists()
 
@@ -76,9 +72,7 @@ def quiet_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
-    toy: Toy, tmp_path: Path, quiet_mlflow: None
-) -> None:
+def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(toy: Toy, tmp_path: Path, quiet_mlflow: None) -> None:
     from mlflow.tracking import MlflowClient
 
     config, directory = replace(TRAIN, tracking=["mlflow"]), tmp_path / "training"

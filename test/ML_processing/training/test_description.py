@@ -44,10 +44,7 @@ def test_a_setting_that_an_older_training_does_not_have(whole: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"schema": 2},
-            r"schema 2, this NanoML reads 1. Update NanoML, or remove .*older and run `nanoml train`",
-        ),
+        ({"schema": 2}, r"schema 2, this NanoML reads 1. Update NanoML, or remove .*older and run `nanoml train`"),
         ({"schema": None}, r"schema None, this NanoML reads 1"),
         ({"classes": None}, r"training.json: is damaged. Remove .*older and run `nanoml train` again"),
         ({"data": {"sha256": "0"}}, r"training.json: is damaged"),
@@ -63,7 +60,5 @@ def test_a_history_that_is_damaged(whole: Path, tmp_path: Path) -> None:
 
     copy = shutil.copytree(whole, tmp_path / "run")
     (copy / "history_1.json").write_text('[{"epoch": 1}]')
-    with pytest.raises(
-        NanoMLError, match=r"history_1.json: is damaged. Remove .* and run `nanoml train` again"
-    ):
+    with pytest.raises(NanoMLError, match=r"history_1.json: is damaged. Remove .* and run `nanoml train` again"):
         Training.load(copy)

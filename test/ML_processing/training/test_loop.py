@@ -72,9 +72,7 @@ def test_cosine(toy: Toy, quick: Train) -> None:
 def test_plateau_halves_where_the_loss_stands_still(toy: Toy, quick: Train) -> None:
     config = dataclasses.replace(quick, learning_rate=0.05, epochs=40, patience=12, options={"hidden": [64]})
     history, _ = learn(toy(), config)
-    losses, found = (
-        [getattr(entry, name) for entry in history] for name in ("validation_loss", "learning_rate")
-    )
+    losses, found = ([getattr(entry, name) for entry in history] for name in ("validation_loss", "learning_rate"))
     assert found[0] == 0.05
     assert found[-1] < 0.05
     for before, after in zip(found, found[1:], strict=False):
@@ -139,20 +137,16 @@ def test_precision(toy: Toy, quick: Train, precision: str) -> None:
 def test_decorrelation(toy: Toy, quick: Train) -> None:
     """x tells the classes apart and is the spectator's neighbour; y does not know it."""
     random = np.random.default_rng(5)
-    mass = (np.random.default_rng(1).normal(np.arange(3000) % 2, 1.0) + random.normal(0, 0.3, 3000)).astype(
-        "f4"
-    )
+    mass = (np.random.default_rng(1).normal(np.arange(3000) % 2, 1.0) + random.normal(0, 0.3, 3000)).astype("f4")
     path = toy(count=3000, mass=mass)
     found = []
     for strength in (None, 1.0, 30.0):
         decorrelate = Decorrelation("mass", strength) if strength else None
-        config = dataclasses.replace(
-            quick, features=["x", "y"], decorrelate=decorrelate, epochs=10, batch_size=128
-        )
+        config = dataclasses.replace(quick, features=["x", "y"], decorrelate=decorrelate, epochs=10, batch_size=128)
         history, network = learn(path, config)
-        table, _ = TrainingFiles.open(
-            [path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))
-        ).sample(100, 3)
+        table, _ = TrainingFiles.open([path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))).sample(
+            100, 3
+        )
         test = table[(table.folds(3) == 0) & (table.labels == 1)]
         with torch.no_grad():
             score = torch.softmax(network.eval()(_inputs(test)), 1)[:, 0]
@@ -222,9 +216,7 @@ def test_a_first_checkpoint_that_cannot_be_written(toy: Toy, quick: Train) -> No
 
 def test_regression(toy: Toy, quick: Train) -> None:
     z = (np.arange(600) % 7 * 1000).astype("f4")
-    config = dataclasses.replace(
-        quick, targets=["z"], features=["z2"], epochs=60, patience=60, learning_rate=0.03
-    )
+    config = dataclasses.replace(quick, targets=["z"], features=["z2"], epochs=60, patience=60, learning_rate=0.03)
     history, network = learn(toy(z=z, z2=z), config)
     assert history[-1].validation_auc is None
     assert history[-1].validation_loss < 0.1 * history[0].validation_loss

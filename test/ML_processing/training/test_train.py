@@ -134,9 +134,7 @@ def test_continues_after_a_kill(
     with pytest.raises(Killed):
         train([file], quick, tmp_path / "killed")
     assert len(networks(tmp_path / "killed")) == epochs // quick.epochs
-    with pytest.raises(
-        NanoMLError, match=r"this training is not finished. Run `nanoml train` again: it continues"
-    ):
+    with pytest.raises(NanoMLError, match=r"this training is not finished. Run `nanoml train` again: it continues"):
         Training.load(tmp_path / "killed")
     kill(3 * quick.epochs - epochs)  # no epoch is computed twice
     train([file], quick, tmp_path / "killed")
@@ -229,8 +227,7 @@ def test_missing_values(toy: Toy, quick: Train, tmp_path: Path, capsys: pytest.C
 def test_steps_that_are_too_large(toy: Toy, quick: Train, tmp_path: Path) -> None:
     config = dataclasses.replace(quick, learning_rate=1e30)
     with pytest.raises(
-        NanoMLError,
-        match=r"training of network 0: the loss is not a finite number at epoch \d+, .*learning_rate",
+        NanoMLError, match=r"training of network 0: the loss is not a finite number at epoch \d+, .*learning_rate"
     ):
         train([toy()], config, tmp_path / "run")
     assert not list((tmp_path / "run").glob("network*"))
@@ -271,9 +268,7 @@ def test_damaged_files(toy: Toy, quick: Train, trained: Path) -> None:
     with pytest.raises(NanoMLError, match=r"training.json: no such file. `nanoml train` makes it"):
         Training.load(directory / "nothing")
     (directory / "network_1.pt").write_bytes((directory / "network_1.pt").read_bytes()[:500])
-    with pytest.raises(
-        NanoMLError, match=r"network_1.pt: is damaged .*Remove it and run `nanoml train` again"
-    ):
+    with pytest.raises(NanoMLError, match=r"network_1.pt: is damaged .*Remove it and run `nanoml train` again"):
         Training.load(directory)
     (directory / "network_1.pt").unlink()
     with pytest.raises(NanoMLError, match=r"network_1.pt: no such file. Run `nanoml train` again"):
@@ -399,9 +394,7 @@ def test_the_code_of_a_network_of_ones_own_counts_and_not_its_place(
         ("moved/mine.py", "CHANGED = True\n"),
     ):
         (tmp_path / place).write_text(MODULE + more)
-        train(
-            [file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run"
-        )
+        train([file], dataclasses.replace(quick, model=f"{tmp_path}/{place}:Mine", options={}), tmp_path / "run")
         kept.append(capsys.readouterr().err.count("is trained already"))
     assert kept == [0, 3, 3, 0]
 
@@ -430,9 +423,7 @@ def bumps(toy: Toy, count: int = 20_000) -> Path:
 
 
 @pytest.mark.slow
-def test_a_parametrised_network_is_as_good_as_one_for_each_value(
-    toy: Toy, quick: Train, tmp_path: Path
-) -> None:
+def test_a_parametrised_network_is_as_good_as_one_for_each_value(toy: Toy, quick: Train, tmp_path: Path) -> None:
     path = bumps(toy)
     config = dataclasses.replace(
         quick, features=["x"], epochs=20, folds=1, batch_size=256, options={"hidden": [32, 32], "dropout": 0.0}, workers=1
@@ -487,11 +478,7 @@ def spoil(path: Path, column: str, values: Any) -> Path:
         ("label", 1, 'class "signal" has no event'),
         ("label", 7, "event 0 has label 7"),
         ("weight", np.nan, "event 0 has weight nan"),
-        (
-            "weight",
-            np.where(np.arange(600) % 2, -1, 1),
-            'class "other": the weights of its training events sum to -',
-        ),
+        ("weight", np.where(np.arange(600) % 2, -1, 1), 'class "other": the weights of its training events sum to -'),
         ("x", np.nan, '"x" is not a finite number in any event'),
     ],
 )
@@ -503,9 +490,7 @@ def test_what_is_told_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_cannot_be_made_is_told_before_anything_is_written(
-    toy: Toy, quick: Train, tmp_path: Path
-) -> None:
+def test_a_model_that_cannot_be_made_is_told_before_anything_is_written(toy: Toy, quick: Train, tmp_path: Path) -> None:
     for changes, message in (
         ({"options": {"hiden": [3]}}, 'train.options.hiden: .*Did you mean "hidden"'),
         ({"model": "deepsets", "options": {}}, "deepsets"),

@@ -79,21 +79,14 @@ def test_processes_that_share_the_batches(
     (ones, _), (twos, _) = results(tmp_path / "one"), results(tmp_path / "two")
     for one, two in zip(chain(*ones), chain(*twos), strict=True):
         assert two == pytest.approx(one, abs=1e-5)
-    with pytest.raises(
-        NanoMLError, match=r"^training of network 0: the loss is not a finite number .*learning_rate.$"
-    ):
+    with pytest.raises(NanoMLError, match=r"^training of network 0: the loss is not a finite number .*learning_rate.$"):
         train([file], dataclasses.replace(exact, processes=2, learning_rate=1e30), tmp_path / "failed")
     assert "Traceback" not in capfd.readouterr().err
     assert [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert logging.getLogger().isEnabledFor(logging.WARNING)
 
 
-SETTINGS: dict[str, Any] = {
-    "options": {"hidden": [8], "dropout": 0.1},
-    "batch_size": 500,
-    "folds": 3,
-    "device": "cpu",
-}
+SETTINGS: dict[str, Any] = {"options": {"hidden": [8], "dropout": 0.1}, "batch_size": 500, "folds": 3, "device": "cpu"}
 BLOCK = 10_000  # events
 SCRIPT = f"""
 import signal, sys

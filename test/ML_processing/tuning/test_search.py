@@ -137,12 +137,8 @@ def test_trials_that_fail_are_recorded(toy: Toy, tmp_path: Path) -> None:
 
 def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path)
-    config.write_text(
-        config.read_text().replace("{low: 1e-4, high: 0.1, log: true}", "{low: 1e30, high: 1e31}")
-    )
-    with pytest.raises(
-        NanoMLError, match=r"all 2 trials failed, 2 of them with: .*loss is not a finite number"
-    ):
+    config.write_text(config.read_text().replace("{low: 1e-4, high: 0.1, log: true}", "{low: 1e30, high: 1e31}"))
+    with pytest.raises(NanoMLError, match=r"all 2 trials failed, 2 of them with: .*loss is not a finite number"):
         tune(load(config), SearchOptions(trials=2, workers=1))
 
 

@@ -49,10 +49,7 @@ def test_values_go_into_the_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (
-            "learning_rat: {low: 1, high: 2}",
-            'is no setting that can be searched. Did you mean "learning_rate"?',
-        ),
+        ("learning_rat: {low: 1, high: 2}", 'is no setting that can be searched. Did you mean "learning_rate"?'),
         ("seed: {choices: [1, 2]}", "is no setting that can be searched. Known: batch_size, "),
         ("learning_rate: {low: 0.1, high: 0.01}", "low, 0.1, is not below high, 0.01."),
         ("learning_rate: {low: 0.1}", 'takes "low" and "high"'),
@@ -65,10 +62,7 @@ def test_values_go_into_the_section(tmp_path: Path) -> None:
         ("batch_size: {choices: [64, many]}", 'expected a whole number, got "many".'),
         ("learning_rate: {low: -1, high: 1}", "expected a number above 0, got -1.0."),
         ("schedule: {choices: [cosine, cosin]}", '"cosin" is not a schedule. Did you mean "cosine"?'),
-        (
-            "options.hiden: {choices: [[8], [16]]}",
-            'the model "mlp" has no such option. Did you mean "hidden"?',
-        ),
+        ("options.hiden: {choices: [[8], [16]]}", 'the model "mlp" has no such option. Did you mean "hidden"?'),
         ("options.hidden: {low: 8, high: 16}", "is a list in a mlp: give choices"),
     ],
 )

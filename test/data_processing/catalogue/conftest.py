@@ -56,10 +56,7 @@ def das(server: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(params=["dbs", "stand-in", "dasgoclient"])
 def asked(
-    request: pytest.FixtureRequest,
-    server: CatalogueServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, server: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> CatalogueServer:
     """The server, asked in each way."""
     ask_by(request.param, server, tmp_path, monkeypatch)

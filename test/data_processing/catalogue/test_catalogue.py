@@ -27,20 +27,14 @@ PATTERN = "/WZTo*/*NanoAODv9*/NANOAODSIM"
 
 def test_datasets_by_name_and_by_pattern(asked: CatalogueServer) -> None:
     found = Catalogue().datasets(PATTERN, GLOBAL)
-    assert [(entry.name, entry.status) for entry in found] == [
-        (ZZ, "VALID"),
-        (WZ, "VALID"),
-        (HALF, "PRODUCTION"),
-    ]
+    assert [(entry.name, entry.status) for entry in found] == [(ZZ, "VALID"), (WZ, "VALID"), (HALF, "PRODUCTION")]
     assert [entry.name for entry in Catalogue().datasets(WZ, GLOBAL)] == [WZ]
     assert [entry.name for entry in Catalogue().datasets(MINE, USERS)] == [MINE]
 
 
 def test_files(asked: CatalogueServer) -> None:
     found = Catalogue().files(WZ, GLOBAL)
-    assert [file.name for file in found.files] == [
-        f"{STORE}/{number:04d}.root" for number in range(12) if number != 3
-    ]
+    assert [file.name for file in found.files] == [f"{STORE}/{number:04d}.root" for number in range(12) if number != 3]
     assert found.invalid == 1
     last = found.files[-1]
     assert (last.events, last.size, last.adler32) == (1100, 1_100_001, "0000000b")
@@ -169,16 +163,10 @@ def test_no_proxy(das: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None
         ("echo 'Validation error: unmatched dataset pattern'; exit 18", "exit code 18 [(]Validation error"),
         ("exit 0", "exit code 0 [(]without a message[)]"),
         ("echo '['; exit 0", "the answer of dasgoclient ends early"),
-        (
-            """echo '[{"code": 16, "error": "no APIs found", "type": "DAS query error"}]'; exit 16""",
-            "no APIs found",
-        ),
+        ("""echo '[{"code": 16, "error": "no APIs found", "type": "DAS query error"}]'; exit 16""", "no APIs found"),
         ("echo '[]'; echo killed >&2; exit 137", "exit code 137 [(]killed[)]"),
         ("""echo '[{"dataset": [{"name": "/a/b/USER", "nfiles": 3}]}]'""", "no status of the dataset"),
-        (
-            """echo '[{"dataset": [{"name": null, "dataset_access_type": "VALID"}]}]'""",
-            "a dataset without a name",
-        ),
+        ("""echo '[{"dataset": [{"name": null, "dataset_access_type": "VALID"}]}]'""", "a dataset without a name"),
         ("sleep 30", "did not end in 0 s"),
     ],
 )
@@ -212,13 +200,7 @@ def test_files_with_odd_names_are_no_answer(dbs: CatalogueServer, monkeypatch: p
         with pytest.raises(UnavailableError, match="a file without a proper name"):
             Catalogue().files(ZZ, GLOBAL)
     file = file_of("/store/a.root", 1.2e6, -1, "1A2b", None, None)
-    assert (file.events, file.size, file.adler32, file.valid, file.block) == (
-        1_200_000,
-        None,
-        "00001a2b",
-        True,
-        "",
-    )
+    assert (file.events, file.size, file.adler32, file.valid, file.block) == (1_200_000, None, "00001a2b", True, "")
     assert file_of("/store/a.root", "x", None, "NOTSET", "b", 0).adler32 is None
 
 
@@ -290,8 +272,7 @@ def test_the_stand_in_says_what_dasgoclient_says(state: Any, server: CatalogueSe
     if real is None:
         pytest.skip("dasgoclient is not installed")
     programs = [
-        install_dasgoclient(tmp_path / str(number), server.url, path)
-        for number, path in enumerate((None, real))
+        install_dasgoclient(tmp_path / str(number), server.url, path) for number, path in enumerate((None, real))
     ]
     if state == "down":
         server.stop()

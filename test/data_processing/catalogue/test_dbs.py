@@ -18,9 +18,7 @@ pytestmark = pytest.mark.service
 
 
 @pytest.fixture
-def secure(
-    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CatalogueServer]:
+def secure(certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CatalogueServer]:
     """A server that wants to know who asks, and a valid proxy."""
     made = CatalogueServer(certificates.directory)
     made.datasets = contents()
@@ -42,9 +40,7 @@ def refused(message: str) -> None:
 
 def test_the_proxy_tells_who_asks(secure: CatalogueServer, certificates: Certificates) -> None:
     assert len(Catalogue().files(WZ, GLOBAL).files) == 11
-    said = {
-        each[0][1] for person in secure.people for each in person["subject"] if each[0][0] == "commonName"
-    }
+    said = {each[0][1] for person in secure.people for each in person["subject"] if each[0][0] == "commonName"}
     assert "user" in said
 
 
@@ -60,9 +56,7 @@ def test_proxies_that_cannot_be_used(
         refused(message)
     broken = tmp_path / "broken"
     good = certificates.proxy().read_text()
-    broken.write_text(
-        good.replace("-----BEGIN RSA PRIVATE KEY-----\n", "-----BEGIN RSA PRIVATE KEY-----\nAAAA")
-    )
+    broken.write_text(good.replace("-----BEGIN RSA PRIVATE KEY-----\n", "-----BEGIN RSA PRIVATE KEY-----\nAAAA"))
     broken.chmod(0o600)
     monkeypatch.setenv("X509_USER_PROXY", str(broken))
     refused("broken: the proxy cannot be used")
@@ -78,10 +72,7 @@ def test_a_server_that_nobody_vouches_for(
 
 
 def test_without_a_network_what_is_known_is_taken(
-    secure: CatalogueServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    secure: CatalogueServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Catalogue().files(WZ, GLOBAL)
     for path in (tmp_path / "cache" / "nanoml" / "das").iterdir():

@@ -40,9 +40,7 @@ def analysis(dbs: CatalogueServer, tmp_path: Path) -> Analysis:
 
     def make(datasets: str) -> Config:
         path = tmp_path / "a.yaml"
-        path.write_text(
-            "read: {redirectors: ['root://first.ch/', 'root://second.ch/']}\ndatasets:\n" + datasets
-        )
+        path.write_text("read: {redirectors: ['root://first.ch/', 'root://second.ch/']}\ndatasets:\n" + datasets)
         return load(path)
 
     return make
@@ -63,11 +61,7 @@ def test_what_a_run_reads(analysis: Analysis, tmp_path: Path, capsys: pytest.Cap
         100_001,
         "00000001",
     )
-    names = [
-        "root://first.ch//store/mc/ZZ/0.root",
-        "root://first.ch//store/mc/ZZ/1.root",
-        str(tmp_path / "own.root"),
-    ]
+    names = ["root://first.ch//store/mc/ZZ/0.root", "root://first.ch//store/mc/ZZ/1.root", str(tmp_path / "own.root")]
     assert resolve_datasets(config)["ZZ"] == names
     assert found["ZZ"].files[2].size == 3
     told = capsys.readouterr().err
@@ -135,9 +129,7 @@ def test_what_is_pinned_is_asked_of_nobody(analysis: Analysis, dbs: CatalogueSer
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     assert resolve_datasets(analysis(lines)) == before
     (dataset,) = overview(analysis(lines))
-    assert re.search(
-        r": it may have changed. The catalogue does not answer: localhost:\d+: can", dataset.news[0]
-    )
+    assert re.search(r": it may have changed. The catalogue does not answer: localhost:\d+: can", dataset.news[0])
     with pytest.raises(NanoMLError, match="does not answer") as raised:
         overview(analysis(lines), refresh=True)
     assert not isinstance(raised.value, ConfigError)
@@ -171,17 +163,13 @@ def test_files_of_the_configuration_alone_are_not_pinned(analysis: Analysis, tmp
     assert len(resolve_datasets(analysis("  local: {files: '*.root'}\n"))["local"]) == 2
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}']
-)
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}'])
 def test_a_damaged_pin_is_told(damage: str, analysis: Analysis, tmp_path: Path) -> None:
     config = analysis(f"  WZ: {{das: {WZ}}}\n")
     resolve_datasets(config)
     pin = tmp_path / "a" / ".nanoml" / "datasets" / "WZ.json"
     pin.write_text(damage)
-    with pytest.raises(
-        NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: bring it back"
-    ):
+    with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: bring it back"):
         resolve_datasets(config)
 
 
@@ -202,9 +190,7 @@ def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, t
 
         return confirm
 
-    with pytest.raises(
-        ConfigError, match=r"matches 2 datasets. Name those that you want, or take all by `nanoml da"
-    ):
+    with pytest.raises(ConfigError, match=r"matches 2 datasets. Name those that you want, or take all by `nanoml da"):
         describe_datasets(analysis(lines), confirm=answer(False))
     found = describe_datasets(analysis(lines), confirm=answer(True))
     assert len(found["all"].files) == 13
@@ -230,9 +216,7 @@ def test_a_wildcard_for_one_dataset_needs_no_confirmation(analysis: Analysis) ->
 
 def test_all_that_is_wrong_is_told_with_its_place(analysis: Analysis, tmp_path: Path) -> None:
     typing_error = WZ.replace("pythia8", "pythia9")
-    config = analysis(
-        f"  a: {{das: {typing_error}}}\n  b: {{das: {ZZ}}}\n  c:\n    das:\n    - {ZZ}\n    - {HALF}\n"
-    )
+    config = analysis(f"  a: {{das: {typing_error}}}\n  b: {{das: {ZZ}}}\n  c:\n    das:\n    - {ZZ}\n    - {HALF}\n")
     with pytest.raises(ConfigError) as raised:
         resolve_datasets(config)
     first, second = str(raised.value).splitlines()
@@ -242,9 +226,7 @@ def test_all_that_is_wrong_is_told_with_its_place(analysis: Analysis, tmp_path: 
 
 
 def test_events_do_not_count_twice(analysis: Analysis, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"a.yaml:4: datasets.b.das: {url(0)} is also in dataset a: an event would"
-    ):
+    with pytest.raises(ConfigError, match=rf"a.yaml:4: datasets.b.das: {url(0)} is also in dataset a: an event would"):
         resolve_datasets(analysis(f"  a: {{das: {WZ}}}\n  b: {{das: {WZ}}}\n"))
     for other in (
         f"root://second.ch/{STORE}/0007.root",
@@ -259,9 +241,7 @@ def test_events_do_not_count_twice(analysis: Analysis, tmp_path: Path) -> None:
 
 def test_a_user_dataset(analysis: Analysis, dbs: CatalogueServer) -> None:
     name = "/Mine/me-skim-0123abcd/USER"
-    assert resolve_datasets(analysis(f"  mine: {{das: {name}}}\n"))["mine"] == [
-        "root://first.ch//store/user/me/0.root"
-    ]
+    assert resolve_datasets(analysis(f"  mine: {{das: {name}}}\n"))["mine"] == ["root://first.ch//store/user/me/0.root"]
     dbs.datasets[name].instance = "prod/phys01"
     with pytest.raises(ConfigError, match=r"is not in the catalogue \(prod/phys03\)"):
         overview(analysis(f"  mine: {{das: {name}}}\n"), refresh=True)
@@ -280,9 +260,7 @@ def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
 
 
 @pytest.fixture
-def nanoml(
-    dbs: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., SimpleNamespace]:
+def nanoml(dbs: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
     """Runs `nanoml datasets` in this process."""
     monkeypatch.chdir(tmp_path)
     apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -318,10 +296,7 @@ def test_the_command_on_an_analysis(
     dbs.datasets[WZ].files["/store/mc/new.root"] = 1
     assert nanoml("a.yaml", "--refresh").code == 0
     assert json.loads(nanoml("a.yaml", "--json").stdout)[0]["available"]["files"] == 12
-    assert (
-        "The instance of a configuration's dataset is written there"
-        in nanoml("a.yaml", "--instance", "x").stderr
-    )
+    assert "The instance of a configuration's dataset is written there" in nanoml("a.yaml", "--instance", "x").stderr
 
 
 def test_the_command_on_wildcards(nanoml: Callable[..., Any], analysis: Analysis) -> None:
@@ -330,10 +305,7 @@ def test_the_command_on_wildcards(nanoml: Callable[..., Any], analysis: Analysis
     done = nanoml("a.yaml")
     assert done.code == 2
     assert done.stdout == f"all: {PATTERN} matches 2 datasets. To choose, write into a.yaml:\n{lines}"
-    assert (
-        "matches 2 datasets. Name those that you want, or take all by `nanoml datasets a.yaml --yes`."
-        in done.stderr
-    )
+    assert "matches 2 datasets. Name those that you want, or take all by `nanoml datasets a.yaml --yes`." in done.stderr
     done = nanoml("a.yaml", "--yes", "--json")
     assert json.loads(done.stdout)[0]["read"]["files"] == 13
     assert lines in done.stderr
@@ -396,16 +368,10 @@ def names(url: str) -> list[str]:
     return [file.name for file in list_remote(url)]
 
 
-def test_a_redirector_gives_the_files_of_all_its_servers(
-    xrootd_cluster: Callable[..., Cluster], quickly: None
-) -> None:
+def test_a_redirector_gives_the_files_of_all_its_servers(xrootd_cluster: Callable[..., Cluster], quickly: None) -> None:
     both = {f"/store/user/me/WZ/{number}.root": FILE for number in (1, 2)}
     own = {
-        0: {
-            "/store/user/me/WZ/0.root": FILE,
-            "/store/user/me/WZ/notes.txt": FILE,
-            "/store/user/me/ZZ/5.root": FILE,
-        },
+        0: {"/store/user/me/WZ/0.root": FILE, "/store/user/me/WZ/notes.txt": FILE, "/store/user/me/ZZ/5.root": FILE},
         1: {"/store/user/me/WZ/3.root": FILE, "/store/user/me/ZG/6.root": FILE},
     }
     cluster = xrootd_cluster(both, own)
@@ -423,9 +389,7 @@ def test_a_redirector_gives_the_files_of_all_its_servers(
         list_remote(f"{top}/nowhere/")
 
 
-def test_a_server_that_does_not_answer_leaves_no_gap(
-    xrootd_cluster: Callable[..., Cluster], quickly: None
-) -> None:
+def test_a_server_that_does_not_answer_leaves_no_gap(xrootd_cluster: Callable[..., Cluster], quickly: None) -> None:
     cluster = xrootd_cluster({}, {number: {f"/store/user/me/{number}.root": FILE} for number in (0, 1)})
     url = f"{cluster.url}/store/user/me/"
     assert len(list_remote(url)) == 2

@@ -45,12 +45,7 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
     found = []
     for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
         skim_file(
-            SkimJob(
-                str(source),
-                directory / source.name,
-                "MLTools.NanoML.trilepton:Trilepton",
-                keep=("MET_*", "Jet_*"),
-            )
+            SkimJob(str(source), directory / source.name, "MLTools.NanoML.trilepton:Trilepton", keep=("MET_*", "Jet_*"))
         )
         found.append(str(directory / source.name))
     return found
@@ -58,13 +53,7 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
 
 def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
     job = ConvertJob(
-        skims,
-        tmp_path / "a.h5",
-        ["ZCand_mass", "MET_pt"],
-        {},
-        Sample("WZ", "WZ", 0.0546),
-        ["signal", "WZ"],
-        59.8,
+        skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["signal", "WZ"], 59.8
     )
     metadata = convert_files(job)
     assert metadata_content(tmp_path / "a.h5") == json.loads(json.dumps(metadata.to_json()))
@@ -83,9 +72,7 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
 
 
 def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) -> None:
-    metadata = convert_files(
-        ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": StoredCollection(("pt",), 1)})
-    )
+    metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": StoredCollection(("pt",), 1)}))
     with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
         numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
     jets = metadata.objects["Jet"]
@@ -101,10 +88,7 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
         ({"features": ["Jet_pt"]}, "Jet_pt is of type float.*not one number per event"),
         ({"features": ["weight"]}, "weight cannot be a feature"),
         ({"objects": {"Jets": StoredCollection(("pt",), 2)}}, 'has no collection Jets. Did you mean "Jet"'),
-        (
-            {"objects": {"Jet": StoredCollection(("ptt",), 2)}},
-            'collection Jet has no field ptt. Did you mean "pt"',
-        ),
+        ({"objects": {"Jet": StoredCollection(("ptt",), 2)}}, 'collection Jet has no field ptt. Did you mean "pt"'),
         ({"objects": {"Jet": StoredCollection(("eta",), 2, "-px")}}, "collection Jet has no field px"),
         ({"objects": {"Jet": StoredCollection(("valid",), 2)}}, "Jet_valid cannot be stored"),
         (
@@ -143,9 +127,7 @@ def test_weights_that_cannot_be_normalised_stop(tmp_path: Path, weights: list[in
 
 
 def test_negative_weights_keep_their_sign(tmp_path: Path) -> None:
-    path = _tree(
-        tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)}
-    )
+    path = _tree(tmp_path / "a.root", {"genWeight": np.array([30, -10], np.float32), "x": np.ones(2, np.float32)})
     convert_files(ConvertJob([path], tmp_path / "a.h5", ["x"], {}, Sample("a", "a", 2.0), ["a"], 10.0))
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["events"]["weight"].tolist() == [30_000.0, -10_000.0]
@@ -177,9 +159,7 @@ def test_files_that_differ_are_not_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skim_first", [True, False])
-def test_skims_and_originals_are_not_mixed(
-    tmp_path: Path, mc_files: dict[str, list[Path]], skim_first: bool
-) -> None:
+def test_skims_and_originals_are_not_mixed(tmp_path: Path, mc_files: dict[str, list[Path]], skim_first: bool) -> None:
     first, second, _ = map(str, mc_files["WZTo3LNu"])
     skim = tmp_path / "skim.root"
     skim_file(SkimJob(first, skim, cut="MET_pt > 20", keep=("MET_*",)))
@@ -209,9 +189,7 @@ def _range(path: Path, first: int, stop: int, runs: bool = True) -> str:
     source, steps = "Runs/genEventSumw", [Step("all", stop - first, part.weights)]
     accounting = FileAccounting("in.root", stop - first, stop - first, 17.3, source, False, steps, part=part)
     branches = {name: Branch(name, "float32", "flat", "", None, "float") for name in ("genWeight", "x")}
-    identifiers = {
-        name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock", "event")
-    }
+    identifiers = {name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock", "event")}
     numbers = np.arange(first, stop)
     with NanoWriter(path, {**identifiers, **branches}, "ZLIB:1") as writer:
         values = {name: numbers.astype(np.uint32) for name in identifiers}
@@ -236,8 +214,7 @@ def test_ranges_of_a_file_have_its_weights(tmp_path: Path, runs: bool) -> None:
     assert len(expected) == 30
     ends = (0, 4, 5, 21, 30)
     ranges = [
-        _range(tmp_path / f"{first}.root", first, stop, runs or first == 0)
-        for first, stop in zip(ends, ends[1:])
+        _range(tmp_path / f"{first}.root", first, stop, runs or first == 0) for first, stop in zip(ends, ends[1:])
     ]
     ranges = [ranges[number] for number in (2, 0, 3, 1)]
     assert _weights(ranges, tmp_path / "a.h5") == expected
@@ -303,9 +280,7 @@ def test_half_precision_is_by_choice_and_never_overflows(tmp_path: Path, skims: 
         assert file["Jet"].dtype["pt"] == np.float16
         assert file["Jet"].dtype["nElectrons"] == np.int32
     assert metadata.features[0].dtype == "float16"
-    path = _tree(
-        tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)}
-    )
+    path = _tree(tmp_path / "big.root", {"genWeight": np.ones(2, np.float32), "x": np.array([1, 7e4], np.float32)})
     with pytest.raises(NanoMLError, match="x: 1 values are beyond 65504"):
         convert_files(ConvertJob([path], tmp_path / "b.h5", ["x"], float16=["x"]))
 
@@ -367,9 +342,7 @@ def test_objects_are_sorted_as_documented(tmp_path: Path, values: Any, order: st
     with uproot.recreate(tmp_path / "a.root") as file:
         tree = {"run": "u4", "luminosityBlock": "u4", "event": "u8", "genWeight": "f4"}
         file.mktree(
-            "Events",
-            {**tree, "Thing": ak.type(objects).content},
-            field_name=lambda outer, inner: f"{outer}_{inner}",
+            "Events", {**tree, "Thing": ak.type(objects).content}, field_name=lambda outer, inner: f"{outer}_{inner}"
         ).extend({**{name: np.ones(2, kind) for name, kind in tree.items()}, "Thing": objects})
     job = ConvertJob(
         [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Thing": StoredCollection((), len(values), order)}

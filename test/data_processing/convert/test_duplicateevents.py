@@ -59,11 +59,7 @@ def blocks_of(events: Sequence[Event], size: int) -> Iterator[NDArray[Any]]:
     buckets=st.sampled_from([1, 3, 1024]),
 )
 def test_the_first_of_the_same_numbers_is_kept(
-    parts: list[list[Event]],
-    size: int,
-    events_in_memory: int,
-    buckets: int,
-    tmp_path_factory: pytest.TempPathFactory,
+    parts: list[list[Event]], size: int, events_in_memory: int, buckets: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("buckets")
     with pytest.MonkeyPatch.context() as patch:
@@ -128,9 +124,7 @@ def numbers_in(path: Path) -> list[Event]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_datasets_keep_what_a_set_would_whatever_the_files_and_the_order_of_jobs(
-    tmp_path: Path, seed: int
-) -> None:
+def test_datasets_keep_what_a_set_would_whatever_the_files_and_the_order_of_jobs(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     names = chance.sample(["Muon", "DoubleMuon", "EGamma", "MET"], 4)
     events = {name: some_events(chance, 35) for name in names}

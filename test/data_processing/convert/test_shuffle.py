@@ -69,23 +69,17 @@ def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
         "schema": 1,
         "creator": "NanoML 0.0.1",
         "classes": ["signal", "other"],
-        "features": [
-            {"name": key, "dtype": EVENT[key].name, "title": "", "source": "branch"} for key in ("x", "flag")
-        ],
+        "features": [{"name": key, "dtype": EVENT[key].name, "title": "", "source": "branch"} for key in ("x", "flag")],
         "objects": {
             key: {"max": most, "order": "-pt", "fields": [], "truncated": {"objects": count, "lost": label}}
             for key, (_, most) in COLLECTIONS.items()
         },
         "selection": None,
-        "datasets": [
-            {"name": name, "class": "signal", "label": label, "is_data": False, "books": accounting}
-        ],
+        "datasets": [{"name": name, "class": "signal", "label": label, "is_data": False, "books": accounting}],
     }
 
 
-def write(
-    path: Path, tables: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any], **options: Any
-) -> Path:
+def write(path: Path, tables: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any], **options: Any) -> Path:
     with h5py.File(path, "w") as file:
         for name, rows in tables.items():
             file.create_dataset(name, data=rows, chunks=True if len(rows) else None, **options)
@@ -110,9 +104,7 @@ def read(path: Path) -> Tables:
 
 def same(found: Tables, expected: Tables) -> bool:
     return all(
-        found[name].dtype == rows.dtype
-        and found[name].shape == rows.shape
-        and found[name].tobytes() == rows.tobytes()
+        found[name].dtype == rows.dtype and found[name].shape == rows.shape and found[name].tobytes() == rows.tobytes()
         for name, rows in expected.items()
     )
 
@@ -130,9 +122,7 @@ def in_order(tables: Tables, seed: int) -> Tables:
 
 @pytest.mark.parametrize("compression", ["gzip:1", "none"])
 @pytest.mark.parametrize("memory", [1e-6, 0.02, 100])
-def test_the_order_is_the_documented_one_whatever_the_memory(
-    tmp_path: Path, memory: float, compression: str
-) -> None:
+def test_the_order_is_the_documented_one_whatever_the_memory(tmp_path: Path, memory: float, compression: str) -> None:
     paths = write_files(tmp_path, [300, 0, 17, 500] if memory > 1e-6 else [20, 0, 7])
     shuffle_files(ShuffleJob(paths, tmp_path / "all.h5", 7, memory, compression))
     assert same(read(tmp_path / "all.h5"), in_order(joined(paths), 7))
@@ -145,9 +135,7 @@ def test_the_order_is_the_documented_one_whatever_the_memory(
     memory=st.floats(0.002, 0.2),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_rows_stay_together_and_every_event_is_there_once(
-    counts: list[int], memory: float, seed: int
-) -> None:
+def test_rows_stay_together_and_every_event_is_there_once(counts: list[int], memory: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         paths = write_files(directory, counts)
@@ -200,9 +188,7 @@ def _renamed(rows: NDArray[Any], old: str, new: str) -> NDArray[Any]:
 
 
 def _retyped(rows: NDArray[Any], field: str, dtype: str) -> NDArray[Any]:
-    return rows.astype(
-        [(name, dtype if name == field else rows.dtype[name]) for name in rows.dtype.names or ()]
-    )
+    return rows.astype([(name, dtype if name == field else rows.dtype[name]) for name in rows.dtype.names or ()])
 
 
 CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
@@ -236,11 +222,7 @@ CHANGES: list[tuple[Callable[[Tables], Tables], dict[str, Any], str]] = [
         {"classes": ["other", "signal"]},
         r"b.h5: its classes are other, signal, but those of .*a.h5 are signal, other",
     ),
-    (
-        dict,
-        {"selection": "a:B"},
-        r"b.h5: its events were selected by a:B, but those of .*a.h5 by nothing",
-    ),
+    (dict, {"selection": "a:B"}, r"b.h5: its events were selected by a:B, but those of .*a.h5 by nothing"),
     (
         dict,
         {"objects": {"Jet": {**metadata_of("b", 10, 0)["objects"]["Jet"], "order": "-btag"}}},
@@ -264,11 +246,7 @@ def test_files_that_do_not_fit_are_named_with_their_field(
 def test_gaps_within_rows_do_not_matter(tmp_path: Path) -> None:
     a, b = made_up(0, 10), made_up(10, 10)
     wide = np.dtype(
-        {
-            "names": list(EVENT.names or ()),
-            "formats": [EVENT[n] for n in EVENT.names or ()],
-            "offsets": range(0, 56, 8),
-        }
+        {"names": list(EVENT.names or ()), "formats": [EVENT[n] for n in EVENT.names or ()], "offsets": range(0, 56, 8)}
     )
     paths = [
         write(tmp_path / "a.h5", a, metadata_of("a", 10, 0)),
@@ -338,10 +316,7 @@ def test_an_interrupted_run_leaves_nothing(
     ],
 )
 def test_events_that_are_lost_on_the_way_are_noticed(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[NDArray[Any]], NDArray[Any]],
-    message: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[NDArray[Any]], NDArray[Any]], message: str
 ) -> None:
     append = shuffle.Buckets.append
 
@@ -382,9 +357,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     subprocess.run(["umount", "-l", str(disk)], capture_output=True, check=False)
 
 
-def test_a_full_disk_is_one_message_and_leaves_nothing(
-    tmp_path: Path, small_disk: Callable[[int], Path]
-) -> None:
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path, small_disk: Callable[[int], Path]) -> None:
     paths = write_files(tmp_path, [4000, 4000])  # half a MB
     for kilobytes in (8, 100, 300, 500):
         disk = small_disk(kilobytes)
@@ -417,9 +390,7 @@ shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]
 """
 
 
-def start(
-    output: Path, memory: float, paths: Sequence[Path]
-) -> AbstractContextManager[subprocess.Popen[bytes]]:
+def start(output: Path, memory: float, paths: Sequence[Path]) -> AbstractContextManager[subprocess.Popen[bytes]]:
     line = [sys.executable, "-c", RUN, str(output), str(memory), *map(str, paths)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return running(line, env=environment, stderr=subprocess.DEVNULL)
@@ -510,9 +481,7 @@ def write_root_files(directory: Path) -> None:
 
 
 def write_analysis(directory: Path, name: str, files: str = "*.root") -> None:
-    datasets = (
-        f"  D{number}: {{files: D{number}/{files}, class: c{number}}}" for number in range(len(FILES))
-    )
+    datasets = (f"  D{number}: {{files: D{number}/{files}, class: c{number}}}" for number in range(len(FILES)))
     (directory / f"{name}.yaml").write_text(TWO_MILLION.format(datasets="\n".join(datasets)))
 
 
@@ -586,9 +555,7 @@ class Watched:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory is used"
-)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see how much memory is used")
 def test_two_million_events_of_40_files_survive_a_kill_in_conversion_and_in_each_pass(tmp_path: Path) -> None:
     write_root_files(tmp_path)
     write_analysis(tmp_path, "small", "00.root")
@@ -655,14 +622,7 @@ def test_memory_does_not_grow_with_the_events(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     peaks = []
     for many in (4, 20):
-        line = [
-            sys.executable,
-            "-c",
-            RUN + MEMORY,
-            str(tmp_path / "all.h5"),
-            "8",
-            *map(str, paths[:many]),
-        ]
+        line = [sys.executable, "-c", RUN + MEMORY, str(tmp_path / "all.h5"), "8", *map(str, paths[:many])]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 10, f"{peaks} MB for 200,000 and for 1,000,000 events"

@@ -41,9 +41,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> dict[str, Pa
         skim_file(SkimJob(str(sample / source), skim, "MLTools.NanoML.trilepton:Trilepton", keep=keep))
         features = ["ZCand_mass", "MET_pt"]
         output = directory / f"{name}.h5"
-        convert_files(
-            ConvertJob([str(skim)], output, features, {"Jet": JETS}, described, CLASSES, luminosity=59.8)
-        )
+        convert_files(ConvertJob([str(skim)], output, features, {"Jet": JETS}, described, CLASSES, luminosity=59.8))
     plain = str(sample / wanted["WZ"][0])
     convert_files(ConvertJob([plain], directory / "plain.h5", ["MET_pt"]))
     return {path.stem: path for path in directory.glob("*.h5")}
@@ -71,10 +69,7 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
     assert failed(good["WZ"]) == set()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["made_v9_data", "made_v9_mc_zero_events", "made_v9_mc", "made_v15_mc"],
-)
+@pytest.mark.parametrize("name", ["made_v9_data", "made_v9_mc_zero_events", "made_v9_mc", "made_v15_mc"])
 def test_files_of_all_versions_are_valid(tmp_path: Path, made_files: dict[str, Path], name: str) -> None:
     with RootFile(made_files[name]) as file:
         features, _ = event_level_branches(file)
@@ -181,16 +176,8 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
     ("damage", "checks", "message"),
     [
         (described(lambda m: m.pop("selection")), "metadata", "metadata.selection: is missing"),
-        (
-            dataset(lambda d: d.update(is_data=0)),
-            "metadata",
-            "metadata.datasets.0.is_data: is 0, not boolean",
-        ),
-        (
-            dataset(lambda d: d.update(luminosity=np.nan)),
-            "metadata",
-            "luminosity: is nan, not number or null",
-        ),
+        (dataset(lambda d: d.update(is_data=0)), "metadata", "metadata.datasets.0.is_data: is 0, not boolean"),
+        (dataset(lambda d: d.update(luminosity=np.nan)), "metadata", "luminosity: is nan, not number or null"),
         (described(lambda m: m.update(objects=[])), "metadata", "metadata.objects: is \\[\\], not an object"),
         (described(lambda m: m["features"].append(m["features"][0])), "metadata", "events/ZCand_mass: is in"),
         (described(lambda m: m["classes"].append("WZ")), "metadata", "metadata.classes: has a class twice"),
@@ -230,11 +217,7 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
         (put("events", "weight", 1, 2), "weights sums", "weight: is not genWeight x 2.33.* .in row 2"),
         (dataset(lambda d: d.update(cross_section=1)), "weights sums", "is not genWeight x .*first in row 0"),
         (typed("events", genWeight=None), "columns", "events/genWeight: is missing"),
-        (
-            first_file(lambda b: b["cutflow"][-1].update(weights=7.0)),
-            "sums",
-            "genWeight of label 1 adds up to 221",
-        ),
+        (first_file(lambda b: b["cutflow"][-1].update(weights=7.0)), "sums", "genWeight of label 1 adds up to 221"),
         (first_file(lambda b: b["cutflow"][1].update(events=9999)), "cutflow", "its cut flow is 1400, 9999"),
         (first_file(lambda b: b.update(entries=1401)), "cutflow", "has 1401 events .*its cut flow is 1400"),
         (accounting(lambda b: b.update(entries=1)), "books", "dataset WZ: entries in total"),
@@ -313,9 +296,7 @@ def test_what_is_no_such_file_is_one_message(tmp_path: Path, good: dict[str, Pat
         assert failed(tmp_path / f"{name}.h5") == {"file"}
 
 
-def test_the_table_has_a_mark_for_each_check_and_a_line_for_each_fault(
-    tmp_path: Path, good: dict[str, Path]
-) -> None:
+def test_the_table_has_a_mark_for_each_check_and_a_line_for_each_fault(tmp_path: Path, good: dict[str, Path]) -> None:
     bad = Path(shutil.copy(good["WZ"], tmp_path / "bad.h5"))
     damaged(bad, put("events", "MET_pt", np.nan, 3))
     done = CliRunner().invoke(nanoml, ["validate", str(good["WZ"]), str(bad)])

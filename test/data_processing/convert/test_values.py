@@ -75,11 +75,7 @@ def _joined(parts: Sequence[ak.Array]) -> Read:
 
 def same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     """Whether type, shape and every bit agree: a NaN is that NaN, and -0 is not 0."""
-    return (
-        found.dtype == expected.dtype
-        and found.shape == expected.shape
-        and found.tobytes() == expected.tobytes()
-    )
+    return found.dtype == expected.dtype and found.shape == expected.shape and found.tobytes() == expected.tobytes()
 
 
 def in_parts(names: Sequence[str], branches: Mapping[str, Read]) -> Iterator[list[str]]:
@@ -232,9 +228,7 @@ def made_up(draw: st.DrawFn, size: int | None = None, collection: str | None = N
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
     tree = {f"x{number}": draw(made_up()) for number in range(draw(st.integers(1, 3)))}
-    tree.update(
-        {f"v{number}": draw(made_up(draw(st.integers(1, 3)))) for number in range(draw(st.integers(0, 2)))}
-    )
+    tree.update({f"v{number}": draw(made_up(draw(st.integers(1, 3)))) for number in range(draw(st.integers(0, 2)))})
     for collection in draw(st.sets(st.sampled_from(["Muon", "Muon_soft", "Tau"]))):
         for number in range(draw(st.integers(1, 3))):
             tree[f"{collection}_f{number}"] = draw(made_up(collection=collection))
@@ -274,10 +268,7 @@ def write(path: Path, tree: Tree, baskets: Sequence[Sequence[Event]]) -> None:
     for collection, names in shared.items():
         kinds = {tree[name].field(name): ak.types.NumpyType(tree[name].dtype.name) for name in names}
         types[collection] = ak.types.ListType(ak.types.RecordType([*kinds.values()], [*kinds]))
-    naming = {
-        "counter_name": lambda of: f"n{of}",
-        "field_name": lambda of, name: f"{of}_{name}" if of else name,
-    }
+    naming = {"counter_name": lambda of: f"n{of}", "field_name": lambda of, name: f"{of}_{name}" if of else name}
     with uproot.recreate(path) as file:
         written = file.mktree("Events", types, **naming)
         for events in baskets:
@@ -313,18 +304,10 @@ def counters(tree: Tree) -> dict[str, str]:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_made_up_files_are_converted_as_by_hand(
-    tree: Tree,
-    files: list[list[int]],
-    most: int,
-    order: str,
-    memory: int,
-    compression: str,
-    seed: int,
+    tree: Tree, files: list[list[int]], most: int, order: str, memory: int, compression: str, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    identifiers = {
-        name: MadeUp(np.dtype(kind), [0, 1, np.iinfo(kind).max]) for name, kind in IDENTIFIER_TYPES.items()
-    }
+    identifiers = {name: MadeUp(np.dtype(kind), [0, 1, np.iinfo(kind).max]) for name, kind in IDENTIFIER_TYPES.items()}
     identifiers["run"].values.pop()  # copies of events of later runs would be left out
     tree = {**identifiers, **tree}
     objects = {
@@ -395,11 +378,7 @@ def ntuple_of_all_kinds(file: Any) -> None:
     if tuple(map(int, uproot.__version__.split(".")[:2])) < (5, 7):
         pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
     numbers = np.arange(3)
-    rows = {
-        **dict.fromkeys((*IDENTIFIER_TYPES, "x"), numbers),
-        "word": ["a", "", "b"],
-        "pair": np.zeros((3, 2)),
-    }
+    rows = {**dict.fromkeys((*IDENTIFIER_TYPES, "x"), numbers), "word": ["a", "", "b"], "pair": np.zeros((3, 2))}
     rows.update(record=ak.zip({"a": numbers}), Muon_pt=ak.Array([[1], [], [2, 3]]))
     file.mkrntuple("Events", {**rows, "Muon_hits": ak.Array([[[1, 2]], [], [[3], []]])})
 
@@ -446,10 +425,7 @@ def test_nothing_is_left_out_in_silence(
 def test_two_branches_that_would_be_one_column_are_refused(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("Events", {"v": np.dtype(("f4", (2,))), "v_1": "f4"})
-    with (
-        RootFile(tmp_path / "a.root") as file,
-        pytest.raises(NanoMLError, match="v and v_1 would both be column v_1"),
-    ):
+    with RootFile(tmp_path / "a.root") as file, pytest.raises(NanoMLError, match="v and v_1 would both be column v_1"):
         columns_of(file, event_level_branches(file)[0], {}, None)
 
 
@@ -460,9 +436,7 @@ def test_lists_of_one_collection_that_differ_in_length_are_refused(tmp_path: Pat
     for event, (pt, eta) in zip(events, [(1, 2), (2, 1)]):  # as many in all
         event.update(Tau_pt=np.ones(pt, "f4"), Tau_eta=np.ones(eta, "f4"))
     write(tmp_path / "a.root", tree, [events])
-    job = ConvertJob(
-        [str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Tau": StoredCollection((), 2, None)}
-    )
+    job = ConvertJob([str(tmp_path / "a.root")], tmp_path / "a.h5", [], {"Tau": StoredCollection((), 2, None)})
     with pytest.raises(NanoMLError, match="Tau_eta has other numbers of objects than Tau_pt"):
         convert_files(job)
 

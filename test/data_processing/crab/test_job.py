@@ -76,10 +76,7 @@ IDENTITY = "0123456789abcdef0123456789abcdef"
 
 
 def test_what_was_read_and_written(tmp_path: Path) -> None:
-    inputs = [
-        FileReport("/store/mc/<a>&b.root", 1000, {"1": [[14001, 14003]]}),
-        FileReport("/store/mc/c.root", 0),
-    ]
+    inputs = [FileReport("/store/mc/<a>&b.root", 1000, {"1": [[14001, 14003]]}), FileReport("/store/mc/c.root", 0)]
     write_success(tmp_path, inputs, FileReport("nano.root", 12, {"1": [[14001, 14003]]}), IDENTITY)
     root = ElementTree.parse(tmp_path / REPORT).getroot()
     assert [each.findtext("LFN") for each in root.iter("InputFile")] == [each.name for each in inputs]

@@ -65,13 +65,9 @@ def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
     assert tasks["Muon_2"].is_data
 
 
-@pytest.mark.parametrize(
-    "name", ["/home/me/x.root", "data/*.root", "/A/B/MINIAODSIM", "root://x//tmp/y.root"]
-)
+@pytest.mark.parametrize("name", ["/home/me/x.root", "data/*.root", "/A/B/MINIAODSIM", "root://x//tmp/y.root"])
 def test_files_that_the_grid_has_not(name: str, analysis: Callable[..., Config]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"my analysis.yaml:\d+: datasets.WZ.files.*not something that CRAB can read"
-    ):
+    with pytest.raises(ConfigError, match=r"my analysis.yaml:\d+: datasets.WZ.files.*not something that CRAB can read"):
         inputs_of(analysis({"WZ": {"files": name}}))
 
 
@@ -86,8 +82,7 @@ def test_what_crab_is_told_of_the_catalogue(analysis: Callable[..., Config], tmp
     )
     write_tasks(config, tmp_path / "out", "x")
     data = {
-        name: configured(tmp_path / "out" / name / "crab_cfg.py", tmp_path)["Data"]
-        for name in ("few", "mine", "other")
+        name: configured(tmp_path / "out" / name / "crab_cfg.py", tmp_path)["Data"] for name in ("few", "mine", "other")
     }
     assert (data["few"]["totalUnits"], data["few"]["allowNonValidInputDataset"]) == (3, True)
     assert [each["inputDBS"] for each in data.values()] == ["global", "phys03", "phys01"]
@@ -203,22 +198,17 @@ def test_files_named_one_by_one_run_at_the_sites_that_are_named(
     assert found["Site"] == {"whitelist": ["T2_DE_*", "T1_US_FNAL"], "storageSite": "T2_DE_DESY"}
 
 
-def test_names_of_requests_are_not_longer_than_crab_takes(
-    analysis: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_names_of_requests_are_not_longer_than_crab_takes(analysis: Callable[..., Config], tmp_path: Path) -> None:
     config = analysis({f"{'W' * 120}{end}": {"das": MC} for end in "12"})
     write_tasks(config, tmp_path / "out", "x-1")
     names = [
-        configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"]
-        for path in (tmp_path / "out").iterdir()
+        configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"] for path in (tmp_path / "out").iterdir()
     ]
     assert len(set(names)) == 2
     assert {len(name) for name in names} == {100}
 
 
-def test_own_files_travel_with_what_stands_beside_them(
-    analysis: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_own_files_travel_with_what_stands_beside_them(analysis: Callable[..., Config], tmp_path: Path) -> None:
     config = analysis(selection="own/selection.py:Mine")
     (config.base / "own").mkdir()
     (config.base / "own" / "my_cuts.py").write_text("def least():\n    return 20\n")
@@ -252,9 +242,7 @@ def test_a_model_that_cannot_be_used_is_told_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_tasks_that_do_the_same_are_known_by_their_digest(
-    analysis: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_tasks_that_do_the_same_are_known_by_their_digest(analysis: Callable[..., Config], tmp_path: Path) -> None:
     def digest(name: str, *arguments: Any, **settings: Any) -> str:
         (written,) = write_tasks(analysis(*arguments, **settings), tmp_path / name, name)
         return written.digest
@@ -265,13 +253,7 @@ def test_tasks_that_do_the_same_are_known_by_their_digest(
         digest("3", {"WZ": {"das": MC.replace("v1", "v2")}}),
         digest("4", keep=["MET_*"]),
         digest("5", batch={"grid": {"site": "T2_DE_DESY"}}),
-        digest(
-            "6",
-            batch={
-                "grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"},
-                "files_per_job": 2,
-            },
-        ),
+        digest("6", batch={"grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"}, "files_per_job": 2}),
     ]
     assert len({first, *others}) == 5
     assert not list(tmp_path.glob("**/.*"))

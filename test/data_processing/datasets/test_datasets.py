@@ -62,12 +62,8 @@ def test_a_link_to_a_file_is_the_same_file(files: Path) -> None:
     for other in ("link.root", "directory/1.root", str(files / "b" / ".." / "link.root")):
         with pytest.raises(NanoMLError) as raised:
             find_files(["a/1.root", "a/2.root", other], files)
-        assert "link.root: has the same events as" in str(raised.value).replace(
-            "directory/1.root", "link.root"
-        )
-        assert f"has the same events as {files / 'a' / '1.root'}, so that they would count twice" in str(
-            raised.value
-        )
+        assert "link.root: has the same events as" in str(raised.value).replace("directory/1.root", "link.root")
+        assert f"has the same events as {files / 'a' / '1.root'}, so that they would count twice" in str(raised.value)
 
 
 def test_a_copy_has_the_same_events(sample: Path, tmp_path: Path) -> None:
@@ -150,9 +146,7 @@ def test_outputs_have_the_inputs_names_unless_two_are_the_same() -> None:
 
 
 def test_problems_of_a_dataset_are_given_with_their_line(files: Path) -> None:
-    (files / "a.yaml").write_text(
-        "datasets:\n  one:\n    files: a/*.root\n  two:\n    files: [b/1.root, a/2.root]\n"
-    )
+    (files / "a.yaml").write_text("datasets:\n  one:\n    files: a/*.root\n  two:\n    files: [b/1.root, a/2.root]\n")
     with pytest.raises(ConfigError, match=r"a.yaml:5: datasets.two.files: .*a/2.root is also in dataset one"):
         resolve_datasets(load(files / "a.yaml"))
     (files / "a.yaml").write_text("datasets:\n  one:\n    files: [a/1.root, a/*.root]\n")

@@ -59,10 +59,7 @@ def test_what_cannot_be_looked_at_is_left_to_who_reads_it(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_20_000_urls_take_a_second(tmp_path: Path) -> None:
-    names = (
-        f"/store/mc/Run/A{number % 7}/NANOAODSIM/v1/{number // 1000}/{number:08X}.root"
-        for number in range(MANY)
-    )
+    names = (f"/store/mc/Run/A{number % 7}/NANOAODSIM/v1/{number // 1000}/{number:08X}.root" for number in range(MANY))
     (tmp_path / "all.txt").write_text("\n".join(names))
     (tmp_path / "a.yaml").write_text("datasets: {a: {files: all.txt}}\n")
     check_quick(tmp_path / "a.yaml")

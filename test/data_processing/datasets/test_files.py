@@ -27,9 +27,7 @@ def test_logical_names_are_read_through_the_first_redirector(files: Path) -> Non
     assert find_files([LFN], files) == [f"root://cms-xrd-global.cern.ch/{LFN}"]
     for server in ("root://host", "root://host/", "root://host//"):
         assert url_of(LFN, [server, "root://other"]) == f"root://host/{LFN}"
-    with pytest.raises(
-        NanoMLError, match=r"is read through a redirector, and there is none. Name one: .read: {redir"
-    ):
+    with pytest.raises(NanoMLError, match=r"is read through a redirector, and there is none. Name one: .read: {redir"):
         url_of(LFN, [])
     (files / "a.yaml").write_text(
         f"read: {{redirectors: ['root://here.ch:1094/', 'root://there.ch/']}}\ndatasets: {{a: {{files: {LFN}}}}}\n"
@@ -56,10 +54,7 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
     assert find_files(["lists/*.txt"], files) == expected
     (files / "lists" / "open.txt").write_text("a.root\nb c.root")  # without an end of the last line
     assert find_files(["lists/open.txt"], files) == expected[:2]
-    assert [entry.number for entry in file_patterns(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [
-        0,
-        *[1] * 5,
-    ]
+    assert [entry.number for entry in file_patterns(["d.root", "lists/all.txt"], files, REDIRECTORS)] == [0, *[1] * 5]
 
 
 @pytest.mark.parametrize(
@@ -72,10 +67,7 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
         (b"a.root\na\x00b.root\n", r"all.txt:2: is not text: expected one file per line"),
         (b"other.txt\n", r"all.txt:1: other.txt: a list cannot name another list"),
         (b"a.root\na.root\n", r"a.root: is named twice"),
-        (
-            b"https://host/*.root\n",
-            r"all.txt:1: https://host/\*.root: wildcards do not work in URLs other than",
-        ),
+        (b"https://host/*.root\n", r"all.txt:1: https://host/\*.root: wildcards do not work in URLs other than"),
     ],
 )
 def test_lists_that_are_none(content: bytes, message: str, files: Path) -> None:
@@ -107,9 +99,7 @@ def test_mistakes_are_told_with_what_to_do(entry: str, message: str, files: Path
 def test_the_place_of_a_mistake_in_a_configuration(files: Path) -> None:
     (files / "a.yaml").write_text("datasets:\n  a:\n    files:\n      - d.root\n      - lists/all.txt\n")
     (files / "lists" / "all.txt").write_text("a.root\nx.root\n")
-    with pytest.raises(
-        NanoMLError, match=r"a.yaml:5: datasets.a.files\[1\]: .*all.txt:2: x.root: no such file in"
-    ):
+    with pytest.raises(NanoMLError, match=r"a.yaml:5: datasets.a.files\[1\]: .*all.txt:2: x.root: no such file in"):
         from data_processing.datasets.datasets import resolve_datasets
 
         resolve_datasets(load(files / "a.yaml"))

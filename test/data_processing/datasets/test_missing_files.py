@@ -96,16 +96,11 @@ def test_a_loss_within_the_limit(analysis: Path, limit: str) -> None:
 
 def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path) -> None:
     config, workdir, limit = configured(analysis, SKIM, CONVERT), analysis / "a", "34 %"
-    bad, good = (
-        analysis / "data" / "WZ_1.root",
-        [analysis / "data" / f"WZ_{number}.root" for number in (0, 2)],
-    )
+    bad, good = (analysis / "data" / "WZ_1.root", [analysis / "data" / f"WZ_{number}.root" for number in (0, 2)])
     done = called("run", config, "--max-missing-files", limit)
     assert done.exit_code == 0, said(done)
     assert f"WZ: {bad} is left out: cannot be read" in done.output
-    assert {name: [each.file for each in files] for name, files in missing.read(workdir).items()} == {
-        "WZ": [str(bad)]
-    }
+    assert {name: [each.file for each in files] for name, files in missing.read(workdir).items()} == {"WZ": [str(bad)]}
     (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert [each["file"] for each in described["missing"]] == [str(bad)]
     assert described["books"]["entries"] == entries(*good)
@@ -167,9 +162,7 @@ def test_the_first_file_is_no_better_than_others(analysis: Path) -> None:
     assert "4 of 5 files are done" in said(called("skim", config))
     done = called("run", config, "--max-missing-files", "1")
     assert done.exit_code == 0, said(done)
-    assert [each.file for each in missing.read(analysis / "a")["WZ"]] == [
-        str(analysis / "data" / "WZ_0.root")
-    ]
+    assert [each.file for each in missing.read(analysis / "a")["WZ"]] == [str(analysis / "data" / "WZ_0.root")]
 
 
 def test_other_failures_are_never_forgiven(analysis: Path) -> None:

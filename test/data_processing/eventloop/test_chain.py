@@ -57,9 +57,7 @@ def test_sums_over_clean_jets(run: Callable[..., Any], wz: Path) -> None:
     assert np.allclose(result.columns["HT"], ak.sum(clean.pt, axis=1), rtol=1e-6)
     assert np.allclose(result.columns["MHT_pt"], np.hypot(x, y), rtol=1e-5, atol=1e-4)
     some = ak.to_numpy(ak.num(clean) > 0)
-    assert np.allclose(
-        np.cos(np.asarray(result.columns["MHT_phi"])[some] - np.arctan2(-y, -x)[some]), 1, atol=1e-6
-    )
+    assert np.allclose(np.cos(np.asarray(result.columns["MHT_phi"])[some] - np.arctan2(-y, -x)[some]), 1, atol=1e-6)
     assert set(result.columns["nearMuon"].tolist()) == {True, False}
     assert {name: branch.dtype for name, branch in result.branches.items()} == {
         "HT": "float32",
@@ -132,9 +130,7 @@ def test_modules_remember_and_branches_keep_their_values(run: Callable[..., Any]
     last = np.maximum.accumulate(np.where(met > 50, np.arange(800), -1))
     assert result.columns["lastHighMET"].tolist() == np.where(last >= 0, met[last], 0)[rows].tolist()
     triple = np.stack([np.asarray(a[name]) for name in ("MET_pt", "MET_phi", "MET_sumEt")], axis=1)
-    assert (
-        ak.to_list(result.columns["triple"]) == np.where(last[:, None] >= 0, triple[last], 0)[rows].tolist()
-    )
+    assert ak.to_list(result.columns["triple"]) == np.where(last[:, None] >= 0, triple[last], 0)[rows].tolist()
     jets = a["Jet_pt"][np.arange(800) // 3 * 3]
     assert ak.to_list(result.columns["Good_pt"]) == ak.to_list(jets[jets > 40][rows])
     assert set(result.columns["never"].tolist()) == {0}
@@ -144,9 +140,7 @@ def test_a_module_reads_what_an_earlier_one_made(run: Callable[..., Any], wz: Pa
     result = run(wz, CHAIN)
     leptons = result.columns["Lepton_pt"]
     assert np.allclose(
-        result.columns["meff"],
-        result.columns["HT"] + ak.sum(ak.values_astype(leptons, "f8"), axis=1),
-        rtol=1e-5,
+        result.columns["meff"], result.columns["HT"] + ak.sum(ak.values_astype(leptons, "f8"), axis=1), rtol=1e-5
     )
     assert result.columns["hardestPt"].tolist() == leptons[:, 0].tolist()
     assert ak.all((ak.num(leptons) >= 2) | (result.columns["MHT_pt"] > 30))
@@ -242,28 +236,16 @@ def test_the_methods_are_called_in_order(tmp_path: Path, wz: Path) -> None:
     ("name", "message"),
     [
         ("Divides", r"@: module Divides: event 1:13001:2600004 of \S+: ZeroDivisionError: division by zero"),
-        (
-            "WrongBranch",
-            r'@: module WrongBranch: event 1:\S+ of \S+: has no branch MET_ptt\. Did you mean "MET_pt"\?',
-        ),
-        (
-            "WrongField",
-            r'@: module WrongField: event 1:\S+ of \S+: has no branch Muon_ptt\. Did you mean "Muon_pt"',
-        ),
+        ("WrongBranch", r'@: module WrongBranch: event 1:\S+ of \S+: has no branch MET_ptt\. Did you mean "MET_pt"\?'),
+        ("WrongField", r'@: module WrongField: event 1:\S+ of \S+: has no branch Muon_ptt\. Did you mean "Muon_pt"'),
         ("NotMade", r"@: module NotMade: .*: xx is filled, but no module has made it"),
         ("WrongType", r"@: module WrongType: .*: TypeError: must be real number, not str"),
-        (
-            "TooFew",
-            r"Muon_x: filled with 1 values where nMuon is 2 \(entry 1\).* make a collection of another name",
-        ),
+        ("TooFew", r"Muon_x: filled with 1 values where nMuon is 2 \(entry 1\).* make a collection of another name"),
         ("HalfFilled", r"event 1:\S+ of \S+: Thing_y has never been filled with as many as 3 values"),
         ("TooLate", r"@: module TooLate: .*: late: branches are made in beginFile"),
         ("ReadsUnfilled", r"@: module ReadsUnfilled: .*: no module has filled Thing_y in this event"),
         ("Negative", r"@: module Negative: .*: IndexError: Muon\[-1\]: there are"),
-        (
-            "Histograms",
-            r"@: module Histograms: beginJob of .*: Histograms books a histogram, but a skim has no file",
-        ),
+        ("Histograms", r"@: module Histograms: beginJob of .*: Histograms books a histogram, but a skim has no file"),
         ("Books", r"@: module Books: beginJob of .*: ROOT\.TH1F needs ROOT: install it \(pip install root\)"),
         ("Evaluates", r"@: module Evaluates: .*: event\.eval\(\"Sum\$\(Jet_pt\)\"\) needs ROOT"),
         ("BadType", r'@: module BadType: beginFile of .*: x: there is no type "Z" of branches'),

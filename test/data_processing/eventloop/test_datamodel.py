@@ -110,9 +110,7 @@ def test_what_a_user_sets_comes_first(wz: Path) -> None:
 def test_missing_branches_are_named(wz: Path) -> None:
     with events(wz) as found:
         event = next(event for event in found if event.nMuon)
-        with pytest.raises(
-            MissingBranchError, match=r'has no branch MET_ptt\. Did you mean "MET_pt"'
-        ) as raised:
+        with pytest.raises(MissingBranchError, match=r'has no branch MET_ptt\. Did you mean "MET_pt"') as raised:
             event.MET_ptt  # noqa: B018
         assert str(raised.value).startswith(str(wz))
         assert isinstance(raised.value, (NanoMLError, RuntimeError))

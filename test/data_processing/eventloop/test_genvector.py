@@ -15,12 +15,7 @@ QUANTITIES = ["Px", "Py", "Pz", "E", "Pt", "P", "Eta", "Phi", "M", "M2", "Mt"]
 def momenta(count: int) -> list[tuple[float, float, float, float]]:
     numbers = random.Random(2)
     return [
-        (
-            numbers.expovariate(1 / 50),
-            numbers.gauss(0, 2),
-            numbers.uniform(-4, 4),
-            numbers.choice([0, 0.1057, 91.2]),
-        )
+        (numbers.expovariate(1 / 50), numbers.gauss(0, 2), numbers.uniform(-4, 4), numbers.choice([0, 0.1057, 91.2]))
         for _ in range(count)
     ]
 
@@ -32,18 +27,7 @@ def everything(of: Any, one: tuple[float, ...], two: tuple[float, ...]) -> dict[
     energetic = of.PtEtaPhiEVector(*one[:3], one[0] * math.cosh(one[1]) * 1.1)
     total = of.PtEtaPhiMVector(*one)
     total += b
-    vectors = [
-        a,
-        b,
-        cartesian,
-        massive,
-        energetic,
-        a + b,
-        cartesian + b,
-        energetic + massive,
-        total,
-        total - a,
-    ]
+    vectors = [a, b, cartesian, massive, energetic, a + b, cartesian + b, energetic + massive, total, total - a]
     found = {f"{name} {which}": getattr(v, name)() for name in QUANTITIES for which, v in enumerate(vectors)}
     functions = of.VectorUtil
     found["DeltaPhi"], found["DeltaR"] = functions.DeltaPhi(a, b), functions.DeltaR(a, b)

@@ -44,12 +44,7 @@ def test_lists_its_branches(tree: Any) -> None:
 )
 def test_branches_have_types(name: str, kind: str, counter: str | None, tree: Any) -> None:
     leaf = tree.GetBranch(name).FindLeaf(name)
-    assert (leaf.GetName(), leaf.GetTypeName(), leaf.GetLeafCount(), leaf.GetLen()) == (
-        name,
-        kind,
-        counter,
-        1,
-    )
+    assert (leaf.GetName(), leaf.GetTypeName(), leaf.GetLeafCount(), leaf.GetLen()) == (name, kind, counter, 1)
     assert tree.GetLeaf(name).GetTypeName() == kind
     assert tree.GetBranch("Muon_charge").GetTitle() == "electric charge"
     assert tree.GetBranch(name).GetLeaf("other") is None

@@ -94,9 +94,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / "PhysicsTools" / "__init__.py").write_text("installed = True\n")
     (tmp_path / "ROOT.py").write_text("TH1F = 'a histogram'\n")
     others = {
-        name: sys.modules.pop(name)
-        for name in list(sys.modules)
-        if name.partition(".")[0] in ("ROOT", "PhysicsTools")
+        name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in ("ROOT", "PhysicsTools")
     }
     with monkeypatch.context() as context:
         context.syspath_prepend(tmp_path)

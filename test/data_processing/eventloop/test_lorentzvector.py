@@ -47,9 +47,7 @@ def everything(of: Any, one: tuple[float, ...], two: tuple[float, ...]) -> dict[
     a, b = polar(of, *one), of.TLorentzVector()
     b.SetPtEtaPhiE(*two[:3], two[0] * math.cosh(two[1]) * 1.01)
     c = a + b
-    found = {
-        f"{name} {which}": getattr(v, name)() for name in QUANTITIES for which, v in enumerate((a, b, c))
-    }
+    found = {f"{name} {which}": getattr(v, name)() for name in QUANTITIES for which, v in enumerate((a, b, c))}
     moved = of.TLorentzVector(a)
     moved.Boost(-b.BoostVector())
     combined = -a * 2 + b - c

@@ -102,11 +102,7 @@ def test_the_results_are_equal_for_files_of_all_versions(
     name: str, run: Callable[..., Any], made_files: dict[str, Path], user_modules: Path, tmp_path: Path
 ) -> None:
     specs = [*LEPTONS, "counting.py:Counting", "muon_scale.py:rough"]
-    check(
-        run(made_files[name], specs),
-        theirs(user_modules, tmp_path, made_files[name], specs),
-        made_files[name],
-    )
+    check(run(made_files[name], specs), theirs(user_modules, tmp_path, made_files[name], specs), made_files[name])
 
 
 @needs_cmssw_tools
@@ -117,6 +113,4 @@ def test_the_results_are_equal_where_some_events_are_looked_at(
     with uproot.open(wz) as file:
         rows = np.flatnonzero(file["Events/nMuon"].array(library="np") >= 2)
     specs = ["counting.py:Counting", "jet_sums.py:jet_sums"]
-    check(
-        run(wz, specs, look_at=rows, chunk=123), theirs(user_modules, tmp_path, wz, specs, "nMuon >= 2"), wz
-    )
+    check(run(wz, specs, look_at=rows, chunk=123), theirs(user_modules, tmp_path, wz, specs, "nMuon >= 2"), wz)

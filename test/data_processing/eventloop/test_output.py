@@ -38,11 +38,7 @@ def one_by_one(value: float, bits: int) -> float:
 def test_precision_is_reduced_by_rounding(bits: int) -> None:
     numbers = np.random.default_rng(1)
     values = np.concatenate(
-        [
-            numbers.normal(0, 50, 2000),
-            numbers.exponential(1e-30, 100),
-            [0.0, -0.0, 1.0, 1.9999999, -3.9999998],
-        ]
+        [numbers.normal(0, 50, 2000), numbers.exponential(1e-30, 100), [0.0, -0.0, 1.0, 1.9999999, -3.9999998]]
     ).astype("f4")
     result = reduced(values, bits)
     assert result.dtype == np.float32
@@ -119,11 +115,7 @@ def test_a_branch_of_the_file_keeps_its_type_and_title(trees: Any) -> None:
     output.branch("Muon_charge", "F", lenVar="nMuon")
     made = output.written
     assert set(made) == {"MET_pt", "Muon_pt", "Muon_charge"}
-    assert (made["MET_pt"].dtype, made["Muon_pt"].dtype, made["Muon_charge"].dtype) == (
-        "float32",
-        "float32",
-        "int32",
-    )
+    assert (made["MET_pt"].dtype, made["Muon_pt"].dtype, made["Muon_charge"].dtype) == ("float32", "float32", "int32")
     assert (made["Muon_pt"].title, made["Muon_charge"].title) == ("corrected", "electric charge")
     assert made["Muon_pt"].collection == "Muon"
 

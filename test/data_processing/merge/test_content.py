@@ -30,9 +30,7 @@ def content(path: Path, **changes: Any) -> FileContent:
     with uproot.recreate(path) as file:
         for name, value in {**CONTENT, **changes}.items():
             if isinstance(value, dict):
-                tree = file.mktree(
-                    name, {key: (array.dtype, array.shape[1:]) for key, array in value.items()}
-                )
+                tree = file.mktree(name, {key: (array.dtype, array.shape[1:]) for key, array in value.items()})
                 tree.extend(value)
             elif value is not None:
                 file[name] = value

@@ -38,17 +38,7 @@ from processes import running
 from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
-READ = (
-    *IDENTIFIERS,
-    "nMuon",
-    "Muon_pt",
-    "Muon_charge",
-    "Muon_highPtId",
-    "Jet_pt",
-    "MET_pt",
-    "HLT_Mu50",
-    "HLT_IsoMu24",
-)
+READ = (*IDENTIFIERS, "nMuon", "Muon_pt", "Muon_charge", "Muon_highPtId", "Jet_pt", "MET_pt", "HLT_Mu50", "HLT_IsoMu24")
 NEW = "event < 1000000000000"  # passed by all events of the example, and by none of `empty`
 COLLECTIONS = {"Muon_pt": "Muon", "Muon_charge": "Muon", "Muon_highPtId": "Muon", "Jet_pt": "Jet"}
 Arrays = dict[str, Any]
@@ -75,29 +65,18 @@ def described(name: str, array: Any) -> Branch:
 
 
 def write(
-    path: Path,
-    events: Arrays,
-    *,
-    runs: Arrays | None = None,
-    record: Provenance | None = None,
-    **others: Any,
+    path: Path, events: Arrays, *, runs: Arrays | None = None, record: Provenance | None = None, **others: Any
 ) -> Path:
     """Write a NanoAOD file; without `runs`, with the sums of its weights."""
     if runs is None and "genWeight" in events:
         weights = np.asarray(events["genWeight"], np.float64)
-        runs = {
-            "run": np.uint32([1]),
-            "genEventCount": np.int64([len(weights)]),
-            "genEventSumw": [weights.sum()],
-        }
+        runs = {"run": np.uint32([1]), "genEventCount": np.int64([len(weights)]), "genEventSumw": [weights.sum()]}
     branches = {name: described(name, array) for name, array in events.items()}
     with NanoWriter(path, branches, "ZLIB:1") as writer:
         writer.events.extend(events)
         if runs:
             arrays = {name: ak.Array(values) for name, values in runs.items()}
-            writer.write_tree(
-                "Runs", {name: described(name, array) for name, array in arrays.items()}, arrays
-            )
+            writer.write_tree("Runs", {name: described(name, array) for name, array in arrays.items()}, arrays)
         for name, content in others.items():
             writer.write_object(name, content)
         writer.finish(record)
@@ -119,9 +98,7 @@ def parts(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     directory = tmp_path_factory.mktemp("parts")
     whole = sample_events(sample, 0, 600)
     return [
-        write(
-            directory / f"{n:02}.root", {name: array[n * 25 : n * 25 + 25] for name, array in whole.items()}
-        )
+        write(directory / f"{n:02}.root", {name: array[n * 25 : n * 25 + 25] for name, array in whole.items()})
         for n in range(24)
     ]
 
@@ -165,9 +142,7 @@ def sum_of_weights(path: Path) -> float:
         return accounting_of(file).sum_of_weights
 
 
-def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(
-    parts: list[Path], tmp_path: Path
-) -> None:
+def test_skims_of_which_some_keep_nothing_lose_no_event_and_no_weight(parts: list[Path], tmp_path: Path) -> None:
     skims, accounting = [], []
     dropped = [event for n in (0, 7, 8, 23) for event in values(parts[n])["event"]]
     cut = " && ".join(["nMuon >= 1 && MET_pt > 20", *(f"event != {event}" for event in dropped)])
@@ -264,9 +239,7 @@ def test_branches_that_a_file_lacks_are_filled(eras: list[Path], tmp_path: Path)
 
 def test_branches_that_all_files_have_are_kept(eras: list[Path], tmp_path: Path) -> None:
     found = merged(eras, tmp_path / "all.root", common=True)
-    assert found.not_merged == dict.fromkeys(
-        ["Events/HLT_IsoMu24", "Events/HLT_Mu50"], "is not the same in all files"
-    )
+    assert found.not_merged == dict.fromkeys(["Events/HLT_IsoMu24", "Events/HLT_Mu50"], "is not the same in all files")
     assert "Events/HLT_Mu50 (is not the same in all files)" in record_of(tmp_path / "all.root").not_copied
     common = values(eras[0])
     del common["HLT_IsoMu24"]
@@ -274,9 +247,7 @@ def test_branches_that_all_files_have_are_kept(eras: list[Path], tmp_path: Path)
     assert {name: array[:30] for name, array in values(tmp_path / "all.root").items()} == common
 
 
-def test_lists_that_a_file_lacks_are_as_long_as_the_others_of_their_collection(
-    sample: Path, tmp_path: Path
-) -> None:
+def test_lists_that_a_file_lacks_are_as_long_as_the_others_of_their_collection(sample: Path, tmp_path: Path) -> None:
     whole, poor, poorest = (sample_events(sample, start, start + 20) for start in (0, 20, 40))
     del poor["Muon_charge"]
     for name in ("Muon_pt", "Muon_charge", "Muon_highPtId", "Jet_pt"):
@@ -326,12 +297,8 @@ def test_types_that_differ_are_joined_where_nothing_is_lost(sample: Path, tmp_pa
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("dtype", "other"), [("int64", "float64"), ("uint64", "int64"), ("int32", "float32")]
-)
-def test_types_that_cannot_be_joined_are_refused(
-    sample: Path, tmp_path: Path, dtype: str, other: str
-) -> None:
+@pytest.mark.parametrize(("dtype", "other"), [("int64", "float64"), ("uint64", "int64"), ("int32", "float32")])
+def test_types_that_cannot_be_joined_are_refused(sample: Path, tmp_path: Path, dtype: str, other: str) -> None:
     paths = []
     for n, kind in enumerate((dtype, other)):
         events = sample_events(sample, n * 20, n * 20 + 20)
@@ -359,9 +326,7 @@ def test_a_number_and_a_list_of_one_name_are_refused(sample: Path, tmp_path: Pat
 
 
 def test_a_file_without_events_may_lack_anything(parts: list[Path], tmp_path: Path) -> None:
-    bare = write(
-        tmp_path / "bare.root", {"run": ak.Array(np.empty(0, np.uint32)), "genWeight": np.empty(0, "f4")}
-    )
+    bare = write(tmp_path / "bare.root", {"run": ak.Array(np.empty(0, np.uint32)), "genWeight": np.empty(0, "f4")})
     for paths in ([bare, parts[0]], [parts[0], bare]):
         merged(paths, tmp_path / "all.root")
         assert values(tmp_path / "all.root") == values(parts[0])
@@ -451,16 +416,12 @@ def test_the_same_events_never_count_twice(parts: list[Path], tmp_path: Path) ->
     assert not (tmp_path / "all.root").exists()
 
 
-def test_files_that_do_not_belong_together_are_refused(
-    parts: list[Path], sample: Path, tmp_path: Path
-) -> None:
+def test_files_that_do_not_belong_together_are_refused(parts: list[Path], sample: Path, tmp_path: Path) -> None:
     events = sample_events(sample, 0, 20)
     del events["genWeight"]
     data = write(tmp_path / "data.root", events, runs={"run": [1]})
     trilepton = tmp_path / "trilepton.root"
-    skim_file(
-        SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), trilepton, "MLTools.NanoML.trilepton:Trilepton")
-    )
+    skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), trilepton, "MLTools.NanoML.trilepton:Trilepton"))
     cases = [
         ([parts[0], data], r"data.root: is data, but .*00.root is simulation. Merge them apart."),
         ([parts[0], trilepton], r"trilepton.root: was selected by .*Trilepton, but .*00.root was selected by nothing"),
@@ -530,11 +491,7 @@ def test_skims_that_something_else_selected_are_refused(
     for name, code in (("even", EVEN), ("copy/even", EVEN), ("changed/even", EVEN.replace("== 0", "== 1"))):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text(code)
-    for name, text in (
-        ("a", '{"1": [[1, 99999]]}'),
-        ("b", '{"1": [[1, 9]]}'),
-        ("same", '{"1":[[1,5],[6,99999]]}'),
-    ):
+    for name, text in (("a", '{"1": [[1, 99999]]}'), ("b", '{"1": [[1, 9]]}'), ("same", '{"1":[[1,5],[6,99999]]}')):
         (tmp_path / f"{name}.json").write_text(text)
     skims = [tmp_path / "skims" / path.name for path in data]
     for source, skim, settings in zip(data, skims, (one, two)):
@@ -553,9 +510,7 @@ def test_sums_of_weights_differ_by_rounding_only() -> None:
     assert not is_same_sum(1e6, 1e6 * (1 + 1e-10), 1e6)
 
 
-def test_a_skim_that_was_changed_behind_its_record_is_refused(
-    parts: list[Path], empty: Path, tmp_path: Path
-) -> None:
+def test_a_skim_that_was_changed_behind_its_record_is_refused(parts: list[Path], empty: Path, tmp_path: Path) -> None:
     skim = tmp_path / "skim.root"
     skim_file(SkimJob(str(parts[0]), skim, cut="MET_pt > 20", keep=("*",)))
     record = record_of(skim)
@@ -650,9 +605,7 @@ def test_friends_are_merged_as_the_files_that_they_belong_to(parts: list[Path], 
     friends = []
     for part in parts[:2]:
         with RootFile(part) as file:
-            record = Provenance(
-                "attached", Accounting([all_events_of(file)]), None, {"x": MadeColumn("float32", "t")}
-            )
+            record = Provenance("attached", Accounting([all_events_of(file)]), None, {"x": MadeColumn("float32", "t")})
             arrays: Arrays = file.read(IDENTIFIERS)
             arrays["x"] = file.read(["MET_pt"])["MET_pt"]
         friends.append(write(tmp_path / part.name, arrays, record=record))
@@ -669,9 +622,7 @@ def test_mistakes_are_told_before_anything_is_written(parts: list[Path], tmp_pat
         merged(parts[:2], tmp_path / "all.root", compression="ZIP:1")
     with uproot.recreate(tmp_path / "odd.root") as file:
         file.mktree("Events", {"x": np.dtype(("f4", (3,)))}).extend({"x": np.ones((2, 3), "f4")})
-    with pytest.raises(
-        NanoMLError, match=r"odd.root: Events/x is of type float\[3\], which cannot be merged"
-    ):
+    with pytest.raises(NanoMLError, match=r"odd.root: Events/x is of type float\[3\], which cannot be merged"):
         merged([tmp_path / "odd.root"], tmp_path / "all.root")
     bad = write(tmp_path / "bad.root", {"run": np.uint32([1]), "genWeight": np.float32([np.nan])})
     with pytest.raises(NanoMLError, match="bad.root: the sum of its weights .* is not a finite number"):
@@ -713,9 +664,7 @@ def test_the_command_says_what_it_does_and_does_it_once(parts: list[Path], tmp_p
     assert len(values(tmp_path / "out" / "all.root")["event"]) == 575
 
 
-def test_the_command_refuses_what_cannot_be_meant(
-    parts: list[Path], eras: list[Path], tmp_path: Path
-) -> None:
+def test_the_command_refuses_what_cannot_be_meant(parts: list[Path], eras: list[Path], tmp_path: Path) -> None:
     cases = [
         (("-o", "all.root", parts[0], parts[0]), 1, "is named twice"),
         (("-o", parts[0], *parts[:2]), 1, "would be overwritten by merge"),
@@ -736,13 +685,8 @@ def test_the_command_refuses_what_cannot_be_meant(
 
 
 def test_a_plan_names_what_is_filled(eras: list[Path], tmp_path: Path) -> None:
-    lines = foresee(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True)).lines(
-        "all.root"
-    )
-    assert (
-        lines[1]
-        == "filled where a file lacks it: Events/HLT_IsoMu24 (1 of 3 files), Events/HLT_Mu50 (1 of 3 files)"
-    )
+    lines = foresee(MergeJob([str(path) for path in eras], tmp_path / "all.root", fill=True)).lines("all.root")
+    assert lines[1] == "filled where a file lacks it: Events/HLT_IsoMu24 (1 of 3 files), Events/HLT_Mu50 (1 of 3 files)"
 
 
 def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp_path: Path) -> None:

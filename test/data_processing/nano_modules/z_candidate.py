@@ -29,13 +29,9 @@ class ZCandidate(Module):
         self.out.branch("channel", "b")
 
     def analyze(self, event):
-        leptons = [
-            lepton for lepton in Collection(event, "Electron") if lepton.pt > 10 and abs(lepton.eta) < 2.5
-        ]
+        leptons = [lepton for lepton in Collection(event, "Electron") if lepton.pt > 10 and abs(lepton.eta) < 2.5]
         electrons = len(leptons)
-        leptons += [
-            lepton for lepton in Collection(event, "Muon") if lepton.pt > 10 and abs(lepton.eta) < 2.4
-        ]
+        leptons += [lepton for lepton in Collection(event, "Muon") if lepton.pt > 10 and abs(lepton.eta) < 2.4]
         if len(leptons) < 3:
             return False
         best = None

@@ -180,8 +180,7 @@ def test_any_identifiers_are_found_as_a_dictionary_finds_them(tmp_path: Path) ->
         events = write_hdf5(tmp_path / f"{number}.h5", rows)
         unknown = [9] * 3, [1, 2, 3], [2**63, 0, 5]
         chosen = [
-            np.concatenate([values[here].astype("u8"), np.array(more, "u8")])
-            for values, more in zip(made, unknown)
+            np.concatenate([values[here].astype("u8"), np.array(more, "u8")]) for values, more in zip(made, unknown)
         ]
         source = write_root(tmp_path / f"{number}.root", *chosen)
         do(AttachJob(events, [source], tmp_path / str(number), ["score"], missing=-1, partial=True))
@@ -228,8 +227,7 @@ def test_events_of_no_root_file_are_an_error_or_allowed(
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows), sources=sources[:1])
     with pytest.raises(
-        NanoMLError,
-        match="800 of its 1,600 events are in none of the ROOT files; the first is 1:13005:2600801",
+        NanoMLError, match="800 of its 1,600 events are in none of the ROOT files; the first is 1:13005:2600801"
     ):
         do(job)
     capsys.readouterr()
@@ -251,7 +249,9 @@ def test_an_event_twice_is_an_error_if_its_values_differ(
     do(make_job(write_hdf5(tmp_path / "a.h5", twice)))
     twice["score"][[-1, -2]] += 1
     first = min(rows[["run", "luminosityBlock", "event"]][[7, 8]].tolist())
-    message = f"2 events are in it more than once, with different values; the first is {':'.join(map(str, first))}. Simulated"
+    message = (
+        f"2 events are in it more than once, with different values; the first is {':'.join(map(str, first))}. Simulated"
+    )
     with pytest.raises(NanoMLError, match=message):
         do(make_job(write_hdf5(tmp_path / "a.h5", twice)))
     do(make_job(tmp_path / "a.h5", columns=["MET_phi"], prefix="my_"))
@@ -283,9 +283,7 @@ def test_only_what_changed_is_done_again(
     def said(job: AttachJob) -> list[str]:
         capsys.readouterr()
         do(job)
-        return [
-            line for line in capsys.readouterr().err.split("\n") if "to do" in line or "up to date" in line
-        ]
+        return [line for line in capsys.readouterr().err.split("\n") if "to do" in line or "up to date" in line]
 
     do(job)
     done = [
@@ -300,12 +298,7 @@ def test_only_what_changed_is_done_again(
     assert said(replace(job, prefix="my_")) == done
     rows["score"] += 1
     write_hdf5(tmp_path / "a.h5", rows)
-    assert said(job) == [
-        "index: 1 of 1 to do",
-        "match: 2 of 2 to do",
-        "check: 1 of 1 to do",
-        "attach: 2 of 2 to do",
-    ]
+    assert said(job) == ["index: 1 of 1 to do", "match: 2 of 2 to do", "check: 1 of 1 to do", "attach: 2 of 2 to do"]
     found = read(job.directory / "WZTo3LNu_0.root")
     assert (found["score"] == (score_of(found | read(Path(job.sources[0]))).astype("f4") + 1)).all()
 
@@ -366,9 +359,7 @@ def test_a_file_whose_events_cannot_be_told_apart_is_explained(
     )
     with h5py.File(events, "a") as file:
         file["deep/table"] = rows
-        file["floats"] = rows.astype(
-            [("run", "f4"), *((name, rows.dtype[name]) for name in rows.dtype.names[1:])]
-        )
+        file["floats"] = rows.astype([("run", "f4"), *((name, rows.dtype[name]) for name in rows.dtype.names[1:])])
     messages = {
         "events": r"`events` does not tell which event is which.* \(it has no run\)",
         "plain": "`plain` does not tell which event is which",

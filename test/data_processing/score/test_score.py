@@ -52,21 +52,11 @@ def scores_of(path: Path, prefix: str = "linear") -> np.ndarray:
     return np.stack([ak.to_numpy(values) for values in found.values()], axis=1)
 
 
-def test_scores_belong_to_the_right_events(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["MET_phi", "MET_pt"])
     assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)).entries == 800
     found = events(tmp_path / "s.root")
-    assert list(found) == [
-        "run",
-        "luminosityBlock",
-        "event",
-        "linear_signal",
-        "linear_WZ",
-        "linear_ZG",
-        "linear_fold",
-    ]
+    assert list(found) == ["run", "luminosityBlock", "event", "linear_signal", "linear_WZ", "linear_ZG", "linear_fold"]
     for name, values in events(source, "run", "luminosityBlock", "event").items():
         assert found[name].to_list() == values.to_list()
         assert str(found[name].type) == str(values.type)
@@ -83,9 +73,7 @@ def test_scores_belong_to_the_right_events(
 
 
 def test_collections(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    model = linear_model(
-        ["MET_phi"], objects={"Electron": (["eta"], 1, "-pt"), "Muon": (["eta", "phi"], 2, "pt")}
-    )
+    model = linear_model(["MET_phi"], objects={"Electron": (["eta"], 1, "-pt"), "Muon": (["eta", "phi"], 2, "pt")})
     score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300))
     read = events(source, "MET_phi", "Electron_eta", "Electron_pt", "Muon_eta", "Muon_pt")
     x = read["MET_phi"].to_numpy().astype(float)
@@ -148,9 +136,7 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
     assert record is not None
     assert record.model is not None
     assert (record.model["name"], record.model["parameters"]) == ("linear, at_mass, values", {"mass": 1.5})
-    with pytest.raises(
-        NanoMLError, match="has the name linear, as .* has: export one of them under another name"
-    ):
+    with pytest.raises(NanoMLError, match="has the name linear, as .* has: export one of them under another name"):
         load_models([models[0], linear_model(["x"])], {})
     with pytest.raises(ConfigError, match="has the parameter mass, trained at 1, 2"):
         load_models(models, {})
@@ -178,9 +164,7 @@ def test_a_selection_is_run_where_its_columns_are_missing(
     assert "linear_selected" not in events(tmp_path / "skimmed.root")
 
 
-def test_objects_of_events_that_do_not_pass(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_objects_of_events_that_do_not_pass(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     model = linear_model(["Muon_eta", "ZCand_dR"], ["ZCand_dR"], level="object", collection="Muon")
     score_file(ScoreJob(str(source), tmp_path / "s.root", [model]))
     found = events(tmp_path / "s.root")
@@ -190,10 +174,7 @@ def test_objects_of_events_that_do_not_pass(
 
 
 def test_full_copies(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
-    models = [
-        linear_model(["MET_phi"]),
-        linear_model(["Muon_eta"], name="tag", level="object", collection="Muon"),
-    ]
+    models = [linear_model(["MET_phi"]), linear_model(["Muon_eta"], name="tag", level="object", collection="Muon")]
     score_file(ScoreJob(str(source), tmp_path / "s.root", models, copy=True, chunk=300))
     before, after = events(source), events(tmp_path / "s.root")
     added = [*(f"linear_{name}" for name in ("signal", "WZ", "ZG", "fold")), "tag_fold"]
@@ -208,9 +189,7 @@ def test_full_copies(tmp_path: Path, source: Path, linear_model: Callable[..., P
 
 def test_a_copy_of_a_skim_is_a_skim(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     skim_file(SkimJob(str(source), tmp_path / "skim.root", SELECTION, keep=("MET_*",)))
-    score_file(
-        ScoreJob(str(tmp_path / "skim.root"), tmp_path / "s.root", [linear_model(["MET_phi"])], copy=True)
-    )
+    score_file(ScoreJob(str(tmp_path / "skim.root"), tmp_path / "s.root", [linear_model(["MET_phi"])], copy=True))
     records = []
     for name in ("skim.root", "s.root"):
         with RootFile(tmp_path / name) as file:
@@ -245,10 +224,7 @@ def test_a_file_without_events_is_scored(
     tmp_path: Path, made_files: dict[str, Path], linear_model: Callable[..., Path]
 ) -> None:
     empty = str(made_files["made_v9_mc_zero_events"])
-    models = [
-        linear_model(["MET_pt"]),
-        linear_model(["Jet_pt"], name="tag", level="object", collection="Jet"),
-    ]
+    models = [linear_model(["MET_pt"]), linear_model(["Jet_pt"], name="tag", level="object", collection="Jet")]
     score_file(ScoreJob(empty, tmp_path / "s.root", models))
     found = events(tmp_path / "s.root")
     assert len(found["run"]) == 0
@@ -272,11 +248,7 @@ def test_a_file_without_events_is_scored(
             {"level": "object", "collection": "Muon"},
             "Electron_pt as a number for each object of Muon, .*of Electron",
         ),
-        (
-            ["MET_pt"],
-            {"level": "object", "collection": "Muon"},
-            "none of its inputs is a branch of Muon here",
-        ),
+        (["MET_pt"], {"level": "object", "collection": "Muon"}, "none of its inputs is a branch of Muon here"),
     ],
 )
 def test_a_column_that_is_not_there_is_explained(
@@ -302,9 +274,7 @@ def with_selection(model: Path, spec: str) -> Path:
     return model
 
 
-def test_a_selection_that_cannot_be_run(
-    tmp_path: Path, source: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_a_selection_that_cannot_be_run(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     spec = "my_lost_selections".ljust(SELECTION.index(":"), "_") + ":Trilepton"
     model = with_selection(linear_model(["ZCand_mass"], ["ZCand_mass"]), spec)
     with pytest.raises(
@@ -319,15 +289,9 @@ def test_a_selection_that_cannot_be_run(
 
 def test_a_score_that_is_no_number(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
     with uproot.recreate(tmp_path / "in.root") as file:
-        ids = {
-            "run": np.ones(3, "u4"),
-            "luminosityBlock": np.ones(3, "u4"),
-            "event": np.arange(3, dtype="u8"),
-        }
+        ids = {"run": np.ones(3, "u4"), "luminosityBlock": np.ones(3, "u4"), "event": np.arange(3, dtype="u8")}
         file["Events"] = {**ids, "x": np.array([0.0, np.nan, 1.0], "f4")}
-    with pytest.raises(
-        NanoMLError, match="1 of 3 events have a score that is NaN or infinite, for example number 1"
-    ):
+    with pytest.raises(NanoMLError, match="1 of 3 events have a score that is NaN or infinite, for example number 1"):
         score_file(ScoreJob(str(tmp_path / "in.root"), tmp_path / "s.root", [linear_model(["x"])]))
     assert os.listdir(tmp_path) == ["in.root"]
 

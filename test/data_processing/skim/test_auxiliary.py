@@ -54,9 +54,7 @@ def source(tmp_path: Path) -> Path:
         writer.write_object("h1", np.histogram([0.5, 1.5, 1.7], [0.0, 1, 2]))
         writer.write_object("h2", np.histogram2d([0.5, 1.5], [0.5, 0.5], ([0.0, 1, 2], [0.0, 1])))
         writer.write_object("h3", np.histogramdd(np.full((1, 3), 0.5), ([0.0, 1], [0.0, 1], [0.0, 1])))
-        writer.finish(
-            Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)]))
-        )
+        writer.finish(Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])))
     return path
 
 
@@ -73,10 +71,7 @@ def test_all_is_copied_but_what_is_named(source: Path, tmp_path: Path) -> None:
             assert after.object(name).values().sum() > 0
         for name in ("Runs", "LuminosityBlocks"):
             kinds = [
-                {
-                    key: (branch.dtype, branch.title, branch.collection)
-                    for key, branch in file.branches_of(name).items()
-                }
+                {key: (branch.dtype, branch.title, branch.collection) for key, branch in file.branches_of(name).items()}
                 for file in (before, after)
             ]
             assert kinds[0] == kinds[1]

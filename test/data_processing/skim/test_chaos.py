@@ -80,12 +80,7 @@ def started(inputs: list[str], output: str, directory: Path, workers: int = 2) -
     options = (*OPTIONS, "--workers", str(workers), "-o", output)
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *options, *inputs]
     return subprocess.Popen(
-        line,
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        line, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
@@ -116,9 +111,7 @@ def assert_whole(directory: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_a_skim_that_is_killed_at_any_moment_is_completed_by_the_next(
-    inputs: list[str], tmp_path: Path
-) -> None:
+def test_a_skim_that_is_killed_at_any_moment_is_completed_by_the_next(inputs: list[str], tmp_path: Path) -> None:
     begin = time.monotonic()
     code, told = ended(started(inputs, "whole", tmp_path))
     duration = time.monotonic() - begin
@@ -142,16 +135,12 @@ def test_a_skim_that_is_killed_at_any_moment_is_completed_by_the_next(
         one, two = (content(tmp_path / directory / name) for directory in ("whole", "killed"))
         assert one == two, name
         assert one["Events/event"]
-    luminosity = [
-        (tmp_path / directory / "luminosity.json").read_bytes() for directory in ("whole", "killed")
-    ]
+    luminosity = [(tmp_path / directory / "luminosity.json").read_bytes() for directory in ("whole", "killed")]
     assert luminosity[0] == luminosity[1]
 
 
 @pytest.mark.slow
-def test_a_second_skim_into_the_same_directory_is_told_of_the_first(
-    inputs: list[str], tmp_path: Path
-) -> None:
+def test_a_second_skim_into_the_same_directory_is_told_of_the_first(inputs: list[str], tmp_path: Path) -> None:
     first = started(inputs, "skims", tmp_path, workers=1)
     lock = tmp_path / "skims" / ".nanoml" / "lock"
     while first.poll() is None and not (lock.exists() and lock.read_text()):

@@ -47,9 +47,7 @@ class Odd(Module):
 def base(tmp_path: Path) -> Path:
     """A directory with a selection, a module and a luminosity JSON."""
     (tmp_path / "selection.py").write_text(SELECTION)
-    (tmp_path / "module.py").write_text(
-        f"from pathlib import Path\nNOTE = Path({str(tmp_path / 'note')!r})\n{MODULE}"
-    )
+    (tmp_path / "module.py").write_text(f"from pathlib import Path\nNOTE = Path({str(tmp_path / 'note')!r})\n{MODULE}")
     (tmp_path / "golden.json").write_text(json.dumps({"1": [[13001, 13002]], "315267": [[200, 210]]}))
     return tmp_path
 
@@ -121,9 +119,7 @@ def test_a_cut_on_the_events_that_are_left(base: Path, file: RootFile) -> None:
     assert [each.cut for each in selected.cutflow.steps] == ["all", "cut"]
 
 
-def test_a_cut_finds_branches_under_the_name_that_the_file_has(
-    base: Path, made_files: dict[str, Path]
-) -> None:
+def test_a_cut_finds_branches_under_the_name_that_the_file_has(base: Path, made_files: dict[str, Path]) -> None:
     with RootFile(made_files["made_v15_mc"]) as file:
         (step,) = opened(base, file, cut="MET_pt > 60 || MET_phi > 3")
         assert list(step.branches) == ["PFMET_pt", "PFMET_phi"]
@@ -183,9 +179,7 @@ def test_mistakes_are_told_before_a_file_is_read(base: Path, settings: dict[str,
         ({"selection": "selection.py:HighMet"}, "selection HighMet reads branches that this file lacks"),
     ],
 )
-def test_what_a_file_lacks_is_told(
-    base: Path, file: RootFile, settings: dict[str, Any], message: str
-) -> None:
+def test_what_a_file_lacks_is_told(base: Path, file: RootFile, settings: dict[str, Any], message: str) -> None:
     (base / "selection.py").write_text(SELECTION.replace("MET_pt", "MTE_pt"))
     with pytest.raises(NanoMLError, match=message):
         opened(base, file, **settings)

@@ -87,9 +87,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
 def test_without_nanoaodtools_one_message_says_what_to_do(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "skims" / "out.root"
-    with pytest.raises(
-        NanoMLError, match=r"nanoaodtools: .*cannot be imported by .*cmsenv.*pip install root"
-    ):
+    with pytest.raises(NanoMLError, match=r"nanoaodtools: .*cannot be imported by .*cmsenv.*pip install root"):
         postprocess_file(SkimJob(str(source), output, cut=CUT, engine="nanoaodtools"))
     assert not output.parent.exists()
     done = nanoml("skim", "--engine", "nanoaodtools", "--cut", CUT, "-o", "skims", source, cwd=tmp_path)
@@ -142,10 +140,7 @@ def told(name: str, title: str) -> str:
 def events_of(path: Path) -> tuple[dict[str, tuple[str, str | None, str]], Mapping[str, ak.Array]]:
     """Shapes, types, titles and values of all branches."""
     with RootFile(path) as file:
-        kinds = {
-            name: (branch.shape, branch.dtype, told(name, branch.title))
-            for name, branch in file.branches.items()
-        }
+        kinds = {name: (branch.shape, branch.dtype, told(name, branch.title)) for name, branch in file.branches.items()}
         return kinds, file.read(list(file.branches))
 
 
@@ -207,26 +202,12 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
         (
             {"selection": TRILEPTON, "cut": "nMuon > 1"},
             154,
-            [
-                "all",
-                "reached Trilepton",
-                "three good leptons",
-                "Z candidate",
-                "W lepton",
-                "Z muon identification",
-            ],
+            ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"],
         ),
         (
             {"selection": TRILEPTON, "cut": "0", "keep": ("Jet_*",)},
             0,
-            [
-                "all",
-                "reached Trilepton",
-                "three good leptons",
-                "Z candidate",
-                "W lepton",
-                "Z muon identification",
-            ],
+            ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"],
         ),
         (
             {
@@ -254,9 +235,7 @@ def test_both_engines_give_the_same(
         assert theirs.accounting == ours.accounting
     else:
         assert [step.cut for step in theirs.accounting.cutflow] == steps
-    assert theirs.accounting.cutflow[-1] == replace(
-        ours.accounting.cutflow[-1], cut=theirs.accounting.cutflow[-1].cut
-    )
+    assert theirs.accounting.cutflow[-1] == replace(ours.accounting.cutflow[-1], cut=theirs.accounting.cutflow[-1].cut)
 
 
 @needs_nanoaodtools
@@ -272,9 +251,7 @@ def test_remote_files_give_the_same(
     skim += ["--selection", TRILEPTON, "--keep", "MET_*"]
     url = f"{xrootd.url}/store/{source.parent.name}/{source.name}"
     for options in (["-o", "local", source], [*first, "--redirector", xrootd.url, "-o", "remote", url]):
-        done = subprocess.run(
-            [*skim, *map(str, options)], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*skim, *map(str, options)], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     local, remote = (tmp_path / name / source.name for name in ("local", "remote"))
     assert events_of(local)[0] == events_of(remote)[0]
@@ -296,16 +273,7 @@ def test_selection_and_modules(source: Path, base: Path) -> None:
     )
     output, _, theirs = both(job)
     kinds, arrays = events_of(output)
-    assert kinds.keys() >= {
-        "Jet_pt",
-        "PV_npvs",
-        "nGood",
-        "isGood",
-        "scale",
-        "HLT_NeverWas",
-        "genWeight",
-        "nJet",
-    }
+    assert kinds.keys() >= {"Jet_pt", "PV_npvs", "nGood", "isGood", "scale", "HLT_NeverWas", "genWeight", "nJet"}
     assert not kinds.keys() & {"Jet_eta", "Jet_mass", "PV_z", "MET_pt"}
     assert set(arrays["scale"].tolist()) == {1.5}
     assert set(arrays["HLT_NeverWas"].tolist()) == {False}
@@ -354,9 +322,7 @@ def test_every_file(made_file: Path, base: Path) -> None:
     job = SkimJob(str(made_file), base / "out.root", "selections.py:Even", str(base), ("*", "HLT_NeverWas"))
     with RootFile(made_file) as file:
         if file.is_rntuple:
-            with pytest.raises(
-                NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"
-            ):
+            with pytest.raises(NanoMLError, match=r"RNTuple, which nanoAOD-tools cannot read\. Use the engine co"):
                 postprocess_file(job)
             return
         expected = accounting_of(file)
@@ -369,9 +335,7 @@ def test_every_file(made_file: Path, base: Path) -> None:
 def test_a_skim_of_a_skim_has_one_record(source: Path, tmp_path: Path) -> None:
     first = SkimJob(str(source), tmp_path / "first.root", TRILEPTON, keep=("*",), engine="nanoaodtools")
     postprocess_file(first)
-    output, _, theirs = both(
-        SkimJob(str(first.output), tmp_path / "out.root", cut="MET_pt > 100", keep=("*",))
-    )
+    output, _, theirs = both(SkimJob(str(first.output), tmp_path / "out.root", cut="MET_pt > 100", keep=("*",)))
     assert [step.cut for step in theirs.accounting.cutflow] == ["all", "nanoAOD-tools"]
     assert theirs.accounting.entries == 263
     assert theirs.accounting.sum_of_weights == 1000
@@ -382,24 +346,12 @@ def test_a_skim_of_a_skim_has_one_record(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "kind", "message"),
     [
-        (
-            {"cut": "MTE_pt > 3"},
-            NanoMLError,
-            "cut `MTE_pt > 3`: ROOT does not understand it, or a branch in it",
-        ),
+        ({"cut": "MTE_pt > 3"}, NanoMLError, "cut `MTE_pt > 3`: ROOT does not understand it, or a branch in it"),
         ({"cut": "MET_pt >"}, NanoMLError, "cut `MET_pt >`: ROOT does not understand it"),
         ({"keep": ("MTE_pt",)}, NanoMLError, 'has no branch MTE_pt. Did you mean "MET_pt"'),
-        (
-            {"cut": "1", "compression": "ZSTD:5"},
-            ConfigError,
-            'compression "ZSTD:5": this nanoAOD-tools does not',
-        ),
+        ({"cut": "1", "compression": "ZSTD:5"}, ConfigError, 'compression "ZSTD:5": this nanoAOD-tools does not'),
         ({"selection": "selections.py:Wrong"}, NanoMLError, r"selections\.py:\d+: .*why\?"),
-        (
-            {"modules": ("mistake.py:Mistake",)},
-            NanoMLError,
-            r"(?s)exit code 1.*mistake\.py.*KeyError: 'nothing'",
-        ),
+        ({"modules": ("mistake.py:Mistake",)}, NanoMLError, r"(?s)exit code 1.*mistake\.py.*KeyError: 'nothing'"),
     ],
 )
 def test_errors(source: Path, base: Path, job: dict[str, Any], kind: type[NanoMLError], message: str) -> None:
@@ -415,10 +367,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         f"datasets: {{W: {{files: {source}}}}}\nskim: {{selection: {TRILEPTON}, engine: nanoaodtools}}\n"
     )
-    for arguments in (
-        ["a.yaml"],
-        ["--engine", "nanoaodtools", "--selection", TRILEPTON, "-o", "skims", str(source)],
-    ):
+    for arguments in (["a.yaml"], ["--engine", "nanoaodtools", "--selection", TRILEPTON, "-o", "skims", str(source)]):
         done = subprocess.run(
             [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *arguments],
             cwd=tmp_path,

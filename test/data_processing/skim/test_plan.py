@@ -12,18 +12,7 @@ from data_processing.skim.plan import BranchRule, apply_rules, parse_rule, read_
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-NAMES = [
-    "run",
-    "nMuon",
-    "Muon_pt",
-    "Muon_eta",
-    "nJet",
-    "Jet_pt",
-    "MET_pt",
-    "MET_phi",
-    "HLT_Mu50",
-    "HLT_IsoMu24",
-]
+NAMES = ["run", "nMuon", "Muon_pt", "Muon_eta", "nJet", "Jet_pt", "MET_pt", "MET_phi", "HLT_Mu50", "HLT_IsoMu24"]
 
 
 @pytest.mark.parametrize(
@@ -41,13 +30,9 @@ def test_a_rule_in_words(text: str, rule: BranchRule) -> None:
     assert parse_rule(text, "here") == rule
 
 
-@pytest.mark.parametrize(
-    "text", ["", "keep", "drop", "keep a b", "remove HLT_*", "Muon_pt Jet_pt", "keep: Muon_*"]
-)
+@pytest.mark.parametrize("text", ["", "keep", "drop", "keep a b", "remove HLT_*", "Muon_pt Jet_pt", "keep: Muon_*"])
 def test_what_is_no_rule_is_told_with_its_place(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=re.escape(f"skim.keep: `{text}`: write keep, drop, keepmatch or dropmatch")
-    ):
+    with pytest.raises(ConfigError, match=re.escape(f"skim.keep: `{text}`: write keep, drop, keepmatch or dropmatch")):
         parse_rule(text, "skim.keep")
 
 
@@ -92,9 +77,7 @@ def test_each_rule_goes_over_those_before_it(rules: list[str], start: list[str],
 
 
 pieces = st.sampled_from(["Muon", "Jet", "MET", "HLT", "_", "pt", "eta", "*", "?", "n"])
-made_rules = st.lists(
-    st.tuples(st.booleans(), st.lists(pieces, min_size=1, max_size=4).map("".join)), max_size=6
-)
+made_rules = st.lists(st.tuples(st.booleans(), st.lists(pieces, min_size=1, max_size=4).map("".join)), max_size=6)
 
 
 @given(made_rules, st.sets(st.sampled_from(NAMES)))

@@ -107,10 +107,7 @@ def test_nothing_is_reachable(xrootd: Cluster, tmp_path: Path) -> None:
     process = started([*SKIM, "--redirector", "root://127.0.0.1:1/", "-o", "out", *urls], tmp_path)
     told = process.communicate(timeout=300)[1]
     assert process.returncode == 1
-    assert (
-        "skim none: root://127.0.0.1:1//store/none.root: read error after 3 tries at 1 source (127.0.0.1:1: "
-        in told
-    )
+    assert "skim none: root://127.0.0.1:1//store/none.root: read error after 3 tries at 1 source (127.0.0.1:1: " in told
     assert (
         "Nothing was written for it; 1 of 2 files are done. Run the same command again to retry, or allow a loss with "
         "--max-missing-files 1." in told

@@ -65,27 +65,19 @@ def even(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_skim_has_the_events_the_columns_and_the_accounting(
-    tmp_path: Path, mc_files: dict[str, list[Path]]
-) -> None:
+def test_a_skim_has_the_events_the_columns_and_the_accounting(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
     source = mc_files["WZTo3LNu"][0]
     made = DATASETS["WZTo3LNu"][source.stem]
     # many chunks and one give the same
     for chunk, name in ((35, "a.root"), (200_000, "b.root")):
-        accounting = skim_file(
-            SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk)
-        )
+        accounting = skim_file(SkimJob(str(source), tmp_path / name, TRILEPTON, keep=("MET_*", "Muon_*"), chunk=chunk))
         assert accounting.entries == made.events == accounting.cutflow[0].events
         assert accounting.sum_of_weights == pytest.approx(made.sum_of_weights, rel=1e-14)
         assert accounting.cutflow[0].weights == pytest.approx(made.sum_of_weights, rel=1e-7)
         counts = [step.events for step in accounting.cutflow]
         assert counts == sorted(counts, reverse=True)
         assert accounting.selected == counts[-1] < counts[0]
-    with (
-        uproot.open(tmp_path / "a.root") as a,
-        uproot.open(tmp_path / "b.root") as b,
-        uproot.open(source) as original,
-    ):
+    with uproot.open(tmp_path / "a.root") as a, uproot.open(tmp_path / "b.root") as b, uproot.open(source) as original:
         picked = np.isin(np.asarray(original["Events/event"].array()), np.asarray(a["Events/event"].array()))
         assert picked.sum() == accounting.selected > 20
         weights = np.asarray(original["Events/genWeight"].array(), np.float64)[picked]
@@ -96,9 +88,7 @@ def test_a_skim_has_the_events_the_columns_and_the_accounting(
             assert ak.to_list(first) == ak.to_list(b["Events"][name].array())
             if name in original["Events"].keys():
                 assert ak.to_list(first) == ak.to_list(original["Events"][name].array()[picked])
-        assert {"channel", "ZCand_mass", "genWeight", "MET_pt", "Muon_highPtId", "nMuon"} <= set(
-            a["Events"].keys()
-        )
+        assert {"channel", "ZCand_mass", "genWeight", "MET_pt", "Muon_highPtId", "nMuon"} <= set(a["Events"].keys())
         assert "Electron_pt" not in a["Events"].keys()
         for tree in ("Runs", "LuminosityBlocks"):
             assert a[tree].arrays().tolist() == original[tree].arrays().tolist()
@@ -109,13 +99,9 @@ def test_a_skim_has_the_events_the_columns_and_the_accounting(
     assert record.columns["ZCand_mass"] == MadeColumn("float32", "mass of the Z candidate [GeV]")
 
 
-def test_weights_stay_with_their_events_through_all_filters(
-    tmp_path: Path, mc_files: dict[str, list[Path]]
-) -> None:
+def test_weights_stay_with_their_events_through_all_filters(tmp_path: Path, mc_files: dict[str, list[Path]]) -> None:
     source = mc_files["WZTo3LNu"][0]
-    job = SkimJob(
-        str(source), tmp_path / "a.root", TRILEPTON, cut="event % 2 == 0", keep=("MET_*",), chunk=40
-    )
+    job = SkimJob(str(source), tmp_path / "a.root", TRILEPTON, cut="event % 2 == 0", keep=("MET_*",), chunk=40)
     flow = skim_file(job).cutflow
     with uproot.open(source) as file, uproot.open(job.output) as skim:
         event, weight = (file[f"Events/{name}"].array(library="np") for name in ("event", "genWeight"))
@@ -136,11 +122,7 @@ def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
         "        return event.event % 3 == 0\n"
     )
     source, output = mc_files["WZTo3LNu"][0], even / "out.root"
-    skim_file(
-        SkimJob(
-            str(source), output, "selections.py:Even", str(even), ("Muon_*",), modules=("third.py:Third",)
-        )
-    )
+    skim_file(SkimJob(str(source), output, "selections.py:Even", str(even), ("Muon_*",), modules=("third.py:Third",)))
     with uproot.open(output) as file:
         found = file["Events"].arrays(["event", "nGood", "Muon_pt"])
     assert found["event"].tolist() == list(range(6, 151, 6))
@@ -149,12 +131,7 @@ def test_columns_of_a_selection_stay_with_their_events_where_modules_drop_some(
 
 def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
     job = SkimJob(
-        str(made_file),
-        even / "out.root",
-        "selections.py:Even",
-        str(even),
-        ("MET_*", "Jet_*", "HLT_NeverWas"),
-        chunk=33,
+        str(made_file), even / "out.root", "selections.py:Even", str(even), ("MET_*", "Jet_*", "HLT_NeverWas"), chunk=33
     )
     accounting = skim_file(job)
     with RootFile(made_file) as original, RootFile(job.output) as skim:
@@ -178,9 +155,7 @@ def test_every_file_is_skimmed(even: Path, made_file: Path) -> None:
 
 def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: Path) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
-    accounting = skim_file(
-        SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",))
-    )
+    accounting = skim_file(SkimJob(str(source), even / "out.root", "selections.py:Nothing", str(even), ("MET_*",)))
     assert (accounting.selected, accounting.sum_of_weights) == (0, 800.0)
     with uproot.open(even / "out.root") as file:
         assert file["Events"].num_entries == 0
@@ -190,10 +165,7 @@ def test_a_file_of_which_nothing_is_kept_keeps_its_weights(even: Path, sample: P
 
 @pytest.mark.parametrize(
     ("keep", "message"),
-    [
-        (("MTE_pt",), r'has no branch MTE_pt. Did you mean "MET_pt"'),
-        (("HLT_IsoMu99",), "declare it in the selection"),
-    ],
+    [(("MTE_pt",), r'has no branch MTE_pt. Did you mean "MET_pt"'), (("HLT_IsoMu99",), "declare it in the selection")],
 )
 def test_a_branch_to_be_kept_that_is_not_there_is_named(
     even: Path, sample: Path, keep: tuple[str, ...], message: str
@@ -223,16 +195,11 @@ def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample
 def test_a_column_of_the_name_of_a_kept_branch_is_refused(even: Path, sample: Path) -> None:
     (even / "clash.py").write_text(EVEN.replace('"nGood"', '"MET_pt"').replace("nGood", "MET_pt"))
     with pytest.raises(
-        NanoMLError,
-        match="MET_pt is made by the selection or a module, but the file has a branch of that name",
+        NanoMLError, match="MET_pt is made by the selection or a module, but the file has a branch of that name"
     ):
         skim_file(
             SkimJob(
-                str(sample / "ZGToLLG" / "ZGToLLG_0.root"),
-                even / "out.root",
-                "clash.py:Even",
-                str(even),
-                ("MET_*",),
+                str(sample / "ZGToLLG" / "ZGToLLG_0.root"), even / "out.root", "clash.py:Even", str(even), ("MET_*",)
             )
         )
 
@@ -265,9 +232,7 @@ def test_a_disk_that_is_full_is_one_message_and_leaves_nothing(tmp_path: Path, s
 
 
 def test_accounting_is_json(tmp_path: Path, sample: Path) -> None:
-    accounting = skim_file(
-        SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON)
-    )
+    accounting = skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "out.root", TRILEPTON))
     assert Accounting.from_json(json.loads(json.dumps(accounting.to_json()))) == accounting
 
 
@@ -286,17 +251,7 @@ def golden(tmp_path: Path) -> Path:
 def data(sample: Path, tmp_path: Path) -> Path:
     """Events of the example as if they were data: without weights, with runs and sections of which some have none."""
     source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
-    names = [
-        "run",
-        "luminosityBlock",
-        "event",
-        "nMuon",
-        "MET_pt",
-        "Muon_pt",
-        "Muon_eta",
-        "Jet_pt",
-        "HLT_IsoMu24",
-    ]
+    names = ["run", "luminosityBlock", "event", "nMuon", "MET_pt", "Muon_pt", "Muon_eta", "Jet_pt", "HLT_IsoMu24"]
     sections = {name: Branch(name, "uint32", "flat", "", None, "") for name in ("run", "luminosityBlock")}
     with (
         RootFile(source) as file,
@@ -318,12 +273,8 @@ def values(path: Path, tree: str = "Events") -> dict[str, list[Any]]:
         return {key: array.tolist() for key, array in file[tree].arrays(how=dict).items()}
 
 
-def test_certified_sections_a_cut_and_rules_for_branches_go_together(
-    data: Path, golden: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "branches.txt").write_text(
-        "drop *\nkeep Muon_*  # all of them\nkeep Jet_*\nkeep HLT_IsoMu24\n"
-    )
+def test_certified_sections_a_cut_and_rules_for_branches_go_together(data: Path, golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "branches.txt").write_text("drop *\nkeep Muon_*  # all of them\nkeep Jet_*\nkeep HLT_IsoMu24\n")
     output = tmp_path / "skim.root"
     accounting = skim_file(
         SkimJob(
@@ -359,9 +310,7 @@ def test_certified_sections_a_cut_and_rules_for_branches_go_together(
 def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tmp_path: Path) -> None:
     source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
     for settings, output in (({}, "plain.root"), ({"certified": str(golden)}, "certified.root")):
-        accounting = skim_file(
-            SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings)
-        )
+        accounting = skim_file(SkimJob(str(source), tmp_path / output, cut="MET_pt > 20", keep=("MET_*",), **settings))
         assert [step.cut for step in accounting.cutflow] == ["all", "cut"]
         assert accounting.files[0].luminosity_sections == {}
     for tree in ("Events", "Runs", "LuminosityBlocks"):
@@ -395,9 +344,7 @@ def test_types_titles_and_counters_are_those_of_the_input(
         picked = np.asarray(before.read(["event"])["event"]) % 2 == 0
         # counters of single lists are not there any more: collections have theirs
         lists = [branch for branch in after.branches.values() if branch.is_jagged]
-        assert not {f"n{branch.name}" for branch in lists if branch.collection != branch.name} & set(
-            after.branches
-        )
+        assert not {f"n{branch.name}" for branch in lists if branch.collection != branch.name} & set(after.branches)
         assert {f"n{branch.collection}" for branch in lists} <= set(after.branches)
         arrays, expected = after.read(after.branches), before.read(set(after.branches) & set(before.branches))
         for name, branch in after.branches.items():
@@ -444,9 +391,7 @@ class Watched(RootFile):
 
     reads: list[tuple[tuple[str, ...], int, int]] = []
 
-    def read_plain(
-        self, names: Iterable[str], start: int = 0, stop: int | None = None, *pick: Any
-    ) -> dict[str, Any]:
+    def read_plain(self, names: Iterable[str], start: int = 0, stop: int | None = None, *pick: Any) -> dict[str, Any]:
         asked = tuple(names)
         if asked:
             Watched.reads.append((asked, start, self.entries if stop is None else stop))
@@ -506,9 +451,7 @@ def test_of_a_file_of_which_nothing_is_kept_only_the_cut_is_read(
 def test_less_memory_makes_smaller_chunks_of_the_same_events(
     baskets: Path, tmp_path: Path, reads: list[tuple[tuple[str, ...], int, int]], memory: Any, most: int
 ) -> None:
-    skim_file(
-        SkimJob(str(baskets), tmp_path / "skim.root", cut="Muon_pt[0] > 20", keep=("*",), memory=memory)
-    )
+    skim_file(SkimJob(str(baskets), tmp_path / "skim.root", cut="Muon_pt[0] > 20", keep=("*",), memory=memory))
     with RootFile(baskets) as file:
         for names, start, stop in reads:
             assert (stop - start) * file.bytes_per_event(names) <= memory * 1e6 / 2
@@ -571,9 +514,7 @@ def test_a_skim_that_read_fewer_events_than_the_file_has_is_refused(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(skim_module, "RootFile", Short)
-    job = SkimJob(
-        str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "a.root", cut="MET_pt > 20", chunk=300
-    )
+    job = SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), tmp_path / "a.root", cut="MET_pt > 20", chunk=300)
     with pytest.raises(NanoMLError, match=r"has 800 events, but 600 were read\. Nothing was written"):
         skim_file(job)
     assert list(tmp_path.iterdir()) == []

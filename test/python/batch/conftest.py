@@ -35,23 +35,12 @@ def submission(tmp_path: Path) -> Submission:
             work = functools.partial(code_of, source)
             output = workdir / f"{number}.out"
             tasks.append(Task(stage, f"WZ/{number}", (str(source),), (output,), {"cut": 1}, "12ab", work))
-        Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(
-            directory / "jobs" / f"{name}.json"
-        )
+        Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(directory / "jobs" / f"{name}.json")
         entries.append(JobEntry(name, stage, [task.name for task in tasks], Resources()))
     options = JobOptions(retries=1)
     config = str(tmp_path / "analysis.yaml")
     made = Submission(
-        directory,
-        "tag",
-        "condor",
-        config,
-        str(workdir),
-        "pipeline",
-        "2026-01-01 10:00",
-        entries,
-        options,
-        "submitted",
+        directory, "tag", "condor", config, str(workdir), "pipeline", "2026-01-01 10:00", entries, options, "submitted"
     )
     made.handles = {"dag": 1}
     made.save()

@@ -63,9 +63,7 @@ def test_partials_come_back(arguments: list[Any], keywords: dict[str, Any]) -> N
 def test_a_task_comes_back_with_its_work(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
     work = functools.partial(code_of, tmp_path / "a.py")
-    task = Task(
-        "skim", "WZ/0", ("a.root",), (tmp_path / "b.root",), {"cut": None}, "12ab", work, folders=(tmp_path,)
-    )
+    task = Task("skim", "WZ/0", ("a.root",), (tmp_path / "b.root",), {"cut": None}, "12ab", work, folders=(tmp_path,))
     found = there_and_back(task)
     assert found == task
     assert found.work() == code_of(tmp_path / "a.py")
@@ -102,10 +100,7 @@ def test_what_cannot_be_written_is_refused() -> None:
 )
 def test_a_job_may_ask_for_nothing_but_classes_and_functions_of_nanoml(name: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    for content in (
-        {"call": name, "arguments": [f"touch {canary}"], "keywords": {}},
-        {"type": name, "fields": {}},
-    ):
+    for content in ({"call": name, "arguments": [f"touch {canary}"], "keywords": {}}, {"type": name, "fields": {}}):
         with pytest.raises(NanoMLError, match="so no job may ask for it"):
             work = decode(content)
             work()

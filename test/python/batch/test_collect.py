@@ -75,9 +75,7 @@ def test_what_failed_is_not_recorded_and_what_was_done_beside_it_is(
     assert reason(submission, "skim-0000", 1) == "not done yet"
 
 
-def test_a_job_that_was_killed_keeps_what_it_has_done(
-    submission: Submission, leave: Callable[..., JobResult]
-) -> None:
+def test_a_job_that_was_killed_keeps_what_it_has_done(submission: Submission, leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 1, "running")
     assert again(submission) == []
     assert reason(submission, "skim-0000", 0) is None

@@ -75,9 +75,7 @@ def test_a_log_that_is_not_there_has_no_events(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=FIXTURE, max_examples=100)
 @given(end=st.integers(0, len(SAMPLE)))
-def test_of_a_log_that_is_being_written_the_whole_events_count(
-    log: Callable[[bytes], Path], end: int
-) -> None:
+def test_of_a_log_that_is_being_written_the_whole_events_count(log: Callable[[bytes], Path], end: int) -> None:
     found = list(events_of(log(SAMPLE[:end])))
     assert found == WHOLE[: len(found)]
     assert len(found) >= SAMPLE[:end].count(b"\n...\n")
@@ -107,10 +105,7 @@ def test_any_text_may_be_that_of_an_event(text: str) -> None:
     ("reason", "kind"),
     [
         ("Job has gone over memory limit of 2000 megabytes. Peak usage: 2100 megabytes.", "memory"),
-        (
-            "The job attribute PeriodicRemove expression 'MemoryUsage > RequestMemory' evaluated to TRUE",
-            "memory",
-        ),
+        ("The job attribute PeriodicRemove expression 'MemoryUsage > RequestMemory' evaluated to TRUE", "memory"),
         ("Job removed by SYSTEM_PERIODIC_REMOVE due to wall time exceeded allowed max.", "time"),
         ("The job exceeded allowed job duration of 1200", "time"),
         ("Proxy about to expire", "proxy"),

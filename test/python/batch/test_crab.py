@@ -38,9 +38,7 @@ class Crab:
         lines = (self.path / "calls.jsonl").read_text().splitlines() if any(self.path.glob("calls*")) else []
         return [call for call in map(json.loads, lines) if call[0] != "status"]
 
-    def says(
-        self, request: str, server: str = "SUBMITTED", jobs: Mapping[str, Any] | None = None, **more: Any
-    ) -> None:
+    def says(self, request: str, server: str = "SUBMITTED", jobs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Let the server say this of a task from now on."""
         content = {"server": server, "scheduler": "SUBMITTED" if jobs else "", "jobs": jobs or {}, **more}
         (self.path / f"{request}.json").write_text(json.dumps(content))
@@ -77,16 +75,11 @@ def analysis(tmp_path: Path) -> Callable[..., Path]:
     base.mkdir()
 
     def make(
-        files: Mapping[str, str] = FILES,
-        cut: str = "MET_pt > 30",
-        site: str | None = "T2_CH_CERN",
-        **batch: Any,
+        files: Mapping[str, str] = FILES, cut: str = "MET_pt > 30", site: str | None = "T2_CH_CERN", **batch: Any
     ) -> Path:
         content = {
             "luminosity": 1.0,
-            "datasets": {
-                name: {"files": file, "class": name, "cross_section": 1.0} for name, file in files.items()
-            },
+            "datasets": {name: {"files": file, "class": name, "cross_section": 1.0} for name, file in files.items()},
             "skim": {"cut": cut},
             "batch": {**({"grid": {"site": site}} if site else {}), **batch},
         }
@@ -103,19 +96,12 @@ IDLE = {"State": "idle", "SubmitTimes": [1], "SiteHistory": []}
 
 
 def failed(code: int, message: str = "", tries: int = 1) -> dict[str, Any]:
-    return {
-        "State": "failed",
-        "SubmitTimes": [1] * tries,
-        "SiteHistory": ["T2_DE_DESY"],
-        "Error": [code, message, {}],
-    }
+    return {"State": "failed", "SubmitTimes": [1] * tries, "SiteHistory": ["T2_DE_DESY"], "Error": [code, message, {}]}
 
 
 def run(*arguments: str | Path) -> str:
     """What a command prints; what it raises, it raises."""
-    done = CliRunner().invoke(
-        nanoml, [str(each) for each in arguments], catch_exceptions=False, standalone_mode=False
-    )
+    done = CliRunner().invoke(nanoml, [str(each) for each in arguments], catch_exceptions=False, standalone_mode=False)
     if done.exception is not None:
         raise done.exception
     return done.output
@@ -153,18 +139,14 @@ def test_a_dry_run_writes_what_crab_reads(crab: Crab, analysis: Callable[..., Pa
 
 @pytest.mark.parametrize("what", ["convert", "train", "pipeline", "tune"])
 def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Callable[..., Path]) -> None:
-    with pytest.raises(
-        NanoMLError, match=rf"CRAB runs skims.*nanoml submit {what} --on condor, slurm or local"
-    ):
+    with pytest.raises(NanoMLError, match=rf"CRAB runs skims.*nanoml submit {what} --on condor, slurm or local"):
         run("submit", what, analysis(), "--on", "crab")
 
 
 def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch: say where the output of CRAB goes"):
         run("submit", "skim", analysis(site=None), "--on", "crab")
-    with pytest.raises(
-        ConfigError, match=r"ana.yaml:\d+: batch.stages.skim.memory: 4000 MB is more than CRAB"
-    ):
+    with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch.stages.skim.memory: 4000 MB is more than CRAB"):
         run("submit", "skim", analysis(stages={"skim": {"memory": 4000}}), "--on", "crab")
     assert not list((analysis().parent / "jobs").iterdir())
 
@@ -207,9 +189,7 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., P
     assert run("submit", "skim", path) == "Everything is up to date: there is nothing to submit.\n"
 
 
-def test_only_datasets_that_are_new_or_changed_are_submitted_again(
-    crab: Crab, analysis: Callable[..., Path]
-) -> None:
+def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, analysis: Callable[..., Path]) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     for name in ("WZ", "ZG"):
@@ -244,10 +224,7 @@ def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Call
     assert found["active"] is None
     assert {name: job["state"] for name, job in found["jobs"].items()} == {"WZ-1": "done", "WZ-2": "running"}
     text = run("status", path)
-    assert (
-        "WZ: CRAB does not answer (The server answered with an error. It seems the CMSWEB frontend is not"
-        in text
-    )
+    assert "WZ: CRAB does not answer (The server answered with an error. It seems the CMSWEB frontend is not" in text
     assert "is not known: ask again" in text
     crab.unset("silent")
     crab.says("ana-1_WZ", scheduler="RUNNING")  # the server answers, but its cache of jobs does not
@@ -269,9 +246,7 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable
     crab.says("ana-1_ZG", jobs={"1": RUNS})
     text = run("status", path)
     assert "1 x out of memory: nanoml resubmit asks for more" in text
-    assert (
-        "WZ-2 (T2_DE_DESY): exit code 50660, the job used more memory than it asked for: Job killed" in text
-    )
+    assert "WZ-2 (T2_DE_DESY): exit code 50660, the job used more memory than it asked for: Job killed" in text
     assert "WZ-3 (T2_DE_DESY): exit code 8020, a file cannot be opened anywhere: x.root" in text
     assert "1 x output not on the storage: check that you may write" in text
     assert "WZ-6 (T2_DE_DESY): exit code 4711: who knows" in text
@@ -353,9 +328,7 @@ def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Calla
     assert not list((path.parent / "jobs").iterdir())
 
 
-def test_a_submission_that_is_refused_in_the_middle_can_be_continued(
-    crab: Crab, analysis: Callable[..., Path]
-) -> None:
+def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab, analysis: Callable[..., Path]) -> None:
     path = analysis()
     crab.set("refuse", "ana-1_ZG")
     with pytest.raises(NanoMLError, match=r"1 of 2 tasks have been submitted: nanoml resubmit does the rest"):

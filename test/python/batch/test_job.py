@@ -18,9 +18,7 @@ from MLTools.NanoML.workflow.task import Stamp, Task
 def make_job(directory: Path) -> Job:
     work = functools.partial(code_of, directory / "in.root")
     task = Task("skim", "WZ/0", (str(directory / "in.root"),), (directory / "out.root",), {}, "12ab", work)
-    return Job.of(
-        "skim-0000", [task], workdir=str(directory), base=str(directory), storage={"/eos/": "root://a//eos/"}
-    )
+    return Job.of("skim-0000", [task], workdir=str(directory), base=str(directory), storage={"/eos/": "root://a//eos/"})
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -76,14 +74,7 @@ def test_a_job_of_another_version_says_so(tmp_path: Path) -> None:
 
 def make_result() -> JobResult:
     done = TaskResult(
-        "done",
-        (Stamp("a"),),
-        (OutputFile("b", 1, 2, "00000001"),),
-        {"entries": 5},
-        1.5,
-        200,
-        "host",
-        "2026",
+        "done", (Stamp("a"),), (OutputFile("b", 1, 2, "00000001"),), {"entries": 5}, 1.5, 200, "host", "2026"
     )
     failed = TaskResult("failed", problem=JobProblem("disk", "full"))
     tasks = {"WZ/0": done, "WZ/1": failed}

@@ -12,15 +12,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 
 def tree(directory: Path) -> Path:
-    for name in (
-        "a.py",
-        "b.txt",
-        "deep/er/c.py",
-        "__pycache__/a.pyc",
-        ".git/config",
-        ".hidden",
-        "é ñ/'x y'.py",
-    ):
+    for name in ("a.py", "b.txt", "deep/er/c.py", "__pycache__/a.pyc", ".git/config", ".hidden", "é ñ/'x y'.py"):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(name)
     return directory
@@ -34,11 +26,7 @@ def test_all_files_below_but_hidden_ones_and_what_python_makes(tmp_path: Path) -
         "lib/deep/er/c.py": tmp_path / "deep/er/c.py",
         "lib/é ñ/'x y'.py": tmp_path / "é ñ/'x y'.py",
     }
-    assert sorted(dict(files_below(tmp_path, "lib", (".py",)))) == [
-        "lib/a.py",
-        "lib/deep/er/c.py",
-        "lib/é ñ/'x y'.py",
-    ]
+    assert sorted(dict(files_below(tmp_path, "lib", (".py",)))) == ["lib/a.py", "lib/deep/er/c.py", "lib/é ñ/'x y'.py"]
     assert files_below(tmp_path / "none", "lib") == []
 
 

@@ -77,9 +77,7 @@ def test_what_a_job_lacked_it_gets_alone_and_twice_as_much() -> None:
 
 
 def test_the_configuration_says_what_is_asked_for() -> None:
-    batch = Batch(
-        time="2h", memory=1500, disk=9000, stages={"train": Needs(time="1d", memory=8000, cores=4, gpus=1)}
-    )
+    batch = Batch(time="2h", memory=1500, disk=9000, stages={"train": Needs(time="1d", memory=8000, cores=4, gpus=1)})
     grouping = Grouping(batch)
     assert grouping.wanted("skim", tasks()) == Resources(7200, 1500, 1, 0, 9000)
     assert grouping.wanted("train") == Resources(86400, 8000, 4, 1, 9000)

@@ -46,9 +46,7 @@ def test_the_shipped_sites_can_be_read(tmp_path: Path) -> None:
     assert url_of("/afs/cern.ch/eos/user/x.root", cern.storage) is None
 
 
-def test_the_site_follows_from_the_name_of_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_site_follows_from_the_name_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda: "lxplus9.cern.ch")
     assert load_site(None, tmp_path).name == "cern"
     monkeypatch.setattr(socket, "getfqdn", lambda: "desk.uni.example")
@@ -57,13 +55,7 @@ def test_the_site_follows_from_the_name_of_the_machine(
 
 @pytest.mark.parametrize(
     ("seconds", "flavour"),
-    [
-        (1, "espresso"),
-        (1200, "espresso"),
-        (1201, "microcentury"),
-        (86400, "tomorrow"),
-        (7 * 86400, "nextweek"),
-    ],
+    [(1, "espresso"), (1200, "espresso"), (1201, "microcentury"), (86400, "tomorrow"), (7 * 86400, "nextweek")],
 )
 def test_the_flavour_is_the_shortest_that_is_long_enough(seconds: int, flavour: str, tmp_path: Path) -> None:
     assert load_site("cern", tmp_path).flavour(seconds) == flavour
@@ -102,9 +94,7 @@ def test_a_mistake_is_one_message_with_its_line(content: str, message: str, tmp_
 
 
 def test_a_site_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match='"cren" is not a site, and not a YAML file in .*Known: cern, shared'
-    ):
+    with pytest.raises(ConfigError, match='"cren" is not a site, and not a YAML file in .*Known: cern, shared'):
         load_site("cren", tmp_path)
     with pytest.raises(ConfigError, match="is not a site, and not a YAML file"):
         load_site("../none.yaml", tmp_path)
@@ -154,9 +144,7 @@ def test_slurm_needs_files_that_all_machines_see(make: Callable[..., Config]) ->
 
 
 def test_a_workdir_that_workers_cannot_write_to(make: Callable[..., Config]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"analysis.yaml:\d+: workdir: workers at site apart cannot write to /afs/w"
-    ):
+    with pytest.raises(ConfigError, match=r"analysis.yaml:\d+: workdir: workers at site apart cannot write to /afs/w"):
         check_place(make("/afs/w"), Place(APART, system_of("condor"), "packed"))
     with pytest.raises(ConfigError, match="nothing is named in `storage` of the site"):
         check_place(make("/afs/w"), Place(replace(APART, storage={}), system_of("condor"), "packed"))
@@ -164,17 +152,12 @@ def test_a_workdir_that_workers_cannot_write_to(make: Callable[..., Config]) -> 
 
 def test_an_environment_that_workers_do_not_see(make: Callable[..., Config]) -> None:
     config = make("/eos/user/a/ann/work", environment="here")
-    with pytest.raises(
-        ConfigError, match=r"analysis.yaml:\d+: batch.environment: workers at site apart do not see"
-    ):
+    with pytest.raises(ConfigError, match=r"analysis.yaml:\d+: batch.environment: workers at site apart do not see"):
         check_place(config, Place(APART, system_of("condor"), "here"))
 
 
 def test_a_container_without_an_image(make: Callable[..., Config]) -> None:
-    for place in (
-        Place(APART, system_of("condor"), "container"),
-        Place(BatchSite(), system_of("slurm"), "container"),
-    ):
+    for place in (Place(APART, system_of("condor"), "container"), Place(BatchSite(), system_of("slurm"), "container")):
         with pytest.raises(ConfigError, match="image: say which image the container is made from"):
             check_place(make("/eos/user/a/ann/work"), place)
 
@@ -185,9 +168,7 @@ def test_a_search_needs_files_that_all_workers_see(make: Callable[..., Config]) 
         check_search(make("/eos/user/a/ann/work"), Place(APART, system_of("condor"), "packed"))
 
 
-def test_the_place_is_what_is_asked_for_else_what_is_written(
-    make: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_the_place_is_what_is_asked_for_else_what_is_written(make: Callable[..., Config], tmp_path: Path) -> None:
     assert place_of(make(), "slurm").system.name == "slurm"
     assert place_of(make(on="condor"), None).system.name == "condor"
     assert place_of(make(on="condor"), "local").environment == "here"
@@ -203,14 +184,10 @@ def task(path: str, stage: str = "skim", output: str = "/w/a.root") -> Task:
 
 
 def test_inputs_that_are_not_there(make: Callable[..., Config], tmp_path: Path) -> None:
-    with pytest.raises(
-        NanoMLError, match="/none.root: no such file; skim needs it. Run or submit the earlier"
-    ):
+    with pytest.raises(NanoMLError, match="/none.root: no such file; skim needs it. Run or submit the earlier"):
         check_inputs(make(), {"skim": [task(f"{tmp_path}/none.root")]}, None)
     made = f"{tmp_path}/made.root"
-    check_inputs(
-        make(), {"skim": [task("root://a//b.root", output=made)], "convert": [task(made, "convert")]}, None
-    )
+    check_inputs(make(), {"skim": [task("root://a//b.root", output=made)], "convert": [task(made, "convert")]}, None)
     with pytest.raises(NanoMLError, match="made.root: no such file; convert needs it"):
         check_inputs(make(), {"convert": [task(made, "convert")]}, None)
 
@@ -258,9 +235,7 @@ def test_a_proxy_must_outlive_the_jobs(certificates: Certificates, monkeypatch: 
 
 
 @pytest.mark.service
-def test_a_proxy_where_workers_do_not_see_it(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_where_workers_do_not_see_it(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     path = certificates.proxy()
     if not os.fspath(path).startswith("/tmp/"):
         pytest.skip("the tests' directories are not in /tmp")

@@ -20,15 +20,11 @@ WHEN = "2026-11-25 10:00:01"
 EVENTS = {
     "running": "001 ({cluster:03}.000.000) " + WHEN + " Job executing on host: <127.0.0.1:1>\n...\n",
     "evicted": "004 ({cluster:03}.000.000) " + WHEN + " Job was evicted.\n...\n",
-    "ok": "005 ({cluster:03}.000.000) "
-    + WHEN
-    + " Job terminated.\n\t(1) Normal termination (return value 0)\n...\n",
+    "ok": "005 ({cluster:03}.000.000) " + WHEN + " Job terminated.\n\t(1) Normal termination (return value 0)\n...\n",
     "failed": "005 ({cluster:03}.000.000) "
     + WHEN
     + " Job terminated.\n\t(1) Normal termination (return value 1)\n...\n",
-    "killed": "005 ({cluster:03}.000.000) "
-    + WHEN
-    + " Job terminated.\n\t(0) Abnormal termination (signal 9)\n...\n",
+    "killed": "005 ({cluster:03}.000.000) " + WHEN + " Job terminated.\n\t(0) Abnormal termination (signal 9)\n...\n",
     "removed": "009 ({cluster:03}.000.000) " + WHEN + " Job was aborted.\n\tvia condor_rm (by user x)\n...\n",
     "held": "012 ({cluster:03}.000.000) "
     + WHEN
@@ -84,9 +80,7 @@ def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., J
     assert states(say(skim_0001="running evicted"))["skim-0001"] == "waiting"
 
 
-def test_all_done(
-    say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission
-) -> None:
+def test_all_done(say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission) -> None:
     for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
         leave(name, count)
     status = say(active=False, skim_0000="ok", skim_0001="ok", convert_0000="ok")
@@ -95,16 +89,8 @@ def test_all_done(
     assert list(page(status))[-1] == "Everything is done."
 
 
-def test_a_job_that_will_be_tried_again_waits(
-    say: Callable[..., Status], leave: Callable[..., JobResult]
-) -> None:
-    leave(
-        "skim-0000",
-        1,
-        "failed",
-        exit_code=1,
-        tasks={"WZ/1": TaskResult("failed", problem=JobProblem("lost", "no"))},
-    )
+def test_a_job_that_will_be_tried_again_waits(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+    leave("skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("lost", "no"))})
     assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
     assert states(say(skim_0000="running failed again running"))["skim-0000"] == "running"
     assert states(say(skim_0000="running failed again running failed"))["skim-0000"] == "failed"
@@ -112,16 +98,10 @@ def test_a_job_that_will_be_tried_again_waits(
     assert states(say(skim_0000="running failed"))["skim-0000"] == "failed"
 
 
-def test_what_comes_after_a_failure_is_idle(
-    say: Callable[..., Status], leave: Callable[..., JobResult]
-) -> None:
+def test_what_comes_after_a_failure_is_idle(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 2)
     leave(
-        "skim-0001",
-        1,
-        "failed",
-        exit_code=1,
-        tasks={"WZ/3": TaskResult("failed", problem=JobProblem("disk", "full"))},
+        "skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": TaskResult("failed", problem=JobProblem("disk", "full"))}
     )
     status = say(active=False, skim_0000="ok", skim_0001="failed again failed", convert_0000="removed")
     assert states(status) == {"skim-0000": "done", "skim-0001": "failed", "convert-0000": "idle"}
@@ -137,9 +117,7 @@ def test_a_held_job_says_why(say: Callable[..., Status]) -> None:
     assert "Held jobs wait for nanoml resubmit." in text
 
 
-def test_a_job_that_left_nothing_is_explained_by_its_log(
-    say: Callable[..., Status], submission: Submission
-) -> None:
+def test_a_job_that_left_nothing_is_explained_by_its_log(say: Callable[..., Status], submission: Submission) -> None:
     log = submission.directory / "logs" / "skim-0000.log"
     for text, kind in (
         ("python3: No module named x\nModuleNotFoundError: No module named 'x'\n", "package"),
@@ -155,9 +133,7 @@ def test_a_job_that_left_nothing_is_explained_by_its_log(
         assert reasons(say(active=False, skim_0000="failed again killed"))["skim-0000"] == kind, text
 
 
-def test_a_job_that_ended_too_late_lacked_time(
-    say: Callable[..., Status], leave: Callable[..., JobResult]
-) -> None:
+def test_a_job_that_ended_too_late_lacked_time(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     stopped = JobProblem("stopped", "the job was told to stop before it was done")
     leave("skim-0000", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 3500)
     leave("skim-0001", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 60)
@@ -193,9 +169,7 @@ def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., JobRe
     assert content["jobs"]["skim-0001"]["problem"]["kind"] == "disk"
 
 
-def make(
-    submission: Submission, active: Optional[bool], states: dict[str, Any], notes: tuple[str, ...] = ()
-) -> Status:
+def make(submission: Submission, active: Optional[bool], states: dict[str, Any], notes: tuple[str, ...] = ()) -> Status:
     jobs = {}
     for entry in submission.jobs:
         state, done, problem = states.get(entry.name, ("waiting", 0, None))
@@ -220,11 +194,7 @@ def test_reasons_are_grouped_and_say_what_to_do(submission: Submission) -> None:
     status = make(
         submission,
         False,
-        {
-            "skim-0000": ("failed", 1, problem),
-            "skim-0001": ("failed", 0, problem),
-            "convert-0000": ("idle", 0, None),
-        },
+        {"skim-0000": ("failed", 1, problem), "skim-0001": ("failed", 0, problem), "convert-0000": ("idle", 0, None)},
         ("A note.",),
     )
     assert list(page(status))[3:] == [

@@ -68,11 +68,7 @@ def test_a_submission_of_the_version_before_is_read_and_a_later_one_is_not(submi
     assert found.problems == {"skim-0000": JobProblem("memory", "too much")}
 
     task = {"name": "WZ", "dataset": "WZ", "what": "1 file", "request": "a_WZ", "memory": 2500, "time": None}
-    options = {
-        "tasks": {"WZ": {**task, "scores": [], "digest": "12"}},
-        "site": "T2_CH_CERN",
-        "directory": None,
-    }
+    options = {"tasks": {"WZ": {**task, "scores": [], "digest": "12"}}, "site": "T2_CH_CERN", "directory": None}
     job = {"state": "finished", "code": None, "message": "", "site": "T2_DE_DESY", "tries": 1}
     record = {"server": "SUBMITTED", "refusal": "", "again": {}, "outputs": [], "listed": 0, "name": "1:a"}
     handles = {"tasks": {"WZ": {**record, "jobs": {"1": job}}}}
@@ -83,9 +79,7 @@ def test_a_submission_of_the_version_before_is_read_and_a_later_one_is_not(submi
     assert found.handles["site"] == "T2_CH_CERN"
 
     path.write_text(json.dumps({**now, "schema": 3}))
-    with pytest.raises(
-        NanoMLError, match=r"submission.json: .*version 3, which another version of NanoML wrote"
-    ):
+    with pytest.raises(NanoMLError, match=r"submission.json: .*version 3, which another version of NanoML wrote"):
         Submission.read(submission.directory)
 
 

@@ -16,9 +16,7 @@ def test_a_template_of_ones_own_is_taken_before_that_of_the_same_name(tmp_path: 
     (tmp_path / "job.sh").write_text("mine {{ retries }}\n")
     assert render("job.sh", JobOptions(templates=str(tmp_path)), retries=3) == "mine 3\n"
     assert (TEMPLATES / "condor.dag").is_file()
-    assert render("condor.dag", JobOptions(templates=str(tmp_path)), stages=[], retries=0).startswith(
-        "# The stages"
-    )
+    assert render("condor.dag", JobOptions(templates=str(tmp_path)), stages=[], retries=0).startswith("# The stages")
 
 
 def test_a_variable_that_is_not_there_is_one_message(tmp_path: Path) -> None:

@@ -37,9 +37,7 @@ def make(tmp_path: Path, sample: Path) -> Callable[..., Path]:
             path = str(bad if bad is not None and number == 0 else source)
             output = tmp_path / "work" / f"{number}.root"
             job = SkimJob(path, output, selection, str(tmp_path), keep=["MET_pt"], cut="nMuon > 2")
-            tasks.append(
-                Task("skim", f"ZG/{number}", (path,), (output,), {}, "", functools.partial(skim_file, job))
-            )
+            tasks.append(Task("skim", f"ZG/{number}", (path,), (output,), {}, "", functools.partial(skim_file, job)))
         made = Job.of("skim-0000", tasks, workdir=str(tmp_path / "work"), base=str(tmp_path), **others)
         made.write(tmp_path / "job.json")
         return tmp_path / "job.json"
@@ -159,9 +157,7 @@ def test_a_job_that_needs_a_proxy_says_so_at_once(
     assert result.tasks == {}
 
 
-def test_what_is_no_job_is_one_message(
-    tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
-) -> None:
+def test_what_is_no_job_is_one_message(tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]) -> None:
     (tmp_path / "job.json").write_text("{}")
     with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
         work(tmp_path / "job.json", tmp_path / "result.json")

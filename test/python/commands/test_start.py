@@ -65,9 +65,7 @@ def test_the_settings_in_comments_are_settings(analysis: Path) -> None:
     text = (analysis / "analysis.yaml").read_text()
     lines = []
     for line in text.splitlines():
-        commented = (
-            line.startswith("# ") and ":" in line and not line.startswith(("# The", "# What", "# this"))
-        )
+        commented = line.startswith("# ") and ":" in line and not line.startswith(("# The", "# What", "# this"))
         lines.append("  " + line[2:] if commented else line)
     with_all = analysis / "all.yaml"
     with_all.write_text("\n".join(lines).replace("  luminosity", "luminosity") + "\n")
@@ -97,9 +95,7 @@ def test_results_are_ignored_by_git_and_the_rest_is_not(analysis: Path, tmp_path
         (tmp_path / "mine" / name).touch()
     for arguments in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *arguments], cwd=tmp_path / "mine", check=True)
-    done = subprocess.run(
-        ["git", "ls-files"], cwd=tmp_path / "mine", capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "ls-files"], cwd=tmp_path / "mine", capture_output=True, text=True, check=True)
     assert "data/WZTo3LNu_Pt100.root" in done.stdout.split()
     assert not {"results/model.onnx", "big.root", "events.h5"} & set(done.stdout.split())
 
@@ -127,9 +123,7 @@ def test_a_full_disk_leaves_nothing_behind(disk: Path) -> None:
 @pytest.mark.skipif(not (ROOT / "data_processing").is_dir(), reason="data_processing/ has been taken out")
 def test_the_data_are_those_of_the_examples(tmp_path: Path) -> None:
     """What examples/data/small.py writes is what is shipped."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "data" / "small.py"), str(tmp_path)], check=False
-    )
+    done = subprocess.run([sys.executable, str(ROOT / "examples" / "data" / "small.py"), str(tmp_path)], check=False)
     assert done.returncode == 0
     shipped = sorted((TEMPLATES / "data").glob("*.root"))
     assert len(shipped) == 3
@@ -257,11 +251,7 @@ def test_completion_for_each_shell(shell: str, tmp_path: Path) -> None:
 
 def complete(*words: str, cwd: Path) -> list[str]:
     """What bash completes: an empty last word offers everything."""
-    given = {
-        "COMP_WORDS": " ".join(words),
-        "COMP_CWORD": str(len(words) - 1),
-        "_NANOML_COMPLETE": "bash_complete",
-    }
+    given = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_NANOML_COMPLETE": "bash_complete"}
     program = "from MLTools.NanoML.cli import nanoml; nanoml.main(prog_name='nanoml', complete_var='_NANOML_COMPLETE')"
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -144,17 +144,13 @@ def test_numbers_as_physicists_write_them(write: Write) -> None:
 
 
 def test_options_of_a_network_are_whatever_it_takes(write: Write) -> None:
-    config = load(
-        write("train:\n  files: a\n  options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}\n")
-    )
+    config = load(write("train:\n  files: a\n  options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}\n"))
     assert config.train.options == {"hidden": [8, 8], "dropout": 0.1, "name": "x", "deep": {"a": None}}
     assert load(write("train: {files: a, clip: null}")).train.clip is None
 
 
 def test_decorrelation(write: Write) -> None:
-    assert load(write("train: {files: a, decorrelate: {column: m}}")).train.decorrelate == Decorrelation(
-        "m", 1.0
-    )
+    assert load(write("train: {files: a, decorrelate: {column: m}}")).train.decorrelate == Decorrelation("m", 1.0)
 
 
 def test_anchors_in_a_place_of_their_own(write: Write) -> None:
@@ -175,10 +171,7 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
     [
         ("skim:\n  selection: a:B\n  keeep: x", '3: skim.keeep: unknown key. Did you mean "keep"?'),
         ("lumi: 5", '1: lumi: unknown key. Did you mean "luminosity"?'),
-        (
-            "train:\n  files: a\n  model: deepset",
-            '3: train.model: "deepset" is not a model. Did you mean "deepsets"?',
-        ),
+        ("train:\n  files: a\n  model: deepset", '3: train.model: "deepset" is not a model. Did you mean "deepsets"?'),
         ("train:\n  epochs: many", '2: train.epochs: expected a whole number, got "many".'),
         ("train: {device: gpu}", '1: train.device: "gpu" is not a device. Known: auto, cpu, cuda.'),
         ("train: {hidden: [8]}", "1: train.hidden: unknown key."),
@@ -186,28 +179,16 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("train: {schedule: cosin}", '1: train.schedule: "cosin" is not a schedule. Did you mean "cosine"?'),
         ("train: {tracking: mlfow}", '1: train.tracking: "mlfow" is not a tracking. Did you mean "mlflow"?'),
         ("train: {decorrelate: {strength: 2}}", "1: train.decorrelate.column: missing. Add it, as in"),
-        (
-            "train: {decorrelate: {column: m, strength: 0}}",
-            "1: train.decorrelate.strength: expected a number above 0",
-        ),
+        ("train: {decorrelate: {column: m, strength: 0}}", "1: train.decorrelate.strength: expected a number above 0"),
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
-        (
-            "skim: {}",
-            '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".',
-        ),
+        ("skim: {}", '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".'),
         ("skim:", "1: skim: selects nothing."),
         ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
-        (
-            "skim: {selection: a:B, compression: ZSTD}",
-            "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4",
-        ),
+        ("skim: {selection: a:B, compression: ZSTD}", "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4"),
         ("datasets: {a/b: {files: c}}", '1: datasets.a/b: "a/b" cannot be a name: expected letters, digits'),
         ("datasets: {.a: {files: c}}", '1: datasets..a: ".a" cannot be a name: expected letters, digits'),
         ("datasets: {a: b}", '1: datasets.a: expected lines of the form "key: value", got "b".'),
-        (
-            "datasets: {a: {is_data: true, files: b}}",
-            '1: datasets.a.is_data: unknown key. Did you mean "data"?',
-        ),
+        ("datasets: {a: {is_data: true, files: b}}", '1: datasets.a.is_data: unknown key. Did you mean "data"?'),
         ("convert: {features: [a, a]}", '1: convert.features: "a" is listed twice.'),
         ("convert: {features: [a b]}", "1: convert.features[0]: expected the name of a branch"),
         ("export: {cmssw: '14_0'}", "1: export.cmssw: expected a release such as CMSSW_14_0_X"),
@@ -224,13 +205,7 @@ def test_mistakes(write: Write, text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "release",
-    [
-        "CMSSW_14_0_X",
-        "CMSSW_14_0_19_patch1",
-        "CMSSW_17_0_0_pre3",
-        "CMSSW_16_0_X_2025-11-01-2300",
-        "CMSSW_15_0_ROOT6_X",
-    ],
+    ["CMSSW_14_0_X", "CMSSW_14_0_19_patch1", "CMSSW_17_0_0_pre3", "CMSSW_16_0_X_2025-11-01-2300", "CMSSW_15_0_ROOT6_X"],
 )
 def test_releases(write: Write, release: str) -> None:
     assert load(write(f"export: {{cmssw: {release}}}")).export == Export(release)
@@ -242,9 +217,7 @@ def test_selections(write: Write, selection: str) -> None:
     assert config.skim == Skim(selection)
 
 
-def test_paths_are_relative_to_the_file(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(ANALYSIS)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -414,9 +387,7 @@ def accepts_or_refuses(path: Path) -> None:
 
 
 @quick
-@given(
-    content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
-)
+@given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_file_loads_or_is_refused(scratch: Path, content: bytes) -> None:
     scratch.write_bytes(content)
     accepts_or_refuses(scratch)
@@ -438,12 +409,7 @@ def test_any_yaml_loads_or_is_refused(scratch: Path, pieces: list[str]) -> None:
 
 
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from(["yes", "1e3"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["yes", "1e3"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -478,9 +444,7 @@ train:
   per_object: {collection: Electron, label: genPartFlav, classes: {prompt: [1, 15], fake: 0}}
 """
     config = load(write(text))
-    assert config.train == Train(
-        per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
-    )
+    assert config.train == Train(per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]}))
     assert config.trained == ("a", "b")
     assert load(write(text[: text.index("train:")])).trained == ("a",)
 

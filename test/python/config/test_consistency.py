@@ -46,24 +46,20 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         TWO + "  all: {files: c}\n" + CONVERT,
         TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n",
         TWO + "score: {model: m.onnx}\n",
-        "datasets:\n  a: {files: a, parameters: {mass: 600, width: -1e-3}}\n  b: {files: b, parameters:}\n"
-        + CONVERT,
+        "datasets:\n  a: {files: a, parameters: {mass: 600, width: -1e-3}}\n  b: {files: b, parameters:}\n" + CONVERT,
         "export: {cmssw: CMSSW_14_0_X}",
         "datasets: {a: {das: /A-B/C_d*-v1/NANOAOD*}, b: {das: [/a/b/USER, /c/*/*], files: x.root, status: PRODUCTION}}",
         "score: {files: a.root}",
         "train: {files: a.h5, signal: anything}",
         "train: {files: a.h5, model: my_net.py:Net, features: anything, objects: any, parameter: some}",
         TWO + CONVERT + "train: {model: 'my_net:Net', features: MET_pt, decorrelate: {column: MET_pt}}\n",
-        "datasets: {a: {files: a.root, class: signal}}\n"
-        + CONVERT
-        + "train: {features: [], targets: MET_pt}\n",
+        "datasets: {a: {files: a.root, class: signal}}\n" + CONVERT + "train: {features: [], targets: MET_pt}\n",
         "datasets:\n  a: {files: a.root, class: signal, parameters: {mass: 600}}\n  b: {files: b.root, class: WZ}\n"
         + CONVERT
         + "train: {parameter: mass}\n",
         "luminosity: 1\ndatasets: {a: {files: b, cross_section: 1}, c: {files: d}, e: {files: f, data: true}}",
         ELECTRONS,
-        ELECTRONS
-        + "  signal: fake\n  features: [Electron_pt, MET_pt]\n  decorrelate: {column: Electron_pt}\n",
+        ELECTRONS + "  signal: fake\n  features: [Electron_pt, MET_pt]\n  decorrelate: {column: Electron_pt}\n",
         "train: {files: a.h5, per_object: {collection: Jet, label: flavour, classes: {b: 5, light: 0}}}",
         MASS + "score: {parameter: {mass: 650}}\n",
         MASS + "score: {model: other.onnx}\n",
@@ -82,10 +78,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                 f"a.yaml:4: datasets.a.parameters.{setting.partition(':')[0]}: {message}.",
             )
             for setting, message in (
-                (
-                    "weight: 1",
-                    "every HDF5 file has a column of this name with another meaning. Rename it",
-                ),
+                ("weight: 1", "every HDF5 file has a column of this name with another meaning. Rename it"),
                 ("run: 1", "every HDF5 file has a column of this name with another meaning. Rename it"),
                 ("MET_pt: 1", "a feature has this name, too. Rename it, or take it out of convert.features"),
                 ("mass: 1e39", "1e+39 is not a number that float32 can hold, as in 600"),
@@ -144,16 +137,10 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             "a.yaml:2: datasets.a.cross_section: is of no use without a luminosity. Add it, in /fb, as in "
             '"luminosity: 59.8".',
         ),
-        (
-            "skim: {selection: a:B}",
-            'a.yaml:1: skim: there are no datasets to read. Add some under "datasets:".',
-        ),
+        ("skim: {selection: a:B}", 'a.yaml:1: skim: there are no datasets to read. Add some under "datasets:".'),
         (CONVERT, 'a.yaml:1: convert: there are no datasets to read. Add some under "datasets:".'),
         ("score:", 'a.yaml:1: score: there is nothing to score. Add datasets or "score.files".'),
-        (
-            TWO + "train:",
-            'a.yaml:4: train: there is nothing to train on. Add a "convert" section or "train.files".',
-        ),
+        (TWO + "train:", 'a.yaml:4: train: there is nothing to train on. Add a "convert" section or "train.files".'),
         (
             "datasets:\n  a: {files: b, class: c}\n" + CONVERT + "train:",
             'a.yaml:4: train: takes at least two classes, only "c" is given. Add "class: ..." to the datasets to '
@@ -187,14 +174,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
                 ("targets", "x", "", "x", "convert.features", "Known: MET_pt."),
                 ("objects", "Jet", "", "Jet", "convert.objects", "There is none."),
                 ("parameter", "mass", "", "mass", "the parameters of a dataset", "There is none."),
-                (
-                    "decorrelate",
-                    "{column: m}",
-                    "decorrelate.column",
-                    "m",
-                    "convert.features",
-                    "Known: MET_pt.",
-                ),
+                ("decorrelate", "{column: m}", "decorrelate.column", "m", "convert.features", "Known: MET_pt."),
             )
         ),
         *(

@@ -41,22 +41,12 @@ def content() -> dict[str, Any]:
         "creator": "NanoML 0.1.0",
         "classes": ["signal"],
         "features": [column],
-        "objects": {
-            "Muon": {"max": 2, "order": "-pt", "quantile": 0.99, "fields": [column], "truncated": counts}
-        },
+        "objects": {"Muon": {"max": 2, "order": "-pt", "quantile": 0.99, "fields": [column], "truncated": counts}},
         "selection": "cuts.py:Mine",
         "settings": {"compression": "gzip:1"},
         "datasets": [
             {"name": "m600", "class": "signal", "label": 0, **common, "is_data": False, "books": books},
-            {
-                "name": "data",
-                "class": None,
-                "label": -1,
-                **common,
-                "is_data": True,
-                "books": books,
-                **optional,
-            },
+            {"name": "data", "class": None, "label": -1, **common, "is_data": True, "books": books, **optional},
         ],
         "shuffled": {"seed": 4},
     }
@@ -85,9 +75,7 @@ def test_training_does_not_depend_on_what_reads_root_files() -> None:
 def test_metadata_without_something_is_explained(key: str) -> None:
     damaged = content()
     del damaged[key]
-    with pytest.raises(
-        NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"
-    ):
+    with pytest.raises(NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"):
         HDF5Metadata.from_json(damaged, "a.h5")
 
 

@@ -58,9 +58,7 @@ def test_a_record_without_a_version_is_read(tmp_path: Path) -> None:
     assert missing.read(tmp_path) == {name: [missing.Missing(**each)] for name in ("WZ", "version")}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"version": 2}', '{"version": 1}', '{"WZ": 1}', '{"WZ": [{"file": "a"}]}']
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}', '{"version": 1}', '{"WZ": 1}', '{"WZ": [{"file": "a"}]}'])
 def test_a_damaged_record_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / ".nanoml").mkdir()
     (tmp_path / ".nanoml" / "missing.json").write_text(text)

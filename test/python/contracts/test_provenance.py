@@ -12,13 +12,7 @@ import pytest
 import uproot
 from rich.console import Console
 
-from MLTools.NanoML.contracts.provenance import (
-    CertifiedBy,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    accounting_of_input,
-)
+from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
 from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
@@ -69,11 +63,7 @@ def test_the_records_of_merged_files_are_one(tmp_path: Path) -> None:
     path = write(tmp_path / "merged.root", [part.rows() for part in parts], 5)
     found = read(path)
     assert found == replace(parts[0], accounting=Accounting([part.accounting.files[0] for part in parts]))
-    assert (found.accounting.entries, found.accounting.selected, found.accounting.sum_of_weights) == (
-        10,
-        5,
-        25,
-    )
+    assert (found.accounting.entries, found.accounting.selected, found.accounting.sum_of_weights) == (10, 5, 25)
     assert found.accounting.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
     content = inspect_file(path)
     assert content["warnings"] == content["errors"] == []
@@ -99,17 +89,11 @@ def test_inspection_tells_the_state_of_a_merged_file(tmp_path: Path) -> None:
     path = write(tmp_path / "changed.root", [skim(0, 10).rows()], 4)
     assert "has 4 events, but its record says 5: it was" in inspect_file(path)["errors"][0]
     path = write(tmp_path / "heavy.root", [skim(0, 10).rows()], 5, 50.0)
-    assert (
-        "has a sum of weights of 50 in its Runs tree, but its record says 25"
-        in inspect_file(path)["errors"][0]
-    )
+    assert "has a sum of weights of 50 in its Runs tree, but its record says 25" in inspect_file(path)["errors"][0]
     other = skim(3, 10, criteria=Criteria(cut="x > 2"))
     path = write(tmp_path / "mixed.root", [skim(0, 3).rows(), other.rows()], 5)
     content = inspect_file(path)
-    assert (
-        "some of its events were selected by the cut x > 2, others selected by the cut x > 1"
-        in content["errors"][0]
-    )
+    assert "some of its events were selected by the cut x > 2, others selected by the cut x > 1" in content["errors"][0]
     assert content["events"] == 5
 
 
@@ -129,21 +113,13 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
     ("other", "message"),
     [
         ({"selection": "b.py:B"}, "selected by b.py:B, others selected by a.py:A"),
-        (
-            {"criteria": Criteria(cut="x > 1", modules=("m",))},
-            "selected by the modules m, others selected without",
-        ),
-        (
-            {"criteria": Criteria(CertifiedBy("j", "1"), "x > 1")},
-            "certified by j 1, others not certified",
-        ),
+        ({"criteria": Criteria(cut="x > 1", modules=("m",))}, "selected by the modules m, others selected without"),
+        ({"criteria": Criteria(CertifiedBy("j", "1"), "x > 1")}, "certified by j 1, others not certified"),
         ({"kind": "scores"}, "were scores by NanoML, others skim by NanoML"),
         ({"model": {"name": "m"}}, "were scored by a model, others scored by another one"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
-    tmp_path: Path, other: dict[str, Any], message: str
-) -> None:
+def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.root", [skim(0, 3).rows(), skim(3, 10, **other).rows()], 5)
     with pytest.raises(NanoMLError, match=f"a.root: was merged from .* {message}.*Merge them apart"):
         read(path)
@@ -162,18 +138,13 @@ def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
     }
     for name, content in damaged.items():
         path = write(tmp_path / f"{name}.root", [content], 5)
-        with pytest.raises(
-            NanoMLError, match=f"{name}.root: its record `nanoml` cannot be understood .*again"
-        ):
+        with pytest.raises(NanoMLError, match=f"{name}.root: its record `nanoml` cannot be understood .*again"):
             read(path)
 
 
 def test_a_part_is_no_input_of_a_skim(tmp_path: Path) -> None:
     path = write(tmp_path / "part.root", [skim(0, 3).rows()], 2)
-    with (
-        RootFile(path) as file,
-        pytest.raises(NanoMLError, match=r"part.root: lacks entries 3 to 9 of a.root"),
-    ):
+    with RootFile(path) as file, pytest.raises(NanoMLError, match=r"part.root: lacks entries 3 to 9 of a.root"):
         accounting_of_input(file)
     path = write(tmp_path / "all.root", [skim(0, 3).rows(), skim(3, 10).rows()], 5)
     with RootFile(path) as file:

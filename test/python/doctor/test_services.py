@@ -233,9 +233,7 @@ def test_nothing_is_there(nothing: Path) -> None:
 
 
 @pytest.mark.service
-def test_a_queue_that_answers_and_one_that_does_not(
-    condor_pool: CondorPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_that_answers_and_one_that_does_not(condor_pool: CondorPool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in condor_pool.environment.items():
         monkeypatch.setenv(name, value)
     assert services.htcondor().found == "the queue answers"

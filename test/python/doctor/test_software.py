@@ -25,10 +25,7 @@ def required() -> dict[str, dict[str, str]]:
         (block,) = re.findall(rf"^{key} = \[(.*?)\]$", text, re.M | re.S)
         return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', block))
 
-    return {
-        "core": listed("dependencies"),
-        **{name: listed(name) for name in software.PARTS if name != "core"},
-    }
+    return {"core": listed("dependencies"), **{name: listed(name) for name in software.PARTS if name != "core"}}
 
 
 def test_the_table_is_that_of_the_packaging() -> None:
@@ -61,9 +58,7 @@ def test_in_cmssw_its_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(software.PARTS, "train", {"no-such-package": "1.0"})
     monkeypatch.setenv("CMSSW_BASE", "/somewhere")
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    assert software.packages("train").mend.startswith(
-        "in a shell without cmsenv: python3 -m venv ~/nanoml && "
-    )
+    assert software.packages("train").mend.startswith("in a shell without cmsenv: python3 -m venv ~/nanoml && ")
 
 
 needs_table = pytest.mark.skipif(
@@ -179,10 +174,7 @@ def test_models_that_the_release_cannot_read(base: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.7.2")
     finding = software.onnx_runtime()
     assert not finding.fine
-    assert (
-        finding.found
-        == "1.7.2 cannot read MLTools/NanoML/data/leptons.onnx (opset 15, IR 8; at most 13 and 7)"
-    )
+    assert finding.found == "1.7.2 cannot read MLTools/NanoML/data/leptons.onnx (opset 15, IR 8; at most 13 and 7)"
     assert "--onnxruntime 1.7.2" in finding.mend
     (data / "leptons.json").unlink()  # then it is not a model of ours
     assert software.onnx_runtime().fine

@@ -21,9 +21,7 @@ from MLTools.NanoML.doctor.ways import CHECKS
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "MLTools.NanoML.cli", "doctor", *arguments]
     given = {name: value for name, value in os.environ.items() if not name.startswith(("CMSSW", "X509"))}
-    return subprocess.run(
-        line, cwd=cwd, env={**given, **environment}, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(line, cwd=cwd, env={**given, **environment}, capture_output=True, text=True, check=False)
 
 
 def test_ways_name_checks_that_there_are() -> None:

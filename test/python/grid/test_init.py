@@ -135,20 +135,12 @@ def test_a_vo_that_gives_less(environment: dict[str, str]) -> None:
     assert "valid for 23 h 59 min" in done.stdout
 
 
-def test_what_is_wrong_is_told_with_its_remedy(
-    environment: dict[str, str], certificates: Certificates
-) -> None:
+def test_what_is_wrong_is_told_with_its_remedy(environment: dict[str, str], certificates: Certificates) -> None:
     path = certificates.proxy(30)
     environment["X509_USER_PROXY"] = str(path)
     code, shown = info(environment)
     assert code == 0, shown
-    for said in (
-        "/DC=test/DC=nanoml/CN=user",
-        "/cms/Role=NULL",
-        "1 d 5 h",
-        "permissions 0600",
-        "In order.",
-    ):
+    for said in ("/DC=test/DC=nanoml/CN=user", "/cms/Role=NULL", "1 d 5 h", "permissions 0600", "In order."):
         assert said in shown
     path.chmod(0o604)
     code, shown = info(environment, "--hours", "48")
@@ -159,9 +151,7 @@ def test_what_is_wrong_is_told_with_its_remedy(
     assert found["problems"] == [
         {"what": "the proxy can be read by others (permissions 0604)", "remedy": f"chmod 600 {path}"}
     ]
-    (key,) = [
-        part for part in path.read_text().split("-----") if "PRIVATE" not in part and "MIIE" in part[:6]
-    ]
+    (key,) = [part for part in path.read_text().split("-----") if "PRIVATE" not in part and "MIIE" in part[:6]]
     assert not any(line in shown for line in key.split())
 
 

@@ -15,15 +15,7 @@ from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid import proxy as places
-from MLTools.NanoML.grid.proxy import (
-    VARIABLE,
-    Proxy,
-    check_proxy,
-    duration,
-    find_proxy,
-    read_proxy,
-    use_proxy,
-)
+from MLTools.NanoML.grid.proxy import VARIABLE, Proxy, check_proxy, duration, find_proxy, read_proxy, use_proxy
 from services.certificates import Certificates
 
 HOUR = timedelta(hours=1)
@@ -94,31 +86,23 @@ def test_a_proxy_in_order(certificates: Certificates) -> None:
 
 def test_what_can_be_wrong_with_the_time(certificates: Certificates) -> None:
     short = read_proxy(certificates.proxy())
-    assert re.fullmatch(
-        r"the proxy is valid for 11 h 5\d min more, but 2 d are needed", whats(short, 48 * HOUR)
-    )
+    assert re.fullmatch(r"the proxy is valid for 11 h 5\d min more, but 2 d are needed", whats(short, 48 * HOUR))
     (problem,) = short.problems(300 * HOUR)
     assert problem.remedy == "nanoml proxy init --hours 300"
     past = read_proxy(certificates.proxy(hours=-2))
     assert re.fullmatch("the proxy expired (2 h|1 h 5[0-9] min) ago", whats(past))
     early = read_proxy(certificates.proxy(20, vo_hours=3))
     assert whats(early) == ""
-    assert "its membership in cms is valid for 2 h 59 min more, but 10 h are needed" in whats(
-        early, 10 * HOUR
-    )
+    assert "its membership in cms is valid for 2 h 59 min more, but 10 h are needed" in whats(early, 10 * HOUR)
     (problem,) = early.problems(now=datetime.now(timezone.utc) + 4 * HOUR)
     assert re.fullmatch(r"its membership in cms expired (1 h|59 min) ago", problem.what)
     assert problem.remedy == "nanoml proxy init"
     (problem,) = early.problems(now=datetime.now(timezone.utc) - 48 * HOUR)
     assert "is the clock of this machine right?" in problem.what
-    assert re.fullmatch(
-        "its membership in cms expired .* ago", whats(read_proxy(certificates.proxy(vo_hours=-1)))
-    )
+    assert re.fullmatch("its membership in cms expired .* ago", whats(read_proxy(certificates.proxy(vo_hours=-1))))
 
 
-def test_what_else_can_be_wrong(
-    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_else_can_be_wrong(certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(shutil.copy(certificates.proxy(), tmp_path / "the proxy"))
     path.chmod(0o640)
     (problem,) = read_proxy(path).problems()
@@ -149,10 +133,7 @@ def test_a_proxy_of_a_proxy_is_still_of_its_vo(certificates: Certificates, tmp_p
     first, second = certificates.proxy(), tmp_path / "second"
     words = ["-cert", first, "-key", first, "-certdir", "certificates", "-rfc", "-quiet", "-hours", "1"]
     subprocess.run(
-        ["voms-proxy-fake", *words, "-out", second],
-        cwd=certificates.directory,
-        check=True,
-        capture_output=True,
+        ["voms-proxy-fake", *words, "-out", second], cwd=certificates.directory, check=True, capture_output=True
     )
     found = read_proxy(second)
     assert found.subject == certificates.subject
@@ -183,9 +164,7 @@ def test_where_it_is(certificates: Certificates, home: Path, monkeypatch: pytest
     assert os.environ[VARIABLE] == str(at_home)
     monkeypatch.setenv(VARIABLE, str(home / "named"))
     assert find_proxy() == home / "named"
-    with pytest.raises(
-        NanoMLError, match=r"home/named: the proxy cannot be read: no such file or directory."
-    ):
+    with pytest.raises(NanoMLError, match=r"home/named: the proxy cannot be read: no such file or directory."):
         check_proxy()
 
 

@@ -45,10 +45,7 @@ def metadata(**changed: Any) -> dict[str, Any]:
 
     flow = [Step("all", 50, 50.0), Step("two muons", 5, 4.0)]
     accounting = Accounting(
-        [
-            FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow)
-            for i in range(2)
-        ]
+        [FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow) for i in range(2)]
     )
     content = {
         "schema": 1,
@@ -286,9 +283,7 @@ def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
     source = made_files["made_v9_mc"]
     sample = module.Sample("DY", "Z", 6077.0)
     objects = {"Jet": stored(["pt", "eta"], 1), "Muon": stored([], 3)}
-    job = module.ConvertJob(
-        [str(source)], tmp_path / "a.h5", ["MET_pt", "PV_npvs"], objects, sample, ["W", "Z"], 41.5
-    )
+    job = module.ConvertJob([str(source)], tmp_path / "a.h5", ["MET_pt", "PV_npvs"], objects, sample, ["W", "Z"], 41.5)
     said = module.convert_files(job)
     content = inspect_file(job.output)
     assert content["warnings"] == []

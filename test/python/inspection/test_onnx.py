@@ -97,9 +97,7 @@ def model(described: object = None) -> Any:
         nodes, "graph", inputs, outputs, [values(KERNEL, "kernel"), values(np.array([1]), "axis")]
     )
     opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 2)]
-    made = helper.make_model(
-        graph, opset_imports=opsets, ir_version=8, producer_name="test", producer_version="1"
-    )
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="test", producer_version="1")
     if described is not None:
         text = described if isinstance(described, str) else json.dumps(described)
         helper.set_model_props(made, {"nanoml": text})
@@ -257,22 +255,12 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: st
         ({"outputs": [[0.5, 0.5], [0.5, 0.5]]}, "gives other scores", "must not be used with ONNX Runtime"),
         ({"inputs": {"features": [[float("nan")] * 3] * 2}}, "gives other scores", "number 0 is .nan"),
         ({"outputs": [[0.5], [0.5]]}, "gives other scores", r"shape \(2, 2\), but \(2, 1\) is expected"),
-        (
-            {"inputs": {"features": [[1.0, 2.0]] * 2}},
-            "failed with",
-            "cannot be computed: .*invalid dimensions",
-        ),
+        ({"inputs": {"features": [[1.0, 2.0]] * 2}}, "failed with", "cannot be computed: .*invalid dimensions"),
         ({"inputs": {"features": ["x"]}}, "failed with", "cannot be computed: could not convert"),
-        (
-            {"inputs": {"features": []}, "outputs": []},
-            "there are no reference events",
-            "has no reference events",
-        ),
+        ({"inputs": {"features": []}, "outputs": []}, "there are no reference events", "has no reference events"),
     ],
 )
-def test_the_reference_events_are_scored(
-    tmp_path: Path, change: dict[str, Any], said: str, problem: str
-) -> None:
+def test_the_reference_events_are_scored(tmp_path: Path, change: dict[str, Any], said: str, problem: str) -> None:
     described = metadata()
     described["reference"].update(change)
     content = inspect_file(write(tmp_path / "model.onnx", described))
@@ -343,13 +331,7 @@ def test_a_foreign_model(tmp_path: Path) -> None:
     assert "twin" not in content
     content["outputs"][1]["shape"][0] = None  # as for an axis that has no name
     text = printed(content)
-    for said in (
-        "?, 2, 2",
-        "not written by nanoml export",
-        "opset 15, IR 8",
-        "tensor(float)",
-        "fold_probabilities",
-    ):
+    for said in ("?, 2, 2", "not written by nanoml export", "opset 15, IR 8", "tensor(float)", "fold_probabilities"):
         assert said in text
 
 

@@ -44,16 +44,9 @@ def write(path: Path, columns: dict[str, Any], record: Provenance | None = None,
 
 
 def accounting(files: int = 1, selected: int = 3, is_data: bool = False) -> Accounting:
-    steps = [
-        Step("all", 10, 20.0),
-        Step("two [muons]", 6, 15.0),
-        Step("none", 0, 0.0),
-        Step("still none", 0, 0.0),
-    ]
+    steps = [Step("all", 10, 20.0), Step("two [muons]", 6, 15.0), Step("none", 0, 0.0), Step("still none", 0, 0.0)]
     one = FileAccounting("root://x//store/a", 10, selected, 20.0, "Runs/genEventSumw", is_data, steps)
-    return Accounting(
-        [FileAccounting(**{**vars(one), "file": f"root://x//store/d/{i}.root"}) for i in range(files)]
-    )
+    return Accounting([FileAccounting(**{**vars(one), "file": f"root://x//store/d/{i}.root"}) for i in range(files)])
 
 
 def skim(path: Path, record: Provenance) -> Path:
@@ -127,17 +120,11 @@ def test_branches_are_found(sample: Path, pattern: str, names: list[str]) -> Non
 def test_branches_are_shown_with_type_shape_and_title(sample: Path) -> None:
     lines = printed(inspect_file(one_file(sample, "WZTo3LNu")), "*dz").splitlines()
     muon = next(line.split(maxsplit=3) for line in lines if "Muon_dz" in line)
-    assert [word.strip() for word in muon] == [
-        "Muon_dz",
-        "float32",
-        "list",
-        "dz (with sign) wrt first PV, in cm",
-    ]
+    assert [word.strip() for word in muon] == ["Muon_dz", "float32", "list", "dz (with sign) wrt first PV, in cm"]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "hint"),
-    [("Muon_ptt", 'Did you mean "Muon_pt"'), ("Muons", 'Did you mean "Muon"'), ("Q_*", "")],
+    ("pattern", "hint"), [("Muon_ptt", 'Did you mean "Muon_pt"'), ("Muons", 'Did you mean "Muon"'), ("Q_*", "")]
 )
 def test_branches_that_are_not_there(sample: Path, pattern: str, hint: str) -> None:
     content = inspect_file(one_file(sample, "WZTo3LNu"))
@@ -181,9 +168,7 @@ def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_many_files_are_summarised(tmp_path: Path) -> None:
-    lines = printed(
-        inspect_file(skim(tmp_path / "a.root", Provenance("skim", accounting(30, 0))))
-    ).splitlines()
+    lines = printed(inspect_file(skim(tmp_path / "a.root", Provenance("skim", accounting(30, 0))))).splitlines()
     assert "Made from root://x//store/d/" in lines
     assert len(lines) < 50
     more = next(i for i, line in enumerate(lines) if "... and 22 more" in line)

@@ -65,9 +65,7 @@ def test_each_network_is_a_file_of_its_own() -> None:
 def with_condition() -> Any:
     made = bundle()
     branch = onnx.helper.make_graph([], "branch", [], [onnx.helper.make_tensor_value_info("three", 1, [1])])
-    made.graph.node.insert(
-        0, onnx.helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch)
-    )
+    made.graph.node.insert(0, onnx.helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch))
     return made
 
 
@@ -120,15 +118,9 @@ def test_a_model_that_is_replaced_while_it_is_in_use(
 ) -> None:
     content = joined(linear_model(["x"]))
     onnx.save(content, tmp_path / "model.onnx")
-    model, columns, fold = (
-        Model(tmp_path / "model.onnx"),
-        {"x": np.array([0.5, -1.0, 2.0])},
-        np.array([2, 0, 1]),
-    )
+    model, columns, fold = (Model(tmp_path / "model.onnx"), {"x": np.array([0.5, -1.0, 2.0])}, np.array([2, 0, 1]))
     expected = np.exp([[x, k, 0] for x, k in zip(columns["x"], fold)])
-    assert model.scores(columns, fold) == pytest.approx(
-        expected / expected.sum(axis=1, keepdims=True), abs=1e-6
-    )
+    assert model.scores(columns, fold) == pytest.approx(expected / expected.sum(axis=1, keepdims=True), abs=1e-6)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnx", None)  # type: ignore[arg-type]
         alone = Model(tmp_path / "model.onnx")  # with ONNX Runtime alone, by all networks together
@@ -175,7 +167,9 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
         convert_attribute=place == "constant",
     )
     assert (tmp_path / "weights.bin").stat().st_size >= 8
-    expected = r"model.onnx: the values of its tensor \w+ are in another file, weights.bin.*save it with the data inside"
+    expected = (
+        r"model.onnx: the values of its tensor \w+ are in another file, weights.bin.*save it with the data inside"
+    )
     with pytest.raises(NanoMLError, match=expected):
         open_session(str(path))  # although ONNX Runtime would find the file
     with pytest.raises(NanoMLError, match=expected):

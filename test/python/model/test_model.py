@@ -45,19 +45,12 @@ def test_collections(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag")}))
     assert model.columns == ["MET_pt"]
     assert model.reads == ["MET_pt", "Jet_pt", "Jet_eta", "Jet_btag"]
-    columns = {
-        "MET_pt": np.array([1.0, 2.0, 3.0, 4.0]),
-        "Jet_pt": JET_PT / 10,
-        "Jet_eta": JET_PT,
-        "Jet_btag": JET_BTAG,
-    }
+    columns = {"MET_pt": np.array([1.0, 2.0, 3.0, 4.0]), "Jet_pt": JET_PT / 10, "Jet_eta": JET_PT, "Jet_btag": JET_BTAG}
     tensors = model.tensors(columns)
     assert tensors["Jet"][0] == pytest.approx(np.array([[2, 20], [3, 30]]))
     assert tensors["Jet_mask"].tolist() == [[1, 1], [0, 0], [1, 1], [1, 0]]
     x = np.array([1 + 5.0, 2, 3 + 0.6, 4 + 0.2])
-    assert model.scores(columns, np.array([0, 1, 2, 0])) == pytest.approx(
-        expected(x, np.array([0, 1, 2, 0])), abs=1e-6
-    )
+    assert model.scores(columns, np.array([0, 1, 2, 0])) == pytest.approx(expected(x, np.array([0, 1, 2, 0])), abs=1e-6)
 
 
 def test_the_page_on_models_is_right(
@@ -96,9 +89,7 @@ def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
     random = np.random.default_rng(1)
     counts = random.integers(0, 3, 1000)
     columns = {"x": random.normal(size=1000), "Jet_pt": Jagged(random.normal(size=counts.sum()), counts)}
-    x = columns["x"] + np.bincount(
-        np.repeat(np.arange(1000), counts), columns["Jet_pt"].values, minlength=1000
-    )
+    x = columns["x"] + np.bincount(np.repeat(np.arange(1000), counts), columns["Jet_pt"].values, minlength=1000)
     fold = np.arange(1000) % 3
     assert model.scores(columns, fold) == pytest.approx(expected(x, fold), abs=1e-6)
 
@@ -119,9 +110,7 @@ def test_a_model_of_objects(linear_model: Callable[..., Path]) -> None:
     features = model.tensors(columns)["features"]
     assert features[:, 1].tolist() == [0, 0, 0, 2, 2, 3]
     fold = np.array([0, 0, 0, 2, 2, 1])
-    assert model.scores(columns, fold) == pytest.approx(
-        expected(ak.flatten(JET_BTAG).to_numpy(), fold), abs=1e-6
-    )
+    assert model.scores(columns, fold) == pytest.approx(expected(ak.flatten(JET_BTAG).to_numpy(), fold), abs=1e-6)
     with pytest.raises(NanoMLError, match="none of Jet_btag, MET_pt has a number for each object"):
         model.scores({"Jet_btag": np.zeros(4), "MET_pt": np.zeros(4)})
 
@@ -149,9 +138,7 @@ def test_a_parameter_is_given(linear_model: Callable[..., Path]) -> None:
 
 def test_a_score_that_is_not_finite_stops(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model(["x"]))
-    with pytest.raises(
-        NanoMLError, match="1 of 2 events have a score that is NaN or infinite, for example number 1"
-    ):
+    with pytest.raises(NanoMLError, match="1 of 2 events have a score that is NaN or infinite, for example number 1"):
         model.scores({"x": np.array([0.0, np.nan])})
 
 
@@ -181,9 +168,7 @@ def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: P
         ({"inputs": [{"tensor": "features"}]}, "KeyError: 'columns'"),
     ],
 )
-def test_metadata_that_cannot_be(
-    linear_model: Callable[..., Path], changes: dict[str, Any], message: str
-) -> None:
+def test_metadata_that_cannot_be(linear_model: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(NanoMLError, match=f"`nanoml` metadata cannot be understood .*{message}"):
         Model(linear_model(["x"], **changes))
 

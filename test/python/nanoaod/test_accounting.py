@@ -69,9 +69,7 @@ def test_files_without_weights_are_distinguished(nano_file: Path, monkeypatch: p
         assert is_simulation(file) is not accounting.is_data
     assert accounting.is_data == ("_data" in nano_file.stem)
     assert accounting.sum_of_weights == accounting.entries
-    assert accounting.sum_of_weights_source == (
-        "number of events (data)" if accounting.is_data else UNWEIGHTED
-    )
+    assert accounting.sum_of_weights_source == ("number of events (data)" if accounting.is_data else UNWEIGHTED)
 
 
 def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:
@@ -108,12 +106,7 @@ def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) 
 )
 @pytest.mark.parametrize("rntuple", [False, True])
 def test_what_counts_as_simulation_without_weights(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    runs: list[int],
-    columns: list[str],
-    is_data: bool,
-    rntuple: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: list[int], columns: list[str], is_data: bool, rntuple: bool
 ) -> None:
     monkeypatch.setattr(accounting_module, "_RUNS_AT_ONCE", 2)
     path = _events(tmp_path / "a.root", runs, rntuple, **dict.fromkeys(columns, 1))
@@ -130,9 +123,7 @@ def test_simulation_without_weights_is_mentioned_once(
         with RootFile(_events(tmp_path / f"{name}.root", runs, GenMET_pt=1)) as file:
             accounting_of(file)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        f"WARNING: {tmp_path / 'a.root'}: is simulation (its run number is 1, and it has GenMET_pt)"
-    )
+    assert line.startswith(f"WARNING: {tmp_path / 'a.root'}: is simulation (its run number is 1, and it has GenMET_pt)")
     assert "Each event counts 1" in line
 
 
@@ -161,9 +152,7 @@ def test_event_weights_are_ones_in_data() -> None:
     assert event_weights({}, 3).tolist() == [1, 1, 1]
 
 
-def read(
-    first: int, stop: int, file: str = "a/x.root", uuid: str = "1-2", total: float = RUNS
-) -> FileAccounting:
+def read(first: int, stop: int, file: str = "a/x.root", uuid: str = "1-2", total: float = RUNS) -> FileAccounting:
     part = Part(first, len(WEIGHTS), float(WEIGHTS[first:stop].sum()), float(WEIGHTS.sum()))
     return FileAccounting(file, stop - first, 0, total, "Runs/genEventSumw", False, uuid=uuid, part=part)
 
@@ -188,9 +177,7 @@ def test_any_partition_in_any_order_has_the_weights_of_the_file(seed: int) -> No
 
     # one that reaches into others
     first = int(random.integers(0, 39))
-    with pytest.raises(
-        NanoMLError, match=r"x.root: was made from entr.* of a/x.root, as a/x.root was: these"
-    ):
+    with pytest.raises(NanoMLError, match=r"x.root: was made from entr.* of a/x.root, as a/x.root was: these"):
         Accounting([*ranges, read(first, min(first + 3, 40))]).check(allow_gaps=True)
 
     # one of them is not there
@@ -225,9 +212,7 @@ def test_ranges_beyond_the_end_and_empty_files() -> None:
     accounting = Accounting([*nothing, read(0, 40)])
     accounting.check()
     assert accounting.sum_of_weights == RUNS
-    empty = [
-        FileAccounting("e", 0, 0, 5.0, "Runs/genEventSumw", False, part=Part(n, 0, 0.0, 0.0)) for n in (0, 9)
-    ]
+    empty = [FileAccounting("e", 0, 0, 5.0, "Runs/genEventSumw", False, part=Part(n, 0, 0.0, 0.0)) for n in (0, 9)]
     Accounting(empty).check()
     assert Accounting(empty).sum_of_weights == 5
     with pytest.raises(NanoMLError, match="would count twice"):
@@ -237,18 +222,9 @@ def test_ranges_beyond_the_end_and_empty_files() -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (
-            Part(None, 40, 3.0, 5.0),
-            "s.root: its record does not say which entries of a/x.root it was made from",
-        ),
-        (
-            Part(20, 40, 3.0, float(WEIGHTS.sum())),
-            "the generator weights of the ranges of a/x.root add up to",
-        ),
-        (
-            Part(21, 40, 0.0, 0.0),
-            "lacks entry 20 of a/x.root, and the generator weights of that file add up to ze",
-        ),
+        (Part(None, 40, 3.0, 5.0), "s.root: its record does not say which entries of a/x.root it was made from"),
+        (Part(20, 40, 3.0, float(WEIGHTS.sum())), "the generator weights of the ranges of a/x.root add up to"),
+        (Part(21, 40, 0.0, 0.0), "lacks entry 20 of a/x.root, and the generator weights of that file add up to ze"),
     ],
 )
 def test_ranges_that_cannot_be_added_are_refused(part: Part, message: str) -> None:

@@ -93,8 +93,7 @@ def test_a_cut_has_the_same_meaning_as_in_python(
 def test_two_lists_are_read_in_parallel(file: RootFile, events: Sequence[Event]) -> None:
     # not compared with ROOT, whose releases have 0 or NaN for what is beyond the end of one of them
     assert passing("Muon_pt > Electron_pt", file) == [
-        any(muon > electron for muon, electron in zip(event["Muon_pt"], event["Electron_pt"]))
-        for event in events
+        any(muon > electron for muon, electron in zip(event["Muon_pt"], event["Electron_pt"])) for event in events
     ]
 
 
@@ -214,9 +213,7 @@ expressions = st.recursive(
 )
 # eighths, of which sums and products are exact
 numbers = st.integers(-24, 24).map(lambda number: number / 8)
-made_events = st.lists(
-    st.tuples(numbers, st.lists(st.tuples(numbers, st.integers(-3, 3)), max_size=4)), max_size=5
-)
+made_events = st.lists(st.tuples(numbers, st.lists(st.tuples(numbers, st.integers(-3, 3)), max_size=4)), max_size=5)
 
 
 @settings(max_examples=200)

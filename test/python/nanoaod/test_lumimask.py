@@ -60,11 +60,7 @@ def test_it_is_a_set_of_pairs(one: Pairs, other: Pairs) -> None:
     assert pairs_of(mine) == one
     assert len(mine) == len(one)
     assert mine.runs == sorted({run for run, _ in one})
-    for result, expected in (
-        (mine | theirs, one | other),
-        (mine & theirs, one & other),
-        (mine - theirs, one - other),
-    ):
+    for result, expected in ((mine | theirs, one | other), (mine & theirs, one & other), (mine - theirs, one - other)):
         # the same set has the same ranges, however it came about
         assert result == mask_of(expected)
         assert hash(result) == hash(mask_of(expected))
@@ -86,10 +82,7 @@ def test_events_are_in_it_or_not(sections: Pairs, events: list[tuple[int, int]])
 def test_ranges_of_a_json_are_merged(content: dict[int, list[list[int]]]) -> None:
     mask = LumiMask.from_dict({str(run): ranges for run, ranges in content.items()}, "a.json")
     assert pairs_of(mask) == {
-        (run, block)
-        for run, ranges in content.items()
-        for first, last in ranges
-        for block in range(first, last + 1)
+        (run, block) for run, ranges in content.items() for first, last in ranges for block in range(first, last + 1)
     }
     for ranges in mask.as_dict().values():
         ends = list(chain.from_iterable(ranges))
@@ -108,26 +101,16 @@ def test_chunks_make_the_same_set(events: list[tuple[int, int]], length: int) ->
 
 
 def test_whole_runs_are_ranges_not_lists() -> None:
-    everything = LumiMask.from_dict(
-        {"1": [[0, 2**32 - 1]], "2": [[0, 2**32 - 1]], "4": [[1, 2**32 - 1]]}, "a.json"
-    )
+    everything = LumiMask.from_dict({"1": [[0, 2**32 - 1]], "2": [[0, 2**32 - 1]], "4": [[1, 2**32 - 1]]}, "a.json")
     assert len(everything) == 3 * 2**32 - 1
     assert everything - everything == LumiMask()
     assert (everything - LumiMask.of([2], [7])).as_dict()["2"] == [[0, 6], [8, 2**32 - 1]]
-    assert everything.mask([1, 2, 3, 4, 4], [2**32 - 1, 0, 5, 0, 1]).tolist() == [
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert everything.mask([1, 2, 3, 4, 4], [2**32 - 1, 0, 5, 0, 1]).tolist() == [True, True, False, False, True]
 
 
 def test_nothing_is_a_set_too() -> None:
     nothing = LumiMask.of([], [])
-    assert (
-        nothing == LumiMask() == LumiMask.from_dict({}, "a.json") == LumiMask.from_dict({"1": []}, "a.json")
-    )
+    assert nothing == LumiMask() == LumiMask.from_dict({}, "a.json") == LumiMask.from_dict({"1": []}, "a.json")
     assert (len(nothing), nothing.runs, nothing.to_json()) == (0, [], "{}")
     assert nothing.mask(np.array([1], np.uint32), np.array([1], np.uint32)).tolist() == [False]
     assert LumiMask.of([1], [1]).mask([], []).tolist() == []
@@ -205,17 +188,12 @@ def test_the_golden_jsons_are_read_as_they_are(golden_files: list[Path], tmp_pat
             for first, last in ranges
             for block in range(first, last + 1)
         }
-        assert (len(golden), golden.runs) == (
-            len(plain),
-            sorted(int(run) for run, ranges in content.items() if ranges),
-        )
+        assert (len(golden), golden.runs) == (len(plain), sorted(int(run) for run, ranges in content.items() if ranges))
         golden.write(tmp_path / "golden.json")
         assert LumiMask.read(tmp_path / "golden.json") == golden
         run = generator.choice([*golden.runs, 1, 10**6], 2000).astype(np.uint32)
         block = generator.integers(0, 1500, 2000).astype(np.uint32)
-        assert golden.mask(run, block).tolist() == [
-            pair in plain for pair in zip(run.tolist(), block.tolist())
-        ]
+        assert golden.mask(run, block).tolist() == [pair in plain for pair in zip(run.tolist(), block.tolist())]
         processed = LumiMask.of(run, block) & golden
         assert len(golden - processed) == len(golden) - len(processed)
 
@@ -229,9 +207,7 @@ def test_events_of_data_are_certified(made_files: dict[str, Path]) -> None:
     found = set(zip(events["run"].to_list(), events["luminosityBlock"].to_list()))
     assert pairs_of(sections) == {*found, (315267, 10)}  # and one without events
     passed = certified.mask(events["run"], events["luminosityBlock"])
-    in_plain = [
-        pair in {(315267, 11), (315270, 13)} for pair in zip(events["run"], events["luminosityBlock"])
-    ]
+    in_plain = [pair in {(315267, 11), (315270, 13)} for pair in zip(events["run"], events["luminosityBlock"])]
     assert passed.tolist() == in_plain
     assert passed.sum() == 50
     read = LumiMask.of(events["run"], events["luminosityBlock"])
@@ -250,13 +226,7 @@ def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None
     with RootFile(tmp_path / "a.root") as file:
         whole, _ = sections_of(file)
         found = [sections_between(file, *each).as_dict() for each in ((0, 3), (3, 5), (5, 6), (6, 6), (0, 6))]
-    assert found == [
-        {"7": [[1, 2], [4, 4], [9, 9]]},
-        {"7": [[2, 2]]},
-        {"7": [[3, 3]]},
-        {},
-        {"7": [[1, 4], [9, 9]]},
-    ]
+    assert found == [{"7": [[1, 2], [4, 4], [9, 9]]}, {"7": [[2, 2]]}, {"7": [[3, 3]]}, {}, {"7": [[1, 4], [9, 9]]}]
     assert whole.as_dict() == found[-1]
 
 
@@ -271,10 +241,7 @@ def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> No
             sections, source = sections_of(file)
         return pairs_of(sections), source
 
-    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == (
-        {(1, 2), (1, 3)},
-        "LuminosityBlocks",
-    )
+    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == ({(1, 2), (1, 3)}, "LuminosityBlocks")
     assert write("b.root", {"Events": [3, 3, 5]}) == ({(1, 3), (1, 5)}, "Events")
     assert write("c.root", {"Events": []}) == (set(), "Events")
     assert write("d.root", {"Events": [3], "LuminosityBlocks": []}) == ({(1, 3)}, "Events")

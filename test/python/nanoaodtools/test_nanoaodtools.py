@@ -45,9 +45,7 @@ def source(sample: Path) -> Path:
 def in_one_go(selection: Selection, path: Path) -> Selected:
     with RootFile(path) as file:
         names = selection.resolve(list(file.branches), file.path)
-        collections = {
-            name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged
-        }
+        collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
         return selection.apply(file.read(names), collections, np.ones(file.entries))
 
 
@@ -105,10 +103,7 @@ def test_events_and_values_are_those_of_the_selection(source: Path, chunk: int) 
 
 def test_the_cut_flow_counts_the_events_that_came(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loop([PostprocModule(Trilepton(), 300)], source)
-    assert (
-        "Trilepton: all 1,000, three good leptons 390, Z candidate 388, W lepton 263"
-        in capsys.readouterr().err
-    )
+    assert "Trilepton: all 1,000, three good leptons 390, Z candidate 388, W lepton 263" in capsys.readouterr().err
     loop([PostprocModule(Trilepton(), 300)], source, range(100, 550))
     part = capsys.readouterr().err
     assert "Trilepton: all 1,000, reached Trilepton 450, three good leptons " in part
@@ -150,9 +145,7 @@ def test_only_chunks_with_listed_entries_are_read(source: Path, monkeypatch: pyt
     assert {(0, 100), (200, 300), (900, 1000)} == {each for each in ranges if each not in ((0, 0), (0, 1000))}
 
 
-def test_a_selection_reads_the_columns_of_another_in_bulk(
-    source: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_selection_reads_the_columns_of_another_in_bulk(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = in_one_go(Muons(), source)
     with RootFile(source) as file:
         met = np.asarray(file.read(["MET_pt"])["MET_pt"])[first.rows].astype(np.float64)
@@ -168,9 +161,7 @@ def test_a_selection_reads_the_columns_of_another_in_bulk(
         assert "one by one" not in told
 
 
-def test_branches_of_a_plain_module_are_read_event_by_event(
-    source: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_branches_of_a_plain_module_are_read_event_by_event(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def make(event: Any) -> bool:
         event.ht = 50.0 + event._entry
         return bool(event._entry % 3)
@@ -182,10 +173,7 @@ def test_branches_of_a_plain_module_are_read_event_by_event(
     assert [row["wide"] for _, row in found] == [50.0 + entry for entry in expected]
     told = capsys.readouterr().err
     assert (
-        told.count(
-            "After: events are evaluated one by one, which is slow: other modules make what it reads (ht)"
-        )
-        == 1
+        told.count("After: events are evaluated one by one, which is slow: other modules make what it reads (ht)") == 1
     )
     assert f"After: all 1,000, reached After 80, ht {len(expected)}\n" in told
     loop([Plain(make), after], source, range(60, 62))
@@ -210,9 +198,7 @@ def test_lists_that_a_plain_module_makes_are_collections(source: Path) -> None:
     assert [(entry, row["sum"]) for entry, row in found] == [(1, 0.5), (2, 0.5), (3, 1.0)]
 
 
-def test_events_that_a_module_drops_do_not_count_nor_fail(
-    source: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_events_that_a_module_drops_do_not_count_nor_fail(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Leading(Selection):
         """Takes for granted that there are muons."""
 
@@ -262,10 +248,7 @@ def test_an_event_that_a_selection_fails_on(source: Path, capsys: pytest.Capture
     found = loop([Plain(lambda event: event._entry != 777), PostprocModule(Fragile())], source)
     assert [row["number"] for _, row in found] == [number for number in numbers if number != bad]
     told = capsys.readouterr().err
-    assert (
-        told.count("Fragile: fewer events are evaluated at once: it fails on some that do not reach it (/")
-        == 2
-    )
+    assert told.count("Fragile: fewer events are evaluated at once: it fails on some that do not reach it (/") == 2
     assert "Fragile: all 1,000, reached Fragile 999\n" in told
 
 
@@ -319,9 +302,7 @@ def test_mistakes_are_given_with_file_and_line(source: Path) -> None:
 
     with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Wrong: .*nope"):
         loop([PostprocModule(Wrong())], source)
-    with pytest.raises(
-        NanoMLError, match=r"test_nanoaodtools.py:\d+: Narrowed: \d+ events passed the last cut, but 1"
-    ):
+    with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Narrowed: \d+ events passed the last cut, but 1"):
         loop([PostprocModule(Narrowed())], source)
 
 
@@ -336,9 +317,7 @@ def ask(module: Any, name: str) -> Any:
 
 def test_a_mistyped_name_is_not_ignored() -> None:
     assert isinstance(ask(trilepton, "trilepton"), PostprocModule)
-    with pytest.raises(
-        NanoMLError, match=r'trilepton: has no `triletpon`. Did you mean "trilepton"\? Its mod.*: tri'
-    ):
+    with pytest.raises(NanoMLError, match=r'trilepton: has no `triletpon`. Did you mean "trilepton"\? Its mod.*: tri'):
         ask(trilepton, "triletpon")
     with pytest.raises(NanoMLError, match="has no ` trilepton`"):
         ask(trilepton, " trilepton")
@@ -364,9 +343,7 @@ def test_nothing_else_notices(tmp_path: Path) -> None:
     mine = load_selection("mine.py:Mine", tmp_path)
     module = sys.modules[type(mine).__module__]
     assert type(ask(module, "mine").selection) is type(ask(module, "other").selection) is type(mine)
-    with pytest.raises(
-        AttributeError, match=r'has no `Mien`. Did you mean "Mine"\? Its modules.*: mine, other\.'
-    ):
+    with pytest.raises(AttributeError, match=r'has no `Mien`. Did you mean "Mine"\? Its modules.*: mine, other\.'):
         ask(module, "Mien")
     with pytest.raises(NanoMLError, match='has no class Mien. Did you mean "Mine"'):
         load_selection("mine.py:Mien", tmp_path)
@@ -419,9 +396,7 @@ def test_a_type_that_cannot_be_written_is_refused() -> None:
     class Complex(Muons):
         columns = {"x": Column("c16", "amplitude")}
 
-    with pytest.raises(
-        NanoMLError, match=r"test_nanoaodtools.py:\d+: Complex: column x is of type complex128, which"
-    ):
+    with pytest.raises(NanoMLError, match=r"test_nanoaodtools.py:\d+: Complex: column x is of type complex128, which"):
         declare(Complex(), Letters("bBsSiIFDlLO"))
 
 
@@ -520,9 +495,7 @@ def flow(path: Path) -> list[tuple[str, int]]:
     return [(step.cut, step.events) for step in record(path).accounting.cutflow]
 
 
-def check_same(
-    one: Path, other: Path, columns: Iterable[str] = Trilepton.columns, tree: str = "Events"
-) -> int:
+def check_same(one: Path, other: Path, columns: Iterable[str] = Trilepton.columns, tree: str = "Events") -> int:
     """Compare the columns of two files bit by bit; return the number of events.
 
     The mass of two leptons that fly in one direction is the small difference of large numbers: of it, not more can
@@ -536,9 +509,7 @@ def check_same(
         assert len(values) == len(others)
         certain = np.ones(len(values), bool)
         if name == "ZCand_mass":
-            energy = sum(
-                expected[f"{z}_pt"] * np.cosh(expected[f"{z}_eta"].astype("f8")) for z in ("ZLep1", "ZLep2")
-            )
+            energy = sum(expected[f"{z}_pt"] * np.cosh(expected[f"{z}_eta"].astype("f8")) for z in ("ZLep1", "ZLep2"))
             lost = 4e-16 * energy**2 / others**2
             certain = lost < 1e-9
             assert (abs(values - others) <= others * (lost + 1e-7)).all()
@@ -556,17 +527,13 @@ def fast(path: Path, output: Path) -> Path:
     skim = pytest.importorskip("data_processing.skim.skim")
     skimjob = pytest.importorskip("data_processing.skim.plan")
     skim.skim_file(
-        skimjob.SkimJob(
-            str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=["MET_*", "Electron_*", "Muon_*"]
-        )
+        skimjob.SkimJob(str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=["MET_*", "Electron_*", "Muon_*"])
     )
     return output
 
 
 @pytest.mark.parametrize("dataset", ["WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100", "ZGToLLG_PtG100"])
-def test_all_engines_give_the_same(
-    dataset: str, sample: Path, tmp_path: Path, postprocess: Postprocess
-) -> None:
+def test_all_engines_give_the_same(dataset: str, sample: Path, tmp_path: Path, postprocess: Postprocess) -> None:
     path = sample / dataset / f"{dataset}_0.root"
     ours = postprocess(path, trilepton.trilepton())
     assert check_same(ours, postprocess(path, event_loop(), postfix="_loop")) > 30
@@ -575,19 +542,12 @@ def test_all_engines_give_the_same(
         bits(values) for values in arrays(skim, Trilepton.columns).values()
     ]
     found, expected = record(ours), record(skim)
-    assert (found.accounting, found.kind, found.selection) == (
-        expected.accounting,
-        "skim",
-        expected.selection,
-    )
+    assert (found.accounting, found.kind, found.selection) == (expected.accounting, "skim", expected.selection)
     assert found.columns == expected.columns
     with RootFile(ours) as file, RootFile(path) as original:
         assert file.branches.keys() == {*original.branches, *Trilepton.columns}
         for name, column in Trilepton.columns.items():
-            assert (file.branches[name].title, np.dtype(column.dtype)) == (
-                column.title,
-                file.branches[name].dtype,
-            )
+            assert (file.branches[name].title, np.dtype(column.dtype)) == (column.title, file.branches[name].dtype)
 
 
 @pytest.mark.slow
@@ -712,14 +672,9 @@ def test_without_output(source: Path, postprocess: Postprocess, capsys: pytest.C
     assert "Trilepton: all 1,000, three good leptons 390, " in capsys.readouterr().err
 
 
-def test_friends_in_the_output(
-    source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_friends_in_the_output(source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]) -> None:
     ours = postprocess(source, trilepton.trilepton(), friend=True)
-    assert (
-        check_same(ours, postprocess(source, event_loop(), postfix="_loop", friend=True), tree="Friends")
-        == PASSES
-    )
+    assert check_same(ours, postprocess(source, event_loop(), postfix="_loop", friend=True), tree="Friends") == PASSES
     assert "has 263 of 1,000 events: it is a friend of a skim of the same events" in capsys.readouterr().err
     with RootFile(ours, "Friends") as file:
         assert file.branches.keys() == Trilepton.columns.keys()
@@ -728,12 +683,8 @@ def test_friends_in_the_output(
     assert (found.kind, found.accounting.selected) == ("attached", PASSES)
 
 
-def test_friends_in_the_input(
-    source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]
-) -> None:
-    friend = postprocess(
-        source, Making(lambda event: {"ht": 2.0 * event.event}, ht=("F", None)), postfix="_ht"
-    )
+def test_friends_in_the_input(source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]) -> None:
+    friend = postprocess(source, Making(lambda event: {"ht": 2.0 * event.event}, ht=("F", None)), postfix="_ht")
     ours = postprocess(f"{source},{friend}", PostprocModule(After(), 300))
     assert "one by one" not in capsys.readouterr().err
     found, whole = arrays(ours, ["event", "wide"]), arrays(source, ["event"])
@@ -796,9 +747,7 @@ def test_modules_see_the_branches_of_earlier_ones(
         def select(self, events: Any, cutflow: Any) -> Any:
             assert events.flag.type.content.primitive == "bool"
             events = cutflow.cut("flag", events.flag, events)
-            total = (
-                ak.sum(ak.values_astype(events.Lepton.pt, np.float64), axis=1) * events.scale * events.nHard
-            )
+            total = ak.sum(ak.values_astype(events.Lepton.pt, np.float64), axis=1) * events.scale * events.nHard
             return events, {"total": total, "met": events.MET.pt, "eta": ak.max(events.Muon.eta, axis=1)}
 
     def make(event: Any) -> Optional[dict[str, Any]]:
@@ -816,9 +765,7 @@ def test_modules_see_the_branches_of_earlier_ones(
         seen.append((event.total, event.met))
         return {}
 
-    ours = postprocess(
-        source, PostprocModule(Muons()), plain, PostprocModule(Dressed()), Making(note), maxEntries=200
-    )
+    ours = postprocess(source, PostprocModule(Muons()), plain, PostprocModule(Dressed()), Making(note), maxEntries=200)
     found = arrays(ours, ["total", "met", "eta", "event", "MET_pt", "scale", "nHard"])
     muons = in_one_go(Muons(), source)
     with RootFile(source) as file:
@@ -836,18 +783,8 @@ def test_modules_see_the_branches_of_earlier_ones(
     assert "Dressed: events are evaluated one by one" in told
     steps = flow(ours)
     muon_cuts = ["missing momentum", "hard muon"]
-    assert [cut for cut, _ in steps] == [
-        "all",
-        *muon_cuts,
-        "reached Dressed",
-        "flag",
-        "kept by all modules",
-    ]
-    assert [events for _, events in (steps[0], *steps[2:])] == [
-        200,
-        *[(muons.rows < 200).sum()] * 2,
-        *[len(rows)] * 2,
-    ]
+    assert [cut for cut, _ in steps] == ["all", *muon_cuts, "reached Dressed", "flag", "kept by all modules"]
+    assert [events for _, events in (steps[0], *steps[2:])] == [200, *[(muons.rows < 200).sum()] * 2, *[len(rows)] * 2]
     assert record(ours).selection.split(",")[1].endswith("Dressed")
     assert {"nHard", "total"} <= record(ours).columns.keys()
 
@@ -881,13 +818,9 @@ def test_the_record_is_that_of_this_pass(source: Path, tmp_path: Path, postproce
         assert [key for key in file.keys() if key.startswith("nanoml")] == ["nanoml;1"]
 
 
-def test_a_branch_of_another_type_is_not_overwritten(
-    source: Path, tmp_path: Path, postprocess: Postprocess
-) -> None:
+def test_a_branch_of_another_type_is_not_overwritten(source: Path, tmp_path: Path, postprocess: Postprocess) -> None:
     made = postprocess(
-        source,
-        Making(lambda event: {"ht": -1, "nHard": 7}, ht=("I", None), nHard=("b", None)),
-        postfix="_made",
+        source, Making(lambda event: {"ht": -1, "nHard": 7}, ht=("I", None), nHard=("b", None)), postfix="_made"
     )
     with pytest.raises(
         NanoMLError, match=r"Muons: column ht is of type float32, but there is .*, ht of type Int_t\. G"
@@ -905,9 +838,7 @@ def test_types_of_root(source: Path, postprocess: Postprocess) -> None:
     class Typed(Selection):
         branches = ("MET_pt",)
         columns = {
-            f"{'b1' if kind == '?' else kind}_{end}": Column(kind, "")
-            for kind in kinds
-            for end in ("min", "max")
+            f"{'b1' if kind == '?' else kind}_{end}": Column(kind, "") for kind in kinds for end in ("min", "max")
         }
 
         def select(self, events: Any, cutflow: Any) -> Any:

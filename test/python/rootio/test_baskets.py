@@ -20,13 +20,7 @@ from MLTools.NanoML.rootio.baskets import Begins, PlainBranch, Take, from_descri
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-CODECS = {
-    "none": None,
-    "zlib": uproot.ZLIB(1),
-    "lzma": uproot.LZMA(1),
-    "lz4": uproot.LZ4(1),
-    "zstd": uproot.ZSTD(1),
-}
+CODECS = {"none": None, "zlib": uproot.ZLIB(1), "lzma": uproot.LZMA(1), "lz4": uproot.LZ4(1), "zstd": uproot.ZSTD(1)}
 
 
 @contextmanager
@@ -51,9 +45,7 @@ def made(path: Path, codec: str, sizes: list[int]) -> Path:
     """A tree of several baskets, one for each of `sizes`."""
     random = np.random.default_rng(1)
     with uproot.recreate(path, compression=CODECS[codec]) as file:
-        tree = file.mktree(
-            "Events", {"x": "f4", "on": "?", "n": "u8", "jet": "var * float32", "id": "var * uint8"}
-        )
+        tree = file.mktree("Events", {"x": "f4", "on": "?", "n": "u8", "jet": "var * float32", "id": "var * uint8"})
         for size in sizes:
             counts = random.integers(0, 4, size)
             total = int(counts.sum())

@@ -73,8 +73,7 @@ def test_errors_and_what_means_are_made_of_are_added_and_can_be_written(tmp_path
 def test_profiles_are_added(tmp_path: Path) -> None:
     ones = np.array([0.0, 1, 1, 1, 0])
     profiles = [
-        to_TProfile("p", "t", k * ones, 3.0, 3, 3, 1, 1, 1, 1, k * ones, 2 * ones, ones, axis())
-        for k in (1, 3)
+        to_TProfile("p", "t", k * ones, 3.0, 3, 3, 1, 1, 1, 1, k * ones, 2 * ones, ones, axis()) for k in (1, 3)
     ]
     one, two = written(tmp_path / "a.root", one=profiles[0], two=profiles[1])
     assert add_histogram(one, two) is None
@@ -92,9 +91,7 @@ def test_profiles_are_added(tmp_path: Path) -> None:
         ("", th1([0, 1, 2, 3, 9], [], "f4"), "is a TH1D and a TH1F"),
     ],
 )
-def test_histograms_that_are_not_of_a_kind_are_not_added(
-    tmp_path: Path, labels: str, other: Any, problem: str
-) -> None:
+def test_histograms_that_are_not_of_a_kind_are_not_added(tmp_path: Path, labels: str, other: Any, problem: str) -> None:
     one, two = written(tmp_path / "a.root", one=th1([0, 1, 2, 3, 9], [], labels=labels), two=other)
     assert add_histogram(one, two) == problem
     assert one.values(flow=True).tolist() == [0, 1, 2, 3, 9]

@@ -19,9 +19,7 @@ def test_lists_are_picked_as_awkward_does(lists: list[list[int]], data: st.DataO
     numbers = np.array([number for each in lists for number in each], np.int64)
     offsets = offsets_of(counts)
     assert offsets.tolist() == [0, *np.cumsum(counts).tolist()]
-    rows = np.array(
-        data.draw(st.lists(st.sampled_from(range(len(lists))), unique=True)) if lists else [], np.int64
-    )
+    rows = np.array(data.draw(st.lists(st.sampled_from(range(len(lists))), unique=True)) if lists else [], np.int64)
     picked, where = picked_lists(offsets, rows)
     found = [numbers[where][begin:end].tolist() for begin, end in zip(picked, picked[1:])]
     assert found == [lists[row] for row in rows]
@@ -65,9 +63,7 @@ def flat(kind: str, numbers: NDArray[Any]) -> Any:
     if kind == "awkward":
         return ak.Array(numbers)
     if kind == "sliced":
-        return ak.Array(np.concatenate([numbers[:1], numbers, numbers[:1]]))[len(numbers[:1]) :][
-            : len(numbers)
-        ]
+        return ak.Array(np.concatenate([numbers[:1], numbers, numbers[:1]]))[len(numbers[:1]) :][: len(numbers)]
     if kind == "strided":
         return ak.Array(np.repeat(numbers, 2)[::2])
     order = np.arange(len(numbers))[::-1]
@@ -76,9 +72,7 @@ def flat(kind: str, numbers: NDArray[Any]) -> Any:
 
 def jagged(kind: str, counts: Sequence[int], numbers: NDArray[Any]) -> Any:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    values = (
-        np.resize(numbers, int(offsets[-1])) if len(numbers) else np.zeros(int(offsets[-1]), numbers.dtype)
-    )
+    values = np.resize(numbers, int(offsets[-1])) if len(numbers) else np.zeros(int(offsets[-1]), numbers.dtype)
     content = ak.contents.NumpyArray(values)
     plain = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content))
     if kind == "offsets of 32 bits":
@@ -97,9 +91,7 @@ def jagged(kind: str, counts: Sequence[int], numbers: NDArray[Any]) -> Any:
     if kind == "regular":
         return ak.Array(np.resize(values if len(values) else np.zeros(1, values.dtype), (len(plain), 3)))
     if kind == "nested":
-        return ak.Array(
-            ak.contents.ListOffsetArray(ak.index.Index64(np.arange(len(plain) + 1)), plain.layout)
-        )
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(np.arange(len(plain) + 1)), plain.layout))
     return plain
 
 
@@ -116,9 +108,7 @@ def check(array: Any, rows: NDArray[np.int64], picker: Picker) -> None:
 
 
 counts_and_rows = st.lists(st.integers(0, 4), max_size=12).flatmap(
-    lambda counts: st.tuples(
-        st.just(counts), st.sets(st.integers(0, len(counts) - 1)) if counts else st.just(set())
-    )
+    lambda counts: st.tuples(st.just(counts), st.sets(st.integers(0, len(counts) - 1)) if counts else st.just(set()))
 )
 
 
@@ -129,9 +119,7 @@ def test_it_is_what_awkward_picks(picked: Any, content: list[int], dtype: str) -
     picker = Picker(rows)
     for kind in FLAT:
         check(
-            flat(kind, np.resize(numbers, len(counts)) if len(numbers) else np.zeros(len(counts), dtype)),
-            rows,
-            picker,
+            flat(kind, np.resize(numbers, len(counts)) if len(numbers) else np.zeros(len(counts), dtype)), rows, picker
         )
     for kind in JAGGED:
         check(jagged(kind, counts, numbers), rows, picker)
@@ -143,9 +131,7 @@ def test_lists_of_other_lengths_are_told_apart() -> None:
         check(jagged("plain", counts, np.arange(6.0)), np.array([1, 2]), picker)
 
 
-@pytest.mark.parametrize(
-    "array", [np.arange(5), ak.Array(np.arange(5)), ak.Array([[1], [2, 3], [], [4], [5, 6]])]
-)
+@pytest.mark.parametrize("array", [np.arange(5), ak.Array(np.arange(5)), ak.Array([[1], [2, 3], [], [4], [5, 6]])])
 def test_what_was_picked_is_no_view(array: Any) -> None:
     before = array.tolist()
     found = Picker(np.arange(5))(array)

@@ -127,18 +127,14 @@ def test_without_uproots_private_classes_the_public_ones_write(
     assert "(TypeError: unexpected keyword argument)" in said
     with RootFile(tmp_path / "b.root") as file:
         for name, array in file.read(COLUMNS).items():
-            assert array.tolist() == [
-                value for part in (rows(0, 7), rows(7, 5)) for value in part[name].tolist()
-            ]
+            assert array.tolist() == [value for part in (rows(0, 7), rows(7, 5)) for value in part[name].tolist()]
         assert file.branch("Muon_pt").collection == "Muon"
         assert file.branch("nMuon").dtype == "int32"
         assert Provenance.of(file) == Provenance("skim", Accounting([ACCOUNTING]))
 
 
 @pytest.mark.parametrize("newest", [(5, 0, 0), (9, 0, 0)])
-def test_an_unknown_uproot_is_tried_out(
-    newest: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_uproot_is_tried_out(newest: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[bool] = []
     by_writing = roottree._check_by_writing
     monkeypatch.setattr(roottree, "_KNOWN", newest)

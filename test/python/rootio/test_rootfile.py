@@ -139,11 +139,7 @@ def test_missing_momentum_is_found_in_every_version(made_files: dict[str, Path])
     ("files", "ntuple_name", "tree_name"),
     [
         ("made_files", "made_v9_mc_rntuple", "made_v9_mc"),
-        (
-            "real_files",
-            "nano_v6_mc_dy_rntuple",
-            "nano_v6_mc_dy",
-        ),  # with collections that uproot does not write
+        ("real_files", "nano_v6_mc_dy_rntuple", "nano_v6_mc_dy"),  # with collections that uproot does not write
     ],
 )
 def test_an_rntuple_reads_as_the_tree_of_the_same_events(
@@ -224,10 +220,7 @@ def test_damage_in_the_middle_of_a_file_shows_when_it_is_read(tmp_path: Path, sa
         basket = file["Events"]["Muon_pt"].member("fBasketSeek")[0]
     content[basket + 100 : basket + 400] = bytes(300)
     (tmp_path / "damaged.root").write_bytes(content)
-    with (
-        RootFile(tmp_path / "damaged.root") as file,
-        pytest.raises(NanoMLError, match="damaged.root: cannot be read"),
-    ):
+    with RootFile(tmp_path / "damaged.root") as file, pytest.raises(NanoMLError, match="damaged.root: cannot be read"):
         file.read(["Muon_pt"])
 
 
@@ -258,9 +251,7 @@ def test_a_version_may_be_negative(tmp_path: Path, sample: Path) -> None:
         assert len(file.read(["Muon_pt"])["Muon_pt"]) == file.entries
 
 
-def test_a_file_without_its_last_bytes_is_refused_only_if_uproot_cannot_read_it(
-    tmp_path: Path, sample: Path
-) -> None:
+def test_a_file_without_its_last_bytes_is_refused_only_if_uproot_cannot_read_it(tmp_path: Path, sample: Path) -> None:
     content = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
     path = tmp_path / "a.root"
     path.write_bytes(content[:-1])
@@ -284,9 +275,7 @@ def test_of_two_branches_of_one_name_the_first_is_read(tmp_path: Path) -> None:
 def test_an_unsupported_type_is_named(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         try:
-            file.mktree("Events", {"word": "string", "x": "f4"}).extend(
-                {"word": ["a", "b"], "x": np.ones(2, "f4")}
-            )
+            file.mktree("Events", {"word": "string", "x": "f4"}).extend({"word": ["a", "b"], "x": np.ones(2, "f4")})
         except NotImplementedError:
             pytest.skip(f"uproot {uproot.__version__} writes no strings")
     with RootFile(tmp_path / "a.root") as file:

@@ -22,19 +22,7 @@ from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.nanowriter import NanoTree
 from MLTools.NanoML.rootio.roottree import RootTree
 
-TYPES = (
-    "bool",
-    "int8",
-    "uint8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-    "float32",
-    "float64",
-)
+TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 Header = tuple[bytes, int, list[tuple[int, int, int]]]
 
 
@@ -46,20 +34,14 @@ def uproot_too() -> Iterator[tuple[list[Header], list[Header]]]:
     write, add = RootTree.write_anew, cascade.Directory.add_object
     headers: list[bytes] = []
 
-    def added(
-        self: Any, sink: Any, kind: str, name: str, title: str, content: bytes, *args: Any, **kwargs: Any
-    ) -> Any:
+    def added(self: Any, sink: Any, kind: str, name: str, title: str, content: bytes, *args: Any, **kwargs: Any) -> Any:
         headers.append(content)
         return add(self, sink, kind, name, title, content, *args, **kwargs)
 
     def noted(tree: Any) -> Header:
         names = ("metadata_start", "basket_metadata_start", "tleaf_reference_number")
         branches = [branch for branch in tree._branch_data if branch["kind"] != "record"]
-        return (
-            headers[-1],
-            tree._metadata_start,
-            [tuple(branch[name] for name in names) for branch in branches],
-        )  # type: ignore[misc]
+        return (headers[-1], tree._metadata_start, [tuple(branch[name] for name in names) for branch in branches])  # type: ignore[misc]
 
     def both(self: Any, sink: Any) -> None:
         write(self, sink)
@@ -76,16 +58,13 @@ def uproot_too() -> Iterator[tuple[list[Header], list[Header]]]:
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Branch]:
     texts = st.one_of(
-        st.text("µ abc[]/", max_size=9),
-        st.sampled_from([length * "x" for length in (253, 254, 255, 256, 700)]),
+        st.text("µ abc[]/", max_size=9), st.sampled_from([length * "x" for length in (253, 254, 255, 256, 700)])
     )
     branches = {}
     for number in range(draw(st.integers(1, 8))):
         kind = draw(st.sampled_from(["flat", "fixed", "jagged"]))
         collection = draw(st.sampled_from(["Jet", "Tau" * 90])) if kind == "jagged" else None
-        name = (
-            f"{collection}_{number}" if collection else f"b{number}{draw(st.sampled_from(['', 260 * 'n']))}"
-        )
+        name = f"{collection}_{number}" if collection else f"b{number}{draw(st.sampled_from(['', 260 * 'n']))}"
         size = draw(st.integers(1, 5)) if kind == "fixed" else 1
         branches[name] = Branch(name, draw(st.sampled_from(TYPES)), kind, draw(texts), collection, "", size)
         if collection and draw(st.booleans()):

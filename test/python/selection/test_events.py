@@ -88,9 +88,7 @@ def test_branches_that_were_not_read_are_explained(events: Events) -> None:
 
 
 def test_events_are_gone_with_the_last_that_uses_them() -> None:
-    events = Events(
-        {"MET_pt": ak.Array([1.0, 2.0]), "Muon_pt": ak.Array([[1.0], []])}, {"Muon_pt": "Muon"}, "Mine"
-    )
+    events = Events({"MET_pt": ak.Array([1.0, 2.0]), "Muon_pt": ak.Array([[1.0], []])}, {"Muon_pt": "Muon"}, "Mine")
     assert events.MET.pt.tolist() == [1, 2]
     picked = events[np.array([True, False])]
     assert (picked.MET.pt.tolist(), picked.Muon.pt.tolist(), len(picked.flat("Muon"))) == ([1], [[1]], 1)
@@ -155,9 +153,7 @@ def test_pairs_are_in_the_order_of_awkward(counts: list[int], seed: int) -> None
     one, other = ak.unzip(ak.combinations(muons, 2))
     assert lists(first, "eta") == one.eta.tolist()
     assert lists(second, "eta") == other.eta.tolist()
-    assert (first.p4 + second.p4).mass.tolist() == pytest.approx(
-        ak.flatten((one + other).mass).tolist(), rel=1e-12
-    )
+    assert (first.p4 + second.p4).mass.tolist() == pytest.approx(ak.flatten((one + other).mass).tolist(), rel=1e-12)
 
 
 @settings(max_examples=25)

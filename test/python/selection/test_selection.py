@@ -43,11 +43,7 @@ def test_columns_rows_and_cut_flow() -> None:
     assert selected.columns["lead"].tolist() == [30, 40, 5]
     assert selected.columns["lead"].dtype == np.float32
     assert selected.columns["n"].dtype == np.uint8
-    assert [(step.cut, step.events) for step in selected.cutflow.steps] == [
-        ("all", 4),
-        ("trigger", 4),
-        ("muon", 3),
-    ]
+    assert [(step.cut, step.events) for step in selected.cutflow.steps] == [("all", 4), ("trigger", 4), ("muon", 3)]
 
 
 def test_optional_branches_take_the_files_value_where_it_has_them() -> None:
@@ -68,14 +64,8 @@ def test_optional_branches_take_the_files_value_where_it_has_them() -> None:
             "column lead is NaN or infinite in 3 of 3 events",
         ),
         (lambda e: {"lead": e.Muon.pt, "n": ak.num(e.Muon)}, "column lead has a list for each event"),
-        (
-            lambda e: {"lead": np.ones(4), "n": ak.num(e.Muon)},
-            r"column lead has shape \(4,\), but 3 events are left",
-        ),
-        (
-            lambda e: {"lead": ak.firsts(e.Muon.pt[:, 1:]), "n": ak.num(e.Muon)},
-            "column lead has missing values",
-        ),
+        (lambda e: {"lead": np.ones(4), "n": ak.num(e.Muon)}, r"column lead has shape \(4,\), but 3 events are left"),
+        (lambda e: {"lead": ak.firsts(e.Muon.pt[:, 1:]), "n": ak.num(e.Muon)}, "column lead has missing values"),
         (
             lambda e: {"lead": e.MET.pt, "n": np.full(3, 300)},
             "values from 300 to 300, which do not fit into its type uint8",
@@ -94,9 +84,7 @@ def test_mistakes_in_the_columns_are_explained_with_file_line_and_name(result: A
     assert ": Mine: " in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(None, "returned nothing"), ({}, "returned dict"), (5, "returned int")]
-)
+@pytest.mark.parametrize(("value", "message"), [(None, "returned nothing"), ({}, "returned dict"), (5, "returned int")])
 def test_a_forgotten_return_is_explained(value: Any, message: str) -> None:
     class Mine(Base):
         def select(self, events: Any, cutflow: Any) -> Any:
@@ -111,9 +99,7 @@ def test_any_error_in_a_selection_is_given_with_its_line() -> None:
         def result(self, events: Any) -> Any:
             return {"lead": events.Muon.pt + ak.Array([[1.0]])}
 
-    with pytest.raises(
-        NanoMLError, match=r"test_selection.py:\d+: Mine: ValueError: cannot broadcast"
-    ) as caught:
+    with pytest.raises(NanoMLError, match=r"test_selection.py:\d+: Mine: ValueError: cannot broadcast") as caught:
         apply(Mine())
     line = int(str(caught.value).split(":")[1])
     assert "ak.Array([[1.0]])" in Path(__file__).read_text().splitlines()[line - 1]
@@ -156,26 +142,11 @@ def message_of(mistake: Callable[[Any], Any]) -> str:
 @pytest.mark.parametrize(
     ("mistake", "hint"),
     [
-        (
-            lambda events: events.Muon.pt[:, 0],
-            "some events have no such object. Cut on the number of objects before",
-        ),
-        (
-            lambda events: (events.Muon + events.Muon).pt,
-            "these are not four-vectors. Read pt, eta, phi and mass",
-        ),
-        (
-            lambda events: events.Muon.deltaR(events.Muon),
-            "these are not four-vectors, or the branch was not read",
-        ),
-        (
-            lambda events: events.Muon.pt + events.Jet.pt,
-            "do not have the same events or objects. Narrow both",
-        ),
-        (
-            lambda events: events.MET.pt[:2] + events.MET.pt,
-            "do not have the same events or objects. Narrow both",
-        ),
+        (lambda events: events.Muon.pt[:, 0], "some events have no such object. Cut on the number of objects before"),
+        (lambda events: (events.Muon + events.Muon).pt, "these are not four-vectors. Read pt, eta, phi and mass"),
+        (lambda events: events.Muon.deltaR(events.Muon), "these are not four-vectors, or the branch was not read"),
+        (lambda events: events.Muon.pt + events.Jet.pt, "do not have the same events or objects. Narrow both"),
+        (lambda events: events.MET.pt[:2] + events.MET.pt, "do not have the same events or objects. Narrow both"),
         (
             lambda events: ak.sum(events.Muon.pt, axis=1) > 5 and events.MET.pt > 2,
             "For all at once: `&`, `|`, `~`, with each comparison in parentheses",

@@ -32,10 +32,7 @@ def test_a_bar_on_a_terminal() -> None:
 
     master, slave = script.openpty()
     done = subprocess.run(
-        [sys.executable, "-c", SHOW],
-        stderr=slave,
-        check=True,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        [sys.executable, "-c", SHOW], stderr=slave, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     )
     os.close(slave)
     shown = os.read(master, 100_000).decode()

@@ -63,9 +63,7 @@ def test_two_stages_run_once_and_only_what_changed_runs_again(
 ) -> None:
     stages = [stage(inputs, "a", "in", range(4), workers), stage(inputs, "b", "a", range(4), workers)]
     run(plan(stages, inputs), inputs)
-    assert [(inputs / f"b{number}").read_text() for number in range(4)] == [
-        f"content {number}" for number in range(4)
-    ]
+    assert [(inputs / f"b{number}").read_text() for number in range(4)] == [f"content {number}" for number in range(4)]
     assert "  36 bytes" in capsys.readouterr().err
     assert [dict(each.reasons) for each in plan(stages, inputs)] == [{}, {}]
     (inputs / "in2").write_text("changed!!")

@@ -37,9 +37,7 @@ print("torch" in sys.modules, "matplotlib" in sys.modules)
 """
 
 
-def test_a_skim_of_local_files_imports_neither_batch_systems_nor_the_catalogue(
-    tmp_path: Path, sample: Path
-) -> None:
+def test_a_skim_of_local_files_imports_neither_batch_systems_nor_the_catalogue(tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("data_processing")
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     (tmp_path / "a.yaml").write_text(f"datasets: {{ZG: {{files: {source}}}}}\nskim: {{cut: nMuon >= 2}}\n")
@@ -96,9 +94,7 @@ def test_a_change_is_accepted_once(config: Path, mc_files: dict[str, list[Path]]
     assert run("accept", "skim", config) == would.replace("would be", "are")
     assert run("run", config, "--dry-run") == f"skim: up to date ({total} of {total})\n"
     for record in (config.parent / "a" / ".nanoml" / "skim").rglob("*.json"):
-        assert [each["because"] for each in json.loads(record.read_text())["accepted"]] == [
-            "mine.py was changed"
-        ]
+        assert [each["because"] for each in json.loads(record.read_text())["accepted"]] == ["mine.py was changed"]
 
 
 def test_a_comment_needs_no_acceptance(config: Path) -> None:

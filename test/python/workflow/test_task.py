@@ -65,9 +65,7 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "code.py").write_text("new = True\n")
     task = make(tmp_path)
     assert reason_to_run(task, records, ()) == "code.py was changed"
-    assert reason_to_run(replace(task, code="of another user"), records, ()) == (
-        "the code that does it was changed"
-    )
+    assert reason_to_run(replace(task, code="of another user"), records, ()) == ("the code that does it was changed")
     monkeypatch.setattr(task_module, "__version__", "9.0")
     assert "NanoML 9.0 does it differently from" in str(reason_to_run(task, records, ()))
 
@@ -100,9 +98,7 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     done(tmp_path, task)
     for text in ("{", "[]", "{}", ""):
         (tmp_path / "records" / "skim" / "WZ" / "0.json").write_text(text)
-        assert (
-            reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
-        )
+        assert reason_to_run(task, tmp_path / "records", ()) == "there is no record of how its output was made"
 
 
 def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:

@@ -82,9 +82,7 @@ def test_jobs_take_too_much_memory(condor_pool: CondorPool, make: Make, referenc
     analysis.wait_for("skim-0000", "held")
     page = analysis.page()
     assert page.count("1 x out of memory: nanoml resubmit asks for more") == 2
-    assert (
-        "1 x killed: nanoml resubmit tries again; if it happens again, it may be for lack of memory" in page
-    )
+    assert "1 x killed: nanoml resubmit tries again; if it happens again, it may be for lack of memory" in page
     assert "signal 9" in page
     analysis.closed.unlink()
     said = analysis.resubmit()

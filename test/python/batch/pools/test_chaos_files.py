@@ -80,9 +80,7 @@ def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk
 
     broken = analysis.directory / "broken"
     broken.mkdir()
-    (broken / "uproot.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'uproot'\", name='uproot')\n"
-    )
+    (broken / "uproot.py").write_text("raise ModuleNotFoundError(\"No module named 'uproot'\", name='uproot')\n")
     analysis.content["batch"]["setup"].append(f"export PYTHONPATH={broken}:$PYTHONPATH")
     analysis.content["batch"]["retries"] = 2
     analysis.write()

@@ -100,13 +100,9 @@ def test_jobs_are_killed_requeued_and_held(slurm: Slurm, make: Make, reference: 
 
 
 def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference: Analysis) -> None:
-    analysis = make(
-        batch={"at_once": 2, "setup": ['[ $1 = skim-0000 ] || while [ -e "$0.wait" ]; do sleep 0.1; done']}
-    )
+    analysis = make(batch={"at_once": 2, "setup": ['[ $1 = skim-0000 ] || while [ -e "$0.wait" ]; do sleep 0.1; done']})
     analysis.closed.touch()
-    path = clients(
-        analysis.directory / "bin", sbatch=f'sleep 2; exec {shutil.which("sbatch", path=PATH)} "$@"'
-    )
+    path = clients(analysis.directory / "bin", sbatch=f'sleep 2; exec {shutil.which("sbatch", path=PATH)} "$@"')
     begun = analysis.begin("submit", "skim", "analysis.yaml", "--on", "slurm", PATH=path)
     wait_for(lambda: len(list(analysis.directory.glob("jobs/[!.]*/job.sh"))) == 1, "a submission", 20)
     assert "It is being submitted at this moment." in analysis.page()
@@ -132,9 +128,7 @@ def test_a_proxy_expires_in_the_queue(
     pytest.importorskip("XRootD")
     # another name of this machine: for this one, no proxy would be asked for
     server = xrootd_voms.url.replace("127.0.0.1", "LOCALHOST")
-    analysis = make(
-        server=server, names=DATASETS[:1], read={"tries": 1, "timeout": 5, "redirectors": [server]}
-    )
+    analysis = make(server=server, names=DATASETS[:1], read={"tries": 1, "timeout": 5, "redirectors": [server]})
     # the usual place of a proxy is a home directory, and workers do not see /tmp
     with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
         proxy = Path(home, "proxy")

@@ -39,11 +39,7 @@ NAMES = {
     "redirection": "a & b > canary",
     "hidden": ".hidden",
 }
-REFUSED = {
-    "local": (),
-    "slurm": (),
-    "condor": ("substitution", "macro", "macros", "line", "line at the end"),
-}
+REFUSED = {"local": (), "slurm": (), "condor": ("substitution", "macro", "macros", "line", "line at the end")}
 # paths that uproot takes for URLs
 UNREADABLE = ("semicolon", "line", "line at the end", "template") if uproot.__version__ < "5.2" else ()
 
@@ -92,9 +88,7 @@ def wait(submissions: dict[str, Submission], seconds: float) -> dict[str, str]:
 
 @pytest.mark.service
 @pytest.mark.slow
-def test_nothing_is_interpreted(
-    system: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_interpreted(system: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -117,9 +111,7 @@ def test_nothing_is_interpreted(
     finally:
         for submission in submissions.values():
             kill(submission)
-    skims = sorted(
-        path.parts[len(tmp_path.parts)] for path in tmp_path.rglob("*_0.root") if "skims" in path.parts
-    )
+    skims = sorted(path.parts[len(tmp_path.parts)] for path in tmp_path.rglob("*_0.root") if "skims" in path.parts)
     assert len(set(skims)) == len(skims)
     for folder in (tmp_path, Path.home(), Path.cwd()):
         assert not list(folder.glob("canary*"))
@@ -128,10 +120,7 @@ def test_nothing_is_interpreted(
 
 @pytest.mark.parametrize("name", [*NAMES.values(), "a/b", "..", ""])
 def test_a_name_that_files_are_named_after_is_plain(name: str, tmp_path: Path) -> None:
-    content = {
-        "datasets": {name: {"files": "*.root", "class": "ZG"}},
-        "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]},
-    }
+    content = {"datasets": {name: {"files": "*.root", "class": "ZG"}}, "skim": {"cut": "nMuon > 1", "keep": ["MET_pt"]}}
     (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
     if name == "-n":
         assert list(load(tmp_path / "analysis.yaml").datasets) == [name]

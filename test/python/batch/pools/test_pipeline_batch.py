@@ -35,24 +35,13 @@ def runs(
     sections = {"convert": content["convert"], "train": train, "export": content["export"]}
     batch = {"stages": {name: {"time": "30min"} for name in ("train", "tune")}}
     made = {}
-    for system, service in {
-        "local": {},
-        "condor": condor_pool.environment,
-        "slurm": slurm.environment,
-    }.items():
+    for system, service in {"local": {}, "condor": condor_pool.environment, "slurm": slurm.environment}.items():
         environment = {**xrootd.environment, **service}
         made[system] = Analysis(
-            tmp_path_factory.mktemp(system),
-            environment,
-            system,
-            xrootd.url,
-            batch=batch,
-            **sections,
+            tmp_path_factory.mktemp(system), environment, system, xrootd.url, batch=batch, **sections
         )
     for system in ("condor", "slurm"):
-        said, _ = (
-            made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=300)
-        )
+        said, _ = made[system].begin("submit", "pipeline", "analysis.yaml", "--on", system).communicate(timeout=300)
         assert f"10 jobs on {system}" in said
     local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)
     assert "score: analysis/scores" in local

@@ -67,10 +67,7 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Cal
     """Writes an analysis whose files and work directory are on the storage."""
 
     def write(
-        batch: Mapping[str, Any],
-        train: Optional[Mapping[str, Any]] = None,
-        workdir: str = "work",
-        **skim: Any,
+        batch: Mapping[str, Any], train: Optional[Mapping[str, Any]] = None, workdir: str = "work", **skim: Any
     ) -> Path:
         for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"):
             (place / name).mkdir(exist_ok=True)
@@ -122,11 +119,7 @@ def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -
 
 
 def run_on(
-    pool: CondorPool,
-    config: Path,
-    stage: str,
-    meanwhile: Callable[[], None] = lambda: None,
-    seconds: float = 150,
+    pool: CondorPool, config: Path, stage: str, meanwhile: Callable[[], None] = lambda: None, seconds: float = 150
 ) -> Status:
     """Submit a stage, do something, and wait until it is done."""
     nanoml("submit", stage, config, "--on", "condor", environment=pool.environment)
@@ -197,9 +190,7 @@ def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
 
 
 @pytest.fixture
-def in_cmssw(
-    analysis: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Path]:
+def in_cmssw(analysis: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """As `analysis`, for jobs in an area of CMSSW, in which the selection is."""
 
     def write(**skim: Any) -> Path:
@@ -282,11 +273,7 @@ def job_of(path: Path, stage: str, storage: Storage) -> Job:
     tasks = pipeline_stages(config, (stage,))[0].tasks
     reached = {f"{storage.directory}/": f"{storage.url}/"}
     return Job.of(
-        f"{stage}-0000",
-        tasks,
-        workdir=str(config.path(config.workdir)),
-        base=str(config.base),
-        storage=reached,
+        f"{stage}-0000", tasks, workdir=str(config.path(config.workdir)), base=str(config.base), storage=reached
     )
 
 
@@ -388,9 +375,7 @@ def test_jobs_of_slurm_run_in_the_container(
         f'#!/bin/sh\necho "$@" >> {said}\n[ "$1 $2" = "exec image.sif" ] || exit 1\nshift 2\nexec "$@"\n'
     )
     (programs / "apptainer").chmod(0o755)
-    path = analysis(
-        {"environment": "container", "image": "image.sif", "python": sys.executable, "site": "shared"}
-    )
+    path = analysis({"environment": "container", "image": "image.sif", "python": sys.executable, "site": "shared"})
     environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
     nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
     try:

@@ -100,8 +100,7 @@ def server_of(file: RootFile, cluster: Cluster) -> DataServer:
 
 def same(found: dict[str, ak.Array], wanted: dict[str, ak.Array]) -> bool:
     return found.keys() == wanted.keys() and all(
-        found[name].type == wanted[name].type and ak.to_list(found[name]) == ak.to_list(wanted[name])
-        for name in wanted
+        found[name].type == wanted[name].type and ak.to_list(found[name]) == ak.to_list(wanted[name]) for name in wanted
     )
 
 
@@ -164,9 +163,7 @@ def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: 
 
 @pytest.mark.parametrize("through", ["redirector", "server"])
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_a_server_fails_in_the_middle(
-    cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str
-) -> None:
+def test_a_server_fails_in_the_middle(cluster: Cluster, wanted: dict[str, ak.Array], how: str, through: str) -> None:
     address = url(cluster if through == "redirector" else cluster.servers[0], GOOD)
     with RootFile(address) as file:
         gone: list[DataServer] = []
@@ -268,12 +265,8 @@ def test_a_truncated_replica_does_not_take_over(cluster: Cluster) -> None:
             file.read(NAMES)
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")]
-)
-def test_nothing_but_damaged_replicas(
-    cluster: Cluster, name: str, said: str, read_with: Callable[..., None]
-) -> None:
+@pytest.mark.parametrize(("name", "said"), [(CUT, r"it has [\d,]+ of [\d,]+ bytes"), (BAD, "damaged: .*TBasket")])
+def test_nothing_but_damaged_replicas(cluster: Cluster, name: str, said: str, read_with: Callable[..., None]) -> None:
     read_with(redirectors=[], timeout=3)
 
     def read() -> None:
@@ -313,9 +306,7 @@ def test_nobody_is_left(cluster: Cluster, how: str, read_with: Callable[..., Non
         file.read(NAMES, 0, 10)
         for server in cluster.servers:
             getattr(server, how)()
-        with pytest.raises(
-            UnreadableError, match=r"good.root: read error after \d tries at \d sources? \(127.0.0.1:"
-        ):
+        with pytest.raises(UnreadableError, match=r"good.root: read error after \d tries at \d sources? \(127.0.0.1:"):
             file.read(NAMES)
 
 
@@ -358,9 +349,7 @@ def test_no_such_file(cluster: Cluster) -> None:
 def test_what_is_no_root_file(storage: Storage, read_with: Callable[..., None]) -> None:
     for name, content in {"empty": b"", "text": b"This is text.\n" * 100, "short": b"root"}.items():
         (storage.directory / f"{name}.root").write_bytes(content)
-        with pytest.raises(
-            UnreadableError, match=f"{name}.root: read error after 1 try at 1 source .*damaged"
-        ):
+        with pytest.raises(UnreadableError, match=f"{name}.root: read error after 1 try at 1 source .*damaged"):
             RootFile(f"{storage.url}/{name}.root")
 
 
@@ -380,13 +369,10 @@ def large(storage: Storage) -> tuple[str, bytes]:
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
-        st.tuples(st.integers(0, 19_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 9_000_000])),
-        max_size=50,
+        st.tuples(st.integers(0, 19_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 9_000_000])), max_size=50
     )
 )
-def test_any_pieces(
-    large: tuple[str, bytes], read_with: Callable[..., None], pieces: list[tuple[int, int]]
-) -> None:
+def test_any_pieces(large: tuple[str, bytes], read_with: Callable[..., None], pieces: list[tuple[int, int]]) -> None:
     address, content = large
     pieces = [(start, min(length, len(content) - start)) for start, length in pieces]
     with RemoteFile(address) as file:

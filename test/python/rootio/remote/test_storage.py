@@ -16,9 +16,7 @@ pytestmark = pytest.mark.service
 
 
 @pytest.fixture
-def place(
-    storage: Storage, read_with: Callable[..., None], request: pytest.FixtureRequest
-) -> tuple[str, Path]:
+def place(storage: Storage, read_with: Callable[..., None], request: pytest.FixtureRequest) -> tuple[str, Path]:
     """A directory of the storage for this test alone: its URL and where it is mounted."""
     pytest.importorskip("XRootD")
     name = request.node.name.replace("[", "-").rstrip("]")

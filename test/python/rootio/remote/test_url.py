@@ -28,17 +28,13 @@ def test_parts() -> None:
     assert str(url.at("/d").asking("tried=e")) == "root://a.cern.ch:1094//d?k=v&tried=e"
 
 
-@pytest.mark.parametrize(
-    "text", ["root://server", "root://server/", "root://server/store", "root://server//store"]
-)
+@pytest.mark.parametrize("text", ["root://server", "root://server/", "root://server/store", "root://server//store"])
 def test_one_slash_is_as_good_as_two(text: str) -> None:
     assert Url.parse(text).path.startswith("/")
     assert str(Url.parse(text)).startswith("root://server//")
 
 
-@pytest.mark.parametrize(
-    "text", ["/store/a.root", "https://server/a.root", "root:/a", "root://", "file:///a", ""]
-)
+@pytest.mark.parametrize("text", ["/store/a.root", "https://server/a.root", "root:/a", "root://", "file:///a", ""])
 def test_others_are_refused(text: str) -> None:
     assert not is_xrootd(text)
     with pytest.raises(NanoMLError, match=r"is not a URL of the form root://SERVER//PATH."):
