@@ -132,9 +132,11 @@ def test_what_else_can_be_wrong(certificates: Certificates, tmp_path: Path, monk
 def test_a_proxy_of_a_proxy_is_still_of_its_vo(certificates: Certificates, tmp_path: Path) -> None:
     first, second = certificates.proxy(), tmp_path / "second"
     words = ["-cert", first, "-key", first, "-certdir", "certificates", "-rfc", "-quiet", "-hours", "1"]
-    subprocess.run(
-        ["voms-proxy-fake", *words, "-out", second], cwd=certificates.directory, check=True, capture_output=True
-    )
+    command = ["voms-proxy-fake", *words, "-out", str(second)]
+    done = subprocess.run(command, cwd=certificates.directory, capture_output=True, text=True, check=False)
+    if "Unable to create proxy" in done.stdout + done.stderr:
+        pytest.skip("this voms-proxy-fake makes no proxy of a proxy")  # that of Debian 12, for instance
+    assert done.returncode == 0, done.stderr
     found = read_proxy(second)
     assert found.subject == certificates.subject
     assert found.vo == "cms"
