@@ -59,10 +59,13 @@ class Slurm(System):
     def write(self, submission: Submission) -> None:
         """Write for each array its script and the names of its jobs."""
         options = submission.options
+        # Slurm 22.05 replaces symbols in the path of the directory as well, and then cannot open the file
+        odd = set(str(submission.directory.resolve())) & set("%\\")
         for array in _arrays(submission):
             script = render(
                 "slurm.sh",
                 options,
+                output="/dev/null" if odd else "logs/slurm-%A_%a.log",
                 name=array.name,
                 tag=submission.tag,
                 resources=array.resources,

@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name={{ tag }}-{{ name }}
-#SBATCH --output=logs/slurm-%A_%a.log
+#SBATCH --output={{ output }}
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --nodes=1
