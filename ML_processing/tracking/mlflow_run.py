@@ -112,7 +112,7 @@ class MLflowRun:
         return max((metric.step for metric in history), default=0)
 
     def log(self, fold: int, epochs: Sequence[Epoch]) -> None:
-        """Record epochs of a network; if the server fails, the user is told once and the training continues."""
+        """Record epochs of a network; if the server fails, one message says so and the training continues."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

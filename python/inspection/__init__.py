@@ -13,6 +13,7 @@ from rich.console import Console
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.terminal.page import Page
 
 __all__ = ["inspect_file", "kind_of", "show"]
 
@@ -73,7 +74,10 @@ def show(content: dict[str, Any], pattern: str | None = None, console: Console |
     """
     console = console or Console()
     if pattern is None:
-        _module(content["kind"]).show(content, console)
+        page = Page(console)
+        page.title(content["path"])
+        _module(content["kind"]).show(content, page)
+        page.warnings(content["warnings"], content["errors"])
     elif content["kind"] == "root":
         _module("root").show_branches(content, console, pattern)
     else:

@@ -9,7 +9,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, ConvertedDataset, HDF5Metadata, open_hdf5, read_metadata
@@ -194,15 +193,9 @@ def _type_name(dtype: Any) -> str:
     return "compound" if dtype.names else str(dtype)
 
 
-def show(content: Mapping[str, Any], console: Console) -> None:
-    """Print all of it; `content` is what `inspect` returns."""
-    page = Page(console)
-    page.title(content["path"])
-    if content["own"]:
-        _show_own(page, content)
-    else:
-        _show_foreign(page, content)
-    page.warnings(content["warnings"], content["errors"])
+def show(content: Mapping[str, Any], page: Page) -> None:
+    """Print what `inspect` returns, between the title and the warnings."""
+    (_show_own if content["own"] else _show_foreign)(page, content)
 
 
 def _show_own(page: Page, content: Mapping[str, Any]) -> None:

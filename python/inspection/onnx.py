@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import onnxruntime
-from rich.console import Console
 from rich.text import Text
 
 from MLTools.NanoML.errors import NanoMLError
@@ -228,15 +227,9 @@ def _warnings(content: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def show(content: Mapping[str, Any], console: Console) -> None:
-    """Print all of it; `content` is what `inspect` returns."""
-    page = Page(console)
-    page.title(content["path"])
-    if content["own"]:
-        _show_own(page, content)
-    else:
-        _show_foreign(page, content)
-    page.warnings(content["warnings"], content["errors"])
+def show(content: Mapping[str, Any], page: Page) -> None:
+    """Print what `inspect` returns, between the title and the warnings."""
+    (_show_own if content["own"] else _show_foreign)(page, content)
 
 
 def _show_own(page: Page, content: Mapping[str, Any]) -> None:

@@ -199,11 +199,9 @@ def matching_branches(content: dict[str, Any], pattern: str) -> list[dict[str, A
     return [branches[name] for name in names]
 
 
-def show(content: Mapping[str, Any], console: Console) -> None:
-    """Print all but the single branches; `content` is what `inspect` returns."""
-    page = Page(console)
+def show(content: Mapping[str, Any], page: Page) -> None:
+    """Print what `inspect` returns, but for the single branches, between the title and the warnings."""
     record = content["record"]
-    page.title(content["path"])
     page.facts(_facts(content))
     if record is not None:
         _show_record(page, record)
@@ -217,7 +215,6 @@ def show(content: Mapping[str, Any], console: Console) -> None:
         columns,
         [(_label(group), count(len(names)), _members(group, names)) for group, names in groups],
     )
-    page.warnings(content["warnings"], content["errors"])
 
 
 def show_branches(content: dict[str, Any], console: Console, pattern: str) -> None:

@@ -52,7 +52,7 @@ _FINAL = {
     *((_FROM_SERVER, code) for code in (3000, 3001, 3002, 3006, 3009, 3013, 3015, 3016, 3018, 3021, 3025)),
 }
 _NO_SERVER = re.compile("no servers? (?:is|are) available", re.I)  # a redirector that may find one later
-_NOT_EMPTY = re.compile("directory not empty", re.I)  # which servers before 5.6 report as a failure of the disk
+_NOT_EMPTY = re.compile("directory not empty", re.I)  # which XRootD 5.5 reports as a failure that may pass
 _LABELS = re.compile(r"\[(?:ERROR|FATAL|\d{4})\]\s*|Server responded with an error:\s*")
 
 _applied: Optional[Read] = None
