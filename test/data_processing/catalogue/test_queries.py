@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import json
 import os
 import re
@@ -10,17 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
+import processes
 from data_processing.catalogue.queries import list_remote
 from data_processing.datasets.datasets import describe_datasets, find_files, resolve_datasets
 from data_processing.datasets.files import is_listing
 from data_processing.datasets.overview import overview, query
-from MLTools.NanoML.cli import nanoml as nanoml_command
 from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import locked
@@ -260,22 +258,9 @@ def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
 
 
 @pytest.fixture
-def nanoml(dbs: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
-    """Runs `nanoml datasets` in this process."""
-    monkeypatch.chdir(tmp_path)
-    apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-    runner = CliRunner(env={"COLUMNS": "120"}, **apart)  # type: ignore[arg-type]
-
-    def run(*words: str) -> SimpleNamespace:
-        done = runner.invoke(nanoml_command, ["datasets", *words])
-        problem = done.exception if isinstance(done.exception, NanoMLError) else None
-        if problem is None and not isinstance(done.exception, (SystemExit, type(None))):
-            raise done.exception
-        if problem is None:
-            return SimpleNamespace(code=done.exit_code, stdout=done.stdout, stderr=done.stderr)
-        return SimpleNamespace(code=problem.exit_code, stdout=done.stdout, stderr=done.stderr + str(problem))
-
-    return run
+def nanoml(dbs: CatalogueServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `nanoml datasets`."""
+    return functools.partial(processes.nanoml, "datasets", cwd=tmp_path, COLUMNS="120")
 
 
 def test_the_command_on_an_analysis(
@@ -284,7 +269,7 @@ def test_the_command_on_an_analysis(
     (tmp_path / "own.root").write_text("own")
     analysis(f"  WZ: {{das: {WZ}, class: WZ, max_files: 2}}\n  own: {{files: own.root}}\n")
     done = nanoml("a.yaml")
-    assert done.code == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     table = done.stdout.split("\n\n")[0]
     assert re.search(r"WZ +WZ +- +2 of 11 +100 of 6,300 +100 kB +DBS", table)
     assert re.search(r"own +- +- +1 +- +3 bytes +this machine", table)
@@ -294,7 +279,7 @@ def test_the_command_on_an_analysis(
     assert [each["name"] for each in content] == ["WZ", "own"]
     assert content[0]["read"] == {"files": 2, "events": 100, "size": 100_002}
     dbs.datasets[WZ].files["/store/mc/new.root"] = 1
-    assert nanoml("a.yaml", "--refresh").code == 0
+    assert nanoml("a.yaml", "--refresh").returncode == 0
     assert json.loads(nanoml("a.yaml", "--json").stdout)[0]["available"]["files"] == 12
     assert "The instance of a configuration's dataset is written there" in nanoml("a.yaml", "--instance", "x").stderr
 
@@ -303,7 +288,7 @@ def test_the_command_on_wildcards(nanoml: Callable[..., Any], analysis: Analysis
     analysis(f"  all: {{das: '{PATTERN}'}}\n")
     lines = f"    das:\n      - {ZZ}\n      - {WZ}\n"
     done = nanoml("a.yaml")
-    assert done.code == 2
+    assert done.returncode == 2
     assert done.stdout == f"all: {PATTERN} matches 2 datasets. To choose, write into a.yaml:\n{lines}"
     assert "matches 2 datasets. Name those that you want, or take all by `nanoml datasets a.yaml --yes`." in done.stderr
     done = nanoml("a.yaml", "--yes", "--json")
@@ -341,10 +326,10 @@ def test_the_command_on_a_name(nanoml: Callable[..., Any]) -> None:
     assert "6,300" in done.stdout
     assert json.loads(nanoml(WZ, "--json").stdout)["details"]["events"] == 6300
     done = nanoml("/A/B;C/NANOAOD")
-    assert (done.code, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "expected a name of the catalogue" in done.stderr
     done = nanoml("/A/B/NANOAOD", "--instance", "prod/phys03")
-    assert done.code == 1
+    assert done.returncode == 1
     assert "/A/B/NANOAOD: is not in the catalogue (prod/phys03)" in done.stderr
 
 

@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 import pytest
 import uproot
-from click.testing import CliRunner
 
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
@@ -27,14 +26,13 @@ from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import aside_of
-from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from processes import running
+from processes import nanoml, running
 from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
@@ -45,17 +43,9 @@ Arrays = dict[str, Any]
 
 
 def command(*arguments: object, cwd: Path) -> tuple[int, str]:
-    """Exit code and output of `nanoml merge`, run in this process."""
-    before = os.getcwd()
-    os.chdir(cwd)
-    try:
-        done = CliRunner().invoke(nanoml, ["merge", *map(str, arguments)])
-    finally:
-        os.chdir(before)
-    if isinstance(done.exception, NanoMLError):
-        return done.exception.exit_code, f"{done.output}{done.exception}"
-    assert isinstance(done.exception, (SystemExit, type(None)))
-    return done.exit_code, done.output
+    """Exit code and output of `nanoml merge`."""
+    done = nanoml("merge", *arguments, cwd=cwd)
+    return done.returncode, done.stdout + done.stderr
 
 
 def described(name: str, array: Any) -> Branch:
