@@ -22,7 +22,7 @@ PACKAGING := pyproject.toml setup.py
 # each part can be deleted, and the others go on working
 DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
-TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing test/test_crab.py))
+TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
 
 # stamps, renewed when the packaging changes; a developer's environment will do for the example
 DEV := $(VENV)/.installed-all,xrootd,tensorboard,mlflow,test,dev,doc

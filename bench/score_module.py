@@ -11,8 +11,6 @@ import onnxruntime
 from PhysicsTools.NanoAODTools.postprocessing.framework.datamodel import Collection
 from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
 
-__all__ = ["Nothing", "OneByOne"]
-
 
 class Nothing(Module):
     """What the loop over events costs."""

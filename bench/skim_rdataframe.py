@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["skim"]
-
 _SELECTION = """
 #include <cmath>
 #include <vector>

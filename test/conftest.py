@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
-from services import embedded_baskets
+from services.data import embedded_baskets
 from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 
 pytest_plugins = ["services.fixtures", "skips"]

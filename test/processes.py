@@ -16,8 +16,6 @@ from unittest.mock import patch
 
 from MLTools.NanoML.cli import main
 
-__all__ = ["copied", "nanoml", "running"]
-
 _KEPT_OUT = ("trilepton", "leptons", ".*", "build", "dist", "*.egg-info", "__pycache__")
 
 # an editable installation would find what the copy does not have

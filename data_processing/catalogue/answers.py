@@ -10,8 +10,6 @@ from typing import Any, Optional
 
 from data_processing.datasets.files import FileInfo
 
-__all__ = ["CatalogueEntry", "DatasetReplica", "FileList", "NoAnswerError", "RefusedError", "count", "file_of"]
-
 _ADLER = re.compile("[0-9a-fA-F]{1,8}")
 _LFN = re.compile(r"/store/[A-Za-z0-9._/=+:,-]+")
 

@@ -23,8 +23,6 @@ from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["Catalogue", "UnavailableError", "now"]
-
 DAY = timedelta(days=1)
 _SCHEMA = 1  # of the files with answers
 WAITS: tuple[float, ...] = (2.0, 10.0)

@@ -21,8 +21,6 @@ from data_processing.datasets.files import GLOBAL, FileInfo, check_name
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.proxy import VARIABLE, check_proxy, find_proxy
 
-__all__ = ["DasGoClient"]
-
 PATIENCE = 600.0
 """Seconds that it may take."""
 

@@ -26,8 +26,6 @@ from data_processing.datasets.files import FileInfo, check_name
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.proxy import check_proxy
 
-__all__ = ["VARIABLE", "Dbs"]
-
 VARIABLE = "NANOML_DBS"
 """The environment variable that names another server, as in http://127.0.0.1:8080/dbs."""
 

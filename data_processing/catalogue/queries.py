@@ -24,8 +24,6 @@ from MLTools.NanoML.rootio.remote.storage import list_directory
 from MLTools.NanoML.rootio.remote.url import Url
 from MLTools.NanoML.terminal.progress import progress, say
 
-__all__ = ["Confirm", "FoundLists", "ask", "list_remote", "look_up"]
-
 Confirm = Callable[[str, str, Sequence[str]], bool]
 """Asks whether a dataset's wildcard may stand for these names."""
 

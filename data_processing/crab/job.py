@@ -29,22 +29,6 @@ from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = [
-    "CANNOT_OPEN",
-    "CONFIGURATION",
-    "JOB",
-    "OTHER",
-    "OUTPUT",
-    "REPORT",
-    "CrabJob",
-    "FileReport",
-    "main",
-    "mask_of",
-    "run_job",
-    "write_failure",
-    "write_success",
-]
-
 JOB = "job.json"
 """Name of the file that says what a job does."""
 

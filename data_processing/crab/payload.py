@@ -26,8 +26,6 @@ from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.stages import Layout
 
-__all__ = ["CERTIFIED", "CONFIG", "copy", "models_of", "own_files", "scripts", "write_job"]
-
 CONFIG = "crab_cfg.py"
 """Name of the file that `crab submit` reads."""
 

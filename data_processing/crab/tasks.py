@@ -23,8 +23,6 @@ from MLTools.NanoML.config.datasets import Dataset, Read
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.resources import duration
 
-__all__ = ["CrabInput", "inputs_of", "write_tasks"]
-
 _LFN = re.compile(r"^(?:root://[^/]+/)?(/store/[A-Za-z0-9._/=-]+\.root)$")
 _MEMORY = 2500  # MB of a job
 _MOST_MEMORY = 3000  # MB that CRAB gives to a job of one core

@@ -19,8 +19,6 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["check"]
-
 _MOST_TRIED = 3  # files of a dataset
 
 

@@ -23,16 +23,6 @@ if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of loca
     from data_processing.catalogue.answers import FileList
     from data_processing.catalogue.queries import Confirm, FoundLists
 
-__all__ = [
-    "DatasetFiles",
-    "DatasetPart",
-    "describe_datasets",
-    "find_files",
-    "output_names",
-    "resolve_datasets",
-    "root_files",
-]
-
 
 @dataclass(frozen=True)
 class DatasetPart:

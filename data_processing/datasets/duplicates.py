@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from MLTools.NanoML.rootio.remote.url import is_remote
 
-__all__ = ["Duplicates", "find_same"]
-
 _XROOTD = ("root", "roots", "xroot", "xroots")
 
 # the logical name of a file of CMS, behind what names a site or a mount

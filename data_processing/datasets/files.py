@@ -17,22 +17,6 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
 from MLTools.NanoML.rootio.remote.url import Url, is_remote, is_xrootd
 
-__all__ = [
-    "GLOBAL",
-    "USERS",
-    "DatasetQuery",
-    "FileInfo",
-    "FilePattern",
-    "check_name",
-    "file_patterns",
-    "instance_of",
-    "is_dataset_name",
-    "is_listing",
-    "is_wildcard",
-    "place_of",
-    "url_of",
-]
-
 GLOBAL, USERS = "prod/global", "prod/phys03"
 """Instances of the catalogue: the collaboration's, and that of single users."""
 

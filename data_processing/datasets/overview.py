@@ -18,8 +18,6 @@ from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.workflow.stages import Layout
 
-__all__ = ["DatasetOverview", "PartDetails", "PartOverview", "QueryOverview", "content_of", "overview", "query"]
-
 
 @dataclass(frozen=True)
 class Totals:

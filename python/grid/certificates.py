@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-__all__ = ["Certificate", "VomsAttributes", "certificates_of", "has_key", "voms_attributes"]
-
 _PROXY = "1.3.6.1.5.5.7.1.14"  # the extension by which a certificate is a proxy (RFC 3820)
 _VOMS = "1.3.6.1.4.1.8005.100.100.5"
 _FQANS = "1.3.6.1.4.1.8005.100.100.4"

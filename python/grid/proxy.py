@@ -18,21 +18,6 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.certificates import VomsAttributes, certificates_of, has_key, voms_attributes
 
-__all__ = [
-    "VARIABLE",
-    "Proxy",
-    "ProxyProblem",
-    "check_proxy",
-    "duration",
-    "find_proxy",
-    "init_proxy",
-    "no_proxy",
-    "read_proxy",
-    "use_proxy",
-    "user_name",
-    "usual_place",
-]
-
 VARIABLE = "X509_USER_PROXY"
 """The environment variable that names the proxy, for all grid tools."""
 

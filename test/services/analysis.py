@@ -25,8 +25,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from services.daemons import PATH, wait_for
 
-__all__ = ["DATASETS", "EXAMPLE", "Analysis", "branches_of", "clients", "equal", "without_places"]
-
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples"
 DATASETS = ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100")
 

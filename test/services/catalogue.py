@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["GONE", "HALF", "MINE", "STORE", "WZ", "ZZ", "CatalogueServer", "Content", "contents", "install_dasgoclient"]
-
 WZ = "/WZTo3LNu_TuneCP5_13TeV-amcatnloFXFX-pythia8/RunIISummer20UL18NanoAODv9-106X_v16_L1v1-v1/NANOAODSIM"
 ZZ = WZ.replace("WZTo3LNu", "WZTo2L2Q")
 HALF = WZ.replace("WZTo3LNu", "WZTo4Q")
@@ -30,7 +28,7 @@ GONE = "/Old/Run-v1/NANOAODSIM"
 MINE = "/Mine/me-skim-0123abcd/USER"
 STORE = "/store/mc/RunIISummer20UL18NanoAODv9/WZTo3LNu/NANOAODSIM/v1/0"
 
-PROGRAM = Path(__file__).with_name("dasgoclient.py")
+PROGRAM = Path(__file__).with_name("programs") / "dasgoclient.py"
 
 
 @dataclass

@@ -10,8 +10,6 @@ from typing import Optional
 
 from services.daemons import needs, run
 
-__all__ = ["Certificates"]
-
 DOMAIN = "/DC=test/DC=nanoml"
 CA = f"{DOMAIN}/CN=CA"
 VOMS_HOST = "voms.localhost"

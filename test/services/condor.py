@@ -15,8 +15,6 @@ from typing import Any
 
 from services.daemons import Daemons, as_user, descendants, needs, run, wait_for
 
-__all__ = ["CondorPool"]
-
 # whose jobs they are when root runs the tests, since root can own none
 USER = "nobody"
 CONFIGURATION = """
@@ -124,7 +122,7 @@ class CondorPool:
             if os.geteuid() == 0:
                 os.chown(self.directory / name, pwd.getpwnam(USER).pw_uid, -1)
         plugin = self.directory / "xrdcp_plugin"
-        script = Path(__file__).with_name("xrdcp_plugin.py")
+        script = Path(__file__).with_name("programs") / "xrdcp_plugin.py"
         plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{script}" "$@"\n')
         plugin.chmod(0o755)
         user = USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name

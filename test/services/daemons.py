@@ -20,11 +20,9 @@ from typing import Optional
 
 import pytest
 
-__all__ = ["PATH", "Daemons", "as_user", "descendants", "free_port", "listens", "needs", "run", "wait_for"]
-
 # where Debian has daemons, which an ordinary user's PATH may lack
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER = Path(__file__).with_name("programs") / "keeper.py"
 
 
 def needs(*programs: str, package: str) -> None:

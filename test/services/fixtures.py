@@ -11,10 +11,7 @@ import pytest
 from services.certificates import Certificates
 from services.condor import CondorPool
 from services.slurm import Slurm
-from services.xrootd import Cluster, Storage
-from services.xrootd_voms import VomsServer
-
-__all__ = ["certificates", "condor_pool", "slurm", "storage", "xrootd", "xrootd_cluster", "xrootd_voms"]
+from services.xrootd import Cluster, Storage, VomsServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
 

@@ -27,8 +27,6 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-__all__ = ["CERTIFIED", "DATASETS", "FILES", "Made", "can_write_rntuple", "write"]
-
 Columns = dict[str, Any]
 
 RUNS = (315267, 315270)

@@ -16,18 +16,6 @@ import pytest
 
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = [
-    "MISSING",
-    "Event",
-    "Plain",
-    "Tree",
-    "is_there",
-    "loop",
-    "needs_cmssw_tools",
-    "needs_nanoaodtools",
-    "postprocessor",
-]
-
 _OUTPUT = "PhysicsTools.NanoAODTools.postprocessing.framework.output"
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from services.daemons import PATH, Daemons, free_port, needs, run, wait_for
 
-__all__ = ["Slurm"]
-
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

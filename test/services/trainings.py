@@ -16,8 +16,6 @@ from ML_processing.training.description import Folds, TrainingDescription
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 
-__all__ = ["tensors_of", "training_of"]
-
 
 def training_of(
     networks: Sequence[Network],

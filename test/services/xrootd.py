@@ -1,4 +1,4 @@
-"""XRootD: a redirector with data servers, and a server that stands in for a site's storage."""
+"""XRootD: a redirector with data servers, a server that stands in for a site's storage, and one that demands a proxy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
+import pytest
 
-__all__ = ["IMPATIENT", "Cluster", "DataServer", "Storage", "place", "start_daemon"]
+from services.certificates import Certificates
+from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
 
 # xrootd refuses to run as root
 USER = "nobody"
@@ -54,6 +55,16 @@ oss.localroot {root}
 xrd.port {port}
 """
 CHECKSUMS = "xrootd.chksum max 2 adler32\n"
+GUARDED = """
+all.export /store
+oss.localroot {root}
+xrd.port {port}
+xrootd.chksum max 2 adler32
+xrootd.seclib libXrdSec.so
+sec.protocol gsi -certdir:{certificates}/certificates -cert:{certificates}/host.pem -key:{certificates}/host.key \\
+    -crl:1 -gridmap:/dev/null -gmapopt:10 -vomsat:2 -vomsfun:default -vomsfunparms:vos=cms
+sec.protbind * only gsi
+"""
 
 
 def start_daemon(
@@ -229,6 +240,48 @@ class Storage:
         """Kill it, as if the machine were switched off."""
         self._daemons.signal(self._pid, signal.SIGKILL)
         wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage", 10)
+
+    def close(self) -> None:
+        """End it, and remove the files."""
+        self._daemons.stop()
+
+
+class VomsServer:
+    """A server that serves whoever has a valid VOMS proxy of cms, and nobody else.
+
+    Attributes
+    ----------
+    url
+        "root://127.0.0.1:PORT/".
+    root
+        The local directory of its /store.
+    environment
+        What a client needs but for its proxy, which X509_USER_PROXY names.
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        needs("xrootd", package="xrootd-server")
+        if not any(found for where in ("lib64", "lib/*") for found in Path("/usr").glob(f"{where}/libXrdVoms*.so")):
+            pytest.skip("libXrdVoms is not installed (Debian package xrootd-voms-plugins)")
+        self._daemons = Daemons("voms")
+        self._port = free_port()
+        self._certificates = certificates
+        self.url = f"root://127.0.0.1:{self._port}/"
+        self.root = self._daemons.directory / "files" / "store"
+        self.root.mkdir(parents=True)
+        self.environment: Mapping[str, str] = {**IMPATIENT, **certificates.environment}
+
+    def seed(self, files: Mapping[str, Path]) -> None:
+        """Put copies of local files, by their names "/store/...", onto the server."""
+        place(files, self.root)
+
+    def start(self) -> None:
+        """Start it; it is ready when this returns."""
+        configuration = GUARDED.format(
+            root=self.root.parent, port=self._port, certificates=self._certificates.directory
+        )
+        start_daemon(self._daemons, "xrootd", "voms", configuration, self._certificates.environment)
+        wait_for(lambda: listens(self._port), "xrootd that demands a proxy", 10, self._daemons.directory)
 
     def close(self) -> None:
         """End it, and remove the files."""

@@ -26,7 +26,7 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 from processes import nanoml
-from services import embedded_baskets
+from services.data import embedded_baskets
 from services.nanoaod import CERTIFIED, DATASETS
 
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"

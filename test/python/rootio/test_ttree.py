@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from MLTools.NanoML.rootio import rootfile
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.ttree import StoredBranch, stored_branches
-from services import embedded_baskets
+from services.data import embedded_baskets
 
 
 def parsed(path: Path, tree: str = "Events") -> tuple[int, Mapping[str, StoredBranch]] | None:

@@ -16,7 +16,7 @@ from services.analysis import DATASETS, Analysis, clients
 from services.certificates import Certificates
 from services.daemons import PATH, wait_for
 from services.slurm import Slurm
-from services.xrootd_voms import VomsServer
+from services.xrootd import VomsServer
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

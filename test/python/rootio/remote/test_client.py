@@ -16,7 +16,7 @@ from MLTools.NanoML.grid.proxy import usual_place
 from MLTools.NanoML.rootio.remote.client import VARIABLE, adopt_settings, current_settings, use_settings
 from services.certificates import Certificates
 from services.daemons import run
-from services.xrootd_voms import VomsServer
+from services.xrootd import VomsServer
 
 CODE = """
 import sys

@@ -12,12 +12,12 @@ import pytest
 
 from services.certificates import Certificates
 from services.daemons import run, wait_for
-from services.xrootd_voms import VomsServer
+from services.xrootd import VomsServer
 
 pytestmark = pytest.mark.service
 
 NAME = "/store/WZTo3LNu/WZTo3LNu_0.root"
-FILE = Path(__file__).resolve().parents[2] / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"
+FILE = Path(__file__).resolve().parents[3] / "examples" / "data" / "WZTo3LNu" / "WZTo3LNu_0.root"
 
 
 def left(certificates: Certificates, proxy: Path, what: str) -> int:

@@ -24,7 +24,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.branches import Branch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
 TOLERANCE = 1e-6
 

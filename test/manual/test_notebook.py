@@ -16,7 +16,7 @@ pytest.importorskip("ipykernel")
 pytest.importorskip("torch")
 pytest.importorskip("data_processing")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "trilepton.ipynb"
 
 EXECUTE = """

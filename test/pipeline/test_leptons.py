@@ -15,7 +15,7 @@ import uproot
 from MLTools.NanoML.model import Model, ModelFormat
 from MLTools.NanoML.nanoaod.folds import fold_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "data" / "leptons.onnx"
 HEADERS = "#include <onnxruntime_cxx_api.h>\n#include <nlohmann/json.hpp>\n"
 LARGEST = 200_000  # bytes: it is in the repository, and in every CRAB job

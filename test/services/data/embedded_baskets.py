@@ -9,8 +9,6 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
-__all__ = ["EVENTS", "PATH", "muon_pts", "weight"]
-
 PATH = Path(__file__).with_suffix(".root")
 EVENTS = 40
 

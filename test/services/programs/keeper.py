@@ -20,8 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__: list[str] = []
-
 PR_SET_CHILD_SUBREAPER = 36
 
 

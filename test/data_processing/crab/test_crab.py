@@ -16,8 +16,6 @@ import pytest
 import uproot
 import yaml
 
-pytest.importorskip("data_processing")
-
 from data_processing.crab.tasks import write_tasks
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -30,7 +28,7 @@ from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.nanoaodtools import is_there, needs_nanoaodtools
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "data" / "leptons.onnx"
 CUT = "nElectron + nMuon >= 3"
 PASSES = 263  # of 1000 events

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml as command_line
 from processes import running
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["skim", "convert", "train", "evaluate", "export", "score"]
 
 pytestmark = pytest.mark.slow

@@ -36,7 +36,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import Scoring
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")
 CLASSES = {"prompt": [1, 15], "fake": [0, 3, 4, 5]}
 INPUTS = [*(f"Electron_{name}" for name in FIELDS), "PV_npvs"]

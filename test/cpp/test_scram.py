@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # SCRAM only prints a line about a tag that it does not know
 TAGS = {"use": {"name"}, "export": set(), "lib": {"name"}, "library": {"file", "name"}, "bin": {"file", "name"}}
 TAGS |= {"flags": {"EDM_PLUGIN", "NO_TESTRUN"}, "test": {"name", "command"}}

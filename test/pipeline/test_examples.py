@@ -12,7 +12,7 @@ import uproot
 
 from processes import nanoml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 pytest.importorskip("torch")
 

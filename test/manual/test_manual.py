@@ -23,7 +23,7 @@ from MLTools.NanoML.config.analysis import schema
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import complaints
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "python" / "templates" / "init" / "README.md",

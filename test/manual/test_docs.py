@@ -26,7 +26,7 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.catalogue import CatalogueServer, Content
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

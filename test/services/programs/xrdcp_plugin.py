@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 
-__all__: list[str] = []
-
 ABOUT = """MultipleFileSupport = true
 PluginType = "FileTransfer"
 PluginVersion = "1"

@@ -12,7 +12,7 @@ import pytest
 
 from processes import copied
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing")
 TABLES = {

@@ -34,7 +34,7 @@ while True:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_daemons_end_with_the_tests(number: signal.Signals) -> None:
     with running(
-        [sys.executable, "-c", TESTS, str(Path(__file__).resolve().parents[1])],
+        [sys.executable, "-c", TESTS, str(Path(__file__).resolve().parents[2])],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
