@@ -16,7 +16,7 @@ from data_processing.crab.job import OUTPUT
 from data_processing.crab.payload import CERTIFIED, CONFIG, copy, models_of, own_files, scripts, write_job
 from data_processing.datasets.files import GLOBAL, file_patterns, instance_of, is_wildcard, place_of
 from MLTools.NanoML.atomic import make_directory, write_text
-from MLTools.NanoML.batch.crabtask import CrabTask
+from MLTools.NanoML.batch.crab.task import CrabTask
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Grid, Needs
 from MLTools.NanoML.config.datasets import Dataset, Read

@@ -14,7 +14,7 @@ SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",
     "slurm": "MLTools.NanoML.batch.slurm:Slurm",
-    "crab": "MLTools.NanoML.batch.crab:Crab",
+    "crab": "MLTools.NanoML.batch.crab.system:Crab",
 }
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
 

@@ -16,8 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from MLTools.NanoML.batch.crabclient import CrabClient
-from MLTools.NanoML.batch.crabtask import tasks_of
+from MLTools.NanoML.batch.crab.task import CrabProject
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -107,10 +106,6 @@ def run(*arguments: str | Path) -> str:
     return done.output
 
 
-def clients(submission: Submission) -> dict[str, CrabClient]:
-    return {name: task.client for name, task in tasks_of(submission).items()}
-
-
 def state(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run("status", path, "--json"))
     return found
@@ -156,7 +151,7 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., P
     assert "ana-1: 2 tasks of CRAB" in run("submit", "skim", path)
     assert crab.calls == [["submit", "-c", "crab_cfg.py"]] * 2
     directory = path.parent / "jobs" / "ana-1"
-    found = clients(Submission.read(directory))
+    found = CrabProject.all_of(Submission.read(directory))
     assert found["WZ"].name.endswith(":somebody_crab_ana-1_WZ")
     assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
     with pytest.raises(NanoMLError, match=r"ana-1: is active for this analysis"):
@@ -346,16 +341,16 @@ def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     submission = Submission.read(path.parent / "jobs" / "ana-1")
-    client = clients(submission)["WZ"]
-    shutil.rmtree(client.project)
+    project = CrabProject.all_of(submission)["WZ"]
+    shutil.rmtree(project.path)
     crab.set("dies")
     with pytest.raises(NanoMLError, match=r"crab submit: it said nothing"):
         run("resubmit", path)
-    assert not client.is_submitted
+    assert not project.is_submitted
     crab.unset("dies")
     assert "nothing was submitted" in run("resubmit", path)
-    assert client.is_submitted
-    assert client.name == max((crab.path / "tasks").read_text().split()[0::2])
+    assert project.is_submitted
+    assert project.name == max((crab.path / "tasks").read_text().split()[0::2])
     assert [call[0] for call in crab.calls[-2:]] == ["tasks", "remake"]
     assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("data_processing")
 
-from MLTools.NanoML.batch.crabtask import tasks_of
+from MLTools.NanoML.batch.crab.task import CrabProject
 from MLTools.NanoML.batch.prepare import JobRequest
 from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.batch.submission import Submission
@@ -75,7 +75,7 @@ def test_a_submission_of_the_version_before_is_read_and_a_later_one_is_not(submi
     old = {**before, "schema": 1, "system": "crab", "options": options, "handles": handles}
     path.write_text(json.dumps(old))
     found = Submission.read(submission.directory)
-    assert tasks_of(found)["WZ"].record.done == ["1"]
+    assert CrabProject.all_of(found)["WZ"].record.done == ["1"]
     assert found.handles["site"] == "T2_CH_CERN"
 
     path.write_text(json.dumps({**now, "schema": 3}))

@@ -67,7 +67,7 @@ def test_what_is_no_batch_system_is_one_message() -> None:
 IMPORTED = """
 import sys
 def loaded():
-    return {name[22:] for name in sys.modules if name.startswith("MLTools.NanoML.batch.")}
+    return {name[21:] for name in sys.modules if name.startswith("MLTools.NanoML.batch.")}
 import MLTools.NanoML.workflow.pipeline
 assert not loaded(), loaded()
 import MLTools.NanoML.batch.submit

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import make_directory, write_text
-from MLTools.NanoML.batch.crabclient import CrabClient
-from MLTools.NanoML.batch.crabtask import CrabTask, CrabTaskState, JobNow, entry_of, save_tasks, tasks_of
+from MLTools.NanoML.batch.crab.task import REFUSED, CrabProject, CrabTask, JobNow
 from MLTools.NanoML.batch.prepare import JobRequest, new_submission
 from MLTools.NanoML.batch.site import Place
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory
@@ -25,12 +25,12 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.resources import Resources, in_words
 from MLTools.NanoML.workflow.stages import Layout, import_part
 
-__all__ = ["Crab"]
-
-_AT_ONCE = 4
-_OUTPUTS = "outputs"  # the directory of lists of outputs, in a submission
+_AT_ONCE = 4  # questions to the server
+_MOST_MEMORY = 5000  # MB that CRAB gives to a job of one core that is submitted again
+_MOST_TIME = 47 * 3600  # seconds: what sites allow
 _NEW = "what was sent cannot be changed, so then: nanoml kill, nanoml submit skim --on crab"
 
 
@@ -64,19 +64,18 @@ class Crab(System):
             )
         done = set() if request.dry_run else self._done(config)
         write_tasks = import_part("data_processing.crab.tasks").write_tasks
-        workdir = Layout.of(config).workdir
-        with new_directory(config.base / JOBS, workdir.name, request.dry_run) as (aside, final):
+        with new_directory(config.base / JOBS, Layout.of(config).workdir.name, request.dry_run) as (aside, final):
             tasks: list[CrabTask] = write_tasks(config, aside, final.name)
             left = [task for task in tasks if force or task.digest not in done]
-            for task in tasks:
-                if task not in left:
-                    shutil.rmtree(aside / task.name)
             if not left:
                 shutil.rmtree(aside)
                 return None
+            for task in tasks:
+                if task not in left:
+                    shutil.rmtree(aside / task.name)
             grid = config.batch.grid
             assert grid is not None
-            submission = new_submission(config, place, request, aside, [entry_of(task) for task in left])
+            submission = new_submission(config, place, request, aside, [task.entry() for task in left])
             submission.handles = {"site": grid.site, "written": {task.name: asdict(task) for task in left}}
             submission.save()
             submission.directory = final
@@ -95,32 +94,29 @@ class Crab(System):
                     f"{before.name}: is active for this analysis, or may be. See nanoml status; wait for it, or end it with "
                     "nanoml kill."
                 )
-            for task in tasks_of(before).values():
-                jobs = task.record.jobs.values()
-                if jobs and all(job.state == "finished" for job in jobs):
-                    found.add(task.written.digest)
+            found.update(it.written.digest for it in CrabProject.all_of(before).values() if it.is_done)
         return found
 
     def submit(self, submission: Submission) -> None:
         """Submit the tasks, one after the other."""
-        clients = {name: task.client for name, task in tasks_of(submission).items()}
+        projects = CrabProject.all_of(submission)
         try:
-            for name, client in clients.items():
+            for name, project in projects.items():
                 say(f"{name}: crab submit")
-                client.submit()
+                project.submit()
         except NanoMLError as problem:
-            submitted = sum(client.is_submitted for client in clients.values())
+            submitted = sum(project.is_submitted for project in projects.values())
             if submitted:
                 raise NanoMLError(
-                    f"{problem} {submitted} of {len(clients)} tasks have been submitted: nanoml resubmit does the rest."
+                    f"{problem} {submitted} of {len(projects)} tasks have been submitted: nanoml resubmit does the rest."
                 ) from None
-            for client in clients.values():
-                shutil.rmtree(client.project, ignore_errors=True)
+            for project in projects.values():
+                shutil.rmtree(project.path, ignore_errors=True)
             raise
 
     def has_begun(self, submission: Submission) -> bool:
         """Whether CRAB has, or may have, a task of it."""
-        return any(task.client.project.exists() for task in tasks_of(submission).values())
+        return any(project.path.exists() for project in CrabProject.all_of(submission).values())
 
     def recover(self, submission: Submission) -> bool:
         """Keep it: `retry` submits the tasks that CRAB does not have."""
@@ -128,34 +124,29 @@ class Crab(System):
 
     def poll(self, submission: Submission) -> Poll:
         """Ask how all tasks are doing, and keep the answers."""
-        tasks = tasks_of(submission)
-        asked = {
-            name: task.client for name, task in tasks.items() if task.client.is_submitted and not task.record.is_settled
-        }
+        projects = CrabProject.all_of(submission)
+        asked = [name for name, project in projects.items() if project.is_submitted and not project.is_settled]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = dict(zip(asked, pool.map(CrabClient.status, asked.values())))
+            answers = dict(zip(asked, pool.map(lambda name: projects[name].ask(), asked)))
         jobs: list[JobNow] = []
         active: list[Optional[bool]] = []
         notes: list[str] = []
-        for name, task in tasks.items():
-            task.record.name = task.client.name
-            if not task.client.is_submitted:
-                jobs.append(JobNow(task.entry(), QueueState("idle")))
+        for name, project in projects.items():
+            project.record.name = project.name
+            if not project.is_submitted:
+                jobs.append(JobNow(project.written.entry(), QueueState("idle")))
                 notes.append(f"{name}: has not been submitted. nanoml resubmit does it.")
                 continue
-            answer = answers.get(name)
-            notes += task.note(answer) if answer is not None else []
-            found = list(task.jobs())
-            jobs += found
-            goes_on = task.is_changing or any(job.state.state != "ended" for job in found)
-            active.append(goes_on if answer is None or answer.server else None)
-            notes += task.list_outputs() if active[-1] is False else []
+            has_answered, said = answers.get(name, (True, []))
+            jobs += project.jobs()
+            active.append(project.is_active if has_answered else None)
+            notes += [*said, *(project.list_outputs() if active[-1] is False else [])]
         is_active = None if None in active else any(active)
         if is_active is False:
-            notes += _next_steps(submission, tasks)
+            notes += _next_steps(submission, projects)
         submission.jobs = [job.entry for job in jobs]
         submission.state = "ended" if is_active is False else "submitted"
-        save_tasks(submission, tasks)
+        _save(submission, projects)
         results = {job.entry.name: job.result for job in jobs if job.result is not None}
         return Poll({job.entry.name: job.state for job in jobs}, is_active, notes, results)
 
@@ -163,14 +154,14 @@ class Crab(System):
         """Submit again what failed, and what has not been submitted."""
         with locked(Path(submission.workdir)):
             notes = self.poll(submission).notes
-            tasks = tasks_of(submission)
+            projects = CrabProject.all_of(submission)
             some = False
-            for task in tasks.values():
-                for line in task.retry(submission.created.split()[0]):
+            for project in projects.values():
+                for line in _again(project, submission.created.split()[0]):
                     some = True
                     yield line
                     submission.state = "submitted"
-                    save_tasks(submission, tasks)
+                    _save(submission, projects)
         if not some:
             yield from notes
             yield f"{submission.name}: nothing of it has failed, as far as CRAB says: nothing was submitted."
@@ -178,10 +169,10 @@ class Crab(System):
     def kill(self, submission: Submission) -> None:
         """End all jobs that are running or waiting; what could be ended is ended, even if something else fails."""
         problems = []
-        for name, task in tasks_of(submission).items():
-            if task.client.is_submitted and any(job.state.state != "ended" for job in task.jobs()):
+        for name, project in CrabProject.all_of(submission).items():
+            if project.is_submitted and any(job.state.state != "ended" for job in project.jobs()):
                 try:
-                    task.client.kill()
+                    project.kill()
                     say(f"{name}: crab kill")
                 except NanoMLError as problem:
                     problems.append(f"{name}: {problem}")
@@ -190,34 +181,81 @@ class Crab(System):
 
     def log(self, submission: Submission, entry: JobEntry) -> Path:
         """Fetch the log of a job from CRAB."""
-        task, number = tasks_of(submission)[entry.stage], entry.tasks[0]
-        if number not in task.record.jobs:
+        project, number = CrabProject.all_of(submission)[entry.stage], entry.tasks[0]
+        if number not in project.record.jobs:
             raise NanoMLError(f"{entry.name}: CRAB has not made its jobs yet, so there is no log.")
-        return task.client.log(number)
+        return project.log(number)
 
     def describe(self, submission: Submission) -> list[str]:
         """The tasks, and where they write."""
         lines = []
-        for name, task in tasks_of(submission).items():
-            scores = ", ".join(task.written.scores)
-            lines.append(f"{name}: {task.written.what}{f', with scores of {scores}' if scores else ''}")
+        for name, project in CrabProject.all_of(submission).items():
+            scores = ", ".join(project.written.scores)
+            lines.append(f"{name}: {project.written.what}{f', with scores of {scores}' if scores else ''}")
         site = submission.handles["site"]
         return [*lines, f"{submission.name}: {counted(len(lines), 'task')} of CRAB, which write to {site}"]
 
 
-def _next_steps(submission: Submission, tasks: Mapping[str, CrabTaskState]) -> Sequence[str]:
+def _again(project: CrabProject, since: str) -> Iterator[str]:
+    """Submit again what failed, or the whole task; say in lines what was done."""
+    name, record = project.written.name, project.record
+    if not project.recover(since):
+        project.submit()
+        yield f"{name}: submitted"
+        return
+    if record.server == REFUSED:
+        os.replace(project.path, f"{project.path}.refused-{time.time():.0f}")
+        record.server = record.refusal = ""
+        project.submit()
+        yield f"{name}: submitted again"
+        return
+    failed = {number: job for number, job in record.jobs.items() if job.state == "failed"}
+    failed = {number: job for number, job in failed.items() if record.again.get(number, [-1])[0] != job.tries}
+    if failed:
+        asked = Resources(**{**asdict(project.written.entry().resources), **record.asked})
+        more, words = _more(asked, {job.problem.kind for job in failed.values()})
+        project.resubmit(list(failed), more)
+        yield f"{name}: {counted(len(failed), 'job')} again{words}"
+    killed = sum(job.state == "killed" for job in record.jobs.values())
+    if killed:
+        yield (
+            f"{name}: {counted(killed, 'killed job')}, which CRAB does not submit again. When no job is active, nanoml submit "
+            "skim --on crab repeats the whole task."
+        )
+
+
+def _more(asked: Resources, kinds: Collection[str]) -> tuple[dict[str, int], str]:
+    """More memory [MB] and time [s], if jobs failed for lack of it, and in words."""
+    more, words = {}, ""
+    for kind, before, most in (("memory", asked.memory, _MOST_MEMORY), ("time", asked.time, _MOST_TIME)):
+        if kind in kinds:
+            more[kind] = min(2 * before, most)
+            was, now = (str(before), f"{more[kind]} MB") if kind == "memory" else map(in_words, (before, more[kind]))
+            if before < most:
+                words += f", {kind} {was} -> {now}"
+            else:
+                words += f", {kind} {now}, which is all that CRAB gives: if they fail again, give jobs less to do"
+    return more, words
+
+
+def _save(submission: Submission, projects: Mapping[str, CrabProject]) -> None:
+    submission.handles["tasks"] = {name: asdict(project.record) for name, project in projects.items()}
+    submission.save()
+
+
+def _next_steps(submission: Submission, projects: Mapping[str, CrabProject]) -> Sequence[str]:
     """Write lists of the outputs, and say how to use them."""
     import yaml
 
     files: dict[str, list[str]] = {}
-    for task in tasks.values():
-        files.setdefault(task.written.dataset, []).extend(task.record.outputs)
-    files = {dataset: names for dataset, names in files.items() if names}
+    for project in projects.values():
+        if project.record.outputs:
+            files.setdefault(project.written.dataset, []).extend(project.record.outputs)
     if not files:
         return []
     base, datasets = Path(submission.config).parent, {}
     for dataset, names in files.items():
-        path = make_directory(submission.directory / _OUTPUTS) / f"{dataset.replace('/', '_')}.txt"
+        path = make_directory(submission.directory / "outputs") / f"{dataset.replace('/', '_')}.txt"
         write_text(path, "".join(f"{name}\n" for name in names))
         datasets[dataset] = {"files": os.path.relpath(path, base)}
     lines = yaml.safe_dump({"datasets": datasets}, sort_keys=False, allow_unicode=True, width=1000)
