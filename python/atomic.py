@@ -16,17 +16,6 @@ from typing import Any, Optional
 
 from MLTools.NanoML.errors import explain_os_error, is_os_error
 
-__all__ = [
-    "aside_of",
-    "cache_directory",
-    "is_aside",
-    "make_directory",
-    "remove_leftovers",
-    "replacing",
-    "write_json",
-    "write_text",
-]
-
 _MARK = ".part-"
 _OWNER = re.compile(r"\.part-(\d+)-([^.]*)")
 _PATIENCE = 2.0  # seconds

@@ -15,8 +15,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import interrupt
 from MLTools.NanoML.workflow.stages import NAMES
 
-__all__ = ["main", "nanoml"]
-
 _MODULES = {
     "start": ("init", "doctor", "completion"),
     "pipeline": ("run", "accept", "config"),

@@ -22,8 +22,6 @@ from typing import Any, NamedTuple, Optional, Union
 
 from MLTools.NanoML.atomic import cache_directory, write_json
 
-__all__ = ["changed", "code_of", "files_behind", "source_of"]
-
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
 _PARTS = ("data_processing", "ML_processing")
 _Root = Union[str, Path]

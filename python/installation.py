@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["checkout", "how_to_install", "nanoml_command"]
-
 
 def checkout() -> Optional[Path]:
     """The checkout that this NanoML is, or was installed from; None if there is none any more."""

@@ -14,8 +14,6 @@ from types import ModuleType
 
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["import_file", "importable", "load_module"]
-
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:
     """Import a user's file or module.

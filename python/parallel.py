@@ -20,8 +20,6 @@ from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import silence
 
-__all__ = ["RECORDS", "begin_worker", "locked", "usable_cores", "worker_pool"]
-
 RECORDS = ".nanoml"
 """Name of the directory of records in the work directory."""
 

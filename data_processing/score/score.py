@@ -179,17 +179,12 @@ class Scorer:
     def __init__(self, model: Model, file: RootFile, parameter: Optional[float], base: str) -> None:
         model.check_parameter(parameter)
         self.model, self._parameter = model, parameter
-        self._selection = _selection_to_run(model, file, base)
-        of_selection = self._selection.columns if self._selection else {}
+        selection = _selection_to_run(model, file, base)
+        of_selection = selection.columns if selection else {}
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
-        self._names = self._selection.resolve(list(file.branches), file.path) if self._selection else {}
-        self._collections = {
-            asked: file.branches[name].collection or ""
-            for asked, name in self._names.items()
-            if file.branches[name].is_jagged
-        }
-        self.reads = [*versions.IDENTIFIERS, *self._branches, *self._names.values()]
+        self._bound = selection.bind(file.branches, file.path) if selection else None
+        self.reads = [*versions.IDENTIFIERS, *self._branches, *(self._bound.branches if self._bound else ())]
         self.made = {branch.name: branch for branch in self._made()}
         clash = next((name for name in self.made if name in file.branches), None)
         if clash is not None:
@@ -216,8 +211,8 @@ class Scorer:
             found.append(Branch(f"{prefix}{name}_{output}", "float32", shape, title, collection, ""))
         fold = "fold of the event: the network that scored it has not seen this fold in training"
         found.append(Branch(f"{name}_fold", "int32", "flat", fold, None, ""))
-        if self._selection is not None:
-            passed = f"the event passes {self._selection.name}; else its scores are NaN"
+        if self._bound is not None:
+            passed = f"the event passes {self._bound.selection.name}; else its scores are NaN"
             found.append(Branch(f"{name}_selected", "bool", "flat", passed, None, ""))
         return found
 
@@ -230,9 +225,8 @@ class Scorer:
             for name in self._branches
         }
         passed: Optional[NDArray[np.bool_]] = None
-        if self._selection is not None:
-            chosen = {asked: arrays[name] for asked, name in self._names.items()}
-            selected = self._selection.apply(chosen, self._collections, np.ones(len(fold)))
+        if self._bound is not None:
+            selected = self._bound.apply(arrays, np.ones(len(fold)))
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
             passed = np.zeros(len(fold), bool)

@@ -98,23 +98,16 @@ class _Cut(Filter):
 
 class _Selection(Filter):
     def __init__(self, selection: Selection, file: RootFile) -> None:
-        self._selection = selection
-        self._names = selection.resolve(list(file.branches), file.path)
-        self._collections = {
-            asked: file.branches[actual].collection or ""
-            for asked, actual in self._names.items()
-            if file.branches[actual].is_jagged
-        }
-        self.branches = list(dict.fromkeys(self._names.values()))
-        self.defaults = {name: value for name, value in selection.optional.items() if name not in self._names}
+        self._bound = selection.bind(file.branches, file.path)
+        self.branches = self._bound.branches
+        self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
         self.made = {
             name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
             for name, column in selection.columns.items()
         }
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
-        given = {asked: arrays[actual] for asked, actual in self._names.items()}
-        return self._selection.apply(given, self._collections, weights)
+        return self._bound.apply(arrays, weights)
 
 
 class _Modules(Filter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -19,23 +19,8 @@ from MLTools.NanoML.terminal.progress import say_once
 if TYPE_CHECKING:
     from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = [
-    "UNWEIGHTED",
-    "Accounting",
-    "FileAccounting",
-    "Part",
-    "Step",
-    "accounting_of",
-    "add_steps",
-    "all_events_of",
-    "event_weights",
-    "is_same_sum",
-    "is_simulation",
-]
-
+# source of the sum of weights of simulation that has no generator weights: each event counts 1
 UNWEIGHTED = "number of events (simulation without genWeight)"
-"""Source of the sum of weights of simulation that has no generator weights: each event counts 1."""
-
 _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
 
@@ -146,19 +131,18 @@ class Accounting:
         The sum of a file counts once, however many ranges of entries it was read in. If entries were left out, it is
         scaled by the fraction of the generator weights that was read.
         """
-        return math.fsum(_sum_of_ranges(ranges) for ranges in self._by_file())
+        return math.fsum(file.sum_of_weights for file in self._by_file())
 
     @property
     def sum_in_runs(self) -> float:
         """Sum of weights in the Runs tree beside these events: its rows go with a file's first entry."""
-        return math.fsum(
-            ranges[0].sum_of_weights for ranges in self._by_file() if any(each.has_beginning for each in ranges)
-        )
+        files = [file.ranges for file in self._by_file()]
+        return math.fsum(ranges[0].sum_of_weights for ranges in files if any(each.has_beginning for each in ranges))
 
     @property
     def gaps(self) -> list[EntryRange]:
         """The entries that no range covers, in files that were read in ranges."""
-        return [gap for ranges in self._by_file() for gap in _gaps_between(ranges)]
+        return [gap for file in self._by_file() for gap in file.gaps]
 
     def check(self, owners: Sequence[str] = (), allow_gaps: bool = False) -> None:
         """Make sure that no events count twice and that weights are right.
@@ -177,16 +161,15 @@ class Accounting:
             between the passes.
         """
         owner = dict(zip(map(id, self.files), owners))
-        for ranges in self._by_file():
-            if len(ranges) > 1 or ranges[0].part is not None:
-                _check_ranges(ranges, [owner.get(id(each), each.file) for each in ranges], allow_gaps)
+        for file in self._by_file():
+            if len(file.ranges) > 1 or file.ranges[0].part is not None:
+                file.check([owner.get(id(each), each.file) for each in file.ranges], allow_gaps)
 
-    def _by_file(self) -> list[list[FileAccounting]]:
-        """The ranges of each file, in their order."""
+    def _by_file(self) -> list[_InputFile]:
         found: dict[tuple[str, int, float], list[FileAccounting]] = {}
         for file in self.files:
             found.setdefault(file.identity, []).append(file)
-        return [sorted(ranges, key=_place_of) for ranges in found.values()]
+        return [_InputFile(sorted(ranges, key=_place_of)) for ranges in found.values()]
 
     @property
     def is_data(self) -> bool | None:
@@ -230,82 +213,84 @@ def _place_of(file: FileAccounting) -> tuple[int, int]:
     return (-1, -1) if read is None else (read.first, read.stop)
 
 
-def _gaps_between(ranges: Sequence[FileAccounting]) -> list[EntryRange]:
-    """The entries of a file that none of its ranges covers; none if a range is not known."""
-    found, reached = [], 0
-    for read in [each.read for each in ranges]:
-        if read is None:
-            return []
-        first = min(read.first, ranges[0].file_entries)
-        if first > reached:
-            found.append(EntryRange(read.file, reached, first))
-        reached = max(reached, read.stop)
-    if reached < ranges[0].file_entries:
-        found.append(EntryRange(ranges[0].file, reached, ranges[0].file_entries))
-    return found
+class _InputFile:
+    """The ranges of one file that were read, in their order."""
 
+    def __init__(self, ranges: Sequence[FileAccounting]) -> None:
+        self.ranges = ranges
+        self.gaps = self._gaps()
+        parts = [each.part for each in ranges if each.part is not None]
+        self._parts = parts if len(parts) == len(ranges) else []  # none if a range is the whole file
 
-def _sum_of_ranges(ranges: Sequence[FileAccounting]) -> float:
-    """The weights behind the entries of a file that were read."""
-    total = ranges[0].sum_of_weights
-    parts = [each.part for each in ranges if each.part is not None]
-    if len(parts) < len(ranges) or not _gaps_between(ranges):
-        return total
-    whole = parts[0].file_weights
-    return total * (math.fsum(part.weights for part in parts) / whole) if whole else 0.0
+    def _gaps(self) -> list[EntryRange]:
+        """The entries that no range covers; none if a range is not known."""
+        reads, end = [each.read for each in self.ranges if each.read is not None], self.ranges[0].file_entries
+        found, reached = [], 0
+        for read in [*reads, EntryRange(self.ranges[0].file, end, end)] if len(reads) == len(self.ranges) else ():
+            first = min(read.first, end)
+            if first > reached:
+                found.append(EntryRange(read.file, reached, first))
+            reached = max(reached, read.stop)
+        return found
 
+    @property
+    def sum_of_weights(self) -> float:
+        """The weights behind the entries that were read."""
+        total = self.ranges[0].sum_of_weights
+        if not self._parts or not self.gaps:
+            return total
+        whole = self._parts[0].file_weights
+        return total * (math.fsum(part.weights for part in self._parts) / whole) if whole else 0.0
 
-def _check_ranges(ranges: Sequence[FileAccounting], owners: Sequence[str], allow_gaps: bool) -> None:
-    """Check the ranges of one file, which are sorted."""
-    unknown = next((owner for each, owner in zip(ranges, owners) if each.read is None), None)
-    if unknown is not None:
-        raise NanoMLError(
-            f"{unknown}: its record does not say which entries of {ranges[0].file} it was made from, because something "
-            "other than nanoAOD-tools' PostProcessor ran the selection. Make it again by nano_postproc.py or nanoml skim."
-        )
-    _check_overlaps(ranges, owners)
-    gaps = _gaps_between(ranges)
-    if gaps and not allow_gaps:
-        more = f" (and {len(gaps) - 1} more ranges)" if len(gaps) > 1 else ""
-        raise NanoMLError(
-            f"{owners[0]}: lacks {gaps[0]}{more}, and no other file here was made from them. Add the files that were. Or allow "
-            "gaps (--allow-gaps, convert.allow_gaps): then only the weights that were read count in the normalisation."
-        )
-    parts = [each.part for each in ranges if each.part is not None]
-    for part in parts[:1] if gaps else ():
-        if not part.file_weights:
+    def check(self, owners: Sequence[str], allow_gaps: bool) -> None:
+        """As `Accounting.check`."""
+        name = self.ranges[0].file
+        unknown = next((owner for each, owner in zip(self.ranges, owners) if each.read is None), None)
+        if unknown is not None:
             raise NanoMLError(
-                f"{owners[0]}: lacks {gaps[0]}, and the generator weights of that file add up to zero: the normalisation cannot "
+                f"{unknown}: its record does not say which entries of {name} it was made from, because something "
+                "other than nanoAOD-tools' PostProcessor ran the selection. Make it again by nano_postproc.py or nanoml skim."
+            )
+        self._check_overlaps(owners)
+        if self.gaps and not allow_gaps:
+            more = f" (and {len(self.gaps) - 1} more ranges)" if len(self.gaps) > 1 else ""
+            raise NanoMLError(
+                f"{owners[0]}: lacks {self.gaps[0]}{more}, and no other file here was made from them. Add the files that were. Or allow "
+                "gaps (--allow-gaps, convert.allow_gaps): then only the weights that were read count in the normalisation."
+            )
+        first = next((each.part for each in self.ranges if each.part is not None), None)
+        if self.gaps and first is not None and not first.file_weights:
+            raise NanoMLError(
+                f"{owners[0]}: lacks {self.gaps[0]}, and the generator weights of that file add up to zero: the normalisation cannot "
                 "be scaled. Add the files that were made from them."
             )
-    if len(parts) == len(ranges) and not gaps:
-        read = math.fsum(part.weights for part in parts)
-        scale = math.fsum(abs(part.weights) for part in parts)
-        for part in parts:
+        read = math.fsum(part.weights for part in self._parts)
+        scale = math.fsum(abs(part.weights) for part in self._parts)
+        for part in self._parts if not self.gaps else ():
             if not is_same_sum(read, part.file_weights, scale + abs(part.file_weights)):
                 raise NanoMLError(
-                    f"{owners[0]}: the generator weights of the ranges of {ranges[0].file} add up to {read:.9g}, but "
+                    f"{owners[0]}: the generator weights of the ranges of {name} add up to {read:.9g}, but "
                     f"those of the file to {part.file_weights:.9g}: it was changed between the passes. Make all ranges "
                     "again."
                 )
 
-
-def _check_overlaps(ranges: Sequence[FileAccounting], owners: Sequence[str]) -> None:
-    last = 0  # the range that reaches farthest
-    for number in range(1, len(ranges)):
-        one, other = ranges[last].read, ranges[number].read
-        assert one is not None
-        assert other is not None
-        if other.first < min(one.stop, other.stop) or _place_of(ranges[last]) == _place_of(ranges[number]):
-            shared = EntryRange(other.file, other.first, min(one.stop, other.stop))
-            is_part = ranges[last].part is not None and ranges[number].part is not None
-            what = f"was made from {shared if is_part else other.file}"
-            raise NanoMLError(
-                f"{owners[number]}: {what}, as {owners[last]} was: these events and their weights would count twice. Take "
-                "one of them."
-            )
-        if other.stop >= one.stop:
-            last = number
+    def _check_overlaps(self, owners: Sequence[str]) -> None:
+        last = 0  # the range that reaches farthest
+        for number in range(1, len(self.ranges)):
+            earlier, later = self.ranges[last], self.ranges[number]
+            one, other = earlier.read, later.read
+            assert one is not None
+            assert other is not None
+            stop = min(one.stop, other.stop)
+            if other.first < stop or _place_of(earlier) == _place_of(later):
+                is_part = earlier.part is not None and later.part is not None
+                what = EntryRange(other.file, other.first, stop) if is_part else other.file
+                raise NanoMLError(
+                    f"{owners[number]}: was made from {what}, as {owners[last]} was: these events and their weights would count "
+                    "twice. Take one of them."
+                )
+            if other.stop >= one.stop:
+                last = number
 
 
 def is_same_sum(one: float, other: float, scale: float) -> bool:
@@ -333,29 +318,20 @@ def event_weights(arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]
 
 def accounting_of(file: RootFile) -> FileAccounting:
     """The accounting of a file that was not skimmed here: entries and sum of weights, with no event selected yet."""
-    total, source, is_data = _sum_of_weights(file)
-    return FileAccounting(file.path, file.entries, 0, total, source, is_data, uuid=file.uuid)
 
+    def counted(total: float, source: str, is_data: bool = False) -> FileAccounting:
+        return FileAccounting(file.path, file.entries, 0, total, source, is_data, uuid=file.uuid)
 
-def all_events_of(file: RootFile) -> FileAccounting:
-    """The accounting of a file of which every event is taken, without a selection."""
-    accounting = accounting_of(file)
-    accounting.selected = file.entries
-    return accounting
-
-
-def _sum_of_weights(file: RootFile) -> tuple[float, str, bool]:
-    """The sum of weights behind a file, where it comes from, and whether the file is data."""
     runs = file.other_tree("Runs") or {}
     name = next((name for name in versions.SUM_OF_WEIGHTS if name in runs), None)
     if name is not None:
-        return math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}", False
+        return counted(math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}")
     if "genWeight" in file.branches:
         weights = np.asarray(file.read(["genWeight"])["genWeight"], np.float64)
-        return float(weights.sum()), "genWeight of the file's events", False
+        return counted(float(weights.sum()), "genWeight of the file's events")
     mark = _mark_of_simulation(file)
     if mark is None:
-        return float(file.entries), "number of events (data)", True
+        return counted(float(file.entries), "number of events (data)", is_data=True)
     if file.entries:
         say_once(
             UNWEIGHTED,
@@ -363,7 +339,12 @@ def _sum_of_weights(file: RootFile) -> tuple[float, str, bool]:
             "a sum of weights in Runs. Each event counts 1, here and in all files like it: that is right only if all "
             "generator weights are equal and no events were cut away before.",
         )
-    return float(file.entries), UNWEIGHTED, False
+    return counted(float(file.entries), UNWEIGHTED)
+
+
+def all_events_of(file: RootFile) -> FileAccounting:
+    """The accounting of a file of which every event is taken, without a selection."""
+    return replace(accounting_of(file), selected=file.entries)
 
 
 def is_simulation(file: RootFile) -> bool:

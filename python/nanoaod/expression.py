@@ -5,24 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-
-__all__ = [
-    "Alternative",
-    "Call",
-    "Leaf",
-    "Logical",
-    "Node",
-    "Number",
-    "Reduction",
-    "cut_error",
-    "leaves",
-    "nodes",
-    "parse",
-]
 
 REDUCTIONS = ("Sum$", "Max$", "Min$", "Length$")
 
@@ -64,17 +50,9 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Call:
-    """An operator or a function, of `OPERATORS` or `FUNCTIONS`."""
+    """An operator or a function; `&&` and `||` take any number of arguments, as a long chain of pairs would be too deep."""
 
     function: str
-    arguments: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class Logical:
-    """`&&` or `||` with any number of arguments: a long chain would be too deep as a tree of pairs."""
-
-    operator: str
     arguments: tuple[Node, ...]
 
 
@@ -94,14 +72,14 @@ class Alternative:
     otherwise: Node
 
 
-Node = Union[Number, Leaf, Call, Logical, Reduction, Alternative]
+Node = Union[Number, Leaf, Call, Reduction, Alternative]
 
 
 def nodes(node: Node, everywhere: bool = True) -> Iterator[Node]:
     """A node and those below it; if not `everywhere`, only those that are evaluated as often as it is."""
     yield node
     below: tuple[Node, ...] = ()
-    if isinstance(node, (Call, Logical)):
+    if isinstance(node, Call):
         below = node.arguments
     elif isinstance(node, Reduction) and everywhere:
         below = (node.argument,)
@@ -116,21 +94,7 @@ def leaves(node: Node, everywhere: bool = True) -> list[Leaf]:
     return [found for found in nodes(node, everywhere) if isinstance(found, Leaf)]
 
 
-def parse(text: str, functions: Mapping[str, int]) -> Node:
-    """The expression of a cut; `functions` has the number of arguments of each function.
-
-    Raises
-    ------
-    NanoMLError
-        It is not understood; the message has the column.
-    RecursionError
-        It is too deep.
-    """
-    return _Parser(text, functions).parse()
-
-
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str  # "number", "name", "symbol" or "end"
     text: str
     position: int
@@ -154,81 +118,83 @@ def cut_error(text: str, position: int, what: str) -> NanoMLError:
     return NanoMLError(f'cut "{text}": column {position + 1}: {what}')
 
 
+def parse(text: str, functions: Mapping[str, int]) -> Node:
+    """The expression of a cut; `functions` has the number of arguments of each function.
+
+    Raises NanoMLError with the column if it is not understood, and RecursionError if it is too deep.
+    """
+    parser = _Parser(text, functions)
+    node, _ = parser.binary(0)
+    if parser.next.kind != "end":
+        raise parser.unexpected()
+    return node
+
+
 class _Parser:
-    """Recursive descent: each method parses what its name says, from where the last one stopped."""
+    """Recursive descent: each method parses what its name says, from the token `next`."""
 
     def __init__(self, text: str, functions: Mapping[str, int]) -> None:
         self._text = text
         self._arity = {**functions, **dict.fromkeys(REDUCTIONS, 1), "Alt$": 2}
-        self._tokens = list(_tokens(text))
-        self._at = 0
-
-    def parse(self) -> Node:
-        node, _ = self._binary(0)
-        if self._next.kind != "end":
-            raise self._unexpected()
-        return node
-
-    @property
-    def _next(self) -> _Token:
-        return self._tokens[self._at]
+        self._tokens = _tokens(text)
+        self.next = next(self._tokens)
 
     def _take(self) -> _Token:
-        self._at += 1
-        return self._tokens[self._at - 1]
+        token, self.next = self.next, next(self._tokens, self.next)
+        return token
 
-    def _is(self, *symbols: str) -> bool:
-        return self._next.kind == "symbol" and self._next.text in symbols
+    def _accept(self, *symbols: str) -> Optional[str]:
+        """The next token, if it is one of these symbols."""
+        return self._take().text if self.next.kind == "symbol" and self.next.text in symbols else None
 
     def _expect(self, symbol: str) -> None:
-        if not self._is(symbol):
-            raise self._unexpected(f'"{symbol}"')
-        self._take()
+        if not self._accept(symbol):
+            raise self.unexpected(f'"{symbol}"')
 
-    def _unexpected(self, wanted: str = "") -> NanoMLError:
-        token = self._next
+    def unexpected(self, wanted: str = "") -> NanoMLError:
+        token = self.next
         found = "unexpected end" if token.kind == "end" else f'unexpected "{token.text}"'
         expected = f", expected {wanted}" if wanted else ""
         return cut_error(self._text, token.position, f"{found}{expected}.{_HINTS.get(token.text, '')}")
 
-    def _binary(self, level: int) -> tuple[Node, str]:
+    def binary(self, level: int) -> tuple[Node, str]:
         """Operators of a level and above, and the one of them without parentheses that binds least ("" if there is none)."""
         if level == len(_LEVELS):
-            return self._unary()
-        node, inner = self._binary(level + 1)
-        while self._is(*_LEVELS[level]):
-            token = self._take()
+            return self._unary(), ""
+        node, inner = self.binary(level + 1)
+        while True:
+            position = self.next.position
+            operator = self._accept(*_LEVELS[level])
+            if operator is None:
+                return node, inner
             # ROOT takes products from the right, and the last bit may depend on it
-            other, other_inner = self._binary(level if token.text == "*" else level + 1)
+            other, other_inner = self.binary(level if operator == "*" else level + 1)
             for bare in (inner, other_inner):
-                if bare in _UNCLEAR.get(token.text, ()):
-                    what = f'"{bare}" and "{token.text}" need parentheses to say what belongs together.'
-                    raise cut_error(self._text, token.position, what)
-            node, inner = _join(token.text, node, other), token.text
-        return node, inner
+                if bare in _UNCLEAR.get(operator, ()):
+                    what = f'"{bare}" and "{operator}" need parentheses to say what belongs together.'
+                    raise cut_error(self._text, position, what)
+            if operator in ("&&", "||") and isinstance(node, Call) and node.function == operator:
+                node = Call(operator, (*node.arguments, other))
+            else:
+                node = Call(operator, (node, other))
+            inner = operator
 
-    def _unary(self) -> tuple[Node, str]:
-        if self._is("!"):
-            self._take()
-            return Call("!", (self._unary()[0],)), ""
-        if self._is("-"):
-            self._take()
-            return Call("negative", (self._binary(len(_LEVELS) - 1)[0],)), ""
-        return self._primary(), ""
-
-    def _primary(self) -> Node:
-        if self._is("("):
-            self._take()
-            node, _ = self._binary(0)
+    def _unary(self) -> Node:
+        if self._accept("!"):
+            return Call("!", (self._unary(),))
+        if self._accept("-"):
+            return Call("negative", (self.binary(len(_LEVELS) - 1)[0],))
+        if self._accept("("):
+            node, _ = self.binary(0)
             self._expect(")")
             return node
-        if self._next.kind == "number":
+        if self.next.kind == "number":
             text = self._take().text
             return Number(float(int(text, 16) if text[:2] in ("0x", "0X") else float(text)))
-        if self._next.kind != "name" or self._next.text in _HINTS:
-            raise self._unexpected("a number, a branch, a function or (")
+        if self.next.kind != "name" or self.next.text in _HINTS:
+            raise self.unexpected("a number, a branch, a function or (")
         name = self._take()
-        if self._is("("):
+        if self._accept("("):
             return self._call(name)
         if name.text.endswith("$") or "::" in name.text:
             raise cut_error(self._text, name.position, f"{name.text} is not supported.")
@@ -238,14 +204,12 @@ class _Parser:
         if name.text not in self._arity:
             hint = versions.did_you_mean(name.text, self._arity)
             raise cut_error(self._text, name.position, f"there is no function {name.text}.{hint}")
-        self._expect("(")
-        arguments = []
-        if not self._is(")"):
-            arguments.append(self._binary(0)[0])
-            while self._is(","):
-                self._take()
-                arguments.append(self._binary(0)[0])
-        self._expect(")")
+        arguments: list[Node] = []
+        if not self._accept(")"):
+            arguments.append(self.binary(0)[0])
+            while self._accept(","):
+                arguments.append(self.binary(0)[0])
+            self._expect(")")
         if len(arguments) != self._arity[name.text]:
             what = f"{name.text} takes {self._arity[name.text]} argument(s), not {len(arguments)}."
             raise cut_error(self._text, name.position, what)
@@ -254,21 +218,10 @@ class _Parser:
         return Alternative(*arguments) if name.text == "Alt$" else Call(name.text, tuple(arguments))
 
     def _index(self) -> Optional[int]:
-        if not self._is("["):
+        if not self._accept("[") or self._accept("]"):
             return None
-        self._take()
-        index = None
-        if not self._is("]"):
-            if not (self._next.kind == "number" and self._next.text.isdigit()):
-                raise self._unexpected("an index: an integer that is not negative")
-            index = int(self._take().text)
+        if not (self.next.kind == "number" and self.next.text.isdigit()):
+            raise self.unexpected("an index: an integer that is not negative")
+        index = int(self._take().text)
         self._expect("]")
         return index
-
-
-def _join(operator: str, left: Node, right: Node) -> Node:
-    if operator not in ("&&", "||"):
-        return Call(operator, (left, right))
-    if isinstance(left, Logical) and left.operator == operator:
-        return Logical(operator, (*left.arguments, right))
-    return Logical(operator, (left, right))

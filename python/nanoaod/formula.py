@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -16,7 +17,6 @@ from MLTools.NanoML.nanoaod.expression import (
     Alternative,
     Call,
     Leaf,
-    Logical,
     Node,
     Number,
     Reduction,
@@ -26,8 +26,6 @@ from MLTools.NanoML.nanoaod.expression import (
     parse,
 )
 from MLTools.NanoML.rootio.branches import Branch
-
-__all__ = ["Formula"]
 
 _Floats = NDArray[np.float64]
 
@@ -53,6 +51,8 @@ def _truth(operation: Callable[..., Any]) -> Callable[..., _Floats]:
 
 
 _OPERATORS: dict[str, Callable[..., Any]] = {
+    "&&": _truth(lambda *terms: functools.reduce(np.logical_and, terms)),
+    "||": _truth(lambda *terms: functools.reduce(np.logical_or, terms)),
     "<": _truth(np.less),
     ">": _truth(np.greater),
     "<=": _truth(np.less_equal),
@@ -251,11 +251,9 @@ class _Instances:
         if isinstance(node, Call):
             function = _OPERATORS.get(node.function) or _FUNCTIONS[node.function][1]
             return function(*(self._evaluate(argument) for argument in node.arguments))
-        if isinstance(node, Logical):
-            return self._decide(node)
-        if isinstance(node, Reduction):
-            return self._reduce(node)[self.event]
-        return self._choose(node)
+        if isinstance(node, Alternative):
+            return self._choose(node)
+        return self._reduce(node)[self.event]
 
     def _read(self, leaf: Leaf) -> _Floats:
         column = self._columns[leaf.name]
@@ -263,13 +261,6 @@ class _Instances:
             return column.values[self.event]
         element = self._element if leaf.index is None else leaf.index
         return column.values[_starts(column.counts)[self.event] + element]
-
-    def _decide(self, node: Logical) -> _Floats:
-        combine = np.logical_and if node.operator == "&&" else np.logical_or
-        decided = self._evaluate(node.arguments[0])
-        for argument in node.arguments[1:]:
-            decided = combine(decided, self._evaluate(argument))
-        return decided.astype(np.float64)
 
     def _reduce(self, node: Reduction) -> _Floats:
         inner = _Instances(node.argument, self._columns, len(self.counts))

@@ -19,8 +19,6 @@ from MLTools.NanoML.errors import NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["LumiMask", "sections_between", "sections_of", "shared_sections"]
-
 _SECTION = ("run", "luminosityBlock")
 _LARGEST = 2**32 - 1
 _CHUNK = 1_000_000

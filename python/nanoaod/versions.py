@@ -9,17 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 
 from MLTools.NanoML.terminal.progress import say_once
 
-__all__ = [
-    "IDENTIFIERS",
-    "SUM_OF_WEIGHTS",
-    "collection_of",
-    "did_you_mean",
-    "expand",
-    "generator_branch",
-    "is_glob",
-    "resolve",
-]
-
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 """The branches that together identify an event."""
 

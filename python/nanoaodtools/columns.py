@@ -12,8 +12,6 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Column, Selection
 
-__all__ = ["Filler", "ListColumn", "Made", "declare", "declared"]
-
 # numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
 _TYPES = (
     ("bool", "O", "Bool_t"),

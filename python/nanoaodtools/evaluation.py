@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional, cast
 
 import awkward as ak
 import numpy as np
@@ -19,8 +20,6 @@ from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.selection import Selected, Selection, Step
-
-__all__ = ["Evaluation"]
 
 _STEP = 8  # factor by which fewer events are tried when a selection fails, and more when it works again
 _FIRST = 5000  # entries that are read first, since there may be no more to do
@@ -52,58 +51,48 @@ class _Window:
     asked: bytearray  # for each entry of the window, whether it was asked for
 
 
-@dataclass(frozen=True)
 class _Inputs:
-    """Where a selection's branches come from. The keys of all dictionaries are the selection's names.
+    """The selection with its branches: those that earlier modules have declared come before those of the file.
 
-    `earlier` has the branches that earlier modules have declared, `undeclared` the names that exist nowhere: modules may still
-    give each event such an attribute.
+    Modules may also give each event attributes that exist nowhere else, which are taken for their branches.
     """
 
-    selection: Selection
-    path: str
-    branches: Mapping[str, Branch]
-    earlier: Mapping[str, Made]
-    from_file: dict[str, str]
-    from_modules: dict[str, str]
-    undeclared: list[str]
-
-    @classmethod
-    def of(
-        cls, selection: Selection, path: str, branches: Mapping[str, Branch], earlier: Mapping[str, Made]
-    ) -> _Inputs:
-        """Find the branches. Those that earlier modules made come before those of the file."""
-        available = list(dict.fromkeys([*branches, *earlier]))
-        undeclared = [
+    def __init__(
+        self, selection: Selection, path: str, branches: Mapping[str, Branch], earlier: Mapping[str, Made]
+    ) -> None:
+        self._selection, self._path, self._earlier = selection, path, earlier
+        self._available = list(dict.fromkeys([*branches, *earlier]))
+        self._undeclared = [
             name
             for name in selection.branches
             if not versions.is_glob(name)
             and name not in selection.optional
-            and versions.resolve(name, available) is None
+            and versions.resolve(name, self._available) is None
         ]
-        found = selection.resolve([*available, *undeclared], path)
-        made = {asked: name for asked, name in found.items() if name in earlier or name in undeclared}
-        read = {asked: name for asked, name in found.items() if asked not in made}
-        return cls(selection, path, branches, earlier, read, made, undeclared)
+        made = {name: self._branch(name, each.counter) for name, each in earlier.items()}
+        made.update({name: self._branch(name, None) for name in self._undeclared})
+        self._bound = selection.bind(ChainMap(made, cast("dict[str, Branch]", branches)), path)
+        self.from_modules = [name for name in self._bound.branches if name in made]
+        self.from_file = [name for name in self._bound.branches if name not in made]
 
-    def collections(self, made: Mapping[str, ak.Array]) -> dict[str, str]:
-        """The collections of all lists in the file and in `made`."""
-        found = {
-            asked: self.branches[name].collection or ""
-            for asked, name in self.from_file.items()
-            if self.branches[name].is_jagged
+    def _branch(self, name: str, counter: Optional[str]) -> Branch:
+        if counter is None:
+            return Branch(name, "", "flat", "", None, "")
+        return Branch(name, "", "jagged", "", versions.collection_of(name, counter, self._available), "")
+
+    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[np.float64]) -> Selected:
+        """Evaluate the selection; whether an undeclared attribute is a list shows in `arrays` only."""
+        lists = {
+            name: versions.collection_of(name, None, self._available)
+            for name in self._undeclared
+            if arrays[name].ndim > 1
         }
-        available = [*self.branches, *self.earlier]
-        for asked, values in made.items():
-            if values.ndim > 1:
-                name = self.from_modules[asked]
-                counter = self.earlier[name].counter if name in self.earlier else None
-                found[asked] = versions.collection_of(name, counter, available)
-        return found
+        bound = replace(self._bound, collections={**self._bound.collections, **lists})
+        return bound.apply(arrays, weights)
 
     def made(self, event: Any) -> dict[str, ak.Array]:
         """What earlier modules made for an event, in the types of their branches, as arrays of length one."""
-        return {asked: self._value(event, name) for asked, name in self.from_modules.items()}
+        return {name: self._value(event, name) for name in self.from_modules}
 
     def _value(self, event: Any, name: str) -> ak.Array:
         try:
@@ -111,13 +100,13 @@ class _Inputs:
         except (RuntimeError, AttributeError):
             value = None
         if value is None:
-            if name in self.undeclared:
-                self.selection.resolve([*self.branches, *self.earlier], self.path)  # says what is missing
+            if name in self._undeclared:
+                self._selection.resolve(self._available, self._path)  # says what is missing
             raise NanoMLError(
-                f"{self.path}: selection {self.selection.name} reads {name}, which an earlier module declares, "
+                f"{self._path}: selection {self._selection.name} reads {name}, which an earlier module declares, "
                 f"but did not fill for event {event._entry}."
             )
-        dtype = self.earlier[name].dtype if name in self.earlier else None
+        dtype = self._earlier[name].dtype if name in self._earlier else None
         if np.isscalar(value):
             return ak.Array(np.array([value], dtype))
         # ROOT gives numbers of eight bits as characters
@@ -163,8 +152,8 @@ class Evaluation:
             if output_tree is None or before[name].branch is made.branch
         }
         known = {name: made for other in earlier for name, made in other.made.items()}
-        self._inputs = _Inputs.of(selection, source.file.path, source.branches, {**known, **before})
-        self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules.values())
+        self._inputs = _Inputs(selection, source.file.path, source.branches, {**known, **before})
+        self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules)
         self.made: dict[str, Made] = declare(selection, output_tree)
         self._fill = Filler(self.made, input_tree, output_tree)
         self._chunk = self._read(0, 0)
@@ -213,8 +202,7 @@ class Evaluation:
         return Step("kept by all modules", int(kept.sum()), float(np.asarray(self._weights)[kept].sum()))
 
     def _read(self, start: int, stop: int) -> _Chunk:
-        raw = self.source.read(self._inputs.from_file.values(), start, stop)
-        arrays = {asked: raw[name] for asked, name in self._inputs.from_file.items()}
+        arrays = self.source.read(self._inputs.from_file, start, stop)
         return _Chunk(start, stop, arrays, self.source.weights(start, stop))
 
     def _read_chunk(self, entry: int) -> None:
@@ -261,7 +249,7 @@ class Evaluation:
             inside = (before.passed >= start) & (before.passed < stop)
             entries = before.passed[inside]
             columns = {name: values[inside] for name, values in before.columns.items()}
-        made = {asked: columns[name] for asked, name in self._inputs.from_modules.items()}
+        made = {name: columns[name] for name in self._inputs.from_modules}
         selected = self._apply(entries, made)
         rows, own = selected.rows, selected.columns
         places = np.full(stop - start, -1)
@@ -287,14 +275,14 @@ class Evaluation:
             pick = Picker(rows)
             arrays, weights = {name: pick(values) for name, values in arrays.items()}, weights[rows]
         made = {name: ak.Array(values) for name, values in made.items()}
-        return self.selection.apply({**arrays, **made}, self._inputs.collections(made), weights)
+        return self._inputs.apply({**arrays, **made}, weights)
 
     def _alone(self, event: Any, entry: int) -> Optional[tuple[Any, ...]]:
         """The values of the columns of one event, evaluated alone, or None if it is not kept."""
         self._read_chunk(entry)
         selected = self._apply(np.array([entry]), self._inputs.made(event))
         self._check(selected)
-        made = ", ".join(self._inputs.from_modules.values())
+        made = ", ".join(self._inputs.from_modules)
         self._note(f"events are evaluated one by one, which is slow: other modules make what it reads ({made})")
         self._steps = add_steps([self._steps, selected.cutflow.steps])
         rows = list(zip(*(values.tolist() for values in selected.columns.values())))

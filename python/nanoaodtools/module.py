@@ -18,8 +18,6 @@ from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["PostprocModule", "answer_names", "postproc_module"]
-
 _CHUNK = 100_000  # a selection takes about 0.1 s for few events as for many
 _SHARED = "_nanoml"  # the selections on a file know each other by this attribute of the input tree
 

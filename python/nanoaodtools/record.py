@@ -19,8 +19,6 @@ from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection, Step
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["write_record", "write_tree"]
-
 _LETTERS = {"int32": ("i", "I"), "uint8": ("B", "b")}  # in Python's arrays, and in ROOT
 
 

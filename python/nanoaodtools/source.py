@@ -26,8 +26,6 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["Request", "Source"]
-
 _AT_ONCE = 1_000_000  # weights that are read at once
 _ATTRIBUTES = ("modules", "inputFiles", "outputDir", "cut", "json", "firstEntry", "maxEntries", "noOut", "friend")
 

@@ -18,8 +18,6 @@ from MLTools.NanoML.rootio.remote.url import is_remote, is_xrootd
 if TYPE_CHECKING:
     from MLTools.NanoML.rootio.remote.file import RemoteFile
 
-__all__ = ["Access"]
-
 _HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
 _END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
 _LONG = 1_000_000  # the first version with a long end

@@ -21,8 +21,6 @@ from MLTools.NanoML.rootio.compression import decompressed
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
-__all__ = ["Begins", "PlainBranch", "Take", "from_descriptor"]
-
 Take = Callable[[int, int], bytes]
 """Gives the bytes of a file at some place: take(seek, size)."""
 

@@ -12,8 +12,6 @@ import uproot
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.ttree import StoredBranch
 
-__all__ = ["Branch", "TreeBranches", "counter_of", "ntuple_branches"]
-
 _FLAT_TYPES = {
     "bool": "bool",
     "float": "float32",

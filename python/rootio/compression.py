@@ -21,8 +21,6 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
-__all__ = ["Zlib", "compression_of", "decompressed", "fast_deflate"]
-
 _ISAL_LEVEL = 2  # leaves 1 to 2 % more of NanoAOD than zlib's level 5 does
 _LAST_FAST = 5  # the highest level of zlib in whose place ISA-L is used
 # header of a compressed block: codec, method, its bytes, and decompressed (24 bits each)

@@ -9,8 +9,6 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["add_histogram", "bins_of", "is_histogram"]
-
 _CLASSES = re.compile("TH[123][CSIFD]|TProfile([23]D)?")
 _AXES = ("fXaxis", "fYaxis", "fZaxis")
 _CONTENTS = ""

@@ -12,8 +12,6 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Lists", "Picker", "is_plain", "offsets_of", "picked_lists", "same_lists"]
-
 _Index = NDArray[np.int64]
 
 

@@ -22,8 +22,6 @@ from MLTools.NanoML.rootio.lists import Lists, offsets_of, same_lists
 from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.terminal.progress import say_once
 
-__all__ = ["NanoTree", "NanoWriter"]
-
 _ROWS_PER_BASKET = 25_000
 _BYTES_PENDING = 25_000_000
 

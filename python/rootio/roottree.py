@@ -33,8 +33,6 @@ from uproot.serialization import string
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists, offsets_of
 
-__all__ = ["RootTree", "check", "new_tree"]
-
 _KNOWN = (5, 7, 7)  # the newest uproot that is known to work
 
 _COUNTER = np.dtype("int32")  # as NanoAOD has it since version 12

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StoredBranch", "stored_branches"]
-
 _TREE, _BRANCH, _LEAF, _ARRAY = 20, 13, 2, 3  # versions of the classes
 _COUNTED, _IS_CLASS, _NEW_CLASS = 0x4000_0000, 0x8000_0000, 0xFFFF_FFFF
 _MAP_OFFSET = 2  # between the position of an object and its reference number

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Step
 
-__all__ = ["Cutflow"]
-
 
 class Cutflow:
     """Applies cuts one after the other and counts the events that are left.

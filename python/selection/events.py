@@ -20,8 +20,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.lists import Lists, Picker, is_plain, offsets_of, picked_lists, same_lists
 
-__all__ = ["Events", "Flat", "vector_package"]
-
 _COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # names in the package vector
 _Index = NDArray[np.int64]
 

@@ -18,10 +18,9 @@ from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.events import Events
-
-__all__ = ["Column", "Selected", "Selection", "load_selection"]
 
 # what awkward and numpy say of common errors in selections, and how to correct them
 _HINTS = (
@@ -193,6 +192,13 @@ class Selection:
             )
         return found
 
+    def bind(self, branches: Mapping[str, Branch], path: str) -> BoundSelection:
+        """The selection with the branches of a file; raises as `resolve` does."""
+        names = self.resolve(list(branches), path)
+        found = {name: branches[actual] for name, actual in names.items()}
+        collections = {name: branch.collection or "" for name, branch in found.items() if branch.is_jagged}
+        return BoundSelection(self, names, collections)
+
     def apply(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]) -> Selected:
         """Run `select` on a chunk and check what it returns.
 
@@ -268,6 +274,25 @@ class Selection:
         if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
             raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
         return plain.astype(dtype)
+
+
+@dataclass(frozen=True)
+class BoundSelection:
+    """A selection, and where it finds its branches in a file."""
+
+    selection: Selection
+    names: dict[str, str]  # name in the selection to name in the file; only the branches that the file has
+    collections: dict[str, str]  # those of the names that are lists, with their collections
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that are read from the file."""
+        return list(dict.fromkeys(self.names.values()))
+
+    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[Any]) -> Selected:
+        """As `Selection.apply`, with the arrays by their names in the file."""
+        given = {name: arrays[actual] for name, actual in self.names.items()}
+        return self.selection.apply(given, self.collections, weights)
 
 
 def _explain(problem: BaseException) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection.selection import Selected, Selection
 
@@ -40,13 +41,11 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
         The file cannot be read or lacks branches, or the selection made a mistake.
     """
     with RootFile(path) as file:
-        names = selection.resolve(list(file.branches), file.path)
+        bound = selection.bind(file.branches, file.path)
         stop = file.entries if most is None else min(most, file.entries)
-        arrays = file.read(names, 0, stop)
+        arrays = file.read(bound.branches, 0, stop)
         weights = event_weights(file.read({"genWeight"} & set(file.branches), 0, stop), stop)
-        jagged = [name for name in names if file.branch(name).is_jagged]
-        collections = {name: file.branch(name).collection or "" for name in jagged}
-    return selection.apply(arrays, collections, weights)
+    return bound.apply(arrays, weights)
 
 
 def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
@@ -74,11 +73,14 @@ def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
     if len(set(lengths.values())) != 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise NanoMLError(f"events made by hand: each branch has one entry for each event, but they differ: {counts}.")
-    names = selection.resolve(list(arrays), "events made by hand")
-    jagged = [name for name in names if arrays[names[name]].ndim > 1]
-    collections = {name: versions.collection_of(name, None, list(arrays)) for name in jagged}
-    wanted = {name: arrays[actual] for name, actual in names.items()}
-    return selection.apply(wanted, collections, event_weights(arrays, next(iter(lengths.values()))))
+    branches = {
+        name: Branch(name, "", "jagged", "", versions.collection_of(name, None, arrays), "")
+        if array.ndim > 1
+        else Branch(name, "", "flat", "", None, "")
+        for name, array in arrays.items()
+    }
+    weights = event_weights(arrays, next(iter(lengths.values())))
+    return selection.bind(branches, "events made by hand").apply(arrays, weights)
 
 
 def _array(values: Any) -> ak.Array:

@@ -140,10 +140,9 @@ def _selected(sources: Sequence[Path]) -> tuple[dict[str, NDArray[Any]], dict[st
     leptons: dict[str, list[NDArray[Any]]] = {"Electron": [], "Muon": []}
     for source in sources:
         with RootFile(source) as file:
-            names = selection.resolve(list(file.branches), file.path)
-            arrays = file.read({**names, **{name: name for name in ids}})
-            collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
-            found = selection.apply({name: arrays[name] for name in names}, collections, np.ones(file.entries))
+            bound = selection.bind(file.branches, file.path)
+            arrays = file.read([*bound.branches, *ids])
+            found = bound.apply(arrays, np.ones(file.entries))
             entries += file.entries
             for name, members in leptons.items():
                 found_here = file.read([f"{name}_{field}" for field in FIELDS])

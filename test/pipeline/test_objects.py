@@ -33,8 +33,8 @@ from MLTools.NanoML.config.training import Export, PerObject, Train
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import Scoring
+from MLTools.NanoML.selection.tryout import on_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("pt", "eta", "sieie", "sip3d", "pfRelIso03_all")
@@ -122,10 +122,7 @@ def test_scores_are_those_of_the_network_that_has_not_seen_the_event(directory: 
         assert ak.to_numpy(ak.flatten(found)) == pytest.approx(expected[:, i], abs=1e-5)
     assert read(output, "nElectron")[0].to_list() == counts.to_list()
     scoring = Scoring(directory / "tagger.onnx")
-    with RootFile(source) as file:
-        names = scoring.resolve(list(file.branches), file.path)
-        collections = {name: "Electron" for name in names if name.startswith("Electron_")}
-        columns = scoring.apply(file.read(names), collections, np.ones(file.entries)).columns
+    columns = on_file(scoring, source).columns
     for name in ("Electron_tagger_prompt", "Electron_tagger_fake", "tagger_fold"):
         assert read(output, name)[0].to_list() == columns[name].tolist()
 

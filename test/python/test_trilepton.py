@@ -12,12 +12,10 @@ from MLTools.NanoML.trilepton import Z_MASS, Trilepton
 
 
 def select(path: Path) -> tuple[Selected, dict[str, Any]]:
-    selection = Trilepton()
     with RootFile(path) as file:
-        names = selection.resolve(list(file.branches), file.path)
-        arrays = file.read(names)
-        collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
-        return selection.apply(arrays, collections, np.ones(file.entries)), arrays
+        bound = Trilepton().bind(file.branches, file.path)
+        arrays = file.read(bound.branches)
+        return bound.apply(arrays, np.ones(file.entries)), arrays
 
 
 def test_counts_of_the_reference_analysis(sample: Path) -> None:

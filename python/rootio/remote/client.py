@@ -21,20 +21,6 @@ from typing import Any, Optional, TypeVar
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = [
-    "VARIABLE",
-    "Cause",
-    "ServerError",
-    "adopt_settings",
-    "answer",
-    "client",
-    "current_settings",
-    "leave",
-    "pause",
-    "persist",
-    "use_settings",
-]
-
 T = TypeVar("T")
 
 VARIABLE = "NANOML_READING"

@@ -18,8 +18,6 @@ from MLTools.NanoML.errors import explain_os_error
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, leave
 from MLTools.NanoML.rootio.remote.server import Replicas, Server
 
-__all__ = ["RemoteFile", "open_with_uproot"]
-
 T = TypeVar("T")
 Piece = tuple[int, int]
 """Where something begins in a file, and its number of bytes."""

@@ -10,8 +10,6 @@ from MLTools.NanoML.errors import UnreadableError
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, pause, persist
 from MLTools.NanoML.rootio.remote.url import Url
 
-__all__ = ["Replicas", "Server"]
-
 _CHECKSUM = 3  # kind of a query
 _REFRESH = 128  # do not answer from memory
 

@@ -20,8 +20,6 @@ from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, clie
 from MLTools.NanoML.rootio.remote.server import Server
 from MLTools.NanoML.rootio.remote.url import Url, is_xrootd
 
-__all__ = ["FileStatus", "copy", "exists", "fetch_directory", "list_directory", "remove", "size", "stat"]
-
 _IS_DIRECTORY = 2
 _BLOCK = 1 << 23  # bytes of one request
 _READABLE_BY_ALL = 0o644

@@ -9,8 +9,6 @@ from typing import Optional
 
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["Url", "is_remote", "is_xrootd"]
-
 _FORM = re.compile(r"(x?roots?)://([^/?\s]+)(?:/([^?]*))?(?:\?(.*))?", re.S)
 _MAPPED = re.compile(r"\[::(?:ffff:)?([0-9.]+)\]")  # how servers write IPv4 addresses of others
 _LOGICAL = re.compile(r"(?:/store/test/xrootd/[^/]+)?.*?(/store/.+)")

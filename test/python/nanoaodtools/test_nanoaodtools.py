@@ -44,9 +44,8 @@ def source(sample: Path) -> Path:
 
 def in_one_go(selection: Selection, path: Path) -> Selected:
     with RootFile(path) as file:
-        names = selection.resolve(list(file.branches), file.path)
-        collections = {name: file.branch(name).collection or "" for name in names if file.branch(name).is_jagged}
-        return selection.apply(file.read(names), collections, np.ones(file.entries))
+        bound = selection.bind(file.branches, file.path)
+        return bound.apply(file.read(bound.branches), np.ones(file.entries))
 
 
 def bits(values: Any) -> list[int]:
