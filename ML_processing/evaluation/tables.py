@@ -174,8 +174,8 @@ def _dataset(dataset: ConvertedDataset) -> str:
     accounting, cross_section = dataset.accounting, dataset.cross_section
     parts = [
         f"{dataset.name} ({dataset.class_ or 'no class'})",
-        f"{accounting['selected']:,} of {accounting['entries']:,} events selected",
-        f"sum of weights {accounting['sum_of_weights']:.6g}" if accounting["sum_of_weights"] is not None else "",
+        f"{accounting.selected:,} of {accounting.entries:,} events selected",
+        f"sum of weights {accounting.sum_of_weights:.6g}",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
     gone = [each.file for each in dataset.missing]

@@ -136,14 +136,14 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
-        table_writers(file, reader.tables, dataset.selected, job.compression) as writers,
+        table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
         lost = _write(job, opened, reader, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
-        if set(written.values()) != {dataset.selected}:
+        if set(written.values()) != {dataset.accounting.selected}:
             raise NanoMLError(
-                f"{job.output}: {written} events were written of {dataset.selected}. Nothing is kept: run it again."
+                f"{job.output}: {written} events were written of {dataset.accounting.selected}. Nothing is kept: run it again."
             )
         metadata = _metadata(job, columns, dataset, lost)
         write_metadata(file, metadata)
@@ -301,7 +301,7 @@ def _dataset(job: ConvertJob, accounting: Accounting, duplicates: DuplicateEvent
         sample.class_,
         job.label,
         bool(accounting.is_data),
-        accounting.to_json(),
+        accounting.recorded(),
         sample.cross_section,
         job.luminosity,
         {one.name: one.value for one in job.parameters if not math.isnan(one.value)},

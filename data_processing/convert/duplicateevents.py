@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.atomic import aside_of
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.parallel import locked

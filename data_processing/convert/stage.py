@@ -118,7 +118,7 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         metadata = HDF5Metadata.from_json(content, name)
         (dataset,) = metadata.datasets
         label = f"class {dataset.class_}" if dataset.class_ else "data" if dataset.is_data else "no class"
-        lines.append(f"{name}: {dataset.selected:,} events, {label}")
+        lines.append(f"{name}: {dataset.accounting.selected:,} events, {label}")
         lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
         lines += losses(name, metadata)
     return lines
@@ -172,5 +172,7 @@ def shuffle_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for name, content in done.items():
         datasets = HDF5Metadata.from_json(content, name).datasets
-        lines.append(f"{name}: {sum(each.selected for each in datasets):,} events of {len(datasets)} datasets")
+        lines.append(
+            f"{name}: {sum(each.accounting.selected for each in datasets):,} events of {len(datasets)} datasets"
+        )
     return lines

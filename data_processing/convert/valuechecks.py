@@ -167,15 +167,15 @@ class _Group:
     def __init__(self, label: int, datasets: Sequence[ConvertedDataset], names: Sequence[str]) -> None:
         simulated = sum(not one.is_data for one in datasets)
         self.label, self.many = label, simulated + any(one.is_data for one in datasets)
-        self.selected = sum(one.selected for one in datasets)
+        self.selected = sum(one.accounting.selected for one in datasets)
         factors = [one.weight_per_genweight for one in datasets]
         self.weighted = "weight" in names and None not in factors
         self.factors = [(factor or 0.0, one.is_data) for factor, one in zip(factors, datasets)]
-        flows = [[file["cutflow"] for file in one.accounting["files"]] for one in datasets]
+        flows = [[file.cutflow for file in one.accounting.files] for one in datasets]
         self.has_cutflow = all(flow for files in flows for flow in files)
         # copies are left out of data only, where each event has weight 1
         self.left = [
-            math.fsum(flow[-1]["weights"] for flow in files if flow) - one.accounting["duplicates"]
+            math.fsum(flow[-1].weights for flow in files if flow) - one.accounting.duplicates
             for files, one in zip(flows, datasets)
         ]
         data = {one.is_data for one in datasets}

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from data_processing.skim.auxiliary import copy_auxiliary
 from data_processing.skim.plan import with_counters
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from MLTools.NanoML.model.model import record_of
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
@@ -155,7 +154,7 @@ def _provenance(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
-        model=record_of(models, job.parameters),
+        model=ScoredBy.of(models, job.parameters),
         not_copied=not_copied,
     )
 

@@ -26,9 +26,10 @@ from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, event_weights
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared

@@ -14,9 +14,10 @@ from data_processing.skim.auxiliary import copy_auxiliary
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, add_steps, event_weights, is_simulation
+from MLTools.NanoML.nanoaod.accounting import Accounting, add_steps, event_weights, is_simulation
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter

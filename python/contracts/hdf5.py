@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.missing import EntryRange, Missing
+from MLTools.NanoML.contracts.accounting import EntryRange, RecordedAccounting
+from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
@@ -93,7 +94,7 @@ class ConvertedDataset:
     class_: Optional[str]  # its class; None without one
     label: int  # number of the class; -1 without one
     is_data: bool  # whether it is collision data
-    accounting: dict[str, Any]  # `Accounting.to_json` of its ROOT files
+    accounting: RecordedAccounting  # of its ROOT files
     cross_section: Optional[float] = None  # in pb; None if it was not given
     luminosity: Optional[float] = None  # in /fb; None if it was not given
     parameters: dict[str, float] = field(default_factory=dict)  # the parameters that it defines
@@ -103,23 +104,13 @@ class ConvertedDataset:
     gaps: tuple[EntryRange, ...] = ()  # entries of files that were not read
 
     @property
-    def root_files(self) -> list[str]:
-        """The ROOT files that its events are from."""
-        return [file["file"] for file in self.accounting["files"]]
-
-    @property
-    def selected(self) -> int:
-        """Number of its events."""
-        return int(self.accounting["selected"])
-
-    @property
     def weight_per_genweight(self) -> Optional[float]:
         """Number of events expected per generator weight; None if unknown, NaN if the sum of weights is not positive."""
         if self.is_data:
             return 1.0
         if self.cross_section is None or self.luminosity is None:
             return None
-        total = self.accounting["sum_of_weights"]
+        total = self.accounting.sum_of_weights
         return self.cross_section * 1000 * self.luminosity / total if total > 0 else math.nan  # 1 pb = 1000 fb
 
     @classmethod
@@ -130,7 +121,7 @@ class ConvertedDataset:
             content["class"],
             content["label"],
             content["is_data"],
-            content["books"],
+            RecordedAccounting.from_json(content["books"]),
             content.get("cross_section"),
             content.get("luminosity"),
             dict(content.get("parameters", {})),
@@ -154,7 +145,7 @@ class ConvertedDataset:
             "luminosity": self.luminosity,
             "parameters": self.parameters,
             "is_data": self.is_data,
-            "books": self.accounting,
+            "books": asdict(self.accounting),
             **{key: value for key, value in optional.items() if value},
         }
 
@@ -330,7 +321,7 @@ def check_events_differ(paths: Sequence[str | os.PathLike[str]], contents: Seque
     """
     owner: dict[str, int] = {}
     for number, content in enumerate(contents):
-        for file in (file for dataset in content.datasets for file in dataset.root_files):
+        for file in (each.file for dataset in content.datasets for each in dataset.accounting.files):
             other = owner.setdefault(file, number)
             if other != number:
                 raise NanoMLError(

@@ -1,6 +1,6 @@
-"""Input that an analysis does without: files that cannot be read, with the reason, and entries of files that were not read.
+"""The files that an analysis does without because they cannot be read.
 
-Missing files are noted in the work directory, for later stages and for everybody who reads the results.
+They are noted in the work directory, for later stages and for everybody who reads the results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Union
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["EntryRange", "Missing", "allowed", "lines", "read", "record"]
+__all__ = ["Missing", "allowed", "lines", "read", "record"]
 
 _FILE = Path(".nanoml", "missing.json")
 _VERSION = 1
@@ -34,20 +34,6 @@ class Missing:
     def now(cls, file: str, reason: str) -> Missing:
         """A file that was found to be missing at this moment."""
         return cls(file, reason.removeprefix(f"{file}: "), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-
-
-@dataclass(frozen=True)
-class EntryRange:
-    """Entries of a file, from `first` to `stop` - 1."""
-
-    file: str
-    first: int
-    stop: int
-
-    def __str__(self) -> str:
-        if self.stop - self.first == 1:
-            return f"entry {self.first:,} of {self.file}"
-        return f"entries {self.first:,} to {self.stop - 1:,} of {self.file}"
 
 
 def read(workdir: Path) -> dict[str, list[Missing]]:

@@ -6,18 +6,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, accounting_of, is_same_sum
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
-__all__ = ["RECORD_BRANCHES", "CertifiedBy", "Criteria", "MadeColumn", "Provenance", "accounting_of_input"]
+if TYPE_CHECKING:
+    from MLTools.NanoML.model import Model
 
 _SCHEMA = 1
 _PIECE = 2000  # bytes
@@ -57,6 +59,25 @@ class CertifiedBy:
 
 
 @dataclass(frozen=True)
+class ScoredBy:
+    """The models whose scores a file has: names and SHA-256 of their files, and the values of their parameters."""
+
+    name: str
+    sha256: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, models: Sequence[Model], parameters: Mapping[str, float]) -> ScoredBy:
+        """From models that have been loaded."""
+        names, hashes = (", ".join(getattr(model, key) for model in models) for key in ("name", "sha256"))
+        return cls(names, hashes, dict(parameters))
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in the record."""
+        return {key: value for key, value in asdict(self).items() if value != {}}
+
+
+@dataclass(frozen=True)
 class Criteria:
     """What decided, beside a selection, which events and branches a skim has."""
 
@@ -86,7 +107,7 @@ class Provenance:
     accounting: Accounting  # accounting of the files that it was made from
     selection: str | None = None  # the selection that was run, or None
     columns: dict[str, MadeColumn] = field(default_factory=dict)  # the columns that were made
-    model: dict[str, Any] | None = None  # for scores: name and hash of the model
+    model: ScoredBy | None = None  # for scores
     not_copied: list[str] = field(default_factory=list)  # objects of the input that could not be copied
     # what else decided on the events of a skim, or of what was made from one
     criteria: Criteria = field(default_factory=Criteria)
@@ -102,7 +123,7 @@ class Provenance:
             "selection": self.selection,
             "criteria": asdict(self.criteria),
             "columns": {name: asdict(column) for name, column in self.columns.items()},
-            "model": self.model,
+            "model": self.model and self.model.to_json(),
             "not_copied": self.not_copied,
             "file": asdict(file),
         }
@@ -190,7 +211,7 @@ class Provenance:
             Accounting([FileAccounting.from_json(content["file"])]),
             content["selection"],
             {name: MadeColumn(**column) for name, column in content["columns"].items()},
-            content["model"],
+            content["model"] and ScoredBy(**content["model"]),
             content["not_copied"],
             Criteria.from_dict(content["criteria"]),
         )

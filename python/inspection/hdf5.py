@@ -124,13 +124,7 @@ def _classes(names: Sequence[str], counts: Mapping[int, ClassCounts]) -> list[di
 
 
 def _dataset(path: str, dataset: ConvertedDataset) -> dict[str, Any]:
-    try:
-        accounting = describe_accounting(Accounting.from_json(dataset.accounting))
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise NanoMLError(
-            f"{path}: the accounting of dataset {dataset.name} cannot be understood ({type(problem).__name__}: {problem}). "
-            "Make it again with `nanoml convert`."
-        ) from None
+    accounting = describe_accounting(Accounting(dataset.accounting.files))
     return {
         "name": dataset.name,
         "class": dataset.class_,

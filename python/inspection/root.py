@@ -159,7 +159,7 @@ def _record(provenance: Provenance | None) -> dict[str, Any] | None:
         "selection": provenance.selection,
         "criteria": asdict(provenance.criteria),
         "columns": {name: asdict(column) for name, column in provenance.columns.items()},
-        "model": provenance.model,
+        "model": provenance.model and provenance.model.to_json(),
         "not_copied": provenance.not_copied,
         "books": describe_accounting(provenance.accounting),
     }

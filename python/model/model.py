@@ -24,8 +24,6 @@ from MLTools.NanoML.model.file import (
 )
 from MLTools.NanoML.model.padding import Jagged, padded
 
-__all__ = ["Model", "record_of"]
-
 _ROWS, _OBJECTS = 512, 2048
 """Rows, and objects in them, that are computed at once: the layers of the networks fit into the caches then."""
 
@@ -269,12 +267,3 @@ class Model:
         most = max(8, min(_ROWS, _OBJECTS // max(1, sum(tensor.max for tensor in self.objects))))
         for start in range(0, rows, most):
             yield slice(start, start + most)
-
-
-def record_of(models: Sequence[Model], parameters: Mapping[str, float]) -> dict[str, Any]:
-    """Names and hashes of models, and the values of their parameters, as in `Provenance.model`."""
-    used: dict[str, Any] = {
-        "name": ", ".join(model.name for model in models),
-        "sha256": ", ".join(model.sha256 for model in models),
-    }
-    return {**used, "parameters": dict(parameters)} if parameters else used

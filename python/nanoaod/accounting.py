@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.missing import EntryRange
+from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -22,85 +22,6 @@ if TYPE_CHECKING:
 # source of the sum of weights of simulation that has no generator weights: each event counts 1
 UNWEIGHTED = "number of events (simulation without genWeight)"
 _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
-
-
-@dataclass
-class Step:
-    """Events that are left after one cut.
-
-    Attributes
-    ----------
-    cut
-        Name of the cut; the first step is "all".
-    events
-        Number of events.
-    weights
-        Sum of their generator weights (of ones, in data).
-    """
-
-    cut: str
-    events: int
-    weights: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """The range of entries that was read of a file, if it is not the whole file; in data, weights are numbers of events."""
-
-    first: Optional[int]  # first entry; None if it is not known which entries were read
-    file_entries: int  # events in the file
-    weights: float  # sum of the generator weights in the range
-    file_weights: float  # sum of the generator weights of all events in the file
-
-
-@dataclass
-class FileAccounting:
-    """The accounting of one input file, or of a range of its entries.
-
-    The sum of weights is that of all events behind the file, from its Runs tree, which also counts events that were
-    skimmed away before. In data, and in simulation without generator weights, it is the number of events. It is that of
-    the whole file, whatever range was read.
-    """
-
-    file: str  # path or URL
-    entries: int  # events that were read
-    selected: int  # events that were kept
-    sum_of_weights: float
-    sum_of_weights_source: str  # where that number comes from
-    is_data: bool  # neither generator weights nor other marks of simulation
-    cutflow: list[Step] = field(default_factory=list)
-    luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)  # read, in skims of data
-    duplicates: int = 0  # events of data that passed all cuts, but are in an earlier file or dataset, too
-    uuid: str = ""  # identifier that ROOT gave the file, which a copy has too; empty if it has none
-    part: Optional[Part] = None  # the range of entries that was read; None for the whole file
-
-    @property
-    def file_entries(self) -> int:
-        """Events in the file."""
-        return self.entries if self.part is None else self.part.file_entries
-
-    @property
-    def read(self) -> Optional[EntryRange]:
-        """The entries that were read; None if they are not known."""
-        first = 0 if self.part is None else self.part.first
-        return None if first is None else EntryRange(self.file, first, first + self.entries)
-
-    @property
-    def has_beginning(self) -> bool:
-        """Whether the first entry was read: nanoAOD-tools copies Runs only with it."""
-        return self.part is None or self.part.first == 0
-
-    @property
-    def identity(self) -> tuple[str, int, float]:
-        """The same for two ranges of one file, whatever directories it was read from."""
-        return self.uuid or self.file, self.file_entries, self.sum_of_weights
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> FileAccounting:
-        """Undo `dataclasses.asdict`."""
-        cutflow = [Step(**step) for step in content["cutflow"]]
-        part = Part(**content["part"]) if content.get("part") else None
-        return cls(**{**content, "cutflow": cutflow, "part": part})
 
 
 @dataclass
@@ -190,16 +111,14 @@ class Accounting:
             found |= LumiMask.from_dict(file.luminosity_sections, file.file)
         return found
 
+    def recorded(self) -> RecordedAccounting:
+        """The files with their sums, as an HDF5 file records them."""
+        counts = self.entries, self.selected, self.duplicates
+        return RecordedAccounting(list(self.files), *counts, self.sum_of_weights, self.cutflow)
+
     def to_json(self) -> dict[str, Any]:
         """Plain content, for JSON, with the sums."""
-        return {
-            "files": [asdict(file) for file in self.files],
-            "entries": self.entries,
-            "selected": self.selected,
-            "duplicates": self.duplicates,
-            "sum_of_weights": self.sum_of_weights,
-            "cutflow": [asdict(step) for step in self.cutflow],
-        }
+        return asdict(self.recorded())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Accounting:

@@ -8,10 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from MLTools.NanoML.contracts.provenance import RECORD_BRANCHES, Criteria, MadeColumn, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.accounting import FileAccounting, Part
+from MLTools.NanoML.contracts.provenance import (
+    RECORD_BRANCHES,
+    Criteria,
+    MadeColumn,
+    Provenance,
+    ScoredBy,
+    accounting_of_input,
+)
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.model.model import Model, record_of
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
+from MLTools.NanoML.model.model import Model
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.source import Request, Source
@@ -72,7 +80,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
         for it in scoring
         if it.model.description.parameter and it.parameter is not None
     }
-    used = record_of([it.model for it in scoring], parameters) if scoring else None
+    used = ScoredBy.of([it.model for it in scoring], parameters) if scoring else None
     source = evaluations[0].source
     if not cutting and not is_friend and accounting.selected == accounting.entries and accounting.part is None:
         before = Provenance.of(source.file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from MLTools.NanoML.nanoaod.accounting import Step
+from MLTools.NanoML.contracts.accounting import Step
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.events import Events, Flat
 from MLTools.NanoML.selection.selection import Column, Selected, Selection, load_selection

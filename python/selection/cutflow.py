@@ -8,8 +8,8 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.accounting import Step
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Step
 
 
 class Cutflow:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.contracts.accounting import RecordedAccounting
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -89,8 +90,8 @@ def write() -> Writer:
             name: ConvertedCollection(it.shape[1], "-pt", columns(it), int(it["valid"].sum()), 0)
             for name, it in objects.items()
         }
-        counts = {"files": [], "entries": len(rows), "selected": len(rows), "sum_of_weights": 1.0, "cutflow": []}
-        dataset = ConvertedDataset(path.stem, class_, -1, False, counts)
+        accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
+        dataset = ConvertedDataset(path.stem, class_, -1, False, accounting)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)

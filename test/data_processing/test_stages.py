@@ -14,7 +14,7 @@ from data_processing.convert.validation import validate_file
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -138,11 +138,7 @@ def test_scores_by_several_models_with_a_parameter_and_a_copy(
         assert file.branches["Electron_tagger_WZ"].collection == "Electron"
         record = Provenance.of(file)
     assert record is not None
-    assert record.model == {
-        "name": "wprime, tagger",
-        "sha256": ", ".join(map(file_hash, map(str, models))),
-        "parameters": {"mass": 650.0},
-    }
+    assert record.model == ScoredBy("wprime, tagger", ", ".join(map(file_hash, map(str, models))), {"mass": 650.0})
 
 
 def test_models_that_cannot_be_used_are_told_once(

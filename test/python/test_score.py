@@ -16,7 +16,7 @@ import pytest
 import uproot
 
 from MLTools.NanoML import score as module
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -228,7 +228,7 @@ def test_the_command(source: Path, command: Command, linear_model: Callable[...,
         assert file["Events"]["linear_WZ"].title == "probability of class WZ by linear"
     told = record(output)
     assert (told.kind, told.selection) == ("skim", "MLTools.NanoML.trilepton:Trilepton")
-    assert told.model == {"name": "linear", "sha256": file_hash(model)}
+    assert told.model == ScoredBy("linear", file_hash(model))
     assert told.columns.keys() == Trilepton.columns.keys()
 
 
@@ -264,7 +264,7 @@ def test_a_pass_with_models_only_is_no_selection(source: Path, command: Command,
     output = command(source, *SCORE, str(object_model))
     told = record(output)
     assert (told.kind, told.selection, told.criteria.code) == ("scores", None, "")
-    assert told.model == {"name": "linear", "sha256": file_hash(object_model)}
+    assert told.model == ScoredBy("linear", file_hash(object_model))
     assert told.columns.keys() == {
         "Muon_linear_signal", "Muon_linear_WZ", "Muon_linear_ZG", "linear_fold",
     }  # fmt: skip
@@ -279,7 +279,7 @@ def test_a_skim_with_scores_is_a_skim(source: Path, tmp_path: Path, command: Com
     output = command(skim, *SCORE, str(object_model))
     before, after = record(skim), record(output)
     assert after == dataclasses.replace(before, model=after.model)
-    assert after.model == {"name": "linear", "sha256": file_hash(object_model)}
+    assert after.model == ScoredBy("linear", file_hash(object_model))
 
 
 @pytest.mark.slow

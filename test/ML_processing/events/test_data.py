@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ML_processing.events import data
 from ML_processing.events.data import Table, TrainingFiles, read
 from ML_processing.events.survey import Survey
 from MLTools.NanoML.config.training import PerObject, Train
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -187,10 +188,11 @@ def test_reads_one_file_of_several_datasets_in_any_order(files: list[Path], tmp_
 
 def test_refuses_files_that_have_the_same_events(toy: Toy) -> None:
     paths = [toy(), toy("again.h5")]
+    counts = FileAccounting("/skims/0.root", 600, 600, 600.0, "Runs/genEventSumw", False)
     for path in paths:
         with h5py.File(path, "r+") as file:
             content = json.loads(file["metadata"].asstr()[()])
-            content["datasets"][0]["books"]["files"] = [{"file": "/skims/0.root"}]
+            content["datasets"][0]["books"]["files"] = [asdict(counts)]
             del file["metadata"]
             file["metadata"] = json.dumps(content)
     assert len(whole_of(paths[:1])) == 600

@@ -19,10 +19,11 @@ from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
+from MLTools.NanoML.contracts.accounting import FileAccounting, Part
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -62,7 +63,7 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
         assert list(file["events"].attrs["classes"]) == ["signal", "WZ"]
     assert (events["label"] == 1).all()
     assert events["weight"].sum() == pytest.approx(0.0546 * 1000 * 59.8 * 596 / 4000, rel=1e-6)
-    accounting = Accounting.from_json(metadata.datasets[0].accounting)
+    accounting = metadata.datasets[0].accounting
     assert (accounting.entries, accounting.selected, accounting.sum_of_weights) == (4000, 596, 4000.0)
     assert [step.events for step in accounting.cutflow][:2] == [4000, 1173]
     title = "mass of the Z candidate [GeV]"
@@ -140,7 +141,7 @@ def test_each_event_of_simulation_without_weights_counts_one(tmp_path: Path) -> 
     for source, events in ((plain, 2), (str(skimmed), 1)):
         output = tmp_path / "a.h5"
         metadata = convert_files(ConvertJob([source], output, ["x"], {}, Sample("a", "a", 3.0), ["a"], 10.0))
-        assert metadata.datasets[0].accounting["sum_of_weights"] == 2
+        assert metadata.datasets[0].accounting.sum_of_weights == 2
         with h5py.File(output) as file:
             assert file["events"]["genWeight"].tolist() == [1.0] * events
             assert file["events"]["weight"].tolist() == [15_000.0] * events

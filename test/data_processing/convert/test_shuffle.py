@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from data_processing.convert import shuffle
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.stage import shuffle_summary
 from MLTools.NanoML.config.analysis import load
+from MLTools.NanoML.contracts.accounting import FileAccounting, RecordedAccounting
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -64,7 +65,7 @@ def made_up(first: int, count: int, label: int = 0) -> Tables:
 
 
 def metadata_of(name: str, count: int, label: int) -> dict[str, Any]:
-    accounting = {"files": [], "entries": count, "selected": count, "sum_of_weights": 1.0, "cutflow": []}
+    accounting = asdict(RecordedAccounting([], count, count, 0, 1.0, []))
     return {
         "schema": 1,
         "creator": "NanoML 0.0.1",
@@ -261,7 +262,9 @@ def test_events_that_would_count_twice_are_refused(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [10, 10])
     for path in paths:
         content = metadata_content(path)
-        content["datasets"][0]["books"]["files"] = [{"file": f"/{path.stem}.root"}]
+        content["datasets"][0]["books"]["files"] = [
+            asdict(FileAccounting(f"/{path.stem}.root", 10, 10, 10.0, "Runs/genEventSumw", False))
+        ]
         write(path, read(path), content)
     shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
     with pytest.raises(NanoMLError, match=r"d1.h5: has events of /d1.root, which .*all.h5 has, too"):

@@ -587,7 +587,7 @@ def test_a_merged_file_is_converted_as_its_parts_are(sample: Path, tmp_path: Pat
         with h5py.File(job.output) as file:
             files.append((metadata, {key: file[key][:].tobytes() for key in ("events", "Muon")}))
     assert files[0] == files[1]
-    assert len(files[0][0].datasets[0].root_files) == 3
+    assert len(files[0][0].datasets[0].accounting.files) == 3
     assert len(files[0][1]["events"]) > 0
 
 

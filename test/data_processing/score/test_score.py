@@ -18,7 +18,7 @@ from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.stage import score_tasks
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model, file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -68,7 +68,7 @@ def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_
         record = Provenance.of(file)
         assert file.branches["linear_WZ"].title == "probability of class WZ by linear"
     assert record is not None
-    assert (record.kind, record.model) == ("scores", {"name": "linear", "sha256": file_hash(model)})
+    assert (record.kind, record.model) == ("scores", ScoredBy("linear", file_hash(model)))
     assert record.accounting.sum_of_weights == 800
 
 
@@ -135,7 +135,7 @@ def test_several_models_in_one_pass(tmp_path: Path, source: Path, linear_model: 
         record = Provenance.of(file)
     assert record is not None
     assert record.model is not None
-    assert (record.model["name"], record.model["parameters"]) == ("linear, at_mass, values", {"mass": 1.5})
+    assert (record.model.name, record.model.parameters) == ("linear, at_mass, values", {"mass": 1.5})
     with pytest.raises(NanoMLError, match="has the name linear, as .* has: export one of them under another name"):
         load_models([models[0], linear_model(["x"])], {})
     with pytest.raises(ConfigError, match="has the parameter mass, trained at 1, 2"):

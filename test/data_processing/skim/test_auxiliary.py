@@ -9,8 +9,9 @@ import pytest
 import uproot
 
 from data_processing.skim.auxiliary import copy_auxiliary
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.hdf5 import (
     HDF5Metadata,
     check_events_differ,
@@ -29,7 +31,10 @@ def content() -> dict[str, Any]:
     """Metadata of a shuffled file with everything that there can be, as JSON."""
     column = {"name": "pt", "dtype": "float32", "title": "pt [GeV]", "source": "branch"}
     common = {"cross_section": 1.5, "luminosity": 137.0, "parameters": {"mass": 600.0}}
-    books = {"files": [{"file": "a.root"}], "selected": 3}
+    weights = {"sum_of_weights": 5.0, "cutflow": []}
+    counts = {"entries": 5, "selected": 3, "duplicates": 0, **weights}
+    read = asdict(FileAccounting("a.root", 5, 3, 5.0, "Runs/genEventSumw", False))
+    books = {"files": [read], **counts}
     optional = {
         "missing": [{"file": "b.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}],
         "duplicates": {"SingleMuon": 2},
@@ -59,7 +64,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         write_metadata(file, metadata)
     assert read_metadata(tmp_path / "a.h5") == metadata
     assert metadata.datasets[1].missing[0].reason == "gone"
-    assert (metadata.objects["Muon"].lost, metadata.seed, metadata.datasets[0].selected) == (1, 4, 3)
+    assert (metadata.objects["Muon"].lost, metadata.seed, metadata.datasets[0].accounting.selected) == (1, 4, 3)
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == np.arange(1000)).all()
         assert json.loads(file["metadata"][()]) == content()
@@ -68,7 +73,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_training_does_not_depend_on_what_reads_root_files() -> None:
     behind = files_behind("MLTools.NanoML.contracts.hdf5")
-    assert not [name for name in behind if ".rootio" in name or ".accounting" in name]
+    assert not [name for name in behind if ".rootio" in name or "nanoaod.accounting" in name]
 
 
 @pytest.mark.parametrize("key", ["creator", "classes", "features", "objects", "selection", "datasets"])
@@ -138,6 +143,7 @@ def test_what_is_damaged_or_missing_within_a_file_is_explained(tmp_path: Path, n
 FULL = """
 import resource, signal, sys
 import numpy as np
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.hdf5 import new_hdf5
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))

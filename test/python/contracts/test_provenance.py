@@ -12,10 +12,18 @@ import pytest
 import uproot
 from rich.console import Console
 
-from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.accounting import FileAccounting, Part
+from MLTools.NanoML.contracts.provenance import (
+    CertifiedBy,
+    Criteria,
+    MadeColumn,
+    Provenance,
+    ScoredBy,
+    accounting_of_input,
+)
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting, Part
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 
@@ -116,7 +124,7 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
         ({"criteria": Criteria(cut="x > 1", modules=("m",))}, "selected by the modules m, others selected without"),
         ({"criteria": Criteria(CertifiedBy("j", "1"), "x > 1")}, "certified by j 1, others not certified"),
         ({"kind": "scores"}, "were scores by NanoML, others skim by NanoML"),
-        ({"model": {"name": "m"}}, "were scored by a model, others scored by another one"),
+        ({"model": ScoredBy("m", "1")}, "were scored by a model, others scored by another one"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from MLTools.NanoML.commands.files import inspect as command
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show, summary
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 
 WEIGHTS = np.array([0.5, 1.5, -1.0, 2.0, 1.0], "f4")

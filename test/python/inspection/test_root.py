@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from MLTools.NanoML.commands.files import inspect as command
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
+from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, show
 from MLTools.NanoML.inspection.root import group_branches, matching_branches
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
 
@@ -177,7 +178,7 @@ def test_many_files_are_summarised(tmp_path: Path) -> None:
 
 
 def test_scores_name_their_model(tmp_path: Path) -> None:
-    record = Provenance("scores", accounting(), model={"name": "trilepton", "sha256": "abc123"})
+    record = Provenance("scores", accounting(), model=ScoredBy("trilepton", "abc123"))
     text = printed(inspect_file(skim(tmp_path / "a.root", record)))
     assert "scores, simulation, TTree" in text
     assert "trilepton" in text

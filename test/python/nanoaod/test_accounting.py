@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 import uproot
 
-from MLTools.NanoML.contracts.missing import EntryRange
+from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, Part, Step
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import accounting as accounting_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import (
     UNWEIGHTED,
     Accounting,
-    FileAccounting,
-    Part,
-    Step,
     accounting_of,
     add_steps,
     event_weights,

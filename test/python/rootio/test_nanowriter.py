@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import uproot
 
+from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, FileAccounting
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio import nanowriter, roottree
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter

@@ -1,0 +1,109 @@
+"""What files record of the accounting: which entries of which files were read, and the events and weights that each cut left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+
+@dataclass(frozen=True)
+class EntryRange:
+    """Entries of a file, from `first` to `stop` - 1."""
+
+    file: str
+    first: int
+    stop: int
+
+    def __str__(self) -> str:
+        if self.stop - self.first == 1:
+            return f"entry {self.first:,} of {self.file}"
+        return f"entries {self.first:,} to {self.stop - 1:,} of {self.file}"
+
+
+@dataclass
+class Step:
+    """Events that are left after one cut."""
+
+    cut: str  # its name; the first step is "all"
+    events: int  # number of events
+    weights: float  # sum of their generator weights (of ones, in data)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The range of entries that was read of a file, if it is not the whole file; in data, weights are numbers of events."""
+
+    first: Optional[int]  # first entry; None if it is not known which entries were read
+    file_entries: int  # events in the file
+    weights: float  # sum of the generator weights in the range
+    file_weights: float  # sum of the generator weights of all events in the file
+
+
+@dataclass
+class FileAccounting:
+    """The accounting of one input file, or of a range of its entries.
+
+    The sum of weights is that of all events behind the file, from its Runs tree, which also counts events that were
+    skimmed away before. In data, and in simulation without generator weights, it is the number of events. It is that of
+    the whole file, whatever range was read.
+    """
+
+    file: str  # path or URL
+    entries: int  # events that were read
+    selected: int  # events that were kept
+    sum_of_weights: float
+    sum_of_weights_source: str  # where that number comes from
+    is_data: bool  # neither generator weights nor other marks of simulation
+    cutflow: list[Step] = field(default_factory=list)
+    luminosity_sections: dict[str, list[list[int]]] = field(default_factory=dict)  # read, in skims of data
+    duplicates: int = 0  # events of data that passed all cuts, but are in an earlier file or dataset, too
+    uuid: str = ""  # identifier that ROOT gave the file, which a copy has too; empty if it has none
+    part: Optional[Part] = None  # the range of entries that was read; None for the whole file
+
+    @property
+    def file_entries(self) -> int:
+        """Events in the file."""
+        return self.entries if self.part is None else self.part.file_entries
+
+    @property
+    def read(self) -> Optional[EntryRange]:
+        """The entries that were read; None if they are not known."""
+        first = 0 if self.part is None else self.part.first
+        return None if first is None else EntryRange(self.file, first, first + self.entries)
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether the first entry was read: nanoAOD-tools copies Runs only with it."""
+        return self.part is None or self.part.first == 0
+
+    @property
+    def identity(self) -> tuple[str, int, float]:
+        """The same for two ranges of one file, whatever directories it was read from."""
+        return self.uuid or self.file, self.file_entries, self.sum_of_weights
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FileAccounting:
+        """Undo `dataclasses.asdict`."""
+        cutflow = [Step(**step) for step in content["cutflow"]]
+        part = Part(**content["part"]) if content.get("part") else None
+        return cls(**{**content, "cutflow": cutflow, "part": part})
+
+
+@dataclass(frozen=True)
+class RecordedAccounting:
+    """The accounting of files with the sums over them, as they were written."""
+
+    files: list[FileAccounting]
+    entries: int
+    selected: int
+    duplicates: int
+    sum_of_weights: float
+    cutflow: list[Step]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RecordedAccounting:
+        """Undo `dataclasses.asdict`."""
+        files = [FileAccounting.from_json(file) for file in content["files"]]
+        counts = content["entries"], content["selected"], content.get("duplicates", 0)
+        return cls(files, *counts, content["sum_of_weights"], [Step(**step) for step in content["cutflow"]])
