@@ -10,23 +10,36 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
-from data_processing.catalogue.answers import CatalogueEntry, DatasetReplica, FileList, NoAnswerError, RefusedError
-from data_processing.catalogue.dasgoclient import DasGoClient
-from data_processing.catalogue.dbs import SERVER, VARIABLE, Dbs
+from data_processing.catalogue.sources import (
+    VARIABLE,
+    CatalogueEntry,
+    DatasetReplica,
+    NoAnswerError,
+    RefusedError,
+    source,
+)
 from data_processing.datasets.files import FileInfo, check_name, is_wildcard
 from MLTools.NanoML.atomic import cache_directory, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import say
 
-DAY = timedelta(days=1)
-_SCHEMA = 1  # of the files with answers
 WAITS: tuple[float, ...] = (2.0, 10.0)
 """Seconds between tries."""
+
+_DAY = timedelta(days=1)
+_SCHEMA = 1  # of the files with answers
+_COLUMNS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "dataset": attrgetter("name", "status"),
+    "file": attrgetter("name", "events", "size", "adler32", "valid", "block"),
+    "site": attrgetter("name", "kind", "share"),
+}
+"""What is remembered of each thing that one may ask for."""
 
 
 class UnavailableError(NanoMLError):
@@ -39,70 +52,58 @@ def now() -> datetime:
 
 
 @dataclass(frozen=True)
-class _CachedAnswer:
-    """An answer, as JSON holds it, when it was given, and by whom."""
+class FileList:
+    """The valid files of a dataset, in the order of their names.
 
-    rows: Any
+    Attributes
+    ----------
+    files
+        Under their logical names.
+    invalid
+        Number of other files, which must not be used.
+    sites
+        Where the dataset is; None if that is not known.
+    date
+        When the catalogue said so.
+    source
+        Who was asked.
+    """
+
+    files: Sequence[FileInfo]
+    invalid: int
+    sites: Optional[Sequence[DatasetReplica]]
     date: datetime
     source: str
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it is less than a day old; one from the future, after a clock was set, is not."""
-        return timedelta(0) <= now() - self.date < DAY
 
+@dataclass(frozen=True)
+class _Answer:
+    """What is remembered: the rows, when they were given, and by whom."""
 
-class _Cache:
-    """The directory of answers, one file for each question. What cannot be read there counts as missing."""
+    question: str
+    date: datetime
+    source: str
+    rows: Any
 
-    def __init__(self) -> None:
-        self._directory = cache_directory() / "das"
+    @staticmethod
+    def path(question: str) -> Path:
+        return cache_directory() / "das" / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
 
-    def get(self, question: str) -> Optional[_CachedAnswer]:
-        """The answer to a question; None if there is none."""
+    @classmethod
+    def read(cls, question: str) -> Optional[_Answer]:
+        """The answer to a question; None if there is none that can be read."""
         try:
-            content = json.loads(self._path(question).read_text(encoding="utf-8"))
+            content = json.loads(cls.path(question).read_text(encoding="utf-8"))
             if content["schema"] == _SCHEMA and content["question"] == question:
-                return _CachedAnswer(content["rows"], datetime.fromisoformat(content["date"]), content["source"])
+                return cls(question, datetime.fromisoformat(content["date"]), content["source"], content["rows"])
         except (OSError, ValueError, LookupError, TypeError):
             pass
         return None
 
-    def put(self, question: str, kept: _CachedAnswer) -> None:
-        """Keep an answer; if that fails, it is asked for again next time."""
-        content = {
-            "schema": _SCHEMA,
-            "question": question,
-            "date": kept.date.isoformat(),
-            "source": kept.source,
-            "rows": kept.rows,
-        }
-        with contextlib.suppress(NanoMLError):
-            write_text(self._path(question), json.dumps(content))
-
-    def _path(self, question: str) -> Path:
-        return self._directory / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
-
-
-class CatalogueSource(Protocol):
-    """Who answers. Each method raises RefusedError or NoAnswerError."""
-
-    name: str
-
-    def datasets(self, name: str, instance: str) -> list[CatalogueEntry]:
-        """The datasets of a name or pattern, whatever their status."""
-
-    def files(self, name: str, instance: str) -> list[FileInfo]:
-        """All files of a dataset, also those that are not valid."""
-
-    def sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
-        """Where a dataset is; None if that is not known."""
-
-
-def _source() -> CatalogueSource:
-    """The server that NANOML_DBS names, or dasgoclient if it is installed, or DBS."""
-    named = os.environ.get(VARIABLE)
-    return Dbs(named) if named else DasGoClient.here() or Dbs(SERVER)
+    def write(self) -> None:
+        content = {"schema": _SCHEMA, **vars(self), "date": self.date.isoformat()}
+        with contextlib.suppress(NanoMLError):  # then it is asked for again next time
+            write_text(self.path(self.question), json.dumps(content))
 
 
 class Catalogue:
@@ -110,9 +111,7 @@ class Catalogue:
 
     def __init__(self, refresh: bool = False) -> None:
         self._refresh = refresh
-        self._source = _source()
-        self._cache = _Cache()
-        self._server = os.environ.get(VARIABLE, "")
+        self._source = source()
         self._down = ""
         self._warned: set[str] = set()
 
@@ -132,10 +131,7 @@ class Catalogue:
         return found
 
     def _entries(self, name: str, instance: str) -> list[CatalogueEntry]:
-        def ask() -> Any:
-            return [astuple(entry) for entry in self._source.datasets(name, instance)]
-
-        return [CatalogueEntry(*row) for row in self._ask("dataset", name, instance, ask).rows]
+        return [CatalogueEntry(*row) for row in self._ask("dataset", name, instance).rows]
 
     def _hint(self, name: str, instance: str) -> str:
         """A hint for a name that is not there."""
@@ -170,53 +166,49 @@ class Catalogue:
                 f"{name}: is {entry.status}, says the catalogue: do not use it, or accept that by "
                 f'"status: [{", ".join([*status, entry.status])}]".'
             )
-        kept = self._ask("file", name, instance, lambda: _rows(self._source.files(name, instance)))
-        files = sorted((_file(row) for row in kept.rows), key=lambda file: file.name)
+        answer = self._ask("file", name, instance)
+        files = sorted((FileInfo(*row) for row in answer.rows), key=lambda file: file.name)
         valid = [file for file in files if file.valid]
         if not valid:
             why = f"all {len(files)} are invalid" if files else "it is empty"
             raise NanoMLError(f"{name}: the catalogue has no files of it that can be used ({why}).")
-        return FileList(valid, len(files) - len(valid), self._sites(name, instance), kept.date, kept.source)
+        sites = None
+        with contextlib.suppress(NanoMLError):  # nothing depends on it
+            rows = self._ask("site", name, instance, insist=False).rows
+            sites = None if rows is None else [DatasetReplica(*row) for row in rows]
+        return FileList(valid, len(files) - len(valid), sites, answer.date, answer.source)
 
-    def _sites(self, name: str, instance: str) -> Optional[list[DatasetReplica]]:
-        """Where a dataset is. Nothing depends on it, so that failures do not matter."""
-
-        def ask() -> Any:
-            found = self._source.sites(name, instance)
-            return None if found is None else [astuple(each) for each in found]
-
+    def _ask(self, what: str, name: str, instance: str, insist: bool = True) -> _Answer:
+        question = f"{what} {check_name(name)} {instance} {os.environ.get(VARIABLE, '')}".rstrip()
+        earlier = _Answer.read(question)
+        # an answer from the future, after a clock was set, is not fresh
+        if earlier is not None and timedelta(0) <= now() - earlier.date < _DAY and not self._refresh:
+            return earlier
         try:
-            rows = self._ask("site", name, instance, ask, insist=False).rows
-        except NanoMLError:
-            return None
-        return None if rows is None else [DatasetReplica(*row) for row in rows]
-
-    def _ask(self, what: str, name: str, instance: str, ask: Callable[[], Any], insist: bool = True) -> _CachedAnswer:
-        question = f"{what} {check_name(name)} {instance} {self._server}".rstrip()
-        kept = self._cache.get(question)
-        if kept is not None and kept.is_fresh and not self._refresh:
-            return kept
-        try:
-            answer = _CachedAnswer(self._insist(ask) if insist else ask(), now(), self._source.name)
+            found = self._insist(what, name, instance) if insist else self._once(what, name, instance)
         except RefusedError as problem:
             raise NanoMLError(f"{name}: the catalogue refuses the question: {problem}.") from None
         except NoAnswerError as problem:
             reason = str(problem).rstrip(".")
-            if kept is None or self._refresh:
+            if earlier is None or self._refresh:
                 raise UnavailableError(f"{name}: the catalogue does not answer: {reason}.") from None
-            self._warn(f"{name}: taking what the catalogue said on {kept.date:%Y-%m-%d}: now {reason}.")
-            return kept
-        if answer.rows:  # what is missing now may be there in a moment
-            self._cache.put(question, answer)
+            warning = f"{name}: taking what the catalogue said on {earlier.date:%Y-%m-%d}: now {reason}."
+            if warning not in self._warned:
+                self._warned.add(warning)
+                say(warning)
+            return earlier
+        answer = _Answer(question, now(), self._source.name, found)
+        if found:  # what is missing now may be there in a moment
+            answer.write()
         return answer
 
-    def _insist(self, ask: Callable[[], Any]) -> Any:
+    def _insist(self, what: str, name: str, instance: str) -> Any:
         """Ask, and again after failures; not if that was in vain for another question."""
         if self._down:
             raise NoAnswerError(self._down, may_pass=False)
         for wait in (*WAITS, None):
             try:
-                return ask()
+                return self._once(what, name, instance)
             except NoAnswerError as problem:
                 if wait is None or not problem.may_pass:
                     self._down = str(problem)
@@ -224,16 +216,7 @@ class Catalogue:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            say(text)
-
-
-def _rows(files: Sequence[FileInfo]) -> list[list[Any]]:
-    return [[file.name, file.events, file.size, file.adler32, file.valid, file.block] for file in files]
-
-
-def _file(row: Sequence[Any]) -> FileInfo:
-    name, events, size, adler32, valid, block = row
-    return FileInfo(name, events, size, adler32, valid, (), block)
+    def _once(self, what: str, name: str, instance: str) -> Any:
+        ask: Callable[[str, str], Optional[Sequence[Any]]] = getattr(self._source, f"{what}s")
+        found = ask(name, instance)
+        return None if found is None else [_COLUMNS[what](each) for each in found]

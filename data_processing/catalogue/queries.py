@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import DatasetReplica, FileList
-from data_processing.catalogue.catalogue import Catalogue, UnavailableError, now
-from data_processing.datasets.files import DatasetQuery, FileInfo, is_wildcard
+from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError, now
+from data_processing.catalogue.sources import DatasetReplica
+from data_processing.datasets.files import DatasetQuery, FileInfo
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
@@ -26,6 +26,8 @@ from MLTools.NanoML.terminal.progress import progress, say
 
 Confirm = Callable[[str, str, Sequence[str]], bool]
 """Asks whether a dataset's wildcard may stand for these names."""
+
+_Problem = tuple[tuple[Key, ...], str]  # where, and what is wrong
 
 _AT_ONCE = 4  # questions to the catalogue
 _SHOWN = 20  # names in a message
@@ -52,11 +54,11 @@ class FoundLists:
     path: Path
     names: dict[str, list[str]] = field(default_factory=dict)
     lists: dict[str, FileList] = field(default_factory=dict)
-    new: set[DatasetQuery] = field(default_factory=set, compare=False)
+    new: list[DatasetQuery] = field(default_factory=list, compare=False)
 
     def queries(self, query: DatasetQuery) -> list[DatasetQuery]:
         """What a query stands for: one query for each dataset that a wildcard matches, or itself."""
-        return [replace(query, text=name) for name in self.names[query.key]] if _has_wildcard(query) else [query]
+        return [replace(query, text=name) for name in self.names[query.key]] if query.has_wildcard else [query]
 
     @classmethod
     def read(cls, directory: Path, dataset: str) -> FoundLists:
@@ -129,25 +131,25 @@ def look_up(
     found: dict[str, FoundLists] = {}
     wanted: dict[str, list[DatasetQuery]] = {}
     for name, asked in queries.items():
-        known = FoundLists(earlier[name].path) if refresh else earlier[name]
-        found[name] = FoundLists(known.path)
-        for query in filter(_has_wildcard, asked):
-            names = known.names.get(query.key) or _matches(config, name, query, catalogue, confirm)
-            found[name].names[query.key] = names
-        wanted[name] = [one for query in asked for one in found[name].queries(query)]
-        found[name].lists = {one.key: known.lists[one.key] for one in wanted[name] if one.key in known.lists}
-        found[name].new = {one for one in wanted[name] if one.key not in known.lists}
+        each = found[name] = FoundLists(earlier[name].path)
+        known = each if refresh else earlier[name]
+        for query in asked:
+            if query.has_wildcard:
+                names = known.names.get(query.key) or _matches(config, name, query, catalogue, confirm)
+                each.names[query.key] = names
+        wanted[name] = [one for query in asked for one in each.queries(query)]
+        each.new = [one for one in wanted[name] if one.key not in known.lists]
     lists = _ask_all(config, [one for each in found.values() for one in each.new], catalogue)
     for name, each in found.items():
-        each.lists = {one.key: each.lists.get(one.key) or lists[one.key] for one in wanted[name]}
+        known_lists = {} if refresh else earlier[name].lists
+        each.lists = {one.key: known_lists.get(one.key) or lists[one.key] for one in wanted[name]}
         if each != earlier[name]:
-            _warn_of_invalid(name, [one for one in wanted[name] if one in each.new], each.lists)
+            for query in dict.fromkeys(each.new):
+                if invalid := each.lists[query.key].invalid:
+                    many = "1 file" if invalid == 1 else f"{invalid} files"
+                    say(f"{name}: {many} of {query.text} must not be used, says the catalogue: left out.")
             each.write()
     return found
-
-
-def _has_wildcard(query: DatasetQuery) -> bool:
-    return bool(query.instance) and is_wildcard(query.text)
 
 
 def _matches(
@@ -161,25 +163,20 @@ def _matches(
     except NanoMLError as problem:
         raise config.error(*query.keys, message=str(problem)) from None
     names = [entry.name for entry in found if entry.status in query.status]
+    if len(names) == 1 or (names and confirm and confirm(name, query.text, names)):
+        return names
+    many = f"{len(names or found)} dataset{'' if len(names or found) == 1 else 's'}"
+    command = f"nanoml datasets {shlex.quote(config.document.name)}"
     if not names:
         has = ", ".join(sorted({entry.status for entry in found}))
-        many = "1 dataset" if len(found) == 1 else f"{len(found)} datasets"
-        message = f"{query.text}: matches {many} of status {has}, none of {', '.join(query.status)}"
-        raise config.error(*query.keys, message=message)
-    if len(names) > 1 and not (confirm and confirm(name, query.text, names)):
-        message = _too_many(query.text, names, config.document.name, confirm is not None)
-        raise config.error(*query.keys, message=message)
-    return names
-
-
-def _too_many(text: str, names: Sequence[str], config: str, was_asked: bool) -> str:
-    matches = f"{text}: matches {len(names)} datasets"
-    command = f"nanoml datasets {shlex.quote(config)}"
-    if was_asked:
-        return f"{matches}. Name those that you want, or take all by `{command} --yes`"
-    shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
-    more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{matches}:{shown}{more}\nName those that you want, or take all: `{command}` helps with both"
+        advice = f" of status {has}, none of {', '.join(query.status)}"
+    elif confirm:
+        advice = f". Name those that you want, or take all by `{command} --yes`"
+    else:
+        shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
+        more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        advice = f":{shown}{more}\nName those that you want, or take all: `{command}` helps with both"
+    raise config.error(*query.keys, message=f"{query.text}: matches {many}{advice}")
 
 
 def ask(query: DatasetQuery, catalogue: Catalogue) -> FileList:
@@ -194,14 +191,12 @@ def _ask_all(config: Config, queries: Sequence[DatasetQuery], catalogue: Catalog
     if not queries:
         return {}
     found: dict[str, FileList] = {}
-    wrong: list[tuple[tuple[Key, ...], str]] = []
-    silent: list[tuple[tuple[Key, ...], str]] = []
+    wrong: list[_Problem] = []
+    silent: list[_Problem] = []
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         with progress("datasets", len(queries), "looked up") as bar:
-            asked: dict[Future[FileList], DatasetQuery] = {
-                pool.submit(ask, query, catalogue): query for query in dict.fromkeys(queries)
-            }
+            asked = {pool.submit(ask, query, catalogue): query for query in dict.fromkeys(queries)}
             for future in as_completed(asked):
                 query = asked[future]
                 try:
@@ -220,17 +215,9 @@ def _ask_all(config: Config, queries: Sequence[DatasetQuery], catalogue: Catalog
     return found
 
 
-def _unavailable(config: Config, problems: Sequence[tuple[tuple[Key, ...], str]]) -> UnavailableError:
+def _unavailable(config: Config, problems: Sequence[_Problem]) -> UnavailableError:
     """An error with places, which is not the configuration's fault."""
     return UnavailableError(str(config.document.error(problems)))
-
-
-def _warn_of_invalid(name: str, queries: Sequence[DatasetQuery], lists: Mapping[str, FileList]) -> None:
-    for query in queries:
-        invalid = lists[query.key].invalid
-        if invalid:
-            many = "1 file" if invalid == 1 else f"{invalid} files"
-            say(f"{name}: {many} of {query.text} must not be used, says the catalogue: left out.")
 
 
 # directories of servers

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_processing.datasets.datasets import resolve_datasets
@@ -20,16 +19,6 @@ from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _MOST_TRIED = 3  # files of a dataset
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The branches that conversion will find, and where they come from."""
-
-    dataset: str
-    file: str
-    place: str
-    branches: Mapping[str, Branch]
 
 
 def check(config: Config) -> list[str]:
@@ -50,8 +39,7 @@ def check(config: Config) -> list[str]:
     for name, files in resolve_datasets(config).items():
         with _first(files) as file:
             try:
-                columns = _columns(config, name, file)
-                problems += _missing(config, columns)
+                problems += _missing(config, name, file)
                 done.append(
                     f"{name}: {len(files)} files; {file.path} has {file.entries} events, {len(file.branches)} branches"
                 )
@@ -75,48 +63,40 @@ def _first(files: Sequence[str]) -> RootFile:
     raise problems[0]
 
 
-def _columns(config: Config, dataset: str, file: RootFile) -> _Columns:
-    if config.skim is None:
-        return _Columns(dataset, file.path, "file", file.branches)
-    job = SkimJob(file.path, Path(), base=str(config.base), **skim_settings(config.skim))
-    return _Columns(dataset, file.path, "skim", plan_file(job, file).written)
-
-
-def _missing(config: Config, columns: _Columns) -> list[str]:
+def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
+    """What the conversion will not find in a file, or in the skim of it."""
+    branches: Mapping[str, Branch] = file.branches
+    if config.skim is not None:
+        job = SkimJob(file.path, Path(), base=str(config.base), **skim_settings(config.skim))
+        branches = plan_file(job, file).written
     if config.convert is None:
-        return []
-    problems = []
+        return
+
+    def absent(keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
+        hint = versions.did_you_mean(name, known)
+        if not hint and config.skim is not None:
+            hint = " A branch of the input must be listed in skim.keep."
+        place = "file" if config.skim is None else "skim"
+        message = f'"{name}" is in no {place} of dataset {dataset} (first file: {file.path}).{hint}'
+        return str(config.error(*keys, message=message.rstrip(".")))
+
     for number, feature in enumerate(config.convert.features):
-        actual = versions.resolve(feature, columns.branches)
+        keys: tuple[Key, ...] = ("convert", "features", number)
+        actual = versions.resolve(feature, branches)
         if feature in RESERVED:
             message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"
-            problems.append(str(config.error("convert", "features", number, message=message)))
+            yield str(config.error(*keys, message=message))
         elif actual is None:
-            problems.append(_absent(config, columns, ("convert", "features", number), feature, columns.branches))
-        elif columns.branches[actual].shape not in ("flat", "fixed"):
-            message = (
-                f"{feature} is a list of objects in each event, not one number: give its collection in convert.objects"
-            )
-            problems.append(str(config.error("convert", "features", number, message=message)))
+            yield absent(keys, feature, branches)
+        elif branches[actual].shape not in ("flat", "fixed"):
+            what = "is a list of objects in each event, not one number: give its collection in convert.objects"
+            yield str(config.error(*keys, message=f"{feature} {what}"))
     for collection, objects in config.convert.objects.items():
-        members = {b.field for b in columns.branches.values() if b.is_jagged and b.collection == collection}
-        if not members:
-            known = {branch.collection for branch in columns.branches.values() if branch.collection}
-            problems.append(_absent(config, columns, ("convert", "objects", collection), collection, known))
-            continue
-        wanted = [*objects.fields, *([objects.order.lstrip("-")] if objects.order else [])]
         keys = ("convert", "objects", collection)
-        problems += [
-            _absent(config, columns, keys, f"{collection}_{field}", columns.branches)
-            for field in wanted
-            if field not in members
-        ]
-    return problems
-
-
-def _absent(config: Config, columns: _Columns, keys: tuple[Key, ...], name: str, known: Collection[str]) -> str:
-    where = f"is in no {columns.place} of dataset {columns.dataset} (first file: {columns.file})."
-    hint = versions.did_you_mean(name, known)
-    if not hint and columns.place == "skim":
-        hint = " A branch of the input must be listed in skim.keep."
-    return str(config.error(*keys, message=f'"{name}" {where}{hint}'.rstrip(".")))
+        members = {branch.field for branch in branches.values() if branch.is_jagged and branch.collection == collection}
+        if not members:
+            yield absent(keys, collection, {branch.collection for branch in branches.values() if branch.collection})
+            continue
+        for field in (*objects.fields, *filter(None, [(objects.order or "").lstrip("-")])):
+            if field not in members:
+                yield absent(keys, f"{collection}_{field}", branches)

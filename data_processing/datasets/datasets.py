@@ -20,55 +20,28 @@ from MLTools.NanoML.rootio.remote.client import current_settings
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 
 if TYPE_CHECKING:  # the catalogue is imported where it is needed: a run of local files does without
-    from data_processing.catalogue.answers import FileList
+    from data_processing.catalogue.catalogue import FileList
     from data_processing.catalogue.queries import Confirm, FoundLists
 
 
 @dataclass(frozen=True)
 class DatasetPart:
-    """What one name or pattern of a dataset stands for.
+    """What one name or pattern of a dataset stands for."""
 
-    Attributes
-    ----------
-    text
-        The name or pattern; empty for all files that are named one by one.
-    files
-        The files.
-    query
-        What was asked for; None for files that are named or are on this machine.
-    found
-        The answer of the catalogue or a server.
-    earlier
-        Whether that was answered earlier, not just now.
-    """
-
-    text: str
+    text: str  # the name or pattern; empty for all files that are named one by one
     files: Sequence[FileInfo]
-    query: Optional[DatasetQuery] = None
-    found: Optional[FileList] = None
-    earlier: bool = False
+    query: Optional[DatasetQuery] = None  # None for files that are named or are on this machine
+    found: Optional[FileList] = None  # the answer of the catalogue or a server
+    earlier: bool = False  # whether that was answered earlier, not just now
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """What a dataset consists of.
+    """What a dataset consists of."""
 
-    Attributes
-    ----------
-    files
-        What a run reads.
-    parts
-        What there is, before max_files and max_events.
-    wildcards
-        The queries with wildcards, and the names that they stand for.
-    """
-
-    files: Sequence[FileInfo]
-    parts: Sequence[DatasetPart]
-    wildcards: Sequence[tuple[DatasetQuery, Sequence[str]]]
-
-
-_Piece = Union[DatasetQuery, list[FileInfo]]
+    files: Sequence[FileInfo]  # what a run reads
+    parts: Sequence[DatasetPart]  # what there is, before max_files and max_events
+    wildcards: Sequence[tuple[DatasetQuery, Sequence[str]]]  # with the names that they stand for
 
 
 def find_files(patterns: Iterable[str], base: Path) -> list[str]:
@@ -122,10 +95,7 @@ def describe_datasets(
     NanoMLError
         The catalogue or a server does not answer.
     """
-    pieces: dict[str, list[_Piece]] = {
-        name: [*_das_queries(config, name, dataset), *_named_files(config, name, dataset)]
-        for name, dataset in config.datasets.items()
-    }
+    pieces = {name: list(_pieces(config, name, dataset)) for name, dataset in config.datasets.items()}
     queries = {name: [piece for piece in each if isinstance(piece, DatasetQuery)] for name, each in pieces.items()}
     directory = Layout.of(config).workdir / RECORDS / "datasets"
     lists: Mapping[str, FoundLists] = {}
@@ -135,59 +105,51 @@ def describe_datasets(
         lists = look_up(config, queries, directory, refresh, confirm)
     found = {}
     for name, each in pieces.items():
-        parts = [part for piece in each for part in _parts(config, piece, lists.get(name))]
-        wildcards = [(query, lists[name].names[query.key]) for query in queries[name] if query.key in lists[name].names]
+        parts: list[DatasetPart] = []
+        for piece in each:
+            parts += _parts(config, piece, lists[name]) if isinstance(piece, DatasetQuery) else [DatasetPart("", piece)]
+        wildcards = [(query, lists[name].names[query.key]) for query in queries[name] if query.has_wildcard]
         files = _limited(config, name, [file for part in parts for file in part.files])
         found[name] = DatasetFiles(files, parts, wildcards)
     _check_duplicates(config, found)
     return found
 
 
-def _das_queries(config: Config, name: str, dataset: Dataset) -> Iterator[DatasetQuery]:
+def _pieces(config: Config, name: str, dataset: Dataset) -> Iterator[Union[DatasetQuery, list[FileInfo]]]:
+    """Questions to the catalogue and servers, and between them files that are named one by one or are on this machine."""
     for number, text in enumerate(dataset.das):
         keys = place_of(config, name, "das", number)
         yield DatasetQuery(keys, text, dataset.instance or instance_of(text), tuple(dataset.status))
-
-
-def _named_files(config: Config, name: str, dataset: Dataset) -> Iterator[_Piece]:
-    """Files that are named one by one or are on this machine, and patterns on servers."""
-    direct: list[FileInfo] = []
+    files: list[FileInfo] = []
     number = 0
     try:
         for pattern in file_patterns(dataset.files, config.base, config.read.redirectors):
             number = pattern.number
             if not pattern.is_listing:
-                direct += pattern.files()
+                files += pattern.files()
                 continue
-            if direct:
-                yield direct
-                direct = []
+            if files:
+                yield files
+                files = []
             yield DatasetQuery(place_of(config, name, "files", number), pattern.text)
     except NanoMLError as problem:
         raise config.error(*place_of(config, name, "files", number), message=str(problem)) from None
-    if direct:
-        yield direct
+    if files:
+        yield files
 
 
-def _parts(config: Config, piece: _Piece, lists: Optional[FoundLists]) -> Iterator[DatasetPart]:
-    if not isinstance(piece, DatasetQuery):
-        yield DatasetPart("", piece)
-        return
-    assert lists is not None
-    for query in lists.queries(piece):
+def _parts(config: Config, asked: DatasetQuery, lists: FoundLists) -> Iterator[DatasetPart]:
+    for query in lists.queries(asked):
         found = lists.lists[query.key]
-        files = _located(config, query, found) if query.instance else found.files
+        files = found.files
+        if query.instance:  # the catalogue has logical names
+            sites = tuple(replica.name for replica in found.sites or () if replica.has_all)
+            redirectors = config.read.redirectors
+            try:
+                files = [replace(file, name=url_of(file.name, redirectors), sites=sites) for file in files]
+            except NanoMLError as problem:
+                raise config.error(*query.keys, message=str(problem)) from None
         yield DatasetPart(query.text, files, query, found, query not in lists.new)
-
-
-def _located(config: Config, query: DatasetQuery, found: FileList) -> list[FileInfo]:
-    """Files of the catalogue by the URLs that they are read by."""
-    sites = tuple(replica.name for replica in found.sites or () if replica.has_all)
-    redirectors = config.read.redirectors
-    try:
-        return [replace(file, name=url_of(file.name, redirectors), sites=sites) for file in found.files]
-    except NanoMLError as problem:
-        raise config.error(*query.keys, message=str(problem)) from None
 
 
 def _limited(config: Config, name: str, files: Sequence[FileInfo]) -> list[FileInfo]:
@@ -229,16 +191,12 @@ def _named_twice(first: str, second: str) -> str:
 
 def output_names(files: list[str], suffix: str = ".root") -> dict[str, str]:
     """A file name for the output of each input: its own, with a hash of its path if two have the same."""
-    stems = {file: _stem(file) for file in files}
+    stems = {file: posixpath.splitext(posixpath.basename(file.partition("?")[0]))[0] for file in files}
     shared = {stem for stem, times in Counter(stems.values()).items() if times > 1}
     return {
         file: f"{stem}-{hashlib.sha256(file.encode()).hexdigest()[:8]}{suffix}" if stem in shared else stem + suffix
         for file, stem in stems.items()
     }
-
-
-def _stem(file: str) -> str:
-    return posixpath.splitext(posixpath.basename(file.partition("?")[0]))[0]
 
 
 def root_files(analysis: Analysis) -> dict[str, list[str]]:

@@ -7,14 +7,12 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from MLTools.NanoML.rootio.remote.url import is_remote
-
-_XROOTD = ("root", "roots", "xroot", "xroots")
 
 # the logical name of a file of CMS, behind what names a site or a mount
 _LFN = re.compile(r"(?:^/store/test/xrootd/[^/]+)?.*?(/store/.+)$")
@@ -24,53 +22,6 @@ _SLASHES = re.compile("/+")
 _PIECE = 1024  # bytes; the first of them have the identifier of a ROOT file
 _SAMPLES = 8  # pieces, from the beginning to the end
 _BLOCK = 1 << 20  # bytes
-
-
-def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
-    """Positions of two names of one file, or of a file and its copy; None if there are none."""
-    known: dict[str, int] = {}
-    duplicates = Duplicates()
-    for at, file in enumerate(files):
-        path = _on_disk(file)
-        status = _status(path) if path is not None else None
-        names = [_remote_name(file)] if path is None else duplicates.local_names(path, status)
-        for name in names:
-            if name in known:
-                return known[name], at
-        known.update(dict.fromkeys(names, at))
-        if path is not None and status is not None:
-            other = duplicates.copy_of(path, at)
-            if other is not None:
-                return other, at
-    return None
-
-
-def _status(path: str) -> Optional[os.stat_result]:
-    try:
-        return os.lstat(path)
-    except OSError:  # reported when the file is read
-        return None
-
-
-def _on_disk(file: str) -> Optional[str]:
-    """Path of a file on this machine; None for one that is elsewhere."""
-    if not is_remote(file):
-        return file
-    url = urlsplit(file)
-    return url.path if url.scheme == "file" else None
-
-
-def _remote_name(file: str) -> str:
-    """What all URLs of a file have in common."""
-    url = urlsplit(file)
-    path = _SLASHES.sub("/", url.path)
-    lfn = _LFN.match(path)
-    if lfn:  # whichever redirector or site it comes from
-        return lfn[1]
-    host = url.netloc.lower()
-    if url.scheme in _XROOTD:
-        return f"root://{host.removesuffix(':1094')}/{path}"
-    return f"{url.scheme}://{host}{path}?{url.query}"
 
 
 @dataclass(frozen=True)
@@ -84,51 +35,69 @@ class _Version:
     modified: int
 
 
-class Duplicates:
-    """Local files that were seen, which are read only as far as it takes to tell them apart."""
+# by size, then by digests of ever more of a file: the only file with this key, and its position; None where there are
+# several, which have longer keys
+_Seen = dict[tuple[object, ...], Optional[tuple[_Version, int]]]
 
-    def __init__(self) -> None:
-        self._directories: dict[str, str] = {}
-        # files by size, then by digests of ever more of them; None where a key has several, which have longer keys
-        self._seen: dict[tuple[object, ...], Optional[tuple[_Version, int]]] = {}
 
-    def local_names(self, path: str, status: Optional[os.stat_result]) -> list[str]:
-        """What all paths of a file have in common."""
-        if status is None or stat.S_ISLNK(status.st_mode):
-            real = os.path.realpath(path)
-        else:
-            directory, name = os.path.split(path)
-            if directory not in self._directories:
-                self._directories[directory] = os.path.realpath(directory)
-            real = os.path.join(self._directories[directory], name)
-        lfn = _LFN_ON_DISK.search(path)
-        return [real, *(lfn.groups() if lfn else ())]
+def find_same(files: Sequence[str]) -> Optional[tuple[int, int]]:
+    """Positions of two names of one file, or of a file and its copy; None if there are none."""
+    known: dict[str, int] = {}
+    seen: _Seen = {}
+    directory_of = functools.cache(os.path.realpath)
+    for at, file in enumerate(files):
+        path = file if not is_remote(file) else urlsplit(file).path if file.startswith("file:") else None
+        names = [_remote_name(urlsplit(file))] if path is None else _local_names(path, directory_of)
+        other = next((known[name] for name in names if name in known), None)
+        if other is None and path is not None:
+            other = _copy_of(path, at, seen)
+        if other is not None:
+            return other, at
+        known.update(dict.fromkeys(names, at))
+    return None
 
-    def copy_of(self, path: str, at: int) -> Optional[int]:
-        """The position of a file with the same content, among those given to this method before."""
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode) or not status.st_size:
-                return None
-            file = _Version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            return self._compared(file, at)
-        except OSError:  # reported when the file is read
+
+def _remote_name(url: SplitResult) -> str:
+    """What all URLs of a file have in common."""
+    path = _SLASHES.sub("/", url.path)
+    lfn = _LFN.match(path)
+    if lfn:  # whichever redirector or site it comes from
+        return lfn[1]
+    host = url.netloc.lower()
+    if url.scheme in ("root", "roots", "xroot", "xroots"):
+        return f"root://{host.removesuffix(':1094')}/{path}"
+    return f"{url.scheme}://{host}{path}?{url.query}"
+
+
+def _local_names(path: str, real: Callable[[str], str]) -> list[str]:
+    """What all paths of a file have in common; `real` is os.path.realpath, which remembers directories."""
+    directory, name = os.path.split(path)
+    lfn = _LFN_ON_DISK.search(path)
+    whole = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(directory), name)
+    return [whole, *(lfn.groups() if lfn else ())]
+
+
+def _copy_of(path: str, at: int, seen: _Seen) -> Optional[int]:
+    """The position of a file with the same content; each is read only as far as it takes to tell it from the others."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return None
-
-    def _compared(self, file: _Version, at: int) -> Optional[int]:
+        file = _Version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         key: tuple[object, ...] = (file.size,)
         for digest in (_head, _samples, _content):
-            if key not in self._seen:
-                self._seen[key] = file, at
+            if key not in seen:
+                seen[key] = file, at
                 return None
-            first = self._seen[key]
+            first = seen[key]
             if first is not None:
-                longer = (*key, digest(first[0]))
-                self._seen[longer] = first
-                self._seen[key] = None
+                seen[(*key, digest(first[0]))] = first
+                seen[key] = None
             key = (*key, digest(file))
-        same = self._seen.setdefault(key, (file, at))
+        same = seen.setdefault(key, (file, at))
         return same[1] if same is not None and same[1] != at else None
+    except OSError:  # reported when the file is read
+        return None
 
 
 # a run looks for copies more than once: no file is read again for it
@@ -136,25 +105,24 @@ class Duplicates:
 
 @functools.cache
 def _head(file: _Version) -> bytes:
-    with open(file.path, "rb") as source:
-        return hashlib.sha256(source.read(_PIECE)).digest()
+    return _digest(file, [0], _PIECE)
 
 
 @functools.cache
 def _samples(file: _Version) -> bytes:
-    digest = hashlib.sha256()
     last = max(file.size - _PIECE, 0)
-    with open(file.path, "rb") as source:
-        for number in range(_SAMPLES):
-            source.seek(last * number // (_SAMPLES - 1))
-            digest.update(source.read(_PIECE))
-    return digest.digest()
+    return _digest(file, [last * number // (_SAMPLES - 1) for number in range(_SAMPLES)], _PIECE)
 
 
 @functools.cache
 def _content(file: _Version) -> bytes:
+    return _digest(file, range(0, file.size, _BLOCK), _BLOCK)
+
+
+def _digest(file: _Version, positions: Iterable[int], length: int) -> bytes:
     digest = hashlib.sha256()
     with open(file.path, "rb") as source:
-        while block := source.read(_BLOCK):
-            digest.update(block)
+        for position in positions:
+            source.seek(position)
+            digest.update(source.read(length))
     return digest.digest()

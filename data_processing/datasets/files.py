@@ -27,60 +27,35 @@ _LARGEST = 1 << 28  # bytes of a text file
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of events, and what is known of it before it is read.
+    """A file of events, and what is known of it before it is read."""
 
-    Attributes
-    ----------
-    name
-        Path or URL to read it by; in answers of the catalogue, its logical name (/store/...).
-    events
-        Number of its events.
-    size
-        In bytes.
-    adler32
-        Checksum of its content, eight hexadecimal digits.
-    valid
-        False if the catalogue says that it must not be used.
-    sites
-        Sites that have all of its dataset on disk.
-    block
-        The part of its dataset that it belongs to.
-    """
-
-    name: str
+    name: str  # path or URL to read it by; in answers of the catalogue, its logical name (/store/...)
     events: Optional[int] = None
-    size: Optional[int] = None
-    adler32: Optional[str] = None
-    valid: bool = True
-    sites: tuple[str, ...] = ()
-    block: str = ""
+    size: Optional[int] = None  # [bytes]
+    adler32: Optional[str] = None  # checksum of its content, eight hexadecimal digits
+    valid: bool = True  # False if the catalogue says that it must not be used
+    block: str = ""  # the part of its dataset that it belongs to
+    sites: tuple[str, ...] = ()  # those that have all of its dataset on disk
 
 
 @dataclass(frozen=True)
 class DatasetQuery:
-    """A list of files that the catalogue or a server must be asked for.
+    """A list of files that the catalogue or a server must be asked for."""
 
-    Attributes
-    ----------
-    keys
-        The place in the configuration.
-    text
-        Name of the catalogue, or pattern on a server.
-    instance
-        Of the catalogue; empty for a server.
-    status
-        Accepted states of the dataset.
-    """
-
-    keys: tuple[Key, ...]
-    text: str
-    instance: str = ""
-    status: tuple[str, ...] = ()
+    keys: tuple[Key, ...]  # the place in the configuration
+    text: str  # name of the catalogue, or pattern on a server
+    instance: str = ""  # of the catalogue; empty for a server
+    status: tuple[str, ...] = ()  # accepted states of the dataset
 
     @property
     def key(self) -> str:
         """What its answer is kept under, for this analysis."""
         return f"{self.text} {self.instance}".rstrip()
+
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether it may stand for several datasets of the catalogue."""
+        return bool(self.instance) and is_wildcard(self.text)
 
 
 def place_of(config: Config, name: str, key: str, number: int) -> tuple[Key, ...]:
@@ -111,38 +86,22 @@ def instance_of(name: str) -> str:
     return USERS if name.endswith("/USER") else GLOBAL
 
 
-def is_listing(url: str) -> bool:
-    """Whether a root:// URL names a directory, by a slash at its end, or has wildcards."""
-    path = Url.parse(url).path
-    return path.endswith("/") or is_glob(path)
-
-
 @dataclass(frozen=True)
 class FilePattern:
-    """One path, pattern, URL or logical name.
+    """One path, pattern, URL or logical name."""
 
-    Attributes
-    ----------
-    text
-        As it was written; a logical name as the URL to read it by.
-    base
-        Directory that relative paths are relative to.
-    place
-        The text file and line where it was written, as in "list.txt:3: "; empty if it was given directly.
-    number
-        Which of the given patterns it comes from.
-    """
-
-    text: str
-    base: Path
-    place: str
-    number: int
+    text: str  # as it was written; a logical name as the URL to read it by
+    base: Path  # directory that relative paths are relative to
+    place: str  # the text file and line where it was written, as in "list.txt:3: "; empty if it was given directly
+    number: int  # which of the given patterns it comes from
 
     @property
     def is_listing(self) -> bool:
-        """Whether a server must be asked what it stands for."""
-        likely = self.text.endswith("/") or is_glob(self.text)
-        return likely and is_xrootd(self.text) and is_listing(self.text)
+        """Whether a server must be asked: it is a root:// URL of a directory, with a slash at its end, or has wildcards."""
+        if not is_xrootd(self.text):
+            return False
+        path = Url.parse(self.text).path
+        return path.endswith("/") or is_glob(path)
 
     def files(self) -> list[FileInfo]:
         """The files, if no server must be asked; NanoMLError if there are none."""
@@ -150,21 +109,42 @@ class FilePattern:
             if is_glob(self.text.partition("?")[0]):  # a ? begins what is asked of the server
                 raise self.error("wildcards do not work in URLs other than root://; name each file")
             return [FileInfo(self.text)]
-        return [FileInfo(path, size=_size(path)) for path in self._paths()]
-
-    def _paths(self) -> list[str]:
-        found = _local(self.text, self.base)
-        if not found:
-            raise self.error(_absent(self.text, self.base))
-        directory = next((path for path in found if os.path.isdir(path)), None)
+        found = self.local()
+        directory = next(filter(os.path.isdir, found), None)
         if directory is not None:
             inside = os.path.join(self.text if directory == found[0] and len(found) == 1 else directory, "*.root")
             raise self.error(f"{directory} is a directory. For the files in it, write {inside}")
-        return found
+        return [FileInfo(path, size=_size(path)) for path in found]
+
+    def local(self) -> list[str]:
+        """The paths on this machine that it matches; NanoMLError if there are none."""
+        path = os.path.expanduser(self.text)
+        absolute = os.path.normpath(os.path.join(self.base, path))
+        if os.path.exists(absolute):
+            return [absolute]
+        # a directory that the user did not type is not a pattern, whatever its name has
+        pattern = path if os.path.isabs(path) else os.path.join(glob.escape(str(self.base)), path)
+        found = sorted(map(os.path.normpath, glob.glob(pattern, recursive=True)))
+        if found:
+            return found
+        if is_dataset_name(self.text):
+            hint = '. If it is a dataset of CMS\'s catalogue, write it as "das", not as "files"'
+        elif self.text.startswith("/eos/"):
+            hint = ". Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before it"
+        else:
+            hint = "" if os.path.isabs(path) else f" in {self.base}"
+        raise self.error(f"no such file{hint}")
 
     def error(self, message: str) -> NanoMLError:
         """An error with the place where it is written."""
         return NanoMLError(f"{self.place}{self.text}: {message.rstrip('.')}.")
+
+
+def _size(path: str) -> Optional[int]:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # reported when the file is read
+        return None
 
 
 def url_of(name: str, redirectors: Sequence[str]) -> str:
@@ -193,25 +173,22 @@ def file_patterns(patterns: Iterable[str], base: Path, redirectors: Sequence[str
     NanoMLError
         A text file is not there or cannot be read, or there is no redirector for a logical name.
     """
+
+    def located(text: str) -> str:
+        return url_of(text, redirectors) if text.startswith("/store/") else text
+
     for number, pattern in enumerate(patterns):
         if is_remote(pattern) or not pattern.endswith(".txt"):
-            yield FilePattern(_located(pattern, redirectors), base, "", number)
+            yield FilePattern(located(pattern), base, "", number)
             continue
-        lists = _local(pattern, base)
-        if not lists:
-            raise FilePattern(pattern, base, "", number).error(_absent(pattern, base))
-        for path in lists:
+        for path in FilePattern(pattern, base, "", number).local():
             for line, text in _lines(path):
                 if text.endswith(".txt") and not is_remote(text):
                     raise NanoMLError(f"{path}:{line}: {text}: a list cannot name another list.")
-                yield FilePattern(_located(text, redirectors), Path(path).parent, f"{path}:{line}: ", number)
+                yield FilePattern(located(text), Path(path).parent, f"{path}:{line}: ", number)
 
 
-def _located(text: str, redirectors: Sequence[str]) -> str:
-    return url_of(text, redirectors) if text.startswith("/store/") else text
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
+def _lines(path: str) -> list[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers."""
     try:
         with open(path, "rb") as file:
@@ -223,38 +200,11 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         raise NanoMLError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}.") from None
     except UnicodeDecodeError:
         raise NanoMLError(f"{path}: is not a text file with one file per line.") from None
-    found = [(number, _COMMENT.sub("", line).strip()) for number, line in enumerate(text.split("\n"), 1)]
-    found = [(number, line) for number, line in found if line]
+    lines = ((number, _COMMENT.sub("", line).strip()) for number, line in enumerate(text.split("\n"), 1))
+    found = [(number, line) for number, line in lines if line]
     if not found:
         raise NanoMLError(f"{path}: names no file.")
     odd = next((number for number, line in found if not line.isprintable()), None)
     if odd is not None:
         raise NanoMLError(f"{path}:{odd}: is not text: expected one file per line.")
-    yield from found
-
-
-def _local(text: str, base: Path) -> list[str]:
-    path = os.path.expanduser(text)
-    absolute = os.path.normpath(os.path.join(base, path))
-    if os.path.exists(absolute):
-        return [absolute]
-    # a directory that the user did not type is not a pattern, whatever its name has
-    pattern = path if os.path.isabs(path) else os.path.join(glob.escape(str(base)), path)
-    return sorted(map(os.path.normpath, glob.glob(pattern, recursive=True)))
-
-
-def _absent(text: str, base: Path) -> str:
-    if is_dataset_name(text):
-        return 'no such file. If it is a dataset of CMS\'s catalogue, write it as "das", not as "files"'
-    if text.startswith("/eos/"):
-        return (
-            "no such file. Where EOS is not mounted, write root://eosuser.cern.ch/ or root://eoscms.cern.ch/ before it"
-        )
-    return "no such file" + ("" if os.path.isabs(os.path.expanduser(text)) else f" in {base}")
-
-
-def _size(path: str) -> Optional[int]:
-    try:
-        return os.path.getsize(path)
-    except OSError:  # reported when the file is read
-        return None
+    return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from data_processing.catalogue.answers import CatalogueEntry, DatasetReplica, FileList
-from data_processing.catalogue.catalogue import Catalogue, UnavailableError
+from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError
 from data_processing.catalogue.queries import Confirm, ask
+from data_processing.catalogue.sources import CatalogueEntry, DatasetReplica
 from data_processing.datasets.datasets import DatasetFiles, DatasetPart, describe_datasets
 from data_processing.datasets.files import FileInfo, check_name, instance_of, is_wildcard
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.datasets import Dataset
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.url import is_remote
@@ -84,56 +84,43 @@ def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] =
     NanoMLError
         As `describe_datasets`; or the lists are to be taken anew while a run reads them.
     """
-    if refresh:
-        with locked(Layout.of(config).workdir):
-            found = describe_datasets(config, True, confirm)
-    else:
-        found = describe_datasets(config, False, confirm)
+    with locked(Layout.of(config).workdir) if refresh else nullcontext():
+        found = describe_datasets(config, refresh, confirm)
     catalogue = Catalogue()
-    return [_dataset(name, config.datasets[name], each, catalogue) for name, each in found.items()]
-
-
-def _dataset(name: str, dataset: Dataset, found: DatasetFiles, catalogue: Catalogue) -> DatasetOverview:
-    return DatasetOverview(
-        name,
-        dataset.class_,
-        dataset.cross_section,
-        dataset.is_data,
-        Totals(*_totals(found.files)),
-        Totals(*_totals([file for part in found.parts for file in part.files])),
-        [_part(part) for part in found.parts],
-        list(_news(found, catalogue)),
-    )
+    return [
+        DatasetOverview(
+            name,
+            config.datasets[name].class_,
+            config.datasets[name].cross_section,
+            config.datasets[name].is_data,
+            Totals(*_totals(each.files)),
+            Totals(*_totals([file for part in each.parts for file in part.files])),
+            [_part(part) for part in each.parts],
+            list(_news(each, catalogue)),
+        )
+        for name, each in found.items()
+    ]
 
 
 def _totals(files: Sequence[FileInfo]) -> tuple[int, Optional[int], Optional[int]]:
-    return len(files), _sum(file.events for file in files), _sum(file.size for file in files)
-
-
-def _sum(values: Iterable[Optional[int]]) -> Optional[int]:
-    known = list(values)
-    return None if None in known else sum(filter(None, known))
+    known = [file.events for file in files], [file.size for file in files]
+    events, size = (None if None in values else sum(filter(None, values)) for values in known)
+    return len(files), events, size
 
 
 def _part(part: DatasetPart) -> PartOverview:
-    found = part.found
+    found, sites = part.found, None
+    if found is None:
+        remote = sum(is_remote(file.name) for file in part.files)
+        whence = (
+            "this machine" if not remote else "servers" if remote == len(part.files) else "this machine and servers"
+        )
+        return PartOverview(*_totals(part.files), part.text or None, whence, 0, None, None)
+    if found.sites is not None:  # the best first
+        sites = sorted(found.sites, key=lambda it: (not it.has_all, it.kind != "DISK", -it.share, it.name))
     return PartOverview(
-        *_totals(part.files),
-        part.text or None,
-        found.source if found else _whence(part.files),
-        found.invalid if found else 0,
-        found.date.isoformat() if found else None,
-        sorted(found.sites, key=_order) if found and found.sites is not None else None,
+        *_totals(part.files), part.text or None, found.source, found.invalid, found.date.isoformat(), sites
     )
-
-
-def _order(replica: DatasetReplica) -> tuple[bool, bool, float, str]:
-    return not replica.has_all, replica.kind != "DISK", -replica.share, replica.name
-
-
-def _whence(files: Sequence[FileInfo]) -> str:
-    remote = sum(is_remote(file.name) for file in files)
-    return "this machine" if not remote else "servers" if remote == len(files) else "this machine and servers"
 
 
 def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
@@ -145,9 +132,10 @@ def _news(found: DatasetFiles, catalogue: Catalogue) -> Iterable[str]:
         try:
             change = _change(part.found, ask(part.query, catalogue))
         except UnavailableError as problem:
-            yield f"{since} it may have changed. {_without(part.text, problem)}"
+            reason = str(problem).removeprefix(f"{part.text}: ")
+            yield f"{since} it may have changed. {reason[:1].upper()}{reason[1:]}"
         except NanoMLError as problem:
-            yield f"{since} now it {_without(part.text, problem)}"
+            yield f"{since} now it {str(problem).removeprefix(f'{part.text}: ')}"
         else:
             if change:
                 yield f"{since} now {change}; --refresh takes what there is now."
@@ -169,11 +157,6 @@ def _change(before: FileList, after: FileList) -> str:
         if names
     ]
     return " and ".join(parts)
-
-
-def _without(name: str, problem: NanoMLError) -> str:
-    text = str(problem).removeprefix(f"{name}: ")
-    return text[:1].upper() + text[1:] if isinstance(problem, UnavailableError) else text
 
 
 def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from data_processing.catalogue import catalogue, dasgoclient, dbs
-from data_processing.catalogue.answers import DatasetReplica, file_of
+from data_processing.catalogue import catalogue, sources
 from data_processing.catalogue.catalogue import Catalogue, UnavailableError
+from data_processing.catalogue.sources import DatasetReplica, file_of
 from data_processing.datasets.files import GLOBAL, USERS, instance_of, is_dataset_name
 from MLTools.NanoML.errors import NanoMLError
 from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, install_dasgoclient
@@ -117,7 +117,7 @@ def test_what_does_not_pass_is_told_at_once(fault: int, message: str, dbs: Catal
 
 
 def test_a_server_that_hangs_is_given_up(dbs: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_processing.catalogue.dbs.TIMEOUT", 0.3)
+    monkeypatch.setattr("data_processing.catalogue.sources.TIMEOUT", 0.3)
     dbs.faults = ["hang"] * 3
     with pytest.raises(UnavailableError, match=r"localhost:\d+: cannot be reached [(].*timed out[)]"):
         Catalogue().files(WZ, GLOBAL)
@@ -173,7 +173,7 @@ def test_no_proxy(das: CatalogueServer, monkeypatch: pytest.MonkeyPatch) -> None
 def test_other_answers_of_dasgoclient(
     script: str, message: str, das: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dasgoclient, "PATIENCE", 0.4)
+    monkeypatch.setattr(sources, "PATIENCE", 0.4)
     (tmp_path / "bin" / "dasgoclient").write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
     with pytest.raises(NanoMLError, match=message):
         Catalogue().datasets(WZ, GLOBAL)
@@ -201,7 +201,7 @@ def test_files_with_odd_names_are_no_answer(dbs: CatalogueServer, monkeypatch: p
             Catalogue().files(ZZ, GLOBAL)
     file = file_of("/store/a.root", 1.2e6, -1, "1A2b", None, None)
     assert (file.events, file.size, file.adler32, file.valid, file.block) == (1_200_000, None, "00001a2b", True, "")
-    assert file_of("/store/a.root", "x", None, "NOTSET", "b", 0).adler32 is None
+    assert file_of("/store/a.root", "x", None, "NOTSET", 0, "b").adler32 is None
 
 
 def kept(cached: Path) -> list[Path]:
@@ -253,7 +253,7 @@ def test_instances() -> None:
     assert instance_of("/A/B/USER") == USERS
     assert instance_of("/A/B/NANOAOD") == GLOBAL
     assert not DatasetReplica("T2", "DISK", 99.9).has_all
-    assert dbs.SERVER.startswith("https://")
+    assert sources.SERVER.startswith("https://")
 
 
 QUESTIONS = [

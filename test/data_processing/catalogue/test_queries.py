@@ -17,7 +17,7 @@ import pytest
 import processes
 from data_processing.catalogue.queries import list_remote
 from data_processing.datasets.datasets import describe_datasets, find_files, resolve_datasets
-from data_processing.datasets.files import is_listing
+from data_processing.datasets.files import FilePattern
 from data_processing.datasets.overview import overview, query
 from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -429,8 +429,16 @@ def test_a_server_that_is_not_there(quickly: None) -> None:
         list_remote("root://127.0.0.1:1//store/x/")
 
 
-def test_what_is_a_listing() -> None:
-    assert is_listing("root://host//store/x/")
-    assert is_listing("root://host//store/x/*.root")
-    assert is_listing("root://host//store/[xy]/z.root")
-    assert not is_listing("root://host//store/x.root?svc=*")
+@pytest.mark.parametrize(
+    ("text", "is_listing"),
+    [
+        ("root://host//store/x/", True),
+        ("root://host//store/x/*.root", True),
+        ("root://host//store/[xy]/z.root", True),
+        ("root://host//store/x.root?svc=*", False),
+        ("https://host/store/x/", False),
+        ("store/x/", False),
+    ],
+)
+def test_what_is_a_listing(text: str, is_listing: bool) -> None:
+    assert FilePattern(text, Path(), "", 0).is_listing is is_listing
