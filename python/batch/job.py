@@ -1,26 +1,85 @@
-"""A job as files: what it does, `jobs/NAME.json`, and what it leaves, `results/NAME.json`.
+"""A job as files: what it does, `jobs/NAME.json`, and what it leaves, `results/NAME.json`, with the reasons if it failed.
 
-A job is tasks that one process on one machine does one after the other.
+A job is tasks that one process on one machine does one after the other. They are JSON that a person can read, and from
+which a worker on another machine makes them again.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.batch.codec import decode, encode
-from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.task import Stamp, Task
 
-__all__ = ["Attempt", "Job", "JobResult", "OutputFile", "TaskResult", "url_of"]
+FAILED = 1
+"""Exit code of a job that may succeed when it is tried again."""
+
+PERMANENT = 2
+"""Exit code of a job that would fail again."""
 
 _VERSION = 1
+_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing")
+_TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """A kind of problem."""
+
+    words: str  # what it is, for people
+    advice: str  # what to do about it
+
+
+_AGAIN = "nanoml resubmit tries again"
+
+KINDS = {
+    "configuration": ProblemKind("mistake in the configuration", "correct it, then: nanoml resubmit"),
+    "unreadable": ProblemKind(
+        "file unreadable", f"{_AGAIN}, or allows missing files: nanoml resubmit --max-missing-files 1%"
+    ),
+    "proxy": ProblemKind("grid proxy cannot be used", "nanoml proxy init, then: nanoml resubmit"),
+    "package": ProblemKind(
+        "package or program missing", "add it to the environment of the jobs (batch.environment), then: nanoml resubmit"
+    ),
+    "disk": ProblemKind("disk full", "free some space; nanoml resubmit asks for more"),
+    "storage": ProblemKind(
+        "output not on the storage", "check that you may write there and have room left, then: nanoml resubmit"
+    ),
+    "memory": ProblemKind("out of memory", "nanoml resubmit asks for more"),
+    "time": ProblemKind("wall time exceeded", "nanoml resubmit asks for more"),
+    "killed": ProblemKind("killed", f"{_AGAIN}; if it happens again, it may be for lack of memory"),
+    "stopped": ProblemKind("told to stop", _AGAIN),
+    "lost": ProblemKind("lost", _AGAIN),
+    "held": ProblemKind("held", "nanoml resubmit releases it"),
+    "refused": ProblemKind(
+        "asks for too much", "nanoml kill, change batch.time, batch.memory or batch.partition, then: nanoml resubmit"
+    ),
+    "rejected": ProblemKind("rejected by the batch system", "change what it says, then: nanoml resubmit"),
+    "removed": ProblemKind("removed", _AGAIN),
+    "error": ProblemKind("error", "correct it, then: nanoml resubmit"),
+    "defect": ProblemKind(
+        "unexpected error", "this is a bug of NanoML or of your own code: nanoml logs JOB shows where"
+    ),
+}
+"""All kinds of problems."""
+
+
+@dataclass(frozen=True)
+class JobProblem:
+    """Why a job or one of its tasks failed or is held."""
+
+    kind: str  # one of `KINDS`
+    message: str  # in words
+    file: str = ""  # the file that could not be read, if that is the reason
 
 
 @dataclass(frozen=True)
@@ -75,13 +134,8 @@ class Job:
 def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
     """The URL by which a worker reaches a file of the submitting machine; None if it cannot.
 
-    Parameters
-    ----------
-    path
-        The file.
-    storage
-        Regular expressions for the beginnings of paths, and what replaces them in the URL: "/eos/user/" and
-        "root://eosuser.cern.ch//eos/user/".
+    `storage` has regular expressions for the beginnings of paths, and what replaces them in the URL: "/eos/user/" and
+    "root://eosuser.cern.ch//eos/user/".
     """
     for pattern, url in storage.items():
         found = re.match(pattern, path)
@@ -115,14 +169,6 @@ class TaskResult:
     finished: str = ""
     problem: Optional[JobProblem] = None  # why it failed
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> TaskResult:
-        """Undo `dataclasses.asdict`."""
-        inputs = tuple(Stamp(**stamp) for stamp in content["inputs"])
-        outputs = tuple(OutputFile(**output) for output in content["outputs"])
-        problem = _problem(content["problem"])
-        return cls(**{**content, "inputs": inputs, "outputs": outputs, "problem": problem})
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -149,7 +195,7 @@ class JobResult:
     # started, finished: seconds since 1970; finished is 0 until it ends
     started: float = 0.0
     finished: float = 0.0
-    exit_code: Optional[int] = None  # the exit code of the job; None until it ends
+    exit_code: Optional[int] = None  # None until it ends
     problem: Optional[JobProblem] = None  # what is wrong with the job as a whole
     earlier: list[Attempt] = field(default_factory=list)  # attempts before this one
 
@@ -176,17 +222,109 @@ class JobResult:
     @classmethod
     def read(cls, path: Path) -> Optional[JobResult]:
         """Read what `write` wrote; None if there is no such file, or it cannot be read."""
+
+        def problem(content: dict[str, Any]) -> Optional[JobProblem]:
+            return JobProblem(**content["problem"]) if content["problem"] else None
+
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema", _VERSION) != _VERSION:  # the first release wrote no version
                 return None
-            tasks = {name: TaskResult.from_dict(record) for name, record in content["tasks"].items()}
+            tasks = {}
+            for name, task in content["tasks"].items():
+                inputs = tuple(Stamp(**stamp) for stamp in task["inputs"])
+                outputs = tuple(OutputFile(**output) for output in task["outputs"])
+                tasks[name] = TaskResult(**{**task, "inputs": inputs, "outputs": outputs, "problem": problem(task)})
             earlier = [Attempt(**attempt) for attempt in content["earlier"]]
-            changes = {"tasks": tasks, "problem": _problem(content["problem"]), "earlier": earlier}
-            return cls(**{**content, **changes})
+            return cls(**{**content, "tasks": tasks, "problem": problem(content), "earlier": earlier})
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
 
-def _problem(content: Optional[Mapping[str, Any]]) -> Optional[JobProblem]:
-    return JobProblem(**content) if content else None
+def encode(value: Any) -> Any:
+    """Make JSON of plain data, paths, dataclasses and partials of named functions; anything else is a TypeError."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"number": repr(value)}
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item) for item in value]}
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value) and not _TAGS & set(value):
+            return {key: encode(item) for key, item in value.items()}
+        return {"mapping": [[encode(key), encode(item)] for key, item in value.items()]}
+    if isinstance(value, functools.partial):
+        keywords = {name: encode(item) for name, item in value.keywords.items()}
+        arguments = [encode(item) for item in value.args]
+        return {"call": _name_of(value.func), "arguments": arguments, "keywords": keywords}
+    if is_dataclass(value) and not isinstance(value, type):
+        content = {it.name: encode(getattr(value, it.name)) for it in fields(value) if it.init}
+        return {"type": _name_of(type(value)), "fields": content}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def _name_of(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def decode(content: Any, rename: Callable[[str], str] = lambda text: text) -> Any:
+    """Undo `encode`, with every text and every path as `rename` gives it, which is what it is on this machine.
+
+    An error if it was written by another version of NanoML, or asks for something outside NanoML.
+    """
+    again = functools.partial(decode, rename=rename)
+    if isinstance(content, str):
+        return rename(content)
+    if isinstance(content, list):
+        return [again(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if "path" in content:
+        return Path(rename(content["path"]))
+    if "tuple" in content:
+        return tuple(again(content["tuple"]))
+    if "number" in content:
+        return float(content["number"])
+    if "mapping" in content:
+        return {again(key): again(item) for key, item in content["mapping"]}
+    if "type" in content:
+        arguments = {name: again(item) for name, item in content["fields"].items()}
+        try:
+            return _thing(content["type"])(**arguments)
+        except TypeError as problem:
+            raise NanoMLError(
+                f"{content['type']}: {problem}. The job was written by another version of NanoML: submit it again."
+            ) from None
+    if "call" in content:
+        keywords = {name: again(item) for name, item in content["keywords"].items()}
+        return functools.partial(_thing(content["call"]), *again(content["arguments"]), **keywords)
+    return {key: again(item) for key, item in content.items()}
+
+
+def _thing(name: str) -> Any:
+    """A class or function of NanoML; never anything else, since a job file could name it."""
+    module, _, path = name.partition(":")
+    refusal = NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
+    if not _is_own(module):
+        raise refusal
+    try:
+        found = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except (AttributeError, ModuleNotFoundError) as problem:
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else module
+        if missing is None or not _is_own(missing):
+            raise
+        raise NanoMLError(
+            f"{name}: does not exist in this version of NanoML; another version wrote the job: submit it again."
+        ) from None
+    # what NanoML has imported from elsewhere is not its own
+    if not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
+        raise refusal
+    return found
+
+
+def _is_own(module: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in _PACKAGES)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
+from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.system import Poll, QueueState, System
 from MLTools.NanoML.installation import nanoml_command

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.batch.problems import PERMANENT, JobProblem
+from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import NanoMLError

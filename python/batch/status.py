@@ -1,7 +1,12 @@
-"""How the jobs of a submission are doing: what they left and what the batch system says, put together, and as a page."""
+"""How the jobs of a submission are doing: what they left and what the batch system says, put together, and as a page.
+
+What they have done goes into the records of the analysis, as if it had been done here.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,17 +14,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.batch.collect import collect
-from MLTools.NanoML.batch.job import JobResult
-from MLTools.NanoML.batch.problems import KINDS, PERMANENT, JobProblem, problem_in_log
+from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult, OutputFile
 from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.parallel import locked
-
-__all__ = ["JobState", "Status", "as_dict", "observe", "page", "settle"]
+from MLTools.NanoML.parallel import RECORDS, locked
+from MLTools.NanoML.workflow.task import stamps, write_record
 
 _DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
+_TOO_LONG = JobProblem("time", "the wall time was exceeded")
+_LOG_WORDS = {
+    "ModuleNotFoundError": "package",
+    "Python package": "package",
+    "No space left on device": "disk",
+    "Disk quota exceeded": "disk",
+    "MemoryError": "memory",
+    "oom-kill": "memory",
+    "Out of memory": "memory",
+    "/cvmfs": "package",
+    "command not found": "package",
+    "No such file or directory": "package",
+}
+"""What the log of a job may say that could not write a result, and the kind of problem that this is."""
+
 _COLUMNS = ("tasks", "done", "running", "waiting", "held", "failed")
 _LONGEST = 300  # characters of a message on the page
 
@@ -32,7 +50,7 @@ class JobState:
     # "done", "running", "waiting", "held", "failed", or "idle" if it will not start because an earlier one
     # failed
     state: str
-    done: int  # how many of its tasks are done
+    done: int = 0  # how many of its tasks are done
     problem: Optional[JobProblem] = None  # why it is held or failed
     result: Optional[JobResult] = None  # what it left
 
@@ -88,8 +106,7 @@ def observe(submission: Submission, is_locked: bool = False) -> Status:
         poll = Poll({}, False)
     submission.__dict__.pop("results", None)  # read after the system was asked: no end is missed in between
     notes = [*poll.notes, *collect(submission)]
-    jobs = _remembered(submission, poll)
-    states = _states(submission, system, jobs, poll)
+    states = _states(submission, system, poll)
     if poll.is_active is False and submission.state != "ended":
         submission.end()
     return Status(submission, states, poll.is_active, notes)
@@ -115,6 +132,74 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
     return True
 
 
+def collect(submission: Submission) -> list[str]:
+    """Record in the work directory what has been done since the last call; return what is not as the jobs left it."""
+    place = submission.directory / "collected.json"
+    before: dict[str, list[float]] = json.loads(place.read_text()) if place.is_file() else {}
+    now, notes = dict(before), []
+    for name, result in submission.results.items():
+        mark = [result.finished, result.done]  # a killed job has no end, but may have done some of its tasks
+        if before.get(name) != mark:
+            problems = list(_recorded(submission, name, result))
+            notes += problems
+            if not problems:
+                now[name] = mark
+    if now != before:
+        write_json(place, now)
+    return notes
+
+
+def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
+    is_shared = submission.options.shared
+    for task in submission.job(name).recorded():
+        found = result.tasks.get(task.name)
+        if found is None or found.state != "done":
+            continue
+        problem = next(filter(None, (_changed(output, is_shared) for output in found.outputs)), "")
+        try:
+            if not problem:
+                write_record(
+                    task,
+                    Path(submission.workdir, RECORDS),
+                    found.inputs if is_shared else stamps(task),
+                    found.summary,
+                    found.seconds,
+                    host=found.host,
+                    finished=found.finished,
+                    memory=found.memory,
+                    job=f"{submission.name}/{name}",
+                )
+        except NanoMLError as refused:  # on a full disk
+            problem = str(refused).rstrip(".")
+        if problem:
+            yield f"{task.stage} {task.name}: {problem}: it counts as not done."
+
+
+def _changed(output: OutputFile, is_shared: bool) -> str:
+    try:
+        status = os.stat(output.path)
+    except OSError:
+        return f"{output.path} is missing"
+    is_same = status.st_size == output.size and (not is_shared or status.st_mtime_ns == output.modified)
+    return "" if is_same else f"{output.path} was changed after the job"
+
+
+def _states(submission: Submission, system: System, poll: Poll) -> dict[str, JobState]:
+    jobs = _remembered(submission, poll)
+    results = {**submission.results, **poll.results}
+    states: dict[str, JobState] = {}
+    for entries in submission.stages.values():
+        # batch systems cancel what can never begin, which is not a failure of its own
+        is_blocked = system.groups == "stage" and any(it.state in ("failed", "idle") for it in states.values())
+        for entry in entries:
+            job, result = jobs.get(entry.name), results.get(entry.name)
+            if is_blocked and result is None:
+                states[entry.name] = JobState(entry, "idle")
+            else:
+                states[entry.name] = _state(submission, entry, job, result, poll.is_active)
+    return states
+
+
 def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
     """What the system says, and what it said before about jobs that it has forgotten."""
     reported = {
@@ -125,22 +210,6 @@ def _remembered(submission: Submission, poll: Poll) -> dict[str, QueueState]:
         submission.save()
     forgotten = {name: QueueState("ended", problem) for name, problem in submission.problems.items()}
     return {**forgotten, **poll.jobs}
-
-
-def _states(submission: Submission, system: System, jobs: Mapping[str, QueueState], poll: Poll) -> dict[str, JobState]:
-    results = {**submission.results, **poll.results}
-    states: dict[str, JobState] = {}
-    for entries in submission.stages.values():
-        # batch systems cancel what can never begin, which is not a failure of its own
-        failed = any(state.state in ("failed", "idle") for state in states.values())
-        is_blocked = failed and system.groups == "stage"
-        for entry in entries:
-            result = results.get(entry.name)
-            if is_blocked and result is None:
-                states[entry.name] = JobState(entry, "idle", 0)
-            else:
-                states[entry.name] = _state(submission, entry, jobs.get(entry.name), result, poll.is_active)
-    return states
 
 
 def _state(
@@ -158,18 +227,13 @@ def _state(
     if job is not None and job.state == "held":
         return JobState(entry, "held", done, job.problem, result)
     if job is None and result is None:
-        return JobState(entry, "idle" if is_active is False else "waiting", 0)
+        return JobState(entry, "idle" if is_active is False else "waiting")
     if is_active is None and job is None and result is not None and not result.has_ended:
         return JobState(entry, "running", done, None, result)
-    if is_active and _is_tried_again(submission, job, result):
+    may_succeed = result is None or result.exit_code != PERMANENT
+    if is_active and may_succeed and job is not None and 0 < job.attempt <= submission.options.retries:
         return JobState(entry, "waiting", done, None, result)
     return JobState(entry, "failed", done, _problem(submission, entry, job, result), result)
-
-
-def _is_tried_again(submission: Submission, job: Optional[QueueState], result: Optional[JobResult]) -> bool:
-    if result is not None and result.exit_code == PERMANENT:
-        return False
-    return job is not None and 0 < job.attempt <= submission.options.retries
 
 
 def _problem(
@@ -178,34 +242,33 @@ def _problem(
     reported = job.problem if job else None
     if reported is not None and reported.kind in _DECISIVE:
         return reported
-    too_long = JobProblem("time", "the wall time was exceeded")
     if submission.has_run_out(entry.name):
-        return too_long
+        return _TOO_LONG
     if result is not None and result.has_ended:
         if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:
-            return too_long
+            return _TOO_LONG
         if result.problems:
             return result.problems[0]
-    logged = problem_in_log(_tail(submission.log(entry.name)))
+    logged = _problem_in(submission.log(entry.name))
     return logged or reported or JobProblem("killed", "its process ended without a message")
 
 
-def _tail(log: Path, most: int = 4096) -> list[str]:
+def _problem_in(log: Path, most: int = 4096) -> Optional[JobProblem]:
+    """The reason that the last lines of a log give."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - most))
-            return file.read().decode("utf-8", "replace").splitlines()[-20:]
+            lines = file.read().decode("utf-8", "replace").splitlines()[-20:]
     except OSError:
-        return []
+        return None
+    found = ((kind, line) for line in reversed(lines) for word, kind in _LOG_WORDS.items() if word in line)
+    return next((JobProblem(kind, line.strip()[:300]) for kind, line in found), None)
 
 
 def settle(workdir: Path) -> None:
     """Record what jobs have done in a work directory, and refuse to run there beside them. Hold its lock.
 
-    Raises
-    ------
-    NanoMLError
-        Jobs are active there.
+    It raises NanoMLError if jobs are active there.
     """
     for submission in submissions_of(workdir):
         status = observe(submission, is_locked=True)

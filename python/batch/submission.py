@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, write_json, write_text
-from MLTools.NanoML.batch.job import Job, JobResult
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow.resources import Resources

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from MLTools.NanoML.batch.job import JobResult
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -75,7 +74,7 @@ class System:
     pause
         Least time between two polls [s].
     advice
-        What to do about kinds of problems, where it differs from `problems.KINDS`.
+        What to do about kinds of problems, where it differs from `job.KINDS`.
     has_results
         Whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end.
     """

@@ -5,6 +5,7 @@ If workers do not see the files of the submitting machine, inputs are fetched be
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -12,66 +13,60 @@ import resource
 import shutil
 import sys
 import time
+import traceback
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import is_aside, make_directory
-from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskResult, url_of
-from MLTools.NanoML.batch.problems import FAILED, JobProblem, exit_code_of, problem_of
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.batch.job import (
+    FAILED,
+    PERMANENT,
+    Attempt,
+    Job,
+    JobProblem,
+    JobResult,
+    OutputFile,
+    TaskResult,
+    url_of,
+)
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
+from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.url import is_remote
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.task import Task, stamps
 
-__all__ = ["Staging", "adler32", "work"]
-
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
+_PERMANENT = ("configuration", "package", "proxy")
+_PROXY_WORDS = ("proxy", "authentication", "auth failed", "[3010]", "no protocols left to try")
 
 
 def work(path: Path, place: Path) -> int:
-    """Do a job, and write its result.
+    """Do the job that a file describes, write its result to `place`, and return the exit code: 0 if all is done.
 
-    A job that was interrupted at any moment, or that is run twice, does what is left to do.
-
-    Parameters
-    ----------
-    path
-        The file of the job.
-    place
-        Where its result goes.
-
-    Returns
-    -------
-    The exit code of the process: 0 if all is done.
-
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read.
+    A job that was interrupted at any moment, or that is run twice, does what is left to do. It raises NanoMLError if the
+    file cannot be read.
     """
     job = Job.read(path)
     os.environ.update(job.environment)
     with _alone(place):
-        before = JobResult.read(place)
-        result = _begun(job.name, before)
+        result = _begun(job.name, JobResult.read(place))
         result.write(place)
         try:
             _do(job, result, place)
-        except BaseException as stopped:  # SIGTERM and Ctrl-C too
-            if isinstance(stopped, Exception):
-                result.problem = problem_of(stopped)
-            else:
-                result.problem = JobProblem("stopped", "the job was told to stop before it was done")
-                result.state = "stopped"
+        except Exception as problem:
+            result.problem = problem_of(problem)
+        except BaseException:  # SIGTERM and Ctrl-C
+            result.problem = JobProblem("stopped", "the job was told to stop before it was done")
+            result.state = "stopped"
             _end(result, place)
-            if not isinstance(stopped, Exception):
-                raise
-        else:
-            _end(result, place)
+            raise
+        _end(result, place)
     return result.exit_code or 0
 
 
@@ -108,8 +103,6 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
 
 def _do(job: Job, result: JobResult, place: Path) -> None:
     if job.proxy:
-        from datetime import timedelta
-
         from MLTools.NanoML.grid.proxy import check_proxy
 
         check_proxy(timedelta(0))
@@ -121,7 +114,7 @@ def _do(job: Job, result: JobResult, place: Path) -> None:
     staging = Staging.of(job, Path.cwd())
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
         before = result.tasks.get(task.name)
-        if before is not None and staging.has_all(before.outputs):
+        if before is not None and all(map(staging.has, before.outputs)):
             say(f"{task.name}: is done already")
             continue
         result.tasks[task.name] = _attempt(task, submitted, staging)
@@ -142,7 +135,9 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
             except NanoMLError as problem:  # what ended the work says more
                 say(str(problem))
             raise
-        outputs = tuple(_output(path, name) for path, name in zip(task.outputs, submitted.outputs))
+        outputs = tuple(
+            OutputFile(str(name), *_version(path), adler32(path)) for path, name in zip(task.outputs, submitted.outputs)
+        )
         staging.deliver(task, submitted)
     except Exception as problem:
         reason = problem_of(problem)
@@ -153,20 +148,13 @@ def _attempt(task: Task, submitted: Task, staging: Staging) -> TaskResult:
     return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary)
 
 
-def _output(path: Path, submitted: Path) -> OutputFile:
-    size, modified = _version(path)
-    return OutputFile(str(submitted), size, modified, adler32(path))
-
-
 def adler32(path: Path) -> str:
     """The checksum that the catalogue of CMS and XRootD use, as 8 hexadecimal digits."""
     value = 1
     with open(path, "rb") as file:
-        while True:
-            block = file.read(1 << 20)
-            if not block:
-                return f"{value & 0xFFFFFFFF:08x}"
+        while block := file.read(1 << 20):
             value = zlib.adler32(block, value)
+    return f"{value:08x}"
 
 
 def _ended(state: str, begin: float, **others: Any) -> TaskResult:
@@ -182,18 +170,40 @@ def _ended(state: str, begin: float, **others: Any) -> TaskResult:
 
 
 def _end(result: JobResult, place: Path) -> None:
-    problems = result.problems
+    codes = [PERMANENT if problem.kind in _PERMANENT else FAILED for problem in result.problems]
     if result.state == "running":
-        result.state = "failed" if problems else "done"
-    result.exit_code = max((exit_code_of(problem) for problem in problems), default=0)
-    if result.state == "stopped":
-        result.exit_code = FAILED
+        result.state = "failed" if codes else "done"
+    result.exit_code = FAILED if result.state == "stopped" else max(codes, default=0)
     result.finished = time.time()
     try:
         result.write(place)
     except NanoMLError as problem:  # on a full disk; the log and the exit code say so
         say(str(problem))
         result.exit_code = max(result.exit_code, FAILED)
+
+
+def problem_of(problem: Exception) -> JobProblem:
+    """The reason for a failure, from the exception; the traceback of an unforeseen one goes to the log."""
+    text = str(problem) or type(problem).__name__
+    if isinstance(problem, (MemoryError, BrokenProcessPool)):
+        return JobProblem("memory", text if isinstance(problem, BrokenProcessPool) else "the memory was used up")
+    if getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return JobProblem("disk", text)
+    if isinstance(problem, ModuleNotFoundError):
+        return JobProblem("package", f"The Python package {problem.name} is missing")
+    if isinstance(problem.__cause__, ModuleNotFoundError):
+        return JobProblem("package", text)
+    if isinstance(problem, ConfigError):
+        return JobProblem("configuration", text)
+    if isinstance(problem, NanoMLError):
+        if any(word in text.lower() for word in _PROXY_WORDS):
+            return JobProblem("proxy", text)
+        if isinstance(problem, UnreadableError):
+            return JobProblem("unreadable", text, problem.path)
+        return JobProblem("error", text)
+    for line in traceback.format_exception(type(problem), problem, problem.__traceback__):
+        say(line.rstrip())
+    return JobProblem("defect", f"{type(problem).__name__}: {text}")
 
 
 @dataclass(frozen=True)
@@ -232,30 +242,21 @@ class Staging:
         return text
 
     def fetch(self, task: Task, submitted: Task) -> None:
-        """Get the inputs that are not read over the network, and the folders of a task, which has other paths here.
-
-        An error if one cannot be copied.
-        """
+        """Get the inputs that are not read over the network, and the folders of a task, which has other paths here."""
         if self.storage is None:
             return
-        from MLTools.NanoML.rootio.remote import storage
-
         for name, path in zip(submitted.inputs, task.inputs):
             if not is_remote(path) and not os.path.exists(path):
                 make_directory(Path(path).parent)
                 storage.copy(self._url(name), path)
-        for folder, name in self._folders(task):
-            url = self._url(name)
+        for folder, url in self._folders(task):
             if storage.exists(url):
-                found = storage.fetch_directory(url, folder)
-                self.delivered.update((path, _version(path)) for path in found)
+                self.delivered.update((path, _version(path)) for path in storage.fetch_directory(url, folder))
 
     def deliver(self, task: Task, submitted: Task) -> None:
-        """Copy the outputs and folders of a task to the storage; an error if one cannot be copied."""
+        """Copy the folders and outputs of a task to the storage."""
         if self.storage is None:
             return
-        from MLTools.NanoML.rootio.remote import storage
-
         self.deliver_folders(task)
         for name, path in zip(submitted.outputs, task.outputs):
             if self.delivered.get(path) != _version(path):
@@ -269,18 +270,15 @@ class Staging:
         """
         if self.storage is None:
             return
-        from MLTools.NanoML.rootio.remote import storage
-
-        for folder, name in self._folders(task):
-            gone = [path for path in self.delivered if folder in path.parents and not path.exists()]
-            for path in gone:
-                storage.remove(f"{self._url(name)}/{path.relative_to(folder)}", missing_ok=True)
+        for folder, url in self._folders(task):
+            for path in [path for path in self.delivered if folder in path.parents and not path.exists()]:
+                storage.remove(f"{url}/{path.relative_to(folder)}", missing_ok=True)
                 del self.delivered[path]
             found = [path for path in folder.rglob("*") if path.is_file() and not is_aside(path)]
             for path in sorted(found, key=lambda path: (path in task.outputs, path)):
                 version = _version(path)
                 if self.delivered.get(path) != version:
-                    storage.copy(path, f"{self._url(name)}/{path.relative_to(folder)}")
+                    storage.copy(path, f"{url}/{path.relative_to(folder)}")
                     self.delivered[path] = version
 
     def clear(self, task: Task) -> None:
@@ -292,14 +290,9 @@ class Staging:
         for folder in task.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def has_all(self, outputs: Sequence[OutputFile]) -> bool:
-        """Whether the outputs of an earlier attempt are as it left them."""
-        return all(self._has(output) for output in outputs)
-
-    def _has(self, output: OutputFile) -> bool:
+    def has(self, output: OutputFile) -> bool:
+        """Whether an output of an earlier attempt is as that left it."""
         if self.storage is not None:
-            from MLTools.NanoML.rootio.remote import storage
-
             url = self._url(output.path)
             return storage.exists(url) and storage.size(url) == output.size
         try:
@@ -307,9 +300,10 @@ class Staging:
         except OSError:
             return False
 
-    def _folders(self, task: Task) -> list[tuple[Path, str]]:
-        before, now = self.workdir, str(self.scratch / "work")
-        return [(folder, before + str(folder)[len(now) :]) for folder in task.folders]
+    def _folders(self, task: Task) -> Sequence[tuple[Path, str]]:
+        """The folders of a task, and their URLs."""
+        now = len(str(self.scratch / "work"))
+        return [(folder, self._url(self.workdir + str(folder)[now:])) for folder in task.folders]
 
     def _url(self, name: str) -> str:
         url = url_of(name, self.storage or {})

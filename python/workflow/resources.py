@@ -61,7 +61,7 @@ class Resources:
     disk: int = 2000
 
     def after(self, kind: str) -> Resources:
-        """What to ask for after a failure of this kind (see `problems.KINDS`): twice as much of what was lacking."""
+        """What to ask for after a failure of this kind (see `job.KINDS`): twice as much of what was lacking."""
         if kind not in ("memory", "time", "disk"):
             return self
         return replace(self, **{kind: 2 * int(getattr(self, kind))})

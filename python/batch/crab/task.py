@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.batch.job import JobResult, TaskResult
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
 from MLTools.NanoML.errors import NanoMLError

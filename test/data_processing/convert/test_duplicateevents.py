@@ -23,7 +23,7 @@ from data_processing.convert.duplicateevents import find_duplicates
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
-from MLTools.NanoML.batch.codec import decode, encode
+from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.collect import collect
-from MLTools.NanoML.batch.job import JobResult, TaskResult
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
+from MLTools.NanoML.batch.status import collect
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.workflow.task import Stamp, Task, read_record, reason_to_run
 

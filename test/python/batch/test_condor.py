@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from MLTools.NanoML.batch.condor import LogEvent, events_of, jobs_of, state_after
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import JobProblem
 from MLTools.NanoML.batch.system import QueueState
 
 LOG = Path(__file__).with_name("condor_events.log")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile, TaskResult
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import Attempt, Job, JobProblem, JobResult, OutputFile, TaskResult
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.task import Stamp, Task

@@ -9,8 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.batch.job import JobResult, TaskResult
-from MLTools.NanoML.batch.problems import KINDS, JobProblem
+from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, TaskResult
 from MLTools.NanoML.batch.status import JobState, Status, as_dict, observe, page, settle
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("data_processing")
 
 from MLTools.NanoML.batch.crab.task import CrabProject
+from MLTools.NanoML.batch.job import JobProblem
 from MLTools.NanoML.batch.prepare import JobRequest
-from MLTools.NanoML.batch.problems import JobProblem
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait
 from MLTools.NanoML.config.analysis import load

@@ -18,8 +18,7 @@ pytest.importorskip("data_processing")
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.batch.job import Attempt, Job, JobResult, OutputFile
-from MLTools.NanoML.batch.problems import FAILED, PERMANENT, JobProblem
+from MLTools.NanoML.batch.job import FAILED, PERMANENT, Attempt, Job, JobProblem, JobResult, OutputFile
 from MLTools.NanoML.batch.worker import adler32, work
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command

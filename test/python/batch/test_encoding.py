@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.batch.codec import decode, encode
-from MLTools.NanoML.batch.problems import JobProblem
+from MLTools.NanoML.batch.job import JobProblem, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.resources import Resources
@@ -94,8 +93,8 @@ def test_what_cannot_be_written_is_refused() -> None:
         ":",
         "MLTools.NanoML.workflow.task:os.system",
         "MLTools.NanoML.workflow.task:Task.__init__.__globals__",
-        "MLTools.NanoML.batch.codec:importlib.import_module",
-        "MLTools.NanoML.batch.codec:Path",
+        "MLTools.NanoML.batch.job:importlib.import_module",
+        "MLTools.NanoML.batch.job:Path",
     ],
 )
 def test_a_job_may_ask_for_nothing_but_classes_and_functions_of_nanoml(name: str, tmp_path: Path) -> None:
