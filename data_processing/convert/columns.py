@@ -13,20 +13,6 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = [
-    "IDENTIFIER_TYPES",
-    "VALID",
-    "CollectionColumns",
-    "DatasetParameter",
-    "Feature",
-    "FileColumns",
-    "StoredCollection",
-    "check_parameters",
-    "check_same",
-    "columns_of",
-    "event_level_branches",
-]
-
 VALID = "valid"
 """Field of a collection that marks real objects; it is false in padding."""
 IDENTIFIER_TYPES = {"run": "u4", "luminosityBlock": "u4", "event": "u8"}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +33,9 @@ from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
-__all__ = ["ConvertJob", "Sample", "convert_files"]
-
 _COUNTED_AT_ONCE = 1_000_000  # events
 _MOST_OPEN = 40  # files; older uproot maps them into memory
 _MOST_BRANCHES = 3000  # of all open files, for each takes some kilobytes of memory
-_SWITCH = 0.0002  # seconds
 
 
 @dataclass(frozen=True)
@@ -200,23 +195,12 @@ def _write(
     return lost
 
 
-@contextmanager
-def _switching_fast() -> Iterator[None]:
-    """Let threads take turns sooner: reading needs Python's lock for a moment, ten thousand times a second."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
 def _read_ahead(
     ranges: Iterable[tuple[RootFile, int, int]], branches: Sequence[str]
 ) -> Iterator[tuple[RootFile, int, dict[str, ak.Array]]]:
     """Files, numbers of events and arrays of ranges; the next range is read while this one is written."""
     # all branches at once: what uproot does for each call takes longer than reading a branch
-    with ThreadPoolExecutor(1) as thread, _switching_fast():
+    with ThreadPoolExecutor(1) as thread:
         following: tuple[RootFile, int, Future[dict[str, ak.Array]]] | None = None
         for file, start, stop in ranges:
             current, following = (following, (file, stop - start, thread.submit(file.read, branches, start, stop)))

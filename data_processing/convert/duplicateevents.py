@@ -27,8 +27,6 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.rootfile import RootFile
 
-__all__ = ["Buckets", "DuplicateEvents", "events_of", "find_duplicates", "identify", "scratch"]
-
 _TABLE = "events"
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
 _BUCKETS = 1024

@@ -41,8 +41,6 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
 from MLTools.NanoML.terminal.progress import Bar, progress
 
-__all__ = ["ShuffleJob", "shuffle_files"]
-
 _BLOCK = 500_000  # events whose numbers are read at once
 _ADVICE = "Convert all files with the same configuration."
 _KEY = ""  # no dataset has this name

@@ -24,9 +24,6 @@ from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["convert_stage", "convert_summary", "convert_tasks", "losses", "shuffle_stage"]
-
-
 _NO_MATTER = ("memory", "shuffle")  # settings that do not change the file of a dataset
 
 

@@ -31,8 +31,6 @@ from MLTools.NanoML.contracts.hdf5 import (
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 
-__all__ = ["validate_file"]
-
 _KINDS: dict[str, Any] = {"integer": int, "number": (int, float), "text": str, "boolean": bool, "null": type(None)}
 _COLUMN = dict.fromkeys(("name", "dtype", "title", "source"), "text")
 _STEP = {"cut": "text", "events": "integer", "weights": "number"}

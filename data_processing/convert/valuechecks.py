@@ -19,8 +19,6 @@ from data_processing.convert.columns import VALID
 from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, ConvertedCollection, ConvertedDataset
 from MLTools.NanoML.nanoaod.folds import fold_of
 
-__all__ = ["Findings", "check_collection", "check_events", "check_types"]
-
 _AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events
 _KEYS = 1 << 62

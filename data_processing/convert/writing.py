@@ -24,8 +24,6 @@ from MLTools.NanoML.model.padding import Jagged, Places
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.compression import fast_deflate
 
-__all__ = ["BlockQueue", "BlockWriter", "RowReader", "Rows", "gzip_level", "table_writers"]
-
 Rows = Mapping[str, NDArray[Any]]
 """A column for each field."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -21,8 +20,6 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Selected
 from MLTools.NanoML.terminal import interrupt
 
-__all__ = ["ModuleChain"]
-
 _BLOCK = 1000  # events held as Python numbers at a time: these take ten times as much memory as arrays
 
 
@@ -31,13 +28,10 @@ class ModuleChain:
 
     For each file, in this order: `branches_made`, `run` for the chunks from the first to the last, and `end`.
     Every file is a job of its own: modules' beginJob and beginFile, endFile and endJob belong to it.
+    If a module fails, a NanoMLError says in which file and line, and at which event.
 
-    Parameters
-    ----------
-    modules
-        Objects with the methods of `Module`, as `load_module` gives them.
-    always
-        Whether our own `ROOT` is used also where another is installed; as in `load_module`.
+    `modules` have the methods of `Module`, as `load_module` gives them. `always` says whether our own `ROOT` is used also
+    where another is installed, as in `load_module`.
     """
 
     def __init__(self, modules: Sequence[Any], always: bool = False) -> None:
@@ -47,42 +41,19 @@ class ModuleChain:
     @property
     def steps(self) -> list[str]:
         """Names of the modules in the cut flow: their classes', numbered if there are several."""
-        names: list[str] = []
-        for module in self._modules:
-            name = type(module).__name__
-            same = sum(known.partition(" ")[0] == name for known in names)
-            names.append(f"{name} {same + 1}" if same else name)
-        return names
+        names = [type(module).__name__ for module in self._modules]
+        numbers = [names[:place].count(name) + 1 for place, name in enumerate(names)]
+        return [name if number == 1 else f"{name} {number}" for name, number in zip(names, numbers)]
 
     def branches_made(self, file: RootFile, output: str = "") -> dict[str, Branch]:
-        """Begin a file and find which branches the modules make.
+        """Begin a file and find which branches the modules make; `output` is the path that will be written.
 
-        Parameters
-        ----------
-        file
-            The file.
-        output
-            Path of the file that will be written, for modules that ask.
-
-        Returns
-        -------
-        Name to branch. A name that the file has too replaces the file's branch. The counter of a collection is
-        not among them: it comes with the collection.
-
-        Raises
-        ------
-        NanoMLError
-            A module failed: the message has file and line.
+        A branch that the file has too is replaced. The counter of a collection is not among them: it comes with the
+        collection.
         """
         job = _FileLoop(file, output)
-        with standing_in(self._always):
-            for step, module in zip(self.steps, self._modules):
-                with _explained(step, "beginJob", file.path):
-                    histograms = getattr(module, "writeHistFile", False)
-                    module.beginJob(**({"histFile": None, "histDirName": None} if histograms else {}))
-            for step, module in zip(self.steps, self._modules):
-                with _explained(step, "beginFile", file.path):
-                    module.beginFile(job.input, job.target, job.tree, job.output)
+        self._call("beginJob", file.path)
+        self._call("beginFile", file.path, job.input, job.target, job.tree, job.output)
         job.output.close()
         self._job = job
         return job.output.written
@@ -104,11 +75,6 @@ class ModuleChain:
         The events that all modules let pass, as positions in the range; the branches that the modules made, for
         these events, as arrays of numpy (shape (events,) or (events, size)) and awkward; and the cut flow: "all",
         which are the events looked at, and one step for each module.
-
-        Raises
-        ------
-        NanoMLError
-            A module failed: the message has file, line and event.
         """
         job = self._begun(file)
         entries = start + (np.arange(stop - start) if rows is None else rows)
@@ -128,22 +94,21 @@ class ModuleChain:
         return Selected(entries[passed] - start, columns, cutflow)
 
     def end(self, file: RootFile) -> None:
-        """End a file.
-
-        Raises
-        ------
-        NanoMLError
-            A module failed: the message has file and line.
-        """
+        """End a file."""
         job = self._begun(file)
+        self._call("endFile", file.path, job.input, job.target, job.tree, job.output)
+        self._call("endJob", file.path)
+        self._job = None
+
+    def _call(self, method: str, path: str, *given: Any) -> None:
         with standing_in(self._always):
             for step, module in zip(self.steps, self._modules):
-                with _explained(step, "endFile", file.path):
-                    module.endFile(job.input, job.target, job.tree, job.output)
-            for step, module in zip(self.steps, self._modules):
-                with _explained(step, "endJob", file.path):
-                    module.endJob()
-        self._job = None
+                books = method == "beginJob" and getattr(module, "writeHistFile", False)
+                try:
+                    getattr(module, method)(*given, **({"histFile": None, "histDirName": None} if books else {}))
+                except Exception as problem:  # whatever a user's code raises, its line is what helps
+                    reason = _reason(problem, path)
+                    raise NanoMLError(f"{line_of(problem)}module {step}: {method} of {path}: {reason}") from problem
 
     def _begun(self, file: RootFile) -> _FileLoop:
         if self._job is None or self._job.file is not file:
@@ -220,14 +185,6 @@ class _FileLoop:
         self.output = OutputTree(self.tree, self.target)
         self.seen = 0  # events looked at in earlier chunks
         self.listed = False  # whether some were left out, so that events are counted along a list
-
-
-@contextmanager
-def _explained(step: str, method: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as problem:  # whatever a user's code raises, its line is what helps
-        raise NanoMLError(f"{line_of(problem)}module {step}: {method} of {path}: {_reason(problem, path)}") from problem
 
 
 def _reason(problem: Exception, path: str) -> str:

@@ -36,14 +36,7 @@ statusflags = {name: 1 << bit for bit, name in enumerate(_STATUS)}
 class Event:
     """One event: `event.run`, `event.MET_pt`, `event.Jet_pt[0]`, and what earlier modules filled.
 
-    Parameters
-    ----------
-    tree
-        The tree that it belongs to.
-    entry
-        Its number in the tree, or in the list of entries to look at if there is one.
-    block, position
-        Where its values are.
+    `entry` is its number in the tree, or in the list of entries to look at if there is one.
     """
 
     def __init__(self, tree: InputTree, entry: int, block: EventBlock, position: int) -> None:

@@ -10,35 +10,16 @@ from __future__ import annotations
 import math
 import sys
 from operator import add, sub
-from typing import Any, Callable
+from typing import Any
 
-from data_processing.eventloop.lorentzvector import getter, rapidity, signed_root, sinh
-
-__all__ = ["PtEtaPhiEVector", "PtEtaPhiMVector", "PxPyPzEVector", "PxPyPzMVector", "VectorUtil"]
+from data_processing.eventloop.lorentzvector import formulas, signed_root
 
 _ETA_MAX = 22756.0  # what ROOT adds along the beam, where the pseudorapidity is infinite
 _LARGE = sys.float_info.epsilon**-0.25
 _TWO_PI = 2 * math.pi
 
 
-def _cosh(value: float) -> float:
-    try:
-        return math.cosh(value)
-    except OverflowError:
-        return math.inf
-
-
-def _same_as(name: str) -> Callable[[Any], float]:
-    """A method under a second name; the class of the object decides which it is."""
-
-    def same(self: Any) -> float:
-        return getattr(self, name)()  # type: ignore[no-any-return]
-
-    return same
-
-
 def _eta(rho: float, z: float) -> float:
-    """Pseudorapidity; along the beam it is z and 22756 more."""
     if rho > 0:
         slope = z / rho
         if abs(slope) < _LARGE:
@@ -47,8 +28,50 @@ def _eta(rho: float, z: float) -> float:
     return z + math.copysign(_ETA_MAX, z) if z else 0.0
 
 
+def _polar(x: float, y: float, z: float) -> tuple[float, float, float]:
+    rho = math.sqrt(x * x + y * y)
+    return rho, _eta(rho, z), math.atan2(y, x)
+
+
+def _mass(x: float, y: float, z: float, t: float) -> float:
+    return signed_root(t * t - x * x - y * y - z * z)
+
+
+_COMMON = {
+    "_xyzt": "self.Px(), self.Py(), self.Pz(), self.E()",
+    "Mt": "signed_root(self.Mt2())",
+    "Rapidity": "rapidity(self.E(), self.Pz())",
+}
+_CARTESIAN = {
+    "Px X": "x",
+    "Py Y": "y",
+    "Pz Z": "z",
+    "Pt pt": "sqrt(x * x + y * y)",
+    "P2": "x * x + y * y + z * z",
+    "P": "sqrt(x * x + y * y + z * z)",
+    "Eta eta": "_eta(sqrt(x * x + y * y), z)",
+    "Phi phi": "atan2(y, x)",
+}
+_CYLINDRICAL = {
+    "Px X": "pt * cos(phi)",
+    "Py Y": "pt * sin(phi)",
+    "Pz Z": "pt * hyperbolic(sinh, eta) if pt > 0 else eta - copysign(_ETA_MAX, eta) if eta else 0.0",
+    "Pt pt": "pt",
+    "P2": "(p := self.P()) * p",
+    "P": "pt * hyperbolic(cosh, eta) if pt > 0 else abs(self.Pz())",
+    "Eta eta": "eta",
+    "Phi phi": "phi",
+}
+_WITH_ENERGY = {"E T energy": "last", "M mass": "signed_root(self.M2())"}
+_WITH_MASS = {
+    "E T energy": "sqrt(max(self.P2() + self.M2(), 0.0))",
+    "M mass": "last",
+    "M2": "last * last if last >= 0 else -last * last",
+}
+
+
 class _FourVector:
-    """Four numbers; unless a class has them already, quantities are computed from momentum and energy."""
+    """Four numbers, and the arithmetic with momentum and energy that all vectors share."""
 
     __slots__ = ("_v",)
 
@@ -56,108 +79,26 @@ class _FourVector:
         self._v = float(a), float(b), float(c), float(d)
 
     @classmethod
-    def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
+    def _of(cls, x: float, y: float, z: float, t: float) -> Any:
         """The vector of this class with a momentum and an energy."""
         raise NotImplementedError
 
-    Px, Py, Pz, E = (getter(index) for index in range(4))
-    X, Y, Z, T = map(_same_as, ("Px", "Py", "Pz", "E"))
-    pt, eta, phi, mass, energy = map(_same_as, ("Pt", "Eta", "Phi", "M", "E"))
-
-    def Pt(self) -> float:
-        x, y = self.Px(), self.Py()
-        return math.sqrt(x * x + y * y)
-
-    def P2(self) -> float:
-        x, y, z = self.Px(), self.Py(), self.Pz()
-        return x * x + y * y + z * z
-
-    def P(self) -> float:
-        return math.sqrt(self.P2())
-
-    def Eta(self) -> float:
-        return _eta(self.Pt(), self.Pz())
-
-    def Phi(self) -> float:
-        """Azimuth, from -pi to pi."""
-        return math.atan2(self.Py(), self.Px())
-
-    def M2(self) -> float:
-        x, y, z, t = self._xyzt()
-        return t * t - x * x - y * y - z * z
-
-    def M(self) -> float:
-        """Mass; negative if its square is."""
-        return signed_root(self.M2())
-
-    def Mt2(self) -> float:
-        z, t = self.Pz(), self.E()
-        return t * t - z * z
-
-    def Mt(self) -> float:
-        """Transverse mass; negative if its square is."""
-        return signed_root(self.Mt2())
-
-    def Rapidity(self) -> float:
-        return rapidity(self.E(), self.Pz())
-
-    def _xyzt(self) -> tuple[float, float, float, float]:
-        return self.Px(), self.Py(), self.Pz(), self.E()
-
-    def Dot(self, other: _FourVector) -> float:
+    def Dot(self: Any, other: Any) -> float:
         (x, y, z, t), (ox, oy, oz, ot) = self._xyzt(), other._xyzt()
         return t * ot - x * ox - y * oy - z * oz
 
-    def __add__(self, other: _FourVector) -> _FourVector:
+    def __add__(self: Any, other: Any) -> Any:
         return self._of(*map(add, self._xyzt(), other._xyzt()))
 
-    def __sub__(self, other: _FourVector) -> _FourVector:
+    def __sub__(self: Any, other: Any) -> Any:
         return self._of(*map(sub, self._xyzt(), other._xyzt()))
 
-    def __iadd__(self, other: _FourVector) -> _FourVector:
+    def __iadd__(self, other: Any) -> Any:
         self._v = (self + other)._v
         return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(str, self._v))})"
-
-
-class PxPyPzEVector(_FourVector):
-    """Momentum along x, y and z, and energy."""
-
-    __slots__ = ()
-    SetPxPyPzE = _FourVector.__init__
-
-    @classmethod
-    def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        return cls(x, y, z, t)
-
-
-class _Massive(_FourVector):
-    """The fourth number is the mass."""
-
-    __slots__ = ()
-    M = getter(3)
-
-    def M2(self) -> float:
-        mass = self._v[3]
-        return mass * mass if mass >= 0 else -mass * mass
-
-    def E(self) -> float:
-        return math.sqrt(max(self.P2() + self.M2(), 0.0))
-
-
-class PxPyPzMVector(_Massive):
-    """Momentum along x, y and z, and mass."""
-
-    __slots__ = ()
-
-    def Mt2(self) -> float:
-        return max(self.P2() + self.M2(), 0.0) - self._v[2] * self._v[2]
-
-    @classmethod
-    def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        return cls(x, y, z, signed_root(t * t - x * x - y * y - z * z))
 
 
 class _Cylindrical(_FourVector):
@@ -171,57 +112,70 @@ class _Cylindrical(_FourVector):
             phi -= math.floor(phi / _TWO_PI + 0.5) * 2 * math.pi
         self._v = float(pt), float(eta), phi, float(last)
 
-    Pt, Eta, Phi = (getter(index) for index in range(3))
 
-    def Px(self) -> float:
-        pt, _, phi, _ = self._v
-        return pt * math.cos(phi)
+@formulas(
+    "x, y, z, last = self._v",
+    {
+        **_COMMON,
+        **_CARTESIAN,
+        **_WITH_ENERGY,
+        "M2": "last * last - x * x - y * y - z * z",
+        "Mt2": "last * last - z * z",
+    },
+)
+class PxPyPzEVector(_FourVector):
+    """Momentum along x, y and z, and energy."""
 
-    def Py(self) -> float:
-        pt, _, phi, _ = self._v
-        return pt * math.sin(phi)
+    __slots__ = ()
+    SetPxPyPzE = _FourVector.__init__
 
-    def Pz(self) -> float:
-        pt, eta, _, _ = self._v
-        if pt > 0:
-            return pt * sinh(eta)
-        return eta - math.copysign(_ETA_MAX, eta) if eta else 0.0
-
-    def P(self) -> float:
-        pt, eta, _, _ = self._v
-        return pt * _cosh(eta) if pt > 0 else abs(self.Pz())
-
-    def P2(self) -> float:
-        momentum = self.P()
-        return momentum * momentum
+    @classmethod
+    def _of(cls, x: float, y: float, z: float, t: float) -> Any:
+        return cls(x, y, z, t)
 
 
+@formulas(
+    "x, y, z, last = self._v", {**_COMMON, **_CARTESIAN, **_WITH_MASS, "Mt2": "max(self.P2() + self.M2(), 0.0) - z * z"}
+)
+class PxPyPzMVector(_FourVector):
+    """Momentum along x, y and z, and mass."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _of(cls, x: float, y: float, z: float, t: float) -> Any:
+        return cls(x, y, z, _mass(x, y, z, t))
+
+
+@formulas(
+    "pt, eta, phi, last = self._v",
+    {
+        **_COMMON,
+        **_CYLINDRICAL,
+        **_WITH_ENERGY,
+        "M2": "last * last - self.P2()",
+        "Mt2": "last * last - (z := self.Pz()) * z",
+    },
+)
 class PtEtaPhiEVector(_Cylindrical):
     """Transverse momentum, pseudorapidity, azimuth and energy."""
 
     __slots__ = ()
 
     @classmethod
-    def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        rho = math.sqrt(x * x + y * y)
-        return cls(rho, _eta(rho, z), math.atan2(y, x), t)
-
-    def M2(self) -> float:
-        return self._v[3] * self._v[3] - self.P2()
+    def _of(cls, x: float, y: float, z: float, t: float) -> Any:
+        return cls(*_polar(x, y, z), t)
 
 
-class PtEtaPhiMVector(_Cylindrical, _Massive):
+@formulas("pt, eta, phi, last = self._v", {**_COMMON, **_CYLINDRICAL, **_WITH_MASS, "Mt2": "self.M2() + pt * pt"})
+class PtEtaPhiMVector(_Cylindrical):
     """Transverse momentum, pseudorapidity, azimuth and mass."""
 
     __slots__ = ()
 
     @classmethod
-    def _of(cls, x: float, y: float, z: float, t: float) -> _FourVector:
-        rho = math.sqrt(x * x + y * y)
-        return cls(rho, _eta(rho, z), math.atan2(y, x), signed_root(t * t - x * x - y * y - z * z))
-
-    def Mt2(self) -> float:
-        return self.M2() + self._v[0] * self._v[0]
+    def _of(cls, x: float, y: float, z: float, t: float) -> Any:
+        return cls(*_polar(x, y, z), _mass(x, y, z, t))
 
 
 class VectorUtil:
@@ -238,7 +192,7 @@ class VectorUtil:
     @staticmethod
     def DeltaR2(first: Any, second: Any) -> float:
         phi, eta = VectorUtil.DeltaPhi(first, second), second.Eta() - first.Eta()
-        return phi * phi + eta * eta  # type: ignore[no-any-return]
+        return phi * phi + eta * eta
 
     @staticmethod
     def DeltaR(first: Any, second: Any) -> float:
@@ -248,5 +202,4 @@ class VectorUtil:
     def InvariantMass(first: Any, second: Any) -> float:
         """Mass of two vectors together; negative if its square is."""
         x, y, z = first.Px() + second.Px(), first.Py() + second.Py(), first.Pz() + second.Pz()
-        energy = first.E() + second.E()
-        return signed_root(energy * energy - x * x - y * y - z * z)
+        return _mass(x, y, z, first.E() + second.E())

@@ -1,5 +1,5 @@
 """The file that is read: its branches, a chunk at a time and only those that modules ask for, and its tree for modules."""
-# ruff: noqa: N802
+# ruff: noqa: D102, N802
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import offsets_of
 from MLTools.NanoML.rootio.rootfile import RootFile
-
-__all__ = ["TYPES", "BranchReader", "EventBlock", "InputFile", "InputTree", "MissingBranchError", "Tree"]
 
 TYPES = (
     ("B", "int8", "Char_t"),
@@ -48,17 +46,10 @@ class MissingBranchError(NanoMLError, AttributeError, RuntimeError):
 
 
 class BranchValues(NamedTuple):
-    """A branch in a chunk.
+    """A branch in a chunk."""
 
-    Attributes
-    ----------
-    values
-        The numbers of all events, one after the other; shape (events, size) for arrays of fixed size.
-    offsets
-        Where the numbers of each event begin, and where the last event's end; None for one value per event.
-    """
-
-    values: NDArray[Any]
+    values: NDArray[Any]  # of all events, one after the other; shape (events, size) for arrays of fixed size
+    # where the numbers of each event begin, and where the last event's end; None for one value per event
     offsets: Optional[NDArray[np.int64]]
 
 
@@ -108,34 +99,21 @@ class BranchReader:
         if self._rows is not None:
             arrays = {name: array[self._rows] for name, array in arrays.items()}
         for name, actual in wanted.items():
-            values = _branch_values(arrays[actual])
-            if name in counted and values.offsets is not None:
-                values = BranchValues(np.diff(values.offsets), None)
-            self._read[name] = values
-
-
-def _branch_values(array: ak.Array) -> BranchValues:
-    if array.ndim == 1 or isinstance(ak.type(array).content, ak.types.RegularType):
-        return BranchValues(ak.to_numpy(array), None)
-    return BranchValues(ak.to_numpy(ak.flatten(array)), offsets_of(ak.to_numpy(ak.num(array))))
+            array = arrays[actual]
+            if array.ndim == 1 or isinstance(ak.type(array).content, ak.types.RegularType):
+                self._read[name] = BranchValues(ak.to_numpy(array), None)
+                continue
+            counts = ak.to_numpy(ak.num(array))
+            values = BranchValues(ak.to_numpy(ak.flatten(array)), offsets_of(counts))
+            self._read[name] = BranchValues(counts, None) if name in counted else values
 
 
 class EventBlock:
     """Some consecutive events of a chunk, as plain Python numbers.
 
-    Parameters
-    ----------
-    reader
-        Reads them.
-    first, last
-        Range of their positions among the events to look at.
-    special
-        Names that may mean something other than the file's branch, because modules make or set them. May grow.
-
-    Attributes
-    ----------
-    jagged
-        Branches with a list per event that are not special: the numbers, and where each event's begin.
+    `first` and `last` are the range of their positions among the events to look at. `special` are the names that may
+    mean something other than the file's branch, because modules make or set them; they may grow. `jagged` are branches
+    with a list per event that are not special: the numbers, and where each event's begin.
     """
 
     __slots__ = ("_first", "_last", "_lists", "_reader", "jagged", "special")
@@ -221,52 +199,34 @@ class Tree:
         self.branches = branches
 
     def GetName(self) -> str:
-        """Name of the tree."""
         return "Events"
 
     def GetListOfBranches(self) -> _BranchList:
-        """All branches."""
         return _BranchList(map(_TreeBranch, self.branches.values()))
 
     def GetBranch(self, name: str) -> Optional[_TreeBranch]:
-        """One branch, or None."""
         return _TreeBranch(self.branches[name]) if name in self.branches else None
 
-    def FindBranch(self, name: str) -> Optional[_TreeBranch]:
-        """One branch, or None."""
-        return self.GetBranch(name)
-
-    GetLeaf = FindBranch
+    GetLeaf = FindBranch = GetBranch
 
     def GetBranchStatus(self, name: str) -> bool:
-        """Whether a branch is read: all are, if they are asked for."""
-        return name in self.branches
+        return name in self.branches  # all are read, if they are asked for
 
     def SetBranchStatus(self, name: str, status: Any = True) -> None:
         """Do nothing: what is not asked for is not read anyway."""
 
 
 class InputTree(Tree):
-    """The tree that is read.
-
-    Attributes
-    ----------
-    event
-        The event that modules are looking at, or None.
-    special
-        Names that may mean something other than the file's branch.
-    made
-        The branches that modules have made.
-    """
+    """The tree that is read."""
 
     def __init__(self, reader: BranchReader) -> None:
         super().__init__(reader.file.branches)
         self._reader = reader
         self._entry: Optional[int] = None
         self._entrylist: Optional[_EntryList] = None
-        self.event: Optional[Any] = None
-        self.special: set[str] = set()
-        self.made: Mapping[str, Any] = {}
+        self.event: Optional[Any] = None  # the one that modules are looking at
+        self.special: set[str] = set()  # names that may mean something other than the file's branch
+        self.made: Mapping[str, Any] = {}  # the branches that modules have made
         self.entries = reader.file.entries
 
     @functools.cached_property
@@ -277,7 +237,6 @@ class InputTree(Tree):
         return ROOT.TLorentzVector
 
     def GetEntries(self) -> int:
-        """Number of events in the file."""
         return self.entries
 
     GetEntriesFast = GetEntries
@@ -336,7 +295,6 @@ class InputFile:
         self._file, self._tree = file, tree
 
     def GetName(self) -> str:
-        """Path of the file."""
         return self._file.path
 
     def Get(self, name: str) -> Any:

@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -19,8 +20,6 @@ from typing import Any, Optional
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import import_file, importable
 from MLTools.NanoML.nanoaod import versions
-
-__all__ = ["line_of", "load_module", "standing_in"]
 
 _TOOLS = "PhysicsTools.NanoAODTools.postprocessing"
 _HERE = "data_processing.eventloop"
@@ -64,13 +63,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextmanager
 def standing_in(always: bool = False) -> Iterator[None]:
-    """Inside the block, let our modules be imported in place of what is not installed.
-
-    Parameters
-    ----------
-    always
-        Also in place of what is installed.
-    """
+    """Inside the block, let our modules be imported in place of what is not installed, or `always`."""
     finder = _Finder()
     hidden = {name: sys.modules.pop(name) for name in _PLACES if always and name in sys.modules}
     # the last finder is asked for what no other one has
@@ -93,43 +86,22 @@ def line_of(problem: BaseException) -> str:
 
     A user's code belongs neither to Python, nor to an installed package, nor to this one.
     """
-    return next((f"{file}:{line}: " for file, line in _lines(problem) if _is_users(file)), "")
-
-
-def _lines(problem: BaseException) -> Iterator[tuple[str, int]]:
+    lines = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(problem.__traceback__)]
     if isinstance(problem, SyntaxError) and problem.filename is not None:
-        yield problem.filename, problem.lineno or 0
-    frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ is not None else []
-    for frame in reversed(frames):
-        yield frame.filename, frame.lineno
-
-
-def _is_users(file: str) -> bool:
-    return not file.startswith(("<", *_NOT_USERS)) and "site-packages" not in file
+        lines.append((problem.filename, problem.lineno or 0))
+    for file, line in reversed(lines):
+        if not file.startswith(("<", *_NOT_USERS)) and "site-packages" not in file:
+            return f"{file}:{line}: "
+    return ""
 
 
 def load_module(spec: str, base: str | os.PathLike[str] = ".", always: bool = False) -> list[Any]:
     """Find modules by "module:NAME" or "file.py:NAME", as `nano_postproc.py -I module NAME` does.
 
-    Parameters
-    ----------
-    spec
-        NAME is a class or a function that is called without arguments, a module itself, or a list of these; several
-        names are separated by commas. A file is relative to `base`; a Python module is looked for on the import
-        path and in `base`.
-    base
-        A directory.
-    always
-        Whether our own `PhysicsTools.NanoAODTools` and `ROOT` are imported also where others are installed.
-
-    Returns
-    -------
-    The modules: objects with the method `analyze`.
-
-    Raises
-    ------
-    ConfigError
-        There is no such module, file or name, it cannot be imported, or it is not a module of nanoAOD-tools.
+    NAME is a class or a function that is called without arguments, a module itself, or a list of these; several names
+    are separated by commas. A file is relative to the directory `base`; a Python module is looked for on the import path
+    and in `base`. With `always`, our own `PhysicsTools.NanoAODTools` and `ROOT` are imported also where others are
+    installed. The modules found are objects with the method `analyze`.
     """
     place, _, names = spec.rpartition(":")
     if not place or not names:
@@ -161,11 +133,11 @@ def _made(spec: str, name: str, thing: Any) -> list[Any]:
 
 
 def _imported(spec: str, place: str, base: Path, always: bool) -> ModuleType:
-    path = base / place
-    if place.endswith(".py") and not path.is_file():
+    path = base / place if place.endswith(".py") else None
+    if path and not path.is_file():
         raise ConfigError(f'module "{spec}": {path}: no such file.')
     try:
-        if place.endswith(".py"):
+        if path:
             return import_file(path, "nanoml_own" if always else "nanoml_user")
         with importable(base):
             return importlib.import_module(place)

@@ -10,12 +10,12 @@ angles in radians. Components are plain Python numbers: objects of the package v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from operator import add, neg, sub
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, TypeVar
 
-__all__ = ["TLorentzVector", "TVector2", "TVector3", "divide", "getter", "rapidity", "signed_root", "sinh"]
-
+T = TypeVar("T")
 _TWO_PI = 2 * math.pi
 _FAR = 10e10  # the pseudorapidity of a TVector3 along the beam
 
@@ -33,12 +33,21 @@ def divide(numerator: float, denominator: float) -> float:
 
 
 def root(value: float) -> float:
+    """A square root; NaN for a negative number."""
     return math.sqrt(value) if value >= 0 else math.nan
 
 
 def signed_root(square: float) -> float:
     """The square root, negative for a negative number: ROOT's mass of a space-like vector."""
     return -math.sqrt(-square) if square < 0 else math.sqrt(square)
+
+
+def hyperbolic(function: Callable[[float], float], value: float) -> float:
+    """`math.sinh` or `math.cosh` of a number, also where it is infinite."""
+    try:
+        return function(value)
+    except OverflowError:
+        return math.copysign(math.inf, function(math.copysign(1.0, value)))
 
 
 def rapidity(energy: float, z: float) -> float:
@@ -49,21 +58,31 @@ def rapidity(energy: float, z: float) -> float:
     return -math.inf if ratio == 0 else math.nan
 
 
-def sinh(value: float) -> float:
-    """A hyperbolic sine, also where it is infinite."""
-    try:
-        return math.sinh(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
+def _pseudorapidity(x: float, y: float, z: float) -> float:
+    length = math.sqrt(x * x + y * y + z * z)
+    cosine = z / length if length else 1.0
+    if cosine * cosine < 1:
+        return -0.5 * math.log((1.0 - cosine) / (1.0 + cosine))
+    if z == 0:
+        return 0.0
+    return _FAR if z > 0 else -_FAR
 
 
-def getter(index: int) -> Callable[[Any], float]:
-    """A method that returns one of a vector's numbers."""
+def formulas(numbers: str, table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Add methods to a class: each has one or more names and returns what a formula makes of `numbers`.
 
-    def get(self: Any) -> float:
-        return self._v[index]  # type: ignore[no-any-return]
+    They are compiled, because a method that calls a function takes twice as long as one with the formula in it.
+    """
 
-    return get
+    def add_to(kind: type[T]) -> type[T]:
+        known = {**vars(math), **globals(), **vars(sys.modules[kind.__module__])}
+        for names, formula in table.items():
+            exec(f"def method(self):\n    {numbers}\n    return {formula}", known)
+            for name in names.split():
+                setattr(kind, name, known["method"])
+        return kind
+
+    return add_to
 
 
 def _setter(index: int) -> Callable[[Any, float], None]:
@@ -73,6 +92,21 @@ def _setter(index: int) -> Callable[[Any, float], None]:
     return put
 
 
+def _by_component(operation: Callable[[float, float], float]) -> tuple[Any, Any]:
+    """The methods that combine two vectors by component: one for a new vector, and one that changes the first."""
+
+    def combined(self: Any, other: Any) -> Any:
+        return self._made(map(operation, self._v, other._v)) if isinstance(other, self._class) else NotImplemented
+
+    def in_place(self: Any, other: Any) -> Any:
+        if not isinstance(other, self._class):
+            return NotImplemented
+        self._v = tuple(map(operation, self._v, other._v))
+        return self
+
+    return combined, in_place
+
+
 class _Vector:
     """Components, and the arithmetic that all vectors share."""
 
@@ -80,11 +114,9 @@ class _Vector:
     _v: tuple[float, ...]
     _class: ClassVar[type[_Vector]]  # of results: a sum of objects of a user's subclass is of ROOT's class
 
-    def __init__(self, *components: Any) -> None:
-        self._v = tuple(map(float, components))
-
-    X, Y = Px, Py = getter(0), getter(1)
     SetX, SetY = _setter(0), _setter(1)
+    __add__, __iadd__ = _by_component(add)
+    __sub__, __isub__ = _by_component(sub)
 
     def _made(self, components: Iterable[float]) -> Any:
         made = self._class.__new__(self._class)
@@ -99,24 +131,6 @@ class _Vector:
 
     def __getitem__(self, index: int) -> float:
         return self._v[index]
-
-    def __add__(self, other: Any) -> Any:
-        return self._made(map(add, self._v, other._v)) if isinstance(other, self._class) else NotImplemented
-
-    def __sub__(self, other: Any) -> Any:
-        return self._made(map(sub, self._v, other._v)) if isinstance(other, self._class) else NotImplemented
-
-    def __iadd__(self, other: Any) -> Any:
-        if not isinstance(other, self._class):
-            return NotImplemented
-        self._v = tuple(map(add, self._v, other._v))
-        return self
-
-    def __isub__(self, other: Any) -> Any:
-        if not isinstance(other, self._class):
-            return NotImplemented
-        self._v = tuple(map(sub, self._v, other._v))
-        return self
 
     def __neg__(self) -> Any:
         return self._made(map(neg, self._v))
@@ -144,6 +158,16 @@ class _Vector:
         return f"{self._class.__name__}({', '.join(map(str, self._v))})"
 
 
+@formulas(
+    "x, y = self._v",
+    {
+        "X Px": "x",
+        "Y Py": "y",
+        "Mod2": "x * x + y * y",
+        "Mod Mag": "sqrt(x * x + y * y)",
+        "Phi": "pi + atan2(-y, -x)",  # from 0 to 2 pi
+    },
+)
 class TVector2(_Vector):
     """A vector in the transverse plane, of its components or of another one."""
 
@@ -182,23 +206,10 @@ class TVector2(_Vector):
     def _dot(self, other: TVector2) -> float:
         return self._v[0] * other._v[0] + self._v[1] * other._v[1]
 
-    def Mod2(self) -> float:
-        return self._dot(self)
+    def DeltaPhi(self: Any, v: Any) -> float:
+        return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
 
-    def Mod(self) -> float:
-        return math.sqrt(self._dot(self))
-
-    Mag = Mod
-
-    def Phi(self) -> float:
-        """Azimuth, from 0 to 2 pi."""
-        x, y = self._v
-        return math.pi + math.atan2(-y, -x)
-
-    def DeltaPhi(self, v: TVector2) -> float:
-        return self.Phi_mpi_pi(self.Phi() - v.Phi())
-
-    def Unit(self) -> TVector2:
+    def Unit(self: Any) -> TVector2:
         return self / self.Mod() if self.Mod2() else TVector2()
 
     def Rotate(self, phi: float) -> TVector2:
@@ -209,63 +220,37 @@ class TVector2(_Vector):
         return TVector2(*(divide(component, other) for component in self._v))
 
 
+_IN_SPACE = {
+    "X Px": "x",
+    "Y Py": "y",
+    "Z Pz": "z",
+    "Perp2": "x * x + y * y",
+    "Perp Pt": "sqrt(x * x + y * y)",
+    "_length2": "x * x + y * y + z * z",
+    "_length": "sqrt(x * x + y * y + z * z)",
+    "Phi": "atan2(y, x) if x or y else 0.0",  # from -pi to pi
+    "Theta": "atan2(sqrt(x * x + y * y), z) if x or y or z else 0.0",
+    "CosTheta": "z / length if (length := sqrt(x * x + y * y + z * z)) else 1.0",
+    "PseudoRapidity Eta": "_pseudorapidity(x, y, z)",  # 1e11 along the beam
+}
+
+
 class _Momentum(_Vector):
-    """What three- and four-vectors share: the first three components, and what follows from them."""
+    """What three- and four-vectors share."""
 
     __slots__ = ()
-    Z = Pz = getter(2)
     SetZ = _setter(2)
 
-    def Perp2(self) -> float:
-        x, y = self._v[0], self._v[1]
-        return x * x + y * y
-
-    def Perp(self) -> float:
-        x, y = self._v[0], self._v[1]
-        return math.sqrt(x * x + y * y)
-
-    Pt = Perp
-
-    def _length2(self) -> float:
-        x, y, z = self._v[:3]
-        return x * x + y * y + z * z
-
-    def _length(self) -> float:
-        return math.sqrt(self._length2())
-
-    def Phi(self) -> float:
-        """Azimuth, from -pi to pi."""
-        x, y = self._v[0], self._v[1]
-        return math.atan2(y, x) if x or y else 0.0
-
-    def Theta(self) -> float:
-        return math.atan2(self.Perp(), self._v[2]) if any(self._v[:3]) else 0.0
-
-    def CosTheta(self) -> float:
-        length = self._length()
-        return self._v[2] / length if length else 1.0
-
-    def PseudoRapidity(self) -> float:
-        """Pseudorapidity; 1e11 along the beam."""
-        cosine = self.CosTheta()
-        if cosine * cosine < 1:
-            return -0.5 * math.log((1.0 - cosine) / (1.0 + cosine))
-        if self._v[2] == 0:
-            return 0.0
-        return _FAR if self._v[2] > 0 else -_FAR
-
-    Eta = PseudoRapidity
-
-    def DeltaPhi(self, v: _Momentum) -> float:
+    def DeltaPhi(self: Any, v: Any) -> float:
         return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
 
-    def DeltaR(self, v: _Momentum) -> float:
+    def DeltaR(self: Any, v: Any) -> float:
         eta, phi = self.PseudoRapidity() - v.PseudoRapidity(), self.DeltaPhi(v)
         return math.sqrt(eta * eta + phi * phi)
 
     DrEtaPhi = DeltaR
 
-    def Angle(self, q: TVector3) -> float:
+    def Angle(self: Any, q: Any) -> float:
         square = self._length2() * q._length2()
         if square <= 0:
             return 0.0
@@ -273,6 +258,7 @@ class _Momentum(_Vector):
         return math.acos(max(-1.0, min(1.0, (x * qx + y * qy + z * qz) / math.sqrt(square))))
 
 
+@formulas("x, y, z = self._v", {**_IN_SPACE, "Mag2": "x * x + y * y + z * z", "Mag": "sqrt(x * x + y * y + z * z)"})
 class TVector3(_Momentum):
     """A vector in space, of its components or of another one."""
 
@@ -282,7 +268,6 @@ class TVector3(_Momentum):
         self._v = x._v if isinstance(x, TVector3) else (float(x), float(y), float(z))
 
     SetXYZ = __init__
-    Mag2, Mag = _Momentum._length2, _Momentum._length
 
     def SetPtEtaPhi(self, pt: float, eta: float, phi: float) -> None:
         pt = abs(pt)
@@ -309,10 +294,29 @@ class TVector3(_Momentum):
         return TVector3(y * pz - py * z, z * px - pz * x, x * py - px * y)
 
     def Unit(self) -> TVector3:
-        square = self.Mag2()
+        square = self._dot(self)
         return self * (1.0 / math.sqrt(square) if square > 0 else 1.0)
 
 
+@formulas(
+    "x, y, z, t = self._v",
+    {
+        **_IN_SPACE,
+        "T E Energy": "t",
+        "P Rho": "sqrt(x * x + y * y + z * z)",
+        "M2 Mag2": "t * t - (x * x + y * y + z * z)",
+        "M Mag": "signed_root(t * t - (x * x + y * y + z * z))",
+        "Mt2": "t * t - z * z",
+        "Mt": "signed_root(t * t - z * z)",
+        "Et2": "t * t * pt2 / (pt2 + z * z) if (pt2 := x * x + y * y) else 0.0",
+        "Et": "copysign(sqrt(self.Et2()), t)",
+        "Rapidity": "rapidity(t, z)",
+        "Beta": "divide(sqrt(x * x + y * y + z * z), t)",
+        "Gamma": "divide(1.0, root(1 - (beta := self.Beta()) * beta))",
+        "Vect": "TVector3(x, y, z)",
+        "BoostVector": "TVector3(divide(x, t), divide(y, t), divide(z, t))",
+    },
+)
 class TLorentzVector(_Momentum):
     """A four-vector, of its components (x, y, z, t), of a TVector3 and the energy, or of another one."""
 
@@ -326,10 +330,8 @@ class TLorentzVector(_Momentum):
         else:
             self._v = float(x), float(y), float(z), float(t)
 
-    T = E = Energy = getter(3)
     SetPx, SetPy, SetPz = _Vector.SetX, _Vector.SetY, _Momentum.SetZ
     SetT = SetE = _setter(3)
-    P = Rho = _Momentum._length
 
     def SetXYZT(self, x: float, y: float, z: float, t: float) -> None:
         self._v = float(x), float(y), float(z), float(t)
@@ -344,73 +346,29 @@ class TLorentzVector(_Momentum):
 
     def SetPtEtaPhiM(self, pt: float, eta: float, phi: float, m: float) -> None:
         pt = abs(pt)
-        self.SetXYZM(pt * math.cos(phi), pt * math.sin(phi), pt * sinh(eta), m)
+        self.SetXYZM(pt * math.cos(phi), pt * math.sin(phi), pt * hyperbolic(math.sinh, eta), m)
 
     def SetPtEtaPhiE(self, pt: float, eta: float, phi: float, e: float) -> None:
         pt = abs(pt)
-        self._v = pt * math.cos(phi), pt * math.sin(phi), pt * sinh(eta), float(e)
+        self._v = pt * math.cos(phi), pt * math.sin(phi), pt * hyperbolic(math.sinh, eta), float(e)
 
     def SetVectM(self, spatial: TVector3, mass: float) -> None:
-        x, y, z = spatial._v
-        self.SetXYZM(x, y, z, mass)
+        self.SetXYZM(*spatial._v, mass)
 
     def SetVect(self, p: TVector3) -> None:
         self._v = (*p._v, self._v[3])
 
     def SetPerp(self, r: float) -> None:
-        now = self.Perp()
+        x, y, z, t = self._v
+        now = math.sqrt(x * x + y * y)
         if now:
-            x, y, z, t = self._v
             self._v = x * (r / now), y * (r / now), z, t
-
-    def Vect(self) -> TVector3:
-        return TVector3(*self._v[:3])
-
-    def M2(self) -> float:
-        x, y, z, t = self._v
-        return t * t - (x * x + y * y + z * z)
-
-    def M(self) -> float:
-        """Mass; negative if its square is."""
-        x, y, z, t = self._v
-        return signed_root(t * t - (x * x + y * y + z * z))
-
-    Mag2, Mag = M2, M
-
-    def Mt2(self) -> float:
-        _, _, z, t = self._v
-        return t * t - z * z
-
-    def Mt(self) -> float:
-        """Transverse mass; negative if its square is."""
-        return signed_root(self.Mt2())
-
-    def Et2(self) -> float:
-        (_, _, z, t), pt2 = self._v, self.Perp2()
-        return t * t * pt2 / (pt2 + z * z) if pt2 else 0.0
-
-    def Et(self) -> float:
-        return math.copysign(math.sqrt(self.Et2()), self._v[3])
-
-    def Rapidity(self) -> float:
-        return rapidity(self._v[3], self._v[2])
-
-    def Beta(self) -> float:
-        return divide(self._length(), self._v[3])
-
-    def Gamma(self) -> float:
-        beta = self.Beta()
-        return divide(1.0, root(1 - beta * beta))
 
     def _dot(self, other: TLorentzVector) -> float:
         (x, y, z, t), (qx, qy, qz, qt) = self._v, other._v
         return t * qt - z * qz - y * qy - x * qx
 
     Dot = _dot
-
-    def BoostVector(self) -> TVector3:
-        x, y, z, t = self._v
-        return TVector3(divide(x, t), divide(y, t), divide(z, t))
 
     def Boost(self, bx: Any, by: float = 0.0, bz: float = 0.0) -> None:
         """Boost by a velocity, given as a TVector3 or by its components."""

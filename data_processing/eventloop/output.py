@@ -1,5 +1,5 @@
 """The branches that modules make and fill."""
-# ruff: noqa: N802, N803
+# ruff: noqa: D102, N802, N803
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from data_processing.eventloop.root import needs_root
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
-
-__all__ = ["OutputBranch", "OutputTree", "TargetFile", "reduced"]
 
 _DTYPES = {letter: dtype for letter, dtype, _ in TYPES}
 _NAMES = {"float32": "float", "float64": "double", "bool": "bool"}
@@ -44,12 +42,10 @@ class TargetFile:
         self._name = name
 
     def GetName(self) -> str:
-        """Path of the file."""
         return self._name
 
     def cd(self) -> bool:
-        """Do nothing: there is no current directory."""
-        return True
+        return True  # there is no current directory
 
     def __getattr__(self, name: str) -> NoReturn:
         needs_root(f"outputFile.{name}")
@@ -140,11 +136,11 @@ class OutputTree:
         self._open = True
         tree.made = self._branches
 
+    # called by modules
+
     def tree(self) -> Tree:
         """The names and types of all branches: the input's and those that were made."""
         return self._tree
-
-    # called by modules
 
     def branch(
         self,
@@ -155,28 +151,10 @@ class OutputTree:
         title: Optional[str] = None,
         limitedPrecision: Union[int, bool] = False,
     ) -> OutputBranch:
-        """Make a branch, in `beginFile`.
+        """Make a branch, in `beginFile`, of `n` numbers per event or, with the counter `lenVar`, of a list per event.
 
-        Parameters
-        ----------
-        name
-            Its name. A branch that the file has is replaced, and keeps its type.
-        rootBranchType
-            B, S, I, L: signed integers of 8, 16, 32 and 64 bits; b, s, i, l: unsigned ones; F, D: floating-point
-            numbers of 32 and 64 bits; O: booleans.
-        n
-            Numbers per event.
-        lenVar
-            Counter, for a list per event; it is made if there is none.
-        title
-            Documentation.
-        limitedPrecision
-            Bits of mantissa to keep, of type F.
-
-        Raises
-        ------
-        NanoMLError
-            The type is unknown, the file's branch of this name has another shape, or the events have begun.
+        A branch that the file has is replaced, and keeps its type. The counter is made if there is none.
+        `limitedPrecision` are the bits of mantissa to keep, of type F.
         """
         if not self._open:
             raise NanoMLError(f"{name}: branches are made in beginFile, not when the events have begun.")

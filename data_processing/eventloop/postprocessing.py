@@ -1,5 +1,5 @@
 """What modules import from nanoAOD-tools besides the data model: their base class, and matching of objects by angle."""
-# ruff: noqa: N802, N803, N815
+# ruff: noqa: D102, N802, N803, N815
 
 from __future__ import annotations
 
@@ -34,17 +34,13 @@ class Module:
     def __init__(self) -> None:
         self.writeHistFile = False
 
-    def beginJob(self, histFile: Optional[Any] = None, histDirName: Optional[str] = None) -> None:
-        """Do what is to be done before the first file."""
+    def beginJob(self, histFile: Optional[Any] = None, histDirName: Optional[str] = None) -> None: ...
 
-    def endJob(self) -> None:
-        """Do what is to be done after the last file."""
+    def endJob(self) -> None: ...
 
-    def beginFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None:
-        """Make the branches of a file."""
+    def beginFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None: ...
 
-    def endFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None:
-        """Do what is to be done after a file's last event."""
+    def endFile(self, inputFile: Any, outputFile: Any, inputTree: Any, wrappedOutputTree: Any) -> None: ...
 
     def analyze(self, event: Any) -> Optional[bool]:
         """Look at an event; it is kept if the result is true."""
@@ -57,7 +53,6 @@ class Module:
         )
 
     def addObjectList(self, names: Sequence[str], obj: Any) -> NoReturn:
-        """Refuse histograms, as `addObject` does."""
         self.addObject(obj)
 
 
@@ -68,7 +63,6 @@ class PostProcessor:
         self.run()
 
     def run(self) -> NoReturn:
-        """Refuse."""
         raise NanoMLError(
             "a PostProcessor is started as soon as this file is imported: start it under "
             '`if __name__ == "__main__":`, so that the modules can be used here too.'
@@ -99,12 +93,7 @@ def deltaR(eta1: Any, phi1: Any, eta2: Optional[float] = None, phi2: Optional[fl
 
 
 def closest(obj: Any, collection: Iterable[Any], presel: Condition = _any) -> tuple[Any, float]:
-    """The nearest of some objects that fulfil a condition.
-
-    Returns
-    -------
-    The object and its distance; None and 999 if there is none within 999.
-    """
+    """The nearest of some objects that fulfil a condition, and its distance; None and 999 if there is none within 999."""
     found, least = None, 999.0
     for candidate in collection:
         if presel(obj, candidate):
@@ -140,13 +129,7 @@ def hasbit(value: int, bit: int) -> bool:
 
 
 def ensureTFile(filename: str, option: str = "READ", verbose: bool = False) -> Any:
-    """Open a file by ROOT, which must be installed.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such file, or ROOT cannot open it.
-    """
+    """Open a file by ROOT, which must be installed; an error if there is none or ROOT cannot open it."""
     import ROOT
 
     if not os.path.isfile(filename):
@@ -158,13 +141,7 @@ def ensureTFile(filename: str, option: str = "READ", verbose: bool = False) -> A
 
 
 def extractTH1(file: Any, histname: str, setdir: bool = True) -> Any:
-    """Read a histogram by ROOT, which must be installed, from an open file or a path; with `setdir` it outlives the file.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such file or histogram.
-    """
+    """Read a histogram by ROOT, which must be installed, from an open file or a path; with `setdir` it outlives the file."""
     import ROOT
 
     opened = ensureTFile(file) if isinstance(file, str) else file

@@ -17,8 +17,6 @@ from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["TREES", "Checksums", "FileContent", "rows_at_once"]
-
 TREES = ("Runs", "LuminosityBlocks")
 """The trees that are merged beside the events."""
 

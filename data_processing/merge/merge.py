@@ -26,8 +26,6 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["MergeJob", "MergeRecord", "foresee", "merge_files"]
-
 
 @dataclass(frozen=True)
 class MergeJob:

@@ -23,8 +23,6 @@ from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["MergeInputs", "SourceTree", "TreePlan", "listed", "plan_tree"]
-
 # without these, an event cannot be identified or weighted
 _NEEDED = (*versions.IDENTIFIERS, "genWeight", *versions.SUM_OF_WEIGHTS)
 

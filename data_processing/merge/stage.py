@@ -13,8 +13,6 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["merge_stage", "workdir_of"]
-
 
 def merge_stage(job: MergeJob) -> Stage:
     """The stage that merges; its record belongs in `workdir_of` the output."""

@@ -27,8 +27,6 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["AttachJob", "MatchCounts", "attach_file", "check_events", "check_summary", "index_events", "match_file"]
-
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
 _BLOCK = 200_000  # rows read at once
 _ENTRIES = 1_000_000  # entries in memory at once; if rows were shuffled, each time needs all of the HDF5 file

@@ -28,8 +28,6 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["ScoreJob", "ScoreRecord", "Scorer", "load_models", "score_file"]
-
 
 @dataclass(frozen=True)
 class ScoreJob:

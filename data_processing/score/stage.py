@@ -24,8 +24,6 @@ from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["attach_stages", "score_stage", "score_tasks"]
-
 
 def score_stage(analysis: Analysis) -> Optional[Stage]:
     """Scores of all datasets, or of the files that `score.files` names.

@@ -18,8 +18,6 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, readin
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 
-__all__ = ["AttachedColumn", "EventTable"]
-
 _BLOCK = 200_000  # rows read at once
 
 

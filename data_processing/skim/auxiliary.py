@@ -13,8 +13,6 @@ from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 
-__all__ = ["copy_auxiliary"]
-
 _TREES = ("Runs", "LuminosityBlocks")
 
 

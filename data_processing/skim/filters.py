@@ -21,8 +21,6 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Selected, Selection, load_selection
 
-__all__ = ["FilterSet"]
-
 
 @dataclass(frozen=True)
 class FilterSet:

@@ -39,8 +39,6 @@ from MLTools.NanoML.rootio.remote.url import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.selection import Step, load_selection
 
-__all__ = ["compression_of", "name_algorithms", "postprocess_file", "write_rules"]
-
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
 _LINES = 20  # of what nanoAOD-tools printed before it failed
 _ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT

@@ -17,18 +17,6 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selected
 
-__all__ = [
-    "BranchRule",
-    "Filter",
-    "SkimJob",
-    "SkimPlan",
-    "apply_rules",
-    "parse_rule",
-    "plan_skim",
-    "read_rules",
-    "with_counters",
-]
-
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
 _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}
 

@@ -25,8 +25,6 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
-__all__ = ["plan_file", "sections_read", "skim_file"]
-
 
 def skim_file(job: SkimJob) -> Accounting:
     """Skim one file.

@@ -21,8 +21,6 @@ from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["skim_settings", "skim_stage", "skim_tasks", "skim_tasks_stage"]
-
 _ENGINES = {"columnar": skim_file, "nanoaodtools": postprocess_file}
 
 
