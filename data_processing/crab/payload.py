@@ -7,23 +7,21 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import data_processing
 from data_processing.crab.job import JOB, CrabJob
-from data_processing.eventloop import load_module
 from data_processing.skim.plan import read_rules
-from data_processing.skim.stage import skim_settings
+from data_processing.skim.stage import skim_job
 from MLTools import NanoML
 from MLTools.NanoML.atomic import replacing, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Score
-from MLTools.NanoML.dependencies import files_behind, source_of
+from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.score import score
-from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.stages import Layout
 
 CONFIG = "crab_cfg.py"
@@ -69,12 +67,10 @@ def own_files(config: Config) -> list[Path]:
     An error if two have the same name, or one is part of a package.
     """
     assert config.skim is not None
-    skim, base = config.skim, config.base
-    things: list[object] = [load_selection(skim.selection, base)] if skim.selection else []
-    things += [module for spec in skim.modules for module in load_module(spec, base)]
-    named = [spec.rpartition(":")[0] for spec in (skim.selection or "", *skim.modules)]
-    paths = [base / place for place in named if place.endswith(".py")]
-    paths += files_behind(*map(source_of, things), only_own=True).values()
+    job = skim_job(config.skim, config.base)
+    named = [spec.rpartition(":")[0] for spec in (job.selection, *job.modules)]
+    paths = [config.base / place for place in named if place.endswith(".py")]
+    paths += files_behind(*job.sources(), only_own=True).values()
     folders = {path.resolve().parent for path in paths if not _is_installed(path.resolve())}
     # what they import beside them, whatever they take of it
     imported = [Path(file) for file in (getattr(each, "__file__", None) for each in [*sys.modules.values()]) if file]
@@ -114,34 +110,28 @@ def write_job(
     An error if a file that the configuration names cannot be read.
     """
     assert config.skim is not None
-    settings, sent = skim_settings(config.skim), [JOB]
-    settings.pop("engine")
-    for kind in ("selection", "modules"):
-        settings[kind] = _flat(settings[kind])
-    if settings["certified"]:
-        mask = LumiMask.read(config.path(settings["certified"])) if is_data else None
-        settings["certified"] = CERTIFIED if mask is not None else ""
-        if mask is not None:
-            mask.write(directory / CERTIFIED)
-            sent.append(CERTIFIED)
-    if settings["branches"]:
-        rules = config.path(settings["branches"])
-        read_rules(rules)
-        write_text(directory / _RULES, rules.read_text())
-        settings["branches"] = _RULES
+    job, sent = skim_job(config.skim, config.base), [JOB]
+    certified = CERTIFIED if job.certified and is_data else ""
+    if certified:
+        LumiMask.read(config.path(job.certified)).write(directory / CERTIFIED)
+        sent.append(CERTIFIED)
+    rules = _RULES if job.branches else ""
+    if rules:
+        read_rules(config.path(job.branches))
+        write_text(directory / _RULES, config.path(job.branches).read_text())
         sent.append(_RULES)
+    modules = [_flat(module) for module in job.modules]
     if models:
         sent += _write_models(directory, models)
         names = ",".join(f"model_{number}" for number in range(len(models)))
-        settings["modules"] = [*settings["modules"], f"{_MODELS}:{names}"]
-    CrabJob(**{**settings, "modules": tuple(settings["modules"]), "keep": tuple(settings["keep"])}).write(directory)
+        modules.append(f"{_MODELS}:{names}")
+    selection, keep = _flat(job.selection), tuple(job.keep)
+    CrabJob(selection, tuple(modules), job.cut, certified, rules, keep, job.compression).write(directory)
     return sent
 
 
-def _flat(spec: Any) -> Any:
-    """The same selection or modules, where all files are in one directory."""
-    if isinstance(spec, list):
-        return [_flat(each) for each in spec]
+def _flat(spec: str) -> str:
+    """The same selection or module, where all files are in one directory."""
     place, colon, name = spec.rpartition(":")
     return f"{Path(place).name}{colon}{name}" if place.endswith(".py") else spec
 

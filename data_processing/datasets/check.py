@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 from data_processing.datasets.datasets import resolve_datasets
-from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import plan_file
-from data_processing.skim.stage import skim_settings
+from data_processing.skim.stage import skim_job
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.contracts.hdf5 import RESERVED
@@ -67,7 +66,7 @@ def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches
     if config.skim is not None:
-        job = SkimJob(file.path, Path(), base=str(config.base), **skim_settings(config.skim))
+        job = replace(skim_job(config.skim, config.base), source=file.path)
         branches = plan_file(job, file).written
     if config.convert is None:
         return

@@ -65,6 +65,11 @@ class MergeRecord:
         return lines + [f"WARNING {what} is left out: {reason}" for what, reason in self.not_merged.items()]
 
 
+def summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was merged, in words; `done` has the `MergeRecord` of each file as JSON, by its name."""
+    return [line for name, content in done.items() for line in MergeRecord(**content).lines(name)]
+
+
 def merge_files(job: MergeJob) -> MergeRecord:
     """Merge files, read the result again, and compare it with what was read.
 
@@ -250,6 +255,6 @@ def _summary(inputs: MergeInputs, plans: Mapping[str, TreePlan], record: Provena
 
 
 def _remove_leftovers(output: Path) -> None:
-    """Remove what a run that was killed left behind; the lock of `workdir_of` is held."""
+    """Remove what a run that was killed left behind; the lock of the directory of its record is held."""
     for path in output.parent.glob(glob.escape(aside_of(output, "").stem) + "*" + glob.escape(output.suffix)):
         path.unlink(missing_ok=True)

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.eventloop import ModuleChain, load_module
 from data_processing.skim.plan import Filter, SkimJob, parse_rule, read_rules
 from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.dependencies import code_of, source_of
@@ -19,7 +18,10 @@ from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Cutflow, Selected, Selection, load_selection
+from MLTools.NanoML.selection import Cutflow, Selected, Selection
+
+if TYPE_CHECKING:
+    from data_processing.eventloop import ModuleChain
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,8 @@ class FilterSet:
     @classmethod
     def of(cls, job: SkimJob) -> FilterSet:
         """The filters that a job asks for; an error if one cannot be read, understood or imported."""
-        return cls(
-            LumiMask.read(Path(job.base, job.certified)) if job.certified else None,
-            Formula(job.cut) if job.cut else None,
-            load_selection(job.selection, job.base) if job.selection else None,
-            [module for spec in job.modules for module in load_module(spec, job.base)],
-        )
+        certified = LumiMask.read(Path(job.base, job.certified)) if job.certified else None
+        return cls(certified, Formula(job.cut) if job.cut else None, *job.load())
 
     def open(self, file: RootFile, output: str, is_data: bool) -> list[Filter]:
         """The filters of one file; an error if it lacks branches that they need."""
@@ -51,6 +49,8 @@ class FilterSet:
         if self.selection is not None:
             found.append(_Selection(self.selection, file))
         if self.modules:
+            from data_processing.eventloop import ModuleChain  # few skims need it
+
             found.append(_Modules(ModuleChain(self.modules), file, output))
         return found
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from data_processing.eventloop import load_module
 from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import plan_file, sections_read
@@ -37,7 +36,7 @@ from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.url import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-from MLTools.NanoML.selection import Step, load_selection
+from MLTools.NanoML.selection import Step
 
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
 _LINES = 20  # of what nanoAOD-tools printed before it failed
@@ -49,17 +48,16 @@ _LETTERS = {"b": "O", "i": "L", "u": "l", "f": "D"}  # numpy's kind of a number:
 def postprocess_file(job: SkimJob) -> Accounting:
     """Skim one file by nanoAOD-tools, in a process of its own; `chunk` and `memory` of the job do not matter.
 
-    Returns
-    -------
-    The file's accounting, as from `skim_file`. The output has the same events, branches and record.
-
-    Raises
-    ------
-    NanoMLError
-        ROOT or nanoAOD-tools cannot be imported, nanoAOD-tools cannot do the job, or one of the errors of
-        `skim_file`; nothing is written then.
+    The output has the same events, branches and record as that of `skim_file`, and so has the accounting that is
+    returned. It is an error if ROOT or nanoAOD-tools cannot be imported or cannot do the job; nothing is written then.
     """
-    _require()
+    missing = [name.partition(".postprocessing")[0] for name in _NEEDED if not _is_there(name)]
+    if missing:
+        raise NanoMLError(
+            f"skim.engine nanoaodtools: {' and '.join(missing)} cannot be imported by {sys.executable}. In CMSSW "
+            "(13_3 and newer have both) run cmsenv first; elsewhere install ROOT (pip install root) and put the "
+            "directory that holds PhysicsTools/NanoAODTools into PYTHONPATH. The engine columnar needs neither."
+        )
     make_directory(job.output.parent)
     hidden = aside_of(job.output, "nanoaodtools-").stem
     with replacing(job.output) as aside:
@@ -69,16 +67,6 @@ def postprocess_file(job: SkimJob) -> Accounting:
             record = Provenance.of(file)
     assert record is not None
     return record.accounting
-
-
-def _require() -> None:
-    missing = [name.partition(".postprocessing")[0] for name in _NEEDED if not _is_there(name)]
-    if missing:
-        raise NanoMLError(
-            f"skim.engine nanoaodtools: {' and '.join(missing)} cannot be imported by {sys.executable}. In CMSSW "
-            "(13_3 and newer have both) run cmsenv first; elsewhere install ROOT (pip install root) and put the "
-            "directory that holds PhysicsTools/NanoAODTools into PYTHONPATH. The engine columnar needs neither."
-        )
 
 
 def _is_there(module: str) -> bool:
@@ -174,8 +162,8 @@ class _Output:
 
 
 def _modules(job: SkimJob) -> list[Any]:
-    selection = [PostprocModule(load_selection(job.selection, job.base))] if job.selection else []
-    return [*selection, *(module for spec in job.modules for module in load_module(spec, job.base))]
+    selection, modules = job.load()
+    return [PostprocModule(selection), *modules] if selection else modules
 
 
 def _skim(job: SkimJob, folder: Path) -> None:
@@ -194,7 +182,12 @@ def _skim(job: SkimJob, folder: Path) -> None:
         accounting = accounting_of_input(file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
-        _write_record(output, _record(job, plan, file, accounting, mask, output))
+        record = _record(job, plan, file, accounting, mask, output)
+    import ROOT
+
+    target = ROOT.TFile.Open(str(output), "UPDATE")
+    write_tree(target, record)
+    target.Close()
 
 
 def _on_disk(source: str, folder: Path) -> str:
@@ -348,14 +341,6 @@ def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: Roo
                 f"{job.source}: its sum of weights is {accounting.sum_of_weights}, but nanoAOD-tools wrote {found}. "
                 "Nothing was written."
             )
-
-
-def _write_record(output: Path, record: Provenance) -> None:
-    import ROOT
-
-    file = ROOT.TFile.Open(str(output), "UPDATE")
-    write_tree(file, record)
-    file.Close()
 
 
 if __name__ == "__main__":

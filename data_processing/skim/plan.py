@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Selected
+from MLTools.NanoML.selection import Selected, Selection, load_selection
 
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
 _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}
@@ -41,6 +42,20 @@ class SkimJob:
     branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
     # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
+
+    def load(self) -> tuple[Selection | None, list[Any]]:
+        """The selection, if there is one, and the modules of nanoAOD-tools; an error if one cannot be imported."""
+        selection = load_selection(self.selection, self.base) if self.selection else None
+        if not self.modules:
+            return selection, []
+        from data_processing.eventloop import load_module  # few skims need it
+
+        return selection, [module for spec in self.modules for module in load_module(spec, self.base)]
+
+    def sources(self) -> list[Path]:
+        """The user's files with the selection and the modules."""
+        selection, modules = self.load()
+        return [source_of(each) for each in (selection, *modules) if each is not None]
 
 
 @dataclass(frozen=True)
@@ -69,10 +84,7 @@ class BranchRule:
 def parse_rule(text: str, where: str) -> BranchRule:
     """A rule in words: `keep PATTERN`, `drop PATTERN`, `keepmatch REGEX`, `dropmatch REGEX`, or a pattern to keep.
 
-    Raises
-    ------
-    ConfigError
-        It is none of these; `where` is its place.
+    A ConfigError names `where` it stands if it is none of these.
     """
     words = text.split()
     if len(words) == 1 and words[0] not in _WORDS:
@@ -91,13 +103,7 @@ def parse_rule(text: str, where: str) -> BranchRule:
 
 
 def read_rules(path: Path) -> list[BranchRule]:
-    r"""The rules of a branch selection file of nanoAOD-tools: one per line, # begins a comment, \ continues a line.
-
-    Raises
-    ------
-    ConfigError
-        There is no such file, or a line is no rule.
-    """
+    r"""The rules of a branch selection file of nanoAOD-tools: one per line, # begins a comment, \ continues a line."""
     try:
         lines = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as problem:

@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_processing.datasets.datasets import output_names
-from data_processing.eventloop import load_module
-from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.data import Skim
-from MLTools.NanoML.dependencies import code_of, source_of
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-_ENGINES = {"columnar": skim_file, "nanoaodtools": postprocess_file}
+_FILES = ("certified", "branches")  # settings that name a file
+# what the content of a skim depends on
+_SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine")
 
 
-def skim_settings(skim: Skim) -> dict[str, Any]:
-    """The settings that a skim's content depends on, as in `SkimJob`."""
-    return {
-        "selection": skim.selection or "",
-        "modules": list(skim.modules),
-        "cut": skim.cut or "",
-        "certified": skim.certified or "",
-        "branches": skim.branches or "",
-        "keep": list(skim.keep),
-        "compression": skim.compression,
-        "engine": skim.engine,
-    }
+def skim_job(skim: Skim, base: Path) -> SkimJob:
+    """The skim that the configuration asks for, of no file yet."""
+    return SkimJob(
+        "",
+        Path(),
+        skim.selection or "",
+        str(base),
+        list(skim.keep),
+        skim.compression,
+        skim.chunk,
+        skim.memory,
+        list(skim.modules),
+        skim.cut or "",
+        skim.certified or "",
+        skim.branches or "",
+        skim.engine,
+    )
 
 
-def skim_tasks(
-    files: Sequence[str],
-    directory: Path,
-    settings: dict[str, Any],
-    base: Path,
-    memory: Mapping[str, Any],
-    prefix: str = "",
-) -> list[Task]:
-    """One task for each file to be skimmed into a directory.
+def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str = "") -> list[Task]:
+    """One task for each file to be skimmed into a directory; the source and output of `job` do not matter.
 
-    `settings` are those of `SkimJob` that its content depends on, and `memory` are its `chunk` and `memory`; files are
-    relative to `base`. `prefix` is put before the tasks' names: the dataset.
+    `prefix` is put before the tasks' names: the dataset.
     """
-    code = code_of(_ENGINES[settings["engine"]].__module__, *_sources(settings, base))
-    settings_files = [str(Path(base, settings[name])) for name in ("certified", "branches") if settings[name]]
+    skim = _engine(job.engine)
+    settings = {name: getattr(job, name) for name in _SETTINGS}
+    code = code_of(skim.__module__, *job.sources())
+    settings_files = [str(Path(job.base, settings[name])) for name in _FILES if settings[name]]
     tasks = []
     for file, name in output_names(list(files)).items():
-        job = SkimJob(file, directory / name, base=str(base), **memory, **settings)
-        work = functools.partial(_ENGINES[job.engine], job)
+        one = replace(job, source=file, output=directory / name)
+        work = functools.partial(skim, one)
         tasks.append(
-            Task("skim", prefix + Path(name).stem, (file, *settings_files), (job.output,), settings, code, work)
+            Task("skim", prefix + Path(name).stem, (file, *settings_files), (one.output,), settings, code, work)
         )
     return tasks
 
 
-def _sources(settings: Mapping[str, Any], base: Path) -> list[Path]:
-    """The users' files that a skim depends on."""
-    things: list[object] = [load_selection(settings["selection"], base)] if settings["selection"] else []
-    things += [module for spec in settings["modules"] for module in load_module(spec, base)]
-    return [source_of(thing) for thing in things]
+def _engine(name: str) -> Callable[[SkimJob], Accounting]:
+    if name == "columnar":
+        return skim_file
+    from data_processing.skim.nanoaodtools_engine import postprocess_file  # few skims need it
+
+    return postprocess_file
 
 
 def skim_tasks_stage(tasks: Sequence[Task], directories: Mapping[str, Path], workers: int) -> Stage:
@@ -103,11 +103,11 @@ def skim_stage(analysis: Analysis) -> Stage:
     config = analysis.config
     assert config.skim is not None
     skim, layout = config.skim, Layout.of(config)
-    settings, memory = skim_settings(skim), {"chunk": skim.chunk, "memory": skim.memory}
+    job = skim_job(skim, config.base)
     tasks = [
         task
         for name, paths in analysis.files.items()
-        for task in skim_tasks(paths, layout.skims(name), settings, config.base, memory, name + "/")
+        for task in skim_tasks(paths, layout.skims(name), job, name + "/")
         if task.inputs[0] not in analysis.left_out(name)
     ]
     directories = {name: layout.skims(name) for name in analysis.files}

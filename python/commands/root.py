@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, Optional
@@ -86,8 +87,8 @@ def skim(
     from MLTools.NanoML.workflow.stages import import_part
 
     stages, sources = import_part("data_processing.skim.stage"), find_files(files, reading)
-    asked = {"selection": selection or "", "modules": list(modules), "keep": list(keep), **settings}
-    tasks = stages.skim_tasks(sources, output.resolve(), asked, Path.cwd(), {})
+    job = stages.SkimJob("", Path(), selection or "", str(Path.cwd()), list(keep), modules=list(modules), **settings)
+    tasks = stages.skim_tasks(sources, output.resolve(), job)
     stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
     run_stage(stage, sources, output, force)
 
@@ -116,13 +117,19 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     """
     if options["fill"] and options["common"]:
         raise click.UsageError("--fill takes the branches of any file, --common those of all: give one of them.")
-    from MLTools.NanoML.parallel import locked
-    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.dependencies import code_of
+    from MLTools.NanoML.parallel import RECORDS, locked
+    from MLTools.NanoML.workflow.runner import Stage, plan, run
     from MLTools.NanoML.workflow.stages import import_part
+    from MLTools.NanoML.workflow.task import Task
 
-    merging, stage_of = (import_part(f"data_processing.merge.{name}") for name in ("merge", "stage"))
+    merging = import_part("data_processing.merge.merge")
     job = merging.MergeJob(find_files(files), output.resolve(), **options)
-    workdir, stage = stage_of.workdir_of(job.output), stage_of.merge_stage(job)
+    workdir = job.output.parent / RECORDS / job.output.name  # of its own, so that other runs may write beside it
+    settings = {"fill": job.fill, "common": job.common, "compression": job.compression}
+    code, work = code_of(merging.__name__), functools.partial(merging.merge_files, job)
+    task = Task("merge", job.output.name, tuple(job.sources), (job.output,), settings, code, work)
+    stage = Stage("merge", [task], summary=merging.summary)
     if dry_run:
         lines = [line for each in plan([stage], workdir, force) for line in each.lines()]
         click.echo("\n".join([*lines, *merging.foresee(job).lines(job.output.name)]))

@@ -17,7 +17,7 @@ import uproot
 from data_processing.skim.nanoaodtools_engine import compression_of, postprocess_file, write_rules
 from data_processing.skim.plan import SkimJob, apply_rules, read_rules
 from data_processing.skim.skim import skim_file
-from data_processing.skim.stage import skim_settings, skim_tasks
+from data_processing.skim.stage import skim_job, skim_tasks
 from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -119,8 +119,8 @@ def test_compressions() -> None:
 def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:
     tasks = {}
     for engine, work in (("columnar", skim_file), ("nanoaodtools", postprocess_file)):
-        settings = skim_settings(Skim(TRILEPTON, engine=engine))
-        [tasks[engine]] = skim_tasks([str(source)], tmp_path, settings, tmp_path, {})
+        job = skim_job(Skim(TRILEPTON, engine=engine), tmp_path)
+        [tasks[engine]] = skim_tasks([str(source)], tmp_path, job)
         done: Any = pickle.loads(pickle.dumps(tasks[engine].work))
         assert done.func is work
         assert done.args[0].engine == engine
