@@ -353,7 +353,8 @@ class TLorentzVector(_Momentum):
         self._v = pt * math.cos(phi), pt * math.sin(phi), pt * hyperbolic(math.sinh, eta), float(e)
 
     def SetVectM(self, spatial: TVector3, mass: float) -> None:
-        self.SetXYZM(*spatial._v, mass)
+        x, y, z = spatial._v
+        self.SetXYZM(x, y, z, mass)
 
     def SetVect(self, p: TVector3) -> None:
         self._v = (*p._v, self._v[3])
