@@ -52,14 +52,14 @@ def inspect(file: str, branches: Optional[str], as_json: bool) -> int:
 
     The exit code is 1 if the file is damaged, or does not agree with its own metadata.
     """
-    from MLTools.NanoML.inspection import inspect_file, show
+    from MLTools.NanoML.inspection import inspect_file
 
-    content = inspect_file(file)
+    found = inspect_file(file)
     if as_json:
-        click.echo(json.dumps(content, indent=1))
+        click.echo(json.dumps(found.to_json(), indent=1))
     else:
-        show(content, branches)
-    return 1 if content["errors"] else 0
+        found.show(branches)
+    return 1 if found.errors else 0
 
 
 @command("nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5")

@@ -1,29 +1,37 @@
-"""What is in an HDF5 file, one of the pipeline's or any other: as content, and printed."""
+"""What is in an HDF5 file, one of the pipeline's or any other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
-from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, ConvertedDataset, HDF5Metadata, open_hdf5, read_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    METADATA,
+    ConvertedCollection,
+    ConvertedDataset,
+    HDF5Metadata,
+    open_hdf5,
+    read_metadata,
+)
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.records import (
-    describe_accounting,
+from MLTools.NanoML.inspection.report import (
+    Inspection,
+    accounting_content,
     duplicates_fact,
     finite,
     kind_of_events,
     only_file,
-    show_cutflow,
-    show_files,
+    show_accounting,
     sum_of_weights,
 )
-from MLTools.NanoML.inspection.summary import ClassCounts, summarise
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.terminal.page import (
     Page,
@@ -36,24 +44,234 @@ from MLTools.NanoML.terminal.page import (
     plural,
     share,
 )
-
-__all__ = ["inspect", "show"]
+from MLTools.NanoML.terminal.progress import progress
 
 _WIDE = 110  # characters; a wider console has room for less important columns
 _MUCH_LOST = 0.1
 _FIELDS_SHOWN = 10
+_SUMMARY = ("min", "mean", "max", "nan", "infinite")
+_AT_ONCE = 64 << 20  # bytes
+_WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
 
 
-def inspect(path: str) -> dict[str, Any]:
+@dataclass
+class ColumnSummary:
+    """Range and mean of a column's finite values, in its unit, None if there are none; and the number of others."""
+
+    min: float | None = None
+    mean: float | None = None
+    max: float | None = None
+    nan: int = 0
+    infinite: int = 0
+    finite: int = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Add a block of values, shape (events,)."""
+        numbers = values.astype(np.float64)
+        finite = numbers[np.isfinite(numbers)]
+        nan = int(np.isnan(numbers).sum())
+        self.nan += nan
+        self.infinite += len(numbers) - len(finite) - nan
+        if not len(finite):
+            return
+        low, high, mean = float(finite.min()), float(finite.max()), float(finite.mean())
+        self.min = low if self.min is None else min(self.min, low)
+        self.max = high if self.max is None else max(self.max, high)
+        self.finite += len(finite)
+        sofar = mean if self.mean is None else self.mean
+        self.mean = sofar + (mean - sofar) * (len(finite) / self.finite)
+
+
+@dataclass
+class ClassCounts:
+    """Number of events with one label, and the sum of their weights."""
+
+    name: str | None  # of the class; None for events that belong to none
+    label: int
+    events: int = 0
+    weights: float = 0.0
+
+
+@dataclass
+class HDF5Inspection(Inspection):
+    """What is in a file of `nanoml convert`."""
+
+    kind = "hdf5"
+    events: int
+    metadata: HDF5Metadata
+    weight: str | None  # the column of weights
+    classes: list[ClassCounts]  # all, also those without events, then the events that belong to none
+    features: dict[str, ColumnSummary]
+
+    def _content(self) -> dict[str, Any]:
+        metadata = self.metadata
+        return {
+            "own": True,
+            "creator": metadata.creator,
+            "events": self.events,
+            "selection": metadata.selection,
+            "weight": self.weight,
+            "classes": [{**asdict(each), "weights": finite(each.weights)} for each in self.classes],
+            "features": [
+                {**asdict(column), **{key: getattr(self.features[column.name], key) for key in _SUMMARY}}
+                for column in metadata.features
+            ],
+            "objects": [
+                {"name": name, **{key: value for key, value in asdict(each).items() if key != "quantile"}}
+                for name, each in metadata.objects.items()
+            ],
+            "datasets": [
+                {
+                    "name": dataset.name,
+                    "class": dataset.class_,
+                    "cross_section": dataset.cross_section,
+                    "luminosity": dataset.luminosity,
+                    "is_data": dataset.is_data,
+                    "books": accounting_content(Accounting(dataset.accounting.files)),
+                    "missing": [asdict(each) for each in dataset.missing],
+                    "duplicates": dataset.duplicates,
+                }
+                for dataset in metadata.datasets
+            ],
+        }
+
+    def _show_content(self, page: Page) -> None:
+        metadata = self.metadata
+        page.facts(
+            [
+                ("events", count(self.events)),
+                ("what", "events for training, one row each"),
+                ("size", file_size(self.size)),
+                ("made by", metadata.creator),
+                ("selection", metadata.selection),
+            ]
+        )
+        total = "sum of genWeight" if self.weight == "genWeight" else "sum of weights"
+        numbers = [TableColumn("events", "number"), TableColumn(total, "number")]
+        rows = [
+            (
+                str(each.label),
+                Text("(none)", style="dim") if each.name is None else each.name,
+                count(each.events),
+                amount(finite(each.weights)),
+            )
+            for each in self.classes
+        ]
+        page.table("Classes", [TableColumn("label", "number"), TableColumn("class"), *numbers], rows)
+        self._show_features(page)
+        _show_collections(page, metadata.objects)
+        for dataset in metadata.datasets:
+            _show_dataset(page, dataset)
+
+    def _show_features(self, page: Page) -> None:
+        """Print the features; columns for NaN and infinity only if there are any."""
+        wide, missing = page.width >= _WIDE, any(each.nan or each.infinite for each in self.features.values())
+        columns = [TableColumn("name"), TableColumn("type"), *([TableColumn("from")] if wide else [])]
+        columns += [TableColumn(name, "number") for name in ("min", "mean", "max")]
+        columns += [TableColumn(name, "number") for name in ("NaN", "infinite")] if missing else []
+        rows = []
+        for column in self.metadata.features:
+            summary = self.features[column.name]
+            cells = [column.name, *([column.dtype, column.source] if wide else [np.dtype(column.dtype).str[1:]])]
+            cells += [number(each) for each in (summary.min, summary.mean, summary.max)]
+            alarming = [Text(count(many), "yellow" if many else "") for many in (summary.nan, summary.infinite)]
+            rows.append([*cells, *(alarming if missing else []), column.title])
+        page.table("Features: one number per event", [*columns, TableColumn("title", "rest")], rows)
+
+
+def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]) -> None:
+    columns = [
+        TableColumn("name"),
+        TableColumn("stored", "number"),
+        TableColumn("order"),
+        TableColumn("in the files", "number"),
+        TableColumn("cut off", "number"),
+        TableColumn("fields", "rest"),
+    ]
+    rows, complaints = [], []
+    for name, each in collections.items():
+        fields = kinematics_first([column.name for column in each.fields])
+        more = f" and {len(fields) - _FIELDS_SHOWN} more" if len(fields) > _FIELDS_SHOWN else ""
+        is_much, lost = each.lost > _MUCH_LOST * each.objects, Text("0")
+        if each.lost:
+            lost = Text(share(each.lost / each.objects), style="red" if is_much else "yellow")
+        if is_much:
+            part = f"{100 * each.lost / each.objects:.0f} % of {name} lost"
+            complaints.append(Text.assemble((part, "bold red"), f": only {each.max} per event are stored."))
+        stored, order = f"{each.max} per event", each.order or "as in the file"
+        rows.append((name, stored, order, count(each.objects), lost, ", ".join(fields[:_FIELDS_SHOWN]) + more))
+    page.table("Objects", columns, rows)
+    for complaint in complaints:
+        page.line(complaint)
+
+
+def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
+    accounting = Accounting(dataset.accounting.files)
+    kept = f", {count(accounting.selected)} kept" if accounting.cutflow or accounting.duplicates else ""
+    page.heading(f"Dataset {dataset.name}" if dataset.name else "Source")
+    page.facts(
+        [
+            ("what", kind_of_events(dataset.is_data)),
+            ("class", dataset.class_),
+            ("cross section", None if dataset.cross_section is None else f"{dataset.cross_section:g} pb"),
+            ("luminosity", None if dataset.luminosity is None else f"{dataset.luminosity:g} /fb"),
+            ("made from", only_file(accounting) or plural(len(accounting.files), "file")),
+            ("left out", plural(len(dataset.missing), "file") if dataset.missing else None),
+            ("events", f"{count(accounting.entries)}{kept}"),
+            duplicates_fact(accounting, dataset.name, dataset.duplicates),
+            ("sum of weights", sum_of_weights(accounting)),
+        ]
+    )
+    show_accounting(page, accounting)
+    rows = [(each.file, each.reason, each.date) for each in dataset.missing]
+    page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of any HDF5 file."""
+
+    name: str
+    shape: list[int] | None  # None if it is empty
+    dtype: str
+    fields: dict[str, str]  # the types of the fields of a compound
+
+
+@dataclass
+class ForeignInspection(Inspection):
+    """What is in an HDF5 file of another origin."""
+
+    kind = "hdf5"
+    datasets: list[Dataset] = field(default_factory=list)
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def _content(self) -> dict[str, Any]:
+        return {"own": False, "datasets": [asdict(each) for each in self.datasets], "attributes": self.attributes}
+
+    def _show_content(self, page: Page) -> None:
+        page.facts([("what", "HDF5, not written by nanoml convert"), ("size", file_size(self.size))])
+        columns = [
+            TableColumn("name", "rest"),
+            TableColumn("shape"),
+            TableColumn("type"),
+            TableColumn("fields", "rest"),
+        ]
+        width = len(columns) if any(each.fields for each in self.datasets) else 3
+        rows = []
+        for each in self.datasets:
+            shape = "empty" if each.shape is None else " x ".join(map(count, each.shape)) or "single"
+            fields = ", ".join(f"{name} {dtype}" for name, dtype in each.fields.items())
+            rows.append((each.name, shape, each.dtype, fields)[:width])
+        page.table("Datasets", columns[:width], rows)
+        page.table(
+            "Attributes",
+            [TableColumn("name"), TableColumn("value", "cut")],
+            [(name, " ".join(text.split())) for name, text in self.attributes.items()],
+        )
+
+
+def inspect(path: str) -> Inspection:
     """What is in an HDF5 file.
-
-    Returns
-    -------
-    Beside what `inspect_file` promises, for a file of `nanoml convert` (`own` is true): `creator`, `events`,
-    `selection`, `weight` (the column of weights, or None), `classes` (name, label, events, weights), `features`
-    (name, dtype, title, source, min, mean, max, nan, infinite), `objects` (name, max, order, fields, objects,
-    lost) and `datasets` (name, class, cross_section [pb], luminosity [/fb], is_data, books, missing, duplicates). For any other
-    file: `datasets` (name, shape, dtype, fields) and `attributes` (name to text).
 
     Raises
     ------
@@ -61,15 +279,8 @@ def inspect(path: str) -> dict[str, Any]:
         The file is damaged, of a newer schema, or its metadata do not describe it.
     """
     with open_hdf5(path) as file:
-        warnings: list[str] = []
-        errors: list[str] = []
-        size = os.path.getsize(path)
-        content = {"kind": "hdf5", "path": path, "size": size, "warnings": warnings, "errors": errors}
         try:
-            if not _is_own(file):
-                return {**content, "own": False, **_foreign(file)}
-            metadata = read_metadata(path)
-            return {**content, "own": True, **_own(file, metadata, warnings, errors)}
+            return _own(file, path) if _is_own(file) else _foreign(file, path)
         except (NanoMLError, MemoryError):
             raise
         except Exception as problem:  # what h5py raises for a damaged file depends on the damage
@@ -88,84 +299,81 @@ def _is_own(file: h5py.File) -> bool:
     )
 
 
-def _own(file: h5py.File, metadata: HDF5Metadata, warnings: list[str], errors: list[str]) -> dict[str, Any]:
-    events = file[EVENTS]
-    described: dict[str, Any] = {
-        "creator": metadata.creator,
-        "events": len(events),
-        "selection": metadata.selection,
-        "classes": metadata.classes,
-        "features": [asdict(column) for column in metadata.features],
-        "objects": [
-            {"name": name, **{key: value for key, value in asdict(one).items() if key != "quantile"}}
-            for name, one in metadata.objects.items()
-        ],
-        "datasets": [_dataset(file.filename, one) for one in metadata.datasets],
-    }
-    _check(file, described, errors)
-    weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
-    summaries, counts = summarise(events, [one["name"] for one in described["features"]], weight)
-    for feature in described["features"]:
-        feature.update(summaries[feature["name"]].as_dict())
-    if any(finite(one.weights) is None for one in counts.values()):
-        warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
-    return {**described, "weight": weight, "classes": _classes(described["classes"], counts)}
-
-
-def _classes(names: Sequence[str], counts: Mapping[int, ClassCounts]) -> list[dict[str, Any]]:
-    """All classes, also those without events, then the events that belong to none."""
-    labels = [*range(len(names)), *sorted(label for label in counts if not 0 <= label < len(names))]
-    found = []
-    for label in labels:
-        many = counts.get(label, ClassCounts())
-        name = names[label] if 0 <= label < len(names) else None
-        found.append({"name": name, "label": label, "events": many.events, "weights": finite(many.weights)})
-    return found
-
-
-def _dataset(path: str, dataset: ConvertedDataset) -> dict[str, Any]:
-    accounting = describe_accounting(Accounting(dataset.accounting.files))
-    return {
-        "name": dataset.name,
-        "class": dataset.class_,
-        "cross_section": dataset.cross_section,
-        "luminosity": dataset.luminosity,
-        "is_data": dataset.is_data,
-        "books": accounting,
-        "missing": [asdict(each) for each in dataset.missing],
-        "duplicates": dataset.duplicates,
-    }
-
-
-def _check(file: h5py.File, described: Mapping[str, Any], errors: list[str]) -> None:
-    """Check that metadata and data agree: another program may have changed one of them."""
-    columns = file[EVENTS].dtype.names
-    lacking = [name for name in ("label", *(one["name"] for one in described["features"])) if name not in columns]
-    lacking += [one["name"] for one in described["objects"] if not isinstance(file.get(one["name"]), h5py.Dataset)]
+def _own(file: h5py.File, path: str) -> HDF5Inspection:
+    metadata, events = read_metadata(path), file[EVENTS]
+    columns = [column.name for column in metadata.features]
+    lacking = [name for name in ("label", *columns) if name not in events.dtype.names]
+    lacking += [name for name in metadata.objects if not isinstance(file.get(name), h5py.Dataset)]
     if lacking:
         raise NanoMLError(
-            f"{file.filename}: lacks {', '.join(lacking)}, which it should have by its `{METADATA}`. "
+            f"{path}: lacks {', '.join(lacking)}, which it should have by its `{METADATA}`. "
             "Make it again with `nanoml convert`."
         )
-    selected = sum(one["books"]["selected"] for one in described["datasets"])
-    if selected != described["events"]:
+    warnings, errors = [], []
+    selected = sum(dataset.accounting.selected for dataset in metadata.datasets)
+    if selected != len(events):
         errors.append(
-            f"The file has {described['events']:,} events, but its accounting says {selected:,}: "
+            f"The file has {len(events):,} events, but its accounting says {selected:,}: "
             "it was changed after the conversion. Convert again."
         )
+    weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
+    classes = {label: ClassCounts(name, label) for label, name in enumerate(metadata.classes)}
+    summaries = _summarise(events, columns, weight, classes)
+    if any(finite(each.weights) is None for each in classes.values()):
+        warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
+    found = sorted(classes.values(), key=lambda each: (each.name is None, each.label))
+    return HDF5Inspection(
+        path, os.path.getsize(path), warnings, errors, len(events), metadata, weight, found, summaries
+    )
 
 
-def _foreign(file: h5py.File) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
+def _summarise(
+    events: Any, columns: Sequence[str], weight: str | None, classes: dict[int, ClassCounts]
+) -> dict[str, ColumnSummary]:
+    """Read the dataset `events` once, for summaries of columns, and to count the events of each label that occurs.
+
+    `weight` is the column of weights; None counts each event as 1.
+    """
+    summaries = {name: ColumnSummary() for name in columns}
+    for block in _blocks(events):
+        for name, summary in summaries.items():
+            summary.add(block[name])
+        labels, positions = np.unique(block["label"], return_inverse=True)
+        weights = np.ones(len(block)) if weight is None else block[weight].astype(np.float64)
+        for label, many, total in zip(labels, np.bincount(positions), np.bincount(positions, weights)):
+            counts = classes.setdefault(int(label), ClassCounts(None, int(label)))
+            counts.events += int(many)
+            counts.weights += float(total)
+    return summaries
+
+
+def _blocks(events: Any) -> Iterator[NDArray[Any]]:
+    """The events in blocks: the file may be larger than the memory."""
+    rows = max(_AT_ONCE // events.dtype.itemsize, 1)
+    if events.chunks:
+        rows = max(rows // events.chunks[0], 1) * events.chunks[0]  # so that no chunk is decompressed twice
+    if len(events) < _WORTH_A_BAR:
+        yield from (events[start : start + rows] for start in range(0, len(events), rows))
+        return
+    with progress("inspect", len(events)) as bar:
+        for start in range(0, len(events), rows):
+            block = events[start : start + rows]
+            yield block
+            bar.advance(len(block))
+
+
+def _foreign(file: h5py.File, path: str) -> ForeignInspection:
+    found = ForeignInspection(path, os.path.getsize(path), [], [])
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            fields = {field: _type_name(item.dtype[field]) for field in item.dtype.names or ()}
+            fields = {name: _type_name(item.dtype[name]) for name in item.dtype.names or ()}
             shape = None if item.shape is None else list(item.shape)
-            found.append({"name": _text(name), "shape": shape, "dtype": _type_name(item.dtype), "fields": fields})
+            found.datasets.append(Dataset(_text(name), shape, _type_name(item.dtype), fields))
 
     file.visititems(visit)
-    return {"datasets": found, "attributes": {_text(name): str(file.attrs[name]) for name in file.attrs}}
+    found.attributes = {_text(name): str(file.attrs[name]) for name in file.attrs}
+    return found
 
 
 def _text(name: str | bytes) -> str:
@@ -185,170 +393,3 @@ def _type_name(dtype: Any) -> str:
     if h5py.check_ref_dtype(dtype) is not None:
         return "reference"
     return "compound" if dtype.names else str(dtype)
-
-
-def show(content: Mapping[str, Any], page: Page) -> None:
-    """Print what `inspect` returns, between the title and the warnings."""
-    (_show_own if content["own"] else _show_foreign)(page, content)
-
-
-def _show_own(page: Page, content: Mapping[str, Any]) -> None:
-    page.facts(
-        [
-            ("events", count(content["events"])),
-            ("what", "events for training, one row each"),
-            ("size", file_size(content["size"])),
-            ("made by", content["creator"]),
-            ("selection", content["selection"]),
-        ]
-    )
-    _show_classes(page, content)
-    _show_features(page, content["features"])
-    _show_objects(page, content["objects"])
-    for dataset in content["datasets"]:
-        _show_dataset(page, dataset)
-
-
-def _show_classes(page: Page, content: Mapping[str, Any]) -> None:
-    total = "sum of genWeight" if content["weight"] == "genWeight" else "sum of weights"
-    columns = [
-        TableColumn("label", "number"),
-        TableColumn("class"),
-        TableColumn("events", "number"),
-        TableColumn(total, "number"),
-    ]
-    rows = [
-        (
-            str(one["label"]),
-            one["name"] if one["name"] is not None else Text("(none)", style="dim"),
-            count(one["events"]),
-            amount(one["weights"]),
-        )
-        for one in content["classes"]
-    ]
-    page.table("Classes", columns, rows)
-
-
-def _show_features(page: Page, features: Sequence[Mapping[str, Any]]) -> None:
-    missing = any(one["nan"] or one["infinite"] for one in features)
-    wide = page.width >= _WIDE
-    columns = [
-        TableColumn("name"),
-        TableColumn("type"),
-        *([TableColumn("from")] if wide else []),
-        *(TableColumn(name, "number") for name in ("min", "mean", "max")),
-        *([TableColumn("NaN", "number"), TableColumn("infinite", "number")] if missing else []),
-        TableColumn("title", "rest"),
-    ]
-    rows = [
-        (
-            one["name"],
-            one["dtype"] if wide else _short(one["dtype"]),
-            *([one["source"]] if wide else []),
-            *(number(one[key]) for key in ("min", "mean", "max")),
-            *((_alarming(one["nan"]), _alarming(one["infinite"])) if missing else ()),
-            one["title"],
-        )
-        for one in features
-    ]
-    page.table("Features: one number per event", columns, rows)
-
-
-def _short(dtype: str) -> str:
-    return np.dtype(dtype).str[1:]
-
-
-def _alarming(many: int) -> Text:
-    return Text(count(many), style="yellow" if many else "")
-
-
-def _show_objects(page: Page, objects: Sequence[Mapping[str, Any]]) -> None:
-    columns = [
-        TableColumn("name"),
-        TableColumn("stored", "number"),
-        TableColumn("order"),
-        TableColumn("in the files", "number"),
-        TableColumn("cut off", "number"),
-        TableColumn("fields", "rest"),
-    ]
-    rows = [
-        (
-            one["name"],
-            f"{one['max']} per event",
-            one["order"] or "as in the file",
-            count(one["objects"]),
-            _lost(one),
-            _fields([column["name"] for column in one["fields"]]),
-        )
-        for one in objects
-    ]
-    page.table("Objects", columns, rows)
-    for one in objects:
-        if one["lost"] > _MUCH_LOST * one["objects"]:
-            part = f"{100 * one['lost'] / one['objects']:.0f} % of {one['name']} lost"
-            page.line(Text.assemble((part, "bold red"), f": only {one['max']} per event are stored."))
-
-
-def _fields(names: Sequence[str]) -> str:
-    some = kinematics_first(names)[:_FIELDS_SHOWN]
-    more = len(names) - len(some)
-    return ", ".join(some) + (f" and {more} more" if more else "")
-
-
-def _lost(one: Mapping[str, Any]) -> Text:
-    if not one["lost"]:
-        return Text("0")
-    return Text(
-        share(one["lost"] / one["objects"]), style="red" if one["lost"] > _MUCH_LOST * one["objects"] else "yellow"
-    )
-
-
-def _show_dataset(page: Page, dataset: Mapping[str, Any]) -> None:
-    accounting = dataset["books"]
-    kept = f", {count(accounting['selected'])} kept" if accounting["cutflow"] or accounting["duplicates"] else ""
-    page.heading(f"Dataset {dataset['name']}" if dataset["name"] else "Source")
-    page.facts(
-        [
-            ("what", kind_of_events(dataset["is_data"])),
-            ("class", dataset["class"]),
-            ("cross section", _with_unit(dataset["cross_section"], "pb")),
-            ("luminosity", _with_unit(dataset["luminosity"], "/fb")),
-            ("made from", only_file(accounting) or plural(len(accounting["files"]), "file")),
-            ("left out", plural(len(dataset["missing"]), "file") if dataset["missing"] else None),
-            ("events", f"{count(accounting['entries'])}{kept}"),
-            duplicates_fact(accounting, dataset["name"], dataset["duplicates"]),
-            ("sum of weights", sum_of_weights(accounting)),
-        ]
-    )
-    show_cutflow(page, accounting["cutflow"])
-    show_files(page, accounting)
-    if dataset["missing"]:
-        rows = [(one["file"], one["reason"], one["date"]) for one in dataset["missing"]]
-        page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
-
-
-def _with_unit(value: float | None, unit: str) -> str | None:
-    return None if value is None else f"{value:g} {unit}"
-
-
-def _show_foreign(page: Page, content: Mapping[str, Any]) -> None:
-    page.facts([("what", "HDF5, not written by nanoml convert"), ("size", file_size(content["size"]))])
-    rows = [
-        (
-            one["name"],
-            "empty" if one["shape"] is None else " x ".join(map(count, one["shape"])) or "single",
-            one["dtype"],
-            ", ".join(f"{name} {dtype}" for name, dtype in one["fields"].items()),
-        )
-        for one in content["datasets"]
-    ]
-    columns = [TableColumn("name", "rest"), TableColumn("shape"), TableColumn("type")]
-    if any(one["fields"] for one in content["datasets"]):
-        page.table("Datasets", [*columns, TableColumn("fields", "rest")], rows)
-    else:
-        page.table("Datasets", columns, [row[:-1] for row in rows])
-    page.table(
-        "Attributes",
-        [TableColumn("name"), TableColumn("value", "cut")],
-        [(name, " ".join(text.split())) for name, text in content["attributes"].items()],
-    )

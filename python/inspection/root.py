@@ -1,34 +1,32 @@
-"""What is in a ROOT file, NanoAOD, a skim or scores: as content, and printed."""
+"""What is in a ROOT file: NanoAOD, a skim or scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection.records import (
+from MLTools.NanoML.inspection.report import (
+    Inspection,
+    accounting_content,
     criteria_facts,
-    describe_accounting,
     duplicates_fact,
     finite,
     kind_of_events,
     only_file,
-    show_cutflow,
-    show_files,
+    show_accounting,
     sum_of_weights,
+    weight_sources,
 )
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, accounting_of
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
-
-__all__ = ["group_branches", "inspect", "matching_branches", "show", "show_branches"]
 
 _COUNTERS, _SINGLE = "counters", "single"  # groups of branches whose names have no prefix of their own
 _GROUPS = {
@@ -41,15 +39,167 @@ _SHAPES = {"flat": "number", "jagged": "list", "fixed": "array", "other": "other
 _TEXT_SHOWN = 60
 
 
-def inspect(path: str) -> dict[str, Any]:
-    """What is in a ROOT file.
+@dataclass(frozen=True)
+class TopObject:
+    """Another object at the top of the file: the name of its class, and its text if it is a string."""
 
-    Returns
-    -------
-    Beside what `inspect_file` promises: `format` ("TTree" or "RNTuple"), `events`, `is_data` (None if mixed),
-    `sum_of_weights` with its `sum_of_weights_sources`, `branches` (a list of name, dtype, shape, title,
-    collection, typename), `collections` (name to fields), `event_level` (group to branches), `objects` (all
-    else at the top of the file, with class and, for strings, text) and `record`: what NanoML wrote about it, or None.
+    class_: str
+    text: str | None
+
+    def __str__(self) -> str:
+        if self.text is None:
+            return f"({self.class_})"
+        return f'({self.class_}): "{self.text[:_TEXT_SHOWN]}{"..." if len(self.text) > _TEXT_SHOWN else ""}"'
+
+
+@dataclass
+class RootInspection(Inspection):
+    """What is in a ROOT file."""
+
+    kind = "root"
+    format: str  # "TTree" or "RNTuple"
+    events: int
+    accounting: Accounting  # of the record, if there is one, else of the file
+    branches: dict[str, Branch]
+    objects: dict[str, TopObject]  # all else at the top of the file
+    record: Provenance | None  # what NanoML wrote about it
+
+    @property
+    def collections(self) -> dict[str, list[str]]:
+        """The fields of each collection."""
+        found: dict[str, list[str]] = {}
+        for branch in self.branches.values():
+            if branch.collection is not None:
+                found.setdefault(branch.collection, []).append(branch.field)
+        return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+    @property
+    def event_level(self) -> dict[str, list[str]]:
+        """The other branches of the input, in groups."""
+        made = self.record.columns if self.record else {}
+        lists = [branch for branch in self.branches.values() if branch.collection is not None]
+        counters = {f"n{name}" for branch in lists for name in (branch.collection, branch.name)}
+        names = [
+            branch.name for branch in self.branches.values() if branch.collection is None and branch.name not in made
+        ]
+        return group_branches(names, counters)
+
+    def matching(self, pattern: str) -> list[Branch]:
+        """The branches that a glob names, or that belong to the collection of that name.
+
+        Raises
+        ------
+        NanoMLError
+            There are none.
+        """
+        names = versions.expand(pattern, list(self.branches))
+        found = [self.branches[name] for name in names]
+        found = found or [branch for branch in self.branches.values() if branch.collection == pattern]
+        if not found:
+            hint = versions.did_you_mean(pattern, [*self.branches, *self.collections])
+            raise NanoMLError(f'{self.path}: no branch matches "{pattern}".{hint}')
+        return found
+
+    def _content(self) -> dict[str, Any]:
+        keys, record = ("name", "dtype", "shape", "title", "collection", "typename"), self.record
+        return {
+            "format": self.format,
+            "events": self.events,
+            "is_data": self.accounting.is_data,
+            "sum_of_weights": finite(self.accounting.sum_of_weights),
+            "sum_of_weights_sources": weight_sources(self.accounting),
+            "collections": self.collections,
+            "event_level": self.event_level,
+            "branches": [{key: getattr(branch, key) for key in keys} for branch in self.branches.values()],
+            "objects": {name: {"class": each.class_, "text": each.text} for name, each in self.objects.items()},
+            "record": record
+            and {
+                "kind": record.kind,
+                "selection": record.selection,
+                "criteria": asdict(record.criteria),
+                "columns": {name: asdict(column) for name, column in record.columns.items()},
+                "model": record.model and record.model.to_json(),
+                "not_copied": record.not_copied,
+                "books": accounting_content(record.accounting),
+            },
+        }
+
+    def _show_content(self, page: Page) -> None:
+        record, collections, groups = self.record, self.collections, self.event_level
+        what = [record.kind] if record else []
+        others = ", ".join(f"{name} {each}" for name, each in self.objects.items())
+        facts = [
+            ("events", count(self.events)),
+            ("what", ", ".join([*what, kind_of_events(self.accounting.is_data), self.format])),
+            ("size", file_size(self.size)),
+            ("sum of weights", self._sum_of_weights()),
+            ("branches", self._number_of_branches()),
+            ("other objects", others or None),
+        ]
+        if record is not None:
+            facts += [
+                ("made from", only_file(record.accounting)),
+                duplicates_fact(record.accounting),
+                ("selection", record.selection),
+                *criteria_facts(record.criteria),
+                ("model", record.model.name if record.model else None),
+                ("SHA-256", record.model.sha256 if record.model else None),
+                ("not copied", ", ".join(record.not_copied) or None),
+            ]
+        page.facts(facts)
+        if record is not None:
+            rows = [(name, column.dtype, column.title) for name, column in record.columns.items()]
+            maker = "model" if record.kind == "scores" else "selection"
+            columns = [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")]
+            page.table(f"Columns of the {maker}", columns, rows)
+            show_accounting(page, record.accounting)
+        columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
+        page.table(
+            "Collections: lists of numbers per event",
+            columns,
+            [(name, count(len(fields)), _fields(name, fields)) for name, fields in collections.items()],
+        )
+        columns = [TableColumn("prefix"), TableColumn("number", "number"), TableColumn("branches", "cut")]
+        labels = {_COUNTERS: "(counters)", _SINGLE: "(none)"}
+        page.table(
+            "Numbers per event",
+            columns,
+            [
+                (labels.get(group, f"{group}_"), count(len(names)), _members(group, names))
+                for group, names in groups.items()
+            ],
+        )
+
+    def _show_branches(self, page: Page, pattern: str) -> None:
+        found = self.matching(pattern)
+        titles = [[branch.title] if any(each.title for each in found) else [] for branch in found]
+        columns = [TableColumn("branch"), TableColumn("type"), TableColumn("per event"), TableColumn("title", "rest")]
+        rows = [
+            (branch.name, branch.dtype or branch.typename, _SHAPES[branch.shape], *title)
+            for branch, title in zip(found, titles)
+        ]
+        many = f"{count(len(found))} of {count(len(self.branches))} branches match"
+        page.title(self.path)
+        page.table(f"{'1 branch matches' if len(found) == 1 else many} {pattern}", columns[: 3 + len(titles[0])], rows)
+
+    def _sum_of_weights(self) -> str:
+        text = sum_of_weights(self.accounting)
+        if any(source.startswith(("genWeight", UNWEIGHTED)) for source in weight_sources(self.accounting)):
+            text += ". Right only if no events were cut away before: there is no Runs tree to tell"
+        return text
+
+    def _number_of_branches(self) -> str:
+        collections = self.collections
+        numbers = [count(len(self.branches))]
+        if collections:
+            inside = sum(map(len, collections.values()))
+            numbers.append(f"{inside:,} in {plural(len(collections), 'collection')}")
+        groups = self.event_level.items()
+        return ", ".join([*numbers, *(f"{len(names):,} {group}" for group, names in groups if group in _GROUPS)])
+
+
+def inspect(path: str) -> RootInspection:
+    """What is in a ROOT file.
 
     Raises
     ------
@@ -59,110 +209,45 @@ def inspect(path: str) -> dict[str, Any]:
     warnings: list[str] = []
     errors: list[str] = []
     with RootFile(path) as file:
-        provenance = _provenance(file, errors)
-        accounting = _accounting(file, provenance)
+        record = None
+        try:
+            record = Provenance.of(file)
+        except NanoMLError as problem:
+            errors.append(str(problem))
+        # events that were cut away count too, and scores have no weights
+        accounting = record.accounting if record and record.accounting.files else Accounting([accounting_of(file)])
         warnings += [f"The file lacks {gap}." for gap in accounting.gaps]
-        made = provenance.columns if provenance else {}
-        branches = [_describe(branch, made) for branch in file.branches.values()]
-        _check_record(file, provenance, errors)
         if finite(accounting.sum_of_weights) is None:
             warnings.append("The sum of weights is not a finite number: some events have bad generator weights.")
-        return {
-            "kind": "root",
-            "path": path,
-            "size": file.size,
-            "format": "RNTuple" if file.is_rntuple else "TTree",
-            "events": file.entries,
-            "is_data": accounting.is_data,
-            "sum_of_weights": finite(accounting.sum_of_weights),
-            "sum_of_weights_sources": sorted({one.sum_of_weights_source for one in accounting.files}),
-            "collections": _collections(file),
-            "event_level": _event_level(file, made),
-            "branches": branches,
-            "objects": _other_objects(file, provenance),
-            "record": _record(provenance),
-            "warnings": warnings,
-            "errors": errors,
+        if record is not None:
+            errors += _contradictions(file, record)
+        made = record.columns if record else {}
+        branches = {
+            branch.name: replace(branch, title=made[branch.name].title) if branch.name in made else branch
+            for branch in file.branches.values()
         }
+        own = ("Events",) if record is None else ("Events", PROVENANCE)
+        objects = {name: TopObject(kind, file.string(name)) for name, kind in file.keys.items() if name not in own}
+        form = "RNTuple" if file.is_rntuple else "TTree"
+        return RootInspection(
+            path, file.size, warnings, errors, form, file.entries, accounting, branches, objects, record
+        )
 
 
-def _provenance(file: RootFile, errors: list[str]) -> Provenance | None:
-    try:
-        return Provenance.of(file)
-    except NanoMLError as problem:
-        errors.append(str(problem))
-        return None
-
-
-def _accounting(file: RootFile, provenance: Provenance | None) -> Accounting:
-    """From the record, if there is one: events that were cut away count too, and scores have no weights."""
-    if provenance is not None and provenance.accounting.files:
-        return provenance.accounting
-    return Accounting([accounting_of(file)])
-
-
-def _check_record(file: RootFile, provenance: Provenance | None, errors: list[str]) -> None:
-    if provenance is None:
-        return
-    problem = provenance.contradiction(file)
+def _contradictions(file: RootFile, record: Provenance) -> list[str]:
+    """How the file and its record contradict each other."""
+    found = []
+    problem = record.contradiction(file)
     if problem is not None:
-        errors.append(f"The file {problem}: it was changed after the skim. Skim it again.")
+        found.append(f"The file {problem}: it was changed after the skim. Skim it again.")
     try:
-        provenance.accounting.check([file.path] * len(provenance.accounting.files), allow_gaps=True)
+        record.accounting.check([file.path] * len(record.accounting.files), allow_gaps=True)
     except NanoMLError as wrong:
-        errors.append(str(wrong))
-    lacking = [name for name in provenance.columns if name not in file.branches]
+        found.append(str(wrong))
+    lacking = [name for name in record.columns if name not in file.branches]
     if lacking:
-        errors.append(f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again.")
-
-
-def _describe(branch: Branch, made: dict[str, MadeColumn]) -> dict[str, Any]:
-    return {
-        "name": branch.name,
-        "dtype": branch.dtype,
-        "shape": branch.shape,
-        "title": made[branch.name].title if branch.name in made else branch.title,
-        "collection": branch.collection,
-        "typename": branch.typename,
-    }
-
-
-def _collections(file: RootFile) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for branch in file.branches.values():
-        if branch.collection is not None:
-            found.setdefault(branch.collection, []).append(branch.field)
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
-
-
-def _event_level(file: RootFile, made: dict[str, MadeColumn]) -> dict[str, list[str]]:
-    lists = [branch for branch in file.branches.values() if branch.collection is not None]
-    counters = {f"n{branch.collection}" for branch in lists} | {f"n{branch.name}" for branch in lists}
-    names = [branch.name for branch in file.branches.values() if branch.collection is None and branch.name not in made]
-    return group_branches(names, counters)
-
-
-def _other_objects(file: RootFile, provenance: Provenance | None) -> dict[str, dict[str, str | None]]:
-    own = {"Events"} if provenance is None else {"Events", PROVENANCE}
-    return {
-        name: {"class": kind, "text": file.string(name) if kind == "TObjString" else None}
-        for name, kind in file.keys.items()
-        if name not in own
-    }
-
-
-def _record(provenance: Provenance | None) -> dict[str, Any] | None:
-    if provenance is None:
-        return None
-    return {
-        "kind": provenance.kind,
-        "selection": provenance.selection,
-        "criteria": asdict(provenance.criteria),
-        "columns": {name: asdict(column) for name, column in provenance.columns.items()},
-        "model": provenance.model and provenance.model.to_json(),
-        "not_copied": provenance.not_copied,
-        "books": describe_accounting(provenance.accounting),
-    }
+        found.append(f"The record names columns that the file lacks: {', '.join(lacking)}. Make the file again.")
+    return found
 
 
 def group_branches(names: Iterable[str], counters: Iterable[str]) -> dict[str, list[str]]:
@@ -181,136 +266,10 @@ def group_branches(names: Iterable[str], counters: Iterable[str]) -> dict[str, l
     return {group: members for group, members in {_SINGLE: single, _COUNTERS: counted, **several}.items() if members}
 
 
-def matching_branches(content: dict[str, Any], pattern: str) -> list[dict[str, Any]]:
-    """The branches of an inspected ROOT file that a glob names, or that belong to the collection of that name.
-
-    Raises
-    ------
-    NanoMLError
-        There are none.
-    """
-    branches = {branch["name"]: branch for branch in content["branches"]}
-    names = versions.expand(pattern, list(branches))
-    if not names:
-        names = [branch["name"] for branch in content["branches"] if branch["collection"] == pattern]
-    if not names:
-        hint = versions.did_you_mean(pattern, [*branches, *content["collections"]])
-        raise NanoMLError(f'{content["path"]}: no branch matches "{pattern}".{hint}')
-    return [branches[name] for name in names]
-
-
-def show(content: Mapping[str, Any], page: Page) -> None:
-    """Print what `inspect` returns, but for the single branches, between the title and the warnings."""
-    record = content["record"]
-    page.facts(_facts(content))
-    if record is not None:
-        _show_record(page, record)
-    columns = [TableColumn("name"), TableColumn("number", "number"), TableColumn("fields", "cut")]
-    rows = [(name, count(len(fields)), _fields(name, fields)) for name, fields in content["collections"].items()]
-    page.table("Collections: lists of numbers per event", columns, rows)
-    columns = [TableColumn("prefix"), TableColumn("number", "number"), TableColumn("branches", "cut")]
-    groups = content["event_level"].items()
-    page.table(
-        "Numbers per event",
-        columns,
-        [(_label(group), count(len(names)), _members(group, names)) for group, names in groups],
-    )
-
-
-def show_branches(content: dict[str, Any], console: Console, pattern: str) -> None:
-    """Print the branches that match a glob, or those of a collection, with type and title."""
-    page = Page(console)
-    found = matching_branches(content, pattern)
-    titled = any(branch["title"] for branch in found)
-    columns = [TableColumn("branch"), TableColumn("type"), TableColumn("per event")]
-    columns += [TableColumn("title", "rest")] if titled else []
-    rows = [
-        (
-            branch["name"],
-            branch["dtype"] or branch["typename"],
-            _SHAPES[branch["shape"]],
-            *([branch["title"]] if titled else []),
-        )
-        for branch in found
-    ]
-    number = len(found)
-    many = "1 branch matches" if number == 1 else f"{count(number)} of {count(len(content['branches']))} branches match"
-    page.title(content["path"])
-    page.table(f"{many} {pattern}", columns, rows)
-
-
-def _facts(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    record = content["record"]
-    what = [record["kind"]] if record else []
-    what += [kind_of_events(content["is_data"]), content["format"]]
-    return [
-        ("events", count(content["events"])),
-        ("what", ", ".join(what)),
-        ("size", file_size(content["size"])),
-        ("sum of weights", _sum_of_weights(content)),
-        ("branches", _branches(content)),
-        ("other objects", _objects(content["objects"])),
-        *(_record_facts(record) if record else []),
-    ]
-
-
-def _sum_of_weights(content: Mapping[str, Any]) -> str:
-    text = sum_of_weights(content)
-    if any(source.startswith(("genWeight", UNWEIGHTED)) for source in content["sum_of_weights_sources"]):
-        text += ". Right only if no events were cut away before: there is no Runs tree to tell"
-    return text
-
-
-def _branches(content: Mapping[str, Any]) -> str:
-    bits = [f"{len(names):,} {group}" for group, names in content["event_level"].items() if group in _GROUPS]
-    collections = content["collections"]
-    if collections:
-        bits = [f"{sum(map(len, collections.values())):,} in {plural(len(collections), 'collection')}", *bits]
-    return ", ".join([count(len(content["branches"])), *bits])
-
-
-def _objects(objects: Mapping[str, Mapping[str, Any]]) -> str | None:
-    described = []
-    for name, one in objects.items():
-        text = one["text"]
-        if text is not None and len(text) > _TEXT_SHOWN:
-            text = text[:_TEXT_SHOWN] + "..."
-        described.append(f"{name} ({one['class']})" + ("" if text is None else f': "{text}"'))
-    return ", ".join(described) or None
-
-
-def _record_facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    model = record["model"]
-    return [
-        ("made from", only_file(record["books"])),
-        duplicates_fact(record["books"]),
-        ("selection", record["selection"]),
-        *criteria_facts(record["criteria"]),
-        ("model", model["name"] if model else None),
-        ("SHA-256", model["sha256"] if model else None),
-        ("not copied", ", ".join(record["not_copied"]) or None),
-    ]
-
-
-def _show_record(page: Page, record: Mapping[str, Any]) -> None:
-    if record["columns"]:
-        rows = [(name, column["dtype"], column["title"]) for name, column in record["columns"].items()]
-        maker = "model" if record["kind"] == "scores" else "selection"
-        page.table(
-            f"Columns of the {maker}", [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")], rows
-        )
-    show_cutflow(page, record["books"]["cutflow"])
-    show_files(page, record["books"])
-
-
 def _fields(collection: str, fields: Sequence[str]) -> Text:
     if list(fields) == [collection]:
         return Text("(a list by itself)", style="dim")
     return Text(", ".join(kinematics_first(fields)))
-
-
-def _label(group: str) -> str:
-    return {_COUNTERS: "(counters)", _SINGLE: "(none)"}.get(group, f"{group}_")
 
 
 def _members(group: str, names: Sequence[str]) -> str:

@@ -209,7 +209,7 @@ def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
     assert (found.entries, found.selected, found.sum_of_weights) == (ENTRIES, one.selected, one.sum_of_weights)
     assert found.sum_of_weights == 500.1 - 99.7 + 33.3
     assert [(step.cut, step.events) for step in found.cutflow] == [(step.cut, step.events) for step in one.cutflow]
-    content = inspect_file(tmp_path / "merged.root")
+    content = inspect_file(tmp_path / "merged.root").to_json()
     assert content["warnings"] == content["errors"] == []
     assert content["sum_of_weights"] == one.sum_of_weights
 
@@ -226,7 +226,7 @@ def test_gaps_are_refused_or_scaled(source: Path, ranges: Callable[[str], list[P
     by_root(paths, tmp_path / "merged.root")
     with pytest.raises(NanoMLError, match=r"merged.root: lacks entries 150 to 399 of .*in.root, and no other"):
         converted([tmp_path / "merged.root"], tmp_path / "a.h5")
-    assert inspect_file(tmp_path / "merged.root")["warnings"] == [f"The file lacks entries 150 to 399 of {source}."]
+    assert inspect_file(tmp_path / "merged.root").warnings == [f"The file lacks entries 150 to 399 of {source}."]
     with RootFile(source) as file:
         weights = np.asarray(file.read(["genWeight"])["genWeight"], np.float64)
     total = (500.1 - 99.7 + 33.3) * (weights.sum() - weights[150:400].sum()) / weights.sum()
@@ -307,7 +307,7 @@ def test_an_input_that_is_not_there_any_more(
 
     output = postprocess(copy, modules=[Removing(), PostprocModule(Muons())], cut="0")
     assert "has no event, and gets no record, since" in capsys.readouterr().err
-    content = inspect_file(output)
+    content = inspect_file(output).to_json()
     assert (content["events"], content["record"]) == (0, None)
     assert content["sum_of_weights"] == 500.1 - 99.7 + 33.3
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 import uproot
-from rich.console import Console
+from printing import printed
 
 from MLTools.NanoML.contracts.accounting import FileAccounting, Part
 from MLTools.NanoML.contracts.provenance import (
@@ -22,7 +21,7 @@ from MLTools.NanoML.contracts.provenance import (
     accounting_of_input,
 )
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, show
+from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
@@ -73,7 +72,7 @@ def test_the_records_of_merged_files_are_one(tmp_path: Path) -> None:
     assert found == replace(parts[0], accounting=Accounting([part.accounting.files[0] for part in parts]))
     assert (found.accounting.entries, found.accounting.selected, found.accounting.sum_of_weights) == (10, 5, 25)
     assert found.accounting.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
-    content = inspect_file(path)
+    content = inspect_file(path).to_json()
     assert content["warnings"] == content["errors"] == []
     assert (content["sum_of_weights"], content["record"]["books"]["entries"]) == (25, 10)
 
@@ -87,20 +86,19 @@ def test_a_long_text_is_cut_into_pieces_of_one_length() -> None:
 
 def test_inspection_tells_the_state_of_a_merged_file(tmp_path: Path) -> None:
     path = write(tmp_path / "gap.root", [skim(0, 3).rows(), skim(4, 10).rows()], 5)
-    assert inspect_file(path)["warnings"] == ["The file lacks entry 3 of a.root."]
-    assert inspect_file(path)["sum_of_weights"] == pytest.approx(25 * 0.9)
-    out = io.StringIO()
-    show(inspect_file(path), None, Console(file=out, width=120))
-    assert re.search(r"a.root, entries 0 to 2 +3 +2 +3\n *a.root, entries 4 to 9 +6 +3 +6\n", out.getvalue())
+    assert inspect_file(path).warnings == ["The file lacks entry 3 of a.root."]
+    assert inspect_file(path).to_json()["sum_of_weights"] == pytest.approx(25 * 0.9)
+    text = printed(inspect_file(path))
+    assert re.search(r"a.root, entries 0 to 2 +3 +2 +3\n *a.root, entries 4 to 9 +6 +3 +6\n", text)
     path = write(tmp_path / "twice.root", [skim(0, 4).rows(), skim(3, 10).rows()], 5)
-    assert "was made from entry 3 of a.root, as" in inspect_file(path)["errors"][0]
+    assert "was made from entry 3 of a.root, as" in inspect_file(path).errors[0]
     path = write(tmp_path / "changed.root", [skim(0, 10).rows()], 4)
-    assert "has 4 events, but its record says 5: it was" in inspect_file(path)["errors"][0]
+    assert "has 4 events, but its record says 5: it was" in inspect_file(path).errors[0]
     path = write(tmp_path / "heavy.root", [skim(0, 10).rows()], 5, 50.0)
-    assert "has a sum of weights of 50 in its Runs tree, but its record says 25" in inspect_file(path)["errors"][0]
+    assert "has a sum of weights of 50 in its Runs tree, but its record says 25" in inspect_file(path).errors[0]
     other = skim(3, 10, criteria=Criteria(cut="x > 2"))
     path = write(tmp_path / "mixed.root", [skim(0, 3).rows(), other.rows()], 5)
-    content = inspect_file(path)
+    content = inspect_file(path).to_json()
     assert "some of its events were selected by the cut x > 2, others selected by the cut x > 1" in content["errors"][0]
     assert content["events"] == 5
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,17 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
+from printing import words
 
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, show, summary
+from MLTools.NanoML.inspection import hdf5, inspect_file
+from MLTools.NanoML.inspection.hdf5 import ColumnSummary
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 
 WEIGHTS = np.array([0.5, 1.5, -1.0, 2.0, 1.0], "f4")
-
-
-def printed(content: dict[str, Any], width: int = 80) -> str:
-    """What is printed, after a trip through JSON; lines are joined, for where they are broken does not matter."""
-    out = io.StringIO()
-    show(json.loads(json.dumps(content, allow_nan=False)), console=Console(file=out, width=width))
-    assert all(len(line) <= width for line in out.getvalue().splitlines()[1:])
-    return " ".join(out.getvalue().split())
 
 
 def events(weight: str | None = "weight") -> np.ndarray:
@@ -98,7 +90,7 @@ def write(path: Path, described: object = None, rows: np.ndarray | None = None) 
 
 
 def test_classes_are_counted(tmp_path: Path) -> None:
-    content = inspect_file(write(tmp_path / "a.h5"))
+    content = inspect_file(write(tmp_path / "a.h5")).to_json()
     assert content["own"] is True
     assert content["warnings"] == []
     assert content["classes"] == [
@@ -111,24 +103,25 @@ def test_classes_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("weight", "total"), [("weight", 0.5), ("genWeight", 0.5), (None, 2.0)])
 def test_the_weight_that_is_there_is_summed(tmp_path: Path, weight: str | None, total: float) -> None:
-    content = inspect_file(write(tmp_path / "a.h5", rows=events(weight)))
+    found = inspect_file(write(tmp_path / "a.h5", rows=events(weight)))
+    content = found.to_json()
     assert content["weight"] == weight
     assert content["classes"][1]["weights"] == total
-    assert ("sum of genWeight" in printed(content)) == (weight == "genWeight")
+    assert ("sum of genWeight" in words(found)) == (weight == "genWeight")
 
 
 def test_features_are_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = inspect_file(write(tmp_path / "a.h5"))
-    mass, tight = whole["features"]
+    mass, tight = whole.to_json()["features"]
     assert (mass["min"], mass["mean"], mass["max"], mass["nan"], mass["infinite"]) == (80, 90, 100, 1, 1)
     assert (tight["min"], tight["mean"], tight["max"], tight["nan"]) == (0, 0.8, 1, 0)
-    monkeypatch.setattr(summary, "_AT_ONCE", 1)
+    monkeypatch.setattr(hdf5, "_AT_ONCE", 1)
     assert inspect_file(tmp_path / "a.h5") == whole
 
 
 def test_a_summary_does_not_depend_on_the_blocks() -> None:
     values = np.random.default_rng(0).normal(1000, 1, 999).astype("f4")
-    one, many = summary.ColumnSummary(), summary.ColumnSummary()
+    one, many = ColumnSummary(), ColumnSummary()
     one.add(values)
     for block in np.array_split(values, 7):
         many.add(block)
@@ -142,14 +135,14 @@ def test_only_long_work_has_a_bar(
 ) -> None:
     inspect_file(write(tmp_path / "a.h5"))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(summary, "_WORTH_A_BAR", 5)
+    monkeypatch.setattr(hdf5, "_WORTH_A_BAR", 5)
     inspect_file(tmp_path / "a.h5")
     assert "inspect: 5 events" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
-    text = printed(inspect_file(write(tmp_path / "a.h5")), width)
+    text = words(inspect_file(write(tmp_path / "a.h5")), width)
     for said in (
         "NanoML 0.1.0",
         "my.selection:DiMuon",
@@ -177,10 +170,11 @@ def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
 
 def test_a_file_without_events(tmp_path: Path) -> None:
     flow = {**metadata()["datasets"][0], "books": Accounting([]).to_json()}
-    content = inspect_file(write(tmp_path / "a.h5", metadata(datasets=[flow]), events()[:0]))
+    found = inspect_file(write(tmp_path / "a.h5", metadata(datasets=[flow]), events()[:0]))
+    content = found.to_json()
     assert content["features"][0]["mean"] is None
     assert content["warnings"] == []
-    text = printed(content)
+    text = words(found)
     assert "0 files" in text
     assert "NaN" not in text
 
@@ -188,14 +182,15 @@ def test_a_file_without_events(tmp_path: Path) -> None:
 def test_bad_weights_are_told(tmp_path: Path) -> None:
     rows = events()
     rows["weight"][0] = np.nan
-    content = inspect_file(write(tmp_path / "a.h5", rows=rows))
+    found = inspect_file(write(tmp_path / "a.h5", rows=rows))
+    content = found.to_json()
     assert content["classes"][0]["weights"] is None
     assert "some events have a bad weight" in content["warnings"][0]
-    printed(content)
+    words(found)
 
 
 def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
-    content = inspect_file(write(tmp_path / "a.h5", rows=events()[:4]))
+    content = inspect_file(write(tmp_path / "a.h5", rows=events()[:4])).to_json()
     assert "has 4 events, but its accounting says 5" in content["errors"][0]
     assert CliRunner().invoke(command, [str(tmp_path / "a.h5")], standalone_mode=False).return_value == 1
 
@@ -248,7 +243,8 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
         file.create_dataset("lists", (3,), h5py.vlen_dtype("f4"))
         file.create_dataset("pointers", (1,), h5py.ref_dtype)
         file.attrs["author"] = "me [bold]\nand you"
-    content = inspect_file(path)
+    found = inspect_file(path)
+    content = found.to_json()
     assert content["own"] is False
     assert {one["name"]: (one["shape"], one["dtype"]) for one in content["datasets"]} == {
         "group/numbers": ([1000, 4], "float32"),
@@ -259,7 +255,7 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
         "lists": ([3], "list of float32"),
         "pointers": ([1], "reference"),
     }
-    text = printed(content)
+    text = words(found)
     for said in (
         "not written by nanoml convert",
         "1,000 x 4",
@@ -273,9 +269,10 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
 
 def test_an_empty_foreign_file(tmp_path: Path) -> None:
     h5py.File(tmp_path / "a.h5", "w").close()
-    content = inspect_file(tmp_path / "a.h5")
+    found = inspect_file(tmp_path / "a.h5")
+    content = found.to_json()
     assert content["datasets"] == []
-    printed(content)
+    words(found)
 
 
 def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
@@ -286,7 +283,8 @@ def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
     objects = {"Jet": stored(["pt", "eta"], 1), "Muon": stored([], 3)}
     job = module.ConvertJob([str(source)], tmp_path / "a.h5", ["MET_pt", "PV_npvs"], objects, sample, ["W", "Z"], 41.5)
     said = module.convert_files(job)
-    content = inspect_file(job.output)
+    found = inspect_file(job.output)
+    content = found.to_json()
     assert content["warnings"] == []
     assert content["classes"][1]["events"] == content["events"] == 80
     with h5py.File(job.output) as file:
@@ -294,4 +292,4 @@ def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
     assert content["classes"][1]["weights"] == pytest.approx(rows["weight"].astype("f8").sum())
     assert content["features"][0]["mean"] == pytest.approx(rows["MET_pt"].astype("f8").mean())
     assert content["objects"][0]["lost"] == said.objects["Jet"].lost > 0
-    assert "of Jet lost" in printed(content)
+    assert "of Jet lost" in words(found)

@@ -1,31 +1,20 @@
 from __future__ import annotations
 
-import io
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
-from rich.console import Console
+from printing import printed
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.inspection import inspect_file, kind_of, show
+from MLTools.NanoML.inspection import inspect_file, kind_of
 from services.nanoaod import DATASETS
 
 
-def printed(content: dict[str, Any], width: int = 80, pattern: str | None = None) -> str:
-    """What is printed, after a trip through JSON; no line may be longer than the console is wide."""
-    out = io.StringIO()
-    show(json.loads(json.dumps(content, allow_nan=False)), pattern, Console(file=out, width=width))
-    # the title is a path, which stays in one piece so that it can be copied
-    assert all(len(line) <= width for line in out.getvalue().splitlines()[1:])
-    return out.getvalue()
-
-
 def test_every_file_is_understood(nano_file: Path) -> None:
-    content = inspect_file(nano_file)
+    found = inspect_file(nano_file)
+    content = found.to_json()
     assert content["kind"] == "root"
     assert content["size"] == nano_file.stat().st_size
     assert content["is_data"] == ("_data" in nano_file.stem)
@@ -35,7 +24,7 @@ def test_every_file_is_understood(nano_file: Path) -> None:
     assert is_scouting or len(content["event_level"]["HLT"]) > 10
     assert ("ScoutingMuon" if is_scouting else "Muon") in content["collections"]
     for width in (80, 120):
-        text = printed(content, width)
+        text = printed(found, width=width)
         assert len(text.splitlines()) < 100  # not a wall of text
         assert is_scouting or "HLT_" in text
 
@@ -43,7 +32,7 @@ def test_every_file_is_understood(nano_file: Path) -> None:
 def test_events_and_weights_of_simulation(mc_files: dict[str, list[Path]]) -> None:
     for dataset, files in mc_files.items():
         for path in files:
-            content, made = inspect_file(path), DATASETS[dataset][path.stem]
+            content, made = inspect_file(path).to_json(), DATASETS[dataset][path.stem]
             assert content["sum_of_weights_sources"] == ["Runs/genEventSumw"]
             assert content["sum_of_weights"] == pytest.approx(made.sum_of_weights, rel=1e-14)
             assert content["events"] == made.events
@@ -107,21 +96,22 @@ def test_the_content_decides_not_the_name(tmp_path: Path, sample: Path) -> None:
 
 def test_a_url_is_a_root_file(sample: Path) -> None:
     assert kind_of("root://nowhere//store/a.h5") == "root"
-    content = inspect_file(next((sample / "WZTo3LNu").glob("*.root")).as_uri())
+    found = inspect_file(next((sample / "WZTo3LNu").glob("*.root")).as_uri())
+    content = found.to_json()
     assert content["size"] is None
     assert content["events"] == 800
-    assert "size" not in printed(content)
+    assert "size" not in printed(found)
 
 
 def test_only_root_files_have_branches(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(ConfigError, match="it has no branches to be listed"):
-        show(inspect_file(tmp_path / "a.h5"), "Muon_*")
+        inspect_file(tmp_path / "a.h5").show("Muon_*")
 
 
 def test_standard_output_is_the_default(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show(inspect_file(next((sample / "ZGToLLG").glob("*.root"))))
+    inspect_file(next((sample / "ZGToLLG").glob("*.root"))).show()
     out = capsys.readouterr()
     assert "simulation, TTree" in out.out
     assert out.err == ""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import re
 from collections.abc import Callable
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
+from printing import words
 
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, kind_of, show
+from MLTools.NanoML.inspection import inspect_file, kind_of
+from MLTools.NanoML.inspection.onnx import OnnxInspection
 from MLTools.NanoML.model import file_hash, twin_of
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.nanoaod.folds import RULE
@@ -111,17 +111,9 @@ def write(path: Path, described: object, twin: bool = True) -> Path:
     return path
 
 
-def printed(content: dict[str, Any], width: int = 80) -> str:
-    """What is printed, after a trip through JSON; lines are joined, for where they are broken does not matter."""
-    out = io.StringIO()
-    show(json.loads(json.dumps(content, allow_nan=False)), console=Console(file=out, width=width))
-    assert all(len(line) <= width for line in out.getvalue().splitlines()[1:])
-    return " ".join(out.getvalue().split())
-
-
 def test_a_good_model(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", metadata())
-    content = inspect_file(path)
+    content = inspect_file(path).to_json()
     assert content["kind"] == "onnx"
     assert content["own"] is True
     assert content["warnings"] == content["errors"] == []
@@ -141,7 +133,7 @@ def test_a_good_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_all_of_it_is_shown(tmp_path: Path, width: int) -> None:
     path = write(tmp_path / "model.onnx", metadata())
-    text = printed(inspect_file(path), width)
+    text = words(inspect_file(path), width)
     for said in (
         "trilepton",
         "signal, WZ",
@@ -174,7 +166,7 @@ def test_a_model_of_one_network_for_every_release(tmp_path: Path) -> None:
     described["folds"]["k"] = 1
     described["target"] = {"cmssw": None, "opset": 15}
     described["training"] = {}
-    text = printed(inspect_file(write(tmp_path / "model.onnx", described)))
+    text = words(inspect_file(write(tmp_path / "model.onnx", described)))
     assert "any CMSSW release" in text
     assert "one per fold" not in text
 
@@ -183,7 +175,7 @@ def test_metadata_of_another_model(tmp_path: Path) -> None:
     described = metadata()
     described["inputs"][0]["columns"].append("MET_phi")
     described["inputs"][0]["dtypes"].append("float32")
-    content = inspect_file(write(tmp_path / "model.onnx", described))
+    content = inspect_file(write(tmp_path / "model.onnx", described)).to_json()
     warning = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
     assert content["errors"][0].startswith(warning)
 
@@ -191,7 +183,8 @@ def test_metadata_of_another_model(tmp_path: Path) -> None:
 def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
     objects = {"Jet": (["eta"], 4, "-btag"), "Muon": (["pt", "eta"], 2, None)}
     mass = {"column": "mass", "values": [600.0, 1000.0]}
-    content = inspect_file(linear_model(["MET_pt", "mass"], objects=objects, parameter=mass))
+    found = inspect_file(linear_model(["MET_pt", "mass"], objects=objects, parameter=mass))
+    content = found.to_json()
     assert content["warnings"] == []
     assert [(one["name"], one["collection"], one["source"]) for one in content["columns"]] == [
         ("MET_pt", None, "branch"),
@@ -200,7 +193,7 @@ def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
         ("Muon_pt", "Muon", "branch"),
         ("Muon_eta", "Muon", "branch"),
     ]
-    text = printed(content)
+    text = words(found)
     for said in (
         "What it reads of each event",
         "up to 4 objects of Jet, the largest Jet_btag first",
@@ -215,7 +208,7 @@ def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
 
 def test_a_regression_of_objects(linear_model: Callable[..., Path]) -> None:
     path = linear_model(["Jet_pt"], targets=["a", "b", "c"], level="object", collection="Jet")
-    text = printed(inspect_file(path))
+    text = words(inspect_file(path))
     for said in (
         "every object of Jet, as branches Jet_linear_a and so on",
         "targets a, b, c",
@@ -241,12 +234,13 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: st
         twin = json.dumps({**metadata(), "onnx_sha256": file_hash(path), **twin})
     if twin is not None:
         twin_of(path).write_text(str(twin))
-    content = inspect_file(path)
+    found = inspect_file(path)
+    content = found.to_json()
     assert content["twin"]["state"] == state
-    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
-    assert found == kind
+    [(where, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert where == kind
     assert re.search(said, text)
-    assert f"{kind[:-1]}: " in printed(content)
+    assert f"{kind[:-1]}: " in words(found)
 
 
 @pytest.mark.parametrize(
@@ -263,13 +257,14 @@ def test_the_twin_is_compared(tmp_path: Path, twin: object, state: str, kind: st
 def test_the_reference_events_are_scored(tmp_path: Path, change: dict[str, Any], said: str, problem: str) -> None:
     described = metadata()
     described["reference"].update(change)
-    content = inspect_file(write(tmp_path / "model.onnx", described))
+    found = inspect_file(write(tmp_path / "model.onnx", described))
+    content = found.to_json()
     assert content["reference"] is None or content["reference"]["agrees"] is False
     kind = "warnings" if content["reference"] is None else "errors"
-    [(found, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
-    assert found == kind
+    [(where, text)] = [(key, text) for key in ("errors", "warnings") for text in content[key]]
+    assert where == kind
     assert re.search(problem, text)
-    assert said in printed(content)
+    assert said in words(found)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -292,7 +287,7 @@ def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str])
 def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
     described = metadata()
     described["target"].update(opset=13, ir=7)
-    content = inspect_file(write(tmp_path / "model.onnx", described))
+    content = inspect_file(write(tmp_path / "model.onnx", described)).to_json()
     assert (content["opset"], content["ir"]) == (15, 8)
     assert content["warnings"][0].startswith("The metadata say opset 13, but the file has 15")
     assert content["warnings"][1].startswith("The metadata say ir 7, but the file has 8")
@@ -326,11 +321,13 @@ def test_bad_metadata_are_explained(tmp_path: Path, described: object, message: 
 
 
 def test_a_foreign_model(tmp_path: Path) -> None:
-    content = inspect_file(write(tmp_path / "model.onnx", None))
+    found = inspect_file(write(tmp_path / "model.onnx", None))
+    content = found.to_json()
     assert content["own"] is False
     assert "twin" not in content
-    content["outputs"][1]["shape"][0] = None  # as for an axis that has no name
-    text = printed(content)
+    assert isinstance(found, OnnxInspection)
+    found.outputs[1].shape[0] = None  # as for an axis that has no name
+    text = words(found)
     for said in ("?, 2, 2", "not written by nanoml export", "opset 15, IR 8", "tensor(float)", "fold_probabilities"):
         assert said in text
 
@@ -347,7 +344,7 @@ def test_models_of_others(name: str) -> None:
     assert header.opset == opsets.pop("", None)
     assert header.domains == opsets
     assert header.producer.startswith(expected.producer_name)
-    printed(inspect_file(path))
+    words(inspect_file(path))
 
 
 def test_a_model_that_onnx_runtime_refuses(tmp_path: Path) -> None:
@@ -372,10 +369,11 @@ def test_truncated_models_are_explained(tmp_path: Path) -> None:
 def outcome(path: Path) -> str:
     """The complaint about a file, as an error or as warnings."""
     try:
-        content = inspect_file(path)
+        found = inspect_file(path)
+        content = found.to_json()
     except NanoMLError as problem:
         return str(problem)
-    printed(content, 120)
+    words(found, 120)
     return f"{path.name}: {' '.join([*content['errors'], *content['warnings']])}"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +7,17 @@ import numpy as np
 import pytest
 import uproot
 from click.testing import CliRunner
-from rich.console import Console
+from printing import printed
 
 from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.inspection import inspect_file, show
-from MLTools.NanoML.inspection.root import group_branches, matching_branches
+from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.inspection.root import RootInspection, group_branches
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
-
-
-def printed(content: dict[str, Any], pattern: str | None = None, width: int = 120) -> str:
-    out = io.StringIO()
-    show(content, pattern, Console(file=out, width=width))
-    return out.getvalue()
 
 
 def one_file(sample: Path, dataset: str) -> Path:
@@ -57,7 +50,8 @@ def skim(path: Path, record: Provenance) -> Path:
 
 def test_a_file_is_described_as_it_is(sample: Path) -> None:
     path = one_file(sample, "WZTo3LNu")
-    content = inspect_file(path)
+    found = inspect_file(path)
+    content = found.to_json()
     with uproot.open(path) as file:
         tree = file["Events"]
         assert content["events"] == tree.num_entries
@@ -68,7 +62,7 @@ def test_a_file_is_described_as_it_is(sample: Path) -> None:
     listed = [f"{name}_{field}" for name, fields in content["collections"].items() for field in fields]
     assert sorted(grouped + listed) == sorted(tree.keys())
     assert content["record"] is None
-    text = printed(content)
+    text = printed(found)
     assert "Runs/genEventSumw" in text
     assert "12 HLT" in text
     assert "trigger bits: Mu50, OldMu100" in text
@@ -81,13 +75,14 @@ def test_without_runs_the_sum_of_weights_is_doubted(made_files: dict[str, Path])
 
 
 def test_strings_are_shown(made_files: dict[str, Path]) -> None:
-    content = inspect_file(made_files["made_v9_mc"])
+    found = inspect_file(made_files["made_v9_mc"])
+    content = found.to_json()
     assert content["objects"]["tag"] == {"class": "TObjString", "text": "made for v9"}
-    assert 'tag (TObjString): "made for v9"' in printed(content)
+    assert 'tag (TObjString): "made for v9"' in printed(found)
 
 
 def test_counters_of_single_branches_are_counters(made_files: dict[str, Path]) -> None:
-    content = inspect_file(made_files["made_v15_mc"])
+    content = inspect_file(made_files["made_v15_mc"]).to_json()
     assert {"nMuon", "nMuon_pt", "nPSWeight"} <= set(content["event_level"]["counters"])
     assert content["collections"]["PSWeight"] == ["PSWeight"]
 
@@ -113,9 +108,10 @@ def test_groups() -> None:
     ],
 )
 def test_branches_are_found(sample: Path, pattern: str, names: list[str]) -> None:
-    content = inspect_file(one_file(sample, "WZTo3LNu"))
-    assert sorted(branch["name"] for branch in matching_branches(content, pattern)) == names
-    assert all(name in printed(content, pattern) for name in names)
+    found = inspect_file(one_file(sample, "WZTo3LNu"))
+    assert isinstance(found, RootInspection)
+    assert sorted(branch.name for branch in found.matching(pattern)) == names
+    assert all(name in printed(found, pattern) for name in names)
 
 
 def test_branches_are_shown_with_type_shape_and_title(sample: Path) -> None:
@@ -128,9 +124,9 @@ def test_branches_are_shown_with_type_shape_and_title(sample: Path) -> None:
     ("pattern", "hint"), [("Muon_ptt", 'Did you mean "Muon_pt"'), ("Muons", 'Did you mean "Muon"'), ("Q_*", "")]
 )
 def test_branches_that_are_not_there(sample: Path, pattern: str, hint: str) -> None:
-    content = inspect_file(one_file(sample, "WZTo3LNu"))
+    found = inspect_file(one_file(sample, "WZTo3LNu"))
     with pytest.raises(NanoMLError, match="no branch matches") as problem:
-        show(content, pattern)
+        found.show(pattern)
     assert hint in str(problem.value)
 
 
@@ -144,7 +140,8 @@ def test_long_names_are_whole_on_a_narrow_terminal(made_files: dict[str, Path]) 
 def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
     columns = {"dxy": MadeColumn("float32", "distance [cm]")}
     record = Provenance("skim", accounting(), "my.selection:DiMuon", columns, not_copied=["Meta (TTree)"])
-    content = inspect_file(skim(tmp_path / "a.root", record))
+    found = inspect_file(skim(tmp_path / "a.root", record))
+    content = found.to_json()
     assert content["warnings"] == []
     assert content["sum_of_weights"] == 20
     assert "nanoml" not in content["objects"]
@@ -153,7 +150,7 @@ def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
     assert [step["of_previous"] for step in flow] == [1, 0.6, 0, None]
     assert [step["of_all"] for step in flow] == [1, 0.6, 0, 0]
     assert [step["weights_of_all"] for step in flow] == [1, 0.75, 0, 0]
-    text = printed(content)
+    text = printed(found)
     for said in (
         "skim, simulation, TTree",
         "20 by Runs/genEventSumw",
@@ -187,17 +184,19 @@ def test_scores_name_their_model(tmp_path: Path) -> None:
 
 def test_data_and_simulation_may_be_mixed(tmp_path: Path) -> None:
     mixed = Accounting([*accounting().files, *accounting(is_data=True).files])
-    content = inspect_file(skim(tmp_path / "a.root", Provenance("scores", mixed)))
+    found = inspect_file(skim(tmp_path / "a.root", Provenance("scores", mixed)))
+    content = found.to_json()
     assert content["is_data"] is None
-    assert "data and simulation, mixed" in printed(content)
+    assert "data and simulation, mixed" in printed(found)
 
 
 def test_a_file_that_was_changed_is_doubted(tmp_path: Path) -> None:
     record = Provenance("skim", accounting(selected=5), columns={"gone": MadeColumn("float32", "")})
-    content = inspect_file(skim(tmp_path / "a.root", record))
+    found = inspect_file(skim(tmp_path / "a.root", record))
+    content = found.to_json()
     assert "has 3 events, but its record says 5" in content["errors"][0]
     assert "columns that the file lacks: gone" in content["errors"][1]
-    assert "error: The file has 3 events" in printed(content)
+    assert "error: The file has 3 events" in printed(found)
     assert CliRunner().invoke(command, [str(tmp_path / "a.root")], standalone_mode=False).return_value == 1
 
 
@@ -205,7 +204,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> 
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("Events", {"genWeight": "f8"}).extend({"genWeight": np.array([1.5, -0.5])})
         file.mktree("nanoml", {"version": "i4"}).extend({"version": np.ones(1, "i4")})
-    content = inspect_file(tmp_path / "a.root")
+    content = inspect_file(tmp_path / "a.root").to_json()
     assert "cannot be understood" in content["errors"][0]
     assert content["events"] == 2
     assert content["sum_of_weights"] == 1
@@ -213,10 +212,11 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> 
 
 
 def test_bad_weights_are_told(tmp_path: Path) -> None:
-    content = inspect_file(write(tmp_path / "a.root", {"genWeight": np.array([1.5, np.nan])}))
+    found = inspect_file(write(tmp_path / "a.root", {"genWeight": np.array([1.5, np.nan])}))
+    content = found.to_json()
     assert content["sum_of_weights"] is None
     assert "not a finite number" in content["warnings"][0]
-    assert "- by genWeight" in printed(content)
+    assert "- by genWeight" in printed(found)
 
 
 def test_a_file_without_events_tree_says_what_it_has(tmp_path: Path) -> None:
@@ -235,11 +235,12 @@ def test_a_real_skim(sample: Path, tmp_path: Path) -> None:
         keep=["MET_*", "Jet_*"],
     )
     said = module.skim_file(job)
-    content = inspect_file(job.output)
+    found = inspect_file(job.output)
+    content = found.to_json()
     assert content["warnings"] == []
     assert content["events"] == said.selected == content["record"]["books"]["selected"] > 0
     assert content["sum_of_weights"] == said.sum_of_weights
     cuts = [step["cut"] for step in content["record"]["books"]["cutflow"]]
     assert cuts == [step.cut for step in said.cutflow]
     assert content["event_level"]["counters"] == ["nJet"]
-    assert "mass of the Z candidate [GeV]" in printed(content, "ZCand_*")
+    assert "mass of the Z candidate [GeV]" in printed(found, "ZCand_*")
