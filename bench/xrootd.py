@@ -31,7 +31,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.rootio.remote.client import use_settings
-from MLTools.NanoML.rootio.remote.url import Url
+from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.terminal.progress import silence
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))

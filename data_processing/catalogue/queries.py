@@ -20,8 +20,8 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
+from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.rootio.remote.storage import list_directory
-from MLTools.NanoML.rootio.remote.url import Url
 from MLTools.NanoML.terminal.progress import progress, say
 
 Confirm = Callable[[str, str, Sequence[str]], bool]

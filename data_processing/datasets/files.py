@@ -15,7 +15,7 @@ from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.config.setting import DATASET
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import is_glob
-from MLTools.NanoML.rootio.remote.url import Url, is_remote, is_xrootd
+from MLTools.NanoML.rootio.remote.server import Url, is_remote, is_xrootd
 
 GLOBAL, USERS = "prod/global", "prod/phys03"
 """Instances of the catalogue: the collaboration's, and that of single users."""

@@ -15,7 +15,7 @@ from data_processing.datasets.files import FileInfo, check_name, instance_of, is
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.stages import Layout
 
 

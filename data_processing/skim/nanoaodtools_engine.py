@@ -34,7 +34,7 @@ from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.columns import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
-from MLTools.NanoML.rootio.remote.url import is_xrootd
+from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.selection import Step
 

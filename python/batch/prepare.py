@@ -23,7 +23,7 @@ from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.resources import Resources, duration
 from MLTools.NanoML.workflow.runner import Planned

@@ -24,7 +24,7 @@ from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.resources import duration
 from MLTools.NanoML.workflow.stages import Layout
 from MLTools.NanoML.workflow.task import Task

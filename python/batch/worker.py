@@ -37,7 +37,7 @@ from MLTools.NanoML.batch.job import (
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.remote import storage
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.task import Task, stamps
 

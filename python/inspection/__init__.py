@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from MLTools.NanoML.errors import NanoMLError, explain_os_error
 from MLTools.NanoML.inspection.report import Inspection
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 
 _ONNX_VERSION = 0x08  # tag of ir_version, the first field of an ONNX file
 _ONNX_NEXT = b"\x12\x1a\x22\x28\x32\x3a\x42\x72"  # tags of the fields that may follow it

@@ -23,7 +23,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import event_weights
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 _AT_ONCE = 1_000_000  # weights that are read at once

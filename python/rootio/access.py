@@ -7,16 +7,15 @@ import struct
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uproot
 
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.baskets import Take, from_descriptor
-from MLTools.NanoML.rootio.remote.url import is_remote, is_xrootd
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.rootio.remote.file import RemoteFile
+from MLTools.NanoML.rootio.remote.client import current_settings
+from MLTools.NanoML.rootio.remote.file import RemoteFile, open_with_uproot
+from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd
 
 _HEADER = struct.Struct(">4sii")  # magic, version, position of the first record
 _END, _LONG_END = struct.Struct(">i"), struct.Struct(">q")
@@ -33,22 +32,10 @@ class Access:
         self._shortage = ""
         self._bytes: int | None = None
         self._descriptor: int | None = None
-        self._remote: RemoteFile | None = None
-        self._local: str | None = None
+        self._remote = RemoteFile(path) if is_xrootd(path) else None
+        self._local = None if is_remote(path) else path
         self._copy: Path | None = None
-        if is_remote(path):
-            self._open_remote()
-        else:
-            self._local = path
-
-    def _open_remote(self) -> None:
-        from MLTools.NanoML.rootio.remote.client import current_settings
-        from MLTools.NanoML.rootio.remote.file import RemoteFile
-
-        if not is_xrootd(self.path):
-            return
-        self._remote = RemoteFile(self.path)
-        if current_settings().copy:
+        if self._remote is not None and current_settings().copy:
             number, name = tempfile.mkstemp(prefix="nanoml-", suffix=".root")
             os.close(number)
             self._local, self._copy = name, Path(name)
@@ -79,8 +66,6 @@ class Access:
         if self._local is not None:
             self._descriptor = os.open(self._local, os.O_RDONLY | os.O_CLOEXEC)
         if self._local is None and self._remote is not None:
-            from MLTools.NanoML.rootio.remote.file import open_with_uproot
-
             self._directory = open_with_uproot(self._remote, self.path)
         else:
             # nothing is read twice, so a cache would only fill the memory

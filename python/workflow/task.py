@@ -16,7 +16,7 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.remote.url import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import functools
 import importlib
 import json
 import os
-import queue
 import random
 import re
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict
 from enum import Enum
 from typing import Any, Optional, TypeVar
@@ -23,9 +23,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 T = TypeVar("T")
 
-VARIABLE = "NANOML_READING"
-"""The environment variable with the settings as JSON: workers and jobs inherit it."""
-
+VARIABLE = "NANOML_READING"  # the environment variable with the settings as JSON: workers and jobs inherit it
 _LONGEST_PAUSE = 30.0  # s
 _PARTIAL = 3  # status of an answer that lacks what some of the servers have
 _FROM_SERVER = 400
@@ -151,22 +149,19 @@ def _waited_for(call: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return call()  # signals reach the main thread only
     # Python handles a signal between two of its instructions, but not while the client waits
-    done: queue.SimpleQueue[tuple[Optional[T], Optional[BaseException]]] = queue.SimpleQueue()
+    done: Future[T] = Future()
 
     def work() -> None:
         try:
-            done.put((call(), None))
+            done.set_result(call())
         except BaseException as problem:
-            done.put((None, problem))
+            done.set_exception(problem)
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     while worker.is_alive():
         worker.join(0.5)  # a signal just before the wait is handled after it
-    found, problem = done.get()
-    if problem is not None:
-        raise problem
-    return found  # type: ignore[return-value]
+    return done.result()
 
 
 def leave(file: Any) -> None:

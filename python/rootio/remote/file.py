@@ -7,7 +7,6 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 import uproot
@@ -42,15 +41,13 @@ class RemoteFile:
         self._file: Any = None
         self._size: Optional[int] = None
         self._damaged: set[Optional[str]] = set()
-        self._ends: list[tuple[int, bytes]] = []
+        self._ends: list[tuple[int, bytes]] = []  # pieces that `read` keeps: where they begin, and their content
         self._insist(lambda file: None)
 
     def __enter__(self) -> RemoteFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -68,9 +65,9 @@ class RemoteFile:
     def read(self, start: int, length: int) -> bytes:
         """Read one piece, and with the first one both ends of the file; raises as `read_all` does."""
         if not self._ends:
-            head, tail = min(_HEAD, self.size), max(self.size - _TAIL, 0)
-            places = [(0, head), (tail, self.size - tail)]
-            self._ends = [(at, data) for (at, _), data in zip(places, self.read_all(places))]
+            tail = max(self.size - _TAIL, 0)
+            found = self.read_all([(0, min(_HEAD, self.size)), (tail, self.size - tail)])
+            self._ends = list(zip((0, tail), found))
         return self.read_all([(start, length)])[0]
 
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
@@ -89,12 +86,12 @@ class RemoteFile:
         return None
 
     def _fetch(self, pieces: Sequence[Piece]) -> dict[Piece, bytes]:
-        areas = _areas(pieces)
+        parts = _split(_areas(pieces))
         found: list[bytes] = []
-        for request in _requests(areas):
+        for request in _requests(parts):
             found += self._insist(lambda file, request=request: self._get(file, request))  # type: ignore[misc]
             self._replicas.worked()
-        starts = [start for start, _ in _split(areas)]
+        starts = [start for start, _ in parts]
         return {piece: _cut(starts, found, *piece) for piece in pieces}
 
     def copy(self, target: Path) -> None:
@@ -182,11 +179,11 @@ def _split(areas: Sequence[Piece]) -> list[Piece]:
     return found
 
 
-def _requests(areas: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """The parts of the areas, grouped into requests."""
+def _requests(parts: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """The parts, grouped into requests."""
     gathered: list[Piece] = []
     total = 0
-    for part in _split(areas):
+    for part in parts:
         full = len(gathered) == _MOST or total + part[1] > _REQUEST
         if gathered and (full or max(part[1], gathered[-1][1]) > _LARGEST):
             yield gathered
@@ -250,9 +247,7 @@ class _UprootSource(Source):  # type: ignore[misc]
     def __enter__(self) -> _UprootSource:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def chunk(self, start: int, stop: int) -> Any:

@@ -6,6 +6,7 @@ Each operation is repeated while an answer may come a moment later, and ends wit
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import uuid
 import zlib
@@ -17,8 +18,7 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import make_directory, replacing
 from MLTools.NanoML.errors import explain_os_error
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, leave, persist
-from MLTools.NanoML.rootio.remote.server import Server
-from MLTools.NanoML.rootio.remote.url import Url, is_xrootd
+from MLTools.NanoML.rootio.remote.server import Server, Url, is_xrootd
 
 _IS_DIRECTORY = 2
 _BLOCK = 1 << 23  # bytes of one request
@@ -34,10 +34,10 @@ class FileStatus:
     modified: int  # time of the last change, in seconds since 1970
     is_directory: bool
 
-    @classmethod
-    def of(cls, name: str, info: Any) -> FileStatus:
-        """Read the client's answer."""
-        return cls(name, int(info.size), int(info.modtime), bool(info.flags & _IS_DIRECTORY))
+
+def _status(name: str, info: Any) -> FileStatus:
+    """The client's answer."""
+    return FileStatus(name, int(info.size), int(info.modtime), bool(info.flags & _IS_DIRECTORY))
 
 
 def stat(url: str) -> FileStatus:
@@ -47,7 +47,7 @@ def stat(url: str) -> FileStatus:
     """
     server = Server(url)
     found = persist(lambda: server.ask("stat", server.path), f"{url}: cannot be looked up")
-    return FileStatus.of(os.path.basename(server.path), found)
+    return _status(os.path.basename(server.path), found)
 
 
 def size(url: str) -> int:
@@ -100,7 +100,7 @@ def _entries(server: Server) -> dict[str, FileStatus]:
         for entry in entries:
             if entry.statinfo is None:
                 raise ServerError(f"{each.url.site} says nothing of {entry.name}", Cause.TRANSIENT)
-            found[entry.name] = FileStatus.of(entry.name, entry.statinfo)
+            found[entry.name] = _status(entry.name, entry.statinfo)
     if len(missing) == len(behind):
         raise missing[0]
     return found
@@ -227,10 +227,7 @@ def _write_blocks(blocks: Iterator[bytes], url: Url, timeout: int) -> tuple[int,
 
 
 def _read_back(url: Url) -> int:
-    adler = 1
-    for block in _read_remote(str(url), checksum=False):
-        adler = zlib.adler32(block, adler)
-    return adler
+    return functools.reduce(lambda adler, block: zlib.adler32(block, adler), _read_remote(str(url), checksum=False), 1)
 
 
 def _compare(stored: Optional[int], adler: int) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.remote.url import Url, is_xrootd
+from MLTools.NanoML.rootio.remote.server import Url, is_xrootd
 
 
 @pytest.mark.parametrize(
