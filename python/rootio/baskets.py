@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,79 +101,59 @@ class PlainBranch:
             _basket(take(*piece), *piece, end - begin)
             for piece, begin, end in zip(self.pieces(start, stop), borders, borders[1:])
         ]
-        if self.counter is None:
-            return self._flat(baskets)[start - borders[0] : stop - borders[0]]
         known = {} if known is None else known
-        begins = known.get(self.counter)
-        if begins is not None and begins.fit(borders, baskets, self.dtype.itemsize):
-            values = self._numbers(baskets, begins.offsets)
-        elif all(basket.has_lists for basket in baskets):
-            values, offsets = self._lists(baskets)
-            known[self.counter] = begins = Begins.of(borders[0], offsets, start, stop)
-        else:
+        begins = known.get(self.counter) if self.counter else None
+        if begins is not None and not begins.fit(borders, baskets, self.dtype.itemsize):
+            begins = None
+        if self.counter and begins is None and not all(basket.has_lists for basket in baskets):
             return None
+        values, offsets = self._content(baskets, begins)
+        if self.counter is None:
+            return values[start - borders[0] : stop - borders[0]]
+        if begins is None:
+            known[self.counter] = begins = Begins.of(borders[0], offsets, start, stop)
         return Lists(begins.index, values[begins.numbers])
 
-    def _flat(self, baskets: list[_Basket]) -> NDArray[Any]:
-        if any(basket.border != basket.entries * self.dtype.itemsize for basket in baskets):
-            raise ValueError("there is not one number for each entry")
-        values = self._room(baskets)
-        for _ in self._filled(values, baskets):
-            pass
-        return values
+    def _content(self, baskets: list[_Basket], begins: Begins | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The numbers of baskets, and where the list of each entry begins among them, and the last ends: `begins`, if known.
 
-    def _numbers(self, baskets: list[_Basket], offsets: NDArray[Any]) -> NDArray[Any]:
-        """The numbers of baskets whose lists should begin at `offsets`."""
-        values, position = self._room(baskets), 0
-        for basket, content in self._filled(values, baskets):
-            end = position + basket.entries
-            if basket.has_lists:
-                wanted = offsets[position:end] * self.dtype.itemsize
-                wanted += basket.key - offsets[position] * self.dtype.itemsize
+        One basket after the other, so that its content is still in the processor's cache, and its memory is used again.
+        """
+        itemsize = self.dtype.itemsize
+        if any(basket.border % itemsize for basket in baskets):
+            raise ValueError("a basket ends within a number")
+        values = np.empty(sum(basket.border for basket in baskets) // itemsize, self.dtype.newbyteorder("="))
+        wide = np.int32 if values.nbytes < _LARGE else np.int64  # the sums of short numbers take half the time
+        entries = sum(basket.entries for basket in baskets) if self.counter else 0
+        offsets: NDArray[Any] = begins.offsets if begins else np.zeros(entries + 1, wide)  # new ones in bytes at first
+        position = last = 0
+        for basket in baskets:
+            content = basket.content()
+            begin, position = position, position + basket.border
+            numbers = np.frombuffer(content, self.dtype, basket.border // itemsize)
+            values[begin // itemsize : position // itemsize] = numbers
+            first, last = last, last + basket.entries
+            if self.counter is None:
+                if basket.border != basket.entries * itemsize:
+                    raise ValueError("there is not one number for each entry")
+            elif begins is None:
+                starts = basket.starts(content)
+                if len(starts) != basket.entries or (len(starts) and starts[0] != basket.key):
+                    raise ValueError(f"there are not {basket.entries} lists")
+                ends = offsets[first + 1 : last]
+                ends[:] = starts[1:]
+                ends += begin - basket.key
+                offsets[last] = position
+            elif basket.has_lists:
+                wanted = offsets[first:last] * itemsize
+                wanted += basket.key - offsets[first] * itemsize
                 starts = basket.starts(content)
                 if len(starts) != len(wanted) or (starts != wanted).any():
                     raise ValueError("the lists are not those of another branch with the same counter")
-            position = end
-        return values
-
-    def _room(self, baskets: list[_Basket]) -> NDArray[Any]:
-        if any(basket.border % self.dtype.itemsize for basket in baskets):
-            raise ValueError("a basket ends within a number")
-        total = sum(basket.border for basket in baskets) // self.dtype.itemsize
-        return np.empty(total, self.dtype.newbyteorder("="))
-
-    def _filled(self, values: NDArray[Any], baskets: list[_Basket]) -> Iterator[tuple[_Basket, Any]]:
-        """Fill in the numbers of each basket, and yield it with its decompressed content.
-
-        One after the other, so that the content is still in the processor's cache, and its memory is used again.
-        """
-        position = 0
-        for basket in baskets:
-            content = basket.content()
-            end = position + basket.border // self.dtype.itemsize
-            values[position:end] = np.frombuffer(content, self.dtype, end - position)
-            position = end
-            yield basket, content
-
-    def _lists(self, baskets: list[_Basket]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The numbers of baskets, and where the list of each entry begins among them, and the last ends."""
-        values, position, begin = self._room(baskets), 0, 0
-        wide = np.int32 if values.nbytes < _LARGE else np.int64  # the sums of short numbers take half the time
-        offsets: NDArray[Any] = np.zeros(sum(basket.entries for basket in baskets) + 1, wide)
-        for basket, content in self._filled(values, baskets):
-            end = begin + basket.entries
-            starts = basket.starts(content)
-            if len(starts) != basket.entries or (len(starts) and starts[0] != basket.key):
-                raise ValueError(f"there are not {basket.entries} lists")
-            ends = offsets[begin + 1 : end]
-            ends[:] = starts[1:]
-            ends += position - basket.key
-            position += basket.border
-            offsets[end] = position
-            begin = end
-        if (offsets[1:] < offsets[:-1]).any() or np.bitwise_or.reduce(offsets) % self.dtype.itemsize:
-            raise ValueError("lists begin before others end, or within a number")
-        offsets >>= self.dtype.itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
+        if self.counter and begins is None:
+            if (offsets[1:] < offsets[:-1]).any() or np.bitwise_or.reduce(offsets) % itemsize:
+                raise ValueError("lists begin before others end, or within a number")
+            offsets >>= itemsize.bit_length() - 1  # bytes to numbers; a size is a power of two
         return values, offsets
 
 

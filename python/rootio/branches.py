@@ -126,40 +126,24 @@ def _describe(branch: Any, names: set[str]) -> Branch:
     title = branch.title or ""
     if title.startswith(branch.name) and _LEAF_LIST.fullmatch(title, len(branch.name)):
         title = ""
+    counter = counter_of(branch)
     if isinstance(branch, StoredBranch):
-        return _describe_stored(branch, title, names)
-    interpretation, counter = branch.interpretation, counter_of(branch)
-    jagged = isinstance(interpretation, uproot.AsJagged)
-    numbers = interpretation.content if jagged else interpretation
-    # several numbers under one name, as in a TLorentzVector or a leaf list, have a type with names
-    if not isinstance(numbers, uproot.AsDtype) or numbers.to_dtype.base.names is not None:
-        return Branch(branch.name, None, "other", title, None, branch.typename)
-    dtype = str(numbers.to_dtype.base.newbyteorder("="))
-    return _numeric(branch.name, dtype, numbers.inner_shape, jagged, title, counter, names, branch.typename)
-
-
-def _describe_stored(branch: StoredBranch, title: str, names: set[str]) -> Branch:
-    dtype, counter = str(branch.dtype.newbyteorder("=")), branch.counter
-    arrays = "".join(f"[{length}]" for length in branch.dimensions)
-    typename = _C_TYPES.get(dtype, f"{dtype}_t") + ("" if counter is None else "[]") + arrays
-    return _numeric(branch.name, dtype, branch.dimensions, counter is not None, title, counter, names, typename)
-
-
-def _numeric(
-    name: str,
-    dtype: str,
-    dimensions: tuple[int, ...],
-    is_jagged: bool,
-    title: str,
-    counter: str | None,
-    names: set[str],
-    typename: str,
-) -> Branch:
+        dtype, dimensions, is_jagged = str(branch.dtype.newbyteorder("=")), branch.dimensions, counter is not None
+        arrays = "".join(f"[{length}]" for length in dimensions)
+        typename = _C_TYPES.get(dtype, f"{dtype}_t") + ("[]" if is_jagged else "") + arrays
+    else:
+        is_jagged = isinstance(branch.interpretation, uproot.AsJagged)
+        numbers = branch.interpretation.content if is_jagged else branch.interpretation
+        # several numbers under one name, as in a TLorentzVector or a leaf list, have a type with names
+        if not isinstance(numbers, uproot.AsDtype) or numbers.to_dtype.base.names is not None:
+            return Branch(branch.name, None, "other", title, None, branch.typename)
+        dtype, dimensions = str(numbers.to_dtype.base.newbyteorder("=")), numbers.inner_shape
+        typename = branch.typename
     if is_jagged:
-        collection = versions.collection_of(name, counter, names)
-        return Branch(name, dtype, "other" if dimensions else "jagged", title, collection, typename)
+        collection = versions.collection_of(branch.name, counter, names)
+        return Branch(branch.name, dtype, "other" if dimensions else "jagged", title, collection, typename)
     shape = ("flat", "fixed", "other")[min(len(dimensions), 2)]
-    return Branch(name, dtype, shape, title, None, typename, dimensions[0] if dimensions else 1)
+    return Branch(branch.name, dtype, shape, title, None, typename, dimensions[0] if dimensions else 1)
 
 
 def ntuple_branches(ntuple: Any) -> dict[str, Branch]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ class NanoTree:
             for name, branch in branches.items()
             if not branch.is_jagged and name[1:] not in self._collections
         }
-        self._pending: list[tuple[dict[str, NDArray[Any]], dict[str, _PendingObjects]]] = []
+        self._pending: dict[str, list[NDArray[Any]]] = {}  # numbers of all branches, counters included
         self._rows = self._bytes = 0
         self.entries = 0
         self._tree: Any
@@ -132,15 +131,24 @@ class NanoTree:
         length = len(next(iter(arrays.values())))
         if length == 0:
             return
-        flat = {name: _numpy(arrays[name]) for name in self._flat}
-        lists = {
-            name: _PendingObjects.of(name, {branch.field: arrays[branch.name] for branch in members})
-            for name, members in self._collections.items()
-        }
-        self._pending.append((flat, lists))
+        parts = {name: _numpy(arrays[name]) for name in self._flat}
+        for collection, members in self._collections.items():
+            offsets = None
+            for branch in members:
+                values = arrays[branch.name]
+                lists = values if isinstance(values, Lists) else Lists.of(values)
+                offsets = offsets or lists.offsets
+                if not same_lists(lists.offsets, offsets):
+                    raise NanoMLError(
+                        f"collection {collection}: {branch.name} has other numbers of objects than the rest."
+                    )
+                parts[branch.name] = lists.numbers
+            assert offsets is not None
+            parts["n" + collection] = np.diff(np.asarray(offsets.data))
+        for name, part in parts.items():
+            self._pending.setdefault(name, []).append(part)
         self._rows += length
-        self._bytes += sum(values.nbytes for values in flat.values())
-        self._bytes += sum(values.nbytes for values in lists.values())
+        self._bytes += sum(part.nbytes for part in parts.values())
         if self._rows >= _ROWS_PER_BASKET or self._bytes > _BYTES_PENDING:
             self.flush()
 
@@ -148,15 +156,10 @@ class NanoTree:
         """Write the rows that are pending."""
         if not self._pending:
             return
-        pending, self._pending = self._pending, []
-        columns: dict[str, NDArray[Any] | Lists] = {
-            name: np.concatenate([flat.pop(name) for flat, _ in pending]) for name in self._flat
-        }
-        for name, members in self._collections.items():
-            joined = _PendingObjects.joined([lists.pop(name) for _, lists in pending])
-            columns["n" + name] = joined.counts
-            fields = joined.fields()
-            columns.update({branch.name: fields[branch.field] for branch in members})
+        columns: dict[str, Any] = {name: np.concatenate(self._pending.pop(name)) for name in list(self._pending)}
+        for collection, members in self._collections.items():
+            index = ak.index.Index64(offsets_of(columns["n" + collection]))
+            columns.update({branch.name: Lists(index, columns[branch.name]) for branch in members})
         self._tree.fill(columns)
         self.entries += self._rows
         self._rows = self._bytes = 0
@@ -216,35 +219,3 @@ def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:
         if branch.is_jagged:
             found.setdefault(branch.collection or branch.name, []).append(branch)
     return found
-
-
-@dataclass(frozen=True)
-class _PendingObjects:
-    """The objects of a collection: their number in each event, and the numbers of each field, of the first event first."""
-
-    counts: NDArray[np.int64]
-    numbers: dict[str, NDArray[Any]]
-
-    @classmethod
-    def of(cls, name: str, arrays: Mapping[str, Lists | ak.Array]) -> _PendingObjects:
-        """From its branches, by field; NanoMLError if they have different numbers of objects."""
-        lists = {field: values if isinstance(values, Lists) else Lists.of(values) for field, values in arrays.items()}
-        offsets = next(iter(lists.values())).offsets
-        for field, values in lists.items():
-            if not same_lists(values.offsets, offsets):
-                raise NanoMLError(f"collection {name}: {name}_{field} has other numbers of objects than the rest.")
-        numbers = {field: values.numbers for field, values in lists.items()}
-        return cls(np.diff(np.asarray(offsets.data)), numbers)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_PendingObjects]) -> _PendingObjects:
-        numbers = {field: np.concatenate([part.numbers[field] for part in parts]) for field in parts[0].numbers}
-        return cls(np.concatenate([part.counts for part in parts]), numbers)
-
-    @property
-    def nbytes(self) -> int:
-        return self.counts.nbytes + sum(numbers.nbytes for numbers in self.numbers.values())
-
-    def fields(self) -> dict[str, Lists]:
-        index = ak.index.Index64(offsets_of(self.counts))
-        return {field: Lists(index, numbers) for field, numbers in self.numbers.items()}

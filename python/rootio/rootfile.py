@@ -6,7 +6,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from textwrap import shorten
-from types import TracebackType
 from typing import Any, TypeVar, Union
 
 import awkward as ak
@@ -131,9 +130,7 @@ class RootFile:
     def __enter__(self) -> RootFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from MLTools.NanoML.contracts.accounting import Step
 from MLTools.NanoML.selection.cutflow import Cutflow
-from MLTools.NanoML.selection.events import Events, Flat
+from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.selection import Column, Selected, Selection, load_selection
 
 __all__ = ["Column", "Cutflow", "Events", "Flat", "Selected", "Selection", "Step", "load_selection"]

@@ -77,12 +77,10 @@ class Cutflow:
         return kept[0] if len(kept) == 1 else kept
 
     def _checked(self, name: str, mask: Any) -> NDArray[np.bool_]:
+        passed = mask
         try:
-            passed = (
-                mask
-                if type(mask) is np.ndarray
-                else ak.to_numpy(mask if isinstance(mask, (np.ndarray, ak.Array)) else ak.Array(mask))
-            )
+            if type(mask) is not np.ndarray:
+                passed = ak.to_numpy(mask if isinstance(mask, (np.ndarray, ak.Array)) else ak.Array(mask))
         except (ValueError, TypeError):
             raise NanoMLError(
                 f'cut "{name}": the mask has a list for each event. Give one boolean per event, as in ak.any(mask, axis=1).'

@@ -170,21 +170,15 @@ class Selection:
         """
         found: dict[str, str] = {}
         missing = []
-        for wanted in self.branches:
-            if versions.is_glob(wanted):
-                matches = versions.expand(wanted, available)
-                found.update({name: name for name in matches})
+        for wanted in (*self.branches, *self.optional):
+            if versions.is_glob(wanted) and wanted in self.branches:
+                matches = {name: name for name in versions.expand(wanted, available)}
             else:
                 actual = versions.resolve(wanted, available)
-                matches = [actual] if actual else []
-                if actual:
-                    found[wanted] = actual
+                matches = {wanted: actual} if actual else {}
+            found.update(matches)
             if not matches and wanted not in self.optional:
                 missing.append(wanted + versions.did_you_mean(wanted, available))
-        for wanted in self.optional:
-            actual = versions.resolve(wanted, available)
-            if actual:
-                found[wanted] = actual
         if missing:
             raise NanoMLError(
                 f"{path}: selection {self.name} reads branches that this file lacks: {', '.join(missing)}. "
@@ -227,10 +221,6 @@ class Selection:
             raise NanoMLError(text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}") from None
         except Exception as problem:  # a user's code may raise anything; its line helps
             raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {_explain(problem)}") from problem
-        left, columns = self._unpacked(result)
-        return Selected(left.rows, self._checked(columns, len(left)), cutflow)
-
-    def _unpacked(self, result: Any) -> tuple[Events, Mapping[str, Any]]:
         if result is None:
             raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
         is_pair = isinstance(result, tuple) and len(result) == 2
@@ -239,7 +229,8 @@ class Selection:
                 f"{self.where()}: select returned {type(result).__name__}, not the events and a dictionary of columns: "
                 "end it with `return events, {...}`."
             )
-        return result
+        left, columns = result
+        return Selected(left.rows, self._checked(columns, len(left)), cutflow)
 
     def _checked(self, columns: Mapping[str, Any], length: int) -> dict[str, NDArray[Any]]:
         missing = [name for name in self.columns if name not in columns]
@@ -247,7 +238,7 @@ class Selection:
         if missing or extra:
             wrong = [f"did not return {', '.join(missing)}"] if missing else []
             wrong += [f"returned {', '.join(extra)}, which `columns` does not declare"] if extra else []
-            hint = versions.did_you_mean(extra[0], missing) if extra and missing else ""
+            hint = versions.did_you_mean(extra[0], missing) if extra else ""
             raise NanoMLError(f"{self.where()}: select {' and '.join(wrong)}.{hint}")
         return {name: self._column(name, columns[name], length) for name in self.columns}
 
@@ -271,7 +262,8 @@ class Selection:
             )
         if plain.dtype.kind not in "biuf":
             raise wrong(f"is of type {plain.dtype}, not numbers.")
-        if dtype.kind in "iu" and len(plain) and not _fits(plain, dtype):
+        limits = np.iinfo(dtype) if dtype.kind in "iu" and len(plain) else None
+        if limits is not None and not limits.min <= plain.min() <= plain.max() <= limits.max:
             raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
         return plain.astype(dtype)
 
@@ -302,11 +294,6 @@ def _explain(problem: BaseException) -> str:
     message = _PLACE_IN_CODE.sub("", (details or lines)[0])
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, str(problem))), "")
     return f"{type(problem).__name__}: {message}" + (f": {hint}." if hint else "")
-
-
-def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(values.min() >= limits.min and values.max() <= limits.max)
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:

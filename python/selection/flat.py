@@ -1,0 +1,191 @@
+"""`Flat`: the objects of many events in one row, as plain numpy columns, for code that must be fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.rootio.lists import offsets_of, picked_lists
+
+COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # names in the package vector
+_Index = NDArray[np.int64]
+
+
+class Flat:
+    """The objects of a collection in many events: `muons = events.flat("Muon")`.
+
+    `muons.pt` has one number for each muon, those of the first event first; `muons.event` says to which event each
+    belongs, `muons.counts` how many each event has. Floating-point numbers are float64, as in `Events`. As for any array
+    with one entry for each event, `len(muons)` is the number of events, and `muons[mask]` are the events that pass, so
+    that `cutflow.cut` narrows it. A column is only converted when it is used.
+
+    Parameters
+    ----------
+    columns
+        Name to values, all of one length.
+    offsets
+        Index of the first object of each event, and of the end: int64, shape (events + 1,), from 0.
+    where
+        Position of each object in the columns; None if they are in this order.
+    """
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], offsets: _Index, where: _Index | None = None) -> None:
+        self._columns, self._offsets, self._where = columns, offsets, where
+        self._made: dict[str, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self._offsets) - 1
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._columns})
+
+    def _make(self, name: str) -> NDArray[Any]:
+        if name not in self._columns:
+            raise AttributeError(
+                f"there is no column {name} of these objects.{versions.did_you_mean(name, self._columns)}"
+            )
+        raw = self._columns[name]
+        values: NDArray[Any] = raw if self._where is None else raw[self._where]
+        return values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
+
+    @property
+    def counts(self) -> _Index:
+        """How many objects each event has."""
+        return np.diff(self._offsets)
+
+    @property
+    def event(self) -> _Index:
+        """Position of the event of each object: `met.pt[muons.event]` has a number for each muon."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    @property
+    def place(self) -> _Index:
+        """The place of each object in its event, from 0."""
+        return np.arange(self._offsets[-1]) - np.repeat(self._offsets[:-1], self.counts)
+
+    @cached_property
+    def p4(self) -> Any:
+        """The four-vectors (package vector) of objects with pt, eta, phi and mass."""
+        # vector.array would rename pt and mass by setting the array's dtype, which numpy 2.5 deprecates
+        columns = {component: getattr(self, name) for name, component in COMPONENTS.items()}
+        array = np.empty(int(self._offsets[-1]), [(name, values.dtype) for name, values in columns.items()])
+        for name, values in columns.items():
+            array[name] = values
+        return array.view(vector_package().MomentumNumpy4D)
+
+    def __getitem__(self, what: Any) -> Any:
+        """A column by its name, or the objects of the events that a mask (or an array of positions) picks."""
+        if isinstance(what, str):
+            return getattr(self, what)
+        picked = np.asarray(what)
+        rows = np.flatnonzero(picked) if picked.dtype == np.bool_ else picked
+        offsets, where = picked_lists(self._offsets, rows)
+        return self._at(where, offsets)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Flat:
+        """The objects for which a mask is true; all events stay, some of them with fewer objects."""
+        return self._at(np.flatnonzero(mask), offsets_of(mask)[self._offsets])
+
+    def pairs(self) -> tuple[Flat, Flat]:
+        """The first and the second objects of all pairs in each event, in the order (0, 1), (0, 2), ..., (1, 2), ..."""
+        follow = np.repeat(self._offsets[1:], self.counts) - np.arange(1, self._offsets[-1] + 1)
+        begin = offsets_of(follow)
+        first = np.repeat(np.arange(len(follow)), follow)
+        second = np.arange(begin[-1]) - begin[first] + first + 1
+        offsets = begin[self._offsets]
+        return self._at(first, offsets), self._at(second, offsets)
+
+    def smallest(self, key: NDArray[Any]) -> _Index:
+        """Position of the object with the smallest key in each event, the first one if there are several.
+
+        Raises
+        ------
+        NanoMLError
+            An event has no objects.
+        """
+        return self._extreme(key, np.fmin)
+
+    def largest(self, key: NDArray[Any]) -> _Index:
+        """As `smallest`, with the largest key."""
+        return self._extreme(key, np.fmax)
+
+    def _extreme(self, key: NDArray[Any], better: np.ufunc) -> _Index:
+        positions = self._offsets[:-1].copy()
+        if not len(positions):
+            return positions
+        if not self.counts.all():
+            raise NanoMLError("there is an event without objects to choose from: cut on their `counts` before.")
+        best = better.reduceat(key, positions)
+        found = np.flatnonzero(key == np.repeat(best, self.counts))[::-1]
+        positions[self.event[found]] = found  # in reverse order: the first one in an event is set last
+        return positions
+
+    def at(self, positions: _Index) -> Flat:
+        """One object of each event, at the positions that `smallest` or `largest` returned."""
+        return self._at(positions, np.arange(len(positions) + 1))
+
+    def with_columns(self, **columns: Any) -> Flat:
+        """The same objects with more columns; a single number applies to all objects."""
+        number = int(self._offsets[-1])
+        made = {name: np.broadcast_to(values, number) for name, values in columns.items()}
+        known = {name: getattr(self, name) for name in self._columns}
+        return Flat({**known, **made}, self._offsets)
+
+    @staticmethod
+    def joined(one: Flat, other: Flat) -> Flat:
+        """The objects of two collections, in each event those of `one` before those of `other`; the columns that both have."""
+        offsets = one._offsets + other._offsets
+        place_one = np.arange(one._offsets[-1]) + np.repeat(other._offsets[:-1], one.counts)
+        place_other = np.arange(other._offsets[-1]) + np.repeat(one._offsets[1:], other.counts)
+        columns = {}
+        for name in one._columns:
+            if name in other._columns:
+                values = getattr(one, name), getattr(other, name)
+                columns[name] = np.empty(int(offsets[-1]), np.result_type(*values))
+                columns[name][place_one], columns[name][place_other] = values
+        return Flat(columns, offsets)
+
+    @staticmethod
+    def chosen(mask: NDArray[np.bool_], yes: Flat, no: Flat) -> Flat:
+        """The objects of `yes` where a mask is true, else those of `no`; both have the same numbers of objects."""
+        columns = {
+            name: np.where(mask, getattr(yes, name), getattr(no, name)) for name in yes._columns if name in no._columns
+        }
+        return Flat(columns, yes._offsets)
+
+    def _at(self, positions: _Index, offsets: _Index) -> Flat:
+        where = positions if self._where is None else self._where[positions]
+        return Flat(self._columns, offsets, where)
+
+
+def vector_package() -> ModuleType:
+    """The package vector; the first call imports it.
+
+    It imports sympy, if that is installed, for vectors whose components are formulas. That takes longer than everything
+    else in a short job, and no array of events has such components. So sympy is hidden meanwhile, unless it was imported
+    before: `vector.VectorSympy` is None in this process, as without sympy.
+    """
+    if "sympy" in sys.modules or "vector" in sys.modules:
+        return importlib.import_module("vector")
+    sys.modules["sympy"] = None  # type: ignore[assignment]  # Python takes this for a module that is not there
+    try:
+        return importlib.import_module("vector")
+    finally:
+        del sys.modules["sympy"]
