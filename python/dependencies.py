@@ -28,14 +28,9 @@ _Root = Union[str, Path]
 
 
 def code_of(*roots: _Root, only_own: bool = False) -> str:
-    """A hash of the code behind some modules: as long as it is the same, so are the results.
+    """A hash of the code behind some modules of NanoML and files of the user: as long as it is the same, so are the results.
 
-    Parameters
-    ----------
-    roots
-        Names of modules of NanoML, and files of the user.
-    only_own
-        Leave out what modules of NanoML depend on.
+    With `only_own`, what modules of NanoML depend on is left out.
     """
     syntaxes = _known()
     modules = {
@@ -51,10 +46,7 @@ def code_of(*roots: _Root, only_own: bool = False) -> str:
 def source_of(thing: object) -> Path:
     """The file with the class of a selection, or of another object of the user.
 
-    Raises
-    ------
-    TypeError, OSError
-        It is in no file, since it was typed in interactively.
+    Raises TypeError or OSError if it is in no file, since it was typed in interactively.
     """
     return Path(inspect.getfile(type(thing)))
 
@@ -69,10 +61,7 @@ def changed(before: str, now: str) -> list[str]:
 def files_behind(*roots: _Root, only_own: bool = False) -> dict[str, Path]:
     """The files behind some modules, by the names of the modules; these modules themselves come first.
 
-    Raises
-    ------
-    ModuleNotFoundError
-        There is no such module of NanoML.
+    Raises ModuleNotFoundError if there is no such module of NanoML.
     """
     syntaxes = _known()
     found: dict[Path, str] = {}

@@ -16,23 +16,9 @@ from MLTools.NanoML.errors import ConfigError
 
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:
-    """Import a user's file or module.
+    """Import a user's `place`: a file.py, relative to the directory `base`, or a module on the import path or in `base`.
 
-    Parameters
-    ----------
-    what
-        Description for messages.
-    place
-        A file.py, relative to `base`, or a module on the import path or in `base`.
-    prefix
-        As for `import_file`.
-    base
-        A directory.
-
-    Raises
-    ------
-    ConfigError
-        There is no such file or module, or it fails.
+    Raises ConfigError, which begins with `what`, if there is no such file or module, or it fails.
     """
     path = Path(base, place)
     if path.suffix == ".py" and not path.is_file():
@@ -47,14 +33,9 @@ def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str]
 
 
 def import_file(path: Path, prefix: str) -> ModuleType:
-    """Import a Python file that is not on the import path, once.
+    """Import a Python file that is not on the import path, once; it may import helpers beside it.
 
-    Parameters
-    ----------
-    path
-        The file; it may import helpers beside it.
-    prefix
-        The name of the module is this and the path of the file.
+    The name of the module is `prefix` and the path of the file.
     """
     name = "_".join((prefix, *path.resolve().with_suffix("").parts[1:]))
     if name in sys.modules:

@@ -20,8 +20,7 @@ from MLTools.NanoML.atomic import make_directory
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import silence
 
-RECORDS = ".nanoml"
-"""Name of the directory of records in the work directory."""
+RECORDS = ".nanoml"  # the directory of records in the work directory
 
 
 def usable_cores() -> int:
@@ -35,12 +34,7 @@ def usable_cores() -> int:
 def locked(workdir: Path) -> Iterator[None]:
     """Hold the work directory: two runs must not write the same files.
 
-    The lock ends with the process, however that ends.
-
-    Raises
-    ------
-    NanoMLError
-        Another run holds it, or the directory cannot be written to.
+    The lock ends with the process, however that ends. Raises NanoMLError if another run holds it.
     """
     path = make_directory(workdir / RECORDS) / "lock"
     try:
@@ -78,14 +72,8 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of worker processes, which are killed at once if something is raised in the block.
 
-    Parameters
-    ----------
-    workers
-        How many.
-    module
-        The module of the work. It is imported once for all processes where that is safe.
-    begin, arguments
-        Called first in each process; it must call `begin_worker`.
+    The `module` of the work is imported once for all processes where that is safe. `begin` is called first in each process, with
+    the arguments; it must call `begin_worker`.
     """
     # Not forked from this process: the libraries that read files have threads, which do not survive a fork. A server
     # without threads imports the module and is forked. Libraries of macOS do not survive that either.

@@ -66,20 +66,10 @@ class Accounting:
         return [gap for file in self._by_file() for gap in file.gaps]
 
     def check(self, owners: Sequence[str] = (), allow_gaps: bool = False) -> None:
-        """Make sure that no events count twice and that weights are right.
+        """Make sure that no events count twice and that weights are right; with `allow_gaps`, entries may be left out.
 
-        Parameters
-        ----------
-        owners
-            For each of `files` the ROOT file that has its events now, for messages.
-        allow_gaps
-            Whether entries of a file may be left out.
-
-        Raises
-        ------
-        NanoMLError
-            Entries of a file were read twice or not at all, or it is not known whether they were, or the file was changed
-            between the passes.
+        For messages, `owners` has for each of `files` the ROOT file with its events. Raises NanoMLError if entries of a file
+        were read twice or not at all, or it is not known whether they were, or the file was changed between the passes.
         """
         owner = dict(zip(map(id, self.files), owners))
         for file in self._by_file():

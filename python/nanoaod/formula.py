@@ -128,15 +128,7 @@ class Formula:
 
     Where ROOT and C disagree on the order of operations (`a < b < c`, `a % b * c`), parentheses are required.
 
-    Parameters
-    ----------
-    text
-        The cut.
-
-    Raises
-    ------
-    NanoMLError
-        It is not understood; the message has the column.
+    Raises NanoMLError, with the column, if the text of the cut is not understood.
     """
 
     def __init__(self, text: str) -> None:
@@ -155,10 +147,7 @@ class Formula:
     def resolve(self, branches: Mapping[str, Branch], path: str) -> dict[str, str]:
         """The names of the branches, as written in the cut, to those in a file (see `versions.resolve`).
 
-        Raises
-        ------
-        NanoMLError
-            The file at `path` lacks a branch, or a branch has another type than in the cut.
+        Raises NanoMLError if the file at `path` lacks a branch, or a branch has another type than in the cut.
         """
         found: dict[str, str] = {}
         for leaf in self._leaves:
@@ -176,23 +165,10 @@ class Formula:
         return found
 
     def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
-        """Which events pass.
+        """Which of `length` events pass, bool of shape (length,).
 
-        Parameters
-        ----------
-        arrays
-            The branches, by the names in the cut, as `RootFile.read` returns them.
-        length
-            Number of events.
-
-        Returns
-        -------
-        bool of shape (length,).
-
-        Raises
-        ------
-        NanoMLError
-            A branch is not what the cut takes it for.
+        `arrays` are the branches, by the names in the cut, as `RootFile.read` returns them. Raises NanoMLError if a branch is
+        not what the cut takes it for.
         """
         columns = {name: _Column.of(arrays[name]) for name in self.branches}
         self._check({name: column.counts is not None for name, column in columns.items()})

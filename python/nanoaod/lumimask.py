@@ -72,10 +72,7 @@ class LumiMask:
     def read(cls, path: str | os.PathLike[str]) -> LumiMask:
         """Read a luminosity JSON, as CMS certifies it and as `write` writes it.
 
-        Raises
-        ------
-        NanoMLError
-            There is no such file, it is not JSON, or its content is not as in `from_dict`; the message names the run.
+        Raises NanoMLError if there is no such file, it is not JSON, or its content is not as in `from_dict`.
         """
         try:
             with open(path, "rb") as file:
@@ -221,17 +218,9 @@ def _malformed(source: str | os.PathLike[str], what: str) -> NanoMLError:
 
 
 def sections_of(file: RootFile) -> tuple[LumiMask, str]:
-    """The luminosity sections that stand behind a file.
+    """The luminosity sections that stand behind a file, and where they come from.
 
-    Returns
-    -------
-    The sections, and where they come from: "LuminosityBlocks", which also has the sections without selected events, or,
-    in a file without this tree, "Events".
-
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read, or its events have no run or luminosityBlock.
+    That is "LuminosityBlocks", which also has the sections without selected events, or, in a file without this tree, "Events".
     """
     tree = file.other_tree("LuminosityBlocks") or {}
     if all(name in tree and len(tree[name]) for name in _SECTION):
@@ -259,14 +248,10 @@ def _sections_of_events(file: RootFile, start: int, stop: int) -> LumiMask:
 
 
 def shared_sections(files: Mapping[str, LumiMask]) -> dict[str, LumiMask]:
-    """The luminosity sections that stand behind more than one file.
+    """For each file that shares luminosity sections with others, those that another file has too.
 
     This is no mistake in itself: a section may be split over files, and primary datasets share sections. But if each
     section should be in one file, this finds files that were processed twice.
-
-    Returns
-    -------
-    For each file that shares sections, those that another file has too.
     """
     once, repeated = LumiMask(), LumiMask()
     for sections in files.values():

@@ -9,12 +9,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from MLTools.NanoML.terminal.progress import say_once
 
-IDENTIFIERS = ("run", "luminosityBlock", "event")
-"""The branches that together identify an event."""
-
+IDENTIFIERS = ("run", "luminosityBlock", "event")  # together they identify an event
+# names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)
 SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
-"""Names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)."""
-
 _OLD_MET, _NEW_MET = "MET_", "PFMET_"  # up to v14, from v15 on: the particle-flow missing momentum
 
 _GENERATOR = re.compile(
@@ -75,21 +72,10 @@ def expand(pattern: str, available: Sequence[str]) -> list[str]:
 
 
 def collection_of(name: str, counter: str | None, available: Collection[str]) -> str:
-    """Collection of a jagged branch: `Muon` for `Muon_pt`, `Proton_multiRP` for `Proton_multiRP_arm`.
+    """Collection of a jagged branch of a file with the branches `available`: `Proton_multiRP` for `Proton_multiRP_arm`.
 
-    Parameters
-    ----------
-    name
-        The branch.
-    counter
-        Its counter, if the file has one. A counter for this branch only (`nMuon_pt`, as from some writers) says nothing
-        about the collection.
-    available
-        All branches of the file.
-
-    Returns
-    -------
-    The branch's own name if it belongs to no collection (`LHEPdfWeight`).
+    It is the branch's own name if it belongs to no collection (`LHEPdfWeight`). A counter for this branch only (`nMuon_pt`, as
+    from some writers) says nothing about the collection.
     """
     if counter is not None and counter != "n" + name and name.startswith(counter[1:] + "_"):
         return counter[1:]

@@ -26,17 +26,7 @@ _BYTES_PENDING = 25_000_000
 
 
 class NanoWriter:
-    """Writes a ROOT file with a tree `Events`, and copies of other trees.
-
-    Parameters
-    ----------
-    path
-        The file to be written; it must not be in use.
-    branches
-        The branches of `Events`, see `NanoTree`.
-    compression
-        As in `compression_of`.
-    """
+    """Writes a ROOT file with a tree `Events` of some branches (see `NanoTree`), and copies of other trees."""
 
     def __init__(self, path: Path, branches: Mapping[str, Branch], compression: str) -> None:
         codec = compression_of(compression)

@@ -107,24 +107,11 @@ def _entries(server: Server) -> dict[str, FileStatus]:
 
 
 def copy(source: str | os.PathLike[str], destination: str | os.PathLike[str], checksum: bool = True) -> int:
-    """Copy a file from or to remote storage. It appears whole or not at all.
+    """Copy a file from or to remote storage, paths or root:// URLs; it appears whole or not at all. Return the number of bytes.
 
-    Parameters
-    ----------
-    source, destination
-        Paths or root:// URLs; directories of the destination are created.
-    checksum
-        Whether to compare Adler-32 checksums, besides the sizes. A server without checksums is trusted when it is
-        read from; what is written to it is read back.
-
-    Returns
-    -------
-    The number of bytes.
-
-    Raises
-    ------
-    NanoMLError
-        It cannot be read or written, or what arrived is not the same.
+    Directories of the destination are created. With `checksum`, Adler-32 checksums are compared, besides the sizes: a server
+    without checksums is trusted when it is read from; what is written to it is read back. Raises NanoMLError if it cannot be
+    read or written, or if what arrived is not the same.
     """
     source, destination = os.fspath(source), os.fspath(destination)
     what = f"{source}: cannot be copied to {destination}"
