@@ -51,16 +51,7 @@ _KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "
 """CMS's words for the codes."""
 
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
-_MASK = "sections.json"
 _VERSION = 1
-_INPUT = {
-    "PFN": "",
-    "Catalog": "",
-    "InputType": "primaryFiles",
-    "ModuleLabel": "source",
-    "InputSourceClass": "PoolSource",
-    "GUID": "",
-}
 
 
 @dataclass(frozen=True)
@@ -84,10 +75,7 @@ class CrabJob:
 
     @classmethod
     def read(cls, directory: Path) -> CrabJob:
-        """Read job.json in the directory of a job.
-
-        An error if there is none, or it was not written by this version.
-        """
+        """Read job.json in the directory of a job; an error if there is none, or another version wrote it."""
         path = directory / JOB
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -114,22 +102,17 @@ def main(process: Any) -> int:
     directory = Path.cwd()
     try:
         source = process.source
-        mask = mask_of(getattr(source, "lumisToProcess", ()))
-        run_job(directory, list(source.fileNames), mask)
+        run_job(directory, list(source.fileNames), mask_of(getattr(source, "lumisToProcess", ())))
     except Exception as problem:  # whatever it is, CRAB must know
-        code = _code_of(problem)
+        code = CONFIGURATION if isinstance(problem, ConfigError) else OTHER
+        if isinstance(problem, _CannotOpenError):
+            code = CANNOT_OPEN
         if not isinstance(problem, NanoMLError):
             traceback.print_exc()
         say(f"{code}: {problem}")
         write_failure(directory, code, _KINDS[code], str(problem))
         return 1
     return 0
-
-
-def _code_of(problem: Exception) -> int:
-    if isinstance(problem, _CannotOpenError):
-        return CANNOT_OPEN
-    return CONFIGURATION if isinstance(problem, ConfigError) else OTHER
 
 
 def mask_of(ranges: Sequence[str]) -> LumiMask | None:
@@ -160,75 +143,50 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
         raise ConfigError("PSet.py: there are no input files.")
     settings = CrabJob.read(directory)
     certified = LumiMask.read(directory / settings.certified) if settings.certified else None
+    kept = certified if mask is None else mask if certified is None else mask & certified
+    output, sections = directory / OUTPUT, LumiMask()
     with TemporaryDirectory(prefix="nanoml-", dir=directory) as scratch:
+        kept_file = ""
+        if kept is not None:
+            kept_file = str(Path(scratch, "sections.json"))
+            kept.write(kept_file)
         skims, inputs = [], []
         for number, name in enumerate(files):
             folder = Path(scratch, str(number))
-            folder.mkdir()
             local = _fetch(name, folder)
-            inputs.append(_file_report(name, local, mask, certified))
-            job = _skim_job(settings, directory, local, folder, _both(mask, certified))
-            skims.append(job.output)
-            accounting = postprocess_file(job)
+            with RootFile(local) as file:
+                read = _sections_read(name, file, mask, certified)
+                inputs.append(FileReport(name, file.entries, read.as_dict()))
+            sections |= read
+            skims.append(folder / "skim" / local.name)
+            own = {**asdict(settings), "base": str(directory), "certified": kept_file, "engine": "nanoaodtools"}
+            accounting = postprocess_file(SkimJob(str(local), skims[-1], **own))
             say(f"{name}: {accounting.selected:,} of {accounting.entries:,} events")
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small
-        _join(skims, directory / OUTPUT, settings.compression)
-    with RootFile(directory / OUTPUT) as output:
-        sections = LumiMask()
-        for each in inputs:
-            sections |= LumiMask.from_dict(each.sections, each.name)
-        written = FileReport(OUTPUT, output.entries, sections.as_dict())
+        if len(skims) == 1:
+            os.replace(skims[0], output)
+        else:
+            job = MergeJob([str(skim) for skim in skims], output, fill=True, compression=settings.compression)
+            for line in merge_files(job).lines(OUTPUT):
+                say(line)
+    with RootFile(output) as file:
+        written = FileReport(OUTPUT, file.entries, sections.as_dict())
     write_success(directory, inputs, written, settings.identity)
 
 
-def _both(one: LumiMask | None, other: LumiMask | None) -> LumiMask | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one & other
-
-
-def _skim_job(settings: CrabJob, directory: Path, local: Path, folder: Path, mask: LumiMask | None) -> SkimJob:
-    certified = folder / _MASK
-    if mask is not None:
-        mask.write(certified)
-    return SkimJob(
-        str(local),
-        folder / "skim" / local.name,
-        settings.selection,
-        str(directory),
-        settings.keep,
-        settings.compression,
-        modules=settings.modules,
-        cut=settings.cut,
-        certified=str(certified) if mask is not None else "",
-        branches=settings.branches,
-        engine="nanoaodtools",
-    )
-
-
-def _join(skims: Sequence[Path], output: Path, compression: str) -> None:
-    if len(skims) == 1:
-        os.replace(skims[0], output)
-        return
-    done = merge_files(MergeJob([str(skim) for skim in skims], output, fill=True, compression=compression))
-    for line in done.lines(output.name):
-        say(line)
-
-
-def _file_report(name: str, local: Path, mask: LumiMask | None, certified: LumiMask | None) -> FileReport:
+def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: LumiMask | None) -> LumiMask:
     """What will be read from an input; simulation that another job shares is an error, since both would count all weights."""
-    with RootFile(local) as file:
-        sections, _ = sections_of(file)
-        mine = sections if mask is None else sections & mask
-        if accounting_of(file).is_data:
-            mine = mine if certified is None else mine & certified
-        elif mine != sections:
-            raise ConfigError(
-                f"{name}: the job has {len(mine)} of its {len(sections)} luminosity sections, but the weights of simulation "
-                'can only be counted for whole files. Set config.Data.splitting = "FileBased", without a lumi mask.'
-            )
-        return FileReport(name, file.entries, mine.as_dict())
+    sections, _ = sections_of(file)
+    mine = sections if mask is None else sections & mask
+    if accounting_of(file).is_data:
+        return mine if certified is None else mine & certified
+    if mine != sections:
+        raise ConfigError(
+            f"{name}: the job has {len(mine)} of its {len(sections)} luminosity sections, but the weights of simulation "
+            'can only be counted for whole files. Set config.Data.splitting = "FileBased", without a lumi mask.'
+        )
+    return mine
 
 
 def _fetch(name: str, folder: Path) -> Path:
@@ -273,15 +231,24 @@ def _places(name: str, lfn: str) -> list[str]:
 
 @dataclass(frozen=True)
 class FileReport:
-    """A file that was read or written.
+    """A file that was read or written."""
 
-    An input has its logical name or path, an output its path; `sections` are the luminosity sections behind the events, as
-    in a luminosity JSON.
-    """
-
-    name: str
+    name: str  # of an input its logical name or path, of an output its path
     events: int
+    # the luminosity sections behind the events, as in a luminosity JSON
     sections: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+
+    def add_to(self, root: ElementTree.Element, tag: str, **facts: str) -> None:
+        """Add it to a report, with what CMSSW says of such a file."""
+        element = ElementTree.SubElement(root, tag)
+        for name, value in facts.items():
+            ElementTree.SubElement(element, name).text = value
+        runs = ElementTree.SubElement(element, "Runs")
+        for number, ranges in self.sections.items():
+            run = ElementTree.SubElement(runs, "Run", ID=number)
+            for first, last in ranges:
+                for section in range(first, last + 1):
+                    ElementTree.SubElement(run, "LumiSection", ID=str(section))
 
 
 def write_success(directory: Path, inputs: Sequence[FileReport], output: FileReport, identity: str) -> None:
@@ -291,20 +258,31 @@ def write_success(directory: Path, inputs: Sequence[FileReport], output: FileRep
     """
     root = ElementTree.Element("FrameworkJobReport")
     for each in inputs:
-        fields = {"LFN": each.name, **_INPUT, "EventsRead": str(each.events)}
-        _add(root, "InputFile", fields, each)
-    fields = {
-        "LFN": "",
-        "PFN": output.name,
-        "Catalog": "",
-        "ModuleLabel": "output",
-        "GUID": "",
-        "OutputModuleClass": "PoolOutputModule",
-        "DataType": "",
-        "BranchHash": identity,
-        "TotalEvents": str(output.events),
-    }
-    _add(root, "File", fields, output)
+        each.add_to(
+            root,
+            "InputFile",
+            LFN=each.name,
+            PFN="",
+            Catalog="",
+            InputType="primaryFiles",
+            ModuleLabel="source",
+            InputSourceClass="PoolSource",
+            GUID="",
+            EventsRead=str(each.events),
+        )
+    output.add_to(
+        root,
+        "File",
+        LFN="",
+        PFN=output.name,
+        Catalog="",
+        ModuleLabel="output",
+        GUID="",
+        OutputModuleClass="PoolOutputModule",
+        DataType="",
+        BranchHash=identity,
+        TotalEvents=str(output.events),
+    )
     ElementTree.SubElement(ElementTree.SubElement(root, "Process"), "ParameterSetID").text = identity
     _write(directory, root)
 
@@ -315,18 +293,6 @@ def write_failure(directory: Path, code: int, kind: str, message: str) -> None:
     error = ElementTree.SubElement(root, "FrameworkError", ExitStatus=str(code), Type=kind)
     error.text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in message)
     _write(directory, root)
-
-
-def _add(root: ElementTree.Element, tag: str, fields: Mapping[str, str], file: FileReport) -> None:
-    element = ElementTree.SubElement(root, tag)
-    for name, value in fields.items():
-        ElementTree.SubElement(element, name).text = value
-    runs = ElementTree.SubElement(element, "Runs")
-    for number, ranges in file.sections.items():
-        run = ElementTree.SubElement(runs, "Run", ID=number)
-        for first, last in ranges:
-            for section in range(first, last + 1):
-                ElementTree.SubElement(run, "LumiSection", ID=str(section))
 
 
 def _write(directory: Path, root: ElementTree.Element) -> None:

@@ -62,7 +62,7 @@ def test_a_task_for_each_dataset(analysis: Callable[..., Config]) -> None:
     assert list(tasks) == ["WZ.ext", "ZG", "Muon_1", "Muon_2"]
     assert tasks["WZ.ext"].dataset == MC
     assert tasks["ZG"].files == ("/store/mc/a/x.root", "/store/mc/a/y.root")
-    assert tasks["Muon_2"].is_data
+    assert tasks["Muon_2"].settings.is_data
 
 
 @pytest.mark.parametrize("name", ["/home/me/x.root", "data/*.root", "/A/B/MINIAODSIM", "root://x//tmp/y.root"])
