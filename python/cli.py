@@ -55,7 +55,7 @@ class _Lazy(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from MLTools.NanoML.doctor.environment import report
+        from MLTools.NanoML.doctor.software import report
 
         click.echo("\n".join(report()))
         ctx.exit()

@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
 
 __all__ = ["Condor", "LogEvent", "events_of", "jobs_of", "state_after"]
 
@@ -48,6 +50,12 @@ class Condor(System):
     title = "HTCondor"
     sends_files = True
     starts_containers = True
+    client = Client(
+        "condor_submit",
+        "log in to lxplus, or to the machine that submits",
+        ["condor_q", "-totals"],
+        options=("Kerberos", "AFS", "EOS", "CVMFS", "certificate", "proxy", "dasgoclient", "XRootD client", "training"),
+    )
 
     def check(self, config: Config, workdir: Path) -> None:
         """Refuse names of directories that HTCondor would take for its own language."""

@@ -12,7 +12,7 @@ from typing import Optional
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
-from MLTools.NanoML.batch.system import Poll, QueueState, System, call, render
+from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.resources import Resources
 
@@ -55,6 +55,12 @@ class Slurm(System):
     """Slurm, through its commands; accounting is not needed."""
 
     title = "Slurm"
+    client = Client(
+        "sbatch",
+        "log in to the machine from which the cluster's jobs are submitted",
+        ["squeue", "--noheader", "--me"],
+        options=("codecs of ROOT files", "training", "search for settings", "proxy", "XRootD client", "GPU"),
+    )
 
     def write(self, submission: Submission) -> None:
         """Write for each array its script and the names of its jobs."""

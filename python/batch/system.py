@@ -48,6 +48,18 @@ class Poll:
     results: Mapping[str, JobResult] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Client:
+    """The programs of a batch system, and what else its jobs need: what `nanoml doctor` checks."""
+
+    program: str  # submits jobs
+    remedy: str  # what to do if it is not in the PATH
+    question: Sequence[str] = ()  # the command that asks for the user's jobs; none if that takes seconds
+    # needs, options: names of `doctor.ways.CHECKS`, without which nothing works, and which some jobs need
+    needs: Sequence[str] = ()
+    options: Sequence[str] = ()
+
+
 class System:
     """A batch system. `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
 
@@ -77,6 +89,8 @@ class System:
         What to do about kinds of problems, where it differs from `job.KINDS`.
     has_results
         Whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end.
+    client
+        What `nanoml doctor` checks; None if there is nothing to check.
     """
 
     title: str
@@ -87,6 +101,7 @@ class System:
     pause = 0.0
     advice: Mapping[str, str] = {}
     has_results = True
+    client: Optional[Client] = None
 
     def __init__(self, name: str) -> None:
         self.name = name

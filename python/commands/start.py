@@ -16,12 +16,13 @@ import click
 
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.commands.options import PATH, command, json_option
+from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.stages import Layout
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
-    from MLTools.NanoML.doctor import Examination
+    from MLTools.NanoML.doctor.ways import Examination
 
 __all__ = ["TEMPLATES", "WAYS", "Advice", "advice", "completion", "create", "doctor", "init"]
 
@@ -30,7 +31,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates" / "init"
 
 _FILLED = ("README.md", "analysis.yaml")
 _DOT_FILES = {"gitignore": ".gitignore"}
-WAYS = ("laptop", "lxplus", "condor", "slurm", "crab", "cmssw")
+WAYS = ("laptop", "lxplus", *(name for name in SYSTEMS if name != "local"), "cmssw")
 _ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
 _DATA = ("*.root", "*.h5", "*.onnx")
 _MOST = 3
@@ -136,7 +137,7 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
     The exit code is 1 if something essential is missing. Nothing is changed, and no server is contacted that is not in
     the list.
     """  # noqa: D301
-    from MLTools.NanoML.doctor import examine, guess
+    from MLTools.NanoML.doctor.ways import examine, guess
 
     found = examine(way or guess(), redirector)
     if as_json:
@@ -151,8 +152,8 @@ def _show(found: Examination, guessed: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from MLTools.NanoML.doctor import WAYS as KNOWN
-    from MLTools.NanoML.doctor import CheckState
+    from MLTools.NanoML.doctor.ways import WAYS as KNOWN
+    from MLTools.NanoML.doctor.ways import CheckState
 
     styles = {CheckState.FINE: "green", CheckState.ABSENT: "yellow", CheckState.MISSING: "bold red"}
     others = ", ".join(name for name in KNOWN if name != found.way)

@@ -9,41 +9,20 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Optional
-
-__all__ = ["CheckState", "Finding", "Reply", "answers", "ask", "has"]
 
 SECONDS = 4.0
 """The longest that one question takes."""
 
 
-class CheckState(Enum):
-    """How a thing is, for the chosen way of working."""
-
-    FINE = "fine"  # it is there, and as it should be
-    ABSENT = "absent"  # it is not, and some things that one may want to do need it
-    MISSING = "missing"  # it is not, and nothing works without it
-
-
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """What one check found."""
 
-    Attributes
-    ----------
-    fine
-        Whether the thing is there, and as it should be.
-    found
-        What was found: "3.11.7", "expired 2 hours ago".
-    mend
-        What to do about it, a command if there is one; empty if it is fine.
-    """
-
-    fine: bool
-    found: str
-    mend: str = ""
+    fine: bool  # whether the thing is there, and as it should be
+    found: str  # "3.11.7", "expired 2 hours ago"
+    mend: str = ""  # what to do about it, a command if there is one; empty if it is fine
 
 
 @dataclass(frozen=True)

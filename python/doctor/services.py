@@ -10,33 +10,16 @@ import shutil
 import socket
 import stat
 import struct
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from MLTools.NanoML.batch.system import Client
 from MLTools.NanoML.doctor.probe import Finding, answers, ask, has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.grid.certificates import certificates_of
 from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.terminal.page import file_size
-
-__all__ = [
-    "REDIRECTOR",
-    "afs",
-    "certificate",
-    "crab",
-    "cvmfs",
-    "dasgoclient",
-    "disk",
-    "eos",
-    "htcondor",
-    "kerberos",
-    "proxy",
-    "redirector",
-    "slurm",
-    "xrootd_client",
-]
 
 REDIRECTOR = "cms-xrd-global.cern.ch"
 """CMS's redirector for the whole world."""
@@ -196,28 +179,14 @@ def _filled(place: str, used: int, quota: int, mend: str) -> Finding:
     return Finding(not little, found, mend if little else "")
 
 
-def htcondor() -> Finding:
-    """Check HTCondor, by asking for the user's jobs."""
-    return _queue("condor_submit", ["condor_q", "-totals"], "log in to lxplus, or to the machine that submits")
-
-
-def slurm() -> Finding:
-    """Check Slurm, by asking for the user's jobs."""
-    command = ["squeue", "--noheader", "--user", getpass.getuser()]
-    return _queue("sbatch", command, "log in to the machine from which the cluster's jobs are submitted")
-
-
-def _queue(submits: str, question: Sequence[str], mend: str) -> Finding:
-    if not has(submits) or not has(question[0]):
-        return Finding(False, f"{submits} is not in the PATH", mend)
-    answer = ask(question)
+def batch_system(client: Client) -> Finding:
+    """Check that the client of a batch system is here, and that its queue answers."""
+    if not has(client.program) or not all(map(has, client.question[:1])):
+        return Finding(False, f"{client.program} is not in the PATH", client.remedy)
+    if not client.question:
+        return Finding(True, f"{client.program} is in the PATH")
+    answer = ask(client.question)
     if answer.code != 0:
-        return Finding(False, f"{question[0]}: {answer.first_line}", f"try again in a minute: {' '.join(question)}")
+        again = f"try again in a minute: {' '.join(client.question)}"
+        return Finding(False, f"{client.question[0]}: {answer.first_line}", again)
     return Finding(True, "the queue answers")
-
-
-def crab() -> Finding:
-    """Check that CRAB's client is here. It is not run, because that takes seconds."""
-    if not has("crab"):
-        return Finding(False, "crab is not in the PATH", "source /cvmfs/cms.cern.ch/common/crab-setup.sh, after cmsenv")
-    return Finding(True, "crab is in the PATH")

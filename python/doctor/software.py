@@ -1,4 +1,7 @@
-"""Checks of software: Python and its packages, ROOT, CMSSW with its ONNX Runtime, GPUs. Nothing is imported: it would take seconds."""
+"""Software: Python and its packages, ROOT, CMSSW with its ONNX Runtime, GPUs; in checks, and in lines for bug reports.
+
+Nothing is imported, which would take seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ import re
 import sys
 from pathlib import Path
 
+from MLTools.NanoML import __version__
 from MLTools.NanoML.doctor.probe import Finding, ask, has
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
-
-__all__ = ["PARTS", "cmssw", "cmssw_area", "gpu", "nanoaod_tools", "onnx_runtime", "packages", "python", "root"]
 
 _PARTS = {
     "core": "numpy>=1.24.3 awkward>=2.1.1 uproot>=5.0.7 vector>=1.0.0 h5py>=3.8.0 onnx>=1.14.0 onnxruntime>=1.14.1 "
@@ -36,9 +38,37 @@ _MODULES = {  # packages that are imported by another name
 }
 PACKAGE = "MLTools/NanoML"
 PLUGIN = "pluginMLToolsNanoMLPlugins.so"
+_REPORTED = (
+    "numpy", "awkward", "uproot", "vector", "h5py", "onnxruntime", "click", "rich", "torch", "scikit-learn", "onnx",
+    "optuna", "xrootd",
+)  # fmt: skip
+_VARIABLES = ("CMSSW_VERSION", "SCRAM_ARCH", "VIRTUAL_ENV", "CONDA_PREFIX")
+_HERE = Path(__file__).resolve().parents[1]
 _OLDEST = (13, 3)
 _SCRAM_SECONDS = 20.0  # the first time, its files come from CVMFS
 _ENTER = "cd YOUR_AREA/src && cmsenv, or first: cmsrel CMSSW_14_0_19"
+
+
+def report() -> list[str]:
+    """Versions of NanoML, Python, the system and the packages that matter, in lines, for bug reports."""
+    found = {name: _version(name) for name in _REPORTED}
+    lines = [
+        f"nanoml {__version__} (Python {platform.python_version()})",
+        f"at: {_HERE}" + (f", commit {commit}" if (commit := _commit()) else ""),
+        f"python: {sys.executable}",
+        f"system: {platform.platform()}",
+        f"packages: {', '.join(f'{name} {version}' for name, version in found.items() if version)}",
+        f"without: {', '.join(name for name, version in found.items() if not version) or 'nothing'}",
+    ]
+    return lines + [f"{name}: {os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
+
+
+def _commit() -> str | None:
+    """The commit of a checkout, with "-dirty" if files differ from it."""
+    if not (_HERE.parent / ".git").exists():
+        return None
+    answer = ask(["git", "-C", str(_HERE.parent), "describe", "--always", "--dirty", "--exclude=*"])
+    return answer.text.strip() if answer.code == 0 else None
 
 
 def python() -> Finding:
@@ -50,7 +80,7 @@ def python() -> Finding:
 
 
 def packages(part: str) -> Finding:
-    """Check that the packages of a part are here and new enough. None is imported, which would take seconds."""
+    """Check that the packages of a part are here and new enough."""
     versions = {package: _version(package) for package in PARTS[part]}
     missing = [package for package, version in versions.items() if version is None]
     old = [
@@ -77,7 +107,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def root() -> Finding:
-    """Check that Python finds ROOT. It is not imported, which would take seconds."""
+    """Check that Python finds ROOT."""
     if importlib.util.find_spec("ROOT") is None:
         return Finding(
             False,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any
 
+from MLTools.NanoML.batch.system import System, system_of
+from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.doctor import services, software
-from MLTools.NanoML.doctor.probe import CheckState, Finding, has
+from MLTools.NanoML.doctor.probe import Finding, has
 
-__all__ = ["CHECKS", "WAYS", "Examination", "Way", "examine", "guess"]
+_SYSTEMS = [system_of(name) for name in SYSTEMS if name != "local"]  # which is the way of a laptop
 
 CHECKS: Mapping[str, Callable[[], Finding]] = {
     "Python": software.python,
@@ -35,39 +38,30 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "proxy": services.proxy,
     "dasgoclient": services.dasgoclient,
     "XRootD client": services.xrootd_client,
-    "HTCondor": services.htcondor,
-    "Slurm": services.slurm,
-    "CRAB": services.crab,
+    **{it.title: partial(services.batch_system, it.client) for it in _SYSTEMS if it.client},
     "GPU": software.gpu,
 }
 """All checks, by the thing that they check, in the order in which they are shown."""
 
-_GRID = ("certificate", "proxy", "dasgoclient", "XRootD client")
-
 
 @dataclass(frozen=True)
 class Way:
-    """A way of working.
+    """A way of working."""
 
-    Attributes
-    ----------
-    about
-        What it is, in words.
-    needs
-        Checks of what nothing works without.
-    options
-        Checks of what some things need that one may want to do.
-    redirector
-        The XRootD server that must answer; empty if none is asked.
-    """
-
-    about: str
-    needs: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    redirector: str = ""
+    about: str  # what it is, in words
+    needs: Sequence[str]  # checks of what nothing works without
+    options: Sequence[str] = ()  # checks of what some things need that one may want to do
+    redirector: str = ""  # the XRootD server that must answer; empty if none is asked
 
 
 _BASE = ("Python", "packages", "disk")
+
+
+def _way_of(system: System) -> Way:
+    about = f"jobs on the grid, by {system.title}" if system.where == "grid" else f"jobs of {system.title}"
+    client = system.client
+    return Way(about, (*_BASE, *client.needs, system.title), client.options) if client else Way(about, _BASE)
+
 
 WAYS: Mapping[str, Way] = {
     "laptop": Way(
@@ -77,21 +71,11 @@ WAYS: Mapping[str, Way] = {
     ),
     "lxplus": Way(
         "interactive work on lxplus, with files of the grid",
-        (*_BASE, "Kerberos", "AFS", "CVMFS", *_GRID),
+        (*_BASE, "Kerberos", "AFS", "CVMFS", "certificate", "proxy", "dasgoclient", "XRootD client"),
         ("EOS", "CMSSW", "NanoML in the area", "training", "HTCondor", "GPU"),
         redirector=services.REDIRECTOR,
     ),
-    "condor": Way("jobs of HTCondor", (*_BASE, "HTCondor"), ("Kerberos", "AFS", "EOS", "CVMFS", *_GRID, "training")),
-    "slurm": Way(
-        "jobs of Slurm",
-        (*_BASE, "Slurm"),
-        ("codecs of ROOT files", "training", "search for settings", "proxy", "XRootD client", "GPU"),
-    ),
-    "crab": Way(
-        "jobs on the grid, by CRAB",
-        (*_BASE, "CVMFS", "CMSSW", "NanoML in the area", "nanoAOD-tools", "certificate", "proxy", "CRAB"),
-        ("dasgoclient", "ONNX Runtime"),
-    ),
+    **{system.name: _way_of(system) for system in _SYSTEMS},
     "cmssw": Way(
         "skims, conversion and scores in CMSSW",
         (*_BASE, "CMSSW", "ONNX Runtime", "NanoML in the area"),
@@ -107,7 +91,16 @@ def guess() -> str:
         return "lxplus"
     if os.environ.get("CMSSW_BASE"):
         return "cmssw"
-    return next((way for program, way in (("condor_submit", "condor"), ("sbatch", "slurm")) if has(program)), "laptop")
+    clusters = (it for it in _SYSTEMS if it.where == "cluster" and it.client and has(it.client.program))
+    return next((system.name for system in clusters), "laptop")
+
+
+class CheckState(Enum):
+    """How a thing is, for the chosen way of working."""
+
+    FINE = "fine"  # it is there, and as it should be
+    ABSENT = "absent"  # it is not, and some things that one may want to do need it
+    MISSING = "missing"  # it is not, and nothing works without it
 
 
 @dataclass(frozen=True)
@@ -140,8 +133,7 @@ class Examination:
 def examine(way: str, redirector: str = "") -> Examination:
     """Check all that one of WAYS needs; `redirector` is an XRootD server to ask instead of the way's own, if any."""
     chosen = WAYS[way]
-    wanted = {*chosen.needs, *chosen.options}
-    checks = {name: check for name, check in CHECKS.items() if name in wanted}
+    checks = {name: check for name, check in CHECKS.items() if name in (*chosen.needs, *chosen.options)}
     server = redirector or chosen.redirector
     if server:
         checks["redirector"] = partial(services.redirector, server)

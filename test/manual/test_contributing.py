@@ -118,6 +118,7 @@ def run(*arguments, code=0):
 
 gate = Path("closed")
 gate.touch()
+assert "jobs of a shell" in run("doctor", "--for", "shell")
 assert "2 jobs on shell" in run("submit", "skim", "a.yaml")
 log = Path("jobs/a-1/logs/skim-0000.log")
 while not log.exists() or "waiting" not in log.read_text():

@@ -13,20 +13,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.crab.task import REFUSED, CrabProject, CrabTask, JobNow
-from MLTools.NanoML.batch.prepare import JobRequest, new_submission
-from MLTools.NanoML.batch.site import Place
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory
-from MLTools.NanoML.batch.system import Poll, QueueState, System, counted
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.resources import Resources, in_words
 from MLTools.NanoML.workflow.stages import Layout, import_part
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.batch.prepare import JobRequest
+    from MLTools.NanoML.batch.site import Place
+    from MLTools.NanoML.config.analysis import Config
 
 _AT_ONCE = 4  # questions to the server
 _MOST_MEMORY = 5000  # MB that CRAB gives to a job of one core that is submitted again
@@ -42,6 +44,12 @@ class Crab(System):
     groups = "dataset"
     pause = 120.0  # the server has nothing new before
     has_results = False
+    client = Client(
+        "crab",
+        "source /cvmfs/cms.cern.ch/common/crab-setup.sh, after cmsenv",
+        needs=("CVMFS", "CMSSW", "NanoML in the area", "nanoAOD-tools", "certificate", "proxy"),
+        options=("dasgoclient", "ONNX Runtime"),
+    )
     advice: Mapping[str, str] = {
         "unreadable": "nanoml resubmit tries again; CRAB has tried several sites already",
         "configuration": f"correct it; {_NEW}",
@@ -62,6 +70,8 @@ class Crab(System):
                 f"{config.where()}: CRAB runs skims, with the scores of models, where the files are; {request.what} runs elsewhere: "
                 f"nanoml submit {request.what} --on condor, slurm or local. Before it: nanoml submit skim --on crab."
             )
+        from MLTools.NanoML.batch.prepare import new_submission
+
         done = set() if request.dry_run else self._done(config)
         write_tasks = import_part("data_processing.crab.tasks").write_tasks
         with new_directory(config.base / JOBS, Layout.of(config).workdir.name, request.dry_run) as (aside, final):

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from MLTools.NanoML.doctor import services, software
+from MLTools.NanoML.doctor.ways import CHECKS
 from services.condor import CondorPool
 from services.xrootd import Cluster
 
@@ -226,7 +227,7 @@ def test_elsewhere_there_is_no_eos_and_no_cvmfs(nothing: Path, monkeypatch: pyte
 
 
 def test_nothing_is_there(nothing: Path) -> None:
-    for check in (services.htcondor, services.slurm, services.crab, software.gpu):
+    for check in (*(CHECKS[name] for name in ("HTCondor", "Slurm", "CRAB")), software.gpu):
         finding = check()
         assert not finding.fine
         assert finding.mend
@@ -236,9 +237,9 @@ def test_nothing_is_there(nothing: Path) -> None:
 def test_a_queue_that_answers_and_one_that_does_not(condor_pool: CondorPool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in condor_pool.environment.items():
         monkeypatch.setenv(name, value)
-    assert services.htcondor().found == "the queue answers"
+    assert CHECKS["HTCondor"]().found == "the queue answers"
     monkeypatch.setenv("CONDOR_CONFIG", "/nonexistent")
-    finding = services.htcondor()
+    finding = CHECKS["HTCondor"]()
     assert not finding.fine
     assert finding.found.startswith("condor_q: ")
 
@@ -246,7 +247,7 @@ def test_a_queue_that_answers_and_one_that_does_not(condor_pool: CondorPool, mon
 def test_a_queue_that_is_down(program: Program) -> None:
     program("sbatch", "exit 0")
     program("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    finding = services.slurm()
+    finding = CHECKS["Slurm"]()
     assert finding.found == "squeue: slurm_load_jobs error: Unable to contact slurm controller"
     program("squeue", "exit 0")
-    assert services.slurm().fine
+    assert CHECKS["Slurm"]().fine

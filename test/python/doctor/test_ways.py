@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.commands import start as command
-from MLTools.NanoML.doctor import WAYS, CheckState, Finding, examine, guess
-from MLTools.NanoML.doctor.ways import CHECKS
+from MLTools.NanoML.doctor.probe import Finding
+from MLTools.NanoML.doctor.ways import CHECKS, WAYS, CheckState, examine, guess
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +55,15 @@ def test_it_says_what_to_do(tmp_path: Path) -> None:
     assert "-> source /cvmfs/cms.cern.ch/common/crab-setup.sh" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Missing for crab: ")
     assert "a guess" not in done.stdout
+
+
+@pytest.mark.parametrize("way", ["condor", "crab"])
+def test_it_answers_where_packages_of_nanoml_are_missing(way: str, tmp_path: Path) -> None:
+    hide = "import sys; sys.modules.update(dict.fromkeys(['yaml', 'numpy', 'jinja2']))"
+    program = f"{hide}; from MLTools.NanoML.cli import main; main()"
+    line = [sys.executable, "-c", program, "doctor", "--for", way, "--json"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert {*WAYS[way].needs} <= {check["name"] for check in json.loads(done.stdout)["checks"]}
 
 
 def test_a_check_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
