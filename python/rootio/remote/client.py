@@ -121,6 +121,9 @@ def client() -> Any:
         # this does not override the user's own XRD_... variables
         for name in ("RequestTimeout", "StreamTimeout", "ConnectionWindow"):
             module.EnvPutInt(name, settings.timeout)
+        # at a fork, as Python 3.9 starts programs, the client stops its threads, and waits for ever for one that handles the
+        # late answer to an open that was given up; what is started here executes another program at once
+        module.EnvPutInt("RunForkHandler", 0)
         # tries are repeated here, not by the client, and failures before must not count
         for name, value in (("ConnectionRetry", 1), ("StreamErrorWindow", 0), ("TimeoutResolution", 1)):
             module.EnvPutInt(name, value)

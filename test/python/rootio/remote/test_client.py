@@ -13,7 +13,7 @@ from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.grid.proxy import usual_place
-from MLTools.NanoML.rootio.remote.client import VARIABLE, adopt_settings, current_settings, use_settings
+from MLTools.NanoML.rootio.remote.client import VARIABLE, adopt_settings, client, current_settings, use_settings
 from services.certificates import Certificates
 from services.daemons import run
 from services.xrootd import VomsServer
@@ -163,3 +163,8 @@ def test_no_proxy(xrootd_voms: VomsServer, tmp_path: Path) -> None:
     assert "Auth failed" in message
     assert str(tmp_path / "none") in message
     assert "nanoml proxy init" in message
+
+
+def test_a_fork_does_not_wait_for_answers(read_with: Callable[..., None]) -> None:
+    pytest.importorskip("XRootD", reason="needs the Python client of XRootD")
+    assert client().EnvGetInt("RunForkHandler") == 0
