@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from MLTools.NanoML.contracts.hdf5 import (
-    EVENTS,
-    IDENTIFIERS,
-    PARAMETER,
-    ConvertedColumn,
-    ConvertedDataset,
-    HDF5Metadata,
-)
+from MLTools.NanoML.contracts.hdf5 import EVENTS, PARAMETER, ConvertedColumn, ConvertedDataset, HDF5Metadata
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train

@@ -17,7 +17,6 @@ from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import Survey
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
-    IDENTIFIERS,
     ConvertedDataset,
     check_events_differ,
     open_hdf5,
@@ -26,6 +25,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, mixed
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
-    IDENTIFIERS,
     METADATA,
     HDF5Metadata,
     check_events_differ,
@@ -39,6 +38,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import mixed
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import VALID
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, ConvertedCollection, ConvertedDataset
+from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedCollection, ConvertedDataset
 from MLTools.NanoML.nanoaod.folds import fold_of
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
 _AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from data_processing.convert.duplicateevents import identify
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS
+from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.contracts.provenance import Criteria, MadeColumn, Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import identify
-from MLTools.NanoML.contracts.hdf5 import EVENTS, IDENTIFIERS, open_hdf5, reading
+from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, reading
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
 _BLOCK = 200_000  # rows read at once
 

@@ -11,8 +11,6 @@ import click
 
 from MLTools.NanoML.commands.options import FILE, PATH, command, flag, json_option
 
-__all__ = ["inspect", "validate", "verify"]
-
 _TITLES = {
     "file": "the file can be read",
     "metadata": "the metadata are complete and consistent",

@@ -13,8 +13,6 @@ import click
 
 from MLTools.NanoML.commands.options import command, epilog, flag, json_option
 
-__all__ = ["datasets", "proxy"]
-
 
 @command(
     "nanoml datasets examples/trilepton.yaml",

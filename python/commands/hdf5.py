@@ -25,8 +25,6 @@ from MLTools.NanoML.commands.options import (
 )
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["convert", "shuffle"]
-
 _compression_option = click.option("--compression", default="gzip:1", show_default=True, metavar="gzip:LEVEL|none")
 
 

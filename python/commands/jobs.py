@@ -13,8 +13,6 @@ from MLTools.NanoML.commands.options import PATH, command, config_argument, flag
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.workflow.stages import NAMES
 
-__all__ = ["kill", "logs", "resubmit", "status", "submit", "work"]
-
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
 

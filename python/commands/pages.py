@@ -11,8 +11,6 @@ from typing import Optional
 from MLTools.NanoML.installation import checkout
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
-__all__ = ["PAGES", "page_of", "where"]
-
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",

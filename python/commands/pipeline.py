@@ -22,8 +22,6 @@ from MLTools.NanoML.commands.options import (
 )
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
-__all__ = ["accept", "config", "run", "stage_command"]
-
 
 @command(
     "nanoml run examples/trilepton.yaml",

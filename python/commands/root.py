@@ -24,8 +24,6 @@ from MLTools.NanoML.commands.options import (
     workers_option,
 )
 
-__all__ = ["attach", "merge", "score", "skim"]
-
 
 @command(
     "nanoml skim examples/trilepton.yaml",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.doctor.ways import Examination
 
-__all__ = ["TEMPLATES", "WAYS", "Advice", "advice", "completion", "create", "doctor", "init"]
-
 TEMPLATES = Path(__file__).parents[1] / "templates" / "init"
 """The files of a new analysis directory; a dot file has no dot here."""
 

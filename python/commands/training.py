@@ -11,8 +11,6 @@ from MLTools.NanoML.commands.options import PATH, command, config_argument, flag
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.resources import duration
 
-__all__ = ["export", "tune"]
-
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]
     name = "duration"

@@ -18,8 +18,6 @@ from MLTools.NanoML.config.setting import NAME, plain, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["Config", "load", "schema"]
-
 
 @dataclass(frozen=True)
 class Config:

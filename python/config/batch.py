@@ -8,8 +8,6 @@ from typing import Optional
 from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.workflow.stages import NAMES
 
-__all__ = ["ENVIRONMENTS", "SYSTEMS", "TIME", "Batch", "Grid", "Needs"]
-
 SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",

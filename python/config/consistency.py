@@ -15,8 +15,6 @@ from MLTools.NanoML.contracts.hdf5 import RESERVED
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
-__all__ = ["contradictions"]
-
 _LARGEST = 3.4028235e38  # of float32
 
 

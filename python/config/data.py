@@ -7,8 +7,6 @@ from typing import Optional
 
 from MLTools.NanoML.config.setting import BRANCH, setting
 
-__all__ = ["ENGINES", "Convert", "Objects", "Score", "Skim"]
-
 ENGINES = ("columnar", "nanoaodtools")
 """What `skim.engine` can name."""
 

@@ -7,8 +7,6 @@ from typing import Optional, Union
 
 from MLTools.NanoML.config.setting import BRANCH, DATASET, setting
 
-__all__ = ["FROM_WHERE", "LOSS", "TIERS", "Dataset", "Read"]
-
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
 """The settings that say which files are read. What is made of a file does not depend on them."""
 

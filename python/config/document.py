@@ -16,8 +16,6 @@ import yaml
 
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["Document", "Key", "Keys", "Problem", "dotted"]
-
 Key = Union[str, int]
 Keys = tuple[Key, ...]
 """The path to a value: keys of mappings, positions in lists (from 0)."""

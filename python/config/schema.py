@@ -15,8 +15,6 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from MLTools.NanoML.config.document import Document, Problem
 from MLTools.NanoML.config.setting import build, optional, plain, settings_of
 
-__all__ = ["complaints", "json_schema", "parse", "suggestion"]
-
 T = TypeVar("T")
 
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}

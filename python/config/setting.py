@@ -16,8 +16,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["BRANCH", "DATASET", "NAME", "build", "optional", "plain", "setting", "settings_of"]
-
 T = TypeVar("T")
 
 NAME = {

@@ -16,26 +16,6 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
-__all__ = [
-    "EVENTS",
-    "IDENTIFIERS",
-    "METADATA",
-    "PARAMETER",
-    "RESERVED",
-    "SCHEMA",
-    "ConvertedCollection",
-    "ConvertedColumn",
-    "ConvertedDataset",
-    "HDF5Metadata",
-    "check_events_differ",
-    "metadata_content",
-    "new_hdf5",
-    "open_hdf5",
-    "read_metadata",
-    "reading",
-    "write_metadata",
-]
-
 SCHEMA = 1
 EVENTS = "events"
 METADATA = "metadata"

@@ -16,8 +16,6 @@ from typing import Union
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = ["Missing", "allowed", "lines", "read", "record"]
-
 _FILE = Path(".nanoml", "missing.json")
 _VERSION = 1
 

@@ -10,8 +10,6 @@ from typing import Any, Optional
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.file import KEY
 
-__all__ = ["LEVELS", "SCHEMA", "Description", "Input", "ModelFormat", "ObjectInput", "Parameter", "Reference"]
-
 SCHEMA = 1
 LEVELS = ("event", "object")
 

@@ -17,21 +17,6 @@ from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = [
-    "KEY",
-    "OnnxHeader",
-    "check_twin",
-    "file_hash",
-    "metadata_text",
-    "network_files",
-    "open_session",
-    "parse_onnx",
-    "read_header",
-    "refuse_external_data",
-    "start_session",
-    "twin_of",
-]
-
 KEY = "nanoml"
 """Key of the metadata in the ONNX file."""
 

@@ -9,8 +9,6 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Jagged", "Places", "padded"]
-
 
 @dataclass(frozen=True)
 class Jagged:

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-__all__ = ["main"]
-
 
 def main(model: str, inputs: str, outputs: str) -> None:
     """Run all cases."""

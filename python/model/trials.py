@@ -24,8 +24,6 @@ from MLTools.NanoML.model import subprocess_runtime
 from MLTools.NanoML.model.description import Description, ObjectInput
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["SIZES", "Outcome", "Outcomes", "SubprocessRuntime", "Trial", "run_here", "trials"]
-
 SIZES = (1, 7, 300)
 """Numbers of rows: the size with which a model was traced may have become part of it."""
 

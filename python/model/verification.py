@@ -14,18 +14,6 @@ from MLTools.NanoML.model.description import Description
 from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.model.trials import SIZES, Outcome, Outcomes, SubprocessRuntime, Trial, run_here, trials
 
-__all__ = [
-    "REFERENCE",
-    "TOLERANCE",
-    "Networks",
-    "check_reference",
-    "check_tensors",
-    "check_trials",
-    "reference_of",
-    "verify_model",
-    "where",
-]
-
 REFERENCE = "reference events"
 TOLERANCE = 1e-5
 """How much results for real events may differ, relative to those above 1: other versions compute in another order."""
