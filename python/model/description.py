@@ -12,6 +12,7 @@ from MLTools.NanoML.model.file import KEY
 
 SCHEMA = 1
 LEVELS = ("event", "object")
+_INPUT = ("tensor", "mask", "collection", "columns", "dtypes", "max", "order", "selection", "selection_columns")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Input:
     dtypes: tuple[str, ...]
     selection: Optional[str]
     selection_columns: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in the metadata."""
+        content = asdict(self)
+        return {key: content[key] for key in _INPUT if key in content}
 
 
 @dataclass(frozen=True)
@@ -191,16 +197,13 @@ class Description:
         try:
             content = json.loads(text)
             schema = content["schema"]
-        except (ValueError, KeyError, TypeError) as problem:
-            raise _not_understood(path, problem) from None
-        if schema != SCHEMA:
-            raise NanoMLError(
-                f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again."
-            )
-        try:
-            return _read(content)
+            if schema == SCHEMA:
+                return _read(content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
-            raise _not_understood(path, problem) from None
+            raise NanoMLError(
+                f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
+            ) from None
+        raise NanoMLError(f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again.")
 
     def to_json(self) -> dict[str, Any]:
         """The metadata, as they are written."""
@@ -211,9 +214,9 @@ class Description:
             "name": self.name,
             "level": self.level,
             "collection": self.collection,
-            "inputs": [_input_to_json(tensor) for tensor in self.inputs],
+            "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [{"tensor": mean, **names}, {"tensor": each, **names, "folds": self.folds}],
-            "parameter": self.parameter and {"column": self.parameter.column, "values": list(self.parameter.values)},
+            "parameter": self.parameter and asdict(self.parameter),
             "target": asdict(self.format),
             "folds": {"k": self.folds, "hash": self.fold_rule},
             "training": self.training,
@@ -252,22 +255,12 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     level, collection = str(metadata["level"]), metadata.get("collection")
     if level not in LEVELS or (level == "object") != (collection is not None):
         raise ValueError(f"level {level}, collection {collection}")
-    features, objects = None, []
-    for tensor in metadata["inputs"]:
-        common = (
-            str(tensor["tensor"]),
-            tuple(map(str, tensor["columns"])),
-            tuple(map(str, tensor["dtypes"])),
-            tensor["selection"],
-            tuple(map(str, tensor["selection_columns"])),
-        )
-        if "mask" in tensor:
-            mask, name, order = str(tensor["mask"]), str(tensor["collection"]), tensor["order"]
-            objects.append(ObjectInput(*common, mask, name, int(tensor["max"]), order))
-        elif features is None:
-            features = Input(*common)
-        else:
-            raise ValueError(f"two tensors of events, {features.tensor} and {tensor['tensor']}")
+    inputs = [_read_input(content) for content in metadata["inputs"]]
+    objects = tuple(tensor for tensor in inputs if isinstance(tensor, ObjectInput))
+    events = [tensor for tensor in inputs if not isinstance(tensor, ObjectInput)]
+    if len(events) > 1:
+        raise ValueError(f"two tensors of events, {events[0].tensor} and {events[1].tensor}")
+    features = events[0] if events else None
     mean, each = metadata["outputs"]
     kind = "classes" if "classes" in mean else "targets"
     parameter = metadata.get("parameter")
@@ -281,7 +274,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         level,
         collection,
         features,
-        tuple(objects),
+        objects,
         (str(mean["tensor"]), str(each["tensor"])),
         kind,
         tuple(map(str, mean[kind])),
@@ -294,17 +287,10 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     )
 
 
-def _input_to_json(tensor: Input) -> dict[str, Any]:
-    content: dict[str, Any] = {"tensor": tensor.tensor}
-    if isinstance(tensor, ObjectInput):
-        content.update(mask=tensor.mask, collection=tensor.collection)
-    content.update(columns=list(tensor.columns), dtypes=list(tensor.dtypes))
-    if isinstance(tensor, ObjectInput):
-        content.update(max=tensor.max, order=tensor.order)
-    return {**content, "selection": tensor.selection, "selection_columns": list(tensor.selection_columns)}
-
-
-def _not_understood(path: str, problem: Exception) -> NanoMLError:
-    return NanoMLError(
-        f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
-    )
+def _read_input(content: Mapping[str, Any]) -> Input:
+    columns, dtypes, made = (tuple(map(str, content[key])) for key in ("columns", "dtypes", "selection_columns"))
+    common = str(content["tensor"]), columns, dtypes, content["selection"], made
+    if "mask" not in content:
+        return Input(*common)
+    objects = str(content["mask"]), str(content["collection"]), int(content["max"]), content["order"]
+    return ObjectInput(*common, *objects)

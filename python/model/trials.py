@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
 import re
 import signal
@@ -20,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import subprocess_runtime
 from MLTools.NanoML.model.description import Description, ObjectInput
 from MLTools.NanoML.terminal.progress import say
 
@@ -52,34 +53,23 @@ def trials(description: Description, sample: Mapping[str, Floats]) -> list[Trial
     numbers = [name for name in real if name not in masks.values()]
     random = np.random.default_rng(0)
 
-    def changed(values: Mapping[str, NDArray[Any]]) -> Feeds:
-        # padding stays 0
-        return {
-            **real,
-            **{
-                name: np.where(real[masks[name]][..., None] > 0, value, 0).astype(np.float32)
-                if name in masks
-                else value.astype(np.float32)
-                for name, value in values.items()
-            },
-        }
+    def changed(change: Callable[[Floats], NDArray[Any]]) -> Feeds:
+        """The events with other numbers; padding stays 0."""
+        found = dict(real)
+        for name in numbers:
+            there = real[masks[name]][..., None] > 0 if name in masks else True
+            found[name] = np.where(there, change(real[name]), 0).astype(np.float32)
+        return found
 
     def filled(positive: float, negative: float) -> Feeds:
-        signs = {name: random.random(real[name].shape) < 0.5 for name in numbers}
-        return changed({name: np.where(sign, positive, negative) for name, sign in signs.items()})
-
-    def varied() -> dict[str, NDArray[Any]]:
-        return {name: real[name] * random.uniform(0.5, 2, real[name].shape) for name in numbers}
-
-    def holes() -> dict[str, NDArray[Any]]:
-        return {name: np.where(random.random(real[name].shape) < 0.3, np.nan, real[name]) for name in numbers}
+        return changed(lambda values: np.where(random.random(values.shape) < 0.5, positive, negative))
 
     limits = np.finfo(np.float32)
     largest, smallest = float(limits.max), float(limits.smallest_subnormal)
     found = [
         Trial(f"real {what}", real),
-        Trial(f"varied {what}", changed(varied())),
-        Trial(f"{what} with NaN", changed(holes())),
+        Trial(f"varied {what}", changed(lambda values: values * random.uniform(0.5, 2, values.shape))),
+        Trial(f"{what} with NaN", changed(lambda values: np.where(random.random(values.shape) < 0.3, np.nan, values))),
         Trial("only NaN", filled(np.nan, np.nan)),
         Trial("infinity", filled(np.inf, -np.inf)),
         Trial("zeros", filled(0, 0)),
@@ -162,10 +152,7 @@ class SubprocessRuntime:
     def of(cls, version: str) -> Iterator[SubprocessRuntime]:
         """Make a temporary environment with a version of ONNX Runtime.
 
-        Raises
-        ------
-        NanoMLError
-            There is no such version for this Python, or it cannot be installed.
+        Raises NanoMLError if there is no such version for this Python, or it cannot be installed.
         """
         if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) is None:
             raise NanoMLError(f'ONNX Runtime "{version}": write a version as in 1.17.1.')
@@ -175,44 +162,68 @@ class SubprocessRuntime:
     def run(self, model: str, trials: Sequence[Trial]) -> Outcomes:
         """Run trials in all sizes.
 
-        Raises
-        ------
-        NanoMLError
-            ONNX Runtime cannot load the model, or crashes on it.
+        Raises NanoMLError if ONNX Runtime cannot load the model, or crashes on it.
         """
-        numbered = enumerate((trial, size) for trial in trials for size in SIZES)
-        keys = {f"case{number}": case for number, case in numbered}
+        keys = {f"case{number}": case for number, case in enumerate(itertools.product(trials, SIZES))}
         feeds: dict[str, Any] = {
             f"{key}/{name}": values for key, (trial, size) in keys.items() for name, values in trial.rows(size).items()
         }
         with tempfile.TemporaryDirectory(prefix="nanoml-") as directory:
             inputs, outputs = Path(directory, "inputs.npz"), Path(directory, "outputs.npz")
             np.savez(inputs, **feeds)
-            script = [self.python, "-I", subprocess_runtime.__file__]
-            command = [*script, os.path.abspath(model), str(inputs), str(outputs)]
+            script = f"{inspect.getsource(_run_cases)}\n\n_run_cases()\n"
+            command = [self.python, "-I", "-c", script, os.path.abspath(model), str(inputs), str(outputs)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
+            ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
             if done.returncode and done.stdout:
                 trial, size = keys[done.stdout.split()[-1]]
                 raise NanoMLError(
-                    f'{model}: ONNX Runtime {self.version} crashes ({_signal(done.returncode)}) on "{trial.name}", {size} '
-                    "of them. It may do so in CMSSW, too: replace what it cannot compute in the network."
+                    f'{model}: ONNX Runtime {self.version} crashes ({ended}) on "{trial.name}", {size} of them. '
+                    "It may do so in CMSSW, too: replace what it cannot compute in the network."
                 )
             if done.returncode:
-                reason = (done.stderr.strip().splitlines() or [_signal(done.returncode)])[-1]
+                reason = (done.stderr.strip().splitlines() or [ended])[-1]
                 raise NanoMLError(f"{model}: ONNX Runtime {self.version} cannot load it: {reason}")
+            found: Outcomes = {}
             with np.load(outputs) as stored:
-                found = {key: stored[key] for key in stored.files}
-        return {(trial.name, size): _found(found, key) for key, (trial, size) in keys.items()}
+                for key, (trial, size) in keys.items():
+                    names = sorted(name for name in stored.files if name.startswith(f"{key}/"))
+                    failed = names == [f"{key}/error"]
+                    found[trial.name, size] = str(stored[names[0]]) if failed else [stored[name] for name in names]
+        return found
 
 
-def _signal(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+def _run_cases() -> None:
+    """Run a model in an environment that has numpy and ONNX Runtime, but not NanoML: only the text of this function goes there.
 
+    The inputs are arrays CASE/TENSOR, the outputs CASE/NUMBER; if a case fails, CASE/error has the reason. Each case is
+    printed before it is run, since ONNX Runtime may crash.
+    """
+    import sys
 
-def _found(found: dict[str, Any], key: str) -> Outcome:
-    if f"{key}/error" in found:
-        return str(found[f"{key}/error"])
-    return [found[name] for name in sorted(name for name in found if name.startswith(f"{key}/"))]
+    import numpy as np
+    import onnxruntime
+
+    model, inputs, outputs = sys.argv[1:]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # errors are raised
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    cases: dict = {}  # type: ignore[type-arg]
+    with np.load(inputs) as stored:
+        for key in stored.files:
+            case, _, tensor = key.partition("/")
+            cases.setdefault(case, {})[tensor] = stored[key]
+    found: dict = {}  # type: ignore[type-arg]
+    for case, feeds in cases.items():
+        print(case, flush=True)  # noqa: T201
+        try:
+            results = session.run(None, feeds)
+        except Exception as problem:  # ONNX Runtime's exceptions have no common base class
+            found[f"{case}/error"] = np.array(str(problem).split("\n")[0])
+            continue
+        found.update({f"{case}/{number}": result for number, result in enumerate(results)})
+    np.savez(outputs, **found)
 
 
 def _environment(directory: Path, version: str) -> str:
@@ -227,16 +238,12 @@ def _environment(directory: Path, version: str) -> str:
     done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return python
-    here = ".".join(map(str, sys.version_info[:2]))
+    reason = f"cannot be installed: {(done.stderr.strip().splitlines() or ['pip was killed'])[-1]}"
     if "(from versions: none)" in done.stderr:
-        raise NanoMLError(
-            f"ONNX Runtime {version}: cannot be installed: pip finds none at all. Is there a connection to a package index?"
-        )
-    if "No matching distribution" in done.stderr:
-        raise NanoMLError(
-            f"ONNX Runtime {version}: there is no wheel of it for Python {here} on this machine. "
+        reason = "cannot be installed: pip finds none at all. Is there a connection to a package index?"
+    elif "No matching distribution" in done.stderr:
+        reason = (
+            f"there is no wheel of it for Python {sys.version_info[0]}.{sys.version_info[1]} on this machine. "
             "Run nanoml verify with another Python, or in a CMSSW release that has it, without --onnxruntime."
         )
-    raise NanoMLError(
-        f"ONNX Runtime {version}: cannot be installed: {(done.stderr.strip().splitlines() or ['pip was killed'])[-1]}"
-    )
+    raise NanoMLError(f"ONNX Runtime {version}: {reason}")

@@ -11,6 +11,8 @@ import pytest
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model, open_session, twin_of
 from MLTools.NanoML.model.file import network_files, parse_onnx
+from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, run_here, trials
+from MLTools.NanoML.model.verification import reference_of
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -186,3 +188,19 @@ def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Callable[..., Pa
     twin_of(path).unlink()
     with pytest.raises(NanoMLError, match="are in another file, weights.bin"):
         Model(path)
+
+
+def test_another_python_gives_the_same(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x"], objects={"Jet": (["pt"], 2, None)}))
+    reference = reference_of(model.description)
+    assert reference is not None
+    tried = trials(model.description, reference.feeds)
+    tried.append(Trial("of the wrong shape", {name: values[:, :0] for name, values in tried[0].feeds.items()}))
+    here, there = run_here(model.session, tried), SubprocessRuntime(sys.executable, "here").run(model.path, tried)
+    assert here.keys() == there.keys()
+    for case, outcome in here.items():
+        if isinstance(outcome, str):
+            assert there[case] == outcome
+        else:
+            assert all(np.array_equal(*pair, equal_nan=True) for pair in zip(outcome, there[case]))  # type: ignore[arg-type]
+    assert isinstance(here["of the wrong shape", 7], str)
