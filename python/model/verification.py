@@ -85,12 +85,7 @@ def reference_of(description: Description) -> Optional[Trial]:
 
 
 def check_reference(outcome: Outcome, description: Description) -> float:
-    """Compare the outputs for the reference events with those in the metadata.
-
-    Returns
-    -------
-    The largest difference, relative to the output where that is above 1.
-    """
+    """The largest difference of the outputs for the reference events, relative to those in the metadata above 1."""
     expected = np.asarray(description.reference.outputs, np.float64)
     output = description.output_tensors[0]
     if isinstance(outcome, str):
@@ -109,44 +104,34 @@ def check_reference(outcome: Outcome, description: Description) -> float:
 
 def check_tensors(session: Any, description: Description) -> None:
     """Compare names, types and shapes of a model's tensors with its metadata: numbers of rows and objects must be free."""
-    expected: dict[str, tuple[Any, ...]] = {}
+    inputs: dict[str, tuple[Optional[int], ...]] = {}  # shapes; None for an axis of any length
     if description.features:
-        expected[description.features.tensor] = (None, len(description.features.columns))
+        inputs[description.features.tensor] = (None, len(description.features.columns))
     for tensor in description.objects:
-        expected[tensor.tensor] = (None, None, len(tensor.columns))
-        expected[tensor.mask] = (None, None)
-    mean, each = description.output_tensors
-    size = len(description.outputs)
-    found = {tensor.name: tensor for tensor in session.get_inputs()}
-    _same_names("inputs", list(expected), list(found))
-    _same_names("outputs", [mean, each], [tensor.name for tensor in session.get_outputs()])
-    for name, shape in expected.items():
-        _check_shape(found[name], shape)
-    mean_out, each_out = session.get_outputs()
-    for tensor, shape in ((mean_out, (None, size)), (each_out, (None, description.folds, size))):
+        inputs[tensor.tensor] = (None, None, len(tensor.columns))
+        inputs[tensor.mask] = (None, None)
+    (mean, each), size = description.output_tensors, len(description.outputs)
+    outputs: dict[str, tuple[Optional[int], ...]] = {mean: (None, size), each: (None, description.folds, size)}
+    for what, wanted, found in (("inputs", inputs, session.get_inputs()), ("outputs", outputs, session.get_outputs())):
+        names = [tensor.name for tensor in found]
+        if list(wanted) != names:
+            raise NanoMLError(
+                f"the metadata speak of the {what} {', '.join(wanted)}, but the model has {', '.join(names)}."
+            )
+    for tensor, shape in zip(session.get_inputs(), inputs.values()):
+        if tensor.type != "tensor(float)":
+            raise NanoMLError(f"input {tensor.name} is of type {tensor.type}, not tensor(float).")
+        if len(tensor.shape) != len(shape) or any(
+            isinstance(axis, int) if length is None else axis != length for axis, length in zip(tensor.shape, shape)
+        ):
+            raise NanoMLError(f"input {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
+    for tensor, shape in zip(session.get_outputs(), outputs.values()):
         # shapes of outputs are not always written; the trials look at what comes
         if len(tensor.shape) != len(shape) or isinstance(tensor.shape[0], int):
             raise NanoMLError(f"output {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
 
 
-def _same_names(what: str, expected: Sequence[str], found: Sequence[str]) -> None:
-    if expected != found:
-        raise NanoMLError(
-            f"the metadata speak of the {what} {', '.join(expected)}, but the model has {', '.join(found)}."
-        )
-
-
-def _check_shape(tensor: Any, shape: tuple[Any, ...]) -> None:
-    if tensor.type != "tensor(float)":
-        raise NanoMLError(f"input {tensor.name} is of type {tensor.type}, not tensor(float).")
-    good = len(tensor.shape) == len(shape) and all(
-        not isinstance(axis, int) if wanted is None else axis == wanted for axis, wanted in zip(tensor.shape, shape)
-    )
-    if not good:
-        raise NanoMLError(f"input {tensor.name} has shape {tensor.shape}, not {_axes(shape)}.")
-
-
-def _axes(shape: tuple[Any, ...]) -> str:
+def _axes(shape: tuple[Optional[int], ...]) -> str:
     return "[" + ", ".join("any" if axis is None else str(axis) for axis in shape) + "]"
 
 
@@ -165,8 +150,11 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
     for trial in trials:
         for size in sorted(SIZES, reverse=True):
             what = where(trial, size, description.level)
-            found = _outputs(outcomes[trial.name, size], size, description, what)
-            _check_sums(found, description, what)
+            mean, each = found = _outputs(outcomes[trial.name, size], size, description, what)
+            _compare([mean], [each.mean(axis=1)], description, f"{what}: the mean of the networks")
+            if description.kind == "classes":
+                ones = np.ones(len(mean), np.float32)
+                _compare([mean.sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
             if size == max(SIZES):
                 whole[trial.name] = found
                 if trial.same_as is not None:
@@ -188,15 +176,6 @@ def _outputs(outcome: Outcome, size: int, description: Description, what: str) -
             row = int(np.argmax(bad))
             raise NanoMLError(f"{what}: {name} of {description.level} {row} is {values[row].ravel().tolist()}.")
     return outcome
-
-
-def _check_sums(found: Sequence[Floats], description: Description, what: str) -> None:
-    mean, each = found
-    if len(mean):
-        _compare([mean], [each.mean(axis=1)], description, f"{what}: the mean of the networks")
-        if description.kind == "classes":
-            ones = np.ones(len(mean), np.float32)
-            _compare([mean.sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
 
 
 def _compare(found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str) -> None:
