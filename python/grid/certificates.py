@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Optional
+from typing import Any
 
 _PROXY = "1.3.6.1.5.5.7.1.14"  # the extension by which a certificate is a proxy (RFC 3820)
 _VOMS = "1.3.6.1.4.1.8005.100.100.5"
 _FQANS = "1.3.6.1.4.1.8005.100.100.4"
+_EMAIL = "1.2.840.113549.1.9.1"
 _OLD_PROXIES = ("CN=proxy", "CN=limited proxy")
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -19,7 +20,7 @@ _CERTIFICATE = re.compile(_BEGIN + rb"[A-Za-z0-9+/=\s]*-----END CERTIFICATE-----
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 
 # tags of DER, the encoding of ASN.1
-_OCTETS, _OBJECT, _GENERALIZED_TIME, _SEQUENCE, _SET, _URI, _EXTENSIONS = 4, 6, 0x18, 0x30, 0x31, 0x86, 0xA3
+_OCTETS, _OBJECT, _TIME, _SEQUENCE, _SET, _URI, _EXTENSIONS = 4, 6, 0x18, 0x30, 0x31, 0x86, 0xA3
 _LONG, _CONSTRUCTED = 0x80, 0x20
 
 
@@ -61,76 +62,40 @@ def certificates_of(data: bytes) -> list[Certificate]:
     return [_read(block) for block in blocks]
 
 
-def voms_attributes(chain: list[Certificate]) -> list[VomsAttributes]:
-    """The attributes of the first proxy in a chain that has any: a proxy of a proxy has none of its own.
-
-    Raises ValueError if they are damaged.
-    """
-    extension = next((each.extensions[_VOMS] for each in chain if _VOMS in each.extensions), b"")
-    try:
-        return [
-            _read_attributes(certificate.children[0].children)
-            for outer in _elements(extension)
-            for certificates in outer.children
-            for certificate in certificates.children
-        ]
-    except IndexError:
-        raise ValueError("a part of the VO's is missing") from None
-
-
 def _read(block: bytes) -> Certificate:
     from cryptography import x509  # slow to import, and few commands need it
+
+    def moment(name: str) -> datetime:  # before cryptography 42 without its time zone
+        found: datetime = getattr(certificate, f"{name}_utc", None) or getattr(certificate, name)
+        return found.replace(tzinfo=timezone.utc)
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about serial numbers and the like that CAs should not have given
-            found = x509.load_pem_x509_certificate(block)
-            extensions = _extensions(found.tbs_certificate_bytes)
-            subject = "".join(f"/{_short(each.oid)}={_text(each.value)}" for each in found.subject)
-            return Certificate(subject, _moment(found, "before"), _moment(found, "after"), extensions)
+            certificate = x509.load_pem_x509_certificate(block)
+            # if cryptography read the extensions, an odd one would hide all others
+            (whole,) = _elements(certificate.tbs_certificate_bytes)
+            extensions = {
+                extension.children[0].oid: extension.children[-1].content
+                for part in whole.children
+                if part.tag == _EXTENSIONS
+                for list_ in part.children
+                for extension in list_.children
+            }
+            subject = "".join(f"/{_name(each)}={_text(each.value)}" for each in certificate.subject)
+            return Certificate(subject, moment("not_valid_before"), moment("not_valid_after"), extensions)
     except Exception as problem:  # cryptography raises many exceptions for one cause
         raise ValueError(str(problem)) from None
 
 
-def _extensions(information: bytes) -> dict[str, bytes]:
-    """If cryptography read the extensions, an odd one would hide all others."""
-    (whole,) = _elements(information)
-    return {
-        extension.children[0].oid: extension.children[-1].content
-        for part in whole.children
-        if part.tag == _EXTENSIONS
-        for list_ in part.children
-        for extension in list_.children
-    }
-
-
-def _short(oid: Any) -> str:
-    from cryptography.x509.oid import NameOID
-
-    short = {
-        NameOID.COMMON_NAME: "CN",
-        NameOID.COUNTRY_NAME: "C",
-        NameOID.DOMAIN_COMPONENT: "DC",
-        NameOID.EMAIL_ADDRESS: "emailAddress",
-        NameOID.LOCALITY_NAME: "L",
-        NameOID.ORGANIZATION_NAME: "O",
-        NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
-        NameOID.STATE_OR_PROVINCE_NAME: "ST",
-        NameOID.USER_ID: "UID",
-    }
-    return short.get(oid, oid.dotted_string)
+def _name(attribute: Any) -> str:
+    """The name of a part of a subject, such as CN; its number if it has none."""
+    is_email = attribute.oid.dotted_string == _EMAIL
+    return "emailAddress" if is_email else str(attribute.rfc4514_attribute_name)
 
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _moment(certificate: Any, which: str) -> datetime:
-    name = f"not_valid_{which}"
-    if hasattr(certificate, f"{name}_utc"):
-        found: datetime = getattr(certificate, f"{name}_utc")
-        return found
-    return getattr(certificate, name).replace(tzinfo=timezone.utc)  # before cryptography 42
 
 
 @dataclass(frozen=True)
@@ -146,11 +111,13 @@ class _Element:
         return list(_elements(self.content)) if self.tag & _CONSTRUCTED else []
 
     @property
+    def tags(self) -> list[int]:
+        """Those of its children."""
+        return [each.tag for each in self.children]
+
+    @property
     def time(self) -> datetime:
-        if self.tag != _GENERALIZED_TIME:
-            raise ValueError("no time")
-        found = datetime.strptime(self.content.decode("ascii"), "%Y%m%d%H%M%SZ")
-        return found.replace(tzinfo=timezone.utc)
+        return datetime.strptime(self.content.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
 
     @property
     def oid(self) -> str:
@@ -164,10 +131,6 @@ class _Element:
         head, *rest = numbers or [0]
         first = min(head // 40, 2)
         return ".".join(map(str, (first, head - 40 * first, *rest)))
-
-    @property
-    def text(self) -> str:
-        return self.content.decode("utf-8", "replace")
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
@@ -188,42 +151,41 @@ def _elements(data: bytes) -> Iterator[_Element]:
         at += length
 
 
+def voms_attributes(chain: list[Certificate]) -> list[VomsAttributes]:
+    """The attributes of the first proxy in a chain that has any: a proxy of a proxy has none of its own.
+
+    Raises ValueError if they are damaged.
+    """
+    extension = next((each.extensions[_VOMS] for each in chain if _VOMS in each.extensions), b"")
+    try:
+        return [
+            _read_attributes(certificate.children[0].children)
+            for outer in _elements(extension)
+            for certificates in outer.children
+            for certificate in certificates.children
+        ]
+    except IndexError:
+        raise ValueError("a part of the VO's is missing") from None
+
+
 def _read_attributes(information: list[_Element]) -> VomsAttributes:
     sequences = [each for each in information if each.tag == _SEQUENCE]
-    times = next((each.children for each in sequences if _are_times(each)), None)
+    times = next((each.children for each in sequences if each.tags == [_TIME, _TIME]), None)
     if times is None:
         raise ValueError("no validity")
-    values = [value for each in sequences for value in _fqan_values(each)]
-    fqans = tuple(
-        name.text
-        for value in values
+    attributes = [each.children for sequence in sequences for each in sequence.children if each.tags == [_OBJECT, _SET]]
+    names = [
+        (name.tag, _text(name.content))
+        for identifier, values in attributes
+        if identifier.oid == _FQANS
+        for value in values.children
         for list_ in value.children
-        if list_.tag == _SEQUENCE
         for name in list_.children
-        if name.tag == _OCTETS
-    )
-    vo = _vo(values) or (fqans[0].split("/")[1] if fqans and "/" in fqans[0] else "")
+    ]
+    fqans = tuple(text for tag, text in names if tag == _OCTETS)
+    # the VO from the name of its server, "cms://voms.cern.ch:15002", or the first group
+    servers = [text.partition("://")[0] for tag, text in names if tag == _URI and "://" in text]
+    vo = servers[0] if servers else fqans[0].split("/")[1] if fqans and "/" in fqans[0] else ""
     if not vo:
         raise ValueError("no VO")
     return VomsAttributes(vo, fqans, times[0].time, times[1].time)
-
-
-def _are_times(element: _Element) -> bool:
-    return [each.tag for each in element.children] == [_GENERALIZED_TIME, _GENERALIZED_TIME]
-
-
-def _fqan_values(attributes: _Element) -> Iterator[_Element]:
-    for each in attributes.children:
-        parts = each.children
-        if [part.tag for part in parts] == [_OBJECT, _SET] and parts[0].oid == _FQANS:
-            yield from parts[1].children
-
-
-def _vo(values: list[_Element]) -> Optional[str]:
-    """The VO from the name of its server: "cms://voms.cern.ch:15002"."""
-    for value in values:
-        for list_ in value.children:
-            for name in list_.children:
-                if name.tag == _URI and "://" in name.text:
-                    return name.text.partition("://")[0]
-    return None

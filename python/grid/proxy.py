@@ -196,15 +196,14 @@ def find_proxy() -> Optional[Path]:
     """
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
-    there = [path for path in (_at_home(), _temporary_place()) if path.exists()]
-    return max(there, key=_usable_until) if there else None
 
+    def expires(path: Path) -> datetime:
+        try:
+            return read_proxy(path).expires
+        except NanoMLError:
+            return datetime.min.replace(tzinfo=timezone.utc)
 
-def _usable_until(path: Path) -> datetime:
-    try:
-        return read_proxy(path).expires
-    except NanoMLError:
-        return datetime.min.replace(tzinfo=timezone.utc)
+    return max((path for path in (_at_home(), _temporary_place()) if path.exists()), key=expires, default=None)
 
 
 def no_proxy(vo: str = "cms") -> ProxyProblem:
@@ -214,14 +213,7 @@ def no_proxy(vo: str = "cms") -> ProxyProblem:
 
 
 def check_proxy(needed: timedelta = _NOW, vo: str = "cms") -> Proxy:
-    """The proxy, if it can be used.
-
-    Parameters
-    ----------
-    needed
-        How long it must be valid from now on: as long as the jobs run.
-    vo
-        The VO that it must be of.
+    """The proxy, if it can be used: it must be of a VO, and valid as long as `needed` from now on.
 
     Raises
     ------
@@ -270,20 +262,14 @@ def init_proxy(vo: str, hours: timedelta, output: Optional[Path] = None) -> list
         if not aside.is_file():
             raise NanoMLError(f"{_PROGRAM} made no proxy, though it says that it did (exit code 0).")
         aside.chmod(0o600)
-    return [*_new_proxy(read_proxy(path), hours, vo), *_export(path)]
-
-
-def _new_proxy(proxy: Proxy, hours: timedelta, vo: str) -> Iterator[str]:
-    yield f"{proxy.path}: {proxy.subject}, VO {proxy.vo or 'none'}, valid for {duration(proxy.left())}"
-    if proxy.left() < hours - _SLACK:
-        yield f"That is less than the {duration(hours)} that were asked for: your certificate or the VO gives no more."
-    for problem in proxy.problems(vo=vo):
-        yield f"But {problem.what}."
-
-
-def _export(path: Path) -> list[str]:
-    """The line for the shell, unless grid tools find the proxy anyway."""
+    made = read_proxy(path)
+    lines = [f"{path}: {made.subject}, VO {made.vo or 'none'}, valid for {duration(made.left())}"]
+    if made.left() < hours - _SLACK:
+        lines.append(
+            f"That is less than the {duration(hours)} that were asked for: your certificate or the VO gives no more."
+        )
+    lines += [f"But {problem.what}." for problem in made.problems(vo=vo)]
     named = os.environ.get(VARIABLE)
-    if (Path(os.path.abspath(named)) if named else _temporary_place()) == path:
-        return []
-    return ["For other grid tools, also in ~/.bashrc:", f"    export {VARIABLE}={shlex.quote(str(path))}"]
+    if (Path(os.path.abspath(named)) if named else _temporary_place()) != path:
+        lines += ["For other grid tools, also in ~/.bashrc:", f"    export {VARIABLE}={shlex.quote(str(path))}"]
+    return lines
