@@ -194,24 +194,17 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-class _Import(NamedTuple):
-    """`from ..module import name`, with as many dots as its level; without a name, `import module`."""
-
-    level: int
-    module: str
-    name: str
-
-
 class _Syntax(NamedTuple):
-    """What counts in a module: its hash, its imports, strings that may name a file, and the names that it re-exports.
-
-    `exports` has the module and the name there for each of them; it is empty if the module does anything else.
-    """
+    """What counts in a module."""
 
     hash: str
-    imports: list[_Import]
-    texts: list[str]
-    exports: dict[str, tuple[str, str]]
+    imports: list[
+        tuple[int, str, str]
+    ]  # number of dots, module and name of `from ..module import name`; no name: the module
+    texts: list[str]  # strings that may name a file
+    exports: dict[
+        str, tuple[str, str]
+    ]  # names that it re-exports, with module and name; empty if it does anything else
 
 
 class _Syntaxes:
@@ -229,18 +222,15 @@ class _Syntaxes:
         key = _sha256(content)
         if key not in self._known:
             self._known[key], self._is_new = _read(content, path), True
-        hashed, imports, texts, exports = self._known[key]
-        return _Syntax(hashed, [_Import(*each) for each in imports], texts, exports)
+        return _Syntax(*self._known[key])
 
     def note(self, code: str, modules: Mapping[str, str]) -> None:
-        """Remember the modules behind a code."""
+        """Remember the modules behind a code, with the hash of each."""
         if self._known.get(code) != modules:
             self._known[code], self._is_new = dict(modules), True
 
     def noted(self, code: str) -> dict[str, str]:
-        """The modules behind a code, with the hash of each; none if the code is not known."""
-        found: dict[str, str] = self._known.get(code, {})
-        return found
+        return self._known.get(code, {})
 
     def write(self) -> None:
         """Save new entries; without space or a home directory each run only takes a second longer."""
@@ -258,13 +248,13 @@ def _known() -> _Syntaxes:
 
 def _read(content: bytes, path: Path) -> _Syntax:
     tree = ast.parse(content, str(path))
-    imports: list[_Import] = []
+    imports: list[tuple[int, str, str]] = []
     texts: set[str] = set()
     for node in _nodes(tree):
         if isinstance(node, ast.Import):
-            imports += [_Import(0, alias.name, "") for alias in node.names]
+            imports += [(0, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            imports += [_Import(node.level, node.module or "", alias.name) for alias in node.names]
+            imports += [(node.level, node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE.fullmatch(node.value):
             texts.add(node.value)
     return _Syntax(_sha256("".join(_words(tree)).encode()), imports, sorted(texts), _exports(tree))

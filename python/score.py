@@ -25,8 +25,8 @@ from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import PostprocModule, postproc_module
-from MLTools.NanoML.nanoaodtools.columns import ListColumn
 from MLTools.NanoML.nanoaodtools.module import answer_names
+from MLTools.NanoML.nanoaodtools.output import ListColumn
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
 
 __all__ = ["Scoring", "score"]

@@ -28,11 +28,10 @@ from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, event_weights
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.nanoaodtools.columns import declared
-from MLTools.NanoML.nanoaodtools.record import write_tree
+from MLTools.NanoML.nanoaodtools.output import declared, write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
@@ -320,8 +319,7 @@ def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:
 
 
 def _step(name: str, file: RootFile) -> Step:
-    arrays = file.read({"genWeight"} & set(file.branches))
-    return Step(name, file.entries, float(event_weights(arrays, file.entries).sum()))
+    return Step(name, file.entries, float(weights_in(file).sum()))
 
 
 def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:

@@ -225,6 +225,12 @@ def event_weights(arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]
     return np.asarray(arrays["genWeight"], np.float64)
 
 
+def weights_in(file: RootFile, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+    """As `event_weights`, of a range of a file's entries."""
+    stop = file.entries if stop is None else min(stop, file.entries)
+    return event_weights(file.read({"genWeight"} & set(file.branches), start, stop), stop - start)
+
+
 def accounting_of(file: RootFile) -> FileAccounting:
     """The accounting of a file that was not skimmed here: entries and sum of weights, with no event selected yet."""
 
@@ -236,8 +242,7 @@ def accounting_of(file: RootFile) -> FileAccounting:
     if name is not None:
         return counted(math.fsum(np.asarray(runs[name]).tolist()), f"Runs/{name}")
     if "genWeight" in file.branches:
-        weights = np.asarray(file.read(["genWeight"])["genWeight"], np.float64)
-        return counted(float(weights.sum()), "genWeight of the file's events")
+        return counted(float(weights_in(file).sum()), "genWeight of the file's events")
     mark = _mark_of_simulation(file)
     if mark is None:
         return counted(float(file.entries), "number of events (data)", is_data=True)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import add_steps
-from MLTools.NanoML.nanoaodtools.columns import Filler, Made, declare, declared
+from MLTools.NanoML.nanoaod.accounting import add_steps, weights_in
+from MLTools.NanoML.nanoaodtools.output import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
@@ -173,7 +173,7 @@ class Evaluation:
         if self._is_bulk:
             window = self._window
             if window is None or not window.start <= entry < window.stop:
-                window = self._next_window(entry)
+                window = self._window_around(entry)
             offset = entry - window.start
             window.asked[offset] = True
             place = window.places[offset]
@@ -203,7 +203,7 @@ class Evaluation:
 
     def _read(self, start: int, stop: int) -> _Chunk:
         arrays = self.source.read(self._inputs.from_file, start, stop)
-        return _Chunk(start, stop, arrays, self.source.weights(start, stop))
+        return _Chunk(start, stop, arrays, weights_in(self.source.file, start, stop))
 
     def _read_chunk(self, entry: int) -> None:
         """Read the chunk with an entry."""
@@ -215,27 +215,23 @@ class Evaluation:
             start, stop = stop, stop + min(_GROWTH * stop, self._size)
         self._chunk = self._read(start, min(stop, self.source.file.entries))
 
-    def _next_window(self, entry: int) -> _Window:
+    def _window_around(self, entry: int) -> _Window:
+        """The next window, with an entry; of fewer entries if the selection fails."""
         self._count()
         self._read_chunk(entry)
-        self._window = self._evaluate_around(entry)
-        return self._window
-
-    def _evaluate_around(self, entry: int) -> _Window:
         reach, failed = self._reach, None
-        while True:
+        while self._window is None:
             try:
-                window = self._evaluate(entry, reach)
-                break
+                self._window = self._evaluate(entry, reach)
             except NanoMLError as problem:
                 if reach == 1:
                     raise
                 reach, failed = max(reach // _STEP, 1), problem
-        self._check(window.selected)
+        self._check(self._window.selected)
         if failed is not None:
             self._note(f"fewer events are evaluated at once: it fails on some that do not reach it ({failed})")
         self._reach = min(reach * _STEP, self._size)
-        return window
+        return self._window
 
     def _evaluate(self, entry: int, reach: int) -> _Window:
         """Evaluate the selection on the entries near one, except those that earlier selections drop."""

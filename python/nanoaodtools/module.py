@@ -13,7 +13,7 @@ from typing import Any, Optional
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.record import write_record
+from MLTools.NanoML.nanoaodtools.output import write_record
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.provenance import CertifiedBy
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.server import is_remote
@@ -163,14 +163,10 @@ class Source:
             arrays.update(file.read([name for name in wanted if self._owner[name] is file], start, stop))
         return arrays
 
-    def weights(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Generator weights of a range of entries, float64; ones in data."""
-        return event_weights(self.file.read({"genWeight"} & set(self.file.branches), start, stop), stop - start)
-
     def sum_of_weights(self, start: int, stop: int) -> float:
         """Sum of the generator weights of a range of entries, exact except for one rounding."""
         chunks = range(start, stop, _AT_ONCE)
-        parts = (self.weights(first, min(first + _AT_ONCE, stop)).tolist() for first in chunks)
+        parts = (weights_in(self.file, first, min(first + _AT_ONCE, stop)).tolist() for first in chunks)
         return math.fsum(itertools.chain.from_iterable(parts))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import event_weights
+from MLTools.NanoML.nanoaod.accounting import event_weights, weights_in
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection.selection import Selected, Selection
@@ -42,10 +42,7 @@ def on_file(selection: Selection, path: str | os.PathLike[str], most: Optional[i
     """
     with RootFile(path) as file:
         bound = selection.bind(file.branches, file.path)
-        stop = file.entries if most is None else min(most, file.entries)
-        arrays = file.read(bound.branches, 0, stop)
-        weights = event_weights(file.read({"genWeight"} & set(file.branches), 0, stop), stop)
-    return bound.apply(arrays, weights)
+        return bound.apply(file.read(bound.branches, 0, most), weights_in(file, 0, most))
 
 
 def on_events(selection: Selection, events: Mapping[str, Any]) -> Selected:
