@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.terminal.progress import progress
@@ -58,14 +59,18 @@ class FileContent:
 
     @classmethod
     def of(cls, file: RootFile, memory: float) -> FileContent:
-        """Read all of a file, with chunks of events of up to `memory` MB; its trees must have numbers and lists only.
-
-        Raises NanoMLError if the file cannot be read.
-        """
-        found = cls({"Events": _events(file, memory)})
+        """Read all of a file, with chunks of events of up to `memory` MB; its trees must have numbers and lists only."""
+        names, sums = _without_counters(file.branches), Checksums()
+        with progress("check", file.entries) as bar:
+            for start, stop in file.ranges(names, rows_at_once(file.bytes_per_event(names), memory)):
+                sums.add(file.read(names, start, stop), stop - start)
+                bar.advance(stop - start)
+        found = cls({"Events": sums})
         for name, kind in file.keys.items():
             if name in TREES:
-                found.trees[name] = _rows(file, name)
+                arrays = file.other_tree(name, _without_counters(file.branches_of(name))) or {}
+                found.trees[name] = Checksums()
+                found.trees[name].add(arrays, len(next(iter(arrays.values()), ())))
             elif kind == "TObjString":
                 found.strings[name] = file.string(name) or ""
             elif is_histogram(kind):
@@ -97,24 +102,9 @@ def rows_at_once(bytes_per_row: float, memory: float) -> int:
     return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))
 
 
-def _events(file: RootFile, memory: float) -> Checksums:
-    lists = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
-    names = [name for name in file.branches if name not in lists]
-    sums = Checksums()
-    with progress("check", file.entries) as bar:
-        for start, stop in file.ranges(names, rows_at_once(file.bytes_per_event(names), memory)):
-            sums.add(file.read(names, start, stop), stop - start)
-            bar.advance(stop - start)
-    return sums
-
-
-def _rows(file: RootFile, name: str) -> Checksums:
-    branches = file.branches_of(name)
-    lists = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
-    arrays = file.other_tree(name, [key for key in branches if key not in lists]) or {}
-    sums = Checksums()
-    sums.add(arrays, len(next(iter(arrays.values()), ())))
-    return sums
+def _without_counters(branches: Mapping[str, Branch]) -> list[str]:
+    counters = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
+    return [name for name in branches if name not in counters]
 
 
 def _same(one: list[NDArray[Any]] | None, other: list[NDArray[Any]] | None) -> bool:

@@ -77,11 +77,15 @@ def merge_files(job: MergeJob) -> MergeRecord:
     strings are kept if they are the same; the records are joined. An event of collision data that several files have, such
     as skims of two primary datasets, is taken from the first of them.
 
-    Raises NanoMLError if a file cannot be read, the files do not belong together or differ in their branches, or what was
-    written is not what was read; nothing is written then.
+    It is an error if the files do not belong together or differ in their branches, or if what was written is not what was
+    read; nothing is written then.
     """
     inputs, plans = _look_into(job)
-    _remove_leftovers(job.output)
+    # what a run that was killed left behind: the lock of the directory of the record is held
+    for path in job.output.parent.glob(
+        glob.escape(aside_of(job.output, "").stem) + "*" + glob.escape(job.output.suffix)
+    ):
+        path.unlink(missing_ok=True)
     _find_duplicates(job, inputs, plans["Events"])
     record = _record(inputs, plans)
     with replacing(job.output) as aside:
@@ -120,20 +124,14 @@ def _look_into(job: MergeJob) -> tuple[MergeInputs, dict[str, TreePlan]]:
     plans = {}
     for name, sources in inputs.trees.items():
         lacking = inputs.without(name)
-        if lacking:
-            _check_lacking(job, inputs, name, lacking)
+        what = f"{listed(lacking, 3)}: has no tree {name}, but {sources[0].path} has it"
+        if lacking and name == "Runs" and not inputs.accounting.is_data:
+            raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
+        if lacking and not (job.fill or job.common):
+            raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
         if not (lacking and job.common):
             plans[name] = plan_tree(name, sources, job.fill, job.common)
     return inputs, plans
-
-
-def _check_lacking(job: MergeJob, inputs: MergeInputs, name: str, lacking: Sequence[str]) -> None:
-    """Refuse files that lack a tree which others have, unless nothing is lost."""
-    what = f"{listed(lacking, 3)}: has no tree {name}, but {inputs.trees[name][0].path} has it"
-    if name == "Runs" and not inputs.accounting.is_data:
-        raise NanoMLError(f"{what}: weights would be lost. Merge them apart.")
-    if not (job.fill or job.common):
-        raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
 
 
 def _record(inputs: MergeInputs, plans: Mapping[str, TreePlan]) -> Provenance:
@@ -175,7 +173,11 @@ def _write(job: MergeJob, inputs: MergeInputs, plans: Mapping[str, TreePlan], wr
     written = FileContent({"Events": _write_events(job, inputs, plans["Events"], writer)})
     for name, plan in plans.items():
         if name != "Events" and plan.branches:
-            arrays = _joined_rows(inputs, name, plan)
+            parts = [
+                plan.fit(source.branches, {key: source.arrays[key] for key in plan.reads(source.branches)}, source.rows)
+                for source in inputs.trees[name]
+            ]
+            arrays = {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
             writer.write_tree(name, plan.branches, arrays)
             written.trees[name] = Checksums()
             written.trees[name].add(arrays, len(next(iter(arrays.values()))))
@@ -216,14 +218,6 @@ def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: Na
     return sums
 
 
-def _joined_rows(inputs: MergeInputs, name: str, plan: TreePlan) -> dict[str, Any]:
-    parts = [
-        plan.fit(source.branches, {key: arrays[key] for key in plan.reads(source.branches)}, source.rows)
-        for source, arrays in zip(inputs.trees[name], inputs.rows[name])
-    ]
-    return {key: ak.concatenate([part[key] for part in parts]) for key in plan.columns}
-
-
 def _check(job: MergeJob, written: Path, expected: FileContent, inputs: MergeInputs) -> None:
     """Read what was written, and compare it."""
     with RootFile(written) as file:
@@ -252,9 +246,3 @@ def _summary(inputs: MergeInputs, plans: Mapping[str, TreePlan], record: Provena
         filled,
         _not_merged(inputs, plans),
     )
-
-
-def _remove_leftovers(output: Path) -> None:
-    """Remove what a run that was killed left behind; the lock of the directory of its record is held."""
-    for path in output.parent.glob(glob.escape(aside_of(output, "").stem) + "*" + glob.escape(output.suffix)):
-        path.unlink(missing_ok=True)

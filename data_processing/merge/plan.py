@@ -29,11 +29,12 @@ _NEEDED = (*versions.IDENTIFIERS, "genWeight", *versions.SUM_OF_WEIGHTS)
 
 @dataclass(frozen=True)
 class SourceTree:
-    """A tree of a file to be merged: the path of the file, the number of rows, and the branches."""
+    """A tree of a file to be merged."""
 
-    path: str
+    path: str  # of the file
     rows: int
     branches: Mapping[str, Branch]
+    arrays: Mapping[str, Any] = field(default_factory=dict)  # its values, but for those of `Events`
 
 
 @dataclass
@@ -42,25 +43,21 @@ class MergeInputs:
 
     # `Events`, and those of `TREES` that a file has, as they are in each file
     trees: dict[str, list[SourceTree]] = field(default_factory=dict)
-    # the values of the trees beside the events, for the files in `trees`
-    rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)  # texts, by name
     histograms: dict[str, Any] = field(default_factory=dict)  # sums of histograms, by name
     not_merged: dict[str, str] = field(default_factory=dict)  # what is left out, with the reason
     # the accounting of each file without its record: from its Runs tree or, without it, from its events
     own: list[FileAccounting] = field(default_factory=list)
     records: list[Provenance] = field(default_factory=list)  # the record of each file
-    # for data, the events that occur more than once, all files being one part; None as long as this is not
-    # known
+    # for data, the events that occur more than once, all files being one part; None as long as this is not known
     duplicates: DuplicateEvents | None = None
-    _described: list[dict[str, Branch]] = field(default_factory=list)
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> MergeInputs:
         """Read all but the values of events.
 
-        Raises NanoMLError if one cannot be read, or was changed after it was made, or they do not belong together: data and
-        simulation, different selections, the same events twice.
+        It is an error if a file was changed after it was made, or if they do not belong together: data and simulation,
+        different selections, the same events twice.
         """
         found = cls()
         with progress("look into", len(paths), "files") as bar:
@@ -76,7 +73,7 @@ class MergeInputs:
 
     @property
     def paths(self) -> list[str]:
-        """The files."""
+        """Paths of the files."""
         return [events.path for events in self.trees["Events"]]
 
     @property
@@ -120,12 +117,16 @@ class MergeInputs:
             raise NanoMLError(f"{file.path}: {problem}: it was changed after the skim. Skim it again.")
         self.records.append(record)
         self.own.append(own)
-        self._add_tree("Events", file, file.entries, file.branches)
+        self._add_tree("Events", file.path, file.entries, file.branches, {})
         for name, kind in file.keys.items():
             if name in TREES:
                 self._add_rows(name, kind, file)
             elif is_histogram(kind):
-                self._add_histogram(name, file.object(name))
+                added = file.object(name)
+                problem = add_histogram(self.histograms[name], added) if name in self.histograms else None
+                self.histograms.setdefault(name, added)
+                if problem is not None:
+                    self.not_merged[name] = problem
             elif kind == "TObjString":
                 text = file.string(name) or ""
                 if self.strings.setdefault(name, text) != text:
@@ -133,14 +134,13 @@ class MergeInputs:
             elif name not in ("Events", PROVENANCE):
                 self.not_merged[name] = kind
 
-    def _add_tree(self, name: str, file: RootFile, rows: int, branches: Mapping[str, Branch]) -> None:
+    def _add_tree(
+        self, name: str, path: str, rows: int, branches: Mapping[str, Branch], arrays: Mapping[str, Any]
+    ) -> None:
+        known = self.trees.setdefault(name, [])
         # most files have the same branches: these are held once, as there may be thousands of files
-        described = dict(branches)
-        same = next((known for known in self._described if known == described), None)
-        if same is None:
-            self._described.append(described)
-        source = SourceTree(file.path, rows, described if same is None else same)
-        self.trees.setdefault(name, []).append(source)
+        branches = next((source.branches for source in known if source.branches == branches), dict(branches))
+        known.append(SourceTree(path, rows, branches, arrays))
 
     def _add_rows(self, name: str, kind: str, file: RootFile) -> None:
         if kind != "TTree":
@@ -152,36 +152,25 @@ class MergeInputs:
             else:
                 self.not_merged[f"{name}/{key}"] = branch.typename
         arrays = file.other_tree(name, list(branches)) or {}
-        self._add_tree(name, file, len(next(iter(arrays.values()), ())), branches)
-        self.rows.setdefault(name, []).append(arrays)
-
-    def _add_histogram(self, name: str, histogram: Any) -> None:
-        if name not in self.histograms:
-            self.histograms[name] = histogram
-            return
-        problem = add_histogram(self.histograms[name], histogram)
-        if problem is not None:
-            self.not_merged[name] = problem
+        self._add_tree(name, file.path, len(next(iter(arrays.values()), ())), branches, arrays)
 
     def _check_agreement(self) -> None:
         first, first_path = self.records[0], self.paths[0]
         for path, record in zip(self.paths, self.records):
             if record.kind != first.kind:
-                raise _apart(path, f"has {record.kind} in it", first_path, first.kind)
-            difference = record.difference(first)
-            if difference is not None:
-                raise _apart(path, f"was {difference[0]}", first_path, f"was {difference[1]}")
-            if record.model != first.model:
-                raise _apart(path, "has the scores of a model", first_path, "those of another")
-            if record.accounting.is_data != first.accounting.is_data:
-                kinds = ["data" if each.accounting.is_data else "simulation" for each in (record, first)]
-                raise _apart(path, f"is {kinds[0]}", first_path, f"is {kinds[1]}")
+                what, other = f"has {record.kind} in it", first.kind
+            elif (difference := record.difference(first)) is not None:
+                what, other = (f"was {each}" for each in difference)
+            elif record.model != first.model:
+                what, other = "has the scores of a model", "those of another"
+            elif record.accounting.is_data != first.accounting.is_data:
+                pair = (record, first)
+                what, other = (f"is {'data' if each.accounting.is_data else 'simulation'}" for each in pair)
+            else:
+                continue
+            raise NanoMLError(f"{path}: {what}, but {first_path} {other}. Merge them apart.")
         owners = [path for path, record in zip(self.paths, self.records) for _ in record.accounting.files]
         self.accounting.check(owners, allow_gaps=True)
-
-
-def _apart(path: str, what: str, first_path: str, but: str) -> NanoMLError:
-    return NanoMLError(f"{path}: {what}, but {first_path} {but}. Merge them apart.")
 
 
 @dataclass(frozen=True)
@@ -232,10 +221,16 @@ class TreePlan:
 def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, common: bool = False) -> TreePlan:
     """The branches of a tree of the merged file, as in the first file with rows. A file without rows may lack any of them.
 
-    With `fill`, the branches of any file; with `common`, only those that are the same in all files. Raises NanoMLError, with
-    branches and files, if the files differ in a way that was not allowed or cannot be merged.
+    With `fill`, the branches of any file; with `common`, only those that are the same in all files. An error names branches
+    and files that differ in a way that was not allowed or cannot be merged.
     """
-    _refuse_unsupported(name, sources)
+    for source in sources:
+        for branch in source.branches.values():
+            if not (branch.is_flat or branch.is_jagged):
+                raise NanoMLError(
+                    f"{source.path}: {name}/{branch.name} is of type {branch.typename}, which cannot be merged. "
+                    f"Skim the files first, with `drop {branch.name}` in what is kept."
+                )
     ordered = sorted(sources, key=lambda source: not source.rows)  # those with rows first, otherwise in order
     known: dict[str, Branch] = {}
     for source in ordered:
@@ -253,8 +248,12 @@ def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, comm
         for key, branch in known.items()
         if not (common and (key in lacking or types[key] is None))
     }
-    branches = _with_counters(kept, known)
-    counters = set().union(*_counters(known.values()))
+    kept_counters = _counters(kept.values())
+    shared = {f"n{branch.collection}" for branch in kept.values() if branch.is_jagged}
+    # counts are small: the type of the first file holds them, whatever the others have
+    branches = {key: branch for key, branch in kept.items() if key not in kept_counters}
+    branches.update({key: branch for key, branch in known.items() if key in shared})
+    counters = _counters(known.values())
     filled = {key: paths for key, paths in lacking.items() if key in kept and key not in counters}
     return TreePlan(branches, filled, [key for key in known if key not in {*branches, *counters}])
 
@@ -266,27 +265,9 @@ def listed(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _counters(branches: Iterable[Branch]) -> tuple[set[str], set[str]]:
+def _counters(branches: Iterable[Branch]) -> set[str]:
     """Counters of the collections of these branches, and counters of single branches, as some writers make them."""
-    lists = [branch for branch in branches if branch.is_jagged]
-    return {f"n{branch.collection}" for branch in lists}, {f"n{branch.name}" for branch in lists}
-
-
-def _with_counters(kept: Mapping[str, Branch], known: Mapping[str, Branch]) -> dict[str, Branch]:
-    shared, own = _counters(kept.values())
-    found = {key: branch for key, branch in kept.items() if key not in shared | own}
-    # counts are small: the type of the first file holds them, whatever the others have
-    return {**found, **{key: branch for key, branch in known.items() if key in shared}}
-
-
-def _refuse_unsupported(name: str, sources: Sequence[SourceTree]) -> None:
-    for source in sources:
-        for branch in source.branches.values():
-            if not (branch.is_flat or branch.is_jagged):
-                raise NanoMLError(
-                    f"{source.path}: {name}/{branch.name} is of type {branch.typename}, which cannot be merged. "
-                    f"Skim the files first, with `drop {branch.name}` in what is kept."
-                )
+    return {f"n{name}" for branch in branches if branch.is_jagged for name in (branch.collection, branch.name)}
 
 
 def _joined_type(key: str, sources: Sequence[SourceTree]) -> Optional[str]:
@@ -315,9 +296,9 @@ def _refuse_differences(
     fill: bool,
     common: bool,
 ) -> None:
-    shared, own = _counters(branch for source in sources for branch in source.branches.values())
-    missing = {key: paths for key, paths in lacking.items() if key not in shared | own}
-    clashing = [key for key, kind in types.items() if kind is None and key not in shared | own]
+    counters = _counters(branch for source in sources for branch in source.branches.values())
+    missing = {key: paths for key, paths in lacking.items() if key not in counters}
+    clashing = [key for key, kind in types.items() if kind is None and key not in counters]
     needed = [key for key in (*missing, *clashing) if key in _NEEDED]
     if needed:
         advice = f"Nothing can stand in for {listed(needed)}: merge these files apart."
@@ -330,28 +311,19 @@ def _refuse_differences(
         )
     else:
         return
-    lines = [*_missing_lines(missing, sources), *(_clash_line(key, sources) for key in clashing)]
-    raise NanoMLError("\n".join([f"{name}: the files differ in their branches.", *lines, advice]))
-
-
-def _missing_lines(missing: Mapping[str, Sequence[str]], sources: Sequence[SourceTree]) -> list[str]:
-    groups: dict[tuple[str, ...], list[str]] = {}
+    lines = [f"{name}: the files differ in their branches."]
+    groups: dict[tuple[str, ...], list[str]] = {}  # branches by the files that lack them
     for key, paths in missing.items():
         groups.setdefault(tuple(paths), []).append(key)
-    lines = []
-    for paths, keys in groups.items():
+    for absent, keys in groups.items():
         having = [source.path for source in sources if keys[0] in source.branches]
-        lines.append(f"  {listed(keys)}: not in {listed(paths, 3)}, but in {listed(having, 3)}")
-    return lines
-
-
-def _clash_line(key: str, sources: Sequence[SourceTree]) -> str:
-    kinds: dict[str, list[str]] = {}
-    for source in sources:
-        if key in source.branches:
-            kinds.setdefault(_described(source.branches[key]), []).append(source.path)
-    return f"  {key}: {'; '.join(f'{kind} in {listed(paths, 3)}' for kind, paths in kinds.items())}"
-
-
-def _described(branch: Branch) -> str:
-    return f"lists of {branch.dtype}" if branch.is_jagged else str(branch.dtype)
+        lines.append(f"  {listed(keys)}: not in {listed(absent, 3)}, but in {listed(having, 3)}")
+    for key in clashing:
+        kinds: dict[str, list[str]] = {}
+        for source in sources:
+            if key in source.branches:
+                branch = source.branches[key]
+                kind = f"lists of {branch.dtype}" if branch.is_jagged else str(branch.dtype)
+                kinds.setdefault(kind, []).append(source.path)
+        lines.append(f"  {key}: {'; '.join(f'{kind} in {listed(paths, 3)}' for kind, paths in kinds.items())}")
+    raise NanoMLError("\n".join([*lines, advice]))
