@@ -99,8 +99,8 @@ def event_level_branches(
     stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]
     if not patterns:
         _refuse(file, names)
-        counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
-        counters |= {f"n{branch.name}" for branch in file.branches.values() if branch.is_jagged}
+        lists = [branch for branch in file.branches.values() if branch.is_jagged]
+        counters = {f"n{name}" for branch in lists for name in (branch.collection, branch.name)}
         kept = [name for name in stored if name not in counters and not _matches(name, _TRIGGER_BITS)]
         return kept, len(stored) - len(kept)
     found: dict[str, None] = {}
@@ -157,7 +157,15 @@ def _members(file: RootFile, collection: str, wanted: StoredCollection, drop: Se
         raise NanoMLError(f"{file.path}: has no collection {collection}.{hint} Did skim.keep keep it?")
     advice = f", or name the fields of {collection}"
     if not wanted.fields:
-        _refuse(file, _odd_members(file, collection, drop), advice)
+        # branches that belong to the collection, by their names, but are not lists of numbers
+        odd = [
+            name
+            for name, branch in file.branches.items()
+            if branch.shape == "other"
+            and (branch.collection or versions.collection_of(name, None, file.branches)) == collection
+            and not _matches(name, drop)
+        ]
+        _refuse(file, odd, advice)
     names = list(wanted.fields) or list(members)
     needed = [*names, wanted.order.lstrip("-")] if wanted.order else names
     if VALID in needed:
@@ -171,17 +179,6 @@ def _members(file: RootFile, collection: str, wanted: StoredCollection, drop: Se
                 f"{file.path}: collection {collection} has no field {name}.{versions.did_you_mean(name, members)}"
             )
     return {name: members[name] for name in dict.fromkeys(needed)}
-
-
-def _odd_members(file: RootFile, collection: str, drop: Sequence[str]) -> list[str]:
-    """Branches that belong to a collection, by their names, but are not lists of numbers."""
-    return [
-        name
-        for name, branch in file.branches.items()
-        if branch.shape == "other"
-        and (branch.collection or versions.collection_of(name, None, file.branches)) == collection
-        and not _matches(name, drop)
-    ]
 
 
 def _features(file: RootFile, names: Sequence[str]) -> dict[str, Feature]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,16 +80,9 @@ class ConvertJob:
 
 
 def convert_files(job: ConvertJob) -> HDF5Metadata:
-    """Convert the files of one dataset into one HDF5 file.
+    """Convert the files of one dataset into one HDF5 file; return the metadata that was written (see doc/hdf5.md).
 
-    Returns
-    -------
-    The metadata that was written (see doc/hdf5.md).
-
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read or lacks a column, or the sum of weights is not positive; nothing is written then.
+    It is an error if a file lacks a column, or the sum of weights is not positive; nothing is written then.
     """
     with _OpenFiles() as opened:
         return _convert(job, opened)
@@ -199,15 +192,13 @@ def _read_ahead(
     ranges: Iterable[tuple[RootFile, int, int]], branches: Sequence[str]
 ) -> Iterator[tuple[RootFile, int, dict[str, ak.Array]]]:
     """Files, numbers of events and arrays of ranges; the next range is read while this one is written."""
-    # all branches at once: what uproot does for each call takes longer than reading a branch
     with ThreadPoolExecutor(1) as thread:
-        following: tuple[RootFile, int, Future[dict[str, ak.Array]]] | None = None
-        for file, start, stop in ranges:
-            current, following = (following, (file, stop - start, thread.submit(file.read, branches, start, stop)))
-            if current:
-                yield current[0], current[1], current[2].result()
-        if following:
-            yield following[0], following[1], following[2].result()
+        # all branches at once: what uproot does for each call takes longer than reading a branch
+        begun = ((file, stop - start, thread.submit(file.read, branches, start, stop)) for file, start, stop in ranges)
+        following = next(begun, None)
+        while following is not None:
+            (file, length, arrays), following = following, next(begun, None)
+            yield file, length, arrays.result()
 
 
 def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accounting]:
@@ -237,21 +228,18 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
         raise NanoMLError(
             f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
         )
-    _check_kind(job.sample, accounting)
-    accounting.check(owners, job.allow_gaps)
-    return _with_quantiles(job, opened, columns), accounting
-
-
-def _check_kind(sample: Sample, accounting: Accounting) -> None:
+    sample, first = job.sample, accounting.files[0]
     if sample.is_data and not accounting.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: `data: true`, but {accounting.files[0].file} is simulation "
-            f"(its sum of weights: {accounting.files[0].sum_of_weights_source})."
+            f"dataset {sample.name}: `data: true`, but {first.file} is simulation "
+            f"(its sum of weights: {first.sum_of_weights_source})."
         )
     if sample.is_data is False and sample.cross_section is not None and accounting.is_data:
         raise NanoMLError(
-            f"dataset {sample.name}: has a cross section, but {accounting.files[0].file} is data: it has no generator weights."
+            f"dataset {sample.name}: has a cross section, but {first.file} is data: it has no generator weights."
         )
+    accounting.check(owners, job.allow_gaps)
+    return _with_quantiles(job, opened, columns), accounting
 
 
 def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -> FileColumns:
@@ -263,10 +251,9 @@ def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -
         for name in wanted:
             branch = columns.collections[name].order_branch
             for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
-                counts = np.bincount(np.asarray(ak.num(file.read([branch], start, stop)[branch])))
-                size = max(len(counts), len(histograms[name]))
-                padded = (np.pad(each, (0, size - len(each))) for each in (counts, histograms[name]))
-                histograms[name] = sum(padded, np.zeros(size, np.int64))
+                objects, seen = np.asarray(ak.num(file.read([branch], start, stop)[branch])), histograms[name]
+                histograms[name] = np.bincount(objects, minlength=len(seen))
+                histograms[name][: len(seen)] += seen
     collections = dict(columns.collections)
     for name, share in wanted.items():
         below = np.cumsum(histograms[name])

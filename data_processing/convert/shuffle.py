@@ -73,81 +73,90 @@ class _Tally:
 
 
 def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
-    """Write the events of HDF5 files to one file, in random order.
+    """Write the events of HDF5 files to one file, in random order; return the metadata that was written (doc/hdf5.md).
 
-    Returns
-    -------
-    The metadata that was written (see doc/hdf5.md).
-
-    Raises
-    ------
-    NanoMLError
-        A file cannot be read, or differs from the others, or an event of data is in several; nothing is written then.
+    It is an error if a file differs from the others, or an event of data is in several; nothing is written then.
     """
     gzip_level(job.compression)
     if job.output.resolve() in [source.resolve() for source in job.sources]:
         raise NanoMLError(f"{job.output}: is one of the files to be shuffled. Choose another output.")
-    files = _JoinedFiles.of(job.sources)
-    metadata = replace(files.metadata, seed=job.seed)
+    if not job.sources:
+        raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
+    parts = [_Part.of(source) for source in job.sources]
+    for other in parts[1:]:
+        _check_meaning(parts[0], other)
+        _check_types(parts[0], other)
+    metadata = _joined_metadata(parts, job.seed)
+    tables, events = parts[0].tables, sum(part.rows for part in parts)
     with (
         replacing(job.output) as aside,
         scratch(job.output) as directory,
-        progress(f"shuffle {job.output.name}", files.rows) as bar,
+        progress(f"shuffle {job.output.name}", events) as bar,
     ):
-        _check_once(files, directory, job.memory)
-        buckets = Buckets(directory, {_KEY: np.dtype("u8"), **files.tables})
-        bytes_per_event = sum(kind.itemsize for kind in files.tables.values()) + _KEY_BYTES
+        if all(one.is_data and one.class_ is None for one in metadata.datasets):
+            _check_once(parts, directory, job.memory)
+        buckets = Buckets(directory, {_KEY: np.dtype("u8"), **tables})
+        bytes_per_event = sum(kind.itemsize for kind in tables.values()) + _KEY_BYTES
         # half of the memory, for rows are copied when they are put in order
         most = max(1, int(job.memory * 1_000_000 / 2 / bytes_per_event))
-        counts, dealt = _deal(files, buckets, job.seed, most, bar)
-        with new_hdf5(aside) as file, table_writers(file, files.tables, files.rows, job.compression) as writers:
+        counts, dealt = _deal(parts, buckets, job.seed, most, bar)
+        with new_hdf5(aside) as file, table_writers(file, tables, events, job.compression) as writers:
             written = _gather(buckets, counts, writers, bar)
             rows = {writer.finish() for writer in writers.values()}
-            if written != dealt or rows != {files.rows}:
+            if written != dealt or rows != {events}:
                 raise NanoMLError(
-                    f"{job.output}: {written.events} events were written of {files.rows}, or other ones than were read. "
+                    f"{job.output}: {written.events} events were written of {events}, or other ones than were read. "
                     "Nothing is kept: run it again."
                 )
             write_metadata(file, metadata)
     return metadata
 
 
-def _check_once(files: _JoinedFiles, directory: Path, memory: float) -> None:
+def _check_once(parts: Sequence[_Part], directory: Path, memory: float) -> None:
     """Refuse an event of data that is in several files: the accounting does not tell which ROOT file it is from."""
-    if not all(one.is_data and one.class_ is None for one in files.metadata.datasets):
-        return
-    paths = [part.path for part in files.parts]
-    parts = ((identify(str(path), rows) for rows in files.identifiers(number)) for number, path in enumerate(paths))
-    found = find_duplicates(parts, directory, memory)
-    for number, path in enumerate(paths):
+
+    def identifiers(part: _Part) -> Iterator[NDArray[Any]]:
+        with open_hdf5(part.path) as file, reading(part.path):
+            events = file[EVENTS].fields(IDENTIFIERS)
+            for start in range(0, part.rows, _BLOCK):
+                yield identify(str(part.path), events[start : start + _BLOCK])
+
+    found = find_duplicates(map(identifiers, parts), directory, memory)
+    for number, part in enumerate(parts):
         for original, many in found.copies(number).items():
             if original != number:
                 raise NanoMLError(
-                    f"{path}: {many:,} of its events are in {paths[original]}, too, and would count twice. "
+                    f"{part.path}: {many:,} of its events are in {parts[original].path}, too, and would count twice. "
                     "Convert both datasets with one configuration that says `data: true` of each, which keeps one copy of each event, "
                     "or convert their ROOT files to one HDF5 file."
                 )
 
 
-def _deal(files: _JoinedFiles, buckets: Buckets, seed: int, most: int, bar: Bar) -> tuple[NDArray[np.int64], _Tally]:
+def _deal(parts: Sequence[_Part], buckets: Buckets, seed: int, most: int, bar: Bar) -> tuple[NDArray[np.int64], _Tally]:
     """Deal all events to buckets of about `most` events; return how many are in each, and what was seen."""
-    number = max(1, math.ceil(files.rows / most))
+    number = max(1, math.ceil(sum(part.rows for part in parts) / most))
     bounds = np.array([bucket * 2**64 // number for bucket in range(1, number)], np.uint64)
     counts, seen = np.zeros(number, np.int64), _Tally()
     source = np.random.PCG64(seed)
-    for block in files.blocks(most):
-        keys = source.random_raw(len(block))
-        order = keys.argsort(kind="stable")
-        keys = keys[order]
-        cuts = [0, *keys.searchsorted(bounds).tolist(), len(block)]
-        for name in files.tables:
-            rows = block.read(name)
-            if name == EVENTS:
-                seen.add(rows)
-            _append(buckets, name, rows.take(order, axis=0), cuts)
-        _append(buckets, _KEY, keys, cuts)
-        counts += np.diff(cuts)
-        bar.advance(len(block) / 2)
+    for part in parts:
+        with open_hdf5(part.path) as file:
+            for start in range(0, part.rows, most):
+                stop = min(start + most, part.rows)
+                keys = source.random_raw(stop - start)
+                order = keys.argsort(kind="stable")
+                keys = keys[order]
+                cuts = [0, *keys.searchsorted(bounds).tolist(), len(keys)]
+                for name, kind in parts[0].tables.items():
+                    with reading(part.path):
+                        rows = file[name][start:stop]
+                    # the fields may lie elsewhere within a row: HDF5 allows gaps
+                    rows = rows.astype(kind.base, copy=False)
+                    if name == EVENTS:
+                        seen.add(rows)
+                    _append(buckets, name, rows.take(order, axis=0), cuts)
+                _append(buckets, _KEY, keys, cuts)
+                counts += np.diff(cuts)
+                bar.advance(len(keys) / 2)
     return counts, seen
 
 
@@ -188,7 +197,9 @@ class _Part:
         with open_hdf5(path) as file:
             names = [EVENTS, *(name for name in file if name not in (EVENTS, METADATA))]
             for name in names:
-                if not _is_table(file[name]):
+                item = file[name]
+                is_table = isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.names is not None
+                if not is_table or item.dtype.hasobject:
                     raise NanoMLError(f"{path}: `{name}` is not a table: it has no rows that belong to events.")
                 if len(file[name]) != len(file[EVENTS]):
                     raise NanoMLError(
@@ -203,80 +214,10 @@ class _Part:
         return cls(path, rows, tables, metadata)
 
 
-def _is_table(item: Any) -> bool:
-    return (
-        isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.names is not None and not item.dtype.hasobject
-    )
-
-
-@dataclass(frozen=True)
-class _JoinedFiles:
-    """HDF5 files that have the same fields and classes, as one."""
-
-    parts: Sequence[_Part]
-    metadata: HDF5Metadata  # of a file with all their events
-
-    @classmethod
-    def of(cls, paths: Sequence[Path]) -> _JoinedFiles:
-        """Look into all files; an error if one differs from the first in classes, selection, datasets or fields."""
-        if not paths:
-            raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
-        first, *others = parts = [_Part.of(path) for path in paths]
-        for other in others:
-            _check_meaning(first, other)
-            _check_types(first, other)
-        contents = [part.metadata for part in parts]
-        check_events_differ(paths, contents)
-        return cls(parts, _joined_metadata(contents))
-
-    @property
-    def rows(self) -> int:
-        """Number of events."""
-        return sum(part.rows for part in self.parts)
-
-    @property
-    def tables(self) -> dict[str, np.dtype[Any]]:
-        """For each dataset, the type of its entry for one event: a compound type, or an array of them."""
-        return self.parts[0].tables
-
-    def identifiers(self, number: int) -> Iterator[NDArray[Any]]:
-        """Run, luminosity section and event number of the events of a part, block by block."""
-        part = self.parts[number]
-        with open_hdf5(part.path) as file, reading(part.path):
-            events = file[EVENTS].fields(IDENTIFIERS)
-            for start in range(0, part.rows, _BLOCK):
-                yield events[start : start + _BLOCK]
-
-    def blocks(self, most: int) -> Iterator[_Block]:
-        """All events in order, at most `most` at once."""
-        for part in self.parts:
-            with open_hdf5(part.path) as file:
-                for start in range(0, part.rows, most):
-                    yield _Block(part.path, file, start, min(start + most, part.rows), self.tables)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A range of a file's events."""
-
-    path: Path
-    file: Any
-    start: int
-    stop: int
-    tables: Mapping[str, np.dtype[Any]]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def read(self, table: str) -> NDArray[Any]:
-        """Rows of a dataset, shape (events, ...)."""
-        with reading(self.path):
-            rows: NDArray[Any] = self.file[table][self.start : self.stop]
-        # the fields may lie elsewhere within a row: HDF5 allows gaps
-        return rows.astype(self.tables[table].base, copy=False)
-
-
-def _joined_metadata(contents: Sequence[HDF5Metadata]) -> HDF5Metadata:
+def _joined_metadata(parts: Sequence[_Part], seed: int) -> HDF5Metadata:
+    """The metadata of a file with all events; an error if two files have the same dataset."""
+    contents = [part.metadata for part in parts]
+    check_events_differ([part.path for part in parts], contents)
     first = contents[0]
     objects = {
         name: replace(
@@ -287,7 +228,7 @@ def _joined_metadata(contents: Sequence[HDF5Metadata]) -> HDF5Metadata:
         for name, collection in first.objects.items()
     }
     datasets = tuple(dataset for content in contents for dataset in content.datasets)
-    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets)
+    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, seed=seed)
 
 
 def _check_meaning(first: _Part, other: _Part) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -53,13 +53,7 @@ class ScoreRecord:
 
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, float]) -> list[Model]:
-    """Load the models that score the same files.
-
-    Raises
-    ------
-    NanoMLError
-        One cannot be loaded, two have the same name, or a parameter is missing or belongs to none of them.
-    """
+    """Load the models that score the same files; an error if names clash, or a parameter is missing or of no model."""
     models = [Model(path) for path in paths]
     for number, model in enumerate(models):
         twin = next((other for other in models[:number] if other.name == model.name), None)
@@ -88,30 +82,27 @@ def score_file(job: ScoreJob) -> ScoreRecord:
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
-    its fold, which has not seen it in training.
-
-    Returns
-    -------
-    The number of events scored.
-
-    Raises
-    ------
-    NanoMLError
-        The file lacks a column of a model, or a score is not finite; nothing is written then.
+    its fold, which has not seen it in training. It is an error if the file lacks a column of a model, or a score is not
+    finite; nothing is written then.
     """
     models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
         scorers = [Scorer(model, file, _parameter(model, job.parameters), job.base) for model in models]
         odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
-        numeric = [name for name in file.branches if name not in odd]
-        kept = with_counters(file, numeric) if job.copy else _identifiers(file, scorers)
+        if job.copy:
+            kept = with_counters(file, [name for name in file.branches if name not in odd])
+        else:  # the identifiers, and counters of the file's own type
+            kept = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
+            counters = [f"n{model.description.collection}" for model in models]
+            kept.update({name: file.branches[name] for name in counters if name in file.branches})
         made = {name: branch for each in scorers for name, branch in each.made.items()}
-        branches = {**kept, **made}
-        with replacing(job.output) as aside, NanoWriter(aside, branches, job.compression) as writer:
+        with replacing(job.output) as aside, NanoWriter(aside, {**kept, **made}, job.compression) as writer:
             names = [name for name in writer.events.columns if name not in made]
             reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads)]))
+            size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers)
+            most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
-                for start, stop in _ranges(file, job, reads, scorers):
+                for start, stop in file.ranges(reads, most) if file.entries else [(0, 0)]:
                     arrays = file.read(reads, start, stop)
                     rows = {name: arrays[name] for name in names}
                     for each in scorers:
@@ -125,21 +116,6 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
                 )
         return ScoreRecord(file.entries)
-
-
-def _identifiers(file: RootFile, scorers: Sequence[Scorer]) -> dict[str, Branch]:
-    """The branches of a friend beside the scores: the identifiers, and counters of the file's own type."""
-    found = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
-    counters = (f"n{each.model.description.collection}" for each in scorers)
-    return {**found, **{name: file.branches[name] for name in counters if name in file.branches}}
-
-
-def _ranges(
-    file: RootFile, job: ScoreJob, reads: Sequence[str], scorers: Sequence[Scorer]
-) -> Iterator[tuple[int, int]]:
-    size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers)
-    most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
-    yield from file.ranges(reads, most) if file.entries else [(0, 0)]
 
 
 def _provenance(
@@ -164,13 +140,7 @@ class Scorer:
     score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
-
-    Attributes
-    ----------
-    made
-        The branches that scoring makes.
-    reads
-        The branches that must be read for it.
+    `reads` are the branches that must be read, `made` those that scoring makes.
     """
 
     def __init__(self, model: Model, file: RootFile, parameter: Optional[float], base: str) -> None:
@@ -221,36 +191,22 @@ class Scorer:
             name: arrays[name] if arrays[name].ndim > 1 else np.asarray(ak.to_numpy(arrays[name]))
             for name in self._branches
         }
-        passed: Optional[NDArray[np.bool_]] = None
+        passed = np.ones(len(fold), bool)
         if self._bound is not None:
             selected = self._bound.apply(arrays, np.ones(len(fold)))
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
-            passed = np.zeros(len(fold), bool)
+            passed[:] = False
             passed[selected.rows] = True
-        scores = self._outputs(arrays, columns, fold, passed)
-        return dict(zip(self.made, [*scores, fold.astype(np.int32), *([] if passed is None else [passed])]))
-
-    def _outputs(
-        self,
-        arrays: Mapping[str, ak.Array],
-        columns: Mapping[str, Any],
-        fold: NDArray[np.int64],
-        passed: Optional[NDArray[np.bool_]],
-    ) -> list[Any]:
-        """A branch for each output; for a model of objects, a list for each event."""
+        per_event = [fold.astype(np.int32), passed]  # the last is only made if there is a selection
         counts: Optional[NDArray[np.int64]] = None
         if self.model.description.collection is not None:
             counts = next(Jagged.of(arrays[name]).counts for name in self._branches if arrays[name].ndim > 1)
-            fold = np.repeat(fold, counts)
-            passed = None if passed is None else np.repeat(passed, counts)
-        scores = self.model.scores(columns, fold if passed is None else fold[passed], self._parameter)
-        if passed is not None:
-            found = scores
-            scores = np.full((len(passed), found.shape[1]), np.nan, np.float32)
-            scores[passed] = found
-        flat = [np.ascontiguousarray(values) for values in scores.T]
-        return flat if counts is None else [ak.unflatten(values, counts) for values in flat]
+            fold, passed = np.repeat(fold, counts), np.repeat(passed, counts)
+        scores = np.full((len(self.model.outputs), len(passed)), np.nan, np.float32)
+        scores[:, passed] = self.model.scores(columns, fold[passed], self._parameter).T
+        outputs = scores if counts is None else [ak.unflatten(values, counts) for values in scores]
+        return dict(zip(self.made, [*outputs, *per_event]))
 
 
 def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:
