@@ -31,8 +31,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.score import score
-from MLTools.NanoML.workflow.resources import duration
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.stages import Layout, duration
 
 _CONFIG, _CERTIFIED, _RULES, _MODELS = "crab_cfg.py", "certified.json", "branches.txt", "score_models.py"
 _SCRIPTS = ("PSet.py", "crab_script.sh", "crab_script.py")

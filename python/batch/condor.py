@@ -22,8 +22,6 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
-__all__ = ["Condor", "LogEvent", "events_of", "jobs_of", "state_after"]
-
 _DAG = Path("pipeline.dag")
 _NODES = Path("pipeline.dag.nodes.log")
 _DAGMAN = Path("pipeline.dag.dagman.log")

@@ -20,8 +20,6 @@ from MLTools.NanoML.batch.system import Poll, QueueState, System
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import usable_cores
 
-__all__ = ["Local", "drive"]
-
 _DRIVER = Path("driver.json")
 _PAUSE = 0.05
 

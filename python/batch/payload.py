@@ -22,8 +22,6 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.errors import ConfigError, explain_os_error
 from MLTools.NanoML.workflow.stages import PARTS, Layout
 
-__all__ = ["ArchiveEntry", "cmssw_area", "code", "environment", "files_below", "pack"]
-
 ArchiveEntry = tuple[str, Path]
 """A name in an archive, and the file that is stored under it."""
 
@@ -151,18 +149,7 @@ def cmssw_area(directory: Path) -> Path:
 def files_below(folder: Path, name: str, suffixes: tuple[str, ...] = (), follow: bool = False) -> list[ArchiveEntry]:
     """All files below a folder, under `name` in an archive; hidden files and what Python makes are left out.
 
-    Symbolic links to files are followed; those to directories only on request.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    name
-        Its name in the archive.
-    suffixes
-        Suffixes of the files wanted; empty for all.
-    follow
-        Whether to follow symbolic links to directories.
+    Symbolic links to files are followed; those to directories only on request. Without `suffixes`, all files are wanted.
     """
     found, seen = [], set()
     for root, directories, files in os.walk(folder, followlinks=follow):

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,12 +25,8 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.resources import Resources, duration
-from MLTools.NanoML.workflow.runner import Planned
-from MLTools.NanoML.workflow.stages import NAMES, Layout, declared, import_part
+from MLTools.NanoML.workflow.stages import NAMES, Declaration, Layout, Resources, declared, duration, import_part
 from MLTools.NanoML.workflow.task import Task, forget
-
-__all__ = ["PIPELINE", "TUNE", "Grouping", "JobGroup", "JobRequest", "new_submission", "prepare"]
 
 PIPELINE = "pipeline"
 """What is submitted for all stages."""
@@ -48,7 +44,7 @@ _SHORTEST = 1200  # seconds that any job may ask for
 class JobRequest:
     """What the command line asks for."""
 
-    what: str  # A stage, pipeline or tune
+    what: str  # a stage, pipeline or tune
     on: Optional[str] = None  # the batch system; None for that of the configuration or the site
     dry_run: bool = False  # write everything, and submit nothing
     lacked: Mapping[str, tuple[str, Resources]] = field(default_factory=dict)  # as in `Grouping`
@@ -73,7 +69,9 @@ def prepare(
         check_search(config, place)
     else:
         names = NAMES if request.what == PIPELINE else (request.what,)
-        todo = _todo(planned(config, names, force, again))
+        for each in planned(config, names, force, again):
+            if each.reasons:
+                todo[each.stage.name] = [task for task in each.stage.tasks if task.name in each.reasons]
         if not todo:
             return None
     check_inputs(config, todo, place.storage)
@@ -113,11 +111,6 @@ def new_submission(
     )
 
 
-def _todo(planned: Sequence[Planned]) -> dict[str, list[Task]]:
-    found = {each.stage.name: [task for task in each.stage.tasks if task.name in each.reasons] for each in planned}
-    return {stage: tasks for stage, tasks in found.items() if tasks}
-
-
 def _sizes(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
     """Sizes of remote files that are to be read, as far as the catalogue or their server gave them [B]."""
     if not any(is_remote(path) for task in tasks for path in task.inputs):
@@ -146,25 +139,24 @@ class Grouping:
 
     def groups(self, stage: str, tasks: Sequence[Task]) -> Iterator[JobGroup]:
         """The jobs of a stage."""
-        again = [task for task in tasks if f"{stage} {task.name}" in self.lacked]
-        for task in again:  # alone, so that it does not ask for more than others need
-            kind, before = self.lacked[f"{stage} {task.name}"]
-            yield JobGroup([task], self.wanted(stage, [task], before.after(kind)))
-        others = [task for task in tasks if f"{stage} {task.name}" not in self.lacked]
-        if others:
-            pieces = self._pieces(stage, others)
-            resources = [self.wanted(stage, piece) for piece in pieces]
-            # jobs of a stage ask for the same, so that they can be one array
-            time = max(each.time for each in resources)
-            yield from (JobGroup(piece, Resources(**{**vars(resources[0]), "time": time})) for piece in pieces)
+        others = []
+        for task in tasks:
+            kind, before = self.lacked.get(f"{stage} {task.name}", ("", None))
+            if before is None:
+                others.append(task)
+            else:  # alone, so that it does not ask for more than others need
+                yield JobGroup([task], self.wanted(stage, [task], before.after(kind)))
+        pieces = self._pieces(stage, others)
+        resources = [self.wanted(stage, piece) for piece in pieces]
+        for piece in pieces:  # jobs of a stage ask for the same, so that they can be one array
+            yield JobGroup(piece, replace(resources[0], time=max(each.time for each in resources)))
 
-    def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[list[Task]]:
-        speed = _speed(stage)
+    def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        speed, most = _declared(stage).speed, self.batch.files_per_job
         if speed is None:
             return [[task] for task in tasks]
-        if self.batch.files_per_job is not None:
-            most = self.batch.files_per_job
-            return [list(tasks[begin : begin + most]) for begin in range(0, len(tasks), most)]
+        if most is not None:
+            return [tasks[begin : begin + most] for begin in range(0, len(tasks), most)]
         pieces: list[list[Task]] = []
         target, filled = duration(self.batch.job_time), 0.0
         for task in tasks:
@@ -174,11 +166,10 @@ class Grouping:
                 filled = 0.0
             pieces[-1].append(task)
             filled += seconds
-        return pieces
+        return [*pieces]
 
     def _seconds(self, task: Task, speed: float) -> float:
-        size = sum(self._size(path) for path in task.inputs if path.endswith(".root"))
-        return _OVERHEAD + size / speed
+        return _OVERHEAD + sum(self._size(path) for path in task.inputs if path.endswith(".root")) / speed
 
     def _size(self, path: str) -> float:
         if path in self.sizes:
@@ -193,8 +184,8 @@ class Grouping:
     def wanted(self, stage: str, tasks: Sequence[Task] = (), least: Optional[Resources] = None) -> Resources:
         """What a job with these tasks asks for: as configured, otherwise what is usual or follows from sizes."""
         needs, batch = self.batch.stages.get(stage, Needs()), self.batch
-        usual = declared(stage if stage in NAMES else "train").resources  # a search consists of trainings
-        time, speed = usual.time, _speed(stage)
+        usual, speed = _declared(stage).resources, _declared(stage).speed
+        time = usual.time
         if speed is not None:
             time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(task, speed) for task in tasks)))
         text = needs.time or batch.time
@@ -210,9 +201,8 @@ class Grouping:
         return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
 
 
-def _speed(stage: str) -> Optional[float]:
-    """How fast a stage with one task per file reads [B/s]."""
-    return declared(stage).speed if stage in NAMES else None
+def _declared(stage: str) -> Declaration:
+    return declared(stage if stage in NAMES else "train")  # a search consists of trainings
 
 
 def _jobs(

@@ -25,21 +25,8 @@ from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote
-from MLTools.NanoML.workflow.resources import duration
-from MLTools.NanoML.workflow.stages import Layout
+from MLTools.NanoML.workflow.stages import Layout, duration
 from MLTools.NanoML.workflow.task import Task
-
-__all__ = [
-    "BatchSite",
-    "Place",
-    "check_inputs",
-    "check_place",
-    "check_search",
-    "load_site",
-    "needs_proxy",
-    "place_of",
-    "usable_proxy",
-]
 
 _FOLDER = Path(__file__).parent / "sites"
 _QUEUE = timedelta(hours=4)  # that a job may wait while its proxy grows old

@@ -14,9 +14,7 @@ from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.resources import Resources
-
-__all__ = ["Slurm"]
+from MLTools.NanoML.workflow.stages import Resources
 
 _STATES = {
     "PENDING": "waiting", "REQUEUED": "waiting", "REQUEUE_HOLD": "held", "SPECIAL_EXIT": "held", "SUSPENDED": "waiting",

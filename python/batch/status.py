@@ -104,9 +104,9 @@ def observe(submission: Submission, is_locked: bool = False) -> Status:
             poll = system.poll(submission)
     else:
         poll = Poll({}, False)
-    submission.__dict__.pop("results", None)  # read after the system was asked: no end is missed in between
-    notes = [*poll.notes, *collect(submission)]
-    states = _states(submission, system, poll)
+    results = submission.results()  # read after the system was asked: no end is missed in between
+    notes = [*poll.notes, *collect(submission, results)]
+    states = _states(submission, system, poll, {**results, **poll.results})
     if poll.is_active is False and submission.state != "ended":
         submission.end()
     return Status(submission, states, poll.is_active, notes)
@@ -132,12 +132,12 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
     return True
 
 
-def collect(submission: Submission) -> list[str]:
+def collect(submission: Submission, results: Mapping[str, JobResult]) -> list[str]:
     """Record in the work directory what has been done since the last call; return what is not as the jobs left it."""
     place = submission.directory / "collected.json"
     before: dict[str, list[float]] = json.loads(place.read_text()) if place.is_file() else {}
     now, notes = dict(before), []
-    for name, result in submission.results.items():
+    for name, result in results.items():
         mark = [result.finished, result.done]  # a killed job has no end, but may have done some of its tasks
         if before.get(name) != mark:
             problems = list(_recorded(submission, name, result))
@@ -184,9 +184,10 @@ def _changed(output: OutputFile, is_shared: bool) -> str:
     return "" if is_same else f"{output.path} was changed after the job"
 
 
-def _states(submission: Submission, system: System, poll: Poll) -> dict[str, JobState]:
+def _states(
+    submission: Submission, system: System, poll: Poll, results: Mapping[str, JobResult]
+) -> dict[str, JobState]:
     jobs = _remembered(submission, poll)
-    results = {**submission.results, **poll.results}
     states: dict[str, JobState] = {}
     for entries in submission.stages.values():
         # batch systems cancel what can never begin, which is not a failure of its own

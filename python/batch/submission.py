@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,9 +17,7 @@ from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, wr
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.workflow.resources import Resources
-
-__all__ = ["JOBS", "JobEntry", "JobOptions", "Submission", "new_directory", "submissions_of"]
+from MLTools.NanoML.workflow.stages import Resources
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""
@@ -34,7 +31,7 @@ _NUMBER = re.compile(r"-(\d+)$")
 class JobEntry:
     """A job as its submission lists it."""
 
-    name: str  # its name
+    name: str
     stage: str  # the stage of its tasks; for jobs that skim on the grid, the dataset
     tasks: Sequence[str]  # the names of its tasks
     resources: Resources  # what it asks for
@@ -75,7 +72,7 @@ class JobOptions:
 class Submission:
     """Jobs that were submitted together."""
 
-    directory: Path  # the directory with all of its files
+    directory: Path  # of all its files
     tag: str  # unique name, by which the batch system is asked for it
     system: str  # name of the batch system
     # config, workdir: the analysis
@@ -122,13 +119,10 @@ class Submission:
         """What a job does."""
         return Job.read(self.directory / JOBS / f"{name}.json")
 
-    @cached_property
     def results(self) -> dict[str, JobResult]:
-        """What all jobs left; jobs that have not begun, or not where this machine sees it, are absent."""
-        folder = self.directory / "results"
-        begun = {path.stem for path in folder.glob("*.json")}
-        names = [entry.name for entry in self.jobs if entry.name in begun]
-        found = {name: JobResult.read(folder / f"{name}.json") for name in names}
+        """What all jobs left until now; jobs that have not begun, or not where this machine sees it, are absent."""
+        left = {path.stem: path for path in (self.directory / "results").glob("*.json")}
+        found = {entry.name: JobResult.read(left[entry.name]) for entry in self.jobs if entry.name in left}
         return {name: result for name, result in found.items() if result is not None}
 
     def log(self, name: str) -> Path:

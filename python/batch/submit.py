@@ -20,11 +20,8 @@ from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.pipeline import files_of, forgive
-from MLTools.NanoML.workflow.resources import Resources
 from MLTools.NanoML.workflow.runner import FailedTasksError
-from MLTools.NanoML.workflow.stages import Layout
-
-__all__ = ["describe", "find", "kill", "log_of", "resubmit", "submit", "wait"]
+from MLTools.NanoML.workflow.stages import Layout, Resources
 
 _LACKED = ("memory", "time", "disk")
 
@@ -32,21 +29,9 @@ _LACKED = ("memory", "time", "disk")
 def submit(
     config: Config, request: JobRequest, force: bool = False, again: Optional[bool] = None
 ) -> Optional[Submission]:
-    """Submit what is to be done; None if there is nothing.
+    """Submit what is to be done; None if there is nothing. `force` and `again` are as in `pipeline.planned`.
 
-    Parameters
-    ----------
-    config
-        The analysis.
-    request
-        What is asked for.
-    force, again
-        As in `pipeline.planned`.
-
-    Raises
-    ------
-    NanoMLError
-        Jobs are active already, or the batch system or the preparation refuses something.
+    An error if jobs are active already, or the batch system or the preparation refuses something.
     """
     place = place_of(config, request.on)
     system = place.system
@@ -73,18 +58,7 @@ def describe(submission: Submission) -> list[str]:
 
 
 def find(place: Path) -> Submission:
-    """The submission that a path means.
-
-    Parameters
-    ----------
-    place
-        The directory of a submission; or the YAML file of an analysis or a directory with one, for the latest.
-
-    Raises
-    ------
-    NanoMLError
-        There is none.
-    """
+    """The submission in a directory; or the latest of an analysis by its YAML file, or by the directory with this file."""
     if (place / "submission.json").is_file():
         return Submission.read(place.resolve())
     folder = (place.parent if place.is_file() else place) / JOBS
@@ -101,17 +75,7 @@ def find(place: Path) -> Submission:
 
 
 def wait(submission: Submission, every: float, show: Callable[[Status], None] = lambda status: None) -> Status:
-    """Poll a submission until none of its jobs is active.
-
-    Parameters
-    ----------
-    submission
-        The submission.
-    every
-        Seconds between two polls.
-    show
-        Called with each status.
-    """
+    """Poll a submission, with `every` seconds in between, until none of its jobs is active; `show` each status."""
     pause = max(every, system_of(submission.system).pause)
     while True:
         status = observe(submission)
@@ -125,19 +89,8 @@ def wait(submission: Submission, every: float, show: Callable[[Status], None] = 
 def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Optional[str] = None) -> Iterator[str]:
     """Submit what is missing, with more memory, time or disk where that was the reason; say in lines what is done.
 
-    Parameters
-    ----------
-    submission
-        The submission.
-    on
-        Another batch system.
-    max_missing
-        How many unreadable files may be left out; None for what the configuration says.
-
-    Raises
-    ------
-    NanoMLError
-        Jobs are active, and none is held; or as `submit`.
+    `on` may be another batch system. `max_missing` says how many unreadable files may be left out; None for what the
+    configuration says. It raises as `submit`, and if jobs are active of which none is held.
     """
     system = system_of(submission.system)
     if on is not None:
@@ -152,16 +105,17 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
         yield from retried
         return
     status = observe(submission)
+    running, waiting, failed = (len(status.of(state)) for state in ("running", "waiting", "failed"))
     held = {job.entry.name: QueueState("held", job.problem) for job in status.of("held")}
     if held:
         with submission.here():
             yield from system.release(submission, held)
-        if status.of("failed"):
-            yield f"{counted(len(status.of('failed')), 'job')} failed: nanoml resubmit continues when the others are done."
+        if failed:
+            yield f"{counted(failed, 'job')} failed: nanoml resubmit continues when the others are done."
         return
     if status.is_active is not False:
         raise NanoMLError(
-            f"{submission.name}: {len(status.of('running'))} jobs are running and {len(status.of('waiting'))} are waiting. What "
+            f"{submission.name}: {running} jobs are running and {waiting} are waiting. What "
             "failed can be submitted again when they are done (nanoml status --wait) or ended (nanoml kill)."
         )
     request = JobRequest(submission.what, on or submission.system, lacked=dict(_lacked(status)))
@@ -213,13 +167,7 @@ def _forgive(status: Status, config: Config) -> bool:
 
 
 def log_of(submission: Submission, job: str) -> Path:
-    """The file with what a job printed, which may not exist yet.
-
-    Raises
-    ------
-    NanoMLError
-        There is no such job, or its log cannot be fetched.
-    """
+    """The file with what a job printed, which may not exist yet; an error if there is no such job."""
     with submission.here():
         return system_of(submission.system).log(submission, submission.entry(job))
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from MLTools.NanoML.batch.prepare import JobRequest
     from MLTools.NanoML.batch.site import Place
     from MLTools.NanoML.config.analysis import Config
-
-__all__ = ["TEMPLATES", "Poll", "QueueState", "System", "call", "counted", "render", "system_of"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -61,59 +59,29 @@ class Client:
 
 
 class System:
-    """A batch system. `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
+    """A batch system. `title`, `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
 
     The methods with a submission are called in its directory. A job is run by `bash job.sh NAME CORES`, which is there.
-
-    Parameters
-    ----------
-    name
-        Its name in the configuration.
-
-    Attributes
-    ----------
-    title
-        Its name for people.
-    where
-        "cluster": jobs run on other machines; "here": on this one; "grid": where nothing of this machine is seen, and the
-        system itself sends all that a job needs.
-    sends_files
-        Whether it can send files with jobs to machines that do not see those of this one.
-    starts_containers
-        Whether it starts the container of a job itself.
-    groups
-        What jobs are grouped by: a "stage" waits for the one before, a "dataset" for nothing.
-    pause
-        Least time between two polls [s].
-    advice
-        What to do about kinds of problems, where it differs from `job.KINDS`.
-    has_results
-        Whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end.
-    client
-        What `nanoml doctor` checks; None if there is nothing to check.
     """
 
-    title: str
+    title: str  # its name for people
+    # "cluster": jobs run on other machines; "here": on this one; "grid": where nothing of this machine is seen, and the
+    # system itself sends all that a job needs
     where = "cluster"
-    sends_files = False
-    starts_containers = False
-    groups = "stage"
-    pause = 0.0
-    advice: Mapping[str, str] = {}
+    sends_files = False  # whether it can send files with jobs to machines that do not see those of this one
+    starts_containers = False  # whether it starts the container of a job itself
+    groups = "stage"  # what jobs are grouped by: a "stage" waits for the one before, a "dataset" for nothing
+    pause = 0.0  # least time between two polls [s]
+    advice: Mapping[str, str] = {}  # what to do about kinds of problems, where it differs from `job.KINDS`
+    # whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end
     has_results = True
-    client: Optional[Client] = None
+    client: Optional[Client] = None  # what `nanoml doctor` checks; None if there is nothing to check
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = name  # in the configuration
 
     def check(self, config: Config, workdir: Path) -> None:
-        """Refuse an analysis that cannot work here.
-
-        Raises
-        ------
-        ConfigError
-            With what to change.
-        """
+        """Refuse an analysis that cannot work here, by a ConfigError that says what to change."""
 
     def prepare(
         self, config: Config, place: Place, request: JobRequest, force: bool, again: Optional[bool]
@@ -175,13 +143,7 @@ class System:
 
 
 def system_of(name: str) -> System:
-    """The batch system of this name.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
+    """The batch system of this name; an error if there is none."""
     if name not in SYSTEMS:
         raise ConfigError(f'"{name}" is not a batch system. Known: {", ".join(SYSTEMS)}.')
     module, _, kind = SYSTEMS[name].partition(":")
@@ -195,13 +157,7 @@ def counted(number: int, what: str) -> str:
 
 
 def call(command: Sequence[str], timeout: float = 120.0) -> str:
-    """Run a client of a batch system, and return what it printed.
-
-    Raises
-    ------
-    NanoMLError
-        It is not installed, failed, or did not answer in time.
-    """
+    """Run a client of a batch system, and return what it printed; an error if it failed or did not answer in time."""
     try:
         # it inherits the lock of the work directory: what it submits is in the queue before another process looks there
         done = subprocess.run(
@@ -222,12 +178,7 @@ def call(command: Sequence[str], timeout: float = 120.0) -> str:
 def render(template: str, options: JobOptions, **values: Any) -> str:
     """Fill a template with options and other values.
 
-    The user's own template of the same name, in `options.templates`, comes first.
-
-    Raises
-    ------
-    ConfigError
-        The template is wrong, or the user's directory does not exist.
+    The user's own template of the same name, in `options.templates`, comes first; an error if it is wrong.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
@@ -237,7 +188,7 @@ def render(template: str, options: JobOptions, **values: Any) -> str:
     folders = [*([own] if own else []), str(TEMPLATES)]
     # the languages are not HTML; what needs quoting says so by a filter
     engine = Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False)
-    engine.filters["shell"] = _shell
+    engine.filters["shell"] = lambda value: shlex.join([value] if isinstance(value, str) else value)
     try:
         return engine.get_template(template).render({**asdict(options), **values}) + "\n"
     except UnicodeDecodeError as problem:
@@ -246,8 +197,3 @@ def render(template: str, options: JobOptions, **values: Any) -> str:
         line = getattr(problem, "lineno", None)
         place = getattr(problem, "filename", None) or template
         raise ConfigError(f"{place}{f':{line}' if line else ''}: {problem}.") from None
-
-
-def _shell(value: Union[str, list[str], tuple[str, ...]]) -> str:
-    """A word of shell, or several."""
-    return shlex.quote(value) if isinstance(value, str) else " ".join(shlex.quote(item) for item in value)

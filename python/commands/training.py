@@ -9,7 +9,7 @@ import click
 
 from MLTools.NanoML.commands.options import PATH, command, config_argument, flag, output_option, run_one, workers_option
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.resources import duration
+from MLTools.NanoML.workflow.stages import duration
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]

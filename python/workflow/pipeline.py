@@ -51,12 +51,8 @@ def _reader(config: Config) -> Optional[str]:
 def planned(config: Config, names: Sequence[str], force: bool = False, again: Optional[bool] = None) -> list[Planned]:
     """What is to be done in the stages with these names, and why; with `force` everything is.
 
-    Missing files are tried `again` by default if the stage that reads each of them by itself is one of those named.
-
-    Raises
-    ------
-    NanoMLError
-        A part is missing, a dataset has no files, the configuration does not fit the real files, and so on.
+    Missing files are tried `again` by default if the stage that reads each of them by itself is one of those named. An
+    error if a part is missing, a dataset has no files, the configuration does not fit the real files, and so on.
     """
     layout = Layout.of(config)
     if again is None:
@@ -154,25 +150,16 @@ def _say_where(config: Config, todo: Sequence[Planned]) -> None:
     for each in todo:
         result = declared(each.stage.name).result
         if result is not None:
-            say(f"{each.stage.name}: {_shortest(result(Layout.of(config)))}")
+            path, here = result(Layout.of(config)), Path.cwd()
+            say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
     if not any(each.reasons for each in todo):
         say("Everything is up to date.")
-
-
-def _shortest(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union[int, str]) -> None:
     """Note the files that could not be read as missing.
 
-    Raises
-    ------
-    FailedTasksError
-        More files of a dataset are missing than `limit` allows (`read.max_missing_files`), or something else failed.
+    FailedTasksError if more of a dataset are missing than `limit` allows (`read.max_missing_files`), or something else failed.
     """
     owners = {file: name for name, paths in files.items() for file in paths}
     lost: dict[str, dict[str, str]] = {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
@@ -18,30 +18,17 @@ from MLTools.NanoML.terminal import interrupt
 from MLTools.NanoML.terminal.progress import notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
 
-__all__ = ["FailedTasksError", "Planned", "Stage", "plan", "run"]
-
 _MOST = 20  # failures that are listed
 
 
 @dataclass(frozen=True)
 class Stage:
-    """All tasks of one stage, which are independent of each other.
+    """All tasks of one stage, which are independent of each other."""
 
-    Attributes
-    ----------
-    name
-        "skim", "train", ...
-    tasks
-        The tasks.
-    workers
-        How many tasks run at the same time; 1 runs them in this process.
-    summary
-        The result in lines, given what the work of each task returned, by the task's name.
-    """
-
-    name: str
+    name: str  # "skim", "train", ...
     tasks: Sequence[Task]
-    workers: int = 1
+    workers: int = 1  # how many tasks run at the same time; 1 runs them in this process
+    # the result in lines, given what the work of each task returned, by the task's name
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
 
 
@@ -102,10 +89,7 @@ class FailedTasksError(NanoMLError):
 def plan(stages: Sequence[Stage], workdir: Path, force: bool = False) -> list[Planned]:
     """What must be run, and why; with `force` all tasks, even those that are up to date.
 
-    Raises
-    ------
-    NanoMLError
-        Two tasks make the same file, or one would overwrite its input.
+    An error if two tasks make the same file, or one would overwrite its input.
     """
     _spare_sources([task for stage in stages for task in stage.tasks])
     renewed: set[str] = set()
@@ -142,12 +126,8 @@ def _spare_sources(tasks: Sequence[Task]) -> None:
 def run(planned: Sequence[Planned], workdir: Path) -> None:
     """Run what was planned. Hold the lock of `workdir` (see `locked`) while planning and running.
 
-    The record of a task is written last, after its output: the next run continues one that was killed at any moment.
-
-    Raises
-    ------
-    FailedTasksError
-        One or more tasks failed. The others of the same stage are done first; later stages are not begun.
+    The record of a task is written last, after its output: the next run continues one that was killed at any moment. If
+    tasks fail, the others of the same stage are done before FailedTasksError is raised; later stages are not begun.
     """
     records = workdir / RECORDS
     remove_leftovers(workdir)
@@ -206,26 +186,19 @@ def _run_pool(name: str, todo: Sequence[Task], records: Path, workers: int) -> d
     failures: dict[str, NanoMLError] = {}
     module = getattr(todo[0].work, "func", todo[0].work).__module__
     with worker_pool(workers, module, begin_worker) as pool, progress(name, len(todo), "files") as bar:
-        running: dict[Future[_Outcome], Task] = {pool.submit(_work, task): task for task in todo}
+        running = {pool.submit(_work, task): task for task in todo}
         pending = set(running)
         while pending:
             # Python handles a signal that came just before it began to wait only when the wait ends
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
-                problem = _finish(future, running[future], records)
-                if problem is not None:
+                try:
+                    future.result().note(running[future], records)
+                except NanoMLError as problem:
                     failures[running[future].name] = problem
+                except BrokenProcessPool:
+                    failures[running[future].name] = NanoMLError(
+                        "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
+                    )
                 bar.advance()
     return failures
-
-
-def _finish(future: Future[_Outcome], task: Task, records: Path) -> Optional[NanoMLError]:
-    try:
-        future.result().note(task, records)
-    except NanoMLError as problem:
-        return problem
-    except BrokenProcessPool:
-        return NanoMLError(
-            "the process that did it was killed, maybe for lack of memory: lower the chunk or the number of workers"
-        )
-    return None

@@ -1,23 +1,24 @@
-"""The stages of an analysis, each declared once, and where their results are."""
+"""The stages of an analysis, each declared once, with what their jobs ask for, and where their results are."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.resources import Resources
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
     from MLTools.NanoML.contracts.missing import Missing
     from MLTools.NanoML.workflow.runner import Stage
 
-__all__ = ["NAMES", "PARTS", "STAGES", "Analysis", "Declaration", "Layout", "declared", "import_part"]
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
 
 
 @dataclass(frozen=True)
@@ -67,37 +68,65 @@ class Layout:
         return self.workdir / "scores" / dataset
 
 
+def duration(text: str) -> int:
+    """Seconds in a text such as 90s, 30min, 8h or 2d; an error if it is not a time."""
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f'"{text}" is not a time: write it as 30min, 8h or 2d.')
+    return max(1, round(float(found[1]) * _SECONDS[found[2]]))
+
+
+def in_words(seconds: float) -> str:
+    """A time for people: "45 s", "12 min", "3.5 h", "2.1 d"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} d"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job needs of a machine."""
+
+    time: int = 3600  # wall time [s]
+    memory: int = 2000  # [MB]
+    cores: int = 1
+    gpus: int = 0
+    disk: int = 2000  # space in the job's own directory [MB]
+
+    def after(self, kind: str) -> Resources:
+        """What to ask for after a failure of this kind (see `job.KINDS`): twice as much of what was lacking."""
+        if kind not in ("memory", "time", "disk"):
+            return self
+        return replace(self, **{kind: 2 * int(getattr(self, kind))})
+
+    def changes_since(self, other: Resources) -> str:
+        """How this differs from another, in words; empty if it does not."""
+        changes = []
+        if self.memory != other.memory:
+            changes.append(f"memory {other.memory} -> {self.memory} MB")
+        if self.time != other.time:
+            changes.append(f"time {in_words(other.time)} -> {in_words(self.time)}")
+        if self.disk != other.disk:
+            changes.append(f"disk {other.disk} -> {self.disk} MB")
+        return ", ".join(changes)
+
+
 @dataclass(frozen=True)
 class Declaration:
-    """A stage, as commands, the runner and batch systems know it.
+    """A stage, as commands, the runner and batch systems know it."""
 
-    Attributes
-    ----------
-    name
-        Its name, which is that of its command.
-    maker
-        "module:function": makes its `Stage` of an `Analysis`, or None if the analysis does not ask for it.
-    sections
-        Sections of the configuration, one of which must be there.
-    page
-        The page of the manual about what its tasks do.
-    resources
-        What its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes.
-    speed
-        How fast its tasks read, if there is one for each file [B/s].
-    result
-        What a run names when the stage is done.
-    about
-        The help of its command, which takes a configuration; not needed if `commands` has one with more options.
-    """
-
-    name: str
+    name: str  # its name, which is that of its command
+    # "module:function": makes its `Stage` of an `Analysis`, or None if the analysis does not ask for it
     maker: str
-    sections: Sequence[str]
-    page: Optional[str] = None
+    sections: Sequence[str]  # sections of the configuration, one of which must be there
+    page: Optional[str] = None  # the page of the manual about what its tasks do
+    # what its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes
     resources: Resources = field(default_factory=Resources)
-    speed: Optional[float] = None
-    result: Optional[Callable[[Layout], Path]] = None
+    speed: Optional[float] = None  # how fast its tasks read, if there is one for each file [B/s]
+    result: Optional[Callable[[Layout], Path]] = None  # what a run names when the stage is done
+    # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
 
     @property
@@ -108,10 +137,7 @@ class Declaration:
     def make(self, analysis: Analysis) -> Optional[Stage]:
         """The stage of an analysis; None if this does not ask for it.
 
-        Raises
-        ------
-        NanoMLError
-            A part is missing, a dataset has no files, the selection cannot be imported, and so on.
+        An error if a part is missing, a dataset has no files, the selection cannot be imported, and so on.
         """
         if all(getattr(analysis.config, section) is None for section in self.sections):
             return None
@@ -184,13 +210,7 @@ class Analysis:
 
     @cached_property
     def files(self) -> Mapping[str, list[str]]:
-        """All files of each dataset.
-
-        Raises
-        ------
-        NanoMLError
-            A dataset has no files.
-        """
+        """All files of each dataset; an error if one has none."""
         datasets = import_part("data_processing.datasets.datasets")
         found: Mapping[str, list[str]] = datasets.resolve_datasets(self.config)
         return found
@@ -201,13 +221,7 @@ class Analysis:
 
 
 def import_part(module: str) -> Any:
-    """Import a module of a part.
-
-    Raises
-    ------
-    NanoMLError
-        The part is not here, or a package that it needs is missing.
-    """
+    """Import a module of a part; an error if the part is not here, or a package that it needs is missing."""
     part = module.partition(".")[0]
     try:
         return importlib.import_module(module)

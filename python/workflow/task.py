@@ -21,39 +21,19 @@ from MLTools.NanoML.rootio.remote.server import is_remote
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work of a stage: what it reads, what it makes, and how.
-
-    Attributes
-    ----------
-    stage
-        The stage that it belongs to.
-    name
-        Unique in its stage; may have slashes.
-    inputs
-        Files and URLs that it reads.
-    outputs
-        Files that it makes. The first one stands for the task.
-    settings
-        All settings that its result depends on, as JSON could hold them.
-    code
-        `dependencies.code_of` what its result depends on; the tasks of a stage share it.
-    work
-        Does it, and returns its summary for the record: a mapping, or a dataclass. It must be picklable.
-    memory
-        Files from which interrupted work continues. They are removed before finished work is done again.
-    folders
-        Directories that it reads and writes beside its inputs and outputs.
-    """
+    """One piece of work of a stage: what it reads, what it makes, and how."""
 
     stage: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[Path, ...]
-    settings: Mapping[str, Any]
-    code: str
+    name: str  # unique in its stage; may have slashes
+    inputs: tuple[str, ...]  # files and URLs that it reads
+    outputs: tuple[Path, ...]  # files that it makes; the first one stands for the task
+    settings: Mapping[str, Any]  # all settings that its result depends on, as JSON could hold them
+    code: str  # `dependencies.code_of` what its result depends on; the tasks of a stage share it
+    # does it, and returns its summary for the record: a mapping, or a dataclass. It must be picklable
     work: Callable[[], Any] = field(compare=False)
+    # files from which interrupted work continues; they are removed before finished work is done again
     memory: tuple[Path, ...] = ()
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs
 
     def do(self) -> dict[str, Any]:
         """Do the work; return its summary as JSON could hold it."""
@@ -95,50 +75,22 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json.
+    """What is known of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
 
-    Attributes
-    ----------
-    task
-        STAGE/NAME.
-    inputs
-        Their versions when the task began.
-    outputs
-        Their versions when it ended.
-    settings, code
-        Those of the task.
-    version
-        The version of NanoML that did it.
-    summary
-        What its work returned.
-    seconds
-        How long it took.
-    finished, host
-        When and where.
-    accepted
-        The changes of code after which the result was kept.
-    memory
-        Most memory that the process had used until then [MB], if it was a job.
-    job
-        SUBMISSION/JOB, if it was a job.
-    format
-        The version of this form of the file; 1 also where it is not given.
-    """
-
-    task: str
-    inputs: Sequence[Stamp]
-    outputs: Sequence[Stamp]
+    task: str  # STAGE/NAME
+    inputs: Sequence[Stamp]  # their versions when the task began
+    outputs: Sequence[Stamp]  # their versions when it ended
     settings: Mapping[str, Any]
     code: str
-    version: str
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+    version: str  # of NanoML that did it
+    summary: Mapping[str, Any] = field(default_factory=dict)  # what its work returned
+    seconds: float = 0.0  # how long it took
     finished: str = ""
     host: str = ""
-    accepted: Sequence[Acceptance] = ()
-    memory: Optional[int] = None
-    job: Optional[str] = None
-    format: int = 1
+    accepted: Sequence[Acceptance] = ()  # the changes of code after which the result was kept
+    memory: Optional[int] = None  # most memory that the process had used until then [MB], if it was a job
+    job: Optional[str] = None  # SUBMISSION/JOB, if it was a job
+    format: int = 1  # the version of this form of the file; 1 also where it is not given
 
     @classmethod
     def read(cls, path: Path) -> Optional[Record]:
@@ -146,17 +98,12 @@ class Record:
         known = {each.name for each in dataclasses.fields(cls)}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**{key: value for key, value in content.items() if key in known})
-            return (
-                dataclasses.replace(
-                    found,
-                    inputs=[Stamp(**each) for each in found.inputs],  # type: ignore[arg-type]
-                    outputs=[Stamp(**each) for each in found.outputs],  # type: ignore[arg-type]
-                    accepted=[Acceptance(**each) for each in found.accepted],  # type: ignore[arg-type]
-                )
-                if found.format <= cls.format
-                else None
-            )
+            found = {key: value for key, value in content.items() if key in known}
+            for key, kind in (("inputs", Stamp), ("outputs", Stamp), ("accepted", Acceptance)):
+                if key in found:
+                    found[key] = [kind(**each) for each in found[key]]
+            record = cls(**found)
+            return record if record.format <= cls.format else None
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -210,13 +157,7 @@ def forget(task: Task, records: Path) -> None:
 
 
 def stamps(task: Task) -> list[Stamp]:
-    """Versions of a task's inputs now.
-
-    Raises
-    ------
-    NanoMLError
-        One is missing.
-    """
+    """Versions of a task's inputs now; an error if one is missing."""
     found = []
     for path in task.inputs:
         try:
@@ -247,7 +188,7 @@ def _changed_files(task: Task, record: Record) -> Optional[str]:
     added = [path for path in task.inputs if path not in before]
     removed = [path for path in before if path not in task.inputs]
     if added:
-        return f"{added[0]} is a new input" + (f" (and {len(added) - 1} more)" if len(added) > 1 else "")
+        return f"{added[0]} is a new input{_more(added)}"
     if removed:
         return f"{removed[0]} is no input any more"
     for stamp in [*record.inputs, *record.outputs]:
@@ -281,7 +222,11 @@ def _changed_code(task: Task, record: Record) -> Optional[str]:
     modules = changed(record.code, task.code)
     if not modules:
         return "the code that does it was changed"
-    return f"{modules[0]} was changed" + (f" (and {len(modules) - 1} more)" if len(modules) > 1 else "")
+    return f"{modules[0]} was changed{_more(modules)}"
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def accept(task: Task, records: Path, dry_run: bool = False) -> Optional[str]:

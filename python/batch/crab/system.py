@@ -22,8 +22,7 @@ from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counte
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.resources import Resources, in_words
-from MLTools.NanoML.workflow.stages import Layout, import_part
+from MLTools.NanoML.workflow.stages import Layout, Resources, import_part, in_words
 
 if TYPE_CHECKING:
     from MLTools.NanoML.batch.prepare import JobRequest

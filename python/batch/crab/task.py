@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.resources import Resources
+from MLTools.NanoML.workflow.stages import Resources
 
 _CACHE = ".requestcache"  # CRAB writes it when its server has taken a task
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -13,7 +13,7 @@ from MLTools.NanoML.batch.job import Job, JobResult, OutputFile, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.workflow.resources import Resources
+from MLTools.NanoML.workflow.stages import Resources
 from MLTools.NanoML.workflow.task import Task, stamps
 from services.analysis import Analysis
 
@@ -65,7 +65,6 @@ def leave(submission: Submission) -> Callable[..., JobResult]:
         times = {"started": 100.0, "finished": 200.0 if state != "running" else 0.0}
         result = JobResult(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
         result.write(submission.directory / "results" / f"{name}.json")
-        submission.__dict__.pop("results", None)
         return result
 
     return write

@@ -5,7 +5,7 @@ from typing import Any
 
 from MLTools.NanoML.batch.prepare import Grouping, JobGroup
 from MLTools.NanoML.config.batch import Batch, Needs
-from MLTools.NanoML.workflow.resources import Resources
+from MLTools.NanoML.workflow.stages import Resources
 from MLTools.NanoML.workflow.task import Task
 
 FILES = [f"root://a//{number}.root" for number in range(10)]
