@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -21,36 +21,56 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _names, _catalogue, _skim, _objects, _data, _cross_sections, _parameters, _luminosity,
-        _sections, _shuffle, _training, _per_object, _columns, _signal, _tune, _score,
+        _datasets, _cross_sections, _skim, _convert, _sections, _training, _columns, _per_object, _signal, _tune, _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
 
-def _names(config: Config) -> Iterator[Problem]:
+def _datasets(config: Config) -> Iterator[Problem]:
     seen: dict[str, str] = {}
-    for name in config.datasets:
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            problem = (
-                f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
-            )
-            yield ("datasets", name), problem
-
-
-def _catalogue(config: Config) -> Iterator[Problem]:
+    features = config.convert.features if config.convert else []
     for name, dataset in config.datasets.items():
         place = ("datasets", name)
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            what = f'differs from "{other}" only in upper and lower case, which not every disk tells apart. Rename one'
+            yield place, what
         if not dataset.files and not dataset.das:
-            problem = 'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue'
-            yield place, problem
+            what = 'has no files. Add "files", as in "files: data/WZ/*.root", or "das" with a name of the catalogue'
+            yield place, what
         for number, text in enumerate(dataset.das):
             tier = text.rpartition("/")[2]
             if not any(fnmatchcase(known, tier) for known in TIERS):
-                problem = f"{tier} is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER one"
-                yield (*place, "das", number), problem
+                what = f"{tier} is not NanoAOD. Take the dataset's NANOAOD or NANOAODSIM, or a USER one"
+                yield (*place, "das", number), what
         if dataset.instance and not dataset.das:
             yield (*place, "instance"), 'is of use with "das" only. Remove it'
+        if dataset.is_data and dataset.cross_section is not None:
+            yield (*place, "cross_section"), 'data has no cross section. Remove this or "data: true"'
+        if dataset.is_data and dataset.class_ is not None:
+            yield (*place, "class"), 'data is not trained on. Remove this or "data: true"'
+        for key, value in dataset.parameters.items():
+            where = (*place, "parameters", key)
+            if key in RESERVED:
+                yield where, "every HDF5 file has a column of this name with another meaning. Rename it"
+            elif key in features:
+                yield where, "a feature has this name, too. Rename it, or take it out of convert.features"
+            if not abs(value) <= _LARGEST:
+                yield where, f"{value} is not a number that float32 can hold, as in 600"
+
+
+def _cross_sections(config: Config) -> Iterator[Problem]:
+    known = [name for name, dataset in config.datasets.items() if dataset.cross_section is not None]
+    if not known:
+        return
+    if config.luminosity is None:
+        what = 'is of no use without a luminosity. Add it, in /fb, as in "luminosity: 59.8"'
+        yield ("datasets", known[0], "cross_section"), what
+    which = "dataset" if config.train and config.train.per_object else "dataset with a class"
+    for name in config.trained:
+        if not config.datasets[name].is_data and name not in known:
+            what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
+            yield ("datasets", name, "cross_section"), what
 
 
 def _skim(config: Config) -> Iterator[Problem]:
@@ -59,54 +79,21 @@ def _skim(config: Config) -> Iterator[Problem]:
         yield ("skim",), 'selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon"'
 
 
-def _objects(config: Config) -> Iterator[Problem]:
-    for name, objects in config.convert.objects.items() if config.convert else ():
+def _convert(config: Config) -> Iterator[Problem]:
+    if config.convert is None:
+        return
+    for name, objects in config.convert.objects.items():
         if (objects.max is None) == (objects.quantile is None):
-            problem = 'takes "max" or "quantile", one of them, as in "max: 6"'
-            yield ("convert", "objects", name), problem
-
-
-def _data(config: Config) -> Iterator[Problem]:
-    for name, dataset in config.datasets.items():
-        if dataset.is_data and dataset.cross_section is not None:
-            problem = 'data has no cross section. Remove this or "data: true"'
-            yield ("datasets", name, "cross_section"), problem
-        if dataset.is_data and dataset.class_ is not None:
-            yield ("datasets", name, "class"), 'data is not trained on. Remove this or "data: true"'
-
-
-def _parameters(config: Config) -> Iterator[Problem]:
-    features = config.convert.features if config.convert else []
-    for name, dataset in config.datasets.items():
-        for key, value in dataset.parameters.items():
-            place = ("datasets", name, "parameters", key)
-            if key in RESERVED:
-                yield place, "every HDF5 file has a column of this name with another meaning. Rename it"
-            elif key in features:
-                yield place, "a feature has this name, too. Rename it, or take it out of convert.features"
-            if not abs(value) <= _LARGEST:
-                yield place, f"{value} is not a number that float32 can hold, as in 600"
-
-
-def _cross_sections(config: Config) -> Iterator[Problem]:
-    known = [name for name, dataset in config.datasets.items() if dataset.cross_section is not None]
-    if not known:
+            yield ("convert", "objects", name), 'takes "max" or "quantile", one of them, as in "max: 6"'
+    if config.convert.shuffle is None or not config.datasets:
         return
-    which = "dataset" if config.train and config.train.per_object else "dataset with a class"
-    for name in config.trained:
-        if not config.datasets[name].is_data and config.datasets[name].cross_section is None:
-            problem = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
-            yield ("datasets", name, "cross_section"), problem
-
-
-def _luminosity(config: Config) -> Iterator[Problem]:
-    if config.luminosity is not None:
-        return
-    for name, dataset in config.datasets.items():
-        if dataset.cross_section is not None:
-            problem = 'is of no use without a luminosity. Add it, in /fb, as in "luminosity: 59.8"'
-            yield ("datasets", name, "cross_section"), problem
-            return
+    if not config.trained:
+        what = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
+        yield ("convert", "shuffle"), what
+    for name in config.datasets:
+        if name.lower() == "all":
+            what = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
+            yield ("datasets", name), what
 
 
 def _sections(config: Config) -> Iterator[Problem]:
@@ -119,37 +106,21 @@ def _sections(config: Config) -> Iterator[Problem]:
         yield ("score",), 'there is nothing to score. Add datasets or "score.files"'
 
 
-def _shuffle(config: Config) -> Iterator[Problem]:
-    if config.convert is None or config.convert.shuffle is None or not config.datasets:
-        return
-    if not config.trained:
-        problem = 'takes the datasets with a class, and none has one. Remove this, or add "class: ..." to them'
-        yield ("convert", "shuffle"), problem
-    for name in config.datasets:
-        if name.lower() == "all":
-            problem = "the file of all datasets, which convert.shuffle makes, has this name. Rename it"
-            yield ("datasets", name), problem
-
-
 def _training(config: Config) -> Iterator[Problem]:
     train = config.train
     if train is None:
         return
     if train.model not in MODELS and ":" not in train.model:
-        problem = f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours'
-        yield ("train", "model"), problem
+        what = f'"{train.model}" is not a model. {suggestion(train.model, MODELS)} Or give a module:Class of yours'
+        yield ("train", "model"), what
     if train.folds == 2:
-        problem = (
-            "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
-        )
-        yield ("train", "folds"), problem
+        what = "2 is too few: one fold tests, one validates, the rest trains. Give 3 or more, or 1 for a single network"
+        yield ("train", "folds"), what
     if train.files is not None:
         return
     if config.convert is None:
         yield ("train",), 'there is nothing to train on. Add a "convert" section or "train.files"'
-    if train.per_object is not None:
-        return
-    if len(config.classes) < (1 if train.targets else 2):
+    if train.per_object is None and len(config.classes) < (1 if train.targets else 2):
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
         needed = "a class" if train.targets else "at least two classes"
         yield ("train",), f'takes {needed}, {has}. Add "class: ..." to the datasets to train on'
@@ -160,32 +131,24 @@ def _columns(config: Config) -> Iterator[Problem]:
     train = config.train
     if train is None or train.files is not None or config.convert is None:
         return
-    columns, fields, objects = config.convert.features, _fields(config), config.convert.objects
+    columns, objects, per_object = config.convert.features, config.convert.objects, train.per_object
+    fields: list[str] = []
+    if per_object is not None and per_object.collection in objects:  # fields of the objects that are classified
+        members = objects[per_object.collection].fields
+        fields = [f"{per_object.collection}_{name}" for name in members if name != per_object.label]
     parameters = {name for dataset in config.datasets.values() for name in dataset.parameters}
-    named: list[tuple[tuple[str, ...], str, Iterable[str], str]] = []
-    for setting, names, allowed, place in (
-        ("features", train.features or (), [*columns, *parameters, *fields], "convert.features"),
-        ("objects", train.objects or (), objects, "convert.objects"),
-        ("targets", train.targets, columns, "convert.features"),
-    ):
-        named += [(("train", setting), name, allowed, place) for name in names]
-    if train.decorrelate is not None:
-        where, column = ("train", "decorrelate", "column"), train.decorrelate.column
-        named.append((where, column, [*columns, *fields], "convert.features"))
-    if train.parameter is not None:
-        named.append((("train", "parameter"), train.parameter, parameters, "the parameters of a dataset"))
-    for keys, name, known, place in named:
-        if name not in known:
-            yield keys, f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
-
-
-def _fields(config: Config) -> list[str]:
-    """The fields of the objects that are classified, by their full names."""
-    per_object = config.train.per_object if config.train else None
-    if per_object is None or config.convert is None or per_object.collection not in config.convert.objects:
-        return []
-    fields = config.convert.objects[per_object.collection].fields
-    return [f"{per_object.collection}_{name}" for name in fields if name != per_object.label]
+    decorrelated = [train.decorrelate.column] if train.decorrelate is not None else []
+    needed: tuple[tuple[tuple[str, ...], Iterable[str], Collection[str], str], ...] = (
+        (("features",), train.features or (), [*columns, *parameters, *fields], "convert.features"),
+        (("objects",), train.objects or (), objects, "convert.objects"),
+        (("targets",), train.targets, columns, "convert.features"),
+        (("decorrelate", "column"), decorrelated, [*columns, *fields], "convert.features"),
+        (("parameter",), [train.parameter] if train.parameter else [], parameters, "the parameters of a dataset"),
+    )
+    for keys, names, known, place in needed:
+        for name in names:
+            if name not in known:
+                yield ("train", *keys), f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
 
 
 def _per_object(config: Config) -> Iterator[Problem]:
@@ -193,16 +156,13 @@ def _per_object(config: Config) -> Iterator[Problem]:
     if train is None or train.per_object is None:
         return
     per_object = train.per_object
-    for setting, what in (("objects", train.objects), ("targets", train.targets)):
-        if what:
-            yield (
-                ("train", setting),
-                "cannot be used with per_object: its networks read one object at a time, "
-                "and tell classes apart. Remove one of them",
-            )
+    for setting, given in (("objects", train.objects), ("targets", train.targets)):
+        if given:
+            what = "cannot be used with per_object: its networks read one object at a time, and tell classes apart"
+            yield ("train", setting), f"{what}. Remove one of them"
     if config.evaluate is not None and config.evaluate.compare:
-        problem = "compares events, but train.per_object trains on objects. Remove one of them"
-        yield ("evaluate", "compare"), problem
+        what = "compares events, but train.per_object trains on objects. Remove one of them"
+        yield ("evaluate", "compare"), what
     if len(per_object.classes) < 2:
         yield (*place, "classes"), 'takes at least two classes, as in "{prompt: [1, 15], fake: [0, 3, 4, 5]}"'
     owner: dict[int, str] = {}
@@ -211,17 +171,16 @@ def _per_object(config: Config) -> Iterator[Problem]:
             yield (*place, "classes", name), f"takes values of {per_object.label}, as in [1, 15]"
         for value in values:
             if owner.setdefault(value, name) != name:
-                problem = f'{value} is of class "{owner[value]}" already. Take it out of one'
-                yield (*place, "classes", name), problem
+                what = f'{value} is of class "{owner[value]}" already. Take it out of one'
+                yield (*place, "classes", name), what
     if train.files is not None or config.convert is None:
         return
-    objects = config.convert.objects
-    if per_object.collection not in objects:
-        problem = f'"{per_object.collection}" is not in convert.objects. {suggestion(per_object.collection, objects)}'
-        yield (*place, "collection"), problem
-    elif per_object.label not in objects[per_object.collection].fields:
-        problem = f'"{per_object.label}" is not in convert.objects.{per_object.collection}.fields. Add it there'
-        yield (*place, "label"), problem
+    objects, collection = config.convert.objects, per_object.collection
+    if collection not in objects:
+        yield (*place, "collection"), f'"{collection}" is not in convert.objects. {suggestion(collection, objects)}'
+    elif per_object.label not in objects[collection].fields:
+        what = f'"{per_object.label}" is not in convert.objects.{collection}.fields. Add it there'
+        yield (*place, "label"), what
     if not config.trained:
         yield ("train",), "there is nothing to train on: only simulation knows what its objects are"
 
@@ -245,28 +204,20 @@ def _tune(config: Config) -> Iterator[Problem]:
     elif train.targets and tune.metric == "validation_auc":
         yield ("tune", "metric"), "a regression has no AUC. Use validation_loss"
     for name, axis in tune.space.items():
-        where = ("tune", "space", name)
-        if name not in TUNABLE and not name.startswith("options."):
-            yield where, f"is no setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
+        place = ("tune", "space", name)
+        is_option = name.startswith("options.")
+        if name not in TUNABLE and not is_option:
+            yield place, f"is no setting that can be searched. {suggestion(name, [*TUNABLE, 'options.NAME'])}"
             continue
         problems = list(_range(axis) if axis.choices is None else _choices(axis))
-        yield from ((where, problem) for problem in problems)
-        if not problems and not name.startswith("options."):
-            yield from _values(name, axis)
-
-
-def _score(config: Config) -> Iterator[Problem]:
-    """The parameter of the analysis's own model; those of other models are checked when they are loaded."""
-    score, train = config.score, config.train
-    if score is None or score.model is not None or train is None:
-        return
-    if train.parameter is not None and train.parameter not in score.parameter:
-        problem = f'has no value of "{train.parameter}", the parameter of the model. Add it, as in'
-        yield ("score",), f'{problem} "parameter: {{{train.parameter}: 600}}"'
-    for name in score.parameter:
-        if name != train.parameter:
-            known = [train.parameter] if train.parameter else []
-            yield ("score", "parameter", name), f"is no parameter of the model. {suggestion(name, known)}"
+        yield from ((place, problem) for problem in problems)
+        if problems or is_option:
+            continue
+        given = [("low", axis.low), ("high", axis.high)]
+        if axis.choices is not None:
+            given = [("choices", choice) for choice in axis.choices]
+        for key, value in given:  # values that `train` would not accept
+            yield from (((*place, key), problem) for _, problem in complaints({name: value}, json_schema(Train)))
 
 
 def _range(axis: Axis) -> Iterator[str]:
@@ -295,12 +246,16 @@ def _choices(axis: Axis) -> Iterator[str]:
             yield f"choices: {choice} is listed twice"
 
 
-def _values(name: str, axis: Axis) -> Iterator[Problem]:
-    """Values that `train` would not accept."""
-    schema = json_schema(Train)
-    given = [("low", axis.low), ("high", axis.high)]
-    if axis.choices is not None:
-        given = [("choices", choice) for choice in axis.choices]
-    for key, value in given:
-        for _, problem in complaints({name: value}, schema):
-            yield ("tune", "space", name, key), problem
+def _score(config: Config) -> Iterator[Problem]:
+    """The parameter of the analysis's own model; those of other models are checked when they are loaded."""
+    score, train = config.score, config.train
+    if score is None or score.model is not None or train is None:
+        return
+    known = [train.parameter] if train.parameter is not None else []
+    for name in known:
+        if name not in score.parameter:
+            what = f'has no value of "{name}", the parameter of the model. Add it, as in "parameter: {{{name}: 600}}"'
+            yield ("score",), what
+    for name in score.parameter:
+        if name not in known:
+            yield ("score", "parameter", name), f"is no parameter of the model. {suggestion(name, known)}"

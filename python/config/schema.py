@@ -215,8 +215,7 @@ def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return [kind for kind in types if kind != "null"]
+    return [kind for kind in _as_list(schema["type"]) if kind != "null"]
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
