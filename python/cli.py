@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,20 +14,50 @@ import click
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import interrupt
-from MLTools.NanoML.workflow.stages import NAMES
+from MLTools.NanoML.workflow.stages import NAMES, declared
 
 _MODULES = {
     "start": ("init", "doctor", "completion"),
-    "pipeline": ("run", "accept", "config"),
     "root": ("skim", "merge", "score", "attach"),
     "hdf5": ("convert", "shuffle"),
-    "training": ("tune", "export"),
+    "pipeline": ("run", "accept", "config", "tune", "export"),
     "files": ("inspect", "validate", "verify"),
     "grid": ("datasets", "proxy"),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
 """The modules of `commands`, with the commands that have a function of their own there."""
 _COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
+# the page of the manual about a module or package that raises an error
+PAGES = {
+    "MLTools.NanoML.batch": "howto/jobs.md",
+    "MLTools.NanoML.commands.jobs": "howto/jobs.md",
+    "MLTools.NanoML.grid": "cern.md",
+    "MLTools.NanoML.loading": "howto/selection.md",
+    "MLTools.NanoML.model": "model.md",
+    "MLTools.NanoML.nano_cff": "cmssw.md",
+    "MLTools.NanoML.nanoaod.formula": "skim.md",
+    "MLTools.NanoML.nanoaod.lumimask": "skim.md",
+    "MLTools.NanoML.nanoaodtools": "skim.md",
+    "MLTools.NanoML.rootio.remote": "xrootd.md",
+    "MLTools.NanoML.selection": "howto/selection.md",
+    "data_processing.catalogue": "datasets.md",
+    "data_processing.convert.convert": "hdf5.md",
+    "data_processing.convert.shuffle": "hdf5.md",
+    "data_processing.convert.validation": "hdf5.md",
+    "data_processing.datasets.datasets": "datasets.md",
+    "data_processing.eventloop": "howto/module.md",
+    "data_processing.merge": "skim.md",
+    "data_processing.score.score": "model.md",
+    "data_processing.score.table": "hdf5.md",
+    "data_processing.skim.plan": "skim.md",
+    "data_processing.skim.nanoaodtools_engine": "howto/module.md",
+    "ML_processing": "training.md",
+    "ML_processing.export.export": "howto/export.md",
+    "ML_processing.export.releases": "howto/export.md",
+    "ML_processing.tracking": "tune.md",
+    "ML_processing.tuning": "tune.md",
+}
+_OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 _FIRST, _LAST = ("init", "doctor", "run", "accept", *NAMES), ("config", "completion")
 
 
@@ -107,12 +138,31 @@ def _say(text: str, colour: str) -> None:
     click.secho(text, fg=colour, err=True)
 
 
-def _say_where_explained(problem: NanoMLError) -> None:
-    from MLTools.NanoML.commands.pages import page_of, where
+def page_of(problem: BaseException) -> Optional[str]:
+    """The page about what raised an error, relative to doc/; None if there is none."""
+    modules, traceback = [], problem.__traceback__
+    while traceback is not None:
+        modules.append(traceback.tb_frame.f_globals.get("__name__", ""))
+        traceback = traceback.tb_next
+    if modules and modules[-1] == "MLTools.NanoML.workflow.runner":
+        stage = _OF_TASKS.match(str(problem))
+        return declared(stage[1]).page if stage else None
+    for module in reversed(modules):
+        parts = module.split(".")
+        for length in range(len(parts), 0, -1):
+            page = PAGES.get(".".join(parts[:length]))
+            if page is not None:
+                return page
+    return None
 
-    page = page_of(problem)
-    if page is not None:
-        click.echo(f"See doc: {where(page)}", err=True)
+
+def where(page: str) -> str:
+    """Where a page is: a path in the checkout, or its name in the manual."""
+    from MLTools.NanoML.installation import checkout
+
+    place = checkout()
+    path = place / "doc" / page if place is not None else None
+    return str(path) if path is not None and path.is_file() else f"doc/{page} of NanoML"
 
 
 def main() -> NoReturn:
@@ -129,7 +179,9 @@ def main() -> NoReturn:
         sys.exit(problem.exit_code)
     except NanoMLError as problem:
         _say(str(problem), "red")
-        _say_where_explained(problem)
+        page = page_of(problem)
+        if page is not None:
+            click.echo(f"See doc: {where(page)}", err=True)
         sys.exit(problem.exit_code)
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -72,47 +73,54 @@ def validate(context: click.Context, files: tuple[str, ...], allow_nan: bool, as
     """
     from MLTools.NanoML.workflow.stages import import_part
 
-    validation = import_part("data_processing.convert.validation")
-    found = []
+    validation, contents = import_part("data_processing.convert.validation"), []
     for file in files:
-        found.append(_content(validation.validate_file(file, allow_nan)))
+        found = validation.validate_file(file, allow_nan)
+        checks = [_check(found, check) for check in _TITLES]
+        valid = not found.faults
+        contents.append(
+            {"path": found.path, "valid": valid, "events": found.events, "checks": list(map(asdict, checks))}
+        )
         if not as_json:
-            _show(found[-1])
+            _show(found, checks)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
-    if not all(content["valid"] for content in found):
+        click.echo(json.dumps(contents, indent=1))
+    if not all(content["valid"] for content in contents):
         context.exit(1)
 
 
-def _content(found: Any) -> dict[str, Any]:
-    """The result of every check, as JSON holds it."""
-    checks = []
-    for check, title in _TITLES.items():
-        faults = list(_faults(found, check))
-        note = found.skipped.get(check)
-        if not found.complete and check != "file":
-            note = "not reached"
-        status = "failed" if faults else "passed" if note is None else "skipped"
-        checks.append({"check": check, "title": title, "status": status, "note": note, "faults": faults})
-    return {"path": found.path, "valid": not found.faults, "events": found.events, "checks": checks}
+@dataclass(frozen=True)
+class _Fault:
+    where: Optional[str]
+    row: Optional[int]  # the first
+    times: Optional[int]
+    message: str
 
 
-def _faults(found: Any, check: str) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Check:
+    """What one check found."""
+
+    check: str
+    title: str
+    status: str  # "passed", "failed" or "skipped"
+    note: Optional[str]  # why it was left out
+    faults: list[_Fault]
+
+
+def _check(found: Any, check: str) -> _Check:
+    faults = []
     for (name, where, what), (row, times) in found.faults.items():
-        if name != check:
-            continue
-        if not where:  # the message is complete
-            yield {"where": None, "row": None, "times": None, "message": what}
-        elif not times:
-            message = f"{found.path}: {where}: {what}. {_ADVICE.get(check, 'Convert again.')}"
-            yield {"where": where, "row": None, "times": None, "message": message}
-        else:
-            rows = f"in row {row}" if times == 1 else f"{times:,} times, first in row {row}"
-            message = f"{found.path}: {where}: {what} ({rows}). {_ADVICE.get(check, 'Convert again.')}"
-            yield {"where": where, "row": row, "times": times, "message": message}
+        if name == check:
+            rows = f" (in row {row})" if times == 1 else f" ({times:,} times, first in row {row})" if times else ""
+            message = f"{found.path}: {where}: {what}{rows}. {_ADVICE.get(check, 'Convert again.')}"
+            # without a place, the message is complete
+            faults.append(_Fault(where or None, row if times else None, times or None, message if where else what))
+    note = found.skipped.get(check) if found.complete or check == "file" else "not reached"
+    return _Check(check, _TITLES[check], "failed" if faults else "skipped" if note else "passed", note, faults)
 
 
-def _show(content: dict[str, Any]) -> None:
+def _show(found: Any, checks: Sequence[_Check]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -120,21 +128,21 @@ def _show(content: dict[str, Any]) -> None:
 
     console = Console()
     page = Page(console)
-    faults = [fault["message"] for check in content["checks"] for fault in check["faults"]]
-    if content["events"] is not None:
-        page.title(content["path"])
-        page.facts([("events", count(content["events"])), ("valid", "no" if faults else "yes")])
+    faults = [fault.message for check in checks for fault in check.faults]
+    if found.events is not None:
+        page.title(found.path)
+        page.facts([("events", count(found.events)), ("valid", "no" if faults else "yes")])
         pretty = 0 if console.encoding.startswith("utf") else 1
         rows = []
-        for check in content["checks"]:
-            mark = _MARKS[check["status"]]
-            note = f" ({check['note']})" if check["status"] == "skipped" else ""
-            rows.append((Text(mark[pretty], style=mark[2]), check["check"], check["title"] + note))
+        for check in checks:
+            mark = _MARKS[check.status]
+            note = f" ({check.note})" if check.status == "skipped" else ""
+            rows.append((Text(mark[pretty], style=mark[2]), check.check, check.title + note))
         page.table("Checks", [TableColumn(""), TableColumn("check"), TableColumn("what", "rest")], rows)
         console.print()
     for fault in faults:
         console.print(Text(fault, style="red"), soft_wrap=True)
-    if faults and content["events"] is not None:
+    if faults and found.events is not None:
         console.print()
 
 

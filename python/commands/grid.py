@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from MLTools.NanoML.commands.options import command, epilog, flag, json_option
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.grid.proxy import Proxy, ProxyProblem
 
 
 @command(
@@ -102,7 +105,7 @@ def _facts(part: Any) -> list[tuple[str, Optional[str]]]:
     from MLTools.NanoML.terminal.page import file_size
 
     return [
-        ("files", _files(part)),
+        ("files", _count(part.files) + (f" ({_count(part.invalid)} invalid left out)" if part.invalid else "")),
         ("events", _count(part.events)),
         ("size", file_size(part.size)),
         ("said by", f"{part.from_}, {part.date[:10]}"),
@@ -145,11 +148,6 @@ def _count(value: Optional[int]) -> str:
     from MLTools.NanoML.terminal.page import count
 
     return "-" if value is None else count(value)
-
-
-def _files(part: Any) -> str:
-    invalid = f" ({_count(part.invalid)} invalid left out)" if part.invalid else ""
-    return _count(part.files) + invalid
 
 
 def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
@@ -208,73 +206,72 @@ def info(context: click.Context, vo: str, hours: int, as_json: bool) -> None:
 
     The exit code is 0 if it can be used, and 1 if not.
     """
-    content = _proxy_content(vo, timedelta(hours=hours))
-    if as_json:
-        click.echo(json.dumps(content, indent=1))
-    else:
-        _show_proxy(content)
-    context.exit(0 if content["valid"] else 1)
-
-
-def _proxy_content(vo: str, needed: timedelta) -> dict[str, Any]:
-    """What is shown; a file that cannot be read has only a path and a problem."""
     from MLTools.NanoML.errors import NanoMLError
-    from MLTools.NanoML.grid.proxy import duration, find_proxy, no_proxy, read_proxy, user_name
+    from MLTools.NanoML.grid.proxy import ProxyProblem, find_proxy, no_proxy, read_proxy
 
-    path = find_proxy()
+    path, found = find_proxy(), None
     if path is None:
-        lacking = no_proxy(vo)
-        return {"path": None, "valid": False, "problems": [{"what": lacking.what, "remedy": lacking.remedy}]}
-    try:
-        found = read_proxy(path)
-    except NanoMLError as problem:
-        return {"path": str(path), "valid": False, "problems": [{"what": str(problem), "remedy": None}]}
-    problems = found.problems(needed, vo)
-    left = found.left()
+        problems = [no_proxy(vo)]
+    else:
+        try:
+            found = read_proxy(path)
+            problems = found.problems(timedelta(hours=hours), vo)
+        except NanoMLError as problem:
+            problems = [ProxyProblem(str(problem), "")]
+    if as_json:
+        content = {"path": path and str(path), "valid": not problems, **(_proxy_content(found) if found else {})}
+        said = [{"what": each.what, "remedy": each.remedy or None} for each in problems]
+        click.echo(json.dumps({**content, "problems": said}, indent=1))
+    else:
+        _show_proxy(found, problems)
+    context.exit(1 if problems else 0)
+
+
+def _proxy_content(found: Proxy) -> dict[str, Any]:
+    from MLTools.NanoML.grid.proxy import duration, user_name
+
+    left = max(found.left(), timedelta(0))
     return {
-        "path": str(path),
-        "valid": not problems,
         "subject": found.subject,
         "vo": found.vo,
         "fqans": list(found.fqans),
         "expires": found.expires.isoformat(),
         "vo_expires": found.vo_expires.isoformat() if found.vo_expires else None,
-        "seconds_left": max(0, int(left.total_seconds())),
-        "left": duration(max(left, timedelta(0))),
+        "seconds_left": int(left.total_seconds()),
+        "left": duration(left),
         "owner": user_name(found.owner),
         "permissions": f"{found.mode:04o}",
-        "problems": [{"what": each.what, "remedy": each.remedy} for each in problems],
     }
 
 
-def _show_proxy(content: dict[str, Any]) -> None:
+def _show_proxy(found: Optional[Proxy], problems: Sequence[ProxyProblem]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from MLTools.NanoML.grid.proxy import duration, user_name
     from MLTools.NanoML.terminal.page import Page
 
     console = Console()
     page = Page(console)
-    if "subject" in content:
-        page.title(content["path"])
+    if found is not None:
+        page.title(str(found.path))
         page.facts(
             [
-                ("subject", content["subject"]),
-                ("VO", content["vo"] or "none"),
-                ("groups", "\n".join(content["fqans"]) or None),
-                ("valid until", _moment(content["expires"])),
-                ("VO until", _moment(content["vo_expires"]) if content["vo_expires"] else None),
-                ("time left", content["left"]),
-                ("owner", f"{content['owner']}, permissions {content['permissions']}"),
+                ("subject", found.subject),
+                ("VO", found.vo or "none"),
+                ("groups", "\n".join(found.fqans) or None),
+                ("valid until", _moment(found.expires)),
+                ("VO until", _moment(found.vo_expires) if found.vo_expires else None),
+                ("time left", duration(max(found.left(), timedelta(0)))),
+                ("owner", f"{user_name(found.owner)}, permissions {found.mode:04o}"),
             ]
         )
-    for problem in content["problems"]:
-        mend = f". Fix it: {problem['remedy']}" if problem["remedy"] else ""
-        what = problem["what"]
-        console.print(Text(what[:1].upper() + what[1:] + mend, style="red"), soft_wrap=True)
-    if content["valid"]:
+    for problem in problems:
+        text = str(problem) if problem.remedy else problem.what
+        console.print(Text(text[:1].upper() + text[1:], style="red"), soft_wrap=True)
+    if not problems:
         console.print("In order.")
 
 
-def _moment(text: str) -> str:
-    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+def _moment(time: datetime) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M %Z")

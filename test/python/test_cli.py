@@ -1,24 +1,24 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML import installation
+from MLTools.NanoML.cli import PAGES, nanoml, page_of, where
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import Cutflow
+from MLTools.NanoML.workflow.stages import STAGES
+from processes import nanoml as run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments: object, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `nanoml` as its own process, as a user would."""
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.mark.parametrize("name", [*nanoml.list_commands(click.Context(nanoml)), "config check", "config schema"])
@@ -30,12 +30,12 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 def test_a_mistyped_command_is_guessed_and_usage_errors_end_with_2(tmp_path: Path) -> None:
-    done = command("trian", cwd=tmp_path)
+    done = run("trian", cwd=tmp_path)
     assert done.returncode == 2
     assert 'Did you mean "train"?' in done.stderr
-    assert command("skim", "a.root", cwd=tmp_path).returncode == 2
-    assert command("skim", "--selection", "a:B", "a.root", cwd=tmp_path).returncode == 2
-    assert command("run", "a.yaml", "--from", "score", "--to", "skim", cwd=tmp_path).returncode != 0
+    assert run("skim", "a.root", cwd=tmp_path).returncode == 2
+    assert run("skim", "--selection", "a:B", "a.root", cwd=tmp_path).returncode == 2
+    assert run("run", "a.yaml", "--from", "score", "--to", "skim", cwd=tmp_path).returncode != 0
 
 
 def test_the_schema_is_printed() -> None:
@@ -53,3 +53,62 @@ def test_a_package_that_is_missing_is_one_message(package: str, tmp_path: Path) 
     assert done.returncode == 1
     assert done.stderr.startswith(f"The Python package {package} is missing. Install it: pip install ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_all_pages_and_modules_exist() -> None:
+    for module, page in PAGES.items():
+        assert (ROOT / "doc" / page).is_file(), page
+        if (ROOT / module.split(".")[0]).is_dir() or module.startswith("MLTools"):
+            assert importlib.util.find_spec(module) is not None, module
+    for stage in STAGES:
+        assert stage.page is None or (ROOT / "doc" / stage.page).is_file(), stage
+
+
+def test_the_module_that_raised_it_decides() -> None:
+    with pytest.raises(NanoMLError) as caught:
+        Cutflow(np.ones(3)).cut("two muons", [True])
+    assert page_of(caught.value) == "howto/selection.md"
+    assert page_of(NanoMLError("never raised")) is None
+
+
+def test_a_longer_name_goes_before_a_shorter_one(tmp_path: Path) -> None:
+    from MLTools.NanoML.grid.proxy import read_proxy
+
+    with pytest.raises(NanoMLError) as caught:
+        read_proxy(tmp_path / "proxy")
+    assert page_of(caught.value) == "cern.md"
+
+
+def test_the_command_line_says_it(tmp_path: Path) -> None:
+    pytest.importorskip("data_processing")
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "a.root").touch()
+    done = run("skim", "--selection", "mine.py:Mine", "-o", "out", "a.root", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"See doc: {ROOT}/doc/howto/selection.md"
+
+
+def test_a_mistake_in_a_task_leads_to_the_page_of_its_stage(sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("data_processing")
+    (tmp_path / "mine.py").write_text(
+        "from MLTools.NanoML.selection import Selection\n\n\n"
+        "class Mine(Selection):\n    branches = ('MET_pt',)\n\n    def select(self, events, cutflow):\n        return None\n"
+    )
+    source = str(sample / "ZGToLLG" / "ZGToLLG_0.root")
+    done = run("skim", "--selection", "mine.py:Mine", "-o", "out", source, cwd=tmp_path)
+    assert done.returncode == 1
+    *_, what, page = done.stderr.splitlines()
+    assert "select returned nothing" in what
+    assert page.endswith("doc/howto/selection.md")
+
+
+def test_what_has_no_page_names_none(tmp_path: Path) -> None:
+    done = run("run", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "See doc" not in done.stderr
+
+
+def test_without_a_checkout_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert where("skim.md") == str(ROOT / "doc" / "skim.md")
+    monkeypatch.setattr(installation, "checkout", lambda: None)
+    assert where("skim.md") == "doc/skim.md of NanoML"

@@ -20,7 +20,7 @@ from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import Target, target
 from ML_processing.models import make_network
 from ML_processing.training.directory import Training
-from MLTools.NanoML.commands.training import export as export_command
+from MLTools.NanoML.commands.pipeline import export as export_command
 from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Model, Parameter, file_hash
