@@ -25,9 +25,9 @@ from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import PostprocModule, postproc_module
-from MLTools.NanoML.nanoaodtools.module import answer_names
+from MLTools.NanoML.nanoaodtools.module import UnknownNameError, answer_names
 from MLTools.NanoML.nanoaodtools.output import ListColumn
-from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
+from MLTools.NanoML.selection import Cutflow, Events, Selection
 
 __all__ = ["Scoring", "score"]
 
@@ -51,21 +51,11 @@ class Scoring(Selection):
     def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:
         self.model, self.parameter = Model(model), parameter
         self.model.check_parameter(parameter)
-        description, name = self.model.description, self.model.name
-        collection = description.collection
-        prefix = f"{collection}_" if collection else ""
         # every model has its own
         self.branches = tuple(dict.fromkeys([*versions.IDENTIFIERS, *self.model.reads]))  # type: ignore[misc]
-        what = "probability of class" if description.kind == "classes" else "estimate of"
-        at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
         self.columns = {  # type: ignore[misc]
-            **{
-                f"{prefix}{name}_{output}": ListColumn("f4", f"{what} {output} by {name}{at}", collection)
-                for output in description.outputs
-            },
-            f"{name}_fold": Column(
-                "i4", "fold of the event: the network that scored it has not seen this fold in training"
-            ),
+            each.name: ListColumn(each.dtype, each.title, each.collection)
+            for each in self.model.score_columns(parameter)
         }
 
     @property
@@ -112,10 +102,6 @@ def score(model: str | os.PathLike[str], parameter: Optional[float] = None) -> C
     return postproc_module(lambda: Scoring(model, parameter))
 
 
-class _NotAModelError(NanoMLError, AttributeError):
-    """A name that is neither defined here nor a model."""
-
-
 def _score_of_name(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
@@ -126,7 +112,7 @@ def _score_of_name(name: str) -> Any:
     except ValueError:
         parameter = None
     if not path.endswith(".onnx") or (given and parameter is None):
-        raise _NotAModelError(
+        raise UnknownNameError(
             f"{name}: is not a model. After -I {__name__} write model.onnx, or model.onnx:mass=600 for one with a parameter."
         )
     return score(path, parameter)

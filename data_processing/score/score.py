@@ -152,7 +152,15 @@ class Scorer:
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
         self.reads = [*versions.IDENTIFIERS, *self._branches, *(self._bound.branches if self._bound else ())]
-        self.made = {branch.name: branch for branch in self._made()}
+        self.made = {
+            each.name: Branch(
+                each.name, each.dtype, "jagged" if each.collection else "flat", each.title, each.collection, ""
+            )
+            for each in model.score_columns(parameter)
+        }
+        if selection is not None:
+            name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
+            self.made[name] = Branch(name, "bool", "flat", title, None, "")
         clash = next((name for name in self.made if name in file.branches), None)
         if clash is not None:
             raise NanoMLError(
@@ -165,23 +173,6 @@ class Scorer:
         """Size of an event's tensors."""
         objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in self.model.objects)
         return 4 * (len(self.model.columns) + objects)
-
-    def _made(self) -> list[Branch]:
-        name, description = self.model.name, self.model.description
-        collection = description.collection
-        prefix, shape = (f"{collection}_", "jagged") if collection else ("", "flat")
-        what = "probability of class" if description.kind == "classes" else "estimate of"
-        at = f" at {description.parameter.column} = {self._parameter:g}" if description.parameter else ""
-        found = []
-        for output in self.model.outputs:
-            title = f"{what} {output} by {name}{at}"
-            found.append(Branch(f"{prefix}{name}_{output}", "float32", shape, title, collection, ""))
-        fold = "fold of the event: the network that scored it has not seen this fold in training"
-        found.append(Branch(f"{name}_fold", "int32", "flat", fold, None, ""))
-        if self._bound is not None:
-            passed = f"the event passes {self._bound.selection.name}; else its scores are NaN"
-            found.append(Branch(f"{name}_selected", "bool", "flat", passed, None, ""))
-        return found
 
     def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
         """The branches made for a range of events, given all of `reads`."""

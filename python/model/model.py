@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,6 +29,16 @@ _ROWS, _OBJECTS = 512, 2048
 """Rows, and objects in them, that are computed at once: the layers of the networks fit into the caches then."""
 
 Tensors = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """A column that scoring makes."""
+
+    name: str
+    dtype: str
+    title: str
+    collection: Optional[str] = None  # for which objects it has a number each; None for one number per event
 
 
 class Model:
@@ -113,6 +124,21 @@ class Model:
                 raise NanoMLError(f"{self.path}: was replaced while it was in use: run this again.")
             self._whole = start_session(self.path, content)
         return self._whole
+
+    def score_columns(self, parameter: Optional[float]) -> list[ScoreColumn]:
+        """The columns of its outputs, at a value of its parameter, and last the folds of the events."""
+        description, collection = self.description, self.description.collection
+        prefix = f"{collection}_" if collection else ""
+        what = "probability of class" if description.kind == "classes" else "estimate of"
+        at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
+        fold = "fold of the event: the network that scored it has not seen this fold in training"
+        return [
+            *(
+                ScoreColumn(f"{prefix}{self.name}_{each}", "float32", f"{what} {each} by {self.name}{at}", collection)
+                for each in self.outputs
+            ),
+            ScoreColumn(f"{self.name}_fold", "int32", fold),
+        ]
 
     def check_parameter(self, value: Optional[float]) -> None:
         """Make sure that there is a value for the model's parameter, and only if it has one.

@@ -148,8 +148,8 @@ class _Constructor:
         return PostprocModule(self.selection())
 
 
-class _UnknownNameError(NanoMLError, AttributeError):
-    """A file has no such name."""
+class UnknownNameError(NanoMLError, AttributeError):
+    """A name after -I that a file does not have."""
 
 
 class _AnyName(str):
@@ -180,7 +180,7 @@ def postproc_module(selection: Callable[[], Selection]) -> Callable[[], Postproc
 
     def unknown(name: str) -> Any:
         known = [key for key, value in namespace.items() if isinstance(value, _Constructor)]
-        raise _UnknownNameError(
+        raise UnknownNameError(
             f"{namespace['__name__']}: has no `{name}`.{versions.did_you_mean(name, namespace)} "
             f"Its modules for nano_postproc.py -I: {', '.join(known)}."
         )
