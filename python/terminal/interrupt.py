@@ -7,8 +7,6 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
-__all__ = ["check", "heed"]
-
 _seen = False
 
 

@@ -12,8 +12,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Page", "TableColumn", "amount", "count", "file_size", "kinematics_first", "number", "plural", "share"]
-
 _KINEMATICS = ("pt", "eta", "phi", "mass")
 _UNITS = ("kB", "MB", "GB", "TB")
 _INDENT = (0, 0, 0, 2)
@@ -21,19 +19,17 @@ _INDENT = (0, 0, 0, 2)
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes
-    ----------
-    name
-        Its heading.
-    kind
-        "name" is wrapped only beyond half of the width; "number" is aligned right; "rest" takes the remaining width,
-        over several lines; "cut" does so on one line, and is cut off at its end.
-    """
-
-    name: str
+    name: str  # its heading
+    # "name" is wrapped only beyond half of the width; "number" is aligned right; "rest" takes the remaining width, over
+    # several lines; "cut" does so on one line, and is cut off at its end
     kind: Literal["name", "number", "rest", "cut"] = "name"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes the remaining width."""
+        return self.kind in ("rest", "cut")
 
 
 class Page:
@@ -71,17 +67,16 @@ class Page:
         rows = list(rows)
         if not rows:
             return
-        expand = any(column.kind in ("rest", "cut") for column in columns)
+        expand = any(column.is_wide for column in columns)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=expand, header_style="dim")
         for column in columns:
-            wide = column.kind in ("rest", "cut")
             table.add_column(
                 Text(column.name),
                 justify="right" if column.kind == "number" else "left",
                 no_wrap=column.kind in ("number", "cut"),
                 max_width=self.width // 2 if column.kind == "name" else None,
                 overflow="ellipsis" if column.kind == "cut" else "fold",
-                ratio=1 if wide else None,
+                ratio=1 if column.is_wide else None,
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
@@ -94,12 +89,12 @@ class Page:
 
     def warnings(self, warnings: Iterable[str], errors: Iterable[str] = ()) -> None:
         """Print errors, then warnings."""
-        lines = [("error: ", "bold red", text) for text in errors]
-        lines += [("warning: ", "bold yellow", text) for text in warnings]
-        for number_, (kind, style, text) in enumerate(lines):
-            if not number_:
-                self._console.print()
-            self._console.print(Text.assemble((kind, style), text))
+        lines = [Text.assemble(("error: ", "bold red"), text) for text in errors]
+        lines += [Text.assemble(("warning: ", "bold yellow"), text) for text in warnings]
+        if lines:
+            self._console.print()
+        for line in lines:
+            self._console.print(line)
 
 
 def count(value: int) -> str:

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 from MLTools.NanoML.terminal import interrupt
 
-__all__ = ["Bar", "notes", "progress", "say", "say_once", "silence"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a job does not look dead
 
@@ -24,19 +25,14 @@ def silence() -> None:
     _silent = True
 
 
-class Bar(Protocol):
-    """What a piece of work reports to."""
+class Bar:
+    """What a piece of work reports to; this one shows nothing."""
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Report that `amount` more is done; `note` is shown beside it."""
 
 
-class _NoBar:
-    def advance(self, amount: float = 1, note: str = "") -> None:
-        pass
-
-
-class _PlainBar:
+class _PlainBar(Bar):
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = 0.0
@@ -49,22 +45,21 @@ class _PlainBar:
         self.note = note or self.note
         if time.monotonic() - self.shown >= _EVERY:
             self.shown = time.monotonic()
-            self.line()
+            self.line(f" of {self.total:,.0f}" if self.total else "")
 
-    def line(self, end: str = "") -> None:
-        of = f" of {self.total:,.0f}" if self.total and not end else ""
+    def line(self, of: str = "", end: str = "") -> None:
         note = f" ({self.note})" if self.note else ""
         say(f"{self.name}: {self.done:,.0f}{of} {self.unit}{note}{end}")
 
 
-class _RichBar:
-    def __init__(self, progress_: object, task: object) -> None:
-        self._progress, self._task = progress_, task
+class _RichBar(Bar):
+    def __init__(self, shown: Progress, name: str, total: float | None, unit: str) -> None:
+        self.shown, self.task = shown, shown.add_task(name, total=total, unit=unit, note="")
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         interrupt.check()
-        fields = {"note": note} if note else {}
-        self._progress.update(self._task, advance=amount, **fields)  # type: ignore[attr-defined]
+        fields: dict[str, Any] = {"note": note} if note else {}
+        self.shown.update(self.task, advance=amount, **fields)
 
 
 def say(text: str) -> None:
@@ -74,15 +69,7 @@ def say(text: str) -> None:
 
 
 def say_once(key: str, text: str) -> None:
-    """Print a line to standard error, but only once in a run, for all files and workers.
-
-    Parameters
-    ----------
-    key
-        What the line is about: only the first of several lines with the same key is printed.
-    text
-        The line.
-    """
+    """Print a line to standard error, but only once in a run, for all files and workers: the first one with this key."""
     if key not in _notes:
         _notes[key] = text
         if not _silent:
@@ -96,21 +83,10 @@ def notes() -> dict[str, str]:
 
 @contextmanager
 def progress(name: str, total: float | None, unit: str = "events") -> Iterator[Bar]:
-    """Show the progress of some work.
-
-    Parameters
-    ----------
-    name
-        What is being done: "skim".
-    total
-        How much there is to do; None if that is unknown.
-    unit
-        What is counted.
-    """
+    """Show the progress of work, "skim" for instance; the total is None if it is unknown how much there is to do."""
     if _silent:
-        yield _NoBar()
-        return
-    if sys.stderr.isatty():
+        yield Bar()
+    elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -123,9 +99,8 @@ def progress(name: str, total: float | None, unit: str = "events") -> Iterator[B
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as shown:
-            yield _RichBar(shown, shown.add_task(name, total=total, unit=unit, note=""))
-        return
-    bar = _PlainBar(name, total, unit)
-    yield bar
-    seconds = time.monotonic() - bar.start
-    bar.line(end=f" in {seconds:.1f} s")
+            yield _RichBar(shown, name, total, unit)
+    else:
+        bar = _PlainBar(name, total, unit)
+        yield bar
+        bar.line(end=f" in {time.monotonic() - bar.start:.1f} s")
