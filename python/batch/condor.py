@@ -106,7 +106,7 @@ class Condor(System):
         dag = [event for event in events_of(_DAGMAN) if event.cluster == submission.handles["dag"]]
         has_ended = any(event.number in (_TERMINATED, _REMOVED) for event in dag)
         # after DAGMan was removed, its jobs follow a moment later
-        follow = any(job.state != "ended" for job in jobs.values()) and _age(_DAGMAN) < _MOMENT
+        follow = any(job.state != "ended" for job in jobs.values()) and time.time() - _DAGMAN.stat().st_mtime < _MOMENT
         holds = [event for event in dag if event.number in (_HELD, _RELEASED)]
         notes = []
         if holds and holds[-1].number == _HELD:
@@ -137,17 +137,11 @@ class Condor(System):
             call(["condor_rm", str(submission.handles["dag"])])
 
 
-def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
-
-
 @dataclass(frozen=True)
 class LogEvent:
     """One event in the log of a job."""
 
-    # what happened: 0 submitted, 1 executing, 4 evicted, 5 terminated, 7 shadow exception, 9 removed, 12
-    # held, 13 released
-    number: int
+    number: int  # what happened, as `_SUBMIT` and so on
     # cluster, process: the job
     cluster: int
     process: int
@@ -178,32 +172,23 @@ def state_after(event: LogEvent) -> Optional[QueueState]:
     """The state of a job after an event; None if the event changes nothing."""
     lines = [line.strip() for line in event.text.splitlines()[1:]]
     reason = " ".join(line for line in lines if line and not line.startswith("Code "))[:300]
+    kind = next((kind for kind, words in _KINDS.items() if words.search(reason)), None)
+    problem = None
     if event.number in (_SUBMIT, _EVICTED, _SHADOW, _RELEASED):
         return QueueState("waiting")
     if event.number == _EXECUTE:
         return QueueState("running")
-    if event.number == _TERMINATED:
-        return QueueState("ended", _problem_of_termination(event.text))
-    if event.number == _REMOVED:
-        message = f"the job was removed ({reason or 'no reason is given'})"
-        return QueueState("ended", JobProblem(_kind_of(reason, "removed"), message))
     if event.number == _HELD:
-        return QueueState("held", JobProblem(_kind_of(reason, "held"), f"the job is held: {reason}"))
-    return None
-
-
-def _kind_of(reason: str, otherwise: str) -> str:
-    return next((kind for kind, words in _KINDS.items() if words.search(reason)), otherwise)
-
-
-def _problem_of_termination(text: str) -> Optional[JobProblem]:
-    signal = _SIGNAL.search(text)
-    if signal:
-        return JobProblem("killed", f"the process was ended by signal {signal[1]}")
-    returned = _RETURNED.search(text)
-    if returned and returned[1] != "0":
-        return JobProblem("killed", f"the process ended with exit code {returned[1]}")
-    return None
+        return QueueState("held", JobProblem(kind or "held", f"the job is held: {reason}"))
+    if event.number == _REMOVED:
+        problem = JobProblem(kind or "removed", f"the job was removed ({reason or 'no reason is given'})")
+    elif event.number != _TERMINATED:
+        return None
+    elif signal := _SIGNAL.search(event.text):
+        problem = JobProblem("killed", f"the process was ended by signal {signal[1]}")
+    elif (returned := _RETURNED.search(event.text)) and returned[1] != "0":
+        problem = JobProblem("killed", f"the process ended with exit code {returned[1]}")
+    return QueueState("ended", problem)
 
 
 def jobs_of(path: Path) -> dict[str, QueueState]:

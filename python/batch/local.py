@@ -116,18 +116,16 @@ def _state(state: str, alive: bool) -> QueueState:
     """The state of a job from what the driver wrote: "waiting", "running", or an exit code."""
     if alive and state in ("waiting", "running"):
         return QueueState(state)
-    problem = None
-    if state not in ("waiting", "0"):
-        problem = "its process was ended" if state == "running" else f"the process ended with {state}"
-    return QueueState("ended", JobProblem("killed", problem) if problem else None)
+    if state in ("waiting", "0"):
+        return QueueState("ended")
+    why = "its process was ended" if state == "running" else f"the process ended with {state}"
+    return QueueState("ended", JobProblem("killed", why))
 
 
 def drive(submission: Submission) -> int:
     """Do all jobs of a submission, in its directory: those of a stage at the same time, as many as there are cores.
 
-    Returns
-    -------
-    How many failed. If some of a stage did, later stages are not started.
+    Returns how many failed. If some of a stage did, later stages are not started.
     """
     driver = _Driver(os.getpid(), os.uname().nodename)
     driver.write()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -56,15 +56,15 @@ class BatchSite:
 
         An error if none is long enough.
         """
+        longest = None
         for flavour, longest in self.flavours.items():
             if time <= duration(longest):
                 return flavour
-        if self.flavours:
-            longest = list(self.flavours.values())[-1]
-            raise ConfigError(
-                f"site {self.name}: no queue allows {time} s, the longest {longest}: lower batch.time or batch.job_time."
-            )
-        return None
+        if longest is None:
+            return None
+        raise ConfigError(
+            f"site {self.name}: no queue allows {time} s, the longest {longest}: lower batch.time or batch.job_time."
+        )
 
 
 def load_site(name: Optional[str], base: Path) -> BatchSite:
@@ -74,30 +74,26 @@ def load_site(name: Optional[str], base: Path) -> BatchSite:
     """
     if name is None:
         name = "cern" if socket.getfqdn().endswith(".cern.ch") else "shared"
-    shipped = _FOLDER / f"{name}.yaml"
-    own = base / name
-    if "/" in name or name.endswith((".yaml", ".yml")) or not shipped.is_file():
-        if not own.is_file():
-            known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
-            raise ConfigError(f'batch.site: "{name}" is not a site, and not a YAML file in {base}. Known: {known}.')
-        shipped = own
-    document = Document.read(shipped)
+    shipped = {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+    path = shipped.get(name, base / name)
+    if not path.is_file():
+        known = ", ".join(shipped)
+        raise ConfigError(f'batch.site: "{name}" is not a site, and not a YAML file in {base}. Known: {known}.')
+    document = Document.read(path)
     site = parse(BatchSite, document, json_schema(BatchSite))
-    problems = [(("storage", pattern), why) for pattern, why in _bad_patterns(site.storage)]
-    if problems:
-        raise document.error(problems)
-    return replace(site, name=Path(name).stem)
-
-
-def _bad_patterns(storage: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for pattern, url in storage.items():
+    problems = []
+    for pattern, url in site.storage.items():
         try:
             # a pattern that matches anything has the same groups
             found = re.compile(f"(?:{pattern})?").match("")
             assert found is not None
             found.expand(url)
         except (re.error, IndexError) as problem:
-            yield (pattern, f"is not a regular expression, or its URL names a group that it does not have: {problem}")
+            why = f"is not a regular expression, or its URL names a group that it does not have: {problem}"
+            problems.append((("storage", pattern), why))
+    if problems:
+        raise document.error(problems)
+    return replace(site, name=Path(name).stem)
 
 
 @dataclass(frozen=True)

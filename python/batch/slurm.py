@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.stages import Resources
 
 _STATES = {
-    "PENDING": "waiting", "REQUEUED": "waiting", "REQUEUE_HOLD": "held", "SPECIAL_EXIT": "held", "SUSPENDED": "waiting",
-    "CONFIGURING": "running", "RUNNING": "running", "COMPLETING": "running", "STAGE_OUT": "running", "SIGNALING": "running",
+    "PENDING": "waiting", "REQUEUED": "waiting", "SUSPENDED": "waiting", "CONFIGURING": "running", "RUNNING": "running",
+    "COMPLETING": "running", "STAGE_OUT": "running", "SIGNALING": "running",
 }  # fmt: skip
 _ENDS = {
     "TIMEOUT": JobProblem("time", "the wall time was exceeded"),
@@ -32,7 +33,7 @@ _ENDS = {
 }
 _LARGEST = 1000  # jobs of an array: Slurm's own limit, if a cluster sets none
 _PATIENCE = 60.0  # seconds that jobs may take to end
-_NEVER = ("DependencyNeverSatisfied",)
+_NEVER = "DependencyNeverSatisfied"
 _REFUSED = (
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "QOSMaxWall", "QOSMaxMem", "AssocMaxWall", "InvalidAccount",
     "InvalidQOS",
@@ -150,13 +151,10 @@ def _arrays(submission: Submission) -> Iterator[_Array]:
         alike: dict[Resources, list[str]] = {}
         for entry in entries:
             alike.setdefault(entry.resources, []).append(entry.name)
-        pieces = [
-            (resources, names[begin : begin + _LARGEST])
-            for resources, names in alike.items()
-            for begin in range(0, len(names), _LARGEST)
-        ]
-        for number, (resources, names) in enumerate(pieces):
-            yield _Array(f"{stage}-{number}", stage, resources, names)
+        number = itertools.count()
+        for resources, names in alike.items():
+            for begin in range(0, len(names), _LARGEST):
+                yield _Array(f"{stage}-{next(number)}", stage, resources, names[begin : begin + _LARGEST])
 
 
 def _sbatch(array: _Array, before: Sequence[str], at_once: Optional[int], arrays: dict[str, str]) -> str:
@@ -184,12 +182,9 @@ def _in_queue(submission: Submission, states: str) -> dict[str, str]:
 def _state(state: str, reason: str) -> QueueState:
     if state == "PENDING" and reason.startswith(_NEVER):
         return QueueState("ended")
-    if state == "PENDING" and reason.startswith(("JobHeld", "launch failed")):
-        return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
     if state == "PENDING" and reason.startswith(_REFUSED):
         return QueueState("held", JobProblem("refused", f"the job asks for more than it can get here: {reason}"))
-    if _STATES.get(state) == "held":
+    is_held = state == "PENDING" and reason.startswith(("JobHeld", "launch failed"))
+    if is_held or state in ("REQUEUE_HOLD", "SPECIAL_EXIT"):
         return QueueState("held", JobProblem("held", f"the job is held: {reason}"))
-    if state in _STATES:
-        return QueueState(_STATES[state])
-    return QueueState("ended", _ENDS.get(state))
+    return QueueState(_STATES[state]) if state in _STATES else QueueState("ended", _ENDS.get(state))
