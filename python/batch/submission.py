@@ -220,6 +220,13 @@ def submissions_of(workdir: Path) -> list[Submission]:
     return found
 
 
+def submissions_in(folder: Path, config: Optional[Path] = None) -> list[Submission]:
+    """The submissions in a directory of them, but for dry runs; only those of a configuration if it is named."""
+    found = [Submission.read(path.parent) for path in sorted(folder.resolve().glob("[!.]*/submission.json"))]
+    of_config = [it for it in found if config is None or Path(it.config).resolve() == config.resolve()]
+    return [it for it in of_config if not it.name.endswith("-dry-run")]
+
+
 @contextmanager
 def new_directory(folder: Path, name: str, dry_run: bool) -> Iterator[tuple[Path, Path]]:
     """A new directory for a submission of this work directory, which appears whole or not at all.

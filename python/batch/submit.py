@@ -12,7 +12,7 @@ from typing import Callable, Optional
 from MLTools.NanoML.batch.prepare import TUNE, JobRequest
 from MLTools.NanoML.batch.site import place_of
 from MLTools.NanoML.batch.status import Status, observe
-from MLTools.NanoML.batch.submission import JOBS, Submission
+from MLTools.NanoML.batch.submission import JOBS, Submission, submissions_in
 from MLTools.NanoML.batch.system import QueueState, counted, system_of
 from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.contracts import missing
@@ -61,12 +61,8 @@ def find(place: Path) -> Submission:
     """The submission in a directory; or the latest of an analysis by its YAML file, or by the directory with this file."""
     if (place / "submission.json").is_file():
         return Submission.read(place.resolve())
-    folder = (place.parent if place.is_file() else place) / JOBS
-    found = [Submission.read(path.parent.resolve()) for path in folder.glob("[!.]*/submission.json")]
-    if place.is_file():
-        config = place.resolve()
-        found = [it for it in found if Path(it.config).resolve() == config]
-    found = [it for it in found if not it.name.endswith("-dry-run")]
+    folder, config = (place.parent / JOBS, place) if place.is_file() else (place / JOBS, None)
+    found = submissions_in(folder, config)
     if not found:
         raise NanoMLError(
             f"{folder}: there are no jobs. nanoml submit makes them; nanoml status finds them in the same directory."

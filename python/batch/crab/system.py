@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Optional
 
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.crab.task import REFUSED, CrabProject, CrabTask, JobNow
-from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory
+from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory, submissions_in
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
@@ -93,10 +93,8 @@ class Crab(System):
     def _done(self, config: Config) -> set[str]:
         """The digests of the tasks of this analysis that are done; an error if some are active."""
         found: set[str] = set()
-        for path in sorted((config.base / JOBS).glob("[!.]*/submission.json")):
-            before = Submission.read(path.parent)
-            is_same = Path(before.config).resolve() == Path(config.document.name).resolve()
-            if before.system != self.name or not is_same or before.name.endswith("-dry-run"):
+        for before in submissions_in(config.base / JOBS, Path(config.document.name)):
+            if before.system != self.name:
                 continue
             if before.state != "ended" and self.poll(before).is_active is not False:
                 raise NanoMLError(
