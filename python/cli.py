@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 import click
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.terminal.progress import heed_interrupts
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
 _MODULES = {
@@ -168,7 +168,7 @@ def where(page: str) -> str:
 def main() -> NoReturn:
     """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
     signal.signal(signal.SIGTERM, _terminated)
-    interrupt.heed()
+    heed_interrupts()
     try:
         code = nanoml.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first

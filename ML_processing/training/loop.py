@@ -25,7 +25,7 @@ from ML_processing.training.description import Epoch, best_epoch
 from ML_processing.training.losses import event_losses, penalty
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -181,7 +181,7 @@ class _Loop:
         return min((where.block + min(where.batch / max(in_block, 1), 1)) / blocks, 1)
 
     def _between_steps(self, number: int) -> None:
-        interrupt.check()
+        check_interrupt()
         now = time.monotonic()
         if now - self.shown > _SHOW_EVERY:
             self.shown = now

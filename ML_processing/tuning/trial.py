@@ -23,7 +23,7 @@ from ML_processing.training.loop import Report
 from ML_processing.tuning.study import HeldTrial, Study
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError, is_os_error
-from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train, Tune
@@ -126,7 +126,7 @@ def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None,
     history: list[Epoch] = []
 
     def report(epochs: list[Epoch], text: str) -> None:
-        interrupt.check()
+        check_interrupt()
         history.extend(epochs)
         held.report({it.epoch: _metric(it, study.tune) for it in epochs})
         note(text)

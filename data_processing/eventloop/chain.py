@@ -18,7 +18,7 @@ from MLTools.NanoML.nanoaod.accounting import event_weights
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Cutflow, Selected
-from MLTools.NanoML.terminal import interrupt
+from MLTools.NanoML.terminal.progress import check_interrupt
 
 _BLOCK = 1000  # events held as Python numbers at a time: these take ten times as much memory as arrays
 
@@ -125,7 +125,7 @@ class ModuleChain:
         number = 0
         try:
             for first in range(0, len(entries), _BLOCK):
-                interrupt.check()
+                check_interrupt()
                 last = min(first + _BLOCK, len(entries))
                 block = EventBlock(job.reader, first, last, tree.special)
                 for place in range(first, last):

@@ -1,14 +1,17 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere. All of it goes to standard error."""
+"""Progress of long work, and Ctrl-C that is never lost.
+
+Progress is a bar on a terminal, plain lines elsewhere, and goes to standard error.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from MLTools.NanoML.terminal import interrupt
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -17,6 +20,7 @@ _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a jo
 
 _silent = False
 _notes: dict[str, str] = {}
+_interrupt_seen = False
 
 
 def silence() -> None:
@@ -40,7 +44,7 @@ class _PlainBar(Bar):
         self.note = ""
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        interrupt.check()
+        check_interrupt()
         self.done += amount
         self.note = note or self.note
         if time.monotonic() - self.shown >= _EVERY:
@@ -57,7 +61,7 @@ class _RichBar(Bar):
         self.shown, self.task = shown, shown.add_task(name, total=total, unit=unit, note="")
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        interrupt.check()
+        check_interrupt()
         fields: dict[str, Any] = {"note": note} if note else {}
         self.shown.update(self.task, advance=amount, **fields)
 
@@ -104,3 +108,32 @@ def progress(name: str, total: float | None, unit: str = "events") -> Iterator[B
         bar = _PlainBar(name, total, unit)
         yield bar
         bar.line(end=f" in {time.monotonic() - bar.start:.1f} s")
+
+
+def _interrupted(number: int, frame: Optional[FrameType]) -> NoReturn:
+    global _interrupt_seen
+    _interrupt_seen = True
+    raise KeyboardInterrupt
+
+
+def _dropped(what: Any) -> None:
+    """Print nothing about a Ctrl-C that Python drops: `check_interrupt` raises it again."""
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+
+
+def heed_interrupts(number: int = signal.SIGINT) -> None:
+    """Remember a Ctrl-C, or another signal, for `check_interrupt`; a process in the background keeps ignoring it."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, _interrupted)
+        sys.unraisablehook = _dropped
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if there was a Ctrl-C.
+
+    Python only prints an exception that is raised while an object is being collected; long work calls this every now
+    and then, so that it ends nevertheless.
+    """
+    if _interrupt_seen:
+        raise KeyboardInterrupt

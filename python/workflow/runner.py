@@ -14,8 +14,7 @@ from typing import Any
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool
-from MLTools.NanoML.terminal import interrupt
-from MLTools.NanoML.terminal.progress import notes, progress, say, say_once
+from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.task import Stamp, Task, forget, read_record, reason_to_run, stamps, write_record
 
 _MOST = 20  # failures that are listed
@@ -132,7 +131,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
     records = workdir / RECORDS
     remove_leftovers(workdir)
     for each in planned:
-        interrupt.check()
+        check_interrupt()
         for line in each.lines():
             say(line)
         todo = [task for task in each.stage.tasks if task.name in each.reasons]
@@ -152,7 +151,7 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
 def _run_here(todo: Sequence[Task], records: Path) -> dict[str, NanoMLError]:
     failures = {}
     for task in todo:
-        interrupt.check()
+        check_interrupt()
         try:
             _work(task).note(task, records)
         except NanoMLError as problem:

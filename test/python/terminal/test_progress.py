@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -46,3 +47,38 @@ def test_a_bar_on_a_terminal() -> None:
 def test_workers_are_silent() -> None:
     code = "from MLTools.NanoML.terminal.progress import silence; silence()" + SHOW
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
+
+
+# an object that is collected drops the exception; the work must end nevertheless
+LOST = """
+import os, signal, sys
+from MLTools.NanoML.terminal.progress import heed_interrupts, progress
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+heed_interrupts()
+thing = Dropping()
+del thing
+print("went on", flush=True)
+with progress("work", 2) as bar:
+    bar.advance()
+print("never")
+"""
+
+
+@pytest.mark.parametrize(("before", "ends"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_an_interrupt_that_python_drops_still_ends_the_work(before: signal.Handlers, ends: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+    )
+    assert done.stdout.splitlines() == (["went on"] if ends else ["went on", "never"])
+    assert done.stderr.strip().endswith("KeyboardInterrupt") is ends
+    assert done.stderr.count("Traceback") == ends  # none of what Python drops
