@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as directory:
             source = options.input
             if source is None:
-                from convert import make_input
+                from common import make_input
 
                 source = Path(directory, "in.root")
                 make_input(source, events, "ZSTD:5")

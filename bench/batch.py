@@ -21,19 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import CHECKOUT
+
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.terminal.progress import say, silence
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "test"))
+sys.path.insert(0, str(CHECKOUT / "test"))
 
-from services.condor import CondorPool  # noqa: E402
-from services.slurm import Slurm  # noqa: E402
-from services.xrootd import Cluster  # noqa: E402
+from services.condor import CondorPool
+from services.slurm import Slurm
+from services.xrootd import Cluster
 
-SOURCE = ROOT / "examples" / "data" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+SOURCE = CHECKOUT / "examples" / "data" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
 ANALYSIS = """\
 datasets:
   WZ: {{files: {files}}}

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import CHECKOUT
 
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.models import Ensemble, make_network
 
-ROOT = Path(__file__).resolve().parents[1]
 EVENTS = 400
 FEATURES = tuple(f"x{i}" for i in range(20))
 JETS = CollectionShape("Jet", ("pt", "eta", "phi", "mass", "btag"), 10, "-pt")
@@ -93,10 +93,10 @@ def write_events(directory: Path, model: Path, shape: Shape) -> Path:
 
 def main() -> int:
     """Build, run, print."""
-    build = ROOT / "build" / "cpp-bench"
+    build = CHECKOUT / "build" / "cpp-bench"
     for name, flags in {"run()": "", "runInto()": "-DNANOML_TEST_RUN_INTO"}.items():
         directory = build / name.strip("()")
-        make = ["make", "-j2", "-C", str(ROOT / "test" / "cpp"), f"BUILD={directory}", f"FLAGS={flags}", "bench"]
+        make = ["make", "-j2", "-C", str(CHECKOUT / "test" / "cpp"), f"BUILD={directory}", f"FLAGS={flags}", "bench"]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         for case, (model, shape, options) in CASES.items():
             with tempfile.TemporaryDirectory() as temporary:

@@ -13,14 +13,10 @@ so that imports do not count; that a model is loaded does.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
-import resource
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +24,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import uproot
-from convert import make_input
+from common import SELECTION, Took, in_turns, make_input, parser, postprocess, rules
 from numpy.typing import NDArray
 
 from data_processing.score.score import ScoreJob, Scorer, score_file
-from data_processing.skim.nanoaodtools_engine import name_algorithms
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.model import Model
@@ -45,7 +40,6 @@ from MLTools.NanoML.terminal.progress import silence
 
 FEATURES = ("ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass")
 JETS = ("pt", "eta", "phi", "mass", "btagDeepFlavB")
-SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 AT_ONCE = 5000  # events that one would give to ONNX Runtime
 
 
@@ -93,23 +87,13 @@ def make_model(path: Path, kind: str) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What some sides have before they begin.
-
-    Attributes
-    ----------
-    model, session
-        The model, and a plain session of its file.
-    feeds, fold
-        Tensors and folds of all events.
-    made
-        The branches of scores, and what is in them.
-    """
+    """What some sides have before they begin."""
 
     model: Model
-    session: onnxruntime.InferenceSession
-    feeds: dict[str, NDArray[np.float32]]
+    session: onnxruntime.InferenceSession  # a plain one of the model's file
+    feeds: dict[str, NDArray[np.float32]]  # tensors of all events
     fold: NDArray[np.int64]
-    made: Mapping[str, tuple[Branch, NDArray[Any]]]
+    made: Mapping[str, tuple[Branch, NDArray[Any]]]  # the branches of scores, and what is in them
 
     @classmethod
     def of(cls, source: Path, path: Path) -> Prepared:
@@ -174,20 +158,8 @@ def uproot_alone(source: Path, model: Path, output: Path, ready: Prepared) -> in
 
 def looped(source: Path, output: Path, module: Any, most: int | None) -> int:
     """Run a module in nanoAOD-tools, on `most` events; the output has nothing but identifiers and scores."""
-    import ROOT
-    from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
-
-    name_algorithms(ROOT)
-    rules = output.with_suffix(".txt")
-    rules.write_text("drop *\nkeep run\nkeep luminosityBlock\nkeep event\n")
-    PostProcessor(
-        str(output.parent),
-        [str(source)],
-        modules=[module],
-        outputbranchsel=str(rules),
-        compression="ZLIB:5",
-        maxEntries=most,
-    ).run()
+    kept = rules(output, ["run", "luminosityBlock", "event"])
+    postprocess(source, output, module, outputbranchsel=kept, compression="ZLIB:5", maxEntries=most)
     (made,) = output.parent.glob("*_Skim.root")
     with uproot.open(made) as file:
         return int(file["Events"].num_entries)
@@ -227,30 +199,17 @@ def has_nanoaodtools() -> bool:
     return all(importlib.util.find_spec(name) for name in ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools"))
 
 
-def measured(sides: Iterable[str], source: Path, model: Path) -> dict[str, dict[str, float]]:
-    """Run sides as processes, three times in turn; of each the least processor time in seconds, and its memory in MB.
-
-    What is done event by event takes long, and is run once.
-    """
-    runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for turn in range(3):
-        for side, found in runs.items():
-            if turn and side == "event by event":
-                continue
-            with tempfile.TemporaryDirectory() as directory:
-                paths = [str(source), str(model), str(Path(directory, "out.root"))]
-                line = [sys.executable, __file__, "--only", side, *paths]
-                told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
-                found.append(json.loads(told.splitlines()[-1]))
-    return {side: min(found, key=lambda run: run["seconds"]) for side, found in runs.items()}
+def measured(sides: Iterable[str], source: Path, model: Path) -> dict[str, Took]:
+    """Run sides in turn; what is done event by event takes long, and is run once."""
+    return in_turns(__file__, {side: (side, source, model) for side in sides}, once=["event by event"])
 
 
-def tell(found: Mapping[str, Mapping[str, float]], ours: str) -> None:
+def tell(found: Mapping[str, Took], ours: str) -> None:
     """Print what was measured."""
     for side, one in found.items():
         sys.stdout.write(
-            f"  {side:15} {one['seconds']:7.2f} s  {one['events'] / one['seconds'] / 1000:8.1f} kHz  "
-            f"{one['megabytes']:5.0f} MB  {one['seconds'] / found[ours]['seconds']:6.2f} of ours\n"
+            f"  {side:15} {one.processor:7.2f} s  {one.result / one.processor / 1000:8.1f} kHz  "
+            f"{one.memory:5.0f} MB  {one.processor / found[ours].processor:6.2f} of ours\n"
         )
 
 
@@ -258,53 +217,42 @@ def compare(kind: str, skim: Path, model: Path) -> None:
     """Measure all sides that can be run here, and print them."""
     make_model(model, kind)
     found = measured(SIDES, skim, model)
-    sys.stdout.write(f"{kind}, {found['nanoml']['events']:.0f} events of a skim\n")
+    sys.stdout.write(f"{kind}, {found['nanoml'].result:.0f} events of a skim\n")
     tell(found, "nanoml")
     if has_nanoaodtools():
         found = measured(LOOPS, skim, model)
-        sys.stdout.write(f"{kind}, {found['module']['events']:.0f} events in nanoAOD-tools\n")
+        sys.stdout.write(f"{kind}, {found['module'].result:.0f} events in nanoAOD-tools\n")
         tell(found, "module")
-        ours, theirs, empty = (found[side]["seconds"] for side in LOOPS)
+        ours, theirs, empty = (found[side].processor for side in LOOPS)
         sys.stdout.write(f"  without the loop itself: {(theirs - empty) / (ours - empty):.1f} times ours\n")
 
 
 def only(side: str, *paths: str) -> None:
     """One side, in this process. It has run before, so importing is not counted."""
     silence()
-    source, model, output = map(Path, paths)
-    output.with_name("before").mkdir()
-    before = output.with_name("before") / output.name
-    if side in LOOPS:
-        LOOPS[side](source, model, before, 100)
-        measure(lambda: LOOPS[side](source, model, output, None))
-    else:
-        ready = Prepared.of(source, model)
-        SIDES[side](source, model, before, ready)
-        measure(lambda: SIDES[side](source, model, output, ready))
-
-
-def measure(run: Callable[[], int]) -> None:
-    """Print what a run takes."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    events = run()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # the resource usage knows also what the process that started this one had
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    megabytes = int(status["VmHWM"].split()[0]) / 1000
-    sys.stdout.write("\n" + json.dumps({"seconds": seconds, "megabytes": megabytes, "events": events}))
+    source, model = map(Path, paths)
+    with tempfile.TemporaryDirectory() as directory:
+        first, second = (Path(directory, name, "out.root") for name in ("before", "measured"))
+        for path in (first, second):
+            path.parent.mkdir()
+        if side in LOOPS:
+            LOOPS[side](source, model, first, 100)
+            Took.by(lambda: LOOPS[side](source, model, second, None)).tell()
+        else:
+            ready = Prepared.of(source, model)
+            SIDES[side](source, model, first, ready)
+            Took.by(lambda: SIDES[side](source, model, second, ready)).tell()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides, and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=200_000, help="before the selection")
-    parser.add_argument(
+    options_of = parser(__doc__)
+    options_of.add_argument("--events", type=int, default=200_000, help="before the selection")
+    options_of.add_argument(
         "--model", action="append", help="mlp, deepsets, particlenet or transformer; all but particlenet by default"
     )
-    parser.add_argument("--compression", default="ZLIB:5", help="of the skim")
-    parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options_of.add_argument("--compression", default="ZLIB:5", help="of the skim")
+    options = options_of.parse_args(arguments)
     if options.only:
         only(*options.only)
         return

@@ -11,11 +11,7 @@ of its own, whose CPU time is taken.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from common import Took, in_turns, parser, peak_memory
 from torch.nn.functional import cross_entropy
 
 from ML_processing.events.data import TrainingFiles, read
@@ -135,41 +132,29 @@ def ours(path: Path, model: str, memory: int, validate: bool) -> tuple[float, in
 
 def main() -> None:
     """Run both sides in turns, and print the ratio of their rates."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--model", choices=list(OPTIONS), default="mlp")
-    parser.add_argument("--memory", type=int, default=1000, help="train.memory [MB]")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.side:
+    options_of = parser((__doc__ or "").partition("\n")[0])
+    options_of.add_argument("--events", type=int, default=1_000_000)
+    options_of.add_argument("--model", choices=list(OPTIONS), default="mlp")
+    options_of.add_argument("--memory", type=int, default=1000, help="train.memory [MB]")
+    options_of.add_argument("--repeat", type=int, default=3)
+    arguments = options_of.parse_args()
+    if arguments.only:
         torch.set_num_threads(1)
-        side, path = arguments.side, arguments.file
-        found = (
-            bare(path, arguments.model)
-            if side == "bare"
-            else ours(path, arguments.model, arguments.memory, side == "whole")
-        )
-        seconds, events = found
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sys.stdout.write(json.dumps({"rate": events / seconds, "memory": peak}))
+        side, path, model, memory = arguments.only
+        is_bare = side == "bare"
+        seconds, events = bare(Path(path), model) if is_bare else ours(Path(path), model, int(memory), side == "whole")
+        Took(0, seconds, peak_memory(), events).tell()
         return
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "events.h5"
         make_file(path, arguments.events, arguments.model != "mlp")
-        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(arguments.repeat):
-            for side in SIDES:
-                line = [sys.executable, __file__, "--side", side, "--file", str(path), "--model", arguments.model]
-                line += ["--memory", str(arguments.memory)]
-                done = subprocess.run(line, check=True, capture_output=True, text=True)
-                results[side].append(json.loads(done.stdout))
-        best = {side: max(results[side], key=lambda it: it["rate"]) for side in SIDES}
-        for side, it in best.items():
-            ratio = it["rate"] / best["bare"]["rate"]
+        sides = {side: (side, path, arguments.model, arguments.memory) for side in SIDES}
+        best = in_turns(__file__, sides, arguments.repeat)
+        bare_rate = best["bare"].result / best["bare"].processor
+        for side, took in best.items():
+            rate = took.result / took.processor
             sys.stdout.write(
-                f"{side}: {it['rate'] / 1000:8.1f} thousand events/s, {ratio:.2f} of bare, {it['memory']:.0f} MB\n"
+                f"{side}: {rate / 1000:8.1f} thousand events/s, {rate / bare_rate:.2f} of bare, {took.memory:.0f} MB\n"
             )
 
 

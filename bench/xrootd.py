@@ -10,22 +10,16 @@ Each is a process of its own, and they take turns; what is compared is the time 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import uproot
-from convert import make_input
-from skim import KEEP
+from common import CHECKOUT, KEEP, READ, SELECTION, Took, in_turns, make_input, parser, read_with_uproot
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
@@ -34,48 +28,33 @@ from MLTools.NanoML.rootio.remote.client import use_settings
 from MLTools.NanoML.rootio.remote.server import Url
 from MLTools.NanoML.terminal.progress import silence
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "test"))
+sys.path.append(str(CHECKOUT / "test"))
 
 from services.daemons import free_port, listens, wait_for
 from services.xrootd import Storage
 
 BLOCK = 1 << 16
-AT_ONCE = 50_000  # events
 
 
 def nanoml(source: str, output: Path) -> None:
     """Our skim."""
-    selection = "MLTools.NanoML.trilepton:Trilepton"
-    skim_file(SkimJob(source, output, selection, keep=KEEP, compression="ZSTD:5"))
+    skim_file(SkimJob(source, output, SELECTION, keep=KEEP, compression="ZSTD:5"))
 
 
 def read(source: str, _output: Path) -> None:
     """Uproot reads what our skim reads and keeps."""
-    with uproot.open(source) as file:
-        tree = file["Events"]
-        names = tree.keys(filter_name=["run", "luminosityBlock", "event", "genWeight", *KEEP])
-        for start in range(0, tree.num_entries, AT_ONCE):
-            tree.arrays(names, entry_start=start, entry_stop=start + AT_ONCE, how=dict)
+    read_with_uproot(source, READ)
 
 
 SIDES: dict[str, Callable[[str, Path], None]] = {"nanoml": nanoml, "uproot": read}
 
 
-def measured(side: str, source: str) -> float:
-    """Run one side as a process; how many seconds pass."""
-    with tempfile.TemporaryDirectory() as directory:
-        line = [sys.executable, __file__, "--only", side, source, directory]
-        told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
-        return float(json.loads(told.splitlines()[-1]))
-
-
-def only(side: str, source: str, directory: str) -> None:
+def only(side: str, source: str) -> None:
     """One side, in this process; importing is not counted."""
     silence()
     use_settings(Read(redirectors=["root://127.0.0.1/"]))
-    before = time.perf_counter()
-    SIDES[side](source, Path(directory, "out.root"))
-    sys.stdout.write("\n" + json.dumps(time.perf_counter() - before))
+    with tempfile.TemporaryDirectory() as directory:
+        Took.by(lambda: SIDES[side](source, Path(directory, "out.root"))).tell()
 
 
 async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, delay: float) -> None:
@@ -127,25 +106,21 @@ def compare(source: Path, delay: float) -> None:
     """Measure all sides three times in turn, and print the least time of each."""
     sys.stdout.write(f"{source.stat().st_size / 1e6:.0f} MB\n")
     with places(source, delay) as found:
-        runs = {(side, place): [0.0] * 3 for place in found for side in SIDES}
-        for turn in range(3):
-            for side, place in runs:
-                runs[side, place][turn] = measured(side, found[place])
-    best = {key: min(times) for key, times in runs.items()}
-    for (side, place), seconds in best.items():
-        ratio = seconds / best[side, "disk"]
-        sys.stdout.write(f"  {side:8} {place:20} {seconds:7.2f} s  {ratio:6.2f} times from disk\n")
+        sides = {(side, place): (side, url) for place, url in found.items() for side in SIDES}
+        best = in_turns(__file__, sides, by="time")
+    for (side, place), took in best.items():
+        ratio = took.time / best[side, "disk"].time
+        sys.stdout.write(f"  {side:8} {place:20} {took.time:7.2f} s  {ratio:6.2f} times from disk\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all sides, and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--compression", default="LZMA:9", help="of the input")
-    parser.add_argument("--delay", type=float, default=50, help="of the far server, there and back [ms]")
-    parser.add_argument("--input", type=Path, help="read this file, and make none")
-    parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options_of = parser(__doc__)
+    options_of.add_argument("--events", type=int, default=100_000)
+    options_of.add_argument("--compression", default="LZMA:9", help="of the input")
+    options_of.add_argument("--delay", type=float, default=50, help="of the far server, there and back [ms]")
+    options_of.add_argument("--input", type=Path, help="read this file, and make none")
+    options = options_of.parse_args(arguments)
     if options.only:
         only(*options.only)
         return

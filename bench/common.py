@@ -1,0 +1,143 @@
+"""What the benchmarks share: their input, and sides that run as processes of their own and take turns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from MLTools.NanoML.rootio.compression import compression_of
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SAMPLES = sorted((CHECKOUT / "examples" / "data").glob("*/*.root"))
+SELECTION = "MLTools.NanoML.trilepton:Trilepton"
+KEEP = ("Electron_*", "Muon_*", "MET_*")
+COPIES = 4
+
+
+def make_input(path: Path, events: int, compression: str = "ZSTD:5") -> None:
+    """NanoAOD of `events` events with the sample's branches four times, each time in another order."""
+    trees = [uproot.open(file)["Events"] for file in SAMPLES]
+    sample = ak.concatenate([tree.arrays() for tree in trees])
+    collections: dict[str, list[str]] = {}
+    for branch in trees[0].branches:
+        if branch.count_branch is not None:
+            collections.setdefault(branch.count_branch.name[1:], []).append(branch.name)
+    counters = {f"n{name}" for name in collections}
+    flat = [b.name for b in trees[0].branches if b.count_branch is None and b.name not in counters]
+    random = np.random.default_rng(1)
+    tree = None
+    with uproot.recreate(path, compression=compression_of(compression)) as file:
+        for start in range(0, events, 5000):
+            count = min(5000, events - start)
+            rows = {}
+            for copy in range(COPIES):
+                picked = sample[random.integers(0, len(sample), count)]
+                suffix = str(copy) if copy else ""
+                for name, members in collections.items():
+                    rows[name + suffix] = ak.zip({b[len(name) + 1 :]: picked[b] for b in members})
+                for name in flat if not copy else [name for name in flat if "_" in name]:
+                    first, _, rest = name.partition("_")
+                    rows[f"{first}{suffix}_{rest}" if rest else name] = np.asarray(picked[name])
+            rows["event"] = np.arange(start, start + count, dtype=np.uint64)
+            if tree is None:
+                types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in rows.items()}
+                tree = file.mktree("Events", types, counter_name=lambda x: "n" + x, field_name=lambda o, i: f"{o}_{i}")
+            tree.extend(rows)
+
+
+def read_with_uproot(source: str | Path, names: Sequence[str], step: int = 50_000) -> None:
+    """Uproot reads branches, by their names or patterns, some events at a time."""
+    with uproot.open(source) as file:
+        tree = file["Events"]
+        found = tree.keys(filter_name=list(names))
+        for start in range(0, tree.num_entries, step):
+            tree.arrays(found, entry_start=start, entry_stop=start + step, how=dict)
+
+
+READ = ("run", "luminosityBlock", "event", "genWeight", *KEEP)
+"""What the skim reads and keeps."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """What one side took."""
+
+    time: float  # that passed [s]
+    processor: float  # processor time [s]
+    memory: float  # the most [MB]
+    result: float = 0  # what the side returned, such as a number of events
+
+    @classmethod
+    def by(cls, work: Callable[[], Any]) -> Took:
+        """Measure work in this process."""
+        begin, before = time.perf_counter(), time.process_time()
+        result = work()
+        passed, processor = time.perf_counter() - begin, time.process_time() - before
+        return cls(passed, processor, peak_memory(), float(result or 0))
+
+    def tell(self) -> None:
+        """Print it for `in_turns`."""
+        sys.stdout.write("\n" + json.dumps(asdict(self)))
+
+
+def peak_memory() -> float:
+    """Most memory of this process [MB]; the resource usage knows also what the process that started it had."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1000
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark; --only is for its sides."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
+    return made
+
+
+def in_turns(
+    script: str | Path,
+    sides: Mapping[Any, Sequence[object]],
+    turns: int = 3,
+    once: Sequence[Any] = (),
+    by: str = "processor",
+) -> dict[Any, Took]:
+    """Run sides as processes of a script, each with what follows --only; of each the turn that took least.
+
+    Those of `once` run once, since they take long.
+    """
+    runs: dict[Any, list[Took]] = {side: [] for side in sides}
+    for turn in range(turns):
+        for side, arguments in sides.items():
+            if turn == 0 or side not in once:
+                line = [sys.executable, str(script), "--only", *map(str, arguments)]
+                told = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+                runs[side].append(Took(**json.loads(told.splitlines()[-1])))
+    return {side: min(found, key=lambda run: float(getattr(run, by))) for side, found in runs.items()}
+
+
+def postprocess(source: Path, output: Path, module: Any, **options: Any) -> None:
+    """Run a module in nanoAOD-tools; importing is not counted if ROOT has been imported before."""
+    import ROOT
+    from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
+
+    from data_processing.skim.nanoaodtools_engine import name_algorithms
+
+    name_algorithms(ROOT)
+    PostProcessor(str(output.parent), [str(source)], modules=[module], **options).run()
+
+
+def rules(output: Path, keep: Sequence[str] = READ) -> str:
+    """A file of rules beside an output, by which nanoAOD-tools keeps nothing but these branches."""
+    path = output.with_suffix(".txt")
+    path.write_text("\n".join(["drop *", *(f"keep {name}" for name in keep)]))
+    return str(path)
