@@ -51,12 +51,7 @@ def identify(path: str, arrays: Any) -> NDArray[Any]:
 def scratch(output: Path) -> Iterator[Path]:
     """A hidden directory for temporary files beside a file that is being made; it is removed at the end.
 
-    Leftovers of killed processes are removed first.
-
-    Raises
-    ------
-    NanoMLError
-        Another process is making the same file.
+    Leftovers of killed processes are removed first. It is an error if another process is making the same file.
     """
     hidden = aside_of(output, "scratch")
     with locked(hidden):
@@ -108,10 +103,7 @@ class Buckets:
 class DuplicateEvents:
     """Which events are copies of earlier ones. Events are counted from the first of all parts to the last.
 
-    Attributes
-    ----------
-    sizes
-        Number of events of each part.
+    `sizes` are the numbers of events of the parts.
     """
 
     def __init__(self, sizes: list[int]) -> None:
@@ -169,16 +161,10 @@ def events_of(file: RootFile) -> Iterator[NDArray[Any]]:
 
 
 def find_duplicates(parts: Iterable[Iterable[NDArray[Any]]], directory: Path, memory: float = 100) -> DuplicateEvents:
-    """Find the events that are there more than once.
+    """Find the events that are there more than once; the first copy in the order of the parts is kept.
 
-    Parameters
-    ----------
-    parts
-        The events of each part, as from `events_of`. The first copy in the order of the parts is kept.
-    directory
-        An empty directory, for events that do not fit into memory: 24 bytes each.
-    memory
-        Memory for the events that are compared [MB].
+    `parts` are the events of each part, as from `events_of`. The empty `directory` is for events that do not fit into
+    memory, 24 bytes each; `memory` is for the events that are compared [MB].
     """
     dealt = _Dealt(directory, max(1, int(memory * 1_000_000 / _BYTES)))
     sizes = []

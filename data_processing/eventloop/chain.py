@@ -59,22 +59,13 @@ class ModuleChain:
         return job.output.written
 
     def run(self, file: RootFile, start: int, stop: int, rows: Optional[NDArray[np.int64]] = None) -> Selected:
-        """Run the modules over a chunk of events.
+        """Run the modules over a chunk of events of the file that was begun.
 
-        Parameters
-        ----------
-        file
-            The file that was begun.
-        start, stop
-            Range of entries; it begins where the last chunk ended, because modules may remember what they saw.
-        rows
-            Positions in the range, int64, of the events to look at; None for all.
-
-        Returns
-        -------
-        The events that all modules let pass, as positions in the range; the branches that the modules made, for
-        these events, as arrays of numpy (shape (events,) or (events, size)) and awkward; and the cut flow: "all",
-        which are the events looked at, and one step for each module.
+        The range of entries begins where the last chunk ended, because modules may remember what they saw. `rows` are the
+        positions in the range, int64, of the events to look at; None for all. What is returned has the events that all
+        modules let pass, as positions in the range; the branches that the modules made, for these events, as arrays of
+        numpy (shape (events,) or (events, size)) and awkward; and the cut flow: "all", which are the events looked at, and
+        one step for each module.
         """
         job = self._begun(file)
         entries = start + (np.arange(stop - start) if rows is None else rows)

@@ -11,8 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.auxiliary import copy_auxiliary
-from data_processing.skim.plan import with_counters
+from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -243,23 +243,20 @@ def _cut(root: Any, job: SkimJob) -> str | None:
     if not job.cut:
         return None
     file = root.TFile.Open(job.source)
-    cut, is_understood = _understood(root, file.Get("Events"), job.cut)
+    tree = file.Get("Events")
+
+    def chosen(found: re.Match[str]) -> str:
+        return found[1 if tree.GetBranch(found[1]) else 2]
+
+    # nanoAOD-tools replaces this in it
+    cut = re.sub(r"AltBranch\$\(\s*(\w+)\s*,\s*(\w+)\s*\)", chosen, job.cut)
+    is_understood = root.TTreeFormula("cut", cut, tree).GetNdim() > 0
     file.Close()
     if not is_understood:
         raise NanoMLError(
             f"{job.source}: cut `{job.cut}`: ROOT does not understand it, or a branch in it is not there."
         )
     return cut
-
-
-def _understood(root: Any, tree: Any, cut: str) -> tuple[str, bool]:
-    """The cut with what nanoAOD-tools replaces in it, and whether ROOT understands that."""
-
-    def chosen(found: re.Match[str]) -> str:
-        return found[1 if tree.GetBranch(found[1]) else 2]
-
-    cut = re.sub(r"AltBranch\$\(\s*(\w+)\s*,\s*(\w+)\s*\)", chosen, cut)
-    return cut, root.TTreeFormula("cut", cut, tree).GetNdim() > 0
 
 
 def _declare(root: Any, job: SkimJob, output: Path, last: _Output) -> None:
@@ -315,11 +312,8 @@ def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:
         record = Provenance.of(result)
         assert record is not None
         return record.accounting.cutflow
-    return [_step("all", file), _step("nanoAOD-tools", result)]
-
-
-def _step(name: str, file: RootFile) -> Step:
-    return Step(name, file.entries, float(weights_in(file).sum()))
+    both = (("all", file), ("nanoAOD-tools", result))
+    return [Step(name, each.entries, float(weights_in(each).sum())) for name, each in both]
 
 
 def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:

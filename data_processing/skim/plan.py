@@ -1,4 +1,4 @@
-"""The plan of a skim: the job, the rules that say which branches are kept, and what is read from a file and written."""
+"""The plan of a skim: the job, the rules that say which branches are kept, and what is read, written and copied."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.histograms import is_histogram
+from MLTools.NanoML.rootio.lists import Picker
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.selection import Selected, Selection, load_selection
 
+_TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
 _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}
 
@@ -228,3 +233,38 @@ def with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
         if branch.is_jagged and branch.collection != branch.name:
             kept.pop(f"n{branch.name}", None)  # a counter of the branch's own, as some writers make them
     return kept
+
+
+def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | None) -> list[str]:
+    """Copy the trees and objects beside the events; return the names and types of what could not be copied.
+
+    Runs and LuminosityBlocks are copied whole; if a luminosity mask was applied, only its runs and sections are.
+    """
+    left_out = []
+    for name, kind in file.keys.items():
+        if name in ("Events", PROVENANCE):
+            continue
+        if name in _TREES and kind == "TTree":
+            branches = file.branches_of(name)
+            copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
+            left_out += [f"{name}/{key} ({branches[key].typename})" for key in branches if key not in copied]
+            arrays: dict[str, Any] = file.other_tree(name, list(copied)) or {}
+            if certified is not None and "run" in arrays:
+                pick = Picker(np.flatnonzero(_certified(arrays, certified)))
+                arrays = {key: pick(array) for key, array in arrays.items()}
+            if copied:
+                writer.write_tree(name, copied, arrays)
+        elif kind == "TObjString":
+            writer.write_object(name, file.string(name) or "")
+        elif is_histogram(kind):
+            writer.write_object(name, file.object(name))
+        else:
+            left_out.append(f"{name} ({kind})")
+    return left_out
+
+
+def _certified(arrays: dict[str, Any], certified: LumiMask) -> NDArray[np.bool_]:
+    run = np.asarray(arrays["run"])
+    if "luminosityBlock" in arrays:
+        return certified.mask(run, np.asarray(arrays["luminosityBlock"]))
+    return np.isin(run, certified.runs)

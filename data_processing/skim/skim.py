@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.auxiliary import copy_auxiliary
 from data_processing.skim.filters import FilterSet
-from data_processing.skim.plan import Filter, SkimJob, SkimPlan, plan_skim
+from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
@@ -27,16 +27,9 @@ from MLTools.NanoML.terminal.progress import progress
 
 
 def skim_file(job: SkimJob) -> Accounting:
-    """Skim one file.
+    """Skim one file, even if no event is kept; return its accounting.
 
-    Returns
-    -------
-    The file's accounting. The output is complete, even if no event was kept.
-
-    Raises
-    ------
-    NanoMLError
-        The input cannot be read, lacks branches, or the selection made a mistake; nothing is written then.
+    It is an error if the input lacks branches, or the selection made a mistake; nothing is written then.
     """
     filter_set = FilterSet.of(job)
     with RootFile(job.source) as file:
@@ -46,7 +39,9 @@ def skim_file(job: SkimJob) -> Accounting:
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
             flows = []
             with progress(f"skim {Path(job.source).name}", file.entries) as bar:
-                for start, stop in _ranges(job, file, plan):
+                # one range even for a file without events, so that its cut flow has zeros
+                most = _most(job, file, plan.read)
+                for start, stop in file.ranges(plan.read, most) if file.entries else [(0, 0)]:
                     flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), filters, plan, writer))
                     bar.advance(stop - start)
             accounting.cutflow = add_steps(flows)
@@ -92,11 +87,6 @@ def _skim_chunk(
     for arrays in chunk.output(job, plan, writer.events.columns):
         writer.events.extend(arrays)
     return chunk.steps
-
-
-def _ranges(job: SkimJob, file: RootFile, plan: SkimPlan) -> Iterator[tuple[int, int]]:
-    """Ranges of events; one even for a file without events, so that its cut flow has zeros."""
-    yield from file.ranges(plan.read, _most(job, file, plan.read)) if file.entries else [(0, 0)]
 
 
 def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
@@ -145,46 +135,29 @@ class _Chunk:
         """The rows to be written, in parts; branches are read only where events are kept."""
         missing = [name for name in names if name in plan.kept and name not in self._arrays]
         for start, stop in self._clusters(missing, _most(job, self._file, missing)):
-            first, last = self._rows.searchsorted([start - self._start, stop - self._start])
-            yield self._part(plan, names, missing, (start, stop), (int(first), int(last)))
+            first, last = self._rows.searchsorted([start - self._start, stop - self._start]).tolist()
+            kept: NDArray[np.int64] = self._rows[first:last]
+            have, fresh = Picker(kept), Picker(kept + self._start - start)
+            part = dict(self._file.read_plain(missing, start, stop, fresh))
+            for name in names:
+                if name in self._columns:
+                    part[name] = self._columns[name][first:last]
+                elif name in plan.defaults:
+                    part[name] = np.full(len(kept), plan.defaults[name])
+                elif name not in part:
+                    part[name] = have(self._arrays[name])
+            yield part
 
     def _clusters(self, names: Sequence[str], most: int) -> Iterator[tuple[int, int]]:
         """The ranges between ends of baskets in which events are kept, neighbours joined."""
-        found: list[tuple[int, int]] = []
         ends = self._file.basket_ends(names, self._start, self._stop)
         places = self._rows.searchsorted(np.asarray(ends) - self._start)
-        for start, stop, first, last in zip(ends, ends[1:], places, places[1:]):
-            if first == last:
-                continue
-            if found and found[-1][1] == start:
-                found[-1] = (found[-1][0], stop)
-            else:
-                found.append((start, stop))
-        for start, stop in found:
-            yield from self._file.ranges(names, most, start, stop)
-
-    def _part(
-        self,
-        plan: SkimPlan,
-        names: Sequence[str],
-        missing: Sequence[str],
-        entries: tuple[int, int],
-        rows: tuple[int, int],
-    ) -> Mapping[str, Any]:
-        kept: NDArray[np.int64] = self._rows[slice(*rows)]
-        have, fresh = Picker(kept), Picker(kept + self._start - entries[0])
-        arrays = self._file.read_plain(missing, *entries, fresh)
-        part: dict[str, Any] = {}
-        for name in names:
-            if name in self._columns:
-                part[name] = self._columns[name][slice(*rows)]
-            elif name in plan.defaults:
-                part[name] = np.full(len(kept), plan.defaults[name])
-            elif name in arrays:
-                part[name] = arrays[name]
-            else:
-                part[name] = have(self._arrays[name])
-        return part
+        for is_kept, each in itertools.groupby(
+            range(len(ends) - 1), lambda basket: places[basket] < places[basket + 1]
+        ):
+            if is_kept:
+                baskets = list(each)
+                yield from self._file.ranges(names, most, ends[baskets[0]], ends[baskets[-1] + 1])
 
 
 def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Provenance) -> None:
