@@ -69,9 +69,7 @@ def prepare(
         check_search(config, place)
     else:
         names = NAMES if request.what == PIPELINE else (request.what,)
-        for each in planned(config, names, force, again):
-            if each.reasons:
-                todo[each.stage.name] = [task for task in each.stage.tasks if task.name in each.reasons]
+        todo = {each.stage.name: each.todo for each in planned(config, names, force, again) if each.reasons}
         if not todo:
             return None
     check_inputs(config, todo, place.storage)

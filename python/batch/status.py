@@ -87,15 +87,7 @@ class Status:
 
 
 def observe(submission: Submission, is_locked: bool = False) -> Status:
-    """See how a submission is doing, and record what has been done.
-
-    Parameters
-    ----------
-    submission
-        The submission.
-    is_locked
-        Whether this process holds the lock of the work directory.
-    """
+    """See how a submission is doing, and record what has been done; `is_locked` if this process holds the lock."""
     system = system_of(submission.system)
     if submission.state == "written" and not _recovered(submission, system, is_locked):
         poll = Poll({}, None, ["It is being submitted at this moment."])

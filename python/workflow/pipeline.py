@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -83,20 +83,21 @@ def execute(config: Config, names: Sequence[str], force: bool = False) -> None:
     """
     workdir = Layout.of(config).workdir
     with locked(workdir):
-        _settle_jobs(workdir)
+        if (workdir / RECORDS / "submissions").exists():  # batch systems are imported only if there were jobs
+            from MLTools.NanoML.batch.status import settle
+
+            settle(workdir)
         if _reader(config) == "convert" and "convert" in names:
             adopt_settings(config.read)
             _look_again(workdir)
         todo = _run(config, names, force)
-    _say_where(config, todo)
-
-
-def _settle_jobs(workdir: Path) -> None:
-    """Note what jobs have done; batch systems are imported only if there were jobs."""
-    if (workdir / RECORDS / "submissions").exists():
-        from MLTools.NanoML.batch.status import settle
-
-        settle(workdir)
+    for each in todo:
+        result = declared(each.stage.name).result
+        if result is not None:
+            path, here = result(Layout.of(config)), Path.cwd()
+            say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
+    if not any(each.reasons for each in todo):
+        say("Everything is up to date.")
 
 
 def accept_stage(config: Config, name: str, dry_run: bool) -> list[str]:
@@ -146,16 +147,6 @@ def files_of(config: Config) -> Mapping[str, Sequence[str]]:
     return Analysis(config).files
 
 
-def _say_where(config: Config, todo: Sequence[Planned]) -> None:
-    for each in todo:
-        result = declared(each.stage.name).result
-        if result is not None:
-            path, here = result(Layout.of(config)), Path.cwd()
-            say(f"{each.stage.name}: {path.relative_to(here) if path.is_relative_to(here) else path}")
-    if not any(each.reasons for each in todo):
-        say("Everything is up to date.")
-
-
 def forgive(failed: FailedTasksError, files: _Files, workdir: Path, limit: Union[int, str]) -> None:
     """Note the files that could not be read as missing.
 
@@ -203,17 +194,15 @@ def _note_read(tasks: Sequence[Task], files: _Files, workdir: Path) -> None:
 def _look_again(workdir: Path) -> None:
     """Try to open missing files, and note which ones can be read again."""
     for name, files in missing.read(workdir).items():
-        missing.record(workdir, {name: dict(_still_missing(files))})
+        from MLTools.NanoML.rootio.rootfile import RootFile  # awkward takes half as long to import as all else
 
-
-def _still_missing(files: Iterable[missing.Missing]) -> Iterable[tuple[str, str]]:
-    from MLTools.NanoML.rootio.rootfile import RootFile  # awkward takes half as long to import as all else
-
-    for each in files:
-        try:
-            RootFile(each.file).close()
-        except UnreadableError as problem:
-            yield each.file, str(problem)
+        still = {}
+        for each in files:
+            try:
+                RootFile(each.file).close()
+            except UnreadableError as problem:
+                still[each.file] = str(problem)
+        missing.record(workdir, {name: still})
 
 
 def _unread(workdir: Path, dataset: str, tasks: Sequence[Task]) -> dict[str, str]:

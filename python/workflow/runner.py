@@ -38,6 +38,11 @@ class Planned:
     stage: Stage
     reasons: Mapping[str, str]
 
+    @property
+    def todo(self) -> list[Task]:
+        """The tasks that are to be run."""
+        return [task for task in self.stage.tasks if task.name in self.reasons]
+
     def lines(self) -> list[str]:
         """The plan in words, one line per reason."""
         total = len(self.stage.tasks)
@@ -61,22 +66,19 @@ class FailedTasksError(NanoMLError):
 
     def __init__(self, tasks: Sequence[Task], failures: Mapping[str, NanoMLError], hint: str = "") -> None:
         self.stage, self.tasks, self.failures = tasks[0].stage, tasks, dict(failures)
-        super().__init__("\n".join([*self._lines(), *self._advice(hint)]))
+        super().__init__("\n".join(self._lines(hint)))
 
     @property
     def is_unreadable(self) -> bool:
         """Whether all that failed is that files of events cannot be read."""
         return all(isinstance(problem, UnreadableError) for problem in self.failures.values())
 
-    def _lines(self) -> Iterator[str]:
-        shown = list(self.failures.items())[:_MOST]
-        yield from (f"{self.stage} {name}: {problem}" for name, problem in shown)
-        if len(self.failures) > len(shown):
-            yield f"and {len(self.failures) - len(shown)} more."
-
-    def _advice(self, hint: str) -> Iterator[str]:
+    def _lines(self, hint: str) -> Iterator[str]:
         total, failed = len(self.tasks), len(self.failures)
         done = total - failed
+        yield from (f"{self.stage} {name}: {problem}" for name, problem in [*self.failures.items()][:_MOST])
+        if failed > _MOST:
+            yield f"and {failed - _MOST} more."
         if self.is_unreadable:
             it, kind = "it" if failed == 1 else "them", "files " if self.stage in ("skim", "score") else ""
             others = f"; {done} of {total} {kind}are done" if total > 1 else ""
@@ -134,10 +136,10 @@ def run(planned: Sequence[Planned], workdir: Path) -> None:
         check_interrupt()
         for line in each.lines():
             say(line)
-        todo = [task for task in each.stage.tasks if task.name in each.reasons]
+        stage, todo = each.stage, each.todo
         for task in todo:
             forget(task, records)
-        workers, stage = min(each.stage.workers, len(todo)), each.stage
+        workers = min(stage.workers, len(todo))
         failures = _run_pool(stage.name, todo, records, workers) if workers > 1 else _run_here(todo, records)
         if failures:
             raise FailedTasksError(stage.tasks, failures)

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -234,14 +234,15 @@ def _again(project: CrabProject, since: str) -> Iterator[str]:
 def _more(asked: Resources, kinds: Collection[str]) -> tuple[dict[str, int], str]:
     """More memory [MB] and time [s], if jobs failed for lack of it, and in words."""
     more, words = {}, ""
-    for kind, before, most in (("memory", asked.memory, _MOST_MEMORY), ("time", asked.time, _MOST_TIME)):
+    for kind, most in (("memory", _MOST_MEMORY), ("time", _MOST_TIME)):
         if kind in kinds:
-            more[kind] = min(2 * before, most)
-            was, now = (str(before), f"{more[kind]} MB") if kind == "memory" else map(in_words, (before, more[kind]))
+            before: int = getattr(asked, kind)
+            more[kind] = now = min(2 * before, most)
             if before < most:
-                words += f", {kind} {was} -> {now}"
+                words += f", {replace(asked, **{kind: now}).changes_since(asked)}"
             else:
-                words += f", {kind} {now}, which is all that CRAB gives: if they fail again, give jobs less to do"
+                limit = f"{now} MB" if kind == "memory" else in_words(now)
+                words += f", {kind} {limit}, which is all that CRAB gives: if they fail again, give jobs less to do"
     return more, words
 
 
