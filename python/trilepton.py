@@ -9,6 +9,8 @@ import numpy as np
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.selection import Column, Cutflow, Events, Flat, Selection
 
+__all__ = ["Trilepton", "trilepton"]
+
 Z_MASS = 91.1876  # GeV, Particle Data Group
 ELECTRON, MUON = 11, 13
 

@@ -194,21 +194,10 @@ class Selection:
         return BoundSelection(self, names, collections)
 
     def apply(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]) -> Selected:
-        """Run `select` on a chunk and check what it returns.
+        """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
-        Parameters
-        ----------
-        arrays
-            Branch name (as declared) to array.
-        collections
-            Jagged branches to their collections.
-        weights
-            Generator weight of each event (1 in data).
-
-        Raises
-        ------
-        NanoMLError
-            The selection made a mistake: it is explained, with file and line.
+        `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
+        weights of the events (1 in data).
         """
         cutflow = Cutflow(weights)
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
@@ -299,17 +288,8 @@ def _explain(problem: BaseException) -> str:
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
     """Find a selection by "module:Class" or "file.py:Class".
 
-    Parameters
-    ----------
-    spec
-        Where it is. A file is relative to `base`; a module is looked for on the import path and in `base`.
-    base
-        A directory.
-
-    Raises
-    ------
-    ConfigError
-        There is no such module, file or class, or it is not a selection.
+    A file is relative to the directory `base`; a module is looked for on the import path and in `base`. Raises ConfigError if
+    there is no such module, file or class, or it is not a selection.
     """
     place, _, attribute = spec.rpartition(":")
     if not place or not attribute:

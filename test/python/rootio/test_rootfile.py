@@ -174,37 +174,26 @@ def test_a_missing_branch_is_named_with_the_file_and_a_guess(sample: Path) -> No
         file.read(["Muon_ptt"])
 
 
-def _bad_files(directory: Path, sample: Path) -> dict[str, tuple[Path, str]]:
-    good = (sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()
-    content = {
-        "text": b"This is not a ROOT file.\n",
-        "begins like one": b"root:x:0:0:root:/root:/bin/bash\n",
-        "empty": b"",
-        "truncated": good[: len(good) // 2],
-        "header": good[:80],
-    }
-    bad = {}
-    for name, data in content.items():
-        path = directory / f"{name}.root"
-        path.write_bytes(data)
-        bad[name] = path
-    return {
-        "text": (bad["text"], "is not a ROOT file"),
-        "begins like one": (bad["begins like one"], "truncated or damaged"),
-        "empty": (bad["empty"], r"is empty \(0 bytes\)"),
-        "truncated": (bad["truncated"], "truncated or damaged"),
-        "header": (bad["header"], "truncated or damaged"),
-        "absent": (directory / "absent.root", "no such file"),
-        "directory": (directory, "is a directory"),
-    }
-
-
-def test_bad_files_give_one_message_each(tmp_path: Path, sample: Path) -> None:
-    for path, message in _bad_files(tmp_path, sample).values():
-        with pytest.raises(NanoMLError, match=message) as caught:
-            RootFile(path)
-        assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda good: b"This is not a ROOT file.\n", "is not a ROOT file"),
+        (lambda good: b"root:x:0:0:root:/root:/bin/bash\n", "truncated or damaged"),
+        (lambda good: b"", r"is empty \(0 bytes\)"),
+        (lambda good: good[: len(good) // 2], "truncated or damaged"),
+        (lambda good: good[:80], "truncated or damaged"),
+        (None, "no such file"),
+        ("a directory", "is a directory"),
+    ],
+)
+def test_bad_files_give_one_message_each(tmp_path: Path, sample: Path, content: Any, message: str) -> None:
+    path = tmp_path if content == "a directory" else tmp_path / "bad.root"
+    if callable(content):
+        path.write_bytes(content((sample / "WZTo3LNu" / "WZTo3LNu_0.root").read_bytes()))
+    with pytest.raises(NanoMLError, match=message) as caught:
+        RootFile(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_tree_is_named_with_what_there_is(tmp_path: Path) -> None:
