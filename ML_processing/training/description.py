@@ -24,9 +24,9 @@ from ML_processing.events.training_data import ParameterGrid
 from ML_processing.networks import TRAINING, code_behind
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.config.setting import build
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
+from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE
 
@@ -126,7 +126,7 @@ class TrainingDescription:
         content["collections"] = [
             {**asdict(it.shape), "columns": [asdict(each) for each in it.columns]} for it in self.collections
         ]
-        content["datasets"] = [dataset.to_json() for dataset in self.datasets]
+        content["datasets"] = plain(self.datasets)
         if self.metrics is None:
             del content["metrics"]
         return content
@@ -146,7 +146,7 @@ class TrainingDescription:
             "parameter": ParameterGrid.from_json(content["parameter"]),
             "folds": Folds(**content["folds"]),
             "data": EventsUsed(**content["data"]),
-            "datasets": tuple(ConvertedDataset.from_json(each) for each in content["datasets"]),
+            "datasets": tuple(build(ConvertedDataset, each) for each in content["datasets"]),
         }
         return cls(**{key: value for key, value in content.items() if key != "schema"} | typed)
 

@@ -28,8 +28,8 @@ from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import FOLD, TrialData, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.setting import plain
 from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 

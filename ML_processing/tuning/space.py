@@ -14,8 +14,8 @@ from ML_processing.models import options_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Problem
 from MLTools.NanoML.config.schema import suggestion
-from MLTools.NanoML.config.setting import build, plain
 from MLTools.NanoML.config.training import Axis, Train
+from MLTools.NanoML.contracts.plain import build, plain
 
 __all__ = ["Space"]
 

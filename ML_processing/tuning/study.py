@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ML_processing.tuning.journal import Lock, held, journal, quiet
 from ML_processing.tuning.space import Space
 from MLTools.NanoML.atomic import make_directory, write_json
-from MLTools.NanoML.config.setting import plain
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:

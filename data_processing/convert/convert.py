@@ -25,7 +25,14 @@ from data_processing.convert.duplicateevents import DuplicateEvents, events_of, 
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.hdf5 import ConvertedCollection, ConvertedDataset, HDF5Metadata, new_hdf5, write_metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    ConvertedCollection,
+    ConvertedDataset,
+    HDF5Metadata,
+    Truncated,
+    new_hdf5,
+    write_metadata,
+)
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
@@ -271,11 +278,11 @@ def _dataset(job: ConvertJob, accounting: Accounting, duplicates: DuplicateEvent
         sample.name,
         sample.class_,
         job.label,
-        bool(accounting.is_data),
-        accounting.recorded(),
         sample.cross_section,
         job.luminosity,
         {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
+        bool(accounting.is_data),
+        accounting.recorded(),
         tuple(job.missing),
         {names[part]: many for part, many in copies.items()},
         tuple(accounting.gaps),
@@ -296,13 +303,15 @@ def _metadata(
     for name, stored in columns.collections.items():
         fields = [columns.describe(key, branch, f"{name}_{key}") for key, branch in stored.fields.items()]
         quantile = job.objects[name].quantile
-        collections[name] = ConvertedCollection(stored.max, stored.order, tuple(fields), *lost[name], quantile)
+        collections[name] = ConvertedCollection(
+            stored.max, stored.order, quantile, tuple(fields), Truncated(*lost[name])
+        )
     return HDF5Metadata(
         f"NanoML {__version__}",
         list(job.classes),
         (*features, *(parameter.describe() for parameter in job.parameters)),
         collections,
         columns.skimmed.selection if columns.skimmed else None,
-        (dataset,),
         {"compression": job.compression, "objects": {name: asdict(objects) for name, objects in job.objects.items()}},
+        (dataset,),
     )

@@ -29,6 +29,8 @@ from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     METADATA,
     HDF5Metadata,
+    Shuffled,
+    Truncated,
     check_events_differ,
     new_hdf5,
     open_hdf5,
@@ -222,13 +224,15 @@ def _joined_metadata(parts: Sequence[_Part], seed: int) -> HDF5Metadata:
     objects = {
         name: replace(
             collection,
-            objects=sum(content.objects[name].objects for content in contents),
-            lost=sum(content.objects[name].lost for content in contents),
+            truncated=Truncated(
+                sum(content.objects[name].truncated.objects for content in contents),
+                sum(content.objects[name].truncated.lost for content in contents),
+            ),
         )
         for name, collection in first.objects.items()
     }
     datasets = tuple(dataset for content in contents for dataset in content.datasets)
-    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, seed=seed)
+    return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed))
 
 
 def _check_meaning(first: _Part, other: _Part) -> None:

@@ -134,9 +134,10 @@ def losses(name: str, metadata: HDF5Metadata) -> list[str]:
         for gap in dataset.gaps
     ]
     for collection, stored in metadata.objects.items():
-        if stored.lost:
+        objects, lost = stored.truncated.objects, stored.truncated.lost
+        if lost:
             lines.append(
-                f"WARNING {name}: {stored.lost / stored.objects:.1%} of {collection} lost ({stored.lost:,} of {stored.objects:,}): "
+                f"WARNING {name}: {lost / objects:.1%} of {collection} lost ({lost:,} of {objects:,}): "
                 f"more than {stored.max} in an event. Raise its max."
             )
     return lines

@@ -121,7 +121,7 @@ def check_collection(found: Findings, dataset: Any, name: str, described: Conver
             first, second = block[key_of_order][:, :-1], block[key_of_order][:, 1:]
             wrong = (first < second if order.startswith("-") else first > second) & valid[:, 1:] & valid[:, :-1]
             found.add_rows("order", f"{name}/{key_of_order}", f"is not sorted by {order}", wrong, start)
-    objects, lost = described.objects, described.lost
+    objects, lost = described.truncated.objects, described.truncated.lost
     if stored != objects - lost or lost < 0 or (lost and not full):
         what = f"{stored:,} objects are stored, but the metadata count {objects:,}, of which {lost:,} cut off"
         found.add("truncated", name, what)

@@ -14,8 +14,9 @@ from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Read
 from MLTools.NanoML.config.document import Document, Key
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import NAME, plain, setting
+from MLTools.NanoML.config.setting import NAME, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from MLTools.NanoML.config.document import Document, Problem
-from MLTools.NanoML.config.setting import build, optional, plain, settings_of
+from MLTools.NanoML.contracts.plain import build, default_of, fields_of, optional, plain
 
 T = TypeVar("T")
 
@@ -40,10 +40,12 @@ def json_schema(cls: type) -> dict[str, Any]:
     are comments.
     """
     properties, required = {}, []
-    for field, key, hint in settings_of(cls):
-        properties[key] = {**_of_hint(hint, field.metadata), **_default(field)}
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+    for field, key, hint in fields_of(cls):
+        properties[key], default = _of_hint(hint, field.metadata), default_of(field)
+        if default is dataclasses.MISSING:
             required.append(key)
+        elif default is not None:
+            properties[key]["default"] = plain(default)
     return {
         "description": inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0],
         "type": ["object", "null"],
@@ -67,12 +69,6 @@ def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
     if problems:
         raise document.error(problems)
     return build(cls, data)
-
-
-def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    if field.default_factory is not dataclasses.MISSING:
-        return {"default": plain(field.default_factory())}
-    return {} if field.default in (dataclasses.MISSING, None) else {"default": field.default}
 
 
 def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,6 @@ class FileAccounting:
         """The same for two ranges of one file, whatever directories it was read from."""
         return self.uuid or self.file, self.file_entries, self.sum_of_weights
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> FileAccounting:
-        """Undo `dataclasses.asdict`."""
-        cutflow = [Step(**step) for step in content["cutflow"]]
-        part = Part(**content["part"]) if content.get("part") else None
-        return cls(**{**content, "cutflow": cutflow, "part": part})
-
 
 @dataclass(frozen=True)
 class RecordedAccounting:
@@ -97,13 +89,6 @@ class RecordedAccounting:
     files: list[FileAccounting]
     entries: int
     selected: int
-    duplicates: int
+    duplicates: int = field(metadata={"older": 0})
     sum_of_weights: float
     cutflow: list[Step]
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RecordedAccounting:
-        """Undo `dataclasses.asdict`."""
-        files = [FileAccounting.from_json(file) for file in content["files"]]
-        counts = content["entries"], content["selected"], content.get("duplicates", 0)
-        return cls(files, *counts, content["sum_of_weights"], [Step(**step) for step in content["cutflow"]])

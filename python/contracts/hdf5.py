@@ -8,11 +8,12 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from MLTools.NanoML.contracts.accounting import EntryRange, RecordedAccounting
 from MLTools.NanoML.contracts.missing import Missing
+from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
@@ -23,6 +24,7 @@ RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight")
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
 PARAMETER = "parameter"
 """The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
+_SPARSE = {"sparse": True}
 
 
 @dataclass(frozen=True)
@@ -36,34 +38,24 @@ class ConvertedColumn:
 
 
 @dataclass(frozen=True)
+class Truncated:
+    """What was cut off of a collection."""
+
+    objects: int  # how many objects there were in all events
+    lost: int  # how many of these were cut off
+
+
+@dataclass(frozen=True)
 class ConvertedCollection:
     """A collection of objects, padded to the same number for each event."""
 
     max: int  # number of objects stored for each event
     # the field by which they are sorted, "-pt" for descending; None for the order of the ROOT file
     order: Optional[str]
-    fields: tuple[ConvertedColumn, ...]  # its columns
-    objects: int  # how many objects there were in all events
-    lost: int  # how many of these were cut off
     # the share of events that `max` is enough for, if it was chosen by that; else None
-    quantile: Optional[float] = None
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ConvertedCollection:
-        """Undo `to_json`."""
-        fields = tuple(_column(column) for column in content["fields"])
-        counts = content["truncated"]
-        return cls(content["max"], content["order"], fields, counts["objects"], counts["lost"], content.get("quantile"))
-
-    def to_json(self) -> dict[str, Any]:
-        """Its entry in `objects` of the metadata."""
-        return {
-            "max": self.max,
-            "order": self.order,
-            "quantile": self.quantile,
-            "fields": [asdict(column) for column in self.fields],
-            "truncated": {"objects": self.objects, "lost": self.lost},
-        }
+    quantile: Optional[float] = field(metadata={"older": None})
+    fields: tuple[ConvertedColumn, ...]  # its columns
+    truncated: Truncated
 
 
 @dataclass(frozen=True)
@@ -73,15 +65,15 @@ class ConvertedDataset:
     name: str  # its name in the configuration
     class_: Optional[str]  # its class; None without one
     label: int  # number of the class; -1 without one
+    cross_section: Optional[float] = field(metadata={"older": None})  # in pb; None if it was not given
+    luminosity: Optional[float] = field(metadata={"older": None})  # in /fb; None if it was not given
+    parameters: dict[str, float] = field(metadata={"older": {}})  # the parameters that it defines
     is_data: bool  # whether it is collision data
-    accounting: RecordedAccounting  # of its ROOT files
-    cross_section: Optional[float] = None  # in pb; None if it was not given
-    luminosity: Optional[float] = None  # in /fb; None if it was not given
-    parameters: dict[str, float] = field(default_factory=dict)  # the parameters that it defines
-    missing: tuple[Missing, ...] = ()  # files that could not be read and were left out
+    accounting: RecordedAccounting = field(metadata={"key": "books"})  # of its ROOT files
+    missing: tuple[Missing, ...] = field(default=(), metadata=_SPARSE)  # files that could not be read and were left out
     # events of data that were left out as copies, by the name of the dataset that has them
-    duplicates: dict[str, int] = field(default_factory=dict)
-    gaps: tuple[EntryRange, ...] = ()  # entries of files that were not read
+    duplicates: dict[str, int] = field(default_factory=dict, metadata=_SPARSE)
+    gaps: tuple[EntryRange, ...] = field(default=(), metadata=_SPARSE)  # entries of files that were not read
 
     @property
     def weight_per_genweight(self) -> Optional[float]:
@@ -93,70 +85,32 @@ class ConvertedDataset:
         total = self.accounting.sum_of_weights
         return self.cross_section * 1000 * self.luminosity / total if total > 0 else math.nan  # 1 pb = 1000 fb
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ConvertedDataset:
-        """Undo `to_json`."""
-        return cls(
-            content["name"],
-            content["class"],
-            content["label"],
-            content["is_data"],
-            RecordedAccounting.from_json(content["books"]),
-            content.get("cross_section"),
-            content.get("luminosity"),
-            dict(content.get("parameters", {})),
-            tuple(Missing(**each) for each in content.get("missing", ())),
-            dict(content.get("duplicates", {})),
-            tuple(EntryRange(**each) for each in content.get("gaps", ())),
-        )
 
-    def to_json(self) -> dict[str, Any]:
-        """Its entry in `datasets` of the metadata."""
-        optional = {
-            "missing": [asdict(each) for each in self.missing],
-            "duplicates": self.duplicates,
-            "gaps": [asdict(each) for each in self.gaps],
-        }
-        return {
-            "name": self.name,
-            "class": self.class_,
-            "label": self.label,
-            "cross_section": self.cross_section,
-            "luminosity": self.luminosity,
-            "parameters": self.parameters,
-            "is_data": self.is_data,
-            "books": asdict(self.accounting),
-            **{key: value for key, value in optional.items() if value},
-        }
+@dataclass(frozen=True)
+class Shuffled:
+    """How the events of several files came into one."""
+
+    seed: int  # of their random order
 
 
 @dataclass(frozen=True)
 class HDF5Metadata:
-    """What an HDF5 file of the conversion says of itself."""
+    """What an HDF5 file of the conversion says of itself: the content of its dataset `metadata` (see doc/hdf5.md)."""
 
     creator: str  # "NanoML" and its version
     classes: list[str]  # all classes of the analysis, in the order of their labels
     features: tuple[ConvertedColumn, ...]  # event-level columns
     objects: dict[str, ConvertedCollection]  # collections, by name
     selection: Optional[str]  # the selection of the skim, or None
+    settings: dict[str, Any] = field(metadata={"older": {}})  # of the conversion, for information
     datasets: tuple[ConvertedDataset, ...]  # the datasets whose events it has: several in a shuffled file
-    settings: dict[str, Any] = field(default_factory=dict)  # of the conversion, for information
-    seed: Optional[int] = None  # the seed of a shuffled file; else None
+    shuffled: Optional[Shuffled] = field(default=None, metadata=_SPARSE)  # None for a file of one conversion
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:
         """Undo `to_json`; `path` is named in messages. Raises NanoMLError if something is missing or of the wrong kind."""
         try:
-            return cls(
-                content["creator"],
-                list(content["classes"]),
-                tuple(_column(column) for column in content["features"]),
-                {name: ConvertedCollection.from_json(each) for name, each in content["objects"].items()},
-                content["selection"],
-                tuple(ConvertedDataset.from_json(each) for each in content["datasets"]),
-                dict(content.get("settings", {})),
-                content["shuffled"]["seed"] if "shuffled" in content else None,
-            )
+            return build(cls, content)
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             reason = f"{type(problem).__name__}: {problem}"
             raise NanoMLError(
@@ -164,22 +118,8 @@ class HDF5Metadata:
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the HDF5 dataset `metadata` (see doc/hdf5.md)."""
-        return {
-            "schema": SCHEMA,
-            "creator": self.creator,
-            "classes": self.classes,
-            "features": [asdict(column) for column in self.features],
-            "objects": {name: each.to_json() for name, each in self.objects.items()},
-            "selection": self.selection,
-            "settings": self.settings,
-            "datasets": [each.to_json() for each in self.datasets],
-            **({} if self.seed is None else {"shuffled": {"seed": self.seed}}),
-        }
-
-
-def _column(content: Mapping[str, Any]) -> ConvertedColumn:
-    return ConvertedColumn(*(content[key] for key in ("name", "dtype", "title", "source")))
+        """The content, as JSON holds it."""
+        return {"schema": SCHEMA, **plain(self)}
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> Any:

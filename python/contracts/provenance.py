@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.rootio.branches import Branch
@@ -64,7 +65,7 @@ class ScoredBy:
 
     name: str
     sha256: str
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: dict[str, float] = field(default_factory=dict, metadata={"sparse": True})
 
     @classmethod
     def of(cls, models: Sequence[Model], parameters: Mapping[str, float]) -> ScoredBy:
@@ -72,27 +73,16 @@ class ScoredBy:
         names, hashes = (", ".join(getattr(model, key) for model in models) for key in ("name", "sha256"))
         return cls(names, hashes, dict(parameters))
 
-    def to_json(self) -> dict[str, Any]:
-        """Its entry in the record."""
-        return {key: value for key, value in asdict(self).items() if value != {}}
-
 
 @dataclass(frozen=True)
 class Criteria:
     """What decided, beside a selection, which events and branches a skim has."""
 
-    certified: CertifiedBy | None = None  # the luminosity JSON by which data were skimmed, or None
+    certified: Optional[CertifiedBy] = None  # the luminosity JSON by which data were skimmed, or None
     cut: str = ""  # the cut in the language of TTree::Draw; empty without one
     modules: tuple[str, ...] = ()  # modules of nanoAOD-tools, in their order
     code: str = ""  # hash of the source files of selection and modules; empty without any
     keep: tuple[str, ...] = ()  # rules for the input's branches, those of a branch selection file first
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Criteria:
-        """Undo `dataclasses.asdict`."""
-        tuples = {name: tuple(content.get(name, ())) for name in ("modules", "keep")}
-        certified = content.get("certified")
-        return cls(**{**content, **tuples, "certified": CertifiedBy(**certified) if certified else None})
 
 
 @dataclass
@@ -121,11 +111,11 @@ class Provenance:
             "creator": f"NanoML {__version__}",
             "kind": self.kind,
             "selection": self.selection,
-            "criteria": asdict(self.criteria),
-            "columns": {name: asdict(column) for name, column in self.columns.items()},
-            "model": self.model and self.model.to_json(),
+            "criteria": plain(self.criteria),
+            "columns": plain(self.columns),
+            "model": plain(self.model),
             "not_copied": self.not_copied,
-            "file": asdict(file),
+            "file": plain(file),
         }
         return json.dumps(content, allow_nan=False)
 
@@ -208,12 +198,12 @@ class Provenance:
         content = json.loads(text)
         return cls(
             content["kind"],
-            Accounting([FileAccounting.from_json(content["file"])]),
+            Accounting([build(FileAccounting, content["file"])]),
             content["selection"],
             {name: MadeColumn(**column) for name, column in content["columns"].items()},
-            content["model"] and ScoredBy(**content["model"]),
+            content["model"] and build(ScoredBy, content["model"]),
             content["not_copied"],
-            Criteria.from_dict(content["criteria"]),
+            build(Criteria, content["criteria"]),
         )
 
     @classmethod

@@ -21,6 +21,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     open_hdf5,
     read_metadata,
 )
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import (
     Inspection,
@@ -117,7 +118,13 @@ class HDF5Inspection(Inspection):
                 for column in metadata.features
             ],
             "objects": [
-                {"name": name, **{key: value for key, value in asdict(each).items() if key != "quantile"}}
+                {
+                    "name": name,
+                    "max": each.max,
+                    "order": each.order,
+                    "fields": plain(each.fields),
+                    **plain(each.truncated),
+                }
                 for name, each in metadata.objects.items()
             ],
             "datasets": [
@@ -192,14 +199,16 @@ def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]
     for name, each in collections.items():
         fields = kinematics_first([column.name for column in each.fields])
         more = f" and {len(fields) - _FIELDS_SHOWN} more" if len(fields) > _FIELDS_SHOWN else ""
-        is_much, lost = each.lost > _MUCH_LOST * each.objects, Text("0")
-        if each.lost:
-            lost = Text(share(each.lost / each.objects), style="red" if is_much else "yellow")
+        is_much, lost = each.truncated.lost > _MUCH_LOST * each.truncated.objects, Text("0")
+        if each.truncated.lost:
+            lost = Text(share(each.truncated.lost / each.truncated.objects), style="red" if is_much else "yellow")
         if is_much:
-            part = f"{100 * each.lost / each.objects:.0f} % of {name} lost"
+            part = f"{100 * each.truncated.lost / each.truncated.objects:.0f} % of {name} lost"
             complaints.append(Text.assemble((part, "bold red"), f": only {each.max} per event are stored."))
         stored, order = f"{each.max} per event", each.order or "as in the file"
-        rows.append((name, stored, order, count(each.objects), lost, ", ".join(fields[:_FIELDS_SHOWN]) + more))
+        rows.append(
+            (name, stored, order, count(each.truncated.objects), lost, ", ".join(fields[:_FIELDS_SHOWN]) + more)
+        )
     page.table("Objects", columns, rows)
     for complaint in complaints:
         page.line(complaint)

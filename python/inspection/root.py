@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
 
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import (
@@ -116,9 +117,9 @@ class RootInspection(Inspection):
             and {
                 "kind": record.kind,
                 "selection": record.selection,
-                "criteria": asdict(record.criteria),
-                "columns": {name: asdict(column) for name, column in record.columns.items()},
-                "model": record.model and record.model.to_json(),
+                "criteria": plain(record.criteria),
+                "columns": plain(record.columns),
+                "model": plain(record.model),
                 "not_copied": record.not_copied,
                 "books": accounting_content(record.accounting),
             },

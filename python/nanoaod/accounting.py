@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step
+from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -113,7 +114,7 @@ class Accounting:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Accounting:
         """Undo `to_json`."""
-        return cls([FileAccounting.from_json(file) for file in content["files"]])
+        return cls([build(FileAccounting, file) for file in content["files"]])
 
 
 def _place_of(file: FileAccounting) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedColumn,
     ConvertedDataset,
     HDF5Metadata,
+    Truncated,
     write_metadata,
 )
 from MLTools.NanoML.model.padding import Jagged, Places
@@ -87,16 +88,16 @@ def write() -> Writer:
             return tuple(ConvertedColumn(name, it, name, made.get(name, "branch")) for name, it in found)
 
         collections = {
-            name: ConvertedCollection(it.shape[1], "-pt", columns(it), int(it["valid"].sum()), 0)
+            name: ConvertedCollection(it.shape[1], "-pt", None, columns(it), Truncated(int(it["valid"].sum()), 0))
             for name, it in objects.items()
         }
         accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
-        dataset = ConvertedDataset(path.stem, class_, -1, False, accounting)
+        dataset = ConvertedDataset(path.stem, class_, -1, None, None, {}, False, accounting)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)
             write_metadata(
-                file, HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, (dataset,))
+                file, HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, {}, (dataset,))
             )
         return path
 

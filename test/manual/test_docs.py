@@ -19,8 +19,8 @@ from data_processing.datasets.datasets import resolve_datasets
 from data_processing.datasets.overview import query
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.config.setting import plain
 from MLTools.NanoML.contracts.hdf5 import metadata_content
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile

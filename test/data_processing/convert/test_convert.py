@@ -77,7 +77,7 @@ def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) 
     with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
         numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
     jets = metadata.objects["Jet"]
-    assert (jets.objects, jets.lost) == (numbers.sum(), np.maximum(numbers - 1, 0).sum())
+    assert (jets.truncated.objects, jets.truncated.lost) == (numbers.sum(), np.maximum(numbers - 1, 0).sum())
     (line,) = losses("a", metadata)
     assert f"of Jet lost ({np.maximum(numbers - 1, 0).sum():,} of {numbers.sum():,})" in line
 

@@ -10,7 +10,8 @@ import pytest
 
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import plain, setting
+from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -30,11 +31,11 @@ class Bicycle:
     """A bicycle."""
 
     wheels: dict[str, Wheel] = setting(dict, names={"pattern": "[a-z]+", "form": "small letters"})
-    spare: Optional[Wheel] = None
+    spare: Optional[Wheel] = setting(None)
     class_: str = setting("city", enum=("city", "race"))
     is_new: bool = setting(False, key="new")
     gears: list[int] = setting([1], items={"minimum": 1}, uniqueItems=True, minItems=1)
-    owner: Optional[str] = None
+    owner: Optional[str] = setting(None)
     load: float = setting(0.0, minimum=0, exclusiveMaximum=100)
     order: Optional[str] = setting("-size", pattern="-?[a-z]+", form="a field")
     notes: str = setting("none", hidden=True)

@@ -16,6 +16,7 @@ import pytest
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.hdf5 import (
     HDF5Metadata,
+    Shuffled,
     check_events_differ,
     new_hdf5,
     open_hdf5,
@@ -64,7 +65,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         write_metadata(file, metadata)
     assert read_metadata(tmp_path / "a.h5") == metadata
     assert metadata.datasets[1].missing[0].reason == "gone"
-    assert (metadata.objects["Muon"].lost, metadata.seed, metadata.datasets[0].accounting.selected) == (1, 4, 3)
+    assert (metadata.objects["Muon"].truncated.lost, metadata.shuffled, metadata.datasets[0].accounting.selected) == (
+        1,
+        Shuffled(4),
+        3,
+    )
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == np.arange(1000)).all()
         assert json.loads(file["metadata"][()]) == content()

@@ -291,5 +291,5 @@ def test_a_conversion(made_files: dict[str, Path], tmp_path: Path) -> None:
         rows = file["events"][:]
     assert content["classes"][1]["weights"] == pytest.approx(rows["weight"].astype("f8").sum())
     assert content["features"][0]["mean"] == pytest.approx(rows["MET_pt"].astype("f8").mean())
-    assert content["objects"][0]["lost"] == said.objects["Jet"].lost > 0
+    assert content["objects"][0]["lost"] == said.objects["Jet"].truncated.lost > 0
     assert "of Jet lost" in words(found)

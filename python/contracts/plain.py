@@ -1,0 +1,82 @@
+"""Dataclasses as plain content, as JSON and YAML hold it, and back.
+
+The metadata of a field say what its type cannot:
+
+- ``key``: its name in the content, if that is not its name in Python (a trailing underscore is dropped anyway);
+- ``hidden``: it is not part of the content;
+- ``sparse``: it is left out of the content where it has its default;
+- ``older``: its value where the content does not have it, as that of older versions.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+@functools.cache
+def fields_of(cls: Any) -> tuple[tuple[dataclasses.Field[Any], str, Any], ...]:
+    """The fields of a dataclass that are part of the content, with their names there and their types."""
+    hints = get_type_hints(cls)
+    return tuple(
+        (field, field.metadata.get("key", field.name.rstrip("_")), hints[field.name])
+        for field in dataclasses.fields(cls)
+        if not field.metadata.get("hidden")
+    )
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field, or `dataclasses.MISSING`."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def optional(hint: Any) -> Any:
+    """The X of Optional[X]; None for any other hint."""
+    inner = [argument for argument in get_args(hint) if argument is not type(None)]
+    return inner[0] if get_origin(hint) is Union and len(inner) == 1 else None
+
+
+def build(cls: type[T], content: Mapping[str, Any]) -> T:
+    """Make an object of the dataclass `cls`; a KeyError, TypeError or ValueError if the content does not describe one."""
+    values = {}
+    for field, key, hint in fields_of(cls):  # type: ignore[arg-type]  # classes are hashable
+        if key in content:
+            values[field.name] = _typed(hint, content[key])
+        elif "older" in field.metadata:
+            values[field.name] = copy.copy(field.metadata["older"])
+        elif default_of(field) is dataclasses.MISSING:
+            raise KeyError(key)
+    return cls(**values)
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    inner, kind = optional(hint), get_origin(hint)
+    if inner is not None:
+        return None if value is None else _typed(inner, value)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value)  # type: ignore[arg-type]
+    if kind in (list, tuple):
+        items = value if isinstance(value, (list, tuple)) else [value]  # a list of one may be written as its item
+        return kind(_typed(get_args(hint)[0], item) for item in items)
+    if kind is dict:
+        return {key: _typed(get_args(hint)[1], item) for key, item in value.items()}
+    return hint(value) if hint in (int, float) else value
+
+
+def plain(value: Any) -> Any:
+    """Undo `build`: mappings, lists, text and numbers."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = ((field, key, getattr(value, field.name)) for field, key, _ in fields_of(type(value)))
+        return {
+            key: plain(item)
+            for field, key, item in entries
+            if not (field.metadata.get("sparse") and item == default_of(field))
+        }
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
