@@ -85,6 +85,22 @@ def formulas(numbers: str, table: Mapping[str, str]) -> Callable[[type[T]], type
     return add_to
 
 
+def _angle(low: float) -> staticmethod[[float], float]:
+    """A function that brings an angle to low <= angle < low + 2 pi."""
+    high = low + _TWO_PI
+
+    def brought(x: float) -> float:
+        if not math.isfinite(x):
+            return x
+        while x >= high:
+            x -= _TWO_PI
+        while x < low:
+            x += _TWO_PI
+        return x
+
+    return staticmethod(brought)
+
+
 def _setter(index: int) -> Callable[[Any, float], None]:
     def put(self: Any, value: float) -> None:
         self._v = (*self._v[:index], float(value), *self._v[index + 1 :])
@@ -125,6 +141,9 @@ class _Vector:
 
     def _dot(self, other: Any) -> float:
         raise NotImplementedError
+
+    def DeltaPhi(self: Any, v: Any) -> float:
+        return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._v)
@@ -178,36 +197,14 @@ class TVector2(_Vector):
 
     Set = __init__
 
-    @staticmethod
-    def Phi_mpi_pi(x: float) -> float:
-        """An angle, brought to -pi <= angle < pi."""
-        if not math.isfinite(x):
-            return x
-        while x >= math.pi:
-            x -= _TWO_PI
-        while x < -math.pi:
-            x += _TWO_PI
-        return x
-
-    @staticmethod
-    def Phi_0_2pi(x: float) -> float:
-        """An angle, brought to 0 <= angle < 2 pi."""
-        if not math.isfinite(x):
-            return x
-        while x >= _TWO_PI:
-            x -= _TWO_PI
-        while x < 0.0:
-            x += _TWO_PI
-        return x
+    Phi_mpi_pi = _angle(-math.pi)
+    Phi_0_2pi = _angle(0.0)
 
     def SetMagPhi(self, mag: float, phi: float) -> None:
         self._v = abs(mag) * math.cos(phi), abs(mag) * math.sin(phi)
 
     def _dot(self, other: TVector2) -> float:
         return self._v[0] * other._v[0] + self._v[1] * other._v[1]
-
-    def DeltaPhi(self: Any, v: Any) -> float:
-        return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
 
     def Unit(self: Any) -> TVector2:
         return self / self.Mod() if self.Mod2() else TVector2()
@@ -226,8 +223,6 @@ _IN_SPACE = {
     "Z Pz": "z",
     "Perp2": "x * x + y * y",
     "Perp Pt": "sqrt(x * x + y * y)",
-    "_length2": "x * x + y * y + z * z",
-    "_length": "sqrt(x * x + y * y + z * z)",
     "Phi": "atan2(y, x) if x or y else 0.0",  # from -pi to pi
     "Theta": "atan2(sqrt(x * x + y * y), z) if x or y or z else 0.0",
     "CosTheta": "z / length if (length := sqrt(x * x + y * y + z * z)) else 1.0",
@@ -241,9 +236,6 @@ class _Momentum(_Vector):
     __slots__ = ()
     SetZ = _setter(2)
 
-    def DeltaPhi(self: Any, v: Any) -> float:
-        return TVector2.Phi_mpi_pi(self.Phi() - v.Phi())
-
     def DeltaR(self: Any, v: Any) -> float:
         eta, phi = self.PseudoRapidity() - v.PseudoRapidity(), self.DeltaPhi(v)
         return math.sqrt(eta * eta + phi * phi)
@@ -251,10 +243,10 @@ class _Momentum(_Vector):
     DrEtaPhi = DeltaR
 
     def Angle(self: Any, q: Any) -> float:
-        square = self._length2() * q._length2()
+        (x, y, z), (qx, qy, qz) = self._v[:3], q._v
+        square = (x * x + y * y + z * z) * (qx * qx + qy * qy + qz * qz)
         if square <= 0:
             return 0.0
-        (x, y, z), (qx, qy, qz) = self._v[:3], q._v
         return math.acos(max(-1.0, min(1.0, (x * qx + y * qy + z * qz) / math.sqrt(square))))
 
 
