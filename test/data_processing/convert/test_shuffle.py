@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import resource
 import signal
@@ -12,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -385,64 +383,6 @@ def test_an_output_that_cannot_grow_is_one_message_and_leaves_nothing(tmp_path: 
     assert sorted(os.listdir(tmp_path)) == ["d0.h5", "d1.h5"]
 
 
-RUN = """
-import sys
-from pathlib import Path
-from data_processing.convert.shuffle import ShuffleJob, shuffle_files
-shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]), 3, float(sys.argv[2])))
-"""
-
-
-def start(output: Path, memory: float, paths: Sequence[Path]) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    line = [sys.executable, "-c", RUN, str(output), str(memory), *map(str, paths)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return running(line, env=environment, stderr=subprocess.DEVNULL)
-
-
-def scratch_of(output: Path) -> Path:
-    """What is there as long as a run is at work."""
-    return output.with_name(".all.part-scratch.h5")
-
-
-def wait_until_at_work(output: Path, run: subprocess.Popen[bytes]) -> None:
-    lock = scratch_of(output) / ".nanoml" / "lock"
-    while run.poll() is None:
-        with contextlib.suppress(OSError):
-            if f"process {run.pid} " in lock.read_text():
-                return
-        time.sleep(0.001)
-
-
-def kill_again_and_again(output: Path, memory: float, paths: Sequence[Path], times: int) -> None:
-    """Kill a run so many times while it is at work, then let it end."""
-    draw, kills = random.Random(1), 0
-    with start(output, memory, paths) as run:
-        wait_until_at_work(output, run)
-        begin = time.monotonic()
-        assert run.wait() == 0
-        duration = time.monotonic() - begin
-    while kills < times:
-        output.unlink(missing_ok=True)
-        with start(output, memory, paths) as run:
-            wait_until_at_work(output, run)
-            time.sleep(draw.uniform(0, 0.9) * duration)
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-        kills += scratch_of(output).exists()
-    with start(output, memory, paths) as run:
-        assert run.wait() == 0
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_result(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, [30_000, 30_000])
-    expected = in_order(joined(paths), 3)
-    (tmp_path / "out").mkdir()
-    kill_again_and_again(tmp_path / "out" / "all.h5", 0.5, paths, times=6)
-    assert same(read(tmp_path / "out" / "all.h5"), expected)
-    assert os.listdir(tmp_path / "out") == ["all.h5"]
-
-
 FILES = (2, 5, 13, 20)  # ROOT files of each dataset: 40 in all
 PER_FILE = 50_000
 FIRST = np.cumsum([0, *FILES]) * PER_FILE  # of each dataset, if all events are numbered through
@@ -610,8 +550,12 @@ def check_two_million(path: Path) -> None:
     assert abs(chi2 - degrees) < 5 * (2 * degrees) ** 0.5
 
 
-MEMORY = """
+RUN = """
 import resource
+import sys
+from pathlib import Path
+from data_processing.convert.shuffle import ShuffleJob, shuffle_files
+shuffle_files(ShuffleJob([Path(path) for path in sys.argv[3:]], Path(sys.argv[1]), 3, float(sys.argv[2])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -625,7 +569,7 @@ def test_memory_does_not_grow_with_the_events(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     peaks = []
     for many in (4, 20):
-        line = [sys.executable, "-c", RUN + MEMORY, str(tmp_path / "all.h5"), "8", *map(str, paths[:many])]
+        line = [sys.executable, "-c", RUN, str(tmp_path / "all.h5"), "8", *map(str, paths[:many])]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 10, f"{peaks} MB for 200,000 and for 1,000,000 events"

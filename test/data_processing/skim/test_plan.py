@@ -119,13 +119,6 @@ def test_a_file_of_rules(tmp_path: Path) -> None:
     assert apply_rules(rules, NAMES, NAMES) == ["Muon_pt", "Jet_pt"]
 
 
-def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
-    path = tmp_path / "rules.txt"
-    path.write_text("drop *\n\n# a comment\nkep Muon_*\n")
-    with pytest.raises(ConfigError, match=re.escape(f"{path}:4: `kep Muon_*`: write keep")):
-        read_rules(path)
-
-
 @pytest.mark.parametrize("content", [None, b"keep \xff\xfe"])
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "rules.txt"

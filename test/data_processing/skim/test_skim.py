@@ -176,15 +176,6 @@ def test_a_branch_to_be_kept_that_is_not_there_is_named(
     assert not (even / "out.root").exists()
 
 
-def test_a_branch_that_the_selection_needs_is_named_with_the_file(even: Path, tmp_path: Path) -> None:
-    with uproot.recreate(tmp_path / "poor.root") as file:
-        file.mktree("Events", {"event": "u8"}).extend({"event": np.arange(3, dtype=np.uint64)})
-    with pytest.raises(
-        NanoMLError, match=r"poor.root: selection Even reads branches that this file lacks: Muon_pt, MET_pt"
-    ):
-        skim_file(SkimJob(str(tmp_path / "poor.root"), even / "out.root", "selections.py:Even", str(even)))
-
-
 def test_events_that_vanish_beside_the_cut_flow_stop_the_skim(even: Path, sample: Path) -> None:
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     with pytest.raises(NanoMLError, match="passed the last cut, but 399 were kept.*cutflow.cut only"):
