@@ -8,10 +8,10 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.eventloop.datamodel import Event
 from data_processing.eventloop.input import BranchReader, EventBlock, InputFile, InputTree
 from data_processing.eventloop.loading import line_of, standing_in
 from data_processing.eventloop.output import OutputTree, TargetFile
+from data_processing.eventloop.postprocessing import Event
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import event_weights

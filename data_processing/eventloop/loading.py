@@ -17,23 +17,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
+from data_processing.eventloop import postprocessing, root
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import import_file, importable
 from MLTools.NanoML.nanoaod import versions
 
 _TOOLS = "PhysicsTools.NanoAODTools.postprocessing"
-_HERE = "data_processing.eventloop"
-_PLACES: dict[str, Optional[tuple[str, Sequence[str]]]] = {
-    # our module, and what of it is found there (all that is public, if nothing is named); None for a package
-    "ROOT": (f"{_HERE}.root", ()),
-    "PhysicsTools": None,
-    "PhysicsTools.NanoAODTools": None,
-    _TOOLS: None,
-    f"{_TOOLS}.tools": (f"{_HERE}.postprocessing", ()),
-    f"{_TOOLS}.framework": None,
-    f"{_TOOLS}.framework.datamodel": (f"{_HERE}.datamodel", ()),
-    f"{_TOOLS}.framework.eventloop": (f"{_HERE}.postprocessing", ["Module"]),
-    f"{_TOOLS}.framework.postprocessor": (f"{_HERE}.postprocessing", ["PostProcessor"]),
+_PLACES: dict[str, Sequence[str]] = {
+    # what of our modules `postprocessing` and `root` is found there; nothing in a package
+    "PhysicsTools": (),
+    "PhysicsTools.NanoAODTools": (),
+    _TOOLS: (),
+    f"{_TOOLS}.tools": (
+        *("closest", "deltaPhi", "deltaR", "matchObjectCollection", "matchObjectCollectionMultiple"),
+        *("ensureTFile", "extractTH1", "hasbit"),
+    ),
+    f"{_TOOLS}.framework": (),
+    f"{_TOOLS}.framework.datamodel": ("Collection", "Event", "InputTree", "Object", "statusflags"),
+    f"{_TOOLS}.framework.eventloop": ("Module",),
+    f"{_TOOLS}.framework.postprocessor": ("PostProcessor",),
+    "ROOT": (*root.__all__, "__getattr__"),
 }
 _NOT_USERS = tuple(
     {str(Path(__file__).parent) + os.sep, *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib"))}
@@ -48,17 +51,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> Optional[ModuleSpec]:
         if fullname not in _PLACES:
             return None
-        return ModuleSpec(fullname, self, is_package=_PLACES[fullname] is None)
+        return ModuleSpec(fullname, self, is_package=not _PLACES[fullname])
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        place = _PLACES[module.__name__]
-        if place is not None:
-            ours = importlib.import_module(place[0])
-            names = place[1] or [*ours.__all__, *({"__getattr__"} & set(vars(ours)))]
-            vars(module).update({name: getattr(ours, name) for name in names})
+        ours = root if module.__name__ == "ROOT" else postprocessing
+        vars(module).update({name: getattr(ours, name) for name in _PLACES[module.__name__]})
 
 
 @contextmanager

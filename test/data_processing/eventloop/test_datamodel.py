@@ -9,9 +9,9 @@ from typing import Any
 import awkward as ak
 import pytest
 
-from data_processing.eventloop.datamodel import Collection, Event, Object, statusflags
 from data_processing.eventloop.input import BranchReader, EventBlock, InputTree, MissingBranchError
 from data_processing.eventloop.loading import standing_in
+from data_processing.eventloop.postprocessing import Collection, Event, Object, statusflags
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 

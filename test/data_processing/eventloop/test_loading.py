@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_processing.eventloop import load_module
-from data_processing.eventloop.datamodel import Collection
 from data_processing.eventloop.loading import standing_in
 from data_processing.eventloop.lorentzvector import TLorentzVector
+from data_processing.eventloop.postprocessing import Collection
 from MLTools.NanoML.errors import ConfigError
 
 NAMES = ("ROOT", "PhysicsTools", "PhysicsTools.NanoAODTools")

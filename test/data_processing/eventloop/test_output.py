@@ -8,9 +8,9 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from data_processing.eventloop.datamodel import Event
 from data_processing.eventloop.input import BranchReader, EventBlock, InputTree
 from data_processing.eventloop.output import OutputTree, TargetFile, reduced
+from data_processing.eventloop.postprocessing import Event
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
 
