@@ -133,10 +133,7 @@ def find_files(files: Sequence[str], reading: Optional[_Change] = None) -> list[
 def config_only(files: Sequence[str], needs: str, kind: str = "ROOT") -> Path:
     """The configuration, if a command was given no option to work without one.
 
-    Raises
-    ------
-    click.UsageError
-        The argument is not one YAML file.
+    Raises click.UsageError if the argument is not one YAML file.
     """
     if len(files) != 1 or Path(files[0]).suffix not in (".yaml", ".yml"):
         raise click.UsageError(f"Give one configuration (a .yaml file), or {kind} files with {needs}.")

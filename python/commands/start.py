@@ -53,10 +53,7 @@ def init(directory: Path) -> None:
 def create(directory: str | os.PathLike[str]) -> list[Path]:
     """Make a new analysis in a directory, which it is named after; return its files, relative to the directory.
 
-    Raises
-    ------
-    NanoMLError
-        There is something in the directory already, or it cannot be written to.
+    Raises NanoMLError if there is something in the directory already, or it cannot be written to.
     """
     place = Path(directory)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):

@@ -7,12 +7,16 @@ from typing import Optional, Union
 
 from MLTools.NanoML.config.setting import BRANCH, DATASET, setting
 
+# the settings that say which files are read: what is made of a file does not depend on them
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
-"""The settings that say which files are read. What is made of a file does not depend on them."""
-
-
+# the last parts of the names of datasets that are, or may be, NanoAOD
 TIERS = ("NANOAOD", "NANOAODSIM", "USER")
-"""The last parts of the names of datasets that are, or may be, NanoAOD."""
+# how many files may be lost
+LOSS = {
+    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
+    "form": 'a number of files, or a percentage such as "1 %"',
+}
+_SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,6 @@ class Dataset:
         "according to the catalogue.",
         minimum=1,
     )
-
-
-LOSS = {
-    "pattern": r"[0-9]+|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*%",
-    "form": 'a number of files, or a percentage such as "1 %"',
-}
-"""How many files may be lost."""
-
-_SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,7 @@ class Document:
     def read(cls, path: str | os.PathLike[str]) -> Document:
         """Read a file.
 
-        Raises
-        ------
-        ConfigError
-            The file cannot be read, or is empty or no YAML.
+        Raises ConfigError if the file cannot be read, or is empty or no YAML.
         """
         name = os.fspath(path)
         return cls.parse(_text(name), name)
@@ -92,10 +89,7 @@ class Document:
     def parse(cls, text: str, name: str) -> Document:
         """Parse `text`; errors call it `name`.
 
-        Raises
-        ------
-        ConfigError
-            The text is empty or no YAML.
+        Raises ConfigError if the text is empty or no YAML.
         """
         try:
             root = yaml.compose(text, Loader=_Loader)
@@ -154,8 +148,13 @@ class _NodeReader:
             return self._scalar(node, keys)
         if id(node) in self._open:
             raise ConfigError(f"{self.name}:{_line(node)}: an alias leads to the very thing that it is part of.")
+        if node.tag != _TAG + ("map" if isinstance(node, yaml.MappingNode) else "seq"):
+            self.problems.append((keys, f"{node.tag} is no tag that fits here. Remove it"))
         self._open.add(id(node))
-        result = self._mapping(node, keys) if isinstance(node, yaml.MappingNode) else self._list(node, keys)
+        if isinstance(node, yaml.MappingNode):
+            result: Any = self._mapping(node, keys)
+        else:
+            result = [self.value(item, (*keys, position)) for position, item in enumerate(node.value)]
         self._open.discard(id(node))
         return result
 
@@ -165,12 +164,7 @@ class _NodeReader:
         if self._count > _MOST_VALUES:
             raise ConfigError(f"{self.name}: more than {_MOST_VALUES} values once all aliases are followed.")
 
-    def _list(self, node: yaml.Node, keys: Keys) -> list[Any]:
-        self._check_tag(node, "seq", keys)
-        return [self.value(item, (*keys, position)) for position, item in enumerate(node.value)]
-
     def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
-        self._check_tag(node, "map", keys)
         result: dict[str, Any] = {}
         for key, value in self._entries(node, keys).values():
             way = (*keys, key.value)
@@ -235,10 +229,6 @@ class _NodeReader:
             self.problems.append((keys, 'expected one line of text. For a list, begin each item with "- "'))
         elif bad is not None:
             self.problems.append((keys, f"contains the invisible character U+{ord(bad):04X}. Remove it"))
-
-    def _check_tag(self, node: yaml.Node, kind: str, keys: Keys) -> None:
-        if node.tag != _TAG + kind:
-            self.problems.append((keys, f"{node.tag} is no tag that fits here. Remove it"))
 
 
 def _stop(message: str) -> str:

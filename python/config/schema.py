@@ -58,10 +58,7 @@ def json_schema(cls: type) -> dict[str, Any]:
 def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
     """Check a document against `schema`, which is that of `cls`, and build the object that it describes.
 
-    Raises
-    ------
-    ConfigError
-        Something is wrong; the message has a line for each mistake.
+    Raises ConfigError if something is wrong; the message has a line for each mistake.
     """
     data = _filled(document.data, schema)
     unreadable = {keys for keys, _ in document.problems}

@@ -18,20 +18,18 @@ def _networks() -> Iterator[str]:
         yield from sorted(path.stem for path in Path(directory, "networks").glob("[!_]*.py"))
 
 
+# what settings can name, the default first
 MODELS = tuple(dict.fromkeys(["mlp", *_networks()]))
-"""The networks that `train.model` can name, the default first."""
-
-
 SCHEDULES = ("plateau", "cosine", "constant")
-"""What `train.schedule` can name."""
-
-
 PRECISIONS = ("float32", "bfloat16", "float16")
-"""What `train.precision` can name."""
-
-
 TRACKERS = ("mlflow", "tensorboard")
-"""What `train.tracking` can name."""
+METRICS = ("validation_loss", "validation_auc")
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "hyperband", "none")
+# settings of `train` that `tune.space` can name, beside options.NAME
+TUNABLE = (
+    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,24 +152,6 @@ class Train:
         uniqueItems=True,
         items={"enum": TRACKERS},
     )
-
-
-TUNABLE = (
-    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
-)  # fmt: skip
-"""Settings of `train` that `tune.space` can name, beside options.NAME."""
-
-
-METRICS = ("validation_loss", "validation_auc")
-"""What `tune.metric` can name."""
-
-
-SAMPLERS = ("tpe", "random")
-"""What `tune.sampler` can name."""
-
-
-PRUNERS = ("median", "hyperband", "none")
-"""What `tune.pruner` can name."""
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,7 @@ _MEANT = {".root": "a ROOT file", ".h5": "an HDF5 file", ".hdf5": "an HDF5 file"
 def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     """What is in a file, a ROOT, HDF5 or ONNX file, or the URL of a ROOT file. The content decides which it is, not the name.
 
-    Raises
-    ------
-    NanoMLError
-        There is no such file, it is of no known kind, or it is damaged.
+    Raises NanoMLError if there is no such file, it is of no known kind, or it is damaged.
     """
     name = os.fspath(path)
     # each kind needs packages that take long to import, and that not every machine has
@@ -35,10 +32,7 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
 def kind_of(path: str | os.PathLike[str]) -> str:
     """Kind of a file: "root", "hdf5" or "onnx"; a URL counts as "root".
 
-    Raises
-    ------
-    NanoMLError
-        There is no such file, it cannot be opened, or it is of no known kind.
+    Raises NanoMLError if there is no such file, it cannot be opened, or it is of no known kind.
     """
     name = os.fspath(path)
     if is_remote(name):

@@ -282,10 +282,7 @@ class ForeignInspection(Inspection):
 def inspect(path: str) -> Inspection:
     """What is in an HDF5 file.
 
-    Raises
-    ------
-    NanoMLError
-        The file is damaged, of a newer schema, or its metadata do not describe it.
+    Raises NanoMLError if the file is damaged, of a newer schema, or its metadata do not describe it.
     """
     with open_hdf5(path) as file:
         try:

@@ -219,10 +219,8 @@ class ModelInspection(OnnxInspection):
 def inspect(path: str) -> OnnxInspection:
     """What is in an ONNX file.
 
-    Raises
-    ------
-    NanoMLError
-        The file is damaged, ONNX Runtime cannot load it, or its metadata are of a newer schema or do not describe it.
+    Raises NanoMLError if the file is damaged, ONNX Runtime cannot load it, or its metadata are of a newer schema or do
+    not describe it.
     """
     header = read_header(path)
     session = open_session(path)

@@ -88,10 +88,7 @@ class RootInspection(Inspection):
     def matching(self, pattern: str) -> list[Branch]:
         """The branches that a glob names, or that belong to the collection of that name.
 
-        Raises
-        ------
-        NanoMLError
-            There are none.
+        Raises NanoMLError if there are none.
         """
         names = versions.expand(pattern, list(self.branches))
         found = [self.branches[name] for name in names]
@@ -202,10 +199,7 @@ class RootInspection(Inspection):
 def inspect(path: str) -> RootInspection:
     """What is in a ROOT file.
 
-    Raises
-    ------
-    NanoMLError
-        The file cannot be read, or has no tree of events.
+    Raises NanoMLError if the file cannot be read, or has no tree of events.
     """
     warnings: list[str] = []
     errors: list[str] = []

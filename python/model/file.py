@@ -38,10 +38,7 @@ def twin_of(path: str | os.PathLike[str]) -> Path:
 def check_twin(path: str, sha256: str) -> None:
     """Make sure that the JSON beside a model, if there is one, belongs to it.
 
-    Raises
-    ------
-    NanoMLError
-        It belongs to another file, or cannot be read.
+    Raises NanoMLError if it belongs to another file, or cannot be read.
     """
     twin = twin_of(path)
     if not twin.is_file():
@@ -69,10 +66,7 @@ class OnnxHeader:
 def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
     """Read the header of an ONNX file, with the package `onnx`.
 
-    Raises
-    ------
-    NanoMLError
-        The file is truncated or damaged, or `onnx` is not installed.
+    Raises NanoMLError if the file is truncated or damaged, or `onnx` is not installed.
     """
     try:
         model = parse_onnx(Path(path).read_bytes())
@@ -93,10 +87,7 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
 def open_session(path: str, content: Optional[bytes] = None) -> Any:
     """Load an ONNX file, or its content if that was read before, into ONNX Runtime, to run on one thread.
 
-    Raises
-    ------
-    NanoMLError
-        It cannot be loaded, or some of its data are in another file.
+    Raises NanoMLError if it cannot be loaded, or some of its data are in another file.
     """
     with suppress(ImportError, OSError, ValueError):  # ONNX Runtime says what is wrong
         refuse_external_data(path, parse_onnx(Path(path).read_bytes() if content is None else content))
@@ -126,10 +117,7 @@ def start_session(path: str, content: Optional[bytes]) -> Any:
 def metadata_text(session: Any, path: str) -> Optional[str]:
     """The JSON by which a model describes itself, or None for a model of another origin.
 
-    Raises
-    ------
-    NanoMLError
-        The file is damaged.
+    Raises NanoMLError if the file is damaged.
     """
     try:
         text: Optional[str] = session.get_modelmeta().custom_metadata_map.get(KEY)

@@ -36,14 +36,7 @@ class Networks(Protocol):
 def verify_model(path: Path, version: Optional[str], networks: Optional[Networks]) -> Iterator[str]:
     """Verify a model with a version of ONNX Runtime (None for the installed one) and the networks of its training.
 
-    Yields
-    ------
-    What was found to be right, line by line.
-
-    Raises
-    ------
-    NanoMLError
-        The first thing that is wrong.
+    Yields what was found to be right, line by line; the first thing that is wrong is raised as a NanoMLError.
     """
     model = Model(path)
     description = model.description
