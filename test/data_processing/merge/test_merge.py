@@ -33,6 +33,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml, running
+from services.arrays import same
 from services.nanoaod import DATASETS
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
@@ -323,13 +324,6 @@ def test_a_file_without_events_may_lack_anything(parts: list[Path], tmp_path: Pa
     extra = {"run": np.empty(0, "u4"), "genWeight": np.empty(0, "f4"), "HLT_New": np.empty(0, "f4")}
     with pytest.raises(NanoMLError, match="HLT_New: not in"):
         merged([parts[0], write(tmp_path / "extra.root", extra)], tmp_path / "no.root")
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two columns are the same, also where they have NaN."""
-    if one.ndim > 1 and not np.array_equal(ak.num(one), ak.num(other)):
-        return False
-    return np.array_equal(ak.flatten(one, axis=None), ak.flatten(other, axis=None), equal_nan=True)
 
 
 def without_own_counters(branches: Mapping[str, Branch]) -> dict[str, Branch]:

@@ -24,6 +24,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
+from services.arrays import same
 from services.nanoaod import CERTIFIED
 from services.nanoaodtools import MISSING, needs_cmssw_tools, needs_nanoaodtools
 from services.xrootd import Cluster
@@ -142,14 +143,6 @@ def events_of(path: Path) -> tuple[dict[str, tuple[str, str | None, str]], Mappi
     with RootFile(path) as file:
         kinds = {name: (branch.shape, branch.dtype, told(name, branch.title)) for name, branch in file.branches.items()}
         return kinds, file.read(list(file.branches))
-
-
-def same(one: ak.Array, other: ak.Array) -> bool:
-    """Whether numbers are the same to the last bit, NaN included."""
-    if one.ndim > 1 and ak.num(one, axis=1).tolist() != ak.num(other, axis=1).tolist():
-        return False
-    first, second = (ak.to_numpy(ak.flatten(values, axis=None)) for values in (one, other))
-    return first.dtype == second.dtype and first.tobytes() == second.tobytes()
 
 
 def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:

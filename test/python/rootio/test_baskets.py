@@ -19,6 +19,7 @@ from MLTools.NanoML.rootio import baskets
 from MLTools.NanoML.rootio.baskets import Begins, PlainBranch, Take, from_descriptor
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.arrays import same
 
 CODECS = {"none": None, "zlib": uproot.ZLIB(1), "lzma": uproot.LZMA(1), "lz4": uproot.LZ4(1), "zstd": uproot.ZSTD(1)}
 
@@ -30,15 +31,6 @@ def taken_from(path: Path) -> Iterator[Take]:
         yield from_descriptor(number)
     finally:
         os.close(number)
-
-
-def assert_same(values: Any, wanted: ak.Array) -> None:
-    found = values.array() if isinstance(values, Lists) else ak.Array(values)
-    assert found.type == wanted.type
-    if wanted.ndim > 1:
-        assert ak.num(found).tolist() == ak.num(wanted).tolist()
-        found, wanted = ak.flatten(found), ak.flatten(wanted)
-    assert ak.to_numpy(found).tobytes() == ak.to_numpy(wanted).tobytes()
 
 
 def made(path: Path, codec: str, sizes: list[int]) -> Path:
@@ -78,7 +70,7 @@ def test_every_range_is_what_uproot_reads(tmp_path: Path, codec: str) -> None:
                 found = plain.read(take, start, stop)
                 assert found is not None
                 if start < stop:
-                    assert_same(found, branch.array(entry_start=start, entry_stop=stop))
+                    assert same(found, branch.array(entry_start=start, entry_stop=stop))
                 assert len(found) == stop - start
 
     check()
@@ -95,8 +87,8 @@ def test_lists_of_many_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.Mo
         assert found is not None
         assert again is not None
         assert isinstance(again, Lists)
-        assert_same(found, again.array())
-        assert_same(found, file["Events"]["jet"].array(entry_start=3, entry_stop=40))
+        assert same(found, again.array())
+        assert same(found, file["Events"]["jet"].array(entry_start=3, entry_stop=40))
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1400), (3, 50)])
@@ -113,13 +105,13 @@ def test_branches_of_one_counter_share_their_lists(sample: Path, start: int, sto
         assert list(known) == ["nMuon", "nElectron"]
         assert found["Muon_pt"].offsets is found["Muon_charge"].offsets
         for name in names:
-            assert_same(found[name], wanted[name])
+            assert same(found[name], wanted[name])
         # lists that do not fit to the numbers are not taken
         charge = branches["Muon_charge"]
         assert charge is not None
         again = charge.read(take, start, stop, {"nMuon": known["nElectron"]})
         assert again is not None
-        assert_same(again, wanted["Muon_charge"])
+        assert same(again, wanted["Muon_charge"])
 
 
 def test_what_is_not_plain_is_left_to_uproot(tmp_path: Path) -> None:
@@ -180,7 +172,7 @@ def test_damage_is_refused_where_uproot_refuses_it(tmp_path: Path, codec: str) -
         else:
             assert wanted is not None
             assert ak.is_valid(found)  # no list ends before it begins
-            assert_same(found, wanted[0])
+            assert same(found, wanted[0])
     assert failed > 3
 
 
@@ -233,4 +225,4 @@ def test_blocks_of_more_than_64_kb(tmp_path: Path) -> None:
         plain = PlainBranch.of(file["Events"]["x"])
         assert plain is not None
         assert plain.size[0] < 40_000  # so it is compressed
-        assert_same(plain.read(take, 0, 20_000), file["Events"]["x"].array())
+        assert same(plain.read(take, 0, 20_000), file["Events"]["x"].array())

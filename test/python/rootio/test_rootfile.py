@@ -17,17 +17,10 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.ttree import StoredBranch
+from services.arrays import parts
 from services.nanoaod import can_write_rntuple
 
 T = TypeVar("T")
-
-
-def parts(values: Any) -> list[tuple[Any, ...]]:
-    """Types, shapes and bytes of the numbers, and of where lists begin."""
-    if isinstance(values, ak.Array):
-        values = Lists.of(values) if values.ndim > 1 and values.layout.is_list else ak.to_numpy(values)
-    arrays = [values.offsets.data, values.numbers] if isinstance(values, Lists) else [values]
-    return [(array.dtype, array.shape, np.asarray(array).tobytes()) for array in arrays]
 
 
 def tried(action: Callable[[], T], *refusals: type[Exception]) -> T | None:

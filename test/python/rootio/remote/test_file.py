@@ -25,6 +25,7 @@ from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.baskets import PlainBranch
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.arrays import same
 from services.daemons import wait_for
 from services.xrootd import Cluster, DataServer, Storage
 
@@ -98,12 +99,6 @@ def server_of(file: RootFile, cluster: Cluster) -> DataServer:
     return next(server for server in cluster.servers if server.url == f"root://{address}/")
 
 
-def same(found: dict[str, ak.Array], wanted: dict[str, ak.Array]) -> bool:
-    return found.keys() == wanted.keys() and all(
-        found[name].type == wanted[name].type and ak.to_list(found[name]) == ak.to_list(wanted[name]) for name in wanted
-    )
-
-
 def in_steps(file: RootFile, disturb: Sequence[Callable[[], object]] = ()) -> dict[str, ak.Array]:
     """Read the file in four ranges; something happens after the first of them, and after the second."""
     parts = []
@@ -140,25 +135,13 @@ def test_example_files(xrootd: Cluster, sample: Path, read_with: Callable[..., N
                 assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
 
 
-def same_bytes(one: ak.Array, other: ak.Array) -> bool:
-    """NaN included, which is not equal to itself."""
-    if one.type != other.type:
-        return False
-    if one.ndim > 1:
-        if ak.num(one).tolist() != ak.num(other).tolist():
-            return False
-        one, other = ak.flatten(one), ak.flatten(other)
-    return bool(ak.to_numpy(one).tobytes() == ak.to_numpy(other).tobytes())
-
-
 def test_every_version_of_nanoaod(storage: Storage, made_file: Path, read_with: Callable[..., None]) -> None:
     pytest.importorskip("XRootD")
     shutil.copyfile(made_file, storage.directory / made_file.name)
     with RootFile(made_file) as here, RootFile(f"{storage.url}/{made_file.name}") as there:
         names = [name for name in here.branches if here.branch(name).is_numeric]
         names = names[::20] if here.is_rntuple else names
-        found, wanted = there.read(names), here.read(names)
-        assert all(same_bytes(found[name], wanted[name]) for name in names)
+        assert same(there.read(names), here.read(names))
 
 
 @pytest.mark.parametrize("through", ["redirector", "server"])
