@@ -83,15 +83,14 @@ def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("score", "model"), str(Path(model).with_suffix(".json"))
 
 
-def environment(stage: str, directory: Path) -> Path:
-    """Pack the packages that a stage needs, from this environment: a worker needs only the same version of Python.
+def environment(training: bool, directory: Path) -> Path:
+    """Pack the packages that stages need, from this environment: a worker needs only the same version of Python.
 
-    Training takes torch, which is larger than all that the other stages need.
-
-    An error if NanoML was not installed by pip here.
+    Those of training have torch, which is larger than all that the other stages need. An error if NanoML was not installed
+    by pip here.
     """
     entries: list[ArchiveEntry] = []
-    extras = {"data", "xrootd", *(["train"] if stage in PARTS["ML_processing"] else [])}
+    extras = ["data", "xrootd", *(["train"] if training else [])]
     try:
         names = _closure("nanoml", extras)
     except importlib.metadata.PackageNotFoundError:

@@ -25,7 +25,7 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.stages import NAMES, Declaration, Layout, Resources, declared, duration, import_part
+from MLTools.NanoML.workflow.stages import NAMES, PARTS, Declaration, Layout, Resources, declared, duration, import_part
 from MLTools.NanoML.workflow.task import Task, forget
 
 PIPELINE = "pipeline"
@@ -273,14 +273,15 @@ def _write(submission: Submission, jobs: Sequence[Job], config: Config, place: P
 def _pack(submission: Submission, config: Config, place: Place) -> None:
     """Pack what travels with the jobs, into archives beside the submissions, which share them."""
     folder, options = config.base / JOBS, submission.options
-    common = [payload.code(config, folder)]
+    common, is_packed = [payload.code(config, folder)], place.environment == "packed"
     if place.environment == "cmssw":
         common.append(payload.cmssw_area(folder))
         options.area = common[-1].name
-    for stage in submission.stages:
-        packed = [payload.environment(stage, folder)] if place.environment == "packed" else []
-        options.sent[stage] = [path.name for path in (*common, *packed)]
-    for name in {name: None for names in options.sent.values() for name in names}:
+    training = {stage: stage in PARTS["ML_processing"] for stage in submission.stages}
+    packed = {kind: payload.environment(kind, folder) for kind in set(training.values())} if is_packed else {}
+    for stage, kind in training.items():
+        options.sent[stage] = [path.name for path in (*common, *([packed[kind]] if is_packed else []))]
+    for name in {name for names in options.sent.values() for name in names}:
         (submission.directory / name).symlink_to(Path("..", name))
     for entry in submission.jobs:
         write_text(submission.directory / "results" / f"{entry.name}.json", "{}\n")
