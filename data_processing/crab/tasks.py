@@ -31,7 +31,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.score import score
-from MLTools.NanoML.workflow.stages import Layout, duration
+from MLTools.NanoML.workflow.stages import Layout, seconds_in
 
 _CONFIG, _CERTIFIED, _RULES, _MODELS = "crab_cfg.py", "certified.json", "branches.txt", "score_models.py"
 _SCRIPTS = ("PSet.py", "crab_script.sh", "crab_script.py")
@@ -233,7 +233,7 @@ def _needs(config: Config) -> tuple[int, Optional[int]]:
         message = f"{memory} MB is more than CRAB gives to a job of one core: at most {_MOST_MEMORY}."
         raise config.error("batch", *place, message=message)
     time = needs.time or batch.time
-    return memory, duration(time) if time else None
+    return memory, seconds_in(time) if time else None
 
 
 def _models_of(config: Config) -> list[tuple[Model, Optional[float]]]:

@@ -25,7 +25,7 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.stages import NAMES, PARTS, Declaration, Layout, Resources, declared, duration, import_part
+from MLTools.NanoML.workflow.stages import NAMES, PARTS, Layout, Resources, declared, import_part, seconds_in
 from MLTools.NanoML.workflow.task import Task, forget
 
 PIPELINE = "pipeline"
@@ -150,13 +150,13 @@ class Grouping:
             yield JobGroup(piece, replace(resources[0], time=max(each.time for each in resources)))
 
     def _pieces(self, stage: str, tasks: Sequence[Task]) -> list[Sequence[Task]]:
-        speed, most = _declared(stage).speed, self.batch.files_per_job
+        speed, most = declared(stage).speed, self.batch.files_per_job
         if speed is None:
             return [[task] for task in tasks]
         if most is not None:
             return [tasks[begin : begin + most] for begin in range(0, len(tasks), most)]
         pieces: list[list[Task]] = []
-        target, filled = duration(self.batch.job_time), 0.0
+        target, filled = seconds_in(self.batch.job_time), 0.0
         for task in tasks:
             seconds = self._seconds(task, speed)
             if not pieces or filled + seconds > target:
@@ -182,13 +182,14 @@ class Grouping:
     def wanted(self, stage: str, tasks: Sequence[Task] = (), least: Optional[Resources] = None) -> Resources:
         """What a job with these tasks asks for: as configured, otherwise what is usual or follows from sizes."""
         needs, batch = self.batch.stages.get(stage, Needs()), self.batch
-        usual, speed = _declared(stage).resources, _declared(stage).speed
+        declaration = declared(stage if stage in NAMES else "train")  # a search consists of trainings
+        usual, speed = declaration.resources, declaration.speed
         time = usual.time
         if speed is not None:
             time = max(_SHORTEST, round(_MARGIN * sum(self._seconds(task, speed) for task in tasks)))
         text = needs.time or batch.time
         found = Resources(
-            duration(text) if text else time,
+            seconds_in(text) if text else time,
             needs.memory or batch.memory or usual.memory,
             needs.cores or usual.cores,
             needs.gpus or 0,
@@ -197,10 +198,6 @@ class Grouping:
         if least is None:
             return found
         return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
-
-
-def _declared(stage: str) -> Declaration:
-    return declared(stage if stage in NAMES else "train")  # a search consists of trainings
 
 
 def _jobs(

@@ -25,7 +25,7 @@ from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.remote.server import is_remote
-from MLTools.NanoML.workflow.stages import Layout, duration
+from MLTools.NanoML.workflow.stages import Layout, seconds_in
 from MLTools.NanoML.workflow.task import Task
 
 _FOLDER = Path(__file__).parent / "sites"
@@ -58,7 +58,7 @@ class BatchSite:
         """
         longest = None
         for flavour, longest in self.flavours.items():
-            if time <= duration(longest):
+            if time <= seconds_in(longest):
                 return flavour
         if longest is None:
             return None

@@ -24,7 +24,7 @@ from MLTools.NanoML.commands.options import (
     workers_option,
 )
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.stages import NAMES, declared, duration
+from MLTools.NanoML.workflow.stages import NAMES, declared, seconds_in
 
 
 @command(
@@ -149,7 +149,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
         """Seconds in text such as 90s, 30min, 2h or 1.5d; a number alone is in seconds."""
         try:
-            return float(duration(f"{value}s" if str(value)[-1:].isdigit() else str(value)))
+            return float(seconds_in(f"{value}s" if str(value)[-1:].isdigit() else str(value)))
         except ConfigError:
             self.fail(f"{value} is not a time. Write it as in 30min, 2h or 90s.", param, ctx)
 

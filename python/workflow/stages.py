@@ -68,7 +68,7 @@ class Layout:
         return self.workdir / "scores" / dataset
 
 
-def duration(text: str) -> int:
+def seconds_in(text: str) -> int:
     """Seconds in a text such as 90s, 30min, 8h or 2d; an error if it is not a time."""
     found = _TIME.fullmatch(text.strip())
     if found is None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import between
-from MLTools.NanoML.workflow.stages import NAMES, PARTS, Resources, duration, in_words
+from MLTools.NanoML.workflow.stages import NAMES, PARTS, Resources, in_words, seconds_in
 
 
 def test_every_stage_is_of_one_part() -> None:
@@ -133,13 +133,13 @@ def test_a_stage_that_the_analysis_has_not(config: Path) -> None:
     ],
 )
 def test_times_are_seconds(text: str, seconds: int) -> None:
-    assert duration(text) == seconds
+    assert seconds_in(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "8", "h", "-1h", "8 hours", "1h30", "8h\n8h", "nan h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a time: write it as 30min, 8h or 2d"):
-        duration(text)
+        seconds_in(text)
 
 
 def test_times_in_words() -> None:
