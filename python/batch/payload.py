@@ -180,8 +180,14 @@ def pack(kind: str, entries: Iterable[ArchiveEntry], directory: Path) -> Path:
             replacing(archive) as aside,
             open(aside, "wb") as file,
             gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            _write(zipped, chosen)
+            for name, path in chosen:
+                about = tarfile.TarInfo(name)
+                about.size = path.stat().st_size
+                about.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+                with open(path, "rb") as content:
+                    tar.addfile(about, content)
     return archive
 
 
@@ -190,13 +196,3 @@ def _hash_of(path: Path) -> bytes:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as problem:
         raise explain_os_error(problem, path, "read") from None
-
-
-def _write(zipped: gzip.GzipFile, entries: Iterable[ArchiveEntry]) -> None:
-    with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, path in entries:
-            about = tarfile.TarInfo(name)
-            about.size = path.stat().st_size
-            about.mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            with open(path, "rb") as file:
-                tar.addfile(about, file)

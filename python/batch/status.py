@@ -112,14 +112,16 @@ def _recovered(submission: Submission, system: System, is_locked: bool) -> bool:
                 stack.enter_context(locked(Path(submission.workdir)))
             except NanoMLError:
                 return False
-            submission.update()
+            now = Submission.read(submission.directory)
+            submission.state, submission.handles = now.state, now.handles
             return submission.state != "written" or _recovered(submission, system, True)
     with submission.here():
         if system.recover(submission):
             submission.state = "submitted"
             submission.save()
         else:
-            submission.disarm()
+            # what was submitted, and is in no queue yet, finds nothing to run
+            (submission.directory / "job.sh").unlink(missing_ok=True)
             submission.end()
     return True
 
@@ -235,7 +237,7 @@ def _problem(
     reported = job.problem if job else None
     if reported is not None and reported.kind in _DECISIVE:
         return reported
-    if submission.has_run_out(entry.name):
+    if (submission.directory / "results" / f"{entry.name}.late").exists():  # it was told that its time is nearly over
         return _TOO_LONG
     if result is not None and result.has_ended:
         if result.state == "stopped" and result.finished - result.started > 0.9 * entry.resources.time:

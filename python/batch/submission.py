@@ -129,10 +129,6 @@ class Submission:
         """The file with what a job printed."""
         return self.directory / "logs" / f"{name}.log"
 
-    def has_run_out(self, name: str) -> bool:
-        """Whether a job was told that its time is nearly over."""
-        return (self.directory / "results" / f"{name}.late").exists()
-
     def save(self) -> None:
         """Write its file."""
         content = asdict(self)
@@ -163,15 +159,6 @@ class Submission:
             raise NanoMLError(f"{directory}: is not a directory of jobs: it has no {_FILE}.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise NanoMLError(f"{path}: cannot be used ({problem}).") from None
-
-    def update(self) -> None:
-        """Take over what other processes have written since it was read."""
-        now = Submission.read(self.directory)
-        self.state, self.handles = now.state, now.handles
-
-    def disarm(self) -> None:
-        """Let no more of its jobs begin: what was submitted, and is in no queue yet, finds nothing to run."""
-        (self.directory / "job.sh").unlink(missing_ok=True)
 
     def register(self) -> None:
         """Note in the work directory that its jobs may be active there."""
