@@ -7,7 +7,7 @@ most, however large the file is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import VALID
-from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedCollection, ConvertedDataset
+from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedCollection, ConvertedDataset, blocks
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
-_AT_ONCE = 64 << 20  # bytes
 _COMPARED_AT_ONCE = 1 << 23  # events
 _KEYS = 1 << 62
 _WEIGHTS = ("weight", "genWeight")
@@ -76,16 +75,6 @@ def _numbers(dataset: h5py.Dataset) -> list[str]:
     return [key for key in dataset.dtype.names if dataset.dtype[key].kind in "biuf"]
 
 
-def _blocks(dataset: h5py.Dataset, names: Sequence[str]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Some fields of a dataset, block by block, each with the number of its first row."""
-    rows = max(_AT_ONCE // (dataset.dtype.itemsize * math.prod(dataset.shape[1:])), 1)
-    if dataset.chunks:
-        rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]  # so that no chunk is decompressed twice
-    source = dataset if tuple(names) == dataset.dtype.names else dataset.fields(names)
-    for start in range(0, len(dataset), rows):
-        yield start, source[start : start + rows]
-
-
 def _check_finite(found: Findings, where: str, values: NDArray[Any], use: Any, start: int, allow_nan: bool) -> None:
     """Check the values for which `use` is true."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -108,7 +97,7 @@ def check_collection(found: Findings, dataset: Any, name: str, described: Conver
     if VALID not in names or dataset.ndim != 2:
         return
     stored, full = 0, False
-    for start, block in _blocks(dataset, names):
+    for start, block in blocks(dataset, names):
         valid = block[VALID].astype(bool)
         stored, full = stored + int(valid.sum()), full or bool(valid.all(axis=1).any())
         gaps = valid[:, 1:] & ~valid[:, :-1]
@@ -135,7 +124,7 @@ def check_events(
     labels = sorted({one.label for one in datasets})
     groups = [_Group(label, [one for one in datasets if one.label == label], names) for label in labels]
     labelled = "label" in names
-    for start, block in _blocks(events, names):
+    for start, block in blocks(events, names):
         for name in names:
             may_be_nan = name in parameters or (found.allow_nan and name not in _WEIGHTS)
             _check_finite(found, f"{EVENTS}/{name}", block[name], True, start, may_be_nan)
@@ -225,7 +214,7 @@ def _check_unique(found: Findings, events: h5py.Dataset, allowed: Mapping[int, i
     for part in range(parts):
         keys: dict[int, list[NDArray[np.int64]]] = {label: [] for label in allowed}
         rows: dict[int, list[NDArray[np.int64]]] = {label: [] for label in allowed}
-        for start, block in _blocks(events, [*IDENTIFIERS, "label"]):
+        for start, block in blocks(events, [*IDENTIFIERS, "label"]):
             hashes = fold_of(block["run"], block["luminosityBlock"], block["event"], _KEYS)
             mine = hashes % parts == part
             for label in allowed:

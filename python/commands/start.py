@@ -60,48 +60,33 @@ def create(directory: str | os.PathLike[str]) -> list[Path]:
         raise ConfigError(f"{directory}: is there already, and not an empty directory. Choose another name.")
     was_there = place.is_dir()
     make_directory(place)
-    written: list[Path] = []
+    files = [path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files.sort(key=lambda path: (len(path.parts), path.name))
+    written = [path.relative_to(TEMPLATES).with_name(_DOT_FILES.get(path.name, path.name)) for path in files]
     try:
-        for source in _sources():
-            written.append(_target(source))
-            _write(source, place / written[-1], place.resolve().name)
+        for source, path in zip(files, written):
+            if str(path) in _FILLED:
+                write_text(place / path, _filled(source, place.resolve().name))
+            else:
+                with replacing(place / path) as aside:
+                    shutil.copyfile(source, aside)
     except BaseException:
-        _undo(place, written, was_there)
+        for path in written:
+            (place / path).unlink(missing_ok=True)
+        for parent in {path.parent for path in written} - {Path()}:
+            shutil.rmtree(place / parent, ignore_errors=True)
+        if not was_there:
+            shutil.rmtree(place, ignore_errors=True)
         raise
     return written
 
 
-def _sources() -> list[Path]:
-    """The templates, those of the top directory first."""
-    found = [path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return sorted(found, key=lambda path: (len(path.parts), path.name))
-
-
-def _target(source: Path) -> Path:
-    relative = source.relative_to(TEMPLATES)
-    return relative.with_name(_DOT_FILES.get(relative.name, relative.name))
-
-
-def _write(source: Path, target: Path, name: str) -> None:
-    if str(source.relative_to(TEMPLATES)) not in _FILLED:
-        with replacing(target) as aside:
-            shutil.copyfile(source, aside)
-        return
+def _filled(template: Path, name: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
-        source.read_text(encoding="utf-8")
-    )
-    write_text(target, template.render(name=name, model=re.sub(r"\W", "_", name, flags=re.ASCII)))
-
-
-def _undo(place: Path, written: list[Path], was_there: bool) -> None:
-    for path in written:
-        (place / path).unlink(missing_ok=True)
-    for parent in sorted({path.parent for path in written} - {Path()}, reverse=True):
-        shutil.rmtree(place / parent, ignore_errors=True)
-    if not was_there:
-        shutil.rmtree(place, ignore_errors=True)
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    filled = environment.from_string(template.read_text(encoding="utf-8"))
+    return filled.render(name=name, model=re.sub(r"\W", "_", name, flags=re.ASCII))
 
 
 @command(
@@ -209,7 +194,10 @@ def advice(directory: Path) -> list[Advice]:
     if len(analyses) > _MOST:
         found.append(Advice(f"and {len(analyses) - _MOST} more analyses: {_names(analyses[_MOST:])}", ()))
     if not analyses:
-        found += [_beginning(directory)]
+        begin = [("nanoml init myanalysis", "a new analysis, which runs as it is, on sample data")]
+        if (directory / "examples" / "trilepton.yaml").is_file():
+            begin.append(("nanoml run examples/trilepton.yaml", "the complete example"))
+        found.append(Advice("no analysis here", tuple(begin)))
     data = [path for pattern in _DATA for path in sorted(directory.glob(pattern))]
     if data:
         inspect = (f"nanoml inspect {_quoted(data[0])}", "what is in it")
@@ -232,14 +220,6 @@ def _analyses(directory: Path) -> list[Path]:
         if _ANALYSIS.search(text):
             found.append(path)
     return found
-
-
-def _beginning(directory: Path) -> Advice:
-    steps = [("nanoml init myanalysis", "a new analysis, which runs as it is, on sample data")]
-    example = directory / "examples" / "trilepton.yaml"
-    if example.is_file():
-        steps.append(("nanoml run examples/trilepton.yaml", "the complete example"))
-    return Advice("no analysis here", tuple(steps))
 
 
 def _of_analysis(path: Path) -> Advice:

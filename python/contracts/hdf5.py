@@ -9,13 +9,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.contracts.accounting import EntryRange, RecordedAccounting
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA = 1
 EVENTS = "events"
@@ -24,6 +27,7 @@ RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight")
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
 PARAMETER = "parameter"
 """The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
+_BLOCK = 64 << 20  # bytes that are read at once
 _SPARSE = {"sparse": True}
 
 
@@ -151,6 +155,16 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         raise NanoMLError(
             f"{os.fspath(path)}: cannot be read: {problem}. It may be damaged: copy it again, or convert again."
         ) from problem
+
+
+def blocks(dataset: Any, names: Optional[Sequence[str]] = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """A dataset of a compound type, or some of its fields, block by block, each with the number of its first row."""
+    rows = max(_BLOCK // (dataset.dtype.itemsize * math.prod(dataset.shape[1:])), 1)
+    if dataset.chunks:
+        rows = max(rows // dataset.chunks[0], 1) * dataset.chunks[0]  # so that no chunk is decompressed twice
+    source = dataset if names is None or tuple(names) == dataset.dtype.names else dataset.fields(names)
+    for start in range(0, len(dataset), rows):
+        yield start, source[start : start + rows]
 
 
 class _Disk(io.FileIO):

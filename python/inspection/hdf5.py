@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
+    blocks,
     open_hdf5,
     read_metadata,
 )
@@ -51,7 +53,6 @@ _WIDE = 110  # characters; a wider console has room for less important columns
 _MUCH_LOST = 0.1
 _FIELDS_SHOWN = 10
 _SUMMARY = ("min", "mean", "max", "nan", "infinite")
-_AT_ONCE = 64 << 20  # bytes
 _WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
 
 
@@ -341,31 +342,19 @@ def _summarise(
     `weight` is the column of weights; None counts each event as 1.
     """
     summaries = {name: ColumnSummary() for name in columns}
-    for block in _blocks(events):
-        for name, summary in summaries.items():
-            summary.add(block[name])
-        labels, positions = np.unique(block["label"], return_inverse=True)
-        weights = np.ones(len(block)) if weight is None else block[weight].astype(np.float64)
-        for label, many, total in zip(labels, np.bincount(positions), np.bincount(positions, weights)):
-            counts = classes.setdefault(int(label), ClassCounts(None, int(label)))
-            counts.events += int(many)
-            counts.weights += float(total)
+    with progress("inspect", len(events)) if len(events) >= _WORTH_A_BAR else nullcontext() as bar:
+        for _, block in blocks(events):
+            for name, summary in summaries.items():
+                summary.add(block[name])
+            labels, positions = np.unique(block["label"], return_inverse=True)
+            weights = np.ones(len(block)) if weight is None else block[weight].astype(np.float64)
+            for label, many, total in zip(labels, np.bincount(positions), np.bincount(positions, weights)):
+                counts = classes.setdefault(int(label), ClassCounts(None, int(label)))
+                counts.events += int(many)
+                counts.weights += float(total)
+            if bar is not None:
+                bar.advance(len(block))
     return summaries
-
-
-def _blocks(events: Any) -> Iterator[NDArray[Any]]:
-    """The events in blocks: the file may be larger than the memory."""
-    rows = max(_AT_ONCE // events.dtype.itemsize, 1)
-    if events.chunks:
-        rows = max(rows // events.chunks[0], 1) * events.chunks[0]  # so that no chunk is decompressed twice
-    if len(events) < _WORTH_A_BAR:
-        yield from (events[start : start + rows] for start in range(0, len(events), rows))
-        return
-    with progress("inspect", len(events)) as bar:
-        for start in range(0, len(events), rows):
-            block = events[start : start + rows]
-            yield block
-            bar.advance(len(block))
 
 
 def _foreign(file: h5py.File, path: str) -> ForeignInspection:

@@ -19,6 +19,7 @@ from data_processing.convert.validation import validate_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.contracts import hdf5
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -64,7 +65,7 @@ def test_what_convert_writes_is_valid(good: dict[str, Path], monkeypatch: pytest
         assert (found.faults, found.complete) == ({}, True)
     assert validate_file(good["WZ"]).skipped == {}
     assert {"weights", "sums", "order"} <= set(validate_file(good["plain"]).skipped)
-    monkeypatch.setattr(valuechecks, "_AT_ONCE", 1000)
+    monkeypatch.setattr(hdf5, "_BLOCK", 1000)
     monkeypatch.setattr(valuechecks, "_COMPARED_AT_ONCE", 50)
     assert failed(good["WZ"]) == set()
 

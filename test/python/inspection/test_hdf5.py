@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from printing import words
 
 from MLTools.NanoML.commands.files import inspect as command
+from MLTools.NanoML.contracts import hdf5 as contract
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import hdf5, inspect_file
@@ -115,7 +116,7 @@ def test_features_are_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     mass, tight = whole.to_json()["features"]
     assert (mass["min"], mass["mean"], mass["max"], mass["nan"], mass["infinite"]) == (80, 90, 100, 1, 1)
     assert (tight["min"], tight["mean"], tight["max"], tight["nan"]) == (0, 0.8, 1, 0)
-    monkeypatch.setattr(hdf5, "_AT_ONCE", 1)
+    monkeypatch.setattr(contract, "_BLOCK", 1)
     assert inspect_file(tmp_path / "a.h5") == whole
 
 
