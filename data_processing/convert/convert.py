@@ -42,7 +42,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress
 
 _COUNTED_AT_ONCE = 1_000_000  # events
 _MOST_OPEN = 40  # files; older uproot maps them into memory
-_MOST_BRANCHES = 3000  # of all open files, for each takes some kilobytes of memory
+_MOST_BRANCHES = 3000  # in all open files together: each takes some kilobytes of memory
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 _TABLE = "events"
 _RECORD = np.dtype([("lumi", "u8"), ("event", "u8"), ("position", "i8")])
 _BUCKETS = 1024
-_BYTES = 150  # of memory for an event that is compared, with what sorting needs
+_BYTES = 150  # memory for an event that is compared, with what sorting needs
 _BLOCK = 500_000  # events read at once
 _SIMULATED = 1  # the run of simulated events, whose numbers repeat from sample to sample
 

@@ -44,7 +44,6 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _BLOCK = 500_000  # events whose numbers are read at once
-_ADVICE = "Convert all files with the same configuration."
 _KEY = ""  # no dataset has this name
 _KEY_BYTES = 24  # the number, its place in the order, and a copy
 _PIECE = 4_000_000  # bytes of rows that are put in order at once
@@ -86,8 +85,9 @@ def shuffle_files(job: ShuffleJob) -> HDF5Metadata:
         raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
     parts = [_Part.of(source) for source in job.sources]
     for other in parts[1:]:
-        _check_meaning(parts[0], other)
-        _check_types(parts[0], other)
+        difference = next(_differences(parts[0], other), None)
+        if difference is not None:
+            raise NanoMLError(f"{difference}. Convert all files with the same configuration.")
     metadata = _joined_metadata(parts, job.seed)
     tables, events = parts[0].tables, sum(part.rows for part in parts)
     with (
@@ -235,43 +235,34 @@ def _joined_metadata(parts: Sequence[_Part], seed: int) -> HDF5Metadata:
     return replace(first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed))
 
 
-def _check_meaning(first: _Part, other: _Part) -> None:
+def _differences(first: _Part, other: _Part) -> Iterator[str]:
+    """What keeps two files from being shuffled together: what their columns mean, then which they have and of what type."""
     a, b = first.metadata, other.metadata
     if a.classes != b.classes:
         classes, others = (", ".join(each.classes) or "none" for each in (a, b))
-        raise NanoMLError(f"{other.path}: its classes are {others}, but those of {first.path} are {classes}. {_ADVICE}")
+        yield f"{other.path}: its classes are {others}, but those of {first.path} are {classes}"
     if a.selection != b.selection:
-        raise NanoMLError(
-            f"{other.path}: its events were selected by {b.selection or 'nothing'}, but those of {first.path} by "
-            f"{a.selection or 'nothing'}. {_ADVICE}"
-        )
+        one, two = (each.selection or "nothing" for each in (a, b))
+        yield f"{other.path}: its events were selected by {two}, but those of {first.path} by {one}"
     for name, objects in a.objects.items():
-        orders = [each.order or "nothing" for each in (objects, b.objects.get(name, objects))]
-        if orders[0] != orders[1]:
-            raise NanoMLError(
-                f"{other.path}: `{name}` is sorted by {orders[1]}, but by {orders[0]} in {first.path}. {_ADVICE}"
-            )
-
-
-def _check_types(first: _Part, other: _Part) -> None:
-    for one, two in ((first, other), (other, first)):
-        for name, table in one.tables.items():
-            if name not in two.tables:
-                raise NanoMLError(f"{two.path}: has no `{name}`, but {one.path} has it. {_ADVICE}")
+        one, two = (each.order or "nothing" for each in (objects, b.objects.get(name, objects)))
+        if one != two:
+            yield f"{other.path}: `{name}` is sorted by {two}, but by {one} in {first.path}"
+    for this, that in ((first, other), (other, first)):
+        for name, table in this.tables.items():
+            if name not in that.tables:
+                yield f"{that.path}: has no `{name}`, but {this.path} has it"
+                return
             for field in table.base.names or ():
-                if field not in (two.tables[name].base.names or ()):
-                    raise NanoMLError(f"{two.path}: `{name}` has no field {field}, but {one.path} has it. {_ADVICE}")
+                if field not in (that.tables[name].base.names or ()):
+                    yield f"{that.path}: `{name}` has no field {field}, but {this.path} has it"
     for name, table in first.tables.items():
         wanted, found = table.base, other.tables[name].base
         if table.shape != other.tables[name].shape:
-            size, other_size = (" x ".join(map(str, each.tables[name].shape)) or "one row" for each in (first, other))
-            raise NanoMLError(
-                f"{other.path}: `{name}` has {other_size} for each event, but {size} in {first.path}. {_ADVICE}"
-            )
+            one, two = (" x ".join(map(str, each.tables[name].shape)) or "one row" for each in (first, other))
+            yield f"{other.path}: `{name}` has {two} for each event, but {one} in {first.path}"
         for field in wanted.names or ():
             if wanted[field] != found[field]:
-                raise NanoMLError(
-                    f"{other.path}: {field} of `{name}` is {found[field]}, but {wanted[field]} in {first.path}. {_ADVICE}"
-                )
+                yield f"{other.path}: {field} of `{name}` is {found[field]}, but {wanted[field]} in {first.path}"
         if wanted.names != found.names:
-            raise NanoMLError(f"{other.path}: `{name}` has its fields in another order than {first.path}. {_ADVICE}")
+            yield f"{other.path}: `{name}` has its fields in another order than {first.path}"

@@ -128,7 +128,7 @@ class _Vector:
 
     __slots__ = ("_v",)
     _v: tuple[float, ...]
-    _class: ClassVar[type[_Vector]]  # of results: a sum of objects of a user's subclass is of ROOT's class
+    _class: ClassVar[type[_Vector]]  # what a sum is: one of ROOT's classes, also if a user's subclass is added
 
     SetX, SetY = _setter(0), _setter(1)
     __add__, __iadd__ = _by_component(add)

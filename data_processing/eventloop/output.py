@@ -56,7 +56,7 @@ class OutputBranch:
 
     def __init__(self, branch: Branch, bits: Optional[int]) -> None:
         self.branch, self._bits = branch, bits
-        # of Python's arrays, which check what is put into them, as numpy's do not
+        # Python's arrays check what is put into them; numpy's do not
         self._code = "B" if branch.dtype == "bool" else np.dtype(branch.dtype).char
         self.buff = array(self._code, [0] * branch.size)
         self._kept = array(self._code)

@@ -123,10 +123,10 @@ def check_events(
 ) -> MatchCounts:
     """Judge what was found, over all files; the errors are events twice with different values, missing, or unused."""
     known = np.load(index, mmap_mode="r")
-    again = np.zeros(len(known), bool)  # of the index: the same event as the one before
+    again = np.zeros(len(known), bool)  # index entries with the same event as the one before
     again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
     _check_repeated(job, columns, known, np.flatnonzero(again))
-    used = np.zeros(len(known), bool)  # of the rows
+    used = np.zeros(len(known), bool)  # rows of the HDF5 file that are in a ROOT file
     entries = missing = shared = 0
     first_missing = ""
     for source, path in matches.items():

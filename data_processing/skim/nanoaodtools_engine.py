@@ -37,7 +37,7 @@ from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
 from MLTools.NanoML.selection import Step
 
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
-_LINES = 20  # of what nanoAOD-tools printed before it failed
+_LINES = 20  # how many lines an error shows of what nanoAOD-tools printed last
 _ERROR = "error.pickle"  # an error that the user can fix, from the process with ROOT
 _RULES = "keep_and_drop.txt"
 _LETTERS = {"b": "O", "i": "L", "u": "l", "f": "D"}  # numpy's kind of a number: nanoAOD-tools' widest of that kind
