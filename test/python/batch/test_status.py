@@ -17,21 +17,21 @@ from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.task import Stamp, Task, read_record, reason_to_run
 
-HEAD = "000 ({cluster:03}.000.000) 2026-11-25 10:00:00 Job submitted from host: <127.0.0.1:1>\n"
-WHEN = "2026-11-25 10:00:01"
 EVENTS = {
-    "running": "001 ({cluster:03}.000.000) " + WHEN + " Job executing on host: <127.0.0.1:1>\n...\n",
-    "evicted": "004 ({cluster:03}.000.000) " + WHEN + " Job was evicted.\n...\n",
-    "ok": "005 ({cluster:03}.000.000) " + WHEN + " Job terminated.\n\t(1) Normal termination (return value 0)\n...\n",
-    "failed": "005 ({cluster:03}.000.000) "
-    + WHEN
-    + " Job terminated.\n\t(1) Normal termination (return value 1)\n...\n",
-    "killed": "005 ({cluster:03}.000.000) " + WHEN + " Job terminated.\n\t(0) Abnormal termination (signal 9)\n...\n",
-    "removed": "009 ({cluster:03}.000.000) " + WHEN + " Job was aborted.\n\tvia condor_rm (by user x)\n...\n",
-    "held": "012 ({cluster:03}.000.000) "
-    + WHEN
-    + " Job was held.\n\tdisk usage exceeded request_disk\n\tCode 1\n...\n",
+    "again": "000 Job submitted from host: <127.0.0.1:1>\n    DAG Node: {node}",
+    "running": "001 Job executing on host: <127.0.0.1:1>",
+    "evicted": "004 Job was evicted.",
+    "ok": "005 Job terminated.\n\t(1) Normal termination (return value 0)",
+    "failed": "005 Job terminated.\n\t(1) Normal termination (return value 1)",
+    "killed": "005 Job terminated.\n\t(0) Abnormal termination (signal 9)",
+    "removed": "009 Job was aborted.\n\tvia condor_rm (by user x)",
+    "held": "012 Job was held.\n\tdisk usage exceeded request_disk\n\tCode 1",
 }
+
+
+def event(word: str, cluster: int, node: str = "none") -> str:
+    number, _, text = EVENTS[word].format(node=node).partition(" ")
+    return f"{number} ({cluster:03}.000.000) 2026-11-25 10:00:01 {text}\n...\n"
 
 
 @pytest.fixture
@@ -41,17 +41,11 @@ def say(submission: Submission) -> Callable[..., Status]:
     def see(active: bool = True, **jobs: str) -> Status:
         nodes, cluster = "", 10
         for name, words in jobs.items():
-            job = name.replace("_", "-")
-            nodes += HEAD.format(cluster=cluster) + f"    DAG Node: {job}\n...\n"
-            for word in words.split():
-                if word == "again":
-                    cluster += 1
-                    nodes += HEAD.format(cluster=cluster) + f"    DAG Node: {job}\n...\n"
-                else:
-                    nodes += EVENTS[word].format(cluster=cluster)
-            cluster += 1
+            for word in f"again {words}".split():
+                cluster += word == "again"
+                nodes += event(word, cluster, name.replace("_", "-"))
         (submission.directory / "pipeline.dag.nodes.log").write_text(nodes)
-        dag = HEAD.format(cluster=1) + "...\n" + ("" if active else EVENTS["ok"].format(cluster=1))
+        dag = event("again", 1) + ("" if active else event("ok", 1))
         (submission.directory / "pipeline.dag.dagman.log").write_text(dag)
         return observe(submission)
 

@@ -7,7 +7,6 @@ import functools
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +22,7 @@ from MLTools.NanoML.batch.worker import adler32, work
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.task import Task
+from services.daemons import wait_for
 
 
 @pytest.fixture
@@ -167,19 +167,12 @@ def test_what_is_no_job_is_one_message(tmp_path: Path, start: Callable[[Path], s
     assert "Traceback" not in said
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
     make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
 ) -> None:
     job = make(60)
     process = start(job)
-    wait_for(lambda: (tmp_path / "work" / "1.root").exists())
+    wait_for((tmp_path / "work" / "1.root").exists, "two skims", 60)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, said
@@ -202,7 +195,7 @@ def test_a_job_that_was_killed_is_done_by_the_next_attempt(
 ) -> None:
     job = make(60)
     process = start(job)
-    wait_for(lambda: (tmp_path / "work" / "1.root").exists())
+    wait_for((tmp_path / "work" / "1.root").exists, "two skims", 60)
     process.kill()
     process.wait()
     assert read(tmp_path).state == "running"

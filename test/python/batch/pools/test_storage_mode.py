@@ -37,6 +37,7 @@ from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages, planned
 from MLTools.NanoML.workflow.task import Task
 from services.condor import CondorPool
+from services.daemons import wait_for
 from services.slurm import Slurm
 from services.xrootd import Storage
 
@@ -221,9 +222,9 @@ def test_a_job_of_condor_that_is_evicted_goes_on_where_it_was(
     def evict() -> None:
         own = f'Iwd == "{find(path).directory}" && JobUniverse == 5'
         question = ["condor_q", "-allusers", "-af", "ClusterId", "-constraint", own]
-        wait_for(lambda: condor_pool.run(question).stdout.split())
+        wait_for(lambda: bool(condor_pool.run(question).stdout.split()), "a job in the queue", 60)
         (job,) = condor_pool.run(question).stdout.split()
-        wait_for(lambda: list((place / "work" / "skims").rglob("*.root")))
+        wait_for(lambda: any((place / "work" / "skims").rglob("*.root")), "a skim", 60)
         condor_pool.run(["condor_vacate_job", f"{job}.0"])
 
     status = run_on(condor_pool, path, "skim", evict)
@@ -261,13 +262,6 @@ class Scratch:
             self.process.wait()
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def job_of(path: Path, stage: str, storage: Storage) -> Job:
     config = load(path)
     tasks = pipeline_stages(config, (stage,))[0].tasks
@@ -287,8 +281,8 @@ def test_a_training_that_is_told_to_stop_goes_on_elsewhere(
     job = job_of(path, "train", storage)
     first = Scratch(tmp_path / "first", job, storage.environment)
     try:
-        wait_for((first.directory / "work" / "training" / "network_0.pt").is_file)
-        wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file)
+        wait_for((first.directory / "work" / "training" / "network_0.pt").is_file, "a network", 60)
+        wait_for((first.directory / "work" / "training" / "checkpoint_1.pt").is_file, "a checkpoint", 60)
         first.process.send_signal(signal.SIGTERM)
     finally:
         code = first.end()
@@ -379,7 +373,7 @@ def test_jobs_of_slurm_run_in_the_container(
     environment = {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
     nanoml("submit", "skim", path, "--on", "slurm", environment=environment)
     try:
-        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), 90)
+        wait_for(lambda: "Everything is done." in nanoml("status", path, environment=environment), "the skims", 90)
     finally:
         nanoml("kill", path, environment=environment, check=False)
     assert sorted(said.read_text().splitlines()) == [
