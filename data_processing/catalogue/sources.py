@@ -143,7 +143,22 @@ class DasGoClient(CatalogueSource):
 
     def _rows(self, key: str, question: str, instance: str) -> list[dict[str, Any]]:
         query = question if instance == GLOBAL else f"{question} instance={instance}"
-        done = self._run("-query", query, "-json")
+        path = proxy.find_proxy()
+        try:
+            done = subprocess.run(
+                [self._program, "-query", query, "-json"],
+                env={**os.environ, **({proxy.VARIABLE: str(path)} if path else {})},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise NoAnswerError(f"dasgoclient did not end in {PATIENCE:.0f} s") from None
+        except OSError as problem:
+            raise NoAnswerError(f"dasgoclient cannot be run ({problem.strerror})", may_pass=False) from None
         if done.returncode == _NO_PROXY:
             try:
                 proxy.check_proxy()
@@ -165,24 +180,6 @@ class DasGoClient(CatalogueSource):
         if done.returncode:
             raise failure
         return rows
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = proxy.find_proxy()
-        try:
-            return subprocess.run(
-                [self._program, *arguments],
-                env={**os.environ, **({proxy.VARIABLE: str(path)} if path else {})},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                stdin=subprocess.DEVNULL,
-                timeout=PATIENCE,
-            )
-        except subprocess.TimeoutExpired:
-            raise NoAnswerError(f"dasgoclient did not end in {PATIENCE:.0f} s") from None
-        except OSError as problem:
-            raise NoAnswerError(f"dasgoclient cannot be run ({problem.strerror})", may_pass=False) from None
 
 
 def _rows_of(records: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -250,10 +247,9 @@ class Dbs(CatalogueSource):
                 rows = json.loads(_read(response))
         except urllib.error.HTTPError as problem:
             raise _refusal(problem) from None
-        except urllib.error.URLError as problem:
-            raise self._unreachable(problem.reason) from None
         except (OSError, http.client.HTTPException) as problem:
-            raise self._unreachable(problem) from None
+            cause = problem.reason if isinstance(problem, urllib.error.URLError) else problem
+            raise self._unreachable(cause) from None
         except ValueError:
             raise NoAnswerError("the answer of DBS ends early, or is not JSON") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -29,27 +29,15 @@ from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import say
 
-JOB = "job.json"
-"""Name of the file that says what a job does."""
+JOB = "job.json"  # says what a job does
+OUTPUT = "nano.root"  # of a job, as in crab/PSet.py
+REPORT = "FrameworkJobReport.xml"  # CRAB expects this name
 
-OUTPUT = "nano.root"
-"""Name of the output of a job, as in crab/PSet.py."""
+CANNOT_OPEN, CONFIGURATION, OTHER = 8020, 8009, 8002
+"""Exit codes: an input cannot be opened, and CRAB tries again, at another site; something is wrong with what was asked for,
+or there is any other error, and CRAB does not try again."""
 
-REPORT = "FrameworkJobReport.xml"
-"""Name of the report, which CRAB expects."""
-
-CANNOT_OPEN = 8020
-"""Exit code: an input cannot be opened. CRAB tries again, at another site."""
-
-CONFIGURATION = 8009
-"""Exit code: something is wrong with what was asked for. It would fail again, so CRAB does not try."""
-
-OTHER = 8002
-"""Exit code of all other errors. CRAB does not try again."""
-
-_KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "StdException"}
-"""CMS's words for the codes."""
-
+_KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "StdException"}  # CMS's words
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
 _VERSION = 1
 

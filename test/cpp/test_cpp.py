@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.convert.columns import VALID, CollectionColumns, Feature, FileColumns
 from data_processing.convert.writing import RowReader
@@ -208,7 +208,7 @@ NETWORKS = ["mlp", "deepsets", "particlenet", "transformer"]
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
     """Two untrained networks of all columns as a model file."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("ML_processing")
+    pytest.importorskip("ML_processing.stages")
     from ML_processing.events.inputs import CollectionShape, Shape
     from ML_processing.models import Ensemble, make_network
 
@@ -314,6 +314,10 @@ def test_scores_written_into_arrays_that_are_there(transformer: Path, run_into: 
 def test_no_memory_is_allocated_beside_the_session(transformer: Path, build: Callable[..., Path]) -> None:
     directory = build("plain", "testAllocations", OPTIMIZE="-O1")
     assert int(run(str(directory / "testAllocations"), str(transformer))) == 0
+
+
+def test_the_reference_scores_of_the_model_that_is_shipped(programs: Path) -> None:
+    assert "leptons.onnx: " in run(str(ROOT / "test" / "test_models.sh"), str(programs / "testScores"))
 
 
 def test_regression_of_collections(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:

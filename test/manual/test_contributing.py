@@ -69,7 +69,7 @@ run("submit", "count", "a.yaml", "--on", "local", "--force", "--dry-run")
 
 
 def test_a_stage(tmp_path: Path, sample: Path) -> None:
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     checkout, environment = copied(ROOT, tmp_path, PARTS)
     add(checkout, "A stage")
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
@@ -136,7 +136,7 @@ print(json.dumps([each["to_do"] for each in plan]))
 
 
 def test_a_batch_system(tmp_path: Path, sample: Path) -> None:
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     checkout, environment = copied(ROOT, tmp_path, PARTS)
     add(checkout, "A batch system")
     files = [str(sample / "ZGToLLG" / f"ZGToLLG_{number}.root") for number in range(2)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import uproot
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.datasets.datasets import resolve_datasets
 from data_processing.datasets.overview import query
@@ -139,7 +139,7 @@ def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
     """What is made by following the page on models."""
-    pytest.importorskip("ML_processing")
+    pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("model")
     follow("model.md", directory)

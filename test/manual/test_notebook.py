@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 pytest.importorskip("torch")
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "trilepton.ipynb"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +13,14 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.commands.root import score as command
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.score import score
 from services.nanoaodtools import loop
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("onnxruntime")
 
 CASES = {
     "truncated": "cannot load it.*truncated",
-    "hash": "belongs to another version",
-    "schema": "schema 2, this NanoML reads 1",
     "lacking": "y, which the file lacks|has no branch y",
     "nan": r"1 of \d events have a score that is NaN or infinite",
 }
@@ -43,12 +39,9 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(params=CASES)
 def bad(request: pytest.FixtureRequest, linear_model: Callable[..., Path]) -> tuple[Path, str]:
     """A model, and what is said of it."""
-    changes = {"schema": 2} if request.param == "schema" else {}
-    path = linear_model(["y" if request.param == "lacking" else "x"], **changes)
+    path = linear_model(["y" if request.param == "lacking" else "x"])
     if request.param == "truncated":
         path.write_bytes(path.read_bytes()[:300])
-    if request.param == "hash":
-        twin_of(path).write_text(json.dumps({"onnx_sha256": "0" * 64}))
     return path, CASES[request.param]
 
 

@@ -24,7 +24,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         text = path.read_text()
         shutil.copy(path, directory)
-        (directory / path.name).write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 2\n  folds: 3\n"))
+        (directory / path.name).write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 1\n  folds: 3\n"))
     (directory / "data").symlink_to(ROOT / "examples" / "data")
     return directory
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.merge.merge import MergeJob, merge_files

@@ -15,8 +15,8 @@ import pytest
 import uproot
 
 pytest.importorskip("torch")
-pytest.importorskip("data_processing")
-pytest.importorskip("ML_processing")
+pytest.importorskip("data_processing.skim.skim")
+pytest.importorskip("ML_processing.stages")
 
 import torch
 

@@ -80,7 +80,7 @@ def test_a_longer_name_goes_before_a_shorter_one(tmp_path: Path) -> None:
 
 
 def test_the_command_line_says_it(tmp_path: Path) -> None:
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "a.root").touch()
     done = run("skim", "--selection", "mine.py:Mine", "-o", "out", "a.root", cwd=tmp_path)
@@ -89,7 +89,7 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_task_leads_to_the_page_of_its_stage(sample: Path, tmp_path: Path) -> None:
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     (tmp_path / "mine.py").write_text(
         "from MLTools.NanoML.selection import Selection\n\n\n"
         "class Mine(Selection):\n    branches = ('MET_pt',)\n\n    def select(self, events, cutflow):\n        return None\n"

@@ -33,26 +33,12 @@ PROGRAM = Path(__file__).with_name("programs") / "dasgoclient.py"
 
 @dataclass
 class Content:
-    """A dataset of the catalogue.
+    """A dataset of the catalogue."""
 
-    Attributes
-    ----------
-    files
-        Logical name to events; how many there are in sum is up to the test.
-    status
-        Its access type.
-    invalid
-        Those of the files that must not be used.
-    sites
-        Site to share of the files that it has.
-    instance
-        Which catalogue has it.
-    """
-
-    files: dict[str, int]
+    files: dict[str, int]  # logical name to events
     status: str = "VALID"
-    invalid: Iterable[str] = ()
-    sites: Mapping[str, float] = field(default_factory=dict)
+    invalid: Iterable[str] = ()  # those of the files that must not be used
+    sites: Mapping[str, float] = field(default_factory=dict)  # site to share of the files that it has
     instance: str = "prod/global"
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -233,17 +219,7 @@ def _send(handler: BaseHTTPRequestHandler, code: int, text: str, cut: bool = Fal
 
 
 def install_dasgoclient(directory: Path, url: str, real: Optional[str] = None) -> Path:
-    """Make a program dasgoclient that asks a server, and return it.
-
-    Parameters
-    ----------
-    directory
-        Where to put it, for the PATH.
-    url
-        Of a CatalogueServer.
-    real
-        A real dasgoclient, to be run with settings by which it asks the server.
-    """
+    """Make a program dasgoclient in a directory, which asks a server, if need be by a real dasgoclient; return it."""
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / "dasgoclient"
     if real is None:

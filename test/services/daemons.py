@@ -37,15 +37,8 @@ def needs(*programs: str, package: str) -> None:
 def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str]:
     """A command that root runs as another user; anyone else runs it as themselves.
 
-    Parameters
-    ----------
-    name
-        The other user.
-    argv
-        The command.
-    all_files
-        Let it, and the processes that it starts, use root's files: the interpreter and the directories of the tests
-        may lie where only root may look.
+    With `all_files` it, and the processes that it starts, may use root's files: the interpreter and the directories of the
+    tests may lie where only root may look.
     """
     if os.geteuid() != 0:
         return list(argv)
@@ -83,19 +76,7 @@ def listens(port: int) -> bool:
 
 
 def wait_for(ready: Callable[[], bool], what: str, seconds: float, logs: Optional[Path] = None) -> None:
-    """Return when something is ready.
-
-    Parameters
-    ----------
-    ready
-        Tells it.
-    what
-        The same in words, for the message.
-    seconds
-        When to give up.
-    logs
-        Directory whose logs tell why it is not, below any depth.
-    """
+    """Return when something is ready, or give up: with `what` in words, and the ends of the logs below a directory."""
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
@@ -129,21 +110,7 @@ def run(
     timeout: float = 300,
     cwd: Optional[Path] = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as a client of a service.
-
-    Parameters
-    ----------
-    argv
-        The command.
-    environment
-        Variables that are added to those of the tests.
-    check
-        Whether it must succeed.
-    timeout
-        How long it may take, in seconds.
-    cwd
-        Where it is run.
-    """
+    """Run a command as a client of a service, with variables beside those of the tests."""
     done = subprocess.run(
         [str(word) for word in argv],
         env={**os.environ, "PATH": PATH, **environment},
@@ -161,10 +128,7 @@ def run(
 class Daemons:
     """The daemons of one service and the directory that they share. Both are gone when the tests are.
 
-    Attributes
-    ----------
-    directory
-        Everybody may look into it; its path is short, as sockets' paths must be.
+    Everybody may look into the directory; its path is short, as sockets' paths must be.
     """
 
     def __init__(self, service: str) -> None:

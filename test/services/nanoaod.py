@@ -49,55 +49,24 @@ TRIGGERS = (
 
 @dataclass(frozen=True)
 class Made:
-    """What a generated file is to be.
+    """What a generated file is to be."""
 
-    Attributes
-    ----------
-    version
-        Of NanoAOD, which decides on names and types: up to 9, 12, or 15. In 15, as in the files of some writers, each
-        list has a counter of its own.
-    events
-        Number of events in the file.
-    seed
-        Files with different seeds have different events.
-    is_data
-        Collision data: no generator branches; several runs and luminosity sections.
-    lost
-        Number of events that are not in the file but count in `Runs`, as if a skim had dropped them.
-    runs
-        Rows of the tree `Runs` in simulation; 0 for a file without it. In data there is a row for each run.
-    ending
-        What follows the names of the sums in `Runs`: "_" in some files of version 6.
-    has_weights
-        Whether simulation has `genWeight`, and its sums in `Runs`.
-    without
-        Branches that the file does not have.
-    paths
-        Number of trigger paths and seeds, beside `TRIGGERS`.
-    scale
-        Mean transverse momentum of leptons above 15 GeV [GeV].
-    first
-        Number of the first event.
-    is_rntuple
-        The events are an RNTuple.
-    compression
-        As uproot calls it: ZLIB, LZMA, LZ4 or ZSTD.
-    """
-
+    # of NanoAOD, which decides on names and types: up to 9, 12, or 15. In 15, as in the files of some writers, each list
+    # has a counter of its own
     version: int = 9
-    events: int = 80
-    seed: int = 1
-    is_data: bool = False
-    lost: int = 0
-    runs: int = 1
-    ending: str = ""
-    has_weights: bool = True
-    without: tuple[str, ...] = ()
-    paths: int = 20
-    scale: float = 60.0
-    first: int = 1
-    is_rntuple: bool = False
-    compression: str = "ZLIB"
+    events: int = 80  # in the file
+    seed: int = 1  # files with different seeds have different events
+    is_data: bool = False  # collision data: no generator branches; several runs and luminosity sections
+    lost: int = 0  # events that are not in the file but count in `Runs`, as if a skim had dropped them
+    runs: int = 1  # rows of the tree `Runs` in simulation; 0 for a file without it. Data have a row for each run
+    ending: str = ""  # what follows the names of the sums in `Runs`: "_" in some files of version 6
+    has_weights: bool = True  # whether simulation has `genWeight`, and its sums in `Runs`
+    without: tuple[str, ...] = ()  # branches that the file does not have
+    paths: int = 20  # trigger paths and seeds, beside `TRIGGERS`
+    scale: float = 60.0  # mean transverse momentum of leptons above 15 GeV [GeV]
+    first: int = 1  # number of the first event
+    is_rntuple: bool = False  # the events are an RNTuple
+    compression: str = "ZLIB"  # as uproot calls it: ZLIB, LZMA, LZ4 or ZSTD
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -162,15 +131,7 @@ def can_write_rntuple() -> bool:
 
 
 def write(path: Path, made: Made) -> None:
-    """Write a file.
-
-    Parameters
-    ----------
-    path
-        Where; its directory is there.
-    made
-        What.
-    """
+    """Write a file; its directory is there."""
     events = {name: values for name, values in _events(made).items() if name not in made.without}
     with uproot.recreate(path, compression=getattr(uproot, made.compression)(1)) as file:
         if made.is_rntuple:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 pytest.importorskip("optuna")
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def crab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crab:
 @pytest.fixture
 def analysis(tmp_path: Path) -> Callable[..., Path]:
     """Makes the configuration of an analysis of the grid's files, in a directory with a name that shells stumble over."""
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     base = tmp_path / "it's [my] $place"
     base.mkdir()
 

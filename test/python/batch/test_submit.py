@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from MLTools.NanoML.batch.crab.task import CrabProject
 from MLTools.NanoML.batch.job import JobProblem

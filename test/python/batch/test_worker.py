@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 import pytest
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file

@@ -39,7 +39,7 @@ print("torch" in sys.modules, "matplotlib" in sys.modules)
 
 
 def test_a_skim_of_local_files_imports_neither_batch_systems_nor_the_catalogue(tmp_path: Path, sample: Path) -> None:
-    pytest.importorskip("data_processing")
+    pytest.importorskip("data_processing.skim.skim")
     source = sample / "ZGToLLG" / "ZGToLLG_0.root"
     (tmp_path / "a.yaml").write_text(f"datasets: {{ZG: {{files: {source}}}}}\nskim: {{cut: nMuon >= 2}}\n")
     line = [sys.executable, "-c", RUN]

@@ -11,7 +11,7 @@ import pytest
 import uproot
 import yaml
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 
 from MLTools.NanoML.batch.prepare import JobRequest
 from MLTools.NanoML.batch.status import observe

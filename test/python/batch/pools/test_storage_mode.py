@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("data_processing")
+pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("XRootD")
 
 from MLTools.NanoML.batch.job import Job, JobResult
