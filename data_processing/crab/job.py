@@ -23,6 +23,7 @@ from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from MLTools.NanoML.atomic import replacing, write_json
+from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
@@ -69,7 +70,7 @@ class CrabJob:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") != _VERSION or set(content) != {each.name for each in fields(cls)}:
                 raise ValueError("it is from another version")
-            return cls(**{**content, **{name: tuple(content[name]) for name in ("modules", "keep")}})
+            return build(cls, content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
                 f"{path}: is not what `nanoml submit` writes ({problem}): write the task again."

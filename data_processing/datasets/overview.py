@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 from data_processing.catalogue.catalogue import Catalogue, FileList, UnavailableError
 from data_processing.catalogue.queries import Confirm, ask
@@ -69,11 +69,6 @@ class QueryOverview:
     wildcard: bool
     datasets: Sequence[CatalogueEntry]
     details: Optional[PartDetails]
-
-
-def content_of(found: Any) -> dict[str, Any]:
-    """An overview for JSON; keys have no underscore at their ends."""
-    return asdict(found, dict_factory=lambda pairs: {key.rstrip("_"): value for key, value in pairs})
 
 
 def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] = None) -> list[DatasetOverview]:

@@ -42,13 +42,14 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
     The catalogue is asked with dasgoclient if that is installed, or through its web service with your grid proxy (nanoml
     proxy init). Its answers are kept for a day.
     """
+    from MLTools.NanoML.contracts.plain import plain
     from MLTools.NanoML.workflow.stages import import_part
 
     overview = import_part("data_processing.datasets.overview")
     if source.startswith("/") and Path(source).suffix not in (".yaml", ".yml"):
         of_name = overview.query(source, instance, refresh)
         if as_json:
-            click.echo(json.dumps(overview.content_of(of_name), indent=1))
+            click.echo(json.dumps(plain(of_name), indent=1))
         else:
             _show_query(of_name)
         return
@@ -62,7 +63,7 @@ def datasets(source: str, refresh: bool, yes: bool, instance: Optional[str], as_
 
     found = overview.overview(load(source), refresh, confirm)
     if as_json:
-        click.echo(json.dumps([overview.content_of(each) for each in found], indent=1))
+        click.echo(json.dumps(plain(found), indent=1))
     else:
         _show_analysis(found)
 
