@@ -22,6 +22,7 @@ _MODULES = {
     "hdf5": ("convert", "shuffle"),
     "pipeline": ("run", "accept", "config", "tune", "export"),
     "files": ("inspect", "validate", "verify"),
+    "corrections": ("corrections",),
     "grid": ("datasets", "proxy"),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
@@ -31,6 +32,7 @@ _COMMANDS = {name: module for module, names in _MODULES.items() for name in name
 PAGES = {
     "MLTools.NanoML.batch": "howto/jobs.md",
     "MLTools.NanoML.commands.jobs": "howto/jobs.md",
+    "MLTools.NanoML.corrections": "corrections.md",
     "MLTools.NanoML.grid": "cern.md",
     "MLTools.NanoML.loading": "howto/selection.md",
     "MLTools.NanoML.model": "model.md",

@@ -22,7 +22,7 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
-from data_processing.convert.writing import BlockWriter, RowReader, table_writers
+from data_processing.convert.writing import BlockWriter, DatasetWeight, GivenWeight, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (
@@ -37,6 +37,7 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
@@ -54,6 +55,8 @@ class Sample:
     cross_section: float | None = None  # cross section [pb], or None
     # whether the configuration says that it is collision data; None if it does not say
     is_data: bool | None = None
+    # an expression of event-level columns, in the language of skim.cut, by which its events are weighted; empty without one
+    weight: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,10 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
     dataset = _dataset(job, accounting, duplicates)
     is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
     weight = dataset.weight_per_genweight
-    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted)
+    given: list[GivenWeight | DatasetWeight] = [GivenWeight(sums) for sums in accounting.weights]
+    if job.sample.weight:
+        given.append(DatasetWeight(Formula(job.sample.weight), opened(job.sources[0])))
+    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -140,7 +146,10 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
             raise NanoMLError(
                 f"{job.output}: {written} events were written of {dataset.accounting.selected}. Nothing is kept: run it again."
             )
-        metadata = _metadata(job, columns, dataset, lost)
+        metadata = replace(
+            _metadata(job, columns, dataset, lost),
+            weights=tuple(each.describe() for each in given if isinstance(each, GivenWeight)),
+        )
         write_metadata(file, metadata)
     return metadata
 

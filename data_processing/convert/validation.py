@@ -18,6 +18,7 @@ import numpy as np
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID
 from data_processing.convert.valuechecks import Findings, check_collection, check_events, check_types
 from MLTools.NanoML.contracts.hdf5 import (
+    CORRECTION,
     EVENTS,
     METADATA,
     PARAMETER,
@@ -186,4 +187,8 @@ def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]
     for name, known in (("weight", weighted), ("genWeight", simulated)):
         if known == {True} or (known == {True, False} and name in there):
             types[name] = "float32"
+    if metadata.weights:
+        types[CORRECTION] = "float32"
+    if "weight" in types:
+        types |= {column: "float32" for one in metadata.weights for column in one.variations.values()}
     return {**types, **{one.name: one.dtype for one in metadata.features}}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import VALID
-from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedCollection, ConvertedDataset, blocks
+from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS, ConvertedCollection, ConvertedDataset, blocks
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
@@ -158,6 +158,7 @@ class _Group:
         self.selected = sum(one.accounting.selected for one in datasets)
         factors = [one.weight_per_genweight for one in datasets]
         self.weighted = "weight" in names and None not in factors
+        self.corrected = CORRECTION in names
         self.factors = [(factor or 0.0, one.is_data) for factor, one in zip(factors, datasets)]
         flows = [[file.cutflow for file in one.accounting.files] for one in datasets]
         self.has_cutflow = all(flow for files in flows for flow in files)
@@ -177,12 +178,14 @@ class _Group:
         ones = np.ones(len(block))
         generator = block["genWeight"].astype("f8") if self.generated else ones
         weight = block["weight"].astype("f8") if self.weighted else ones
+        correction = block[CORRECTION].astype("f8") if self.corrected else ones
         if self.weighted and self.has_generator:
             wrong = here.copy()
             for factor, is_data in self.factors:
-                right = ones if is_data else generator * factor
+                right = correction * (ones if is_data else generator * factor)
                 wrong &= ~np.isclose(weight, right, rtol=_ROUNDING, atol=_SMALLEST)
             formula = " or ".join("1" if is_data else f"genWeight x {factor:.7g}" for factor, is_data in self.factors)
+            formula += f", times {CORRECTION}" if self.corrected else ""
             found.add_rows("weights", f"{EVENTS}/weight", f"is not {formula}", wrong, start)
         parts = (ones, generator, abs(generator), weight, abs(weight))
         self.sums += [part[here].sum() for part in parts]
@@ -197,7 +200,7 @@ class _Group:
         pairs = []
         if self.has_generator and self.alike:
             pairs.append(("genWeight", generator, math.fsum(self.left), generator_size))
-        if self.weighted:
+        if self.weighted and not self.corrected:
             weights = math.fsum(factor * left for (factor, _), left in zip(self.factors, self.left))
             pairs.append(("weight", weight, weights, weight_size))
         for name, total, wanted, size in pairs:

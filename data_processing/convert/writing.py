@@ -5,6 +5,7 @@ Blocks are compressed by several threads while the next ones are read.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
-from MLTools.NanoML.contracts.hdf5 import EVENTS
+from MLTools.NanoML.contracts.accounting import WeightSums
+from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS, ConvertedWeight
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.compression import fast_deflate
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection.weights import NOMINAL, suffix
 
 Rows = Mapping[str, NDArray[Any]]
 """A column for each field."""
@@ -43,6 +48,7 @@ class RowReader:
     weight: float | None  # number of events expected per generator weight, if that is known
     parameters: Sequence[DatasetParameter] = ()  # columns after the features
     is_weighted: bool = True  # if not, genWeight of simulation is 1 for each event
+    given: Sequence[GivenWeight | DatasetWeight] = ()  # weights that the selection gave
 
     @property
     def tables(self) -> dict[str, np.dtype[Any]]:
@@ -53,6 +59,10 @@ class RowReader:
             events.append(("weight", "f4"))
         if not self.is_data:
             events.append(("genWeight", "f4"))
+        if self.given:
+            events.append((CORRECTION, "f4"))
+        if self.weight is not None:
+            events += [(column, "f4") for given in self.given for column in given.variations.values()]
         events += [(name, stored(name, feature.branch)) for name, feature in self.columns.features.items()]
         events += [(parameter.name, "f4") for parameter in self.parameters]
         found = {EVENTS: _compound(EVENTS, events)}
@@ -67,6 +77,7 @@ class RowReader:
         names = [*IDENTIFIER_TYPES]
         if self.is_weighted and not self.is_data:
             names.append("genWeight")
+        names += [column for given in self.given for column in given.branches]
         names += [feature.branch.name for feature in self.columns.features.values()]
         for collection in self.columns.collections.values():
             names += [branch.name for branch in collection.fields.values()]
@@ -103,10 +114,78 @@ class RowReader:
         for parameter in self.parameters:
             columns[parameter.name] = np.full(length, parameter.value, np.float32)
         columns["label"] = np.full(length, self.label, dtype["label"])
+        factors = [given.factors(arrays) for given in self.given]
+        correction = math.prod((each[NOMINAL] for each in factors), start=np.ones(length))
+        if self.given:
+            columns[CORRECTION] = correction.astype(np.float32)
         if self.weight is not None:
-            per_event = 1.0 if self.is_data else columns["genWeight"].astype(np.float64)
-            columns["weight"] = np.full(length, self.weight * per_event, dtype["weight"])
+            per_event = self.weight * (1.0 if self.is_data else columns["genWeight"].astype(np.float64))
+            columns["weight"] = np.full(length, per_event * correction, dtype["weight"])
+            for number, given in enumerate(self.given):
+                others = math.prod(
+                    (each[NOMINAL] for other, each in enumerate(factors) if other != number), start=np.ones(length)
+                )
+                for variation, column in given.variations.items():
+                    columns[column] = (per_event * others * factors[number][variation]).astype(np.float32)
         return columns
+
+
+@dataclass(frozen=True)
+class GivenWeight:
+    """A weight that the selection gave to the events of a dataset, with the sums over all files of the dataset."""
+
+    sums: WeightSums
+
+    @property
+    def variations(self) -> dict[str, str]:
+        """Its variations, and the columns of the events' weights under them; in ROOT files, those of its values."""
+        names = [variation for variation in self.sums.sums if variation != NOMINAL]
+        return {variation: f"weight_{self.sums.weight}{suffix(variation)}" for variation in names}
+
+    @property
+    def is_binned(self) -> bool:
+        """Whether it keeps the yield in bins, of which the files have the number for each event."""
+        return self.sums.is_binned
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches with its values."""
+        name = f"weight_{self.sums.weight}"
+        return [name, *self.variations.values(), *([f"{name}_bin"] if self.is_binned else [])]
+
+    def describe(self) -> ConvertedWeight:
+        """Its description in the metadata."""
+        return ConvertedWeight(self.sums.weight, self.variations, self.sums.keeps_yield)
+
+    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
+        """Its values for each event, nominal and under each variation; normalised, if it keeps the yield."""
+        name = f"weight_{self.sums.weight}"
+        columns = {NOMINAL: name, **self.variations}
+        found = {key: np.asarray(arrays[column], np.float64) for key, column in columns.items()}
+        if not self.sums.keeps_yield:
+            return found
+        bins = np.asarray(arrays[f"{name}_bin"]) if self.is_binned else np.zeros(len(found[NOMINAL]), np.int64)
+        places, inverse = np.unique(bins, return_inverse=True)
+        for variation, values in found.items():
+            ratio = self.sums.ratio(variation)
+            found[variation] = values * np.array([ratio[place] for place in places.tolist()])[inverse]
+        return found
+
+
+class DatasetWeight:
+    """The weight of a dataset's events that the configuration gives by an expression of columns."""
+
+    variations: Mapping[str, str] = {}
+
+    def __init__(self, formula: Formula, file: RootFile) -> None:
+        self._formula = formula
+        self._names = formula.resolve(file.branches, file.path)
+        self.branches = list(dict.fromkeys(self._names.values()))
+
+    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
+        """Its value for each event."""
+        given = {name: arrays[actual] for name, actual in self._names.items()}
+        return {NOMINAL: self._formula.values(given, len(arrays["run"]))}
 
 
 def _objects(

@@ -128,6 +128,10 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
     """
     if config.skim is None:
         raise config.error(message="there is no section `skim`, so CRAB has nothing to do.")
+    if config.eras or config.corrections or any(dataset.triggers for dataset in config.datasets.values()):
+        raise config.error(
+            message="jobs of CRAB know no eras, corrections and triggers. Skim by `nanoml run`, or by HTCondor or Slurm."
+        )
     grid = config.batch.grid
     if grid is None:
         raise config.error(
@@ -259,7 +263,7 @@ def _own_files(config: Config) -> list[Path]:
     An error if two have the same name, or one is part of a package.
     """
     assert config.skim is not None
-    job = skim_job(config.skim, config.base)
+    job = skim_job(config)
     named = [spec.rpartition(":")[0] for spec in (job.selection, *job.modules)]
     paths = [config.base / place for place in named if place.endswith(".py")]
     paths += files_behind(*job.sources(), only_own=True).values()
@@ -297,7 +301,7 @@ def _write_job(
 ) -> list[str]:
     """Write what a job on data or simulation does, and what it reads; return the names of the files that travel with it."""
     assert config.skim is not None
-    job, sent = skim_job(config.skim, config.base), [JOB]
+    job, sent = skim_job(config), [JOB]
     modules = [*map(_flat, job.modules)]
     certified = _CERTIFIED if job.certified and is_data else ""
     if certified:

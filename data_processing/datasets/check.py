@@ -66,7 +66,7 @@ def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches
     if config.skim is not None:
-        job = replace(skim_job(config.skim, config.base), source=file.path)
+        job = replace(skim_job(config, dataset), source=file.path)
         branches = plan_file(job, file).written
     if config.convert is None:
         return

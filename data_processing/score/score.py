@@ -183,7 +183,7 @@ class Scorer:
         }
         passed = np.ones(len(fold), bool)
         if self._bound is not None:
-            selected = self._bound.apply(arrays, np.ones(len(fold)))
+            selected = self._bound.apply(arrays, np.ones(len(fold)), weigh=False)
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
             passed[:] = False

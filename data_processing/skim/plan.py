@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
-from MLTools.NanoML.selection import Selected, Selection, load_selection
+from MLTools.NanoML.selection import DatasetInfo, Selected, Selection, load_selection
 
 _TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
@@ -47,10 +47,12 @@ class SkimJob:
     branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
     # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
+    # what the selection is told of the dataset; each file says whether it is data
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)
 
     def load(self) -> tuple[Selection | None, list[Any]]:
         """The selection, if there is one, and the modules of nanoAOD-tools; an error if one cannot be imported."""
-        selection = load_selection(self.selection, self.base) if self.selection else None
+        selection = load_selection(self.selection, self.base).of_dataset(self.dataset) if self.selection else None
         if not self.modules:
             return selection, []
         from data_processing.eventloop import load_module  # few skims need it

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, parse_rule, plan_skim, read_rules
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.accounting import FileAccounting, WeightSums
 from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, add_steps, event_weights, is_simulation
+from MLTools.NanoML.nanoaod.accounting import Accounting, add_steps, add_weight_sums, event_weights, is_simulation
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.branches import Branch
@@ -43,14 +43,16 @@ def skim_file(job: SkimJob) -> Accounting:
         filters = filter_set.open(file, str(job.output), accounting.is_data)
         plan = plan_skim(file, filters, job)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
-            flows = []
+            flows, sums = [], []
             with progress(f"skim {Path(job.source).name}", file.entries) as bar:
                 # one range even for a file without events, so that its cut flow has zeros
                 most = _most(job, file, plan.read)
                 for start, stop in file.ranges(plan.read, most) if file.entries else [(0, 0)]:
-                    flows.append(_skim_chunk(job, _Chunk(file, plan, start, stop), filters, plan, writer))
+                    steps, weights = _skim_chunk(job, _Chunk(file, plan, start, stop), filters, plan, writer)
+                    flows.append(steps)
+                    sums.append(weights)
                     bar.advance(stop - start)
-            accounting.cutflow = add_steps(flows)
+            accounting.cutflow, accounting.weights = add_steps(flows), add_weight_sums(sums)
             certified = filter_set.certified if accounting.is_data else None
             not_copied = copy_auxiliary(file, writer, certified)
             if accounting.is_data:
@@ -86,13 +88,13 @@ def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[
 
 def _skim_chunk(
     job: SkimJob, chunk: _Chunk, filters: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
-) -> list[Step]:
-    """Skim a range of events; return the cut flow. Its memory is free when the next range is read."""
+) -> tuple[list[Step], list[WeightSums]]:
+    """Skim a range of events; return the cut flow and the sums of weights. Its memory is free when the next range is read."""
     for each in filters:
         chunk.narrow(each)
     for arrays in chunk.output(job, plan, writer.events.columns):
         writer.events.extend(arrays)
-    return chunk.steps
+    return chunk.steps, chunk.weights
 
 
 def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
@@ -116,6 +118,7 @@ class _Chunk:
             )
         self._rows = np.arange(stop - start)
         self._columns: dict[str, Any] = {}
+        self.weights: list[WeightSums] = []
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
 
     def narrow(self, filter_: Filter) -> None:
@@ -136,6 +139,7 @@ class _Chunk:
         self._columns.update(selected.columns)
         self._rows = self._rows[selected.rows]
         self.steps += selected.cutflow.steps[1:]
+        self.weights += selected.cutflow.weight_sums()
 
     def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The rows to be written, in parts; branches are read only where events are kept."""
@@ -207,7 +211,7 @@ class FilterSet:
         if self.formula is not None:
             found.append(_Cut(self.formula, file))
         if self.selection is not None:
-            found.append(_Selection(self.selection, file))
+            found.append(_Selection(self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data)), file))
         if self.modules:
             from data_processing.eventloop import ModuleChain  # few skims need it
 
@@ -261,7 +265,7 @@ class _Selection(Filter):
         self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
         self.made = {
             name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
-            for name, column in selection.columns.items()
+            for name, column in selection.made.items()
         }
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,35 +12,46 @@ from typing import Any
 from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.config.data import Skim
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.selection import DatasetInfo
+from MLTools.NanoML.selection.weights import NOMINAL
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
+_ODD_MEAN = 0.1  # that the mean of a weight of all events may differ from 1
 _FILES = ("certified", "branches")  # settings that name a file
 # what the content of a skim depends on
 _SETTINGS = ("selection", "modules", "cut", *_FILES, "keep", "compression", "engine")
 
 
-def skim_job(skim: Skim, base: Path) -> SkimJob:
-    """The skim that the configuration asks for, of no file yet."""
+def skim_job(config: Config, name: str | None = None) -> SkimJob:
+    """The skim that the configuration asks for, of no file yet; of a dataset, if it is named."""
+    skim, certified, info = config.skim, None, DatasetInfo()
+    assert skim is not None
+    if name is not None:
+        dataset, era = config.datasets[name], config.era_of(name)
+        corrections = str(config.path(era.corrections)) if era.corrections else ""
+        certified, triggers = era.certified, config.triggers_of(name)
+        info = DatasetInfo(name, dataset.era or "", dataset.is_data, dict(dataset.parameters), triggers, corrections)
     return SkimJob(
         "",
         Path(),
         skim.selection or "",
-        str(base),
+        str(config.base),
         list(skim.keep),
         skim.compression,
         skim.chunk,
         skim.memory,
         list(skim.modules),
         skim.cut or "",
-        skim.certified or "",
+        certified or skim.certified or "",
         skim.branches or "",
         skim.engine,
+        info,
     )
 
 
@@ -52,6 +64,9 @@ def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str 
     settings = {name: getattr(job, name) for name in _SETTINGS}
     code = code_of(skim.__module__, *job.sources())
     settings_files = [str(Path(job.base, settings[name])) for name in _FILES if settings[name]]
+    if job.selection:
+        settings["dataset"] = job.dataset.to_json()
+        settings_files += job.dataset.files
     tasks = []
     for file, name in output_names(list(files)).items():
         one = replace(job, source=file, output=directory / name)
@@ -90,6 +105,7 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
         lines.append(
             f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
         )
+        lines += _weight_lines(accounting)
         if any(file.is_data for file in accounting.files):
             path = directories[dataset] / "luminosity.json"
             sections = accounting.luminosity_sections
@@ -98,16 +114,36 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
     return lines
 
 
+def _weight_lines(accounting: Accounting) -> list[str]:
+    """The means of the weights that the selection gave to simulation, and a warning about one that changes all events."""
+    if accounting.is_data or not accounting.weights:
+        return []
+    means, warnings = [], []
+    for each in accounting.weights:
+        before = math.fsum(each.without.values())
+        if not before:
+            continue
+        mean = {variation: math.fsum(sums.values()) / before for variation, sums in each.sums.items()}
+        nominal = mean.pop(NOMINAL)
+        others = ", ".join(f"{variation} {value:.3f}" for variation, value in mean.items())
+        means.append(f"{each.weight} {nominal:.3f}{f' ({others})' if others else ''}")
+        if each.cut == "all" and not each.keeps_yield and abs(nominal - 1) > _ODD_MEAN:
+            warnings.append(
+                f"  WARNING: {each.weight} changes the sum of weights of all events by {nominal - 1:+.0%}. The mean of pile-up "
+                "weights is near 1 over all generated events: is this the profile of the sample?"
+            )
+    return [f"  mean weights: {'; '.join(means)}", *warnings]
+
+
 def skim_stage(analysis: Analysis) -> Stage:
     """Skims of all datasets."""
     config = analysis.config
     assert config.skim is not None
     skim, layout = config.skim, Layout.of(config)
-    job = skim_job(skim, config.base)
     tasks = [
         task
         for name, paths in analysis.files.items()
-        for task in skim_tasks(paths, layout.skims(name), job, name + "/")
+        for task in skim_tasks(paths, layout.skims(name), skim_job(config, name), name + "/")
         if task.inputs[0] not in analysis.left_out(name)
     ]
     directories = {name: layout.skims(name) for name in analysis.files}

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _MODULES = {
     "selection": "Selections",
     "selection.tryout": "Trying a selection",
+    "corrections": "Corrections",
+    "corrections.weights": "Weights of events",
+    "corrections.jets": "Jets and missing momentum",
     "nanoaodtools": "A selection as a module of nanoAOD-tools",
     "score": "A model as a module of nanoAOD-tools",
     "nano_cff": "A model in cmsRun",
@@ -206,7 +209,7 @@ def python_interface() -> str:
     for name, title in _MODULES.items():
         module = importlib.import_module(f"MLTools.NanoML.{name}")
         lines += [f"## {title}", "", f"`MLTools.NanoML.{name}`: {_first(module.__doc__)}", ""]
-        for each in _SOME.get(name, module.__all__):
+        for each in _SOME.get(name) or module.__all__:
             lines += _member(each, getattr(module, each))
     return "\n".join(lines)
 

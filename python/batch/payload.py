@@ -19,6 +19,7 @@ from pathlib import Path
 from MLTools import NanoML
 from MLTools.NanoML.atomic import make_directory, replacing
 from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.document import Keys
 from MLTools.NanoML.errors import ConfigError, explain_os_error
 from MLTools.NanoML.workflow.stages import PARTS, Layout
 
@@ -66,12 +67,10 @@ def _own(config: Config) -> Iterator[ArchiveEntry]:
         yield f"base/{inside}", path
 
 
-def _named(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+def _named(config: Config) -> Iterator[tuple[Keys, str]]:
     """The files beside the YAML file that stages read, each with the key that names it."""
+    yield from config.skim_files()
     if config.skim:
-        for name in ("certified", "branches"):
-            if getattr(config.skim, name):
-                yield ("skim", name), getattr(config.skim, name)
         for spec in (config.skim.selection or "", *config.skim.modules):
             if spec.rpartition(":")[0].endswith(".py"):
                 yield ("skim",), spec.rpartition(":")[0]
@@ -90,7 +89,7 @@ def environment(training: bool, directory: Path) -> Path:
     by pip here.
     """
     entries: list[ArchiveEntry] = []
-    extras = ["data", "xrootd", *(["train"] if training else [])]
+    extras = ["data", "xrootd", "corrections", *(["train"] if training else [])]
     try:
         names = _closure("nanoml", extras)
     except importlib.metadata.PackageNotFoundError:

@@ -185,9 +185,7 @@ def check_inputs(config: Config, todo: Mapping[str, Sequence[Task]], storage: Op
 
 def _travels(config: Config, path: str) -> bool:
     """Whether a file goes with each job, because the configuration names it."""
-    skim = config.skim
-    named = [name for name in (skim.certified, skim.branches) if name] if skim else []
-    return os.path.realpath(path) in [os.path.realpath(config.path(name)) for name in named]
+    return os.path.realpath(path) in [os.path.realpath(config.path(name)) for _, name in config.skim_files()]
 
 
 def needs_proxy(tasks: Iterable[Task]) -> bool:

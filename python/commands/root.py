@@ -54,6 +54,9 @@ from MLTools.NanoML.commands.options import (
     show_default=True,
     help="What runs the skim: NanoML's own, or nanoAOD-tools' PostProcessor (needs ROOT).",
 )
+@click.option(
+    "--corrections", default="", metavar="FILE", help="YAML file with the corrections that the selection asks for."
+)
 @workers_option("Files skimmed at once")
 @reading_options
 @flag("--force", "Skim again, even what is up to date.")
@@ -66,6 +69,7 @@ def skim(
     workers: int,
     reading: Any,
     force: bool,
+    corrections: str,
     **settings: str,
 ) -> None:
     """Keep the events that a selection selects, and add its columns.
@@ -85,7 +89,10 @@ def skim(
     from MLTools.NanoML.workflow.stages import import_part
 
     stages, sources = import_part("data_processing.skim.stage"), find_files(files, reading)
-    job = stages.SkimJob("", Path(), selection or "", str(Path.cwd()), list(keep), modules=list(modules), **settings)
+    info = stages.DatasetInfo(corrections_file=corrections and str(Path(corrections).resolve()))
+    job = stages.SkimJob(
+        "", Path(), selection or "", str(Path.cwd()), list(keep), modules=list(modules), dataset=info, **settings
+    )
     tasks = stages.skim_tasks(sources, output.resolve(), job)
     stage = stages.skim_tasks_stage(tasks, {"": output.resolve()}, workers or usable_cores())
     run_stage(stage, sources, output, force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -11,10 +12,10 @@ from typing import Any, Optional
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
-from MLTools.NanoML.config.datasets import Dataset, Read
+from MLTools.NanoML.config.datasets import Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import NAME, setting
+from MLTools.NanoML.config.setting import NAME, PRODUCT, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
@@ -26,8 +27,14 @@ class Config:
 
     workdir: str = setting("", "The directory for all results; by default it has the name of the YAML file.")
     luminosity: Optional[float] = setting(
-        None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0
+        None, "Integrated luminosity [/fb], to which simulation is scaled.", exclusiveMinimum=0, **PRODUCT
     )
+    corrections: Optional[str] = setting(
+        None,
+        "YAML file of corrections, for selections that use them, if there is one era.",
+        examples=["corrections/2018.yaml"],
+    )
+    eras: dict[str, Era] = setting(dict, "Periods of data taking, by name, if there are several.", names=NAME)
     datasets: dict[str, Dataset] = setting(dict, "The samples of events, by name.", names=NAME)
     read: Read = setting(Read)
     skim: Optional[Skim] = setting(None)
@@ -67,6 +74,47 @@ class Config:
             return ()
         names = list(self.datasets)
         return tuple(other for other in names[: names.index(name)] if self.datasets[other].is_data)
+
+    def era_of(self, name: str) -> Era:
+        """The era of a dataset; without eras, what the analysis says for all."""
+        era = self.datasets[name].era
+        return self.eras[era] if era is not None else Era(self.luminosity, None, self.corrections)
+
+    def luminosity_of(self, name: str) -> Optional[float]:
+        """The integrated luminosity [/fb] to which a dataset is scaled; None if it is not known."""
+        return self.datasets[name].luminosity or self.era_of(name).luminosity
+
+    def cross_section_of(self, name: str) -> Optional[float]:
+        """The cross section of a dataset [pb], times its k factor; None if it is not known."""
+        dataset = self.datasets[name]
+        return None if dataset.cross_section is None else dataset.cross_section * (dataset.k_factor or 1.0)
+
+    def triggers_of(self, name: str) -> tuple[str, ...]:
+        """The triggers by which events of a dataset are taken: its own for data, those of all data of its era for simulation."""
+        dataset = self.datasets[name]
+        data = (
+            [dataset]
+            if dataset.is_data
+            else [it for it in self.datasets.values() if it.is_data and it.era == dataset.era]
+        )
+        return tuple(dict.fromkeys(trigger for each in data for trigger in each.triggers))
+
+    def skim_files(self) -> Iterator[tuple[tuple[Key, ...], str]]:
+        """The files that skims read beside their inputs and the user's code, each with the keys that name it."""
+        for name in ("certified", "branches"):
+            if self.skim and getattr(self.skim, name):
+                yield ("skim", name), getattr(self.skim, name)
+        corrections: dict[tuple[Key, ...], Optional[str]] = {("corrections",): self.corrections}
+        for key, era in self.eras.items():
+            if era.certified:
+                yield ("eras", key, "certified"), era.certified
+            corrections["eras", key, "corrections"] = era.corrections
+        for keys, text in corrections.items():
+            if text:
+                from MLTools.NanoML.corrections.era import files_beside  # few analyses have any
+
+                yield keys, text
+                yield from ((keys, os.path.relpath(file, self.base)) for file in files_beside(self.path(text)))
 
     def path(self, text: str) -> Path:
         """Make a path of a text in the configuration; "~" is the home directory."""

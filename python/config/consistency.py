@@ -21,7 +21,7 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _skim, _convert, _sections, _training, _columns, _per_object, _signal, _tune, _score,
+        _datasets, _cross_sections, _eras, _skim, _convert, _sections, _training, _columns, _per_object, _signal, _tune, _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -47,6 +47,21 @@ def _datasets(config: Config) -> Iterator[Problem]:
             yield (*place, "instance"), 'is of use with "das" only. Remove it'
         if dataset.is_data and dataset.cross_section is not None:
             yield (*place, "cross_section"), 'data has no cross section. Remove this or "data: true"'
+        for key in ("k_factor", "weight", "luminosity"):
+            if dataset.is_data and getattr(dataset, key) is not None:
+                yield (*place, key), 'is for simulation. Remove this or "data: true"'
+        if dataset.k_factor is not None and dataset.cross_section is None:
+            yield (*place, "k_factor"), "is of no use without a cross section. Add it, or remove this"
+        if dataset.triggers and not dataset.is_data:
+            what = "is for data: simulation keeps events that fire any trigger of its era's data. Remove this"
+            yield (*place, "triggers"), what
+        if dataset.triggers and (config.skim is None or config.skim.selection is None):
+            yield (*place, "triggers"), 'is applied with the selection, and there is none. Add "skim: {selection: ...}"'
+        if dataset.era is not None and dataset.era not in config.eras:
+            hint = suggestion(dataset.era, config.eras) if config.eras else "There are no `eras`."
+            yield (*place, "era"), f'"{dataset.era}" is not one of `eras`. {hint}'
+        if dataset.era is None and config.eras:
+            yield place, f'belongs to no era. Add "era: {next(iter(config.eras))}", or another one'
         if dataset.is_data and dataset.class_ is not None:
             yield (*place, "class"), 'data is not trained on. Remove this or "data: true"'
         for key, value in dataset.parameters.items():
@@ -63,14 +78,24 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
     known = [name for name, dataset in config.datasets.items() if dataset.cross_section is not None]
     if not known:
         return
-    if config.luminosity is None:
-        what = 'is of no use without a luminosity. Add it, in /fb, as in "luminosity: 59.8"'
-        yield ("datasets", known[0], "cross_section"), what
+    for name in known:
+        era = config.datasets[name].era
+        if (era is None or era in config.eras) and config.luminosity_of(name) is None:
+            where = f"to the era {era}" if era else "it"
+            what = f'is of no use without a luminosity. Add {where}, in /fb, as in "luminosity: 59.8"'
+            yield ("datasets", name, "cross_section"), what.replace("Add to", "Add one to")
+            break
     which = "dataset" if config.train and config.train.per_object else "dataset with a class"
     for name in config.trained:
         if not config.datasets[name].is_data and name not in known:
             what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
             yield ("datasets", name, "cross_section"), what
+
+
+def _eras(config: Config) -> Iterator[Problem]:
+    for key in ("luminosity", "corrections"):
+        if config.eras and getattr(config, key) is not None:
+            yield (key,), f"is given by each of `eras`. Move it there, as in `eras: {{2018: {{{key}: ...}}}}`"
 
 
 def _skim(config: Config) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from MLTools.NanoML.config.setting import BRANCH, DATASET, setting
+from MLTools.NanoML.config.setting import BRANCH, DATASET, PRODUCT, setting
 
 # the settings that say which files are read: what is made of a file does not depend on them
 FROM_WHERE = ("files", "das", "instance", "status", "max_files", "max_events")
@@ -17,6 +17,24 @@ LOSS = {
     "form": 'a number of files, or a percentage such as "1 %"',
 }
 _SERVER = {"pattern": r"x?roots?://[^/\s]+/*", "form": "a server such as root://cms-xrd-global.cern.ch/"}
+
+
+@dataclass(frozen=True)
+class Era:
+    """A period of data taking, for data and the simulation that goes with them."""
+
+    luminosity: Optional[float] = setting(
+        None,
+        "Integrated luminosity of its data [/fb], to which its simulation is scaled.",
+        exclusiveMinimum=0,
+        **PRODUCT,
+    )
+    certified: Optional[str] = setting(
+        None, "JSON file of its certified luminosity sections, instead of skim.certified."
+    )
+    corrections: Optional[str] = setting(
+        None, "YAML file of its corrections, for selections that use them.", examples=["corrections/2018.yaml"]
+    )
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,32 @@ class Dataset:
         "is only scored.",
         examples=["signal"],
     )
-    cross_section: Optional[float] = setting(None, "Cross section of the process [pb].", exclusiveMinimum=0)
+    cross_section: Optional[float] = setting(
+        None, "Cross section of the process [pb].", exclusiveMinimum=0, **PRODUCT, examples=[0.0546, "831.8 * 0.1061"]
+    )
+    k_factor: Optional[float] = setting(
+        None, "What its cross section is multiplied by, as for higher orders.", exclusiveMinimum=0, **PRODUCT
+    )
+    era: Optional[str] = setting(None, "The era that it belongs to, one of `eras`.", or_number=True)
+    luminosity: Optional[float] = setting(
+        None,
+        "Integrated luminosity [/fb] to which it is scaled, if it is not that of its era or of the analysis.",
+        exclusiveMinimum=0,
+        **PRODUCT,
+    )
+    weight: Optional[str] = setting(
+        None,
+        "A weight of its events, as for samples that overlap: an expression of event-level columns that the skim keeps, in "
+        "the language of skim.cut.",
+        examples=["LHE_HT < 100", "1 - 0.5 * (GenLepton_pt > 100)"],
+    )
+    triggers: list[str] = setting(
+        list,
+        "For data: only events that fire one of these are kept; of simulation, those that fire any of its era's data.",
+        items=BRANCH,
+        uniqueItems=True,
+        examples=[["HLT_IsoMu24"]],
+    )
     is_data: bool = setting(
         False,
         "True for data, false for simulation. An event that is in several datasets of data is kept in the first.",

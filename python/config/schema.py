@@ -60,12 +60,17 @@ def parse(cls: type[T], document: Document, schema: Mapping[str, Any]) -> T:
 
     Raises ConfigError if something is wrong; the message has a line for each mistake.
     """
+    return build(cls, checked(document, schema))
+
+
+def checked(document: Document, schema: Mapping[str, Any]) -> Any:
+    """The data of a document that agrees with `schema`; an error with a line for each mistake if it does not."""
     data = _filled(document.data, schema)
     unreadable = {keys for keys, _ in document.problems}
     problems = [*document.problems, *(it for it in complaints(data, schema) if it[0] not in unreadable)]
     if problems:
         raise document.error(problems)
-    return build(cls, data)
+    return data
 
 
 def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +93,9 @@ def _of_hint(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     if hint is Any:
         return _details(metadata)
     filled = {"minLength": 1} if hint is str else {}
-    return {"type": _NAMES[hint], **filled, **_details(metadata)}
+    kind: Any = ["string", "number"] if hint is float and "pattern" in metadata else _NAMES[hint]
+    kind = ["string", "integer"] if "or_number" in metadata else kind
+    return {"type": kind, **filled, **_details(metadata)}
 
 
 def _details(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +184,9 @@ def _explain(error: Any, root: Mapping[str, Any]) -> Iterator[Problem]:
         double = next(item for position, item in enumerate(value) if item in value[:position])
         yield keys, f"{_shown(double)} is listed twice"
     elif error.validator == "type":
-        yield keys, f"expected {_kind(schema)}, got {_shown(value)}{_remedy(value, schema)}"
+        is_product = _types(schema) == ["string", "number"]
+        expected = schema["patternErrorMessage"] if is_product else f"expected {_kind(schema)}"
+        yield keys, f"{expected}, got {_shown(value)}{'' if is_product else _remedy(value, schema)}"
     else:
         yield keys, f"{_expectation(error)}, got {_shown(value)}"
 

@@ -5,6 +5,7 @@ A field's metadata says what its type cannot, beside what `contracts.plain` know
 - ``doc``: what it is, for people;
 - ``minimum``, ``maximum``, ``exclusiveMinimum``, ``exclusiveMaximum``, ``enum``, ``pattern`` (for the whole text),
   ``minItems``, ``uniqueItems``, ``examples``: as in JSON Schema; ``form``: the pattern in words, after "expected";
+- ``or_number``: a text that may look like a whole number, as 2018;
 - ``items``, ``names``: the same for the items of a list or mapping, and for the keys of a mapping.
 """
 
@@ -27,6 +28,13 @@ DATASET = {
     "form": "a name of the catalogue, /PRIMARY/PROCESSED/TIER, with * for any text",
 }
 """What the name of a dataset in CMS's catalogue may be."""
+
+
+PRODUCT = {
+    "pattern": r" *{0}( *[*/] *{0})* *".format(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?"),
+    "form": "a number, or a product or quotient of numbers, as in 831.8 * 0.1061",
+}
+"""What a number may be that is often the product of others."""
 
 
 def setting(default: Any, doc: str = "", **metadata: Any) -> Any:

@@ -29,6 +29,26 @@ class Step:
     weights: float  # sum of their generator weights (of ones, in data)
 
 
+@dataclass
+class WeightSums:
+    """Sums of the weights of simulated events where a selection gives them one more weight, with and without it."""
+
+    weight: str  # its name
+    cut: str  # the last cut before it; "all" if there is none
+    keeps_yield: bool  # whether it is to be normalised by these sums
+    is_binned: bool  # whether that holds in each bin
+    # by bin; without bins there is one, 0. The sum of the products of all weights before it, and that with its values, nominal
+    # ("nominal") and under each variation
+    without: dict[int, float]
+    sums: dict[str, dict[int, float]]
+
+    def ratio(self, variation: str) -> dict[int, float]:
+        """What its values are to be multiplied by so that they keep the yield, by bin; 1 in a bin without weights."""
+        return {
+            place: self.without[place] / with_it if with_it else 1.0 for place, with_it in self.sums[variation].items()
+        }
+
+
 @dataclass(frozen=True)
 class Part:
     """The range of entries that was read of a file, if it is not the whole file; in data, weights are numbers of events."""
@@ -59,6 +79,9 @@ class FileAccounting:
     duplicates: int = 0  # events of data that passed all cuts, but are in an earlier file or dataset, too
     uuid: str = ""  # identifier that ROOT gave the file, which a copy has too; empty if it has none
     part: Optional[Part] = None  # the range of entries that was read; None for the whole file
+    weights: list[WeightSums] = field(
+        default_factory=list, metadata={"sparse": True}
+    )  # of the weights that the selection gave, in their order
 
     @property
     def file_entries(self) -> int:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 EVENTS = "events"
 METADATA = "metadata"
-RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight")
+CORRECTION = "correction"
+"""The product of the weights that the selection gave; there only if it gave any."""
+RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight", CORRECTION)
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
 PARAMETER = "parameter"
 """The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
@@ -60,6 +62,16 @@ class ConvertedCollection:
     quantile: Optional[float] = field(metadata={"older": None})
     fields: tuple[ConvertedColumn, ...]  # its columns
     truncated: Truncated
+
+
+@dataclass(frozen=True)
+class ConvertedWeight:
+    """A weight that the selection gave, in the weights of events."""
+
+    name: str
+    # for each variation the column with the weights of events under it, which has all other weights as well
+    variations: dict[str, str] = field(default_factory=dict)
+    normalised: bool = False  # whether it keeps the yield by the sums of the accounting
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class HDF5Metadata:
     settings: dict[str, Any] = field(metadata={"older": {}})  # of the conversion, for information
     datasets: tuple[ConvertedDataset, ...]  # the datasets whose events it has: several in a shuffled file
     shuffled: Optional[Shuffled] = field(default=None, metadata=_SPARSE)  # None for a file of one conversion
+    weights: tuple[ConvertedWeight, ...] = field(default=(), metadata=_SPARSE)  # that the selection gave
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:

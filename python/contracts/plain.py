@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -64,8 +65,19 @@ def _typed(hint: Any, value: Any) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]  # a list of one may be written as its item
         return kind(_typed(get_args(hint)[0], item) for item in items)
     if kind is dict:
-        return {key: _typed(get_args(hint)[1], item) for key, item in value.items()}
-    return hint(value) if hint in (int, float) else value
+        of_key, of_item = get_args(hint)
+        return {_typed(of_key, key): _typed(of_item, item) for key, item in value.items()}
+    if hint is float and isinstance(value, str):
+        return product(value)
+    return hint(value) if hint in (int, float, str) else value
+
+
+def product(text: str) -> float:
+    """The number that a product or quotient of numbers stands for, as 831.8 * 0.1061."""
+    number = 1.0
+    for operation, factor in re.findall(r"([*/]?) *([^ */]+)", text):
+        number = number / float(factor) if operation == "/" else number * float(factor)
+    return number
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step
+from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step, WeightSums
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -93,6 +93,11 @@ class Accounting:
     def cutflow(self) -> list[Step]:
         """Sum of the files' cut flows."""
         return add_steps(file.cutflow for file in self.files)
+
+    @property
+    def weights(self) -> list[WeightSums]:
+        """The sums of all files' weights."""
+        return add_weight_sums(file.weights for file in self.files)
 
     @property
     def luminosity_sections(self) -> LumiMask:
@@ -217,6 +222,25 @@ def add_steps(flows: Iterable[Iterable[Step]]) -> list[Step]:
             sofar.events += step.events
             sofar.weights += step.weights
     return list(total.values())
+
+
+def add_weight_sums(parts: Iterable[Iterable[WeightSums]]) -> list[WeightSums]:
+    """Add the sums of weights of several ranges or files, weight by weight."""
+    total: dict[str, WeightSums] = {}
+    for part in parts:
+        for each in part:
+            sofar = total.setdefault(
+                each.weight, WeightSums(each.weight, each.cut, each.keeps_yield, each.is_binned, {}, {})
+            )
+            _add_to(sofar.without, each.without)
+            for variation, sums in each.sums.items():
+                _add_to(sofar.sums.setdefault(variation, {}), sums)
+    return list(total.values())
+
+
+def _add_to(total: dict[int, float], more: Mapping[int, float]) -> None:
+    for place, value in more.items():
+        total[place] = total.get(place, 0.0) + value
 
 
 def event_weights(arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:

@@ -178,6 +178,23 @@ class Formula:
             passes[instances.event[instances.values != 0]] = True
         return passes
 
+    def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
+        """The value for each of `length` events, float64 of shape (length,); `arrays` as for `mask`.
+
+        Raises NanoMLError if an event has several, because a branch is a list, or none that is finite.
+        """
+        columns = {name: _Column.of(arrays[name]) for name in self.branches}
+        self._check({name: column.counts is not None for name, column in columns.items()})
+        with np.errstate(all="ignore"):
+            instances = _Instances(self._root, columns, length)
+        if not np.array_equal(instances.event, np.arange(length)):
+            raise cut_error(self.text, 0, "it must be one number for each event, but it reads a list without an index.")
+        values = np.asarray(instances.values, np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise cut_error(self.text, 0, f"it is NaN or infinite for {bad} of {length} events.")
+        return values
+
     def _check(self, is_list: Mapping[str, bool]) -> None:
         for leaf in self._leaves:
             if leaf.index is not None and not is_list[leaf.name]:

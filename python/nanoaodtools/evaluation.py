@@ -12,9 +12,10 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.accounting import WeightSums
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
-from MLTools.NanoML.nanoaod.accounting import add_steps, weights_in
+from MLTools.NanoML.nanoaod.accounting import add_steps, add_weight_sums, weights_in
 from MLTools.NanoML.nanoaodtools.output import Filler, Made, declare, declared
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.branches import Branch
@@ -159,6 +160,7 @@ class Evaluation:
         self._chunk = self._read(0, 0)
         self._window: Optional[_Window] = None
         self._steps: list[Step] = []
+        self.weights: list[WeightSums] = []
         # for each event that passed, how many were in the output before it
         self._passed: array[int] = array("q")
         self._weights: array[float] = array("d")
@@ -193,7 +195,8 @@ class Evaluation:
         if not self._steps and not self._inputs.from_modules:
             # no event reached it: the cut flow has zeros, but is not empty
             self._chunk = self._read(0, 0)
-            self._steps = self._apply(np.arange(0), {}).cutflow.steps
+            cutflow = self._apply(np.arange(0), {}).cutflow
+            self._steps, self.weights = cutflow.steps, cutflow.weight_sums()
         return self._steps or [Step("all", 0, 0.0)]
 
     def kept(self) -> Step:
@@ -280,7 +283,7 @@ class Evaluation:
         self._check(selected)
         made = ", ".join(self._inputs.from_modules)
         self._note(f"events are evaluated one by one, which is slow: other modules make what it reads ({made})")
-        self._steps = add_steps([self._steps, selected.cutflow.steps])
+        self._add(selected.cutflow.steps, selected.cutflow.weight_sums())
         rows = list(zip(*(values.tolist() for values in selected.columns.values())))
         return (rows or [()])[0] if len(selected.rows) else None
 
@@ -298,4 +301,9 @@ class Evaluation:
         if window is None:
             return
         asked = np.frombuffer(window.asked, np.bool_)[window.entries - window.start]
-        self._steps = add_steps([self._steps, window.selected.cutflow.steps_of(asked)])
+        cutflow = window.selected.cutflow
+        self._add(cutflow.steps_of(asked), cutflow.weight_sums(asked))
+
+    def _add(self, steps: list[Step], weights: list[WeightSums]) -> None:
+        self._steps = add_steps([self._steps, steps])
+        self.weights = add_weight_sums([self.weights, weights])

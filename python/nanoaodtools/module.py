@@ -6,12 +6,13 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.output import write_record
 from MLTools.NanoML.nanoaodtools.source import Request, Source
@@ -84,8 +85,9 @@ class PostprocModule:
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
         evaluations: list[Evaluation] = getattr(input_tree, _SHARED, [])
         source = evaluations[0].source if evaluations else Source(input_file, input_tree, request)
+        selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=not is_simulation(source.file)))
         self._evaluation = Evaluation(
-            self.selection, source, tuple(evaluations), input_tree, output_tree, self.chunk, self._note
+            selection, source, tuple(evaluations), input_tree, output_tree, self.chunk, self._note
         )
         setattr(input_tree, _SHARED, [*evaluations, self._evaluation])
 

@@ -86,7 +86,7 @@ def declared(output_tree: Any) -> dict[str, Made]:
 def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
     """Declare the columns of a selection, in their own types or the next wider ones that exist."""
     made = {}
-    for name, column in selection.columns.items():
+    for name, column in selection.made.items():
         dtype = np.dtype(column.dtype).name
         if output_tree is None:
             made[name] = Made(dtype, _counter(column), None)
@@ -108,7 +108,7 @@ def _branch(selection: Selection, output_tree: Any, name: str, dtype: str) -> Op
     letter, root = _LETTERS[dtype]
     existing = output_tree.tree().GetBranch(name)
     leaf = existing.FindLeaf(name) if existing else None
-    column = selection.columns[name]
+    column = selection.made[name]
     counter = _counter(column)
     if leaf:
         count = leaf.GetLeafCount()
@@ -230,7 +230,7 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
         Accounting([accounting]),
         ",".join(_spec(selection) for selection in selections) or None,
         {
-            name: MadeColumn(made.dtype, evaluation.selection.columns[name].title)
+            name: MadeColumn(made.dtype, evaluation.selection.made[name].title)
             for evaluation in cutting or evaluations
             for name, made in evaluation.made.items()
         },
@@ -281,6 +281,7 @@ def _accounting(evaluations: Sequence[Evaluation]) -> FileAccounting:
         for step in cuts:
             cut = f"{name}: {step.cut}" if step.cut in known else step.cut
             accounting.cutflow.append(Step(cut, step.events, step.weights))
+        accounting.weights += evaluation.weights
     kept = evaluations[-1].kept()
     if may_drop[-1] or kept.events != accounting.cutflow[-1].events:
         accounting.cutflow.append(kept)

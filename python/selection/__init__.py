@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from MLTools.NanoML.contracts.accounting import Step
 from MLTools.NanoML.selection.cutflow import Cutflow
+from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.selection import Column, Selected, Selection, load_selection
+from MLTools.NanoML.selection.weights import UP_DOWN, Factor, Weight
 
-__all__ = ["Column", "Cutflow", "Events", "Flat", "Selected", "Selection", "Step", "load_selection"]
+__all__ = [
+    "UP_DOWN",
+    "Column",
+    "Cutflow",
+    "DatasetInfo",
+    "Events",
+    "Factor",
+    "Flat",
+    "Selected",
+    "Selection",
+    "Step",
+    "Weight",
+    "load_selection",
+]

@@ -1,36 +1,148 @@
-"""Cuts, and the cut flow that counts them."""
+"""Cuts and weights, and the cut flow that counts events and adds up weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import Step
+from MLTools.NanoML.contracts.accounting import Step, WeightSums
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.selection.weights import NOMINAL, Factor, Weight
+
+_Mask = NDArray[np.bool_]
+_Numbers = NDArray[np.float64]
+
+
+@dataclass
+class _Given:
+    """A weight that was given, for the events that were left then, and those that are left now."""
+
+    weight: Weight
+    cuts: int  # how many cuts came before
+    before: _Numbers  # the product of the generator weight and all weights before
+    values: dict[str, _Numbers]  # nominal and under each variation
+    bins: NDArray[np.int64]
+    left: dict[str, NDArray[Any]]  # columns for the events that are left now
 
 
 class Cutflow:
-    """Applies cuts one after the other and counts the events that are left.
+    """Applies cuts and weights one after the other, counts the events that are left, and adds up their weights.
 
     Parameters
     ----------
     weights
         Generator weight of each event of the chunk, shape (events,).
+    declared
+        The weights that may be given, by name.
+    weighs
+        Whether `weigh` computes anything: for data, all weights are 1.
     """
 
-    def __init__(self, weights: NDArray[np.float64]) -> None:
+    def __init__(
+        self, weights: NDArray[np.float64], declared: Mapping[str, Weight] | None = None, weighs: bool = True
+    ) -> None:
         self._all = self._weights = np.asarray(weights, dtype=np.float64)
+        self._declared, self.weighs = declared or {}, weighs
+        self._product = self._all  # of all weights, for the events that are left
+        self._given: dict[str, _Given] = {}
         self.steps: list[Step] = []
-        self._masks: list[NDArray[np.bool_]] = []
+        self._masks: list[_Mask] = []
         self._count("all")
 
     def _count(self, name: str) -> None:
         if any(step.cut == name for step in self.steps):
             raise NanoMLError(f'cut "{name}": there is a cut of this name already. Give each cut a name of its own.')
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The columns of the weights that were given, for the events that are left."""
+        return {name: values for given in self._given.values() for name, values in given.left.items()}
+
+    def weigh(self, name: str, values: Union[Factor, Any, Callable[[], Any]], bins: Any = None) -> None:
+        """Give the events that are left one more weight.
+
+        Where this stands among the cuts matters for a weight that must keep the yield: its sums with and without are those of
+        the events that are left here.
+
+        Parameters
+        ----------
+        name
+            Name of the weight, which `weights` of the selection declares.
+        values
+            A `Factor` with one number for each event that is left, or an array without variations; or a function that returns
+            one. It is not called for data, so it may read what data do not have: `lambda: ...`. Data have the weight 1.
+        bins
+            For a weight that keeps the yield in bins: the bin of each event, integers, as the number of its jets.
+
+        Raises
+        ------
+        NanoMLError
+            The weight is not declared, was given before, is not one finite number for each event, or has other variations than
+            declared.
+        """
+        if name not in self._declared:
+            raise NanoMLError(
+                f'weight "{name}": is not declared.{did_you_mean(name, self._declared)} Add it to `weights` of the selection.'
+            )
+        if name in self._given:
+            raise NanoMLError(f'weight "{name}": is given twice. Multiply the two, or give one of them another name.')
+        weight, one = self._declared[name], np.ones(len(self._product))
+        factor = Factor(one, dict.fromkeys(weight.variations, one))
+        if self.weighs:
+            found = values() if callable(values) else values
+            factor = found if isinstance(found, Factor) else Factor(found)
+        if set(factor.variations) != set(weight.variations):
+            raise NanoMLError(
+                f'weight "{name}": has the variations {", ".join(factor.variations) or "none"}, but `weights` declares '
+                f"{', '.join(weight.variations) or 'none'}."
+            )
+        made = {variation: self._one_each(name, variation, factor[variation]) for variation, _ in weight.columns(name)}
+        columns = {column: made[variation].astype(np.float32) for variation, column in weight.columns(name)}
+        if (bins is not None) != bool(weight.bins):
+            raise NanoMLError(f'weight "{name}": `weigh` gets bins if, and only if, `weights` says what they are.')
+        places = np.zeros(len(self._product), np.int64)
+        if bins is not None:
+            places = np.asarray(bins).astype(np.int64)
+            if places.shape != self._product.shape:
+                raise NanoMLError(f'weight "{name}": {len(places)} bins for {len(self._product)} events that are left.')
+            columns[f"weight_{name}_bin"] = places.astype(np.int32)
+        self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
+        self._product = self._product * made[NOMINAL]
+
+    def _one_each(self, name: str, variation: str, values: Any) -> _Numbers:
+        what = f'weight "{name}" ({variation}): '
+        try:
+            array = np.asarray(ak.to_numpy(values) if isinstance(values, ak.Array) else values, np.float64)
+        except (ValueError, TypeError):
+            raise NanoMLError(f"{what}has a list for each event. Multiply its objects: factor.product().") from None
+        if array.shape != self._product.shape:
+            raise NanoMLError(f"{what}has shape {array.shape}, but {len(self._product)} events are left.")
+        if not np.isfinite(array).all():
+            raise NanoMLError(
+                f"{what}is NaN or infinite for {int((~np.isfinite(array)).sum())} of {len(array)} events."
+            )
+        return array
+
+    def weight_sums(self, chosen: _Mask | None = None) -> list[WeightSums]:
+        """The sums of the weights that were given; of some events of the chunk only, if a mask of shape (events,) says so."""
+        found = []
+        for name, given in self._given.items():
+            mask = np.ones(len(self._all), bool) if chosen is None else chosen
+            for passed in self._masks[: given.cuts]:
+                mask = mask[passed]
+            bins, before = given.bins[mask], given.before[mask]
+            sums = {key: _sums(bins, before * values[mask]) for key, values in given.values.items()}
+            cut = self.steps[given.cuts].cut
+            declared = given.weight
+            found.append(WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), _sums(bins, before), sums))
+        return found
 
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
         """What the steps would be with only some events of the chunk, given by a mask of shape (events,)."""
@@ -70,7 +182,9 @@ class Cutflow:
                     f'cut "{name}": argument {position} after the mask has {len(thing)} entries, the mask {len(passed)}: '
                     "narrow it in every cut, or compute it after the cut."
                 )
-        self._weights = self._weights[passed]
+        self._weights, self._product = self._weights[passed], self._product[passed]
+        for given in self._given.values():
+            given.left = {column: values[passed] for column, values in given.left.items()}
         self._masks.append(passed.copy())  # it may be changed later
         self._count(name)
         kept = tuple(thing[passed] for thing in narrowed)
@@ -100,3 +214,9 @@ class Cutflow:
                 "was it computed before an earlier cut?"
             )
         return passed
+
+
+def _sums(bins: NDArray[np.int64], weights: _Numbers) -> dict[int, float]:
+    """The sum of the weights in each bin that has events."""
+    places, inverse = np.unique(bins, return_inverse=True)
+    return dict(zip(places.tolist(), np.bincount(inverse, weights, len(places)).tolist()))

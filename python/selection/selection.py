@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import re
@@ -20,7 +21,9 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.selection.cutflow import Cutflow
+from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.weights import NOMINAL, Weight
 
 # what awkward and numpy say of common errors in selections, and how to correct them
 _HINTS = (
@@ -113,15 +116,24 @@ class Selection:
     ----------
     branches
         Names of the branches that `select` reads; wildcards are allowed ("Muon_*").
+    simulated
+        Names of the branches that it reads in simulation only, because data do not have them.
     optional
         Branches that a file may lack, with the value to take then (one per event).
     columns
         The columns that `select` returns.
+    weights
+        The weights that `select` gives to events of simulation by `cutflow.weigh`.
+    dataset
+        The dataset whose events are selected: its name, era, parameters and corrections, and whether it is data.
     """
 
     branches: ClassVar[Sequence[str]] = ()
+    simulated: ClassVar[Sequence[str]] = ()
     optional: ClassVar[Mapping[str, Any]] = {}
     columns: ClassVar[Mapping[str, Column]] = {}
+    weights: ClassVar[Mapping[str, Weight]] = {}
+    dataset: DatasetInfo = DatasetInfo()
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
         """Cut and compute; to be written by the user.
@@ -144,6 +156,26 @@ class Selection:
         """Name of the class."""
         return type(self).__name__
 
+    def of_dataset(self, dataset: DatasetInfo) -> Selection:
+        """The same selection for the events of a dataset."""
+        found = copy.copy(self)
+        found.dataset = dataset
+        return found
+
+    @property
+    def made(self) -> dict[str, Column]:
+        """All columns that it makes: those that it declares, and those of its weights."""
+        found = dict(self.columns)
+        for name, weight in self.weights.items():
+            for variation, column in weight.columns(name):
+                what = "" if variation == NOMINAL else f", {variation.replace('_', ' ')}"
+                found[column] = Column("f4", f"weight of the event: {name}{what}")
+            if weight.bins:
+                found[f"weight_{name}_bin"] = Column(
+                    "i4", f"bin in which the weight {name} keeps the yield: {weight.bins}"
+                )
+        return found
+
     def where(self) -> str:
         """File and line of `select`, for messages."""
         method = inspect.unwrap(type(self).select)
@@ -161,7 +193,7 @@ class Selection:
         return found[-1] if found else self.where().rpartition(":")[0]
 
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
-        """For each name in `branches` and `optional`, the name in a file, as far as the file has it.
+        """For each name in `branches`, `simulated` and `optional`, the name in a file, as far as the file has it.
 
         Raises
         ------
@@ -170,8 +202,9 @@ class Selection:
         """
         found: dict[str, str] = {}
         missing = []
-        for wanted in (*self.branches, *self.optional):
-            if versions.is_glob(wanted) and wanted in self.branches:
+        needed = [*self.branches, *(() if self.dataset.is_data else self.simulated)]
+        for wanted in (*needed, *self.optional):
+            if versions.is_glob(wanted) and wanted in needed:
                 matches = {name: name for name in versions.expand(wanted, available)}
             else:
                 actual = versions.resolve(wanted, available)
@@ -179,6 +212,14 @@ class Selection:
             found.update(matches)
             if not matches and wanted not in self.optional:
                 missing.append(wanted + versions.did_you_mean(wanted, available))
+        fired = {name: name for name in self.dataset.triggers if name in available}
+        if self.dataset.triggers and not fired:
+            names = ", ".join(self.dataset.triggers)
+            raise NanoMLError(
+                f"{path}: has none of the triggers of dataset {self.dataset.name}: {names}."
+                f"{versions.did_you_mean(self.dataset.triggers[0], available)}"
+            )
+        found.update(fired)
         if missing:
             raise NanoMLError(
                 f"{path}: selection {self.name} reads branches that this file lacks: {', '.join(missing)}. "
@@ -193,16 +234,21 @@ class Selection:
         collections = {name: branch.collection or "" for name, branch in found.items() if branch.is_jagged}
         return BoundSelection(self, names, collections)
 
-    def apply(self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any]) -> Selected:
+    def apply(
+        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any], weigh: bool = True
+    ) -> Selected:
         """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
         `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
-        weights of the events (1 in data).
+        weights of the events (1 in data). The weights that `select` gives are not computed unless `weigh`.
         """
-        cutflow = Cutflow(weights)
+        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data)
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
         try:
+            if self.dataset.triggers:
+                fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
+                events = cutflow.cut("trigger", np.any(fired, axis=0), events)
             result = self.select(events, cutflow)
         except NanoMLError as problem:
             text = str(problem)
@@ -219,7 +265,24 @@ class Selection:
                 "end it with `return events, {...}`."
             )
         left, columns = result
-        return Selected(left.rows, self._checked(columns, len(left)), cutflow)
+        made = self._checked(columns, len(left))
+        return Selected(left.rows, {**made, **self._weights(cutflow, len(left))}, cutflow)
+
+    def _weights(self, cutflow: Cutflow, length: int) -> dict[str, NDArray[Any]]:
+        """The columns of the weights, of which all must have been given."""
+        found = cutflow.columns
+        missing = [name for name in self.weights if f"weight_{name}" not in found]
+        if missing:
+            raise NanoMLError(
+                f"{self.where()}: select gave no weight {missing[0]}: cutflow.weigh({missing[0]!r}, ...)."
+            )
+        odd = next((name for name, values in found.items() if len(values) != length), None)
+        if odd is not None:
+            raise NanoMLError(
+                f"{self.where()}: {len(found[odd])} events passed the last cut, but {length} were kept. Narrow the events by "
+                "cutflow.cut only, so that the cut flow counts all."
+            )
+        return found
 
     def _checked(self, columns: Mapping[str, Any], length: int) -> dict[str, NDArray[Any]]:
         missing = [name for name in self.columns if name not in columns]
@@ -270,10 +333,10 @@ class BoundSelection:
         """The branches that are read from the file."""
         return list(dict.fromkeys(self.names.values()))
 
-    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[Any]) -> Selected:
+    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], weigh: bool = True) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
-        return self.selection.apply(given, self.collections, weights)
+        return self.selection.apply(given, self.collections, weights, weigh)
 
 
 def _explain(problem: BaseException) -> str:

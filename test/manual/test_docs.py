@@ -223,3 +223,11 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     batch = load(tmp_path / "batch.yaml").batch
     assert (batch.stages["train"].gpus, batch.stages["train"].time, batch.at_once) == (1, "8h", 200)
     assert load_site("my_cluster.yaml", tmp_path).setup == ["module load gcc"]
+
+
+def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:
+    follow("corrections.md", tmp_path)
+    content = metadata_content(tmp_path / "analysis" / "hdf5" / "WZ_2022.h5")
+    assert [each["name"] for each in content["weights"]] == ["pileup", "muon_id", "btag"]
+    assert content["datasets"][0]["luminosity"] == 8
+    assert content["datasets"][0]["cross_section"] == 5.31 * 0.063

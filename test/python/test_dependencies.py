@@ -16,7 +16,8 @@ from MLTools.NanoML.trilepton import Trilepton
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"MLTools.NanoML": "python", "data_processing": "data_processing", "ML_processing": "ML_processing"}
 SHELL = ("batch", "commands", "doctor", "inspection", "workflow")
-SETTINGS = {f"config.{name}" for name in ("setting", "datasets", "data", "training")}  # what a kernel is asked for
+SETTINGS = {f"config.{name}" for name in ("setting", "datasets", "data", "training", "document", "schema")}
+"""What a kernel is asked for, and by what it reads the YAML file of corrections."""
 KERNELS = [
     ("data_processing.skim.skim",),
     ("data_processing.skim.nanoaodtools_engine",),

@@ -18,6 +18,7 @@ from data_processing.skim.nanoaodtools_engine import compression_of, postprocess
 from data_processing.skim.plan import SkimJob, apply_rules, read_rules
 from data_processing.skim.skim import skim_file
 from data_processing.skim.stage import skim_job, skim_tasks
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Skim
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -120,7 +121,7 @@ def test_compressions() -> None:
 def test_a_skim_by_another_engine_is_another_task(source: Path, tmp_path: Path) -> None:
     tasks = {}
     for engine, work in (("columnar", skim_file), ("nanoaodtools", postprocess_file)):
-        job = skim_job(Skim(TRILEPTON, engine=engine), tmp_path)
+        job = skim_job(Config(skim=Skim(TRILEPTON, engine=engine), base=tmp_path))
         [tasks[engine]] = skim_tasks([str(source)], tmp_path, job)
         done: Any = pickle.loads(pickle.dumps(tasks[engine].work))
         assert done.func is work

@@ -242,7 +242,7 @@ def test_as_dict(write: Write) -> None:
     config = load(write(ANALYSIS))
     assert config.as_dict("export") == {"cmssw": "CMSSW_14_0_X"}
     assert config.as_dict("score") == {}
-    muons = {"files": ["c.root"], "data": True, "parameters": {}, "das": [], "status": ["VALID"]}
+    muons = {"files": ["c.root"], "data": True, "triggers": [], "parameters": {}, "das": [], "status": ["VALID"]}
     assert config.as_dict("datasets")["SingleMuon"] == muons
     assert config.as_dict("train")["clip"] == 1.0
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()

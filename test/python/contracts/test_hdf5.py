@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     reading,
     write_metadata,
 )
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import NanoMLError
 
@@ -34,7 +34,7 @@ def content() -> dict[str, Any]:
     common = {"cross_section": 1.5, "luminosity": 137.0, "parameters": {"mass": 600.0}}
     weights = {"sum_of_weights": 5.0, "cutflow": []}
     counts = {"entries": 5, "selected": 3, "duplicates": 0, **weights}
-    read = asdict(FileAccounting("a.root", 5, 3, 5.0, "Runs/genEventSumw", False))
+    read = plain(FileAccounting("a.root", 5, 3, 5.0, "Runs/genEventSumw", False))
     books = {"files": [read], **counts}
     optional = {
         "missing": [{"file": "b.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}],

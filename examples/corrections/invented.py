@@ -1,0 +1,228 @@
+"""Makes the correction files of the example: invented numbers, in the form that CMS's object groups give theirs.
+
+    python examples/corrections/invented.py
+
+They show the way and are good for nothing else. The real files are on CVMFS, where only members of CMS may read some.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+NOTE = "INVENTED numbers for the example of NanoML, in the form of the object groups' files. Not for any result."
+PT, ETA = (15.0, 30.0, 60.0, 120.0, math.inf), (0.0, 0.9, 1.2, 2.1, 2.4)
+SUPERCLUSTER = (-math.inf, -2.0, -1.566, -0.8, 0.0, 0.8, 1.566, 2.0, math.inf)
+JET_ETA = (-5.191, -3.0, -2.5, -1.3, 0.0, 1.3, 2.5, 3.0, 5.191)
+ERAS = {"2018": (32.0, 0.99, 1.00), "2022": (38.0, 0.98, 1.01)}  # mean pile-up, scale of leptons, scale of jets
+
+
+def category(name: str, values: dict[Any, Any]) -> dict[str, Any]:
+    """A node that chooses by a key."""
+    return {"nodetype": "category", "input": name, "content": [{"key": key, "value": v} for key, v in values.items()]}
+
+
+def binning(name: str, edges: Sequence[float], content: Sequence[Any], flow: Any = "clamp") -> dict[str, Any]:
+    """A node that chooses by a bin."""
+    return {"nodetype": "binning", "input": name, "edges": list(edges), "content": list(content), "flow": flow}
+
+
+def formula(expression: str, *variables: str) -> dict[str, Any]:
+    """A node that computes."""
+    return {"nodetype": "formula", "expression": expression, "parser": "TFormula", "variables": list(variables)}
+
+
+def correction(name: str, inputs: dict[str, str], data: Any, text: str = "") -> dict[str, Any]:
+    """A correction of a file; `inputs` have their types."""
+    given = [{"name": key, "type": type_} for key, type_ in inputs.items()]
+    output = {"name": "weight", "type": "real"}
+    description = f"{text} {NOTE}".strip()
+    return {"name": name, "description": description, "version": 1, "inputs": given, "output": output, "data": data}
+
+
+def up_and_down(middle: float, width: float, names: Sequence[str]) -> dict[str, float]:
+    """The nominal value and its variations."""
+    return {name: round(middle + shift * width, 5) for name, shift in zip(names, (0, 1, -1))}
+
+
+def pileup(mean: float) -> list[dict[str, Any]]:
+    """LUM: data over simulation, which has a mean of 30."""
+
+    def weights(expected: float) -> list[float]:
+        spectrum = [math.exp(-0.5 * ((n + 0.5 - expected) / 9) ** 2) for n in range(100)]
+        simulated = [math.exp(-0.5 * ((n + 0.5 - 30) / 10) ** 2) for n in range(100)]
+        scale = sum(simulated) / sum(spectrum)
+        return [round(min(d / s * scale, 10.0), 5) for d, s in zip(spectrum, simulated)]
+
+    edges = [float(n) for n in range(101)]
+    shifted = {"nominal": mean, "up": 1.046 * mean, "down": 0.954 * mean}
+    nodes = {key: binning("NumTrueInteractions", edges, weights(value)) for key, value in shifted.items()}
+    return [correction("Collisions", {"NumTrueInteractions": "real", "weights": "string"}, category("weights", nodes))]
+
+
+def muons(scale: float) -> list[dict[str, Any]]:
+    """MUO: identification and trigger."""
+    names, inputs = ("nominal", "systup", "systdown"), {"eta": "real", "pt": "real", "scale_factors": "string"}
+    made = []
+    for name, lowest in (("NUM_HighPtID_DEN_TrackerMuons", 0.0), ("NUM_IsoMu24_DEN_CutBasedIdTight", -0.03)):
+        rows = [
+            binning(
+                "pt", PT,
+                [
+                    category("scale_factors", up_and_down(scale + lowest - 0.004 * e + 0.002 * p, 0.003 + 0.002 * p, names))
+                    for p in range(len(PT) - 1)
+                ], "error",
+            )
+            for e in range(len(ETA) - 1)
+        ]  # fmt: skip
+        data = {
+            "nodetype": "transform",
+            "input": "eta",
+            "rule": formula("abs(x)", "eta"),
+            "content": binning("eta", ETA, rows, "error"),
+        }
+        made.append(correction(name, inputs, data))
+    return made
+
+
+def electrons(year: str, scale: float) -> list[dict[str, Any]]:
+    """EGM: reconstruction and identification in one correction."""
+    pts = {
+        "RecoBelow20": (10.0, 20.0),
+        "RecoAbove20": (20.0, math.inf),
+        "Loose": (10.0, 35.0, 100.0, math.inf),
+        "Tight": (10.0, 35.0, 100.0, math.inf),
+    }
+
+    def point(name: str, shift: int) -> dict[str, Any]:
+        edges = pts[name]
+        content = [
+            round(scale - 0.003 * abs(e - 3.5) + 0.004 * p + shift * (0.006 + 0.003 * p), 5)
+            for e in range(len(SUPERCLUSTER) - 1)
+            for p in range(len(edges) - 1)
+        ]
+        return {
+            "nodetype": "multibinning",
+            "inputs": ["eta", "pt"],
+            "edges": [list(SUPERCLUSTER), list(edges)],
+            "content": content,
+            "flow": "error",
+        }
+
+    kinds = {"sf": 0, "sfup": 1, "sfdown": -1}
+    data = category(
+        "ValType",
+        {kind: category("WorkingPoint", {name: point(name, shift) for name in pts}) for kind, shift in kinds.items()},
+    )
+    inputs = {"year": "string", "ValType": "string", "WorkingPoint": "string", "eta": "real", "pt": "real"}
+    return [correction("Electron-ID-SF", inputs, category("year", {year: data}))]
+
+
+def btagging(scale: float) -> list[dict[str, Any]]:
+    """BTV: the shape of the discriminant."""
+
+    def flavour(widths: dict[int, float]) -> dict[str, Any]:
+        return category("flavor", {each: at_discriminant(width) for each, width in widths.items()})
+
+    def at_discriminant(width: float) -> dict[str, Any]:
+        content = [formula(f"{round(scale - 0.03 + 0.02 * b + width, 5)}+0.0001*min(x,500)", "pt") for b in range(4)]
+        return binning("abseta", (0.0, 2.5), [binning("discriminant", (0.0, 0.05, 0.3, 0.7, 1.0), content)], "error")
+
+    nodes = {"central": flavour({0: 0.0, 4: 0.0, 5: 0.01})}
+    for direction, sign in (("up", 1), ("down", -1)):
+        for source in ("hf", "lf", "jes"):
+            nodes[f"{direction}_{source}"] = flavour({0: 0.04 * sign, 5: 0.01 + 0.03 * sign})
+        nodes[f"{direction}_cferr1"] = flavour({4: 0.08 * sign})
+    inputs = {"systematic": "string", "flavor": "int", "abseta": "real", "pt": "real", "discriminant": "real"}
+    return [correction("deepJet_shape", inputs, category("systematic", nodes))]
+
+
+def jets(year: str, scale: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """JME: the levels of the energy scale and their product, sources of its uncertainty, and the resolution."""
+    scales, resolution, algorithm = f"Invented{year}_V1", f"Invented{year}_JRV1_MC", "AK4PF"
+    made, products = [], []
+
+    def in_eta(content: Callable[[int], Any]) -> dict[str, Any]:
+        return binning("JetEta", JET_ETA, [content(e) for e in range(len(JET_ETA) - 1)], 1.0)
+
+    def add(name: str, inputs: Sequence[str], data: Any) -> str:
+        types = {key: "string" if key == "systematic" else "real" for key in inputs}
+        made.append(correction(f"{name}_{algorithm}", types, data))
+        return f"{name}_{algorithm}"
+
+    for kind, residual in (("MC", 0.0), ("RunA_DATA", 0.01), ("RunB_DATA", 0.02)):
+        campaign = f"{scales}_{kind}"
+        stack = [
+            add(
+                f"{campaign}_L1FastJet",
+                ("JetA", "JetEta", "JetPt", "Rho"),
+                in_eta(lambda e: formula("max(0.1,1-0.5*z*t/y)", "JetEta", "JetPt", "JetA", "Rho")),
+            ),
+            add(
+                f"{campaign}_L2Relative",
+                ("JetEta", "JetPt"),
+                in_eta(lambda e: formula(f"{round(1.02 + 0.01 * abs(e - 3.5), 4)}+0.5/max(x,5)", "JetPt")),
+            ),
+            add(f"{campaign}_L3Absolute", ("JetEta", "JetPt"), in_eta(lambda e: 1.0)),
+            add(
+                f"{campaign}_L2L3Residual",
+                ("JetEta", "JetPt"),
+                in_eta(lambda e, residual=residual: round(scale + residual, 4)),
+            ),
+        ]
+        name = f"{campaign}_L1L2L3Res_{algorithm}"
+        inputs = [{"name": key, "type": "real"} for key in ("JetA", "JetEta", "JetPt", "Rho")]
+        products.append(
+            {
+                "name": name,
+                "description": NOTE,
+                "inputs": inputs,
+                "output": {"name": "correction", "type": "real"},
+                "inputs_update": ["JetPt"],
+                "input_op": "*",
+                "output_op": "*",
+                "stack": stack,
+            }
+        )
+    for place, source in enumerate(("Total", "FlavorQCD", "RelativeBal", "Absolute")):
+        size = (0.02, 0.012, 0.008, 0.01)[place]
+        add(
+            f"{scales}_MC_{source}",
+            ("JetEta", "JetPt"),
+            in_eta(lambda e, size=size: formula(f"{round(size * (1 + 0.2 * abs(e - 3.5)), 5)}+0.3/max(x,10)", "JetPt")),
+        )
+    add(
+        f"{resolution}_PtResolution",
+        ("JetEta", "JetPt", "Rho"),
+        in_eta(lambda e: formula("sqrt(0.003+0.8/max(x,5)+0.01*y/max(x,5)/max(x,5))", "JetPt", "Rho")),
+    )
+    ratios = ("nom", "up", "down")
+    add(
+        f"{resolution}_ScaleFactor",
+        ("JetEta", "systematic"),
+        in_eta(lambda e: category("systematic", up_and_down(1.1 + 0.02 * abs(e - 3.5), 0.03, ratios))),
+    )
+    return made, products
+
+
+def write(folder: Path) -> None:
+    """Write the files of all eras."""
+    for year, (mean, lepton, jet) in ERAS.items():
+        single, products = jets(year, jet)
+        files: dict[str, tuple[list[Any], list[Any]]] = {
+            "pileup": (pileup(mean), []), "muon": (muons(lepton), []), "electron": (electrons(year, lepton), []),
+            "btagging": (btagging(lepton), []), "jets": (single, products),
+        }  # fmt: skip
+        for name, (corrections, compound) in files.items():
+            content = {"schema_version": 2, "description": NOTE, "corrections": corrections}
+            if compound:
+                content["compound_corrections"] = compound
+            (folder / year).mkdir(exist_ok=True)
+            (folder / year / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).resolve().parent)

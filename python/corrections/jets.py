@@ -1,0 +1,244 @@
+"""Jets: energy scale, resolution, regions to veto; and the missing momentum that follows.
+
+The functions take the columns of `events.flat("Jet")`, one number for each jet, or ragged arrays; what belongs to the event
+is given for each jet (`events.fixedGridRhoFastjetAll[jets.event]`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.corrections.era import JetCorrections, VariedCorrection
+from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.selection.weights import Factor
+
+__all__ = [
+    "energy_scale",
+    "energy_uncertainty",
+    "hem_scale",
+    "is_in_veto_region",
+    "normal_numbers",
+    "propagated",
+    "smearing",
+    "type1_momentum",
+]
+
+_MOST_ETA = 5.19  # of a jet that the files of the JME group cover
+_LEAST_PT = 15.0  # [GeV] of a jet that corrects the missing momentum
+_MOST_EM = 0.9  # electromagnetic fraction of a jet that does
+
+
+def energy_scale(
+    jets: JetCorrections, raw_pt: Any, eta: Any, area: Any, rho: Any, run: Any = None, level: str = "all"
+) -> Any:
+    """What the raw transverse momentum of each jet is to be multiplied by, and the raw mass as well.
+
+    Parameters
+    ----------
+    jets
+        The entry `jets` of the era.
+    raw_pt
+        Transverse momentum before corrections [GeV]: `Jet_pt * (1 - Jet_rawFactor)`.
+    eta, area
+        Pseudorapidity and area of each jet.
+    rho
+        fixedGridRhoFastjetAll (Rho_fixedGridRhoFastjetAll from NanoAOD v10 on), for each jet.
+    run
+        The run of each jet, in data; None in simulation.
+    level
+        "all", or "L1" for the correction for pile-up alone.
+    """
+
+    def correction(number: int | None) -> Any:
+        is_data = number is not None
+        return jets.scale(is_data, number) if level == "all" else jets.pileup_level(is_data, number)
+
+    inputs = {"JetA": area, "JetEta": _clipped(eta), "JetPt": raw_pt, "Rho": rho}
+    if run is None:
+        return correction(None)(**inputs)
+    total, is_covered = 1.0, run < 0
+    for first, last in jets.data_ranges():
+        mask = (run >= first) & (run <= last)
+        total, is_covered = total * correction(first)(**inputs, where=mask), is_covered | mask
+    if not np.all(ak.to_numpy(ak.flatten(is_covered, axis=None))):
+        lost = int(ak.min(run[~is_covered], axis=None))
+        jets.scale(True, lost)  # says which runs it has
+    return total
+
+
+def energy_uncertainty(jets: JetCorrections, source: str, eta: Any, pt: Any) -> Any:
+    """The relative uncertainty of each jet's energy from one source, or "Total".
+
+    Parameters
+    ----------
+    jets
+        The entry `jets` of the era.
+    source
+        As "FlavorQCD".
+    eta, pt
+        Pseudorapidity and corrected transverse momentum [GeV] of each jet.
+    """
+    return jets.uncertainty(source)(JetEta=_clipped(eta), JetPt=pt)
+
+
+def smearing(jets: JetCorrections, pt: Any, eta: Any, rho: Any, generated_pt: Any, normal: Any) -> Factor:
+    """What the corrected energy of each jet in simulation is to be multiplied by for the resolution of data (hybrid method).
+
+    A jet with a generated jet has 1 + (s - 1) (pt - pt_gen) / pt, any other one 1 + N sigma sqrt(max(s^2 - 1, 0)), with the
+    ratio s of the resolutions, the relative resolution sigma and a normal number N. A generated jet counts if
+    |pt - pt_gen| < 3 sigma pt. No jet gets less than a hundredth of its energy. The variations are up and down.
+
+    Parameters
+    ----------
+    jets
+        The entry `jets` of the era.
+    pt, eta, rho
+        Corrected transverse momentum [GeV], pseudorapidity, and rho, for each jet.
+    generated_pt
+        Transverse momentum [GeV] of the generated jet within half the radius; 0 without one.
+    normal
+        A normal number for each jet, of `normal_numbers`.
+    """
+    sigma = jets.resolution(JetEta=_clipped(eta), JetPt=pt, Rho=rho)
+    is_matched = (generated_pt > 0) & (abs(pt - generated_pt) < 3 * sigma * pt)
+    inputs = {"JetEta": _clipped(eta)}
+    if "JetPt" in jets.resolution_ratio.inputs:
+        inputs["JetPt"] = pt
+    choose = ak.where if isinstance(pt, ak.Array) else np.where
+
+    def factor(key: str) -> Any:
+        ratio = jets.resolution_ratio(**inputs, systematic=key)
+        scaled = 1 + (ratio - 1) * (pt - generated_pt) / pt
+        wider = ratio**2 - 1
+        drawn = 1 + normal * sigma * np.sqrt(choose(wider > 0, wider, 0.0))
+        made = choose(is_matched, scaled, drawn)
+        return choose(made < 0.01, 0.01, made)
+
+    return Factor(factor("nom"), {"up": factor("up"), "down": factor("down")})
+
+
+def normal_numbers(run: Any, luminosity_section: Any, event: Any, index: Any) -> NDArray[np.float64]:
+    """A number from the normal distribution for each jet, which depends on nothing but these numbers.
+
+    So it is the same in all engines, for the nominal jets and for every shift of them, and another for each jet. The bits are
+    mixed as in SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), and become normal by the method of Box and Muller.
+
+    Parameters
+    ----------
+    run, luminosity_section, event
+        Identifiers of the event, for each jet.
+    index
+        Place of the jet in the event of the original file, from 0.
+    """
+    with np.errstate(over="ignore"):  # arithmetic of unsigned numbers modulo 2^64 is what is meant
+        state: NDArray[np.uint64] = np.zeros(np.shape(index), np.uint64)
+        for number in (run, luminosity_section, event, index):
+            state = _mixed(np.bitwise_xor(state, np.asarray(number).astype(np.uint64)))
+        one, other = _mixed(state), _mixed(np.bitwise_xor(state, np.uint64(0x5851F42D4C957F2D)))
+    # 53 bits each; the first is never 0
+    radius = np.sqrt(-2 * np.log(((one >> np.uint64(11)) + np.uint64(1)) * 2.0**-53))
+    return np.asarray(radius * np.cos(2 * np.pi * (other >> np.uint64(11)) * 2.0**-53))
+
+
+def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def is_in_veto_region(correction: VariedCorrection, eta: Any, phi: Any) -> Any:
+    """Whether a jet is in a region that the JME group vetoes, as a mask of the shape of `eta`.
+
+    Parameters
+    ----------
+    correction
+        The entry of the file of veto maps, with its `type`.
+    eta, phi
+        Direction of each jet.
+    """
+    return correction.value(eta=_clipped(eta), phi=np.clip(phi, -3.1415, 3.1415)) != 0
+
+
+def hem_scale(eta: Any, phi: Any) -> Factor:
+    """The energy scale of jets in the region without hadronic endcap from run 319077 of 2018 on (JME group).
+
+    The down variation lowers the energy by 20 % for -2.5 < eta < -1.3 and by 35 % for -3 < eta < -2.5, both for
+    -1.57 < phi < -0.87.
+    """
+    inside = (phi > -1.57) & (phi < -0.87)
+    lost = 0.2 * (inside & (eta > -2.5) & (eta < -1.3)) + 0.35 * (inside & (eta > -3.0) & (eta <= -2.5))
+    return Factor(0.0 * lost + 1.0, {"down": 1.0 - lost})
+
+
+def propagated(
+    missing_pt: Any, missing_phi: Any, jets: Flat, old_pt: Any, new_pt: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change.
+
+    Parameters
+    ----------
+    missing_pt, missing_phi
+        The missing momentum of each event [GeV].
+    jets
+        The objects, with `phi`.
+    old_pt, new_pt
+        Transverse momentum of each object before and after [GeV].
+    """
+    change = np.asarray(new_pt) - np.asarray(old_pt)
+    px = np.asarray(missing_pt) * np.cos(missing_phi) - _sums(jets, change * np.cos(jets.phi))
+    py = np.asarray(missing_pt) * np.sin(missing_phi) - _sums(jets, change * np.sin(jets.phi))
+    return np.hypot(px, py), np.arctan2(py, px)
+
+
+def type1_momentum(
+    raw_pt: Any,
+    raw_phi: Any,
+    jets: Flat,
+    raw_jet_pt: Any,
+    muon_fraction: Any,
+    em_fraction: Any,
+    scale: Any,
+    level1: Any,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The missing momentum with type-1 corrections, pt [GeV] and phi, from the raw one (JME group).
+
+    Jets count without their muons, where they then have more than 15 GeV, and an electromagnetic fraction below 0.9; each
+    replaces its momentum with the correction for pile-up alone by that with all corrections.
+
+    Parameters
+    ----------
+    raw_pt, raw_phi
+        RawMET of each event [GeV].
+    jets
+        Jet, or CorrT1METJet, with `phi`; the result of the one is the start for the other.
+    raw_jet_pt
+        Transverse momentum before corrections [GeV].
+    muon_fraction
+        muonSubtrFactor.
+    em_fraction
+        neEmEF + chEmEF; 0 for CorrT1METJet.
+    scale, level1
+        The factors of all corrections, with shifts and smearing, and of the first level alone, of `energy_scale`.
+    """
+    without_muons = np.asarray(raw_jet_pt) * (1 - np.asarray(muon_fraction))
+    counts = (without_muons * scale > _LEAST_PT) & (np.asarray(em_fraction) < _MOST_EM)
+    return propagated(
+        raw_pt, raw_phi, jets, np.where(counts, without_muons * level1, 0), np.where(counts, without_muons * scale, 0)
+    )
+
+
+def _sums(jets: Flat, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.bincount(jets.event, values, len(jets))
+
+
+def _clipped(eta: Any) -> Any:
+    return (
+        ak.where(abs(eta) > _MOST_ETA, np.sign(eta) * _MOST_ETA, eta)
+        if isinstance(eta, ak.Array)
+        else np.clip(eta, -_MOST_ETA, _MOST_ETA)
+    )

@@ -1,0 +1,274 @@
+"""Weights of events, from corrections of their objects and from the generator: to be used, or copied and changed.
+
+What is only looked up needs no function here: `corrections.pileup(events.Pileup.nTrueInt)`,
+`corrections.muon_id(muons.eta, muons.pt).product()`. Each function takes plain or ragged arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from MLTools.NanoML.corrections.era import VariedCorrection
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection.weights import Factor
+
+__all__ = [
+    "any_trigger",
+    "btag_shape",
+    "btag_working_point",
+    "electron_reconstruction",
+    "lhe_scale",
+    "parton_shower",
+    "pdf_members",
+    "prefiring",
+    "top_pt",
+]
+
+_RECONSTRUCTION = re.compile(r"Reco(?:Below(?P<below>\d+)|Above(?P<above>\d+)|(?P<low>\d+)to(?P<high>\d+))")
+_ENTRY = re.compile(r"\[(\d+)\] is ([^[;]+)")
+_NUMBER = re.compile(r'(\w+) *= *"?([0-9.eE+-]+)"?')
+_LHA_IDS = re.compile(r"LHA IDs (\d+) - (\d+)")
+
+
+def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any) -> Factor:
+    """The reconstruction efficiency of electrons in data over that in simulation, for each electron.
+
+    The file has a working point for each range of pt ("RecoBelow20", "Reco20to75", "RecoAbove75"), of which each electron
+    takes its own.
+
+    Parameters
+    ----------
+    correction
+        The entry of EGM's file, without its `WorkingPoint`.
+    eta
+        Pseudorapidity of the supercluster: `electrons.eta + electrons.deltaEtaSC`.
+    pt
+        Transverse momentum [GeV].
+    """
+    points = {point: _RECONSTRUCTION.fullmatch(point) for point in correction.correction.axes["WorkingPoint"].choices}
+    ranges = {point: found for point, found in points.items() if found}
+    if not ranges:
+        raise NanoMLError(
+            f"{correction.correction.file.path}: {correction.correction.name} has no working points for reconstruction. "
+            f"It has: {', '.join(points)}."
+        )
+    total = Factor(1.0)
+    for point, found in ranges.items():
+        low = float(found["above"] or found["low"] or 0)
+        high = float(found["below"] or found["high"] or np.inf)
+        total *= correction(WorkingPoint=point, eta=eta, pt=pt, where=(pt >= low) & (pt < high))
+    return total
+
+
+def any_trigger(data: Factor, simulation: Factor) -> Factor:
+    """The probability that any object of an event fires the trigger, in data over simulation.
+
+    w = (1 - prod(1 - e_data)) / (1 - prod(1 - e_simulation)), and 1 for an event without objects.
+
+    Parameters
+    ----------
+    data, simulation
+        The efficiency for each object, ragged.
+    """
+
+    def any_of(efficiency: Factor) -> Factor:
+        return efficiency.map(lambda each: 1 - each).product().map(lambda none: 1 - none)
+
+    up_and_down = dict.fromkeys([*data.variations, *simulation.variations])
+    in_data, expected = any_of(data), any_of(simulation)
+
+    def ratio(variation: str) -> Any:
+        below = expected[variation]
+        return np.divide(in_data[variation], below, out=np.ones_like(below), where=below > 0)
+
+    return Factor(ratio("nominal"), {variation: ratio(variation) for variation in up_and_down})
+
+
+def btag_shape(
+    correction: VariedCorrection, flavour: Any, eta: Any, pt: Any, discriminant: Any, sources: Sequence[str],
+    nominal: str = "central",
+) -> Factor:  # fmt: skip
+    """The correction of the shape of a b-tagging discriminant, for each jet; its product is the weight of the event.
+
+    It changes the number of events before any cut on the discriminant, which must be undone for each variation (BTV). The
+    sources cferr1 and cferr2 hold for c jets, all others for b and light jets; other jets keep the nominal value. Jets
+    beyond |eta| = 2.5 have 1.
+
+    Parameters
+    ----------
+    correction
+        The entry of BTV's file, as deepJet_shape.
+    flavour
+        Hadron flavour of each jet: 5, 4 or 0.
+    eta, pt, discriminant
+        Pseudorapidity, transverse momentum [GeV] and discriminant of each jet.
+    sources
+        As "hf", "lf", "hfstats1", ..., "cferr1": the variations are hf_up, hf_down, ...
+    nominal
+        The nominal key: "up_jes" where the jets' energy scale is shifted up, for which BTV has factors of its own.
+    """
+    inside = abs(eta) < 2.5
+
+    def at(key: str, where: Any) -> Any:
+        return correction.value(
+            systematic=key, flavor=flavour, abseta=abs(eta), pt=pt, discriminant=discriminant, where=where
+        )
+
+    central = at("central", inside)
+    if nominal != "central":
+        central = ak.where(flavour != 4, at(nominal, inside & (flavour != 4)), central)
+    made = {}
+    for source in sources:
+        concerned = (flavour == 4) if source.startswith("cferr") else (flavour != 4)
+        for direction in ("up", "down"):
+            varied = at(f"{direction}_{source}", inside & concerned)
+            made[f"{source}_{direction}"] = ak.where(concerned, varied, central)
+    if not isinstance(central, ak.Array):
+        made = {name: np.asarray(values) for name, values in made.items()}
+        central = np.asarray(central)
+    return Factor(central, made)
+
+
+def btag_working_point(scale: Factor, efficiency: Any, is_tagged: Any) -> Factor:
+    """The weight of each jet for one working point of b-tagging; the weight of an event is their product.
+
+    A tagged jet has SF, any other one (1 - SF e) / (1 - e), with its efficiency e in this simulation (BTV, method 1a).
+
+    Parameters
+    ----------
+    scale
+        The scale factor of each jet: those of b and c jets, and of light jets, have different variations.
+    efficiency
+        The efficiency of the working point for each jet, in simulation with the same selection, below 1.
+    is_tagged
+        Whether the jet passes.
+    """
+
+    def of(factor: Any) -> Any:
+        failed = (1 - factor * efficiency) / (1 - efficiency)
+        return (
+            ak.where(is_tagged, factor, failed) if isinstance(factor, ak.Array) else np.where(is_tagged, factor, failed)
+        )
+
+    return scale.map(of)
+
+
+def top_pt(top: Any, antitop: Any, a: float = 0.0615, b: float = -0.0005) -> Factor:
+    """The weight of a ttbar event for the spectrum of the top quarks' transverse momenta.
+
+    w = sqrt(exp(a + b pt(t)) exp(a + b pt(tbar))), with pt at most 500 GeV: data over POWHEG at 13 TeV (TOP group). The
+    up variation has the weight twice, the down variation not at all.
+
+    Parameters
+    ----------
+    top, antitop
+        Transverse momentum [GeV] of the last copy of each in GenPart, one for each event.
+    a, b
+        The parameters.
+    """
+    nominal = np.exp(a + b * (np.minimum(top, 500) + np.minimum(antitop, 500)) / 2)
+    return Factor(nominal, {"up": nominal**2, "down": np.ones_like(nominal)})
+
+
+def prefiring(events: Any) -> Factor:
+    """The probability that no trigger primitive of an earlier bunch crossing vetoed the event (2016 to 2018).
+
+    It reads L1PreFiringWeight_Nom, L1PreFiringWeight_Up and L1PreFiringWeight_Dn.
+    """
+    weight = events.L1PreFiringWeight
+    return Factor(np.asarray(weight.Nom), {"up": np.asarray(weight.Up), "down": np.asarray(weight.Dn)})
+
+
+def lhe_scale(weights: Any, title: str) -> Factor:
+    """Weights for other scales of renormalisation and factorisation, relative to the nominal one.
+
+    The variations are mur_up, mur_down, muf_up, muf_down, mur_muf_up and mur_muf_down, by factors of 2; their envelope is
+    taken in each bin of a histogram, not here. The order of the entries differs between versions of NanoAOD and is read from
+    the branch's title; without a title, 9 entries have the order of NanoAOD and 8 lack the nominal one.
+
+    Parameters
+    ----------
+    weights
+        LHEScaleWeight, one list for each event. Where it is empty, the weights are 1.
+    title
+        Title of the branch.
+    """
+    found: dict[tuple[float, float], int] = {}
+    for index, text in _ENTRY.findall(title):
+        values = {name.lower(): float(value) for name, value in _NUMBER.findall(text)}
+        if {"mur", "muf"} <= set(values):
+            found[values["mur"], values["muf"]] = int(index)
+    counts = np.asarray(ak.num(weights))
+    length = int(counts.max()) if len(counts) else 0
+    if not found and length in (8, 9):
+        order = [(mur, muf) for mur in (0.5, 1.0, 2.0) for muf in (0.5, 1.0, 2.0)]
+        found = {pair: place for place, pair in enumerate(pair for pair in order if length == 9 or pair != (1.0, 1.0))}
+    wanted = {
+        "mur_up": (2.0, 1.0), "mur_down": (0.5, 1.0), "muf_up": (1.0, 2.0), "muf_down": (1.0, 0.5),
+        "mur_muf_up": (2.0, 2.0), "mur_muf_down": (0.5, 0.5),
+    }  # fmt: skip
+    return _entries(weights, "LHEScaleWeight", {name: found.get(pair) for name, pair in wanted.items()}, title)
+
+
+def parton_shower(weights: Any, title: str) -> Factor:
+    """Weights for other scales of the parton shower: isr_up, isr_down, fsr_up and fsr_down, by factors of 2.
+
+    A larger alpha_s, by half the scale, is "up"; the titles of NanoAOD name the factor of the scale up to v7 and of alpha_s
+    from v8 on: there the first entry is ISR = 2.
+
+    Parameters
+    ----------
+    weights
+        PSWeight, one list for each event. Where it has one entry only, or none, the weights are 1.
+    title
+        Title of the branch.
+    """
+    found: dict[tuple[float, float], int] = {}
+    for index, text in _ENTRY.findall(title):
+        values = {name.lower(): float(value) for name, value in _NUMBER.findall(text)}
+        if {"isr", "fsr"} <= set(values):
+            found[values["isr"], values["fsr"]] = int(index)
+    if not found:
+        found = {(2.0, 1.0): 0, (1.0, 2.0): 1, (0.5, 1.0): 2, (1.0, 0.5): 3}
+    # the factor of the renormalisation scale comes first in old titles, beginning with one half
+    up, down = (0.5, 2.0) if found.get((0.5, 1.0)) == 0 else (2.0, 0.5)
+    wanted = {"isr_up": (up, 1.0), "isr_down": (down, 1.0), "fsr_up": (1.0, up), "fsr_down": (1.0, down)}
+    return _entries(weights, "PSWeight", {name: found.get(pair) for name, pair in wanted.items()}, title)
+
+
+def pdf_members(title: str) -> tuple[int, int]:
+    """The LHA IDs of the first and last member of LHEPdfWeight, from the branch's title.
+
+    Raises
+    ------
+    NanoMLError
+        The title does not say.
+    """
+    found = _LHA_IDS.search(title)
+    if found is None:
+        raise NanoMLError(f'LHEPdfWeight: its title, "{title}", does not name the LHA IDs of the PDF set.')
+    return int(found[1]), int(found[2])
+
+
+def _entries(weights: Any, name: str, places: Mapping[str, int | None], title: str) -> Factor:
+    """Entries of a list of weights, by name; 1 where an event has a list that is too short to have variations."""
+    counts = np.asarray(ak.num(weights))
+    one = np.ones(len(counts))
+    if not len(counts) or counts.max() <= 1:
+        return Factor(one, dict.fromkeys(places, one))
+    missing = [variation for variation, place in places.items() if place is None or place >= counts.max()]
+    if missing:
+        raise NanoMLError(
+            f'{name} has {counts.max()} entries, and its title, "{title}", does not say which of them is {missing[0]}.'
+        )
+    made = {}
+    for variation, place in places.items():
+        has_it = counts > place
+        picked = weights[:, place] if has_it.all() else ak.fill_none(ak.firsts(weights[:, place : place + 1]), 1.0)  # type: ignore[operator]
+        made[variation] = np.asarray(picked, np.float64)
+    return Factor(one, made)

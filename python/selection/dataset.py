@@ -1,0 +1,79 @@
+"""What a selection knows of the dataset whose events it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from MLTools.NanoML.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The dataset whose events a selection selects, as `self.dataset`.
+
+    Attributes
+    ----------
+    name
+        Its name in the configuration; empty without one.
+    era
+        The era that it belongs to; empty if the analysis has none.
+    is_data
+        Whether it is collision data.
+    parameters
+        Its parameters, such as the mass of a hypothesis.
+    triggers
+        The triggers by which its events are taken.
+    corrections_file
+        Path of the YAML file with the corrections of its era; empty without one.
+    """
+
+    name: str = ""
+    era: str = ""
+    is_data: bool = False
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    triggers: Sequence[str] = ()
+    corrections_file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the events of a skim may depend on; nothing for a dataset of which nothing is said."""
+        content = {**asdict(self), "parameters": dict(self.parameters), "triggers": list(self.triggers)}
+        return {key: value for key, value in content.items() if value and key not in ("is_data", "corrections_file")}
+
+    @property
+    def files(self) -> list[str]:
+        """The file with the corrections, and the files that it names."""
+        if not self.corrections_file:
+            return []
+        from MLTools.NanoML.corrections.era import read_once  # few selections need it
+
+        return [self.corrections_file, *map(str, read_once(self.corrections_file).files)]
+
+    @property
+    def corrections(self) -> Any:
+        """The `Corrections` of its era.
+
+        The files are read when a correction is first asked for: data, and selections that give no weight, need none.
+        """
+        return _Corrections(self)
+
+
+class _Corrections:
+    """The corrections of a dataset, read on first use."""
+
+    def __init__(self, dataset: DatasetInfo) -> None:
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from MLTools.NanoML.corrections.era import read_once  # few selections need it
+
+        if not self._dataset.corrections_file:
+            era = f"era {self._dataset.era}" if self._dataset.era else "the analysis"
+            raise ConfigError(
+                f"the selection asks for the correction {name}, but {era} has none: write "
+                "`corrections: corrections/2018.yaml` into its configuration, or give the option --corrections."
+            )
+        return getattr(read_once(self._dataset.corrections_file), name)

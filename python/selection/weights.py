@@ -1,0 +1,102 @@
+"""Weights of events: what a selection declares, the values with their variations, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from MLTools.NanoML.selection.flat import Flat
+
+UP_DOWN = ("up", "down")
+"""The variations of a weight with one nuisance parameter."""
+NOMINAL = "nominal"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight that a selection gives to events of simulation by `cutflow.weigh`.
+
+    Attributes
+    ----------
+    variations
+        Names of its variations: "up" and "down", or "hf_up", "hf_down", ... if it has several nuisance parameters.
+    keeps_yield
+        Whether it must not change the sum of weights where it is given, in each bin if there are bins: then it is normalised,
+        for the nominal value and each variation, when all files of a dataset are done.
+    bins
+        What the bins are in which it keeps the yield, as "number of jets"; empty without bins.
+    """
+
+    variations: Sequence[str] = UP_DOWN
+    keeps_yield: bool = False
+    bins: str = ""
+
+    def columns(self, name: str) -> Iterator[tuple[str, str]]:
+        """Its values, nominal and under each variation, and the names of their columns."""
+        yield NOMINAL, f"weight_{name}"
+        for variation in self.variations:
+            yield variation, f"weight_{name}{suffix(variation)}"
+
+
+def suffix(variation: str) -> str:
+    """How the names of columns end that belong to a variation, as in nanoAOD-tools: "Up" of "up", "_hfUp" of "hf_up"."""
+    source, _, direction = variation.rpartition("_")
+    return f"_{source}{direction.capitalize()}" if source else direction.capitalize()
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The values of a weight and its variations, for each event or each object.
+
+    Variations are values of the whole weight, not shifts of it; they are named "up" and "down", or "hf_up" and "hf_down"
+    where a weight has several nuisance parameters.
+
+    Attributes
+    ----------
+    nominal
+        float64, one for each event or object.
+    variations
+        The same under each variation, by name.
+    """
+
+    nominal: Any
+    variations: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        """The weight under a variation; the nominal one, which is named "nominal", stands for all that it lacks."""
+        return self.variations.get(name, self.nominal)
+
+    def __mul__(self, other: Factor) -> Factor:
+        """The product; variations of the same name are one nuisance parameter."""
+        names = dict.fromkeys([*self.variations, *other.variations])
+        return Factor(self.nominal * other.nominal, {name: self[name] * other[name] for name in names})
+
+    def map(self, function: Callable[[Any], Any]) -> Factor:
+        """A function of the nominal values, and of those under each variation."""
+        return Factor(function(self.nominal), {name: function(values) for name, values in self.variations.items()})
+
+    def named(self, name: str) -> Factor:
+        """The same with the variations "up" and "down" called NAME_up and NAME_down."""
+        return Factor(self.nominal, {f"{name}_{variation}": values for variation, values in self.variations.items()})
+
+    def product(self, objects: Flat | None = None) -> Factor:
+        """The product over the objects of each event, which is 1 for an event without any.
+
+        Parameters
+        ----------
+        objects
+            What the weights belong to, if these are plain columns (`events.flat("Muon")`); not needed for awkward arrays.
+        """
+        if objects is None:
+            return self.map(lambda values: ak.to_numpy(ak.prod(values, axis=-1)) if values.ndim > 1 else values)
+
+        def each_event(values: Any) -> Any:
+            made = np.ones(len(objects))
+            np.multiply.at(made, objects.event, values)
+            return made
+
+        return self.map(each_event)

@@ -1,0 +1,226 @@
+"""Weights that a selection gives, from the events of a file to the weights of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import uproot
+from conftest import ROOT
+
+from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.convert.validation import validate_file
+from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.skim.plan import SkimJob
+from data_processing.skim.skim import skim_file
+from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, read_metadata
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import DatasetInfo, load_selection
+from services.nanoaodtools import loop
+
+ERA = ROOT / "examples" / "corrections" / "2018.yaml"
+INFO = DatasetInfo("WZ", "2018", corrections_file=str(ERA))
+SELECTION = """
+import awkward as ak
+import numpy as np
+from MLTools.NanoML.corrections.weights import btag_shape
+from MLTools.NanoML.selection import Column, Selection, Weight
+
+
+class Weighted(Selection):
+    branches = ("Muon_pt", "Muon_eta", "Jet_pt", "Jet_eta", "Jet_btagDeepFlavB")
+    simulated = ("Jet_hadronFlavour", "Pileup_nTrueInt")
+    columns = {"nLoose": Column("i4", "number of muons")}
+    weights = {
+        "pileup": Weight(),
+        "muon_id": Weight(),
+        "btag": Weight(("hf_up", "hf_down", "cferr1_up", "cferr1_down"), keeps_yield=True, bins="number of jets"),
+    }
+
+    def select(self, events, cutflow):
+        c = self.dataset.corrections
+        cutflow.weigh("pileup", lambda: c.pileup(events.Pileup.nTrueInt))
+        muons = events.flat("Muon")
+        muons = muons.keep((muons.pt > 15) & (abs(muons.eta) < 2.4))
+        events, muons = cutflow.cut("a muon", muons.counts > 0, events, muons)
+        cutflow.weigh("muon_id", lambda: c.muon_id(muons.eta, muons.pt).product(muons))
+        jets = events.Jet[(events.Jet.pt > 25) & (abs(events.Jet.eta) < 2.5)]
+        cutflow.weigh("btag", lambda: btag_shape(
+            c.btag, jets.hadronFlavour, jets.eta, jets.pt, jets.btagDeepFlavB, ["hf", "cferr1"]).product(), ak.num(jets))
+        none = ak.all(jets.btagDeepFlavB < 0.3, axis=1)
+        events, muons = cutflow.cut("no b jet", none, events, muons)
+        return events, {"nLoose": muons.counts}
+"""
+VARIATIONS = ["pileupUp", "pileupDown", "muon_idUp", "muon_idDown"]
+VARIATIONS += [f"btag_{source}{direction}" for source in ("hf", "cferr1") for direction in ("Up", "Down")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("weights")
+    (directory / "weighted.py").write_text(SELECTION)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def skims(folder: Path, sample: Path) -> list[str]:
+    found = []
+    for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
+        job = SkimJob(
+            str(source), folder / source.name, "weighted.py:Weighted", str(folder), ("MET_pt",), dataset=INFO, chunk=700
+        )
+        skim_file(job)
+        found.append(str(job.output))
+    return found
+
+
+@pytest.fixture(scope="module")
+def converted(folder: Path, skims: list[str]) -> tuple[np.ndarray, HDF5Metadata]:
+    job = ConvertJob(skims, folder / "wz.h5", ["MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["WZ"], 59.8)
+    metadata = convert_files(job)
+    assert read_metadata(job.output) == metadata
+    assert not validate_file(job.output, False).faults
+    with h5py.File(job.output) as file:
+        return file["events"][:], metadata
+
+
+@pytest.fixture(scope="module")
+def expected(sample: Path) -> dict[str, Any]:
+    """All events with a muon of all files: their weights by plain evaluation, and which of them have no b jet."""
+    c = Corrections.read(ERA)
+    found: dict[str, list[float]] = {name: [] for name in ("generator", "jets", "passed", "nominal", *VARIATIONS)}
+    parts: dict[str, list[float]] = {name: [] for name in ("pileup", "muon_id", "btag", *VARIATIONS)}
+    for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
+        names = ["Muon_pt", "Muon_eta", "Jet_pt", "Jet_eta", "Jet_hadronFlavour", "Jet_btagDeepFlavB"]
+        with uproot.open(source) as file:
+            events = file["Events"].arrays([*names, "Pileup_nTrueInt", "genWeight"])
+        for event in events:
+            muons = [(p, e) for p, e in zip(event.Muon_pt.tolist(), event.Muon_eta.tolist()) if p > 15 and abs(e) < 2.4]
+            if not muons:
+                continue
+            jets = [
+                jet for jet in zip(*(event[name].tolist() for name in names[2:])) if jet[0] > 25 and abs(jet[1]) < 2.5
+            ]
+            pile = {key: c.pileup.correction(event.Pileup_nTrueInt, key) for key in ("nominal", "up", "down")}
+            keys = {"nominal": "nominal", "up": "systup", "down": "systdown"}
+            muon = {
+                key: np.prod([c.muon_id.correction(eta, pt, name) for pt, eta in muons]) for key, name in keys.items()
+            }
+
+            def btag(source: str, direction: str, jets: Any = jets) -> float:
+                concerned = {"cferr1": (4,), "hf": (0, 5), "": ()}[source]
+                return float(np.prod([
+                    c.btag.correction(f"{direction}_{source}" if flavour in concerned else "central", flavour, abs(eta), pt, score)
+                    for pt, eta, flavour, score in jets
+                ]))  # fmt: skip
+
+            found["generator"].append(event.genWeight)
+            found["jets"].append(len(jets))
+            found["passed"].append(all(jet[3] < 0.3 for jet in jets))
+            parts["pileup"].append(pile["nominal"])
+            parts["muon_id"].append(muon["nominal"])
+            parts["btag"].append(btag("", ""))
+            for direction in ("up", "down"):
+                parts[f"pileup{direction.capitalize()}"].append(pile[direction])
+                parts[f"muon_id{direction.capitalize()}"].append(muon[direction])
+                for each in ("hf", "cferr1"):
+                    parts[f"btag_{each}{direction.capitalize()}"].append(btag(each, direction))
+    values = {name: np.array(each) for name, each in parts.items()}
+    before = np.array(found["generator"]) * values["pileup"] * values["muon_id"]
+    number = np.array(found["jets"])
+    for name in ("btag", *(each for each in VARIATIONS if each.startswith("btag"))):
+        for many in np.unique(number):
+            here = number == many
+            values[name][here] *= before[here].sum() / (before[here] * values[name][here]).sum()
+    return {**values, "generator": np.array(found["generator"]), "jets": number, "passed": np.array(found["passed"])}
+
+
+def test_the_weight_of_an_event_has_all_weights(
+    converted: tuple[np.ndarray, HDF5Metadata], expected: dict[str, Any]
+) -> None:
+    events, _ = converted
+    passed = expected["passed"]
+    factor = 0.0546 * 1000 * 59.8 / 4000
+    correction = expected["pileup"] * expected["muon_id"] * expected["btag"]
+    assert np.allclose(events["correction"], correction[passed], rtol=2e-6)
+    assert np.allclose(events["weight"], (factor * expected["generator"] * correction)[passed], rtol=2e-6)
+
+
+@pytest.mark.parametrize("variation", VARIATIONS)
+def test_a_variation_replaces_one_weight(
+    converted: tuple[np.ndarray, HDF5Metadata], expected: dict[str, Any], variation: str
+) -> None:
+    events, _ = converted
+    varied = variation.partition("_hf")[0].partition("_cferr")[0].removesuffix("Up").removesuffix("Down")
+    product = expected[variation]
+    for name in ("pileup", "muon_id", "btag"):
+        product = product * (expected[name] if name != varied else 1)
+    wanted = (0.0546 * 1000 * 59.8 / 4000 * expected["generator"] * product)[expected["passed"]]
+    assert np.allclose(events[f"weight_{variation}"], wanted, rtol=2e-6)
+
+
+def test_b_tag_weights_keep_the_yield_before_the_cut(expected: dict[str, Any]) -> None:
+    before = expected["generator"] * expected["pileup"] * expected["muon_id"]
+    for name in ("btag", "btag_hfUp", "btag_cferr1Down"):
+        assert np.isclose((before * expected[name]).sum(), before.sum(), rtol=1e-12)
+
+
+def test_the_metadata_say_what_weights_there_are(converted: tuple[np.ndarray, HDF5Metadata]) -> None:
+    _, metadata = converted
+    assert [(each.name, each.normalised) for each in metadata.weights] == [
+        ("pileup", False),
+        ("muon_id", False),
+        ("btag", True),
+    ]
+    assert metadata.weights[0].variations == {"up": "weight_pileupUp", "down": "weight_pileupDown"}
+    assert [each.weight for each in metadata.datasets[0].accounting.files[0].weights] == ["pileup", "muon_id", "btag"]
+
+
+def test_merged_skims_are_normalised_alike(
+    folder: Path, skims: list[str], converted: tuple[np.ndarray, HDF5Metadata]
+) -> None:
+    merge_files(MergeJob(skims, folder / "merged.root"))
+    job = ConvertJob(
+        [str(folder / "merged.root")], folder / "merged.h5", ["MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["WZ"], 59.8
+    )
+    convert_files(job)
+    with h5py.File(job.output) as file:
+        assert np.array_equal(file["events"][:], converted[0])
+
+
+def test_an_event_loop_gives_the_same_weights(folder: Path, skims: list[str], sample: Path) -> None:
+    selection = load_selection("weighted.py:Weighted", folder).of_dataset(INFO)
+    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    found = loop([PostprocModule(selection, 300)], source)
+    with uproot.open(skims[0]) as file:
+        tree = file["Events"]
+        names = [name for name in tree.keys() if name.startswith("weight_")]
+        assert len(names) == 3 + 8 + 1
+        for name in names:
+            assert [row[name] for _, row in found] == tree[name].array().tolist()
+
+
+def test_data_have_the_weight_1(folder: Path, made_files: dict[str, Path]) -> None:
+    (folder / "of_data.py").write_text(
+        SELECTION.replace("Jet_btagDeepFlavB", "Jet_btagDeepB").replace("jets.btagDeepFlavB", "jets.btagDeepB")
+    )
+    job = SkimJob(
+        str(made_files["made_v9_data"]), folder / "data.root", "of_data.py:Weighted", str(folder), ("MET_pt",)
+    )
+    skim_file(job)
+    with uproot.open(job.output) as file:
+        tree = file["Events"]
+        weights = [name for name in tree.keys() if name.startswith("weight_") and not name.endswith("_bin")]
+        assert len(weights) == 11
+        assert tree.num_entries
+        assert all((tree[name].array(library="np") == 1).all() for name in weights)
+    with RootFile(job.output) as file:
+        record = Provenance.of(file)
+    assert record is not None
+    assert all(each.ratio("nominal") == dict.fromkeys(each.without, 1.0) for each in record.accounting.weights)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from MLTools.NanoML.corrections import Corrections
+from processes import nanoml
+
+INVENTED = ROOT / "examples" / "corrections"
+
+
+def test_a_file_says_what_it_offers(tmp_path: Path) -> None:
+    done = nanoml("corrections", INVENTED / "2018" / "pileup.json", cwd=tmp_path)
+    assert done.returncode == 0
+    for said in ("Collisions", "NumTrueInteractions (any number)", "weights (nominal, up, down)", "INVENTED"):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize("name", ["pileup", "muon", "electron", "btagging", "jets"])
+def test_the_lines_that_it_shows_are_an_entry(tmp_path: Path, name: str) -> None:
+    done = nanoml("corrections", f"{name}.json", cwd=INVENTED / "2018")
+    lines = done.stdout.partition("For the YAML file of an era\n")[2]
+    assert lines
+    for runs in ("1-5", "6-9"):
+        lines = lines.replace("FIRST-LAST", runs, 1)
+    (tmp_path / "era.yaml").write_text("\n".join(line[2:] for line in lines.splitlines()))
+    found = yaml.safe_load((tmp_path / "era.yaml").read_text())
+    text = yaml.safe_dump(found).replace(f"{name}.json", str(INVENTED / "2018" / f"{name}.json"))
+    (tmp_path / "era.yaml").write_text(text)
+    corrections = Corrections.read(tmp_path / "era.yaml")
+    assert corrections.names == list(found)
+
+
+def test_a_correction_is_described_in_full(tmp_path: Path) -> None:
+    done = nanoml("corrections", INVENTED / "2018" / "electron.json", "Electron-ID-SF", cwd=tmp_path)
+    assert "RecoBelow20, RecoAbove20," in done.stdout
+    assert "# WorkingPoint may be RecoBelow20, RecoAbove20, Loose, Tight" in done.stdout
+
+
+def test_scripts_get_json(tmp_path: Path) -> None:
+    done = nanoml("corrections", INVENTED / "2018" / "muon.json", "--json", cwd=tmp_path)
+    first = json.loads(done.stdout)[0]
+    assert first["name"] == "NUM_HighPtID_DEN_TrackerMuons"
+    assert [each["name"] for each in first["inputs"]] == ["eta", "pt", "scale_factors"]
+    assert first["inputs"][2]["choices"] == ["nominal", "systup", "systdown"]
+
+
+def test_an_era_is_checked(tmp_path: Path) -> None:
+    done = nanoml("corrections", INVENTED / "2018.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "muon_id" in done.stdout
+    found = json.loads(nanoml("corrections", INVENTED / "2018.yaml", "--json", cwd=tmp_path).stdout)
+    assert [each["entry"] for each in found["entries"]] == list(yaml.safe_load((INVENTED / "2018.yaml").read_text()))
+    assert len(found["files"]) == 5
+    (tmp_path / "wrong.yaml").write_text("pileup: {file: none.json, name: A}")
+    wrong = nanoml("corrections", "wrong.yaml", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "wrong.yaml:1: pileup: there is no file none.json" in wrong.stderr

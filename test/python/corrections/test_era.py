@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from MLTools.NanoML.corrections import Corrections, Factor
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+INVENTED = ROOT / "examples" / "corrections"
+PILEUP = "pileup: {file: pileup.json, name: Collisions}"
+
+
+def era(folder: Path, text: str, *copied: str) -> Corrections:
+    for name in copied:
+        (folder / name).write_bytes((INVENTED / "2018" / name).read_bytes())
+    (folder / "era.yaml").write_text(text)
+    return Corrections.read(folder / "era.yaml")
+
+
+@pytest.mark.parametrize("year", ["2018", "2022"])
+def test_an_entry_gives_the_nominal_value_and_its_variations(year: str) -> None:
+    corrections = Corrections.read(INVENTED / f"{year}.yaml")
+    eta, pt = ak.Array([[0.5, -2.0], []]), ak.Array([[40.0, 50.0], []])
+    found = corrections.muon_id(eta, pt)
+    plain = corrections.muon_id.correction
+    assert found.nominal.tolist() == plain(eta, pt, "nominal").tolist()
+    assert found["up"].tolist() == plain(eta, pt, "systup").tolist()
+    assert found["down"].tolist() == plain(eta, pt, "systdown").tolist()
+    assert corrections.electron_id(eta, pt)["up"].tolist() == corrections.electron_id.correction(
+        year, "sfup", "Loose", eta, pt
+    ).tolist()  # fmt: skip
+    assert list(corrections.pileup(np.array([30.0])).variations) == ["up", "down"]
+
+
+def test_the_product_is_that_of_an_events_objects() -> None:
+    values = ak.Array([[2.0, 3.0], [], [5.0]])
+    found = Factor(values, {"up": values + 1}).product()
+    assert found.nominal.tolist() == [6.0, 1.0, 5.0]
+    assert found["up"].tolist() == [12.0, 1.0, 6.0]
+
+
+def test_variations_of_one_name_are_one_nuisance_parameter() -> None:
+    one = Factor(np.array([2.0]), {"up": np.array([3.0])})
+    other = Factor(np.array([10.0]), {"up": np.array([11.0]), "other_up": np.array([12.0])})
+    product = one * other
+    assert (product.nominal, product["up"], product["other_up"], product["other_down"]) == (20.0, 33.0, 24.0, 20.0)
+    assert list(one.named("muon").variations) == ["muon_up"]
+
+
+def test_variations_may_have_any_names(tmp_path: Path) -> None:
+    text = PILEUP.replace("}", ", variations: {nominal: nominal, up: down, down: up}}")
+    found = era(tmp_path, text, "pileup.json").pileup(np.array([40.5]))
+    usual = era(tmp_path, PILEUP, "pileup.json").pileup(np.array([40.5]))
+    assert (found["up"], found["down"]) == (usual["down"], usual["up"])
+
+
+def test_files_are_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOML_CORRECTIONS", str(INVENTED / "2018"))
+    found = era(tmp_path, PILEUP)
+    assert list(found.digests) == ["pileup.json"]
+    assert len(found.digests["pileup.json"]) == 64
+
+
+def test_a_file_of_the_network_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(INVENTED / "2018"))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        text = PILEUP.replace("pileup.json", f"{address}/pileup.json")
+        first = era(tmp_path, text)
+        with pytest.raises(NanoMLError, match=r"nothing.json: cannot download"):
+            era(tmp_path, PILEUP.replace("pileup.json", f"{address}/nothing.json"))
+        server.shutdown()
+    assert era(tmp_path, text).digests == first.digests
+
+
+JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018_V1_MC}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PILEUP.replace("pileup.j", "none.j"), r"era.yaml:1: pileup: there is no file none.json in .*CVMFS is not"),
+        (PILEUP.replace("Coll", "Col"), r"era.yaml:1: pileup: .*has no correction Colisions. Did you mean .Collisions"),
+        (PILEUP.replace("name:", "nam:"), "era.yaml:1: pileup.*name"),
+        (PILEUP.replace("}", ", inputs: {weight: up}}"), "Collisions has no input weight. Did you mean .weights"),
+        (PILEUP.replace("}", ", variations: {up: up}}"), "era.yaml:1: pileup: variations: write a name for `nominal`"),
+        (PILEUP.replace("}", ", variations: {nominal: nom}}"), "variations: .* It has weights: nominal, up, down"),
+        (JETS.replace("Invented", "Wrong"), "era.yaml:1: jets: .*has no correction Wrong2018_V1_MC_L1L2L3Res_AK4PF"),
+        (JETS.replace("}}", "}, sources: [Totl]}"), "has no correction Invented2018_V1_MC_Totl_AK4PF"),
+        (JETS.replace("_MC", "_MC, data: {A: B}"), "era.yaml:1: jets.jec.data"),
+    ],
+)
+def test_what_cannot_work_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        era(tmp_path, text, "pileup.json", "jets.json")
+
+
+def test_an_entry_that_is_not_there_is_an_error_with_the_choices() -> None:
+    corrections = Corrections.read(INVENTED / "2018.yaml")
+    assert "muon_id" in dir(corrections)
+    assert "muon_id" in corrections
+    with pytest.raises(ConfigError, match=r"has no corrections named muon_idd. Did you mean .muon_id.*It has: pileup,"):
+        _ = corrections.muon_idd
+
+
+def test_jets_of_data_need_a_range_of_runs() -> None:
+    jets = Corrections.read(INVENTED / "2018.yaml").jets
+    assert jets.scale(True, 316995).name == "Invented2018_V1_RunA_DATA_L1L2L3Res_AK4PF"
+    assert jets.scale(True, 316996).name == "Invented2018_V1_RunB_DATA_L1L2L3Res_AK4PF"
+    assert jets.scale(False).name == "Invented2018_V1_MC_L1L2L3Res_AK4PF"
+    with pytest.raises(
+        NanoMLError, match=r"2018.yaml:7: jets: jec.data has no range with run 1000000. It has: 1-316995"
+    ):
+        jets.scale(True, 1000000)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from conftest import ROOT
+
+from MLTools.NanoML.corrections import Corrections, Factor, weights
+from MLTools.NanoML.errors import NanoMLError
+
+INVENTED = ROOT / "examples" / "corrections"
+PS = "PS weights (w_var / w_nominal); [0] is ISR=0.5 FSR=1; [1] is ISR=1 FSR=0.5; [2] is ISR=2 FSR=1; [3] is ISR=1 FSR=2 "
+PS_NEW = "PS weights (w_var / w_nominal);   [0] is ISR=2 FSR=1; [1] is ISR=1 FSR=2[2] is ISR=0.5 FSR=1; [3] is ISR=1 FSR=0.5;"
+LHE = "; ".join(f"[{n}] is muR=0.{mur}E+0{e} muF=0.{muf}E+0{f}" for n, (mur, e, muf, f) in enumerate(
+    [(5, 0, 5, 0), (5, 0, 1, 1), (5, 0, 2, 1), (1, 1, 5, 0), (1, 1, 1, 1), (1, 1, 2, 1), (2, 1, 5, 0), (2, 1, 1, 1), (2, 1, 2, 1)]
+))  # fmt: skip
+LHE_NEW = "; ".join(
+    f'[{n}] is MUF="{muf}" MUR="{mur}"'
+    for n, (mur, muf) in enumerate((a, b) for a in (0.5, 1.0, 2.0) for b in (0.5, 1.0, 2.0))
+)
+
+
+@pytest.fixture(scope="module")
+def corrections() -> Corrections:
+    return Corrections.read(INVENTED / "2018.yaml")
+
+
+def test_each_electron_takes_its_range_of_pt(corrections: Corrections) -> None:
+    eta, pt = ak.Array([[0.5, -2.2], [], [1.0]]), ak.Array([[15.0, 20.0], [], [200.0]])
+    found = weights.electron_reconstruction(corrections.electron_reco, eta, pt)
+    plain = corrections.electron_reco.correction
+    expected = [plain("2018", "sfup", point, e, p) for point, e, p in
+                (("RecoBelow20", 0.5, 15.0), ("RecoAbove20", -2.2, 20.0), ("RecoAbove20", 1.0, 200.0))]  # fmt: skip
+    assert ak.flatten(found["up"]).tolist() == expected
+    with pytest.raises(NanoMLError, match="WorkingPoint = RecoBelow20, eta = 0.5, pt = 5"):
+        weights.electron_reconstruction(corrections.electron_reco, np.array([0.5]), np.array([5.0]))
+
+
+def test_any_of_the_leptons_may_fire() -> None:
+    data = Factor(ak.Array([[0.9, 0.5], [], [0.8]]), {"up": ak.Array([[0.95, 0.55], [], [0.85]])})
+    simulation = Factor(ak.Array([[0.8, 0.5], [], [0.0]]))
+    found = weights.any_trigger(data, simulation)
+    assert np.allclose(found.nominal, [0.95 / 0.9, 1, 1])
+    assert np.allclose(found["up"], [(1 - 0.05 * 0.45) / 0.9, 1, 1])
+
+
+@pytest.mark.parametrize("shift", ["central", "up_jes"])
+def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: str) -> None:
+    flavour, eta = ak.Array([[5, 4], [0, 5]]), ak.Array([[0.5, -1.0], [2.0, 3.0]])
+    pt, score = ak.Array([[50.0, 60.0], [70.0, 80.0]]), ak.Array([[0.9, 0.2], [0.01, 0.9]])
+    found = weights.btag_shape(corrections.btag, flavour, eta, pt, score, ["hf", "cferr1"], shift)
+    plain = corrections.btag.correction
+
+    def one(key: str, event: int, jet: int) -> float:
+        if abs(eta[event, jet]) > 2.5:
+            return 1.0
+        return plain(key, int(flavour[event, jet]), abs(eta[event, jet]), pt[event, jet], score[event, jet])
+
+    nominal = [[one(shift, 0, 0), one("central", 0, 1)], [one(shift, 1, 0), 1.0]]
+    assert found.nominal.tolist() == nominal
+    assert found["hf_up"].tolist() == [[one("up_hf", 0, 0), nominal[0][1]], [one("up_hf", 1, 0), 1.0]]
+    assert found["cferr1_down"].tolist() == [[nominal[0][0], one("down_cferr1", 0, 1)], nominal[1]]
+    flat = weights.btag_shape(
+        corrections.btag, *(np.asarray(ak.flatten(values)) for values in (flavour, eta, pt, score)), ["hf"], shift
+    )
+    assert flat["hf_up"].tolist() == ak.flatten(found["hf_up"]).tolist()
+
+
+def test_a_working_point_keeps_the_number_of_jets() -> None:
+    """Tagged and untagged jets together have weight 1 if the efficiency is that of the sample."""
+    random = np.random.default_rng(1)
+    efficiency, scale = 0.7, Factor(np.full(200_000, 0.95), {"up": np.full(200_000, 1.01)})
+    found = weights.btag_working_point(scale, efficiency, random.random(200_000) < efficiency)
+    for variation in ("nominal", "up"):
+        assert abs(found[variation].mean() - 1) < 5 * found[variation].std() / 200_000**0.5
+
+
+def test_top_quarks_above_500_gev_have_the_weight_of_500() -> None:
+    found = weights.top_pt(np.array([100.0, 500.0, 900.0]), np.array([200.0, 400.0, 400.0]))
+    assert np.isclose(found.nominal[0], np.sqrt(np.exp(0.0615 - 0.05) * np.exp(0.0615 - 0.1)))
+    assert found.nominal[1] == found.nominal[2]
+    assert found["up"].tolist() == (found.nominal**2).tolist()
+
+
+@pytest.mark.parametrize("title", [PS, PS_NEW])
+def test_the_first_entry_of_the_shower_is_more_radiation(title: str) -> None:
+    found = weights.parton_shower(ak.Array([[1.1, 1.2, 0.9, 0.8], [1.3, 1.4, 0.7, 0.6]]), title)
+    assert {name: values.tolist() for name, values in found.variations.items()} == {
+        "isr_up": [1.1, 1.3], "fsr_up": [1.2, 1.4], "isr_down": [0.9, 0.7], "fsr_down": [0.8, 0.6],
+    }  # fmt: skip
+    assert found.nominal.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("title", [LHE, LHE_NEW, "LHEScaleWeight/F"])
+def test_scales_are_found_by_the_title(title: str) -> None:
+    found = weights.lhe_scale(ak.Array([[n / 10 for n in range(9)], []]), title)
+    order = {"mur_up": 0.7, "mur_down": 0.1, "muf_up": 0.5, "muf_down": 0.3, "mur_muf_up": 0.8, "mur_muf_down": 0.0}
+    assert {name: values.tolist() for name, values in found.variations.items()} == {
+        name: [value, 1.0] for name, value in order.items()
+    }
+
+
+def test_eight_scales_lack_the_nominal_one() -> None:
+    found = weights.lhe_scale(ak.Array([[0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8]]), "")
+    assert found["muf_up"].tolist() == [0.5]
+    assert found["mur_up"].tolist() == [0.7]
+
+
+def test_events_without_weights_of_the_generator_have_one() -> None:
+    assert weights.parton_shower(ak.Array([[1.0], [1.0]]), PS)["isr_up"].tolist() == [1, 1]
+    assert weights.lhe_scale(ak.Array([[], []]), LHE)["mur_up"].tolist() == [1, 1]
+
+
+def test_entries_that_nothing_explains_are_an_error() -> None:
+    with pytest.raises(NanoMLError, match=r'LHEScaleWeight has 5 entries, and its title, "\?", does not say which'):
+        weights.lhe_scale(ak.Array([[1.0] * 5]), "?")
+
+
+def test_a_pdf_set_is_named_by_the_title() -> None:
+    assert weights.pdf_members("LHE pdf variation weights (w_var / w_nominal) for LHA IDs 325300 - 325402") == (
+        325300,
+        325402,
+    )
+    with pytest.raises(NanoMLError, match="does not name the LHA IDs"):
+        weights.pdf_members("LHEPdfWeight/F")
+
+
+def test_titles_of_real_files_are_understood(real_files: dict[str, Path]) -> None:
+    for path in real_files.values():
+        with uproot.open(path) as file:
+            tree = file["Events"]
+            for name, read in (("LHEScaleWeight", weights.lhe_scale), ("PSWeight", weights.parton_shower)):
+                if hasattr(tree, "branches") and name in tree.keys():
+                    found = read(tree[name].array(), tree[name].title)
+                    assert all(np.isfinite(values).all() for values in found.variations.values())
