@@ -166,7 +166,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
 
 def _sections_read(name: str, file: RootFile, mask: LumiMask | None, certified: LumiMask | None) -> LumiMask:
     """What will be read from an input; simulation that another job shares is an error, since both would count all weights."""
-    sections, _ = sections_of(file)
+    sections = sections_of(file)
     mine = sections if mask is None else sections & mask
     if accounting_of(file).is_data:
         return mine if certified is None else mine & certified

@@ -82,7 +82,7 @@ def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
 
 def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:
     """The luminosity sections of a file of data that a skim read, as in a luminosity JSON."""
-    sections, _ = sections_of(file)
+    sections = sections_of(file)
     return (sections if certified is None else sections & certified).as_dict()
 
 

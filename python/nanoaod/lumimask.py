@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -217,15 +216,15 @@ def _malformed(source: str | os.PathLike[str], what: str) -> NanoMLError:
     )
 
 
-def sections_of(file: RootFile) -> tuple[LumiMask, str]:
-    """The luminosity sections that stand behind a file, and where they come from.
+def sections_of(file: RootFile) -> LumiMask:
+    """The luminosity sections that stand behind a file, from its tree LuminosityBlocks, or else from its events.
 
-    That is "LuminosityBlocks", which also has the sections without selected events, or, in a file without this tree, "Events".
+    The tree also has the sections without selected events.
     """
     tree = file.other_tree("LuminosityBlocks") or {}
     if all(name in tree and len(tree[name]) for name in _SECTION):
-        return LumiMask.of(*(tree[name] for name in _SECTION)), "LuminosityBlocks"
-    return _sections_of_events(file, 0, file.entries), "Events"
+        return LumiMask.of(*(tree[name] for name in _SECTION))
+    return _sections_of_events(file, 0, file.entries)
 
 
 def sections_between(file: RootFile, start: int, stop: int) -> LumiMask:
@@ -235,7 +234,7 @@ def sections_between(file: RootFile, start: int, stop: int) -> LumiMask:
     """
     sections = _sections_of_events(file, start, stop)
     if start == 0:
-        sections |= sections_of(file)[0] - _sections_of_events(file, stop, file.entries)
+        sections |= sections_of(file) - _sections_of_events(file, stop, file.entries)
     return sections
 
 
@@ -245,17 +244,3 @@ def _sections_of_events(file: RootFile, start: int, stop: int) -> LumiMask:
         events = file.read(_SECTION, first, last)
         sections |= LumiMask.of(*(events[name] for name in _SECTION))
     return sections
-
-
-def shared_sections(files: Mapping[str, LumiMask]) -> dict[str, LumiMask]:
-    """For each file that shares luminosity sections with others, those that another file has too.
-
-    This is no mistake in itself: a section may be split over files, and primary datasets share sections. But if each
-    section should be in one file, this finds files that were processed twice.
-    """
-    once, repeated = LumiMask(), LumiMask()
-    for sections in files.values():
-        repeated |= once & sections
-        once |= sections
-    shared = {name: sections & repeated for name, sections in files.items()}
-    return {name: sections for name, sections in shared.items() if len(sections)}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_between, sections_of, shared_sections
+from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_between, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.nanoaod import CERTIFIED
 
@@ -202,8 +202,7 @@ def test_events_of_data_are_certified(made_files: dict[str, Path]) -> None:
     certified = LumiMask.from_dict(CERTIFIED, "here")
     with RootFile(made_files["made_v9_data"]) as file:
         events = file.read(["run", "luminosityBlock"])
-        sections, told = sections_of(file)
-    assert told == "LuminosityBlocks"
+        sections = sections_of(file)
     found = set(zip(events["run"].to_list(), events["luminosityBlock"].to_list()))
     assert pairs_of(sections) == {*found, (315267, 10)}  # and one without events
     passed = certified.mask(events["run"], events["luminosityBlock"])
@@ -224,41 +223,23 @@ def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None
                 {"run": np.full(len(numbers), 7, "u4"), "luminosityBlock": np.array(numbers, "u4")}
             )
     with RootFile(tmp_path / "a.root") as file:
-        whole, _ = sections_of(file)
+        whole = sections_of(file)
         found = [sections_between(file, *each).as_dict() for each in ((0, 3), (3, 5), (5, 6), (6, 6), (0, 6))]
     assert found == [{"7": [[1, 2], [4, 4], [9, 9]]}, {"7": [[2, 2]]}, {"7": [[3, 3]]}, {}, {"7": [[1, 4], [9, 9]]}]
     assert whole.as_dict() == found[-1]
 
 
 def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> None:
-    def write(name: str, trees: dict[str, list[int]]) -> tuple[Pairs, str]:
+    def write(name: str, trees: dict[str, list[int]]) -> Pairs:
         with uproot.recreate(tmp_path / name) as file:
             for tree, blocks in trees.items():
                 file.mktree(tree, {"run": "u4", "luminosityBlock": "u4"}).extend(
                     {"run": np.ones(len(blocks), "u4"), "luminosityBlock": np.array(blocks, "u4")}
                 )
         with RootFile(tmp_path / name) as file:
-            sections, source = sections_of(file)
-        return pairs_of(sections), source
+            return pairs_of(sections_of(file))
 
-    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == ({(1, 2), (1, 3)}, "LuminosityBlocks")
-    assert write("b.root", {"Events": [3, 3, 5]}) == ({(1, 3), (1, 5)}, "Events")
-    assert write("c.root", {"Events": []}) == (set(), "Events")
-    assert write("d.root", {"Events": [3], "LuminosityBlocks": []}) == ({(1, 3)}, "Events")
-
-
-def test_sections_in_more_than_one_file_are_found() -> None:
-    files = {
-        "a": LumiMask.of([1, 1, 1], [1, 2, 3]),
-        "b": LumiMask.of([1, 2], [4, 2]),
-        "c": LumiMask.of([1, 1], [3, 4]),
-        "d": LumiMask.of([3, 1], [1, 3]),
-        "e": LumiMask.of([9], [9]),
-    }
-    assert {name: pairs_of(shared) for name, shared in shared_sections(files).items()} == {
-        "a": {(1, 3)},
-        "b": {(1, 4)},
-        "c": {(1, 3), (1, 4)},
-        "d": {(1, 3)},
-    }
-    assert shared_sections({"a": files["a"], "b": files["b"]}) == {}
+    assert write("a.root", {"Events": [3, 3], "LuminosityBlocks": [2, 3]}) == {(1, 2), (1, 3)}
+    assert write("b.root", {"Events": [3, 3, 5]}) == {(1, 3), (1, 5)}
+    assert write("c.root", {"Events": []}) == set()
+    assert write("d.root", {"Events": [3], "LuminosityBlocks": []}) == {(1, 3)}
