@@ -9,7 +9,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import h5py
@@ -29,6 +28,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     metadata_content,
     open_hdf5,
 )
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 
@@ -155,7 +155,7 @@ def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[s
 
 def _check_accounting(found: Findings, dataset: ConvertedDataset) -> None:
     where = f"dataset {dataset.name}"
-    recorded, summed = asdict(dataset.accounting), Accounting(dataset.accounting.files).to_json()
+    recorded, summed = plain(dataset.accounting), Accounting(dataset.accounting.files).to_json()
     for key, total in summed.items():
         if not _same(recorded[key], total):
             found.add("books", where, f"{key} in total is not the sum over its files")

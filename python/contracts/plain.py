@@ -14,7 +14,7 @@ import copy
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
     values = {}
     for field, key, hint in fields_of(cls):  # type: ignore[arg-type]  # classes are hashable
         if key in content:
-            values[field.name] = _typed(hint, content[key])
+            values[field.name] = _converter(hint)(content[key])
         elif "older" in field.metadata:
             values[field.name] = copy.copy(field.metadata["older"])
         elif default_of(field) is dataclasses.MISSING:
@@ -55,21 +55,25 @@ def build(cls: type[T], content: Mapping[str, Any]) -> T:
     return cls(**values)
 
 
-def _typed(hint: Any, value: Any) -> Any:
+@functools.cache
+def _converter(hint: Any) -> Callable[[Any], Any]:
+    """What makes a value of a type from its plain content."""
     inner, kind = optional(hint), get_origin(hint)
     if inner is not None:
-        return None if value is None else _typed(inner, value)
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value)  # type: ignore[arg-type]
+        convert = _converter(inner)
+        return lambda value: None if value is None else convert(value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return functools.partial(build, hint)
     if kind in (list, tuple):
-        items = value if isinstance(value, (list, tuple)) else [value]  # a list of one may be written as its item
-        return kind(_typed(get_args(hint)[0], item) for item in items)
+        item = _converter(get_args(hint)[0])
+        # a list of one may be written as its item
+        return lambda value: kind(map(item, value if isinstance(value, (list, tuple)) else [value]))
     if kind is dict:
-        of_key, of_item = get_args(hint)
-        return {_typed(of_key, key): _typed(of_item, item) for key, item in value.items()}
-    if hint is float and isinstance(value, str):
-        return product(value)
-    return hint(value) if hint in (int, float, str) else value
+        of_key, of_item = map(_converter, get_args(hint))
+        return lambda value: {of_key(key): of_item(each) for key, each in value.items()}
+    if hint is float:
+        return lambda value: product(value) if isinstance(value, str) else float(value)
+    return hint if hint in (int, str) else lambda value: value
 
 
 def product(text: str) -> float:
@@ -82,13 +86,17 @@ def product(text: str) -> float:
 
 def plain(value: Any) -> Any:
     """Undo `build`: mappings, lists, text and numbers."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((field, key, getattr(value, field.name)) for field, key, _ in fields_of(type(value)))
-        return {
-            key: plain(item)
-            for field, key, item in entries
-            if not (field.metadata.get("sparse") and item == default_of(field))
-        }
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if not dataclasses.is_dataclass(value):
+        return value
+    found = {}
+    for field, key, _ in fields_of(type(value)):  # type: ignore[arg-type]
+        item = getattr(value, field.name)
+        if not field.metadata.get("sparse") or item != default_of(field):
+            found[key] = plain(item)
+    return found

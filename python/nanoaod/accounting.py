@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step, WeightSums
-from MLTools.NanoML.contracts.plain import build
+from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -114,7 +114,7 @@ class Accounting:
 
     def to_json(self) -> dict[str, Any]:
         """Plain content, for JSON, with the sums."""
-        return asdict(self.recorded())
+        return plain(self.recorded())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Accounting:
