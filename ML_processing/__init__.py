@@ -4,5 +4,3 @@ It runs outside CMSSW, with Python 3.10 or newer and the newest packages, and bu
 """
 
 from __future__ import annotations
-
-__all__: list[str] = []

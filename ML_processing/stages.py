@@ -20,8 +20,6 @@ from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
 
-__all__ = ["evaluate_stage", "export_stage", "train_stage"]
-
 for _package in ("torch", "sklearn", "threadpoolctl", "matplotlib", "mplhep", "onnx"):
     # reported now, not after the skims; and without importing them, which takes seconds
     if importlib.util.find_spec(_package) is None:

@@ -15,8 +15,6 @@ from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, class_factors
 from MLTools.NanoML.terminal.progress import Bar, progress
 
-__all__ = ["DESCRIPTION", "MOST_EVENTS", "REGRESSION", "baseline", "flattened", "regression_baseline"]
-
 _FEW = 50_000  # up to this number of events one core is faster than several, on a busy machine ten times
 _AT_ONCE = 1 << 17  # events flattened at once
 _BINS = 255  # most that scikit-learn's BDT can have

@@ -17,17 +17,6 @@ from ML_processing.metrics.distances import bonferroni, kolmogorov, sculpting
 from ML_processing.metrics.measured import Floats, Measured, bin_of, efficiency, even_edges, quantile_edges
 from ML_processing.metrics.roc import Bootstrap, Roc, WorkingPoint, auc, auc_matrix, bootstrap
 
-__all__ = [
-    "at_parameter",
-    "by_feature",
-    "calibration",
-    "discrimination",
-    "is_mass",
-    "overtraining",
-    "sculpted",
-    "significance",
-]
-
 _EDGES = np.linspace(0, 1, 26)
 _POINTS = 400  # of a drawn curve
 _MOST_FEATURES, _MOST_MASSES = 12, 3

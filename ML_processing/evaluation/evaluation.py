@@ -25,8 +25,6 @@ from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.terminal.progress import say
 
-__all__ = ["evaluate"]
-
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
 
 

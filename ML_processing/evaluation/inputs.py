@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ML_processing.evaluation.importance import correlation, integrated_gradients, permutation_importance
 from ML_processing.evaluation.scored import (
     MOST_EVENTS,
     InputVariable,
@@ -27,14 +28,11 @@ from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs
 from ML_processing.events.training_data import inputs_of as network_inputs
 from ML_processing.metrics.distances import kolmogorov, stability_index
-from ML_processing.metrics.importance import correlation, integrated_gradients, permutation_importance
 from ML_processing.metrics.measured import Floats, Measured, even_edges
 from ML_processing.models import Network
 from ML_processing.training.directory import Training
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
-
-__all__ = ["correlations", "distributions", "drift", "edges_of", "importance"]
 
 _MOST_DRAWN, _MOST_CORRELATED, _BINS = 24, 25, 25
 _REPEATS = 5

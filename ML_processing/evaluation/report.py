@@ -13,8 +13,6 @@ from ML_processing.evaluation.tables import numbers, provenance
 if TYPE_CHECKING:
     from ML_processing.training.description import TrainingDescription
 
-__all__ = ["CAPTIONS", "report"]
-
 CAPTIONS = {
     "roc": (
         "ROC curve",

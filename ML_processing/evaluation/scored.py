@@ -16,21 +16,6 @@ from ML_processing.metrics.measured import Floats, Measured, histogram
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
 from ML_processing.training.directory import Training
 
-__all__ = [
-    "EFFICIENCIES",
-    "MOST_EVENTS",
-    "InputVariable",
-    "Json",
-    "OutOfFold",
-    "Scored",
-    "inputs_of",
-    "label",
-    "listed",
-    "sampled",
-    "shape",
-    "spectators",
-]
-
 MOST_EVENTS = 200_000
 """Diagnostics that need much memory or time use a random choice of this many events."""
 

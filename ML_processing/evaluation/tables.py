@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ML_processing.training.description import TrainingDescription
     from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 
-__all__ = ["numbers", "provenance", "table"]
-
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table that scrolls where it is too wide; cells but the first of a row are numbers."""

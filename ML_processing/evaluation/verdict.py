@@ -8,8 +8,6 @@ from typing import Any
 from ML_processing.metrics.measured import Measured
 from ML_processing.plots import number
 
-__all__ = ["Answer", "verdict"]
-
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _GAP = 0.01  # the same, for training events against others
 _CHANCE = 0.01  # below this probability it is not chance

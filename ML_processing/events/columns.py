@@ -17,8 +17,6 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["InputCollection", "ObjectLabels", "TrainingColumns", "agreed_columns"]
-
 T = TypeVar("T")
 
 

@@ -31,8 +31,6 @@ from MLTools.NanoML.terminal.progress import progress
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["Table", "TrainingFiles", "read"]
-
 Floats = NDArray[np.float32]
 
 _BLOCK_BYTES = 64e6  # of the rows as they are in the files: bounds the memory of a block

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "CollectionShape", "EventTensors", "Inputs", "ObjectTensors", "Position", "Shape"]
-
 
 @dataclass(frozen=True)
 class CollectionShape:
@@ -119,6 +117,10 @@ class EventTensors:
 
     def __getitem__(self, rows: Tensor | slice) -> EventTensors:
         return self.map(lambda tensor: tensor[rows])
+
+    def pieces(self, size: int) -> list[EventTensors]:
+        """The events in pieces of this size; one piece if there are none."""
+        return [self[start : start + size] for start in range(0, max(len(self), 1), size)]
 
 
 @dataclass(frozen=True)

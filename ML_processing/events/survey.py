@@ -17,8 +17,6 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 if TYPE_CHECKING:
     from ML_processing.events.data import Table
 
-__all__ = ["Split", "Survey", "class_factors", "factors_of_split", "make_splits", "signal_index", "split_count"]
-
 _MOST_LISTED = 10  # values that give the class of objects
 _MOST_VALUES = 1000  # of a parameter: more is no grid of hypotheses
 _SINGLE = 5  # `folds: 1` trains one network only, of this many folds

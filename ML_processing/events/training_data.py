@@ -21,8 +21,6 @@ from MLTools.NanoML.nanoaod.folds import mixed
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["ParameterGrid", "TrainingData", "inputs_of", "make_training_data"]
-
 _BLOCK = 1 << 17  # events that are shuffled together
 _MOST_VALIDATION = 1 << 16  # events that are enough for a loss: the same ones in each epoch
 _MOST_SAMPLE = 1 << 13

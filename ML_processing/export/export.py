@@ -40,8 +40,6 @@ from MLTools.NanoML.terminal.progress import say
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Export
 
-__all__ = ["export", "export_networks", "preprocess_file", "preprocess_of"]
-
 _REFERENCE = 8  # real events whose scores travel with the model
 _LARGEST = 2_000_000_000  # bytes; protobuf holds no more, and the weights would need files of their own
 _NEWEST = 20  # opset that PyTorch's exporter can write

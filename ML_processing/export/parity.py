@@ -21,8 +21,6 @@ from MLTools.NanoML.model import Description
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial
 from MLTools.NanoML.model.verification import where
 
-__all__ = ["TOLERANCE", "Sample", "Trained", "TrainedNetworks", "check_parity", "networks_of", "sample_of"]
-
 TOLERANCE = 1e-6
 """How much a probability may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["IR", "OPSET", "Target", "target"]
-
 OPSET, IR = 15, 8
 """What is written unless the target is older: every release from CMSSW_12_4 on reads it."""
 _SAFE_FROM = (12, 4)  # the first release that reads it

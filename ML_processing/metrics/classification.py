@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.measured import Floats
 
-__all__ = ["CutScan", "Reliability", "asimov", "confusion", "reliability", "scan_cuts"]
-
 _FEWEST = 5.0  # effective background events behind a cut: below, its expectation is a guess
 
 

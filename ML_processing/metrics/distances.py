@@ -9,17 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.measured import Floats, bin_of, effective_events, histogram, quantile_edges
 
-__all__ = [
-    "Kolmogorov",
-    "Sculpting",
-    "bonferroni",
-    "jensen_shannon",
-    "kolmogorov",
-    "kolmogorov_probability",
-    "sculpting",
-    "stability_index",
-]
-
 _FEWEST = 10  # effective events on either side of a cut: below, there is no shape
 
 

@@ -9,19 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Floats",
-    "Histogram",
-    "Measured",
-    "bin_of",
-    "effective_events",
-    "efficiency",
-    "even_edges",
-    "histogram",
-    "quantile",
-    "quantile_edges",
-]
-
 Floats = NDArray[np.float64]
 
 Histogram = tuple[Floats, Floats]

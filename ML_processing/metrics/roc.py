@@ -19,18 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.metrics.measured import Floats, Measured
 
-__all__ = [
-    "Bootstrap",
-    "Roc",
-    "WorkingPoint",
-    "auc",
-    "auc_difference",
-    "auc_influence",
-    "auc_matrix",
-    "bootstrap",
-    "roc",
-]
-
 _GRID = np.linspace(0, 1, 101)
 
 

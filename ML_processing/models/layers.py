@@ -11,23 +11,6 @@ from torch import Tensor, nn
 from ML_processing.events.inputs import Inputs, Shape
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = [
-    "PAIR_FEATURES",
-    "Embedding",
-    "angular_distance",
-    "check_counts",
-    "check_dropout",
-    "dense",
-    "extended",
-    "has_vectors",
-    "joined_vectors",
-    "need_collections",
-    "pair_features",
-    "perceptron",
-    "pool",
-    "pooled_width",
-]
-
 PAIR_FEATURES = ("ln kT", "ln z", "ln DeltaR", "ln m2")
 
 # Limits beyond what a detector measures; within them, no number overflows in float32.

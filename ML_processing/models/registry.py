@@ -16,8 +16,6 @@ from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 
-__all__ = ["make_network", "network", "options_of"]
-
 _NETWORKS: dict[str, type[nn.Module]] = {}
 
 

@@ -13,8 +13,6 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import importable
 
-__all__ = ["TRAINING", "code_behind", "resolve_model"]
-
 TRAINING = ("ML_processing.training.fold", "ML_processing.training.description")
 """The modules that decide what a training gives, beside that of its network."""
 

@@ -19,8 +19,6 @@ from ML_processing.models.layers import (
 )
 from ML_processing.models.registry import network
 
-__all__ = ["DeepSets"]
-
 
 @network
 class DeepSets(nn.Module):

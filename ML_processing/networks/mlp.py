@@ -12,8 +12,6 @@ from ML_processing.models.layers import check_counts, check_dropout, extended, p
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["MLP"]
-
 
 @network
 class MLP(nn.Module):

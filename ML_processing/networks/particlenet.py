@@ -26,8 +26,6 @@ from ML_processing.models.layers import (
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["ParticleNet"]
-
 _FAR = 3e4  # squared distance of an object that is not a neighbour, within half precision
 
 

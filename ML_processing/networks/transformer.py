@@ -25,8 +25,6 @@ from ML_processing.models.layers import (
 from ML_processing.models.registry import network
 from MLTools.NanoML.errors import ConfigError
 
-__all__ = ["Transformer"]
-
 _HIDDEN = -1e4  # added to the attention to padding: exp of it is 0, and half precision can hold it
 
 

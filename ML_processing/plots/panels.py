@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from ML_processing.plots.style import array, grid, in_style, line, marker, shorten, shortened
 
-__all__ = ["correlations", "drift", "efficiency", "features", "importance", "predictions", "residuals", "sculpting"]
-
 _DRAWN = 12  # features whose shapes are drawn in a comparison
 _LONG = 26  # characters under a panel
 _MOST_ROWS = 30  # inputs whose importance is drawn

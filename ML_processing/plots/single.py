@@ -14,8 +14,6 @@ from ML_processing.plots.style import LEGEND, array, in_style, line, marker, num
 if TYPE_CHECKING:
     from ML_processing.training.description import Epoch
 
-__all__ = ["calibration", "confusion", "losses", "roc", "scores", "significance"]
-
 
 @in_style
 def roc(content: dict[str, Any]) -> Figure:

@@ -20,21 +20,6 @@ from numpy.typing import NDArray
 from ML_processing.metrics.measured import Measured
 from MLTools.NanoML.atomic import replacing
 
-__all__ = [
-    "LEGEND",
-    "array",
-    "grid",
-    "in_style",
-    "line",
-    "marker",
-    "number",
-    "room",
-    "save",
-    "shorten",
-    "shortened",
-    "single",
-]
-
 _SIX = ("#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd")
 _TEN = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",

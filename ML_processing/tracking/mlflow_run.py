@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ML_processing.training.description import Epoch, TrainingDescription
 
-__all__ = ["MLflowRun", "TrackingError", "prepare"]
-
 _LONGEST = 6000  # characters of a parameter, which is MLflow's limit
 _AT_ONCE = 100  # parameters in one call, which is MLflow's limit
 _METRICS = 1000  # metrics in one call, which is MLflow's limit

@@ -24,8 +24,6 @@ from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
 
-__all__ = ["add", "begin", "check", "ending", "finish", "following", "prepare"]
-
 # variables that identify the batch job and the release
 _JOB = ("SLURM_JOB_ID", "_CONDOR_JOB_AD", "CMSSW_VERSION", "SCRAM_ARCH")
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",)}

@@ -30,20 +30,6 @@ from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import RULE
 
-__all__ = [
-    "Epoch",
-    "EventsUsed",
-    "Folds",
-    "TrainingDescription",
-    "best_epoch",
-    "describe",
-    "git_state",
-    "now",
-    "read_json",
-    "training_file",
-    "versions",
-]
-
 _SCHEMA = 1
 _SAMPLE = 64  # real events kept with the networks, to check an export against
 

@@ -19,18 +19,6 @@ from ML_processing.models import Network, make_network
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
 from MLTools.NanoML.errors import NanoMLError
 
-__all__ = [
-    "Training",
-    "checkpoint_file",
-    "history_file",
-    "load_network",
-    "network_file",
-    "new_network",
-    "one_thread",
-    "predict",
-    "read_history",
-]
-
 _AT_ONCE = 1 << 10  # events in one forward pass: their activations fit into the processor's caches
 
 

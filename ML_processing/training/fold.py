@@ -29,8 +29,6 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["device_of", "is_trained", "measure", "prepare", "train_fold"]
-
 
 def device_of(config: Train) -> torch.device:
     """Where to compute; a ConfigError if there is no such device here."""

@@ -1,4 +1,4 @@
-"""Training of one network: the loop over epochs, and how it continues after an interruption.
+"""Training of one network: the loop over epochs, its losses, and how it continues after an interruption.
 
 Several processes, started as torchrun does, can share the batches, each on its own GPU.
 """
@@ -17,20 +17,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
 from ML_processing.events.training_data import TrainingData
 from ML_processing.metrics.roc import auc
 from ML_processing.training.description import Epoch, best_epoch
-from ML_processing.training.losses import event_losses, penalty
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
-
-__all__ = ["Monitor", "Report", "fit", "rank", "save"]
 
 T = TypeVar("T")
 Report = Callable[[list[Epoch], str], None]
@@ -78,22 +76,19 @@ def fit(core: nn.Module, data: TrainingData, config: Train, monitor: Monitor, de
     after `config.epochs`. An interrupted training continues from its checkpoint, if there is one, and ends with the
     same numbers as an uninterrupted one. A NanoMLError says that the loss is not a finite number.
     """
-    loop = _Loop(_start(core, config, device), _shared(core, device), data, config, monitor, device)
-    loop.restore()
-    while loop.continues():
-        loop.epoch()
-    core.load_state_dict(loop.state.best)
-    return loop.state.history
-
-
-def _start(core: nn.Module, config: Train, device: torch.device) -> _State:
     fused = all(parameter.is_floating_point() for parameter in core.parameters())
     optimizer = torch.optim.AdamW(
         core.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
     )
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=max(config.patience // 3, 1))
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    return _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
+    state = _State(core, optimizer, plateau, scaler, [], deepcopy(core.state_dict()), Position())
+    loop = _Loop(state, _shared(core, device), data, config, monitor, device)
+    loop.restore()
+    while len(state.history) < min(config.epochs, _best_epoch(state.history) + config.patience):
+        loop.epoch()
+    core.load_state_dict(state.best)
+    return state.history
 
 
 @dataclass
@@ -109,10 +104,6 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.parameters = list(self.state.core.parameters())
-
-    def continues(self) -> bool:
-        done = len(self.state.history)
-        return done < min(self.config.epochs, _best_epoch(self.state.history) + self.config.patience)
 
     def epoch(self) -> None:
         """Train from the position to the end of its epoch."""
@@ -150,7 +141,7 @@ class _Loop:
         if config.decorrelate is not None:
             loss = loss + config.decorrelate.strength * penalty(outputs, mine, self.monitor.signal)
         if not math.isfinite(loss.item()):
-            raise NanoMLError(self._explain(batch, f"epoch {where.epoch + 1}, batch {where.batch + 1}"))
+            raise NanoMLError(self._explain(batch.inputs, f"epoch {where.epoch + 1}, batch {where.batch + 1}"))
         for parameter in self.parameters:  # as optimizer.zero_grad, but faster
             parameter.grad = None
         state.scaler.scale(loss).backward()
@@ -195,7 +186,7 @@ class _Loop:
         validation = self.data.validation
         validation_loss, outputs = self._loss(validation)
         if not math.isfinite(train_loss + validation_loss):
-            raise NanoMLError(self._explain(validation, f"epoch {number}, validation"))
+            raise NanoMLError(self._explain(validation.inputs, f"epoch {number}, validation"))
         area = None
         if not validation.targets.shape[1]:
             signal = validation.labels == self.monitor.signal
@@ -208,32 +199,30 @@ class _Loop:
     def _loss(self, events: EventTensors) -> tuple[float, Tensor]:
         """Weighted mean loss without dropout, and the outputs."""
         self.state.core.eval()
-        size = _AT_ONCE[self.device.type]
-        parts = [events[start : start + size] for start in range(0, max(len(events), 1), size)]
+        parts = events.pieces(_AT_ONCE[self.device.type])
         found = [self.state.core(part.inputs).float() for part in parts]
         losses = torch.cat([event_losses(out, part).double() for out, part in zip(found, parts, strict=True)])
         loss = float((events.weights * losses).sum() / events.weights.sum(dtype=torch.float64))
-        if self.config.decorrelate is not None:
-            loss += self.config.decorrelate.strength * self._penalty(events, torch.cat(found))
-        return loss, torch.cat(found)
+        outputs, decorrelate = torch.cat(found), self.config.decorrelate
+        if decorrelate is not None and len(events):
+            # in pieces as large as a batch, since the memory grows with the square of the size
+            size = max(self.config.batch_size, 256)
+            pieces = zip(outputs.split(size), events.pieces(size), strict=True)
+            terms = [float(penalty(out, piece, self.monitor.signal)) for out, piece in pieces]
+            loss += decorrelate.strength * sum(terms) / len(terms)
+        return loss, outputs
 
-    def _penalty(self, events: EventTensors, outputs: Tensor) -> float:
-        """Mean over pieces of the size of a batch, since the memory grows with the square of the size."""
-        size = max(self.config.batch_size, 256)
-        terms = [
-            float(penalty(outputs[start : start + size], events[start : start + size], self.monitor.signal))
-            for start in range(0, len(events), size)
-        ]
-        return sum(terms) / max(len(terms), 1)
-
-    def _explain(self, events: EventTensors, where: str) -> str:
+    def _explain(self, inputs: Inputs, where: str) -> str:
         """Why a loss is not finite: an input, or steps that were too large."""
-        blamed = _blamed(self.monitor.shape, events.inputs)
-        cause = (
-            f'feature "{blamed}" is not finite after scaling. Check its values, or take it out.'
-            if blamed
-            else "the features are finite, so the steps were too large. Use a smaller train.learning_rate."
-        )
+        shape = self.monitor.shape
+        tensors = [(shape.features, "", inputs.features)]
+        tensors += [(it.fields, f"{it.name}_", inputs.objects[it.name].values) for it in shape.collections]
+        cause = "the features are finite, so the steps were too large. Use a smaller train.learning_rate."
+        for names, prefix, values in reversed(tensors):
+            finite = torch.isfinite(values).flatten(0, -2).all(dim=0).tolist()
+            if not all(finite):
+                blamed = f"{prefix}{names[finite.index(False)]}"
+                cause = f'feature "{blamed}" is not finite after scaling. Check its values, or take it out.'
         return f"training of network {self.monitor.fold}: the loss is not a finite number at {where}: {cause}"
 
     def save(self) -> None:
@@ -263,18 +252,6 @@ class _Loop:
 def _best_epoch(history: list[Epoch]) -> int:
     """Number of the best epoch; 0 before the first."""
     return best_epoch(history).epoch if history else 0
-
-
-def _blamed(shape: Shape, inputs: Inputs) -> str | None:
-    """The first input that is not finite, by its full name."""
-    tensors = [(shape.features, "", inputs.features)]
-    tensors += [(it.fields, f"{it.name}_", inputs.objects[it.name].values) for it in shape.collections]
-    for names, prefix, values in tensors:
-        finite = torch.isfinite(values).flatten(0, -2).all(dim=0).tolist()
-        for name, good in zip(names, finite, strict=True):
-            if not good:
-                return f"{prefix}{name}"
-    return None
 
 
 def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
@@ -328,3 +305,50 @@ def save(content: Any, path: Path) -> None:
     # the view is released here: Python cannot collect a buffer that is in use
     with replacing(path) as aside, buffer.getbuffer() as written:
         aside.write_bytes(written)
+
+
+def event_losses(outputs: Tensor, events: EventTensors) -> Tensor:
+    """Loss of each event, float32 of shape (N,), from logits or standardized estimates (N, outputs).
+
+    Cross entropy for a classification; for a regression the Huber loss of the standardized values, summed over the
+    targets: quadratic near 0 and linear for outliers.
+    """
+    if events.targets.shape[1]:
+        return smooth_l1_loss(outputs, events.targets, reduction="none").sum(dim=1)
+    return cross_entropy(outputs, events.labels, reduction="none")
+
+
+def penalty(outputs: Tensor, events: EventTensors, signal: int) -> Tensor:
+    """How much the output depends on the spectator for background events, from 0 to 1.
+
+    This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
+    probability of the signal; for a regression between the spectator and the first estimate, for all events.
+    """
+    if events.targets.shape[1]:
+        use, score = torch.ones_like(events.labels, dtype=torch.bool), outputs[:, 0]
+    else:
+        use, score = events.labels != signal, torch.softmax(outputs, dim=1)[:, signal]
+    use = use & torch.isfinite(events.spectator)
+    # a mean of distances needs weights that are not negative: absolute values
+    return distance_correlation(score[use], events.spectator[use], events.weights[use].abs())
+
+
+def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Squared distance correlation of two variables (N,), a number from 0 (independent) to 1.
+
+    Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007) 2769, with weights (N,), none negative. Memory grows with the
+    square of N.
+    """
+    if len(x) < 2:
+        return x.sum() * 0
+    share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    a, b = (_centred(values, share) for values in (x, y))
+    pairs = share[:, None] * share[None, :]
+    covariance, of_x, of_y = ((pairs * one * two).sum() for one, two in ((a, b), (a, a), (b, b)))
+    return covariance / (of_x * of_y).clamp_min(1e-20).sqrt()
+
+
+def _centred(values: Tensor, share: Tensor) -> Tensor:
+    distances = (values[:, None] - values[None, :]).abs()
+    rows = (distances * share[None, :]).sum(dim=1)
+    return distances - rows[:, None] - rows[None, :] + (rows * share).sum()

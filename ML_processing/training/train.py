@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from MLTools.NanoML.config.training import Train
 
-__all__ = ["train"]
-
 _FEW = 20_000  # events without objects that are learned in seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # those that torchrun takes
 _AGAIN = "Lower train.workers or train.memory, and run the same command again: it continues."

@@ -7,7 +7,5 @@ import importlib.util
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import how_to_install
 
-__all__: list[str] = []
-
 if importlib.util.find_spec("optuna") is None:
     raise NanoMLError(f"tune: the Python package optuna is missing. Install it: {how_to_install('tune')}.")

@@ -18,8 +18,6 @@ from ML_processing.plots.style import LEGEND, grid, in_style, line, shorten, sin
 from ML_processing.tuning.study import Study
 from MLTools.NanoML.config.training import Axis
 
-__all__ = ["draw"]
-
 _ENDS = {TrialState.COMPLETE: "Ended", TrialState.PRUNED: "Pruned"}
 _MOST_TEXT = 16  # characters of a choice below an axis
 

@@ -33,8 +33,6 @@ from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar, progress, say
 
-__all__ = ["conclude"]
-
 _SCHEMA = 1
 _NAMES = {"best": "the best", "own": "the configuration's own"}
 

@@ -17,10 +17,9 @@ from optuna.trial import TrialState
 from ML_processing import tracking
 from ML_processing.networks import resolve_model
 from ML_processing.stages import train_stage
-from ML_processing.tuning.journal import Lock, held
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
-from ML_processing.tuning.study import Study
+from ML_processing.tuning.study import Lock, Study, held
 from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Tune
@@ -29,8 +28,6 @@ from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, heed_interrupts, progress, say
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import stamps
-
-__all__ = ["SearchOptions", "plan", "tune"]
 
 _EVERY = 0.5  # seconds between two readings of the journal
 _PATIENCE = 10.0  # seconds for a worker to put its trial back

@@ -17,8 +17,6 @@ from MLTools.NanoML.config.schema import suggestion
 from MLTools.NanoML.config.training import Axis, Train
 from MLTools.NanoML.contracts.plain import build, plain
 
-__all__ = ["Space"]
-
 _OPTION = "options."
 _TRAINING = {
     "learning_rate": Axis(low=2e-4, high=2e-2, log=True),

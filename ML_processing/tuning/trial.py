@@ -28,8 +28,6 @@ from MLTools.NanoML.terminal.progress import check_interrupt
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train, Tune
 
-__all__ = ["FOLD", "TrialData", "tracking_of", "train_one", "work"]
-
 FOLD = 0
 """The network that is trained in a trial: it tests on the fold with this number."""
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.events.inputs import CollectionShape, Inputs, Shape
+from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Ensemble, Network, make_network
+from ML_processing.models.network import Scaling
 from services.trainings import tensors_of
 
 Build = Callable[..., Network]
@@ -176,3 +177,147 @@ def test_scaling_is_fitted_with_the_network(shape: Shape, draw: Draw) -> None:
     assert scaled.features.median(dim=0).values.tolist() == pytest.approx([0, 0, 0], abs=0.01)
     jets = scaled.objects["Jet"]
     assert jets.values[jets.mask].median(dim=0).values.tolist() == pytest.approx([0] * 5, abs=0.01)
+
+
+RANDOM = np.random.default_rng(1)
+
+
+def scaling_of(column: object) -> Scaling:
+    scaling = Scaling(Shape(("x",), (), 2))
+    scaling.fit(np.array(column, np.float32)[:, None], {})
+    return scaling
+
+
+def scaled(column: object, values: list[float]) -> list[float]:
+    return scaling_of(column)(Inputs(torch.tensor(values)[:, None], {})).features[:, 0].tolist()
+
+
+def test_a_gaussian_gets_unit_width() -> None:
+    column = RANDOM.normal(300, 50, 100_000).astype("f4")
+    values = np.array(scaled(column, column.tolist()))
+    assert values.mean() == pytest.approx(0, abs=0.02)
+    assert values.std() == pytest.approx(1, abs=0.02)
+
+
+def test_outliers_move_nothing_and_are_limited() -> None:
+    column = [*range(100), 1e30, float("inf"), float("nan")]
+    assert scaled(column, [1e30, -1e30, 3e38]) == [10, -10, 10]
+    assert abs(scaled(column, [50.0])[0]) < 0.1
+
+
+def test_what_is_not_finite_becomes_the_median() -> None:
+    missing = [float("nan"), float("inf"), float("-inf")]
+    assert scaled([1, 2, 3, 4, 5], [*missing, 3]) == [0, 0, 0, 0]
+
+
+def test_columns_without_a_width() -> None:
+    assert scaled([4, 4, 4], [4, 5]) == [0, 1]
+    assert scaled([0] * 95 + [1] * 5, [0, 1]) == pytest.approx([0, 1 / np.std([0] * 95 + [1] * 5)])
+    assert scaled([float("nan")] * 3, [2.0]) == [2]
+    assert scaled([0, 1e-42, 2e-42], [0.0, 5.0]) == pytest.approx([0, 5])
+
+
+def test_extreme_columns_stay_finite() -> None:
+    largest = float(np.finfo(np.float32).max)
+    assert scaled([-largest, 0, largest] * 10, [largest, -largest, 0]) == pytest.approx([1, -1, 0])
+
+
+SPECTRUM = RANDOM.normal(0, 2, 5000).clip(-5, 5)
+
+
+@pytest.mark.parametrize(
+    ("sentinels", "shares"),
+    [((-999,), (0.01,)), ((-999,), (0.6,)), ((-99, -999), (0.2, 0.2)), ((1e9,), (0.3,)), ((-20000, 20000), (0.3, 0.3))],
+)
+def test_sentinels_count_as_missing(sentinels: tuple[float, ...], shares: tuple[float, ...]) -> None:
+    rest = SPECTRUM[: int(len(SPECTRUM) * (1 - sum(shares)))]
+    filled = [np.full(round(len(SPECTRUM) * share) + 1, it) for it, share in zip(sentinels, shares, strict=True)]
+    with_sentinels = scaling_of(np.concatenate([rest, *filled]))
+    for buffer in ("center", "width"):
+        assert torch.equal(getattr(with_sentinels.features, buffer), getattr(scaling_of(rest).features, buffer))
+    column = torch.tensor([*sentinels, 0.0, 5.0, -5.0])[:, None]
+    values = with_sentinels(Inputs(column, {})).features[:, 0]
+    assert (values[: len(sentinels)] == 0).all()
+    assert torch.equal(values[len(sentinels) :], scaling_of(rest)(Inputs(column[len(sentinels) :], {})).features[:, 0])
+    innermost = {min((it for it in sentinels if it * sign > 0), key=abs, default=None) for sign in (-1, 1)}
+    assert set(with_sentinels.sentinels["x"]) == innermost - {None}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.full(1000, 7.0),
+        RANDOM.choice([-1, 1], 1000),
+        RANDOM.choice([0, 1], 1000, p=[0.97, 0.03]),
+        RANDOM.poisson(0.1, 5000),
+        RANDOM.poisson(20, 5000),
+        RANDOM.choice([-13, -11, 11, 13, 211], 1000),
+        RANDOM.choice([*range(200, 500, 10), 5000], 5000),
+        np.maximum(RANDOM.exponential(0.05, 5000) - 0.03, 0),
+        np.minimum(RANDOM.exponential(50, 5000), 120),
+        np.where(RANDOM.random(5000) < 0.1, -1, RANDOM.random(5000)),
+        [*RANDOM.normal(0, 1, 5000), -1000],
+        [*RANDOM.normal(0, 1, 90), *[-999] * 10],
+        RANDOM.standard_cauchy(5000),
+    ],
+    ids=[
+        "constant", "charge", "flag", "rare count", "count", "identifier", "grid of masses", "isolation", "overflow",
+        "near default", "outlier", "too few values", "long tails",
+    ],
+)  # fmt: skip
+def test_what_is_no_sentinel(column: object) -> None:
+    assert scaling_of(column).sentinels == {}
+
+
+def objects_shape(*fields: str) -> Shape:
+    return Shape((), (CollectionShape("Jet", fields, 3),), 2)
+
+
+def test_only_objects_count() -> None:
+    scaling = Scaling(objects_shape("pt", "btag"))
+    values = RANDOM.uniform(20, 30, (200, 3, 2)).astype("f4")
+    mask = RANDOM.random((200, 3)) < 0.5
+    values[~mask] = 1e6
+    scaling.fit(np.zeros((200, 0), "f4"), {"Jet": (values, mask)})
+    assert scaling.objects[0].center.tolist() == pytest.approx([25, 25], abs=1)
+    assert (scaling.objects[0].width < 5).all()
+
+
+def test_sentinels_of_objects_have_the_name_of_the_branch() -> None:
+    scaling = Scaling(objects_shape("pt", "btag"))
+    values = RANDOM.uniform(0, 1, (500, 3, 2)).astype("f4")
+    values[:, 0, 1] = -10
+    scaling.fit(np.zeros((500, 0), "f4"), {"Jet": (values, np.ones((500, 3), bool))})
+    assert scaling.sentinels == {"Jet_btag": [-10]}
+
+
+def test_padding_and_missing_are_zero() -> None:
+    scaling = Scaling(objects_shape("pt", "btag"))
+    scaling.objects[0].center += 5
+    values = torch.tensor([[[1.0, np.nan], [np.inf, 7.0], [np.nan, 3e38]]])
+    mask = torch.tensor([[True, True, False]])
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
+    assert found.values.tolist() == [[[-4, 0], [0, 2], [0, 0]]]
+    assert found.vectors is None
+    assert torch.equal(found.mask, mask)
+
+
+def test_vectors_are_as_in_the_file() -> None:
+    values = torch.tensor([[[1.5, 30.0, 2.0, -1.0], [np.nan, 40.0, 1.0, np.inf], [9.0, 9.0, 9.0, 9.0]]])
+    mask = torch.tensor([[True, True, False]])
+    scaling = Scaling(objects_shape("phi", "pt", "mass", "eta"))
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
+    assert found.vectors is not None
+    assert found.vectors.tolist() == [[[30, -1, 1.5, 2], [40, 0, 0, 1], [0, 0, 0, 0]]]
+    scaling = Scaling(objects_shape("phi", "pt", "btag", "eta"))
+    found = scaling(Inputs(torch.zeros(1, 0), {"Jet": ObjectTensors(values, mask)})).objects["Jet"]
+    assert found.vectors is not None
+    assert found.vectors[0, 0].tolist() == [30, -1, 1.5, 0]
+
+
+def test_no_objects_at_all(shape: Shape, draw: Callable[..., Inputs]) -> None:
+    events = draw(shape, 10)
+    empty = {name: (it.values.numpy(), np.zeros(it.mask.shape, bool)) for name, it in events.objects.items()}
+    scaling = Scaling(shape)
+    scaling.fit(events.features.numpy(), empty)
+    assert torch.equal(scaling(events).objects["Jet"].values, events.objects["Jet"].values.clamp(-10, 10))

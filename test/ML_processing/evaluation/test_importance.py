@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.metrics.importance import correlation, integrated_gradients, permutation_importance
+from ML_processing.evaluation.importance import correlation, integrated_gradients, permutation_importance
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc_difference
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from ML_processing.metrics.measured import Floats, Measured
 
-__all__ = ["correlation", "integrated_gradients", "permutation_importance"]
-
 
 def permutation_importance(
     names: Sequence[str],
