@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing import plots
-from ML_processing.evaluation import classification, inputs, regression
 from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline, regression_baseline
+from ML_processing.evaluation.classification import (
+    Calibration,
+    Classification,
+    ClassificationPlots,
+    Confusion,
+    areas_at_parameter,
+    classification,
+    overtraining,
+    roc_curves,
+    scores_by_class,
+)
+from ML_processing.evaluation.cuts import by_feature, sculpted, significance
+from ML_processing.evaluation.importance import Importance, importance
+from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift
+from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
-from ML_processing.evaluation.scored import MOST_EVENTS, Json, OutOfFold, Scored, sampled
-from ML_processing.evaluation.verdict import verdict
+from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
+from ML_processing.evaluation.verdict import Answer, verdict
 from ML_processing.events.data import Table, TrainingFiles
-from ML_processing.events.survey import Split, Survey, make_splits
-from ML_processing.metrics.measured import Measured, effective_events
-from ML_processing.metrics.roc import auc_difference
+from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
+from ML_processing.metrics.measured import MERGED, Measured, as_json, effective_events
+from ML_processing.metrics.roc import auc_difference, bootstrap
 from ML_processing.training.description import best_epoch, now
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
 from MLTools.NanoML.terminal.progress import say
 
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
+
+
+@dataclass(frozen=True)
+class ClassEvents:
+    """The events of a class: all, the effective number of those in memory, and their share of negative weights."""
+
+    total: ClassTotal = field(metadata=MERGED)
+    effective: float
+    negative: float
+
+
+@dataclass(frozen=True)
+class EventCounts:
+    """Numbers of events: of all, of those with a score, and of those in most diagnostics."""
+
+    total: int
+    tested: int
+    sampled: int
+    classes: dict[str, ClassEvents]
+
+
+@dataclass(frozen=True)
+class Plots:
+    """What all plots show, but for the losses."""
+
+    measured: ClassificationPlots | RegressionPlots = field(metadata=MERGED)
+    importance: Importance
+    features: Distributions
+    correlations: Correlations | None
+    drift: Drift | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The content of metrics.json."""
+
+    schema: int
+    created: str
+    classes: list[str]
+    events: EventCounts
+    training: dict[str, Any]  # the lines of training.json that identify it
+    notes: list[str]
+    measured: Classification | Regression = field(metadata=MERGED)
+    plots: Plots
+    verdict: list[Answer]
 
 
 def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequence[Path] = ()) -> dict[str, Any]:
@@ -53,7 +112,19 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
         The training is not finished, or the events do not fit it.
     """
     training = Training.load(run)
-    settings = training.description.config
+    found = _evaluation(training, files, compare)
+    make_directory(directory)
+    drawn = plots.draw({**vars(found.plots.measured), **vars(found.plots)}, training.histories, directory)
+    content = as_json(found)
+    write_json(directory / "metrics.json", content)
+    write_text(directory / "report.html", report(training.description, found, drawn, directory))
+    say(f"evaluate: {found.verdict[0].text} More in {directory / 'report.html'}.")
+    return content
+
+
+def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Path]) -> Evaluation:
+    description = training.description
+    settings = description.config
     data = TrainingFiles.open(files, settings, everything=True)
     table, survey = data.sample(settings.memory, max(settings.folds, 1))
     training.check(table)
@@ -65,24 +136,31 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
         rows, scores = training.out_of_fold(table)
         tested = OutOfFold(training, table[rows], scores)
         part = tested.select(*sampled(tested.table.labels, MOST_EVENTS, tested.seed))
-        measure = _regression if training.targets else _classification
-        content = {
-            **_common(tested, part, table, survey),
-            "notes": [*notes, *_sampling(tested, part)],
-            **measure(tested, part, table, splits, rows, survey.summary()),
-        }
-        content["plots"] |= {
-            "features": inputs.distributions(part),
-            "correlations": inputs.correlations(part),
-            "drift": inputs.drift(part, compare) if compare else None,
-        }
-    content["verdict"] = [asdict(answer) for answer in verdict(content)]
-    make_directory(directory)
-    drawn = plots.draw(content, training.histories, directory)
-    write_json(directory / "metrics.json", content)
-    write_text(directory / "report.html", report(training.description, content, drawn, directory))
-    say(f"evaluate: {content['verdict'][0]['text']} More in {directory / 'report.html'}.")
-    return content
+        events = _counts(tested, part, table, survey)
+        measured: Classification | Regression
+        drawn: ClassificationPlots | RegressionPlots
+        if training.targets:
+            measured, drawn = _regression(tested, part, table, splits, rows)
+        else:
+            measured, drawn = _classification(tested, part, table, splits, rows, events)
+        shown = Plots(
+            drawn,
+            importance(part, residual_loss if training.targets else _auc_loss),
+            distributions(part),
+            correlations(part),
+            drift(part, compare) if compare else None,
+        )
+    return Evaluation(
+        2,
+        now(),
+        table.classes,
+        events,
+        {key: getattr(description, key) for key in ("fingerprint", "created", "versions", "git")},
+        [*notes, *_sampling(tested, part)],
+        measured,
+        shown,
+        verdict(measured, {name: it.effective for name, it in events.classes.items()}, drawn, shown.drift),
+    )
 
 
 def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
@@ -98,9 +176,9 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
 def _same_events(training: Training, table: Table, survey: Survey) -> bool:
     """Whether these are the events of the training; judged by their numbers if not all fit into memory."""
     data, decorrelate = training.description.data, training.description.config.decorrelate
-    counts = [entry["events"] for entry in data.classes.values()]
+    counts = [total.events for total in data.classes.values()]
     if len(table) < sum(counts):
-        return counts == [entry["events"] for entry in survey.summary().values()]
+        return counts == [total.events for total in survey.summary().values()]
     read = {*training.targets, *([decorrelate.column] if decorrelate else [])}
     extras = {name: values for name, values in table.extras.items() if name in read}
     return bool(replace(table, extras=extras).sha256() == data.sha256)
@@ -117,28 +195,13 @@ def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
     ]
 
 
-def _common(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> Json:
-    """What a classification and a regression have in common."""
-    classes: dict[str, dict[str, float]] = {}
-    for i, (name, entry) in enumerate(table.summary().items()):
+def _counts(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> EventCounts:
+    classes = {}
+    for i, (name, total) in enumerate(survey.summary().items()):
         weights = table.weights[table.labels == i]
         negative = float((weights < 0).mean()) if weights.size else 0.0
-        classes[name] = {**entry, "effective": effective_events(weights), "negative": negative}
-    for name, entry in survey.summary().items():
-        classes[name] |= entry
-    description = tested.training.description
-    return {
-        "schema": 2,
-        "created": now(),
-        "classes": table.classes,
-        "events": {
-            "total": int(survey.counts.sum()),
-            "tested": len(tested.table),
-            "sampled": len(part.table),
-            "classes": classes,
-        },
-        "training": {key: getattr(description, key) for key in ("fingerprint", "created", "versions", "git")},
-    }
+        classes[name] = ClassEvents(total, effective_events(weights), negative)
+    return EventCounts(int(survey.counts.sum()), len(tested.table), len(part.table), classes)
 
 
 def _classification(
@@ -147,64 +210,44 @@ def _classification(
     table: Table,
     splits: Sequence[Split],
     rows: NDArray[np.int64],
-    summary: dict[str, dict[str, float]],
-) -> Json:
-    training, names, seed = tested.training, table.classes, tested.seed
+    events: EventCounts,
+) -> tuple[Classification, ClassificationPlots]:
+    training, seed = tested.training, tested.seed
     bdt = baseline(table, splits, seed)[rows]
-    scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.signal)
+    scored = Scored(tested.table.labels, tested.table.weights, tested.scores, bdt, training.signal, table.classes)
     some = scored.select(sampled(scored.labels, MOST_EVENTS, seed)[0])
     some = replace(some, weights=part.table.weights)
     seen = [_training_scores(training, table, split, seed) for split in splits]
     unseen = [scored.select(np.searchsorted(rows, split.test)) for split in splits]
-    content, drawn = classification.discrimination(scored, some, Scored.join(seen), names, seed)
-    checked = classification.overtraining(seen, unseen, names)
-    totals = [entry["sum_of_weights"] for entry in summary.values()]
-    expected = classification.significance(scored, totals, _physical(table))
-    best = expected["best"]["score_at_least"] if expected else None
-    drawn |= {"calibration": classification.calibration(scored, names), "significance": expected}
+    resampled = bootstrap(some.score, some.truth, some.weights, EFFICIENCIES, seed)
+    tests = overtraining(seen, unseen)
+    totals = [entry.total.sum_of_weights for entry in events.classes.values()]
+    expected = significance(scored, totals, _physical(table))
+    best = expected.best.score_at_least if expected else None
     cut = best if best is not None else some.cut_at(_KEPT)
-    drawn["efficiency"] = classification.by_feature(part, some, cut) if cut is not None else None
     decorrelate = training.description.config.decorrelate
-    column = decorrelate.column if decorrelate else None
-    drawn["sculpting"] = classification.sculpted(part, some, column, best)
-    drawn["importance"] = inputs.importance(part, _auc_loss)
-    for entry in drawn["scores"]["classes"]:
-        entry["probability"] = checked["kolmogorov_smirnov"][entry["name"]]["probability"]
-    return {
-        "task": "classification",
-        "signal": names[scored.signal],
-        **content,
-        "auc_at_parameter": classification.at_parameter(part),
-        "auc_on_training_events": checked["auc_on_training_events"],
-        "overtraining": checked,
-        "baseline": DESCRIPTION,
-        "plots": drawn,
-    }
+    drawn = ClassificationPlots(
+        roc_curves(scored, resampled),
+        scores_by_class(scored, Scored.join(seen), tests),
+        Confusion.of(scored),
+        Calibration.of(scored),
+        expected,
+        by_feature(part, some, cut) if cut is not None else None,
+        sculpted(part, some, decorrelate.column if decorrelate else None, best),
+    )
+    return classification(scored, resampled, areas_at_parameter(part), tests, DESCRIPTION), drawn
 
 
 def _regression(
-    tested: OutOfFold,
-    part: OutOfFold,
-    table: Table,
-    splits: Sequence[Split],
-    rows: NDArray[np.int64],
-    summary: dict[str, dict[str, float]],
-) -> Json:
+    tested: OutOfFold, part: OutOfFold, table: Table, splits: Sequence[Split], rows: NDArray[np.int64]
+) -> tuple[Regression, RegressionPlots]:
     bdt = regression_baseline(table, splits, tested.seed)[rows]
-    chosen = sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]
+    bdt = bdt[sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]]
     seen = [_some_of(table, split, tested.seed) for split in splits]
     values = [tested.training.scores(tested.training.networks[i], it) for i, it in enumerate(seen)]
     truths, weights = [it.targets() for it in seen], [it.weights for it in seen]
     known = tuple(np.concatenate(it) for it in (truths, values, weights))
-    return {
-        "task": "regression",
-        "targets": regression.accuracy(part, bdt[chosen]),
-        "baseline": REGRESSION,
-        "plots": {
-            "predictions": regression.predictions(part, bdt[chosen], known),
-            "importance": inputs.importance(part, regression.residual_loss),
-        },
-    }
+    return regression(part, bdt, REGRESSION), RegressionPlots(predictions(part, bdt, known))
 
 
 def _some_of(table: Table, split: Split, seed: int) -> Table:
@@ -218,7 +261,7 @@ def _training_scores(training: Training, table: Table, split: Split, seed: int) 
     """A network on the events that it was trained on."""
     some = _some_of(table, split, seed)
     scores = training.scores(training.networks[split.fold], some)
-    return Scored(some.labels, some.weights, scores, scores, training.signal)
+    return Scored(some.labels, some.weights, scores, scores, training.signal, table.classes)
 
 
 def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:

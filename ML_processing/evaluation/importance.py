@@ -1,16 +1,72 @@
-"""Which inputs a network relies on, and how they are correlated."""
+"""Which inputs the networks rely on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ML_processing.metrics.measured import Floats, Measured
+from ML_processing.evaluation.scored import InputVariable, OutOfFold, inputs_of, sampled
+from ML_processing.events.data import Table
+from ML_processing.events.inputs import Inputs
+from ML_processing.events.training_data import inputs_of as network_inputs
+from ML_processing.metrics.measured import Measured
+from ML_processing.models import Network
+from ML_processing.training.directory import Training
+
+_REPEATS = 5
+_FORWARD = {False: 2_000_000, True: 300_000}  # events through networks at most, without and with collections
+_FEWEST, _MOST = 500, 50_000
+_EXPLAINED = 2_000  # events with integrated gradients
+
+
+@dataclass(frozen=True)
+class InputImportance:
+    """What is lost without an input, or a whole collection, and the mean size of its integrated gradient."""
+
+    name: str
+    collection: bool
+    loss: float | None
+    error: float | None
+    attribution: float | None
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How important each input is."""
+
+    inputs: list[InputImportance]
+    events: int
+    repeats: int
+
+
+def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Importance:
+    """Permutation importance and mean integrated gradient of every input, and of each collection as a whole.
+
+    Given the events, `loss` returns the function from changed scores to what is lost by them.
+    """
+    inputs = inputs_of(tested.table)
+    names = [it.name for it in inputs] + [name for name in tested.table.objects if name]
+    share = _FORWARD[bool(tested.table.objects)] // (max(len(names), 1) * _REPEATS)
+    part = tested.select(*sampled(tested.table.labels, int(np.clip(share, _FEWEST, _MOST)), tested.seed))
+    by_name = {it.name: it for it in inputs}
+
+    def scores_without(name: str, random: np.random.Generator) -> NDArray[Any]:
+        it = by_name.get(name)
+        table = _shuffled(part.table, it, random) if it else _exchanged(part.table, name, random)
+        return part.training.out_of_fold(table)[1]
+
+    lost = permutation_importance(names, scores_without, loss(part), part.seed, _REPEATS)
+    explained = _attributions(tested.select(*sampled(tested.table.labels, _EXPLAINED, tested.seed)), inputs)
+    rows = [
+        InputImportance(name, name not in by_name, it.value, it.error, explained.get(name)) for name, it in lost.items()
+    ]
+    return Importance(rows, len(part.table), _REPEATS)
 
 
 def permutation_importance(
@@ -42,6 +98,25 @@ def permutation_importance(
     return found
 
 
+def _shuffled(table: Table, it: InputVariable, random: np.random.Generator) -> Table:
+    """The events with the values of one input shuffled; those of a collection's field among all its objects."""
+    if it.collection is None:
+        features = table.features.copy()
+        features[:, it.index] = random.permutation(features[:, it.index])
+        return replace(table, features=features)
+    values, mask = table.objects[it.collection]
+    values = values.copy()
+    values[mask, it.index] = random.permutation(values[mask, it.index])
+    return replace(table, objects={**table.objects, it.collection: (values, mask)})
+
+
+def _exchanged(table: Table, collection: str, random: np.random.Generator) -> Table:
+    """The events with a whole collection exchanged between them."""
+    values, mask = table.objects[collection]
+    order = random.permutation(len(table))
+    return replace(table, objects={**table.objects, collection: (values[order], mask[order])})
+
+
 def integrated_gradients(
     function: Callable[[list[Tensor]], Tensor], inputs: Sequence[Tensor], steps: int = 24
 ) -> list[Tensor]:
@@ -65,29 +140,46 @@ def integrated_gradients(
     return [tensor.detach() * total / steps for tensor, total in zip(inputs, sums, strict=True)]
 
 
-def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:
-    """Linear correlation coefficients, float64 of shape (F, F).
+def _attributions(tested: OutOfFold, inputs: list[InputVariable]) -> dict[str, float]:
+    """Mean over the events of |integrated gradient| of each input; a field is summed over the objects."""
+    table, training = tested.table, tested.training
+    fold = table.folds(training.description.folds.k)
+    sums, total = dict.fromkeys((it.name for it in inputs), 0.0), 0.0
+    for i, network in enumerate(training.networks):
+        rows = np.flatnonzero(fold == i)
+        if not rows.size:
+            continue
+        part = table[rows]
+        weights = torch.from_numpy(np.abs(part.weights)).double()
+        total += float(weights.sum())
+        for name, of_event in _gradients(network, part, training).items():
+            sums[name] += float((weights * of_event.double()).sum())
+    return {name: value / total for name, value in sums.items()} if total > 0 else {}
 
-    For each pair of features over the events in which both are finite; NaN for a feature that does not vary.
 
-    Parameters
-    ----------
-    features, weight
-        Shapes (N, F) and (N,); weights of either sign.
-    """
-    x, w = np.asarray(features, np.float64), np.asarray(weight, np.float64)[:, None]
-    known = np.isfinite(x)
-    pairs = zip(x.T, known.T, strict=True)
-    middle = np.array([np.median(column[mask]) if mask.any() else 0.0 for column, mask in pairs])
-    with np.errstate(invalid="ignore"):
-        x = np.where(known, x - middle, 0.0)  # near 0, where the sums lose no digits
-    mask = known.astype(np.float64)
-    total = (mask * w).T @ mask
-    first, squares, products = (x * w).T @ mask, (x**2 * w).T @ mask, (x * w).T @ x
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = first / total
-        variance = squares / total - mean**2
-        covariance = products / total - mean * mean.T
-        variance[variance <= 1e-12 * np.abs(squares / total)] = np.nan
-        found: Floats = np.clip(covariance / np.sqrt(variance * variance.T), -1, 1)
-    return found
+def _gradients(network: Network, table: Table, training: Training) -> dict[str, Tensor]:
+    """|Integrated gradient| of each input in each event."""
+    with torch.no_grad():
+        scaled = network.scaling(network_inputs(table))
+    names = list(scaled.objects)
+
+    def output(tensors: list[Tensor]) -> Tensor:
+        inside = {
+            name: scaled.objects[name]._replace(values=values) for name, values in zip(names, tensors[1:], strict=True)
+        }
+        found: Tensor = network.core(Inputs(tensors[0], inside))
+        if training.targets:
+            return found.sum(dim=1)
+        others = [j for j in range(found.shape[1]) if j != training.signal]
+        return found[:, training.signal] - torch.logsumexp(found[:, others], dim=1)
+
+    network.eval()
+    tensors = [scaled.features, *(scaled.objects[name].values for name in names)]
+    parts = [tensor.abs() for tensor in integrated_gradients(output, tensors)]
+    by_collection = dict(zip(names, parts[1:], strict=True))
+    return {
+        it.name: parts[0][:, it.index]
+        if it.collection is None
+        else by_collection[it.collection][:, :, it.index].sum(dim=1)
+        for it in inputs_of(table)
+    }

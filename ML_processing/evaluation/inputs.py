@@ -1,44 +1,22 @@
-"""The inputs of the networks: shapes, correlations and importance, and how they differ in other events such as data."""
+"""The inputs of the networks: shapes and correlations, and how they differ in other events such as data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
-from ML_processing.evaluation.importance import correlation, integrated_gradients, permutation_importance
-from ML_processing.evaluation.scored import (
-    MOST_EVENTS,
-    InputVariable,
-    Json,
-    OutOfFold,
-    inputs_of,
-    label,
-    listed,
-    sampled,
-    shape,
-)
-from ML_processing.events.data import Table
-from ML_processing.events.inputs import Inputs
-from ML_processing.events.training_data import inputs_of as network_inputs
-from ML_processing.metrics.distances import kolmogorov, stability_index
-from ML_processing.metrics.measured import Floats, Measured, even_edges
-from ML_processing.models import Network
-from ML_processing.training.directory import Training
+from ML_processing.evaluation.scored import MOST_EVENTS, ClassHistogram, OutOfFold, by_class, inputs_of, label
+from ML_processing.metrics.distances import Kolmogorov, kolmogorov, stability_index
+from ML_processing.metrics.measured import MERGED, Floats, Histogram, even_edges, histogram
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, read_metadata
 from MLTools.NanoML.errors import NanoMLError
 
 _MOST_DRAWN, _MOST_CORRELATED, _BINS = 24, 25, 25
-_REPEATS = 5
-_FORWARD = {False: 2_000_000, True: 300_000}  # events through networks at most, without and with collections
-_FEWEST, _MOST = 500, 50_000
-_EXPLAINED = 2_000  # events with integrated gradients
 _BLOCK = 1 << 16  # events read at once
 
 
@@ -58,30 +36,55 @@ def _missing(values: NDArray[Any]) -> float:
     return 1 - float(np.isfinite(values).mean()) if values.size else 0.0
 
 
-def distributions(tested: OutOfFold) -> Json:
+@dataclass(frozen=True)
+class InputShape:
+    """Shape of an input for every class."""
+
+    name: str
+    label: str
+    edges: Floats
+    missing: float  # share of the values
+    classes: list[ClassHistogram]
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Shape of the inputs; there may be more `inputs`."""
+
+    panels: list[InputShape]
+    inputs: int
+    events: int
+
+
+def distributions(tested: OutOfFold) -> Distributions:
     """Shape of each input for every class; an object counts with the weight of its event."""
     table, panels, found = tested.table, [], inputs_of(tested.table)
     for it in found[:_MOST_DRAWN]:
         values, rows = it.values(table)
         edges = edges_of(values)
-        labels, weights = table.labels[rows], table.weights[rows]
-        classes = []
-        for i, name in enumerate(table.classes):
-            mine = labels == i
-            classes.append({"name": name, **shape(values[mine], weights[mine], edges)})
-        panels.append(
-            {
-                "name": it.name,
-                "label": label(table, it.name),
-                "edges": listed(edges),
-                "missing": _missing(values),
-                "classes": classes,
-            }
-        )
-    return {"panels": panels, "inputs": len(found), "events": len(table)}
+        classes = by_class(table, table.labels[rows], values, table.weights[rows], edges)
+        panels.append(InputShape(it.name, label(table, it.name), edges, _missing(values), classes))
+    return Distributions(panels, len(found), len(table))
 
 
-def correlations(tested: OutOfFold) -> Json | None:
+@dataclass(frozen=True)
+class ClassMatrix:
+    """Correlations in the events of a class."""
+
+    name: str
+    matrix: Floats
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Linear correlation coefficients of the features, and of the output as the last column."""
+
+    columns: list[str]
+    classes: list[ClassMatrix]
+    events: int
+
+
+def correlations(tested: OutOfFold) -> Correlations | None:
     """Linear correlation of the features with each other and with the first output, for each class."""
     table = tested.table
     names = table.names[:_MOST_CORRELATED]
@@ -90,146 +93,93 @@ def correlations(tested: OutOfFold) -> Json | None:
     regression = bool(tested.training.targets)
     output = tested.scores[:, 0 if regression else tested.training.signal]
     values = np.column_stack([table.features[:, : len(names)], output])
-    classes = []
-    for i, name in enumerate(table.classes):
-        mine = table.labels == i
-        classes.append({"name": name, "matrix": listed(correlation(values[mine], table.weights[mine]))})
-    columns = [*names, "prediction" if regression else "score"]
-    return {"columns": columns, "classes": classes, "events": len(table)}
+    parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
+    classes = [ClassMatrix(name, correlation(values[mine], table.weights[mine])) for name, mine in parts]
+    return Correlations([*names, "prediction" if regression else "score"], classes, len(table))
 
 
-def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[Any]], Measured]]) -> Json:
-    """Permutation importance and mean integrated gradient of every input, and of each collection as a whole.
+def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:
+    """Linear correlation coefficients, float64 of shape (F, F).
 
-    Given the events, `loss` returns the function from changed scores to what is lost by them.
+    For each pair of features over the events in which both are finite; NaN for a feature that does not vary.
+
+    Parameters
+    ----------
+    features, weight
+        Shapes (N, F) and (N,); weights of either sign.
     """
-    inputs = inputs_of(tested.table)
-    names = [it.name for it in inputs] + [name for name in tested.table.objects if name]
-    share = _FORWARD[bool(tested.table.objects)] // (max(len(names), 1) * _REPEATS)
-    part = tested.select(*sampled(tested.table.labels, int(np.clip(share, _FEWEST, _MOST)), tested.seed))
-    by_name = {it.name: it for it in inputs}
-
-    def scores_without(name: str, random: np.random.Generator) -> NDArray[Any]:
-        it = by_name.get(name)
-        table = _shuffled(part.table, it, random) if it else _exchanged(part.table, name, random)
-        return part.training.out_of_fold(table)[1]
-
-    lost = permutation_importance(names, scores_without, loss(part), part.seed, _REPEATS)
-    explained = _attributions(tested.select(*sampled(tested.table.labels, _EXPLAINED, tested.seed)), inputs)
-    rows = [
-        {
-            "name": name,
-            "collection": name not in by_name,
-            "loss": lost[name].value,
-            "error": lost[name].error,
-            "attribution": explained.get(name),
-        }
-        for name in names
-    ]
-    return {"inputs": rows, "events": len(part.table), "repeats": _REPEATS}
+    x, w = np.asarray(features, np.float64), np.asarray(weight, np.float64)[:, None]
+    known = np.isfinite(x)
+    pairs = zip(x.T, known.T, strict=True)
+    middle = np.array([np.median(column[mask]) if mask.any() else 0.0 for column, mask in pairs])
+    with np.errstate(invalid="ignore"):
+        x = np.where(known, x - middle, 0.0)  # near 0, where the sums lose no digits
+    mask = known.astype(np.float64)
+    total = (mask * w).T @ mask
+    first, squares, products = (x * w).T @ mask, (x**2 * w).T @ mask, (x * w).T @ x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = first / total
+        variance = squares / total - mean**2
+        covariance = products / total - mean * mean.T
+        variance[variance <= 1e-12 * np.abs(squares / total)] = np.nan
+        found: Floats = np.clip(covariance / np.sqrt(variance * variance.T), -1, 1)
+    return found
 
 
-def _shuffled(table: Table, it: InputVariable, random: np.random.Generator) -> Table:
-    """The events with the values of one input shuffled; those of a collection's field among all its objects."""
-    if it.collection is None:
-        features = table.features.copy()
-        features[:, it.index] = random.permutation(features[:, it.index])
-        return replace(table, features=features)
-    values, mask = table.objects[it.collection]
-    values = values.copy()
-    values[mask, it.index] = random.permutation(values[mask, it.index])
-    return replace(table, objects={**table.objects, it.collection: (values, mask)})
+@dataclass(frozen=True)
+class FeatureDrift:
+    """A feature in the events of the training and in others."""
+
+    name: str
+    label: str
+    test: Kolmogorov = field(metadata=MERGED)
+    stability_index: float | None
+    missing: tuple[float, float]  # share of the values
+    edges: Floats
+    training: Histogram
+    other: Histogram
 
 
-def _exchanged(table: Table, collection: str, random: np.random.Generator) -> Table:
-    """The events with a whole collection exchanged between them."""
-    values, mask = table.objects[collection]
-    order = random.permutation(len(table))
-    return replace(table, objects={**table.objects, collection: (values[order], mask[order])})
+@dataclass(frozen=True)
+class Drift:
+    """The features in the events of the training and in others, the most different one first."""
+
+    files: list[str]
+    events: int
+    other_events: int
+    without_signal: bool
+    panels: list[FeatureDrift]
 
 
-def _attributions(tested: OutOfFold, inputs: list[InputVariable]) -> dict[str, float]:
-    """Mean over the events of |integrated gradient| of each input; a field is summed over the objects."""
-    table, training = tested.table, tested.training
-    fold = table.folds(training.description.folds.k)
-    sums, total = dict.fromkeys((it.name for it in inputs), 0.0), 0.0
-    for i, network in enumerate(training.networks):
-        rows = np.flatnonzero(fold == i)
-        if not rows.size:
-            continue
-        part = table[rows]
-        weights = torch.from_numpy(np.abs(part.weights)).double()
-        total += float(weights.sum())
-        for name, of_event in _gradients(network, part, training).items():
-            sums[name] += float((weights * of_event.double()).sum())
-    return {name: value / total for name, value in sums.items()} if total > 0 else {}
-
-
-def _gradients(network: Network, table: Table, training: Training) -> dict[str, Tensor]:
-    """|Integrated gradient| of each input in each event."""
-    with torch.no_grad():
-        scaled = network.scaling(network_inputs(table))
-    names = list(scaled.objects)
-
-    def output(tensors: list[Tensor]) -> Tensor:
-        inside = {
-            name: scaled.objects[name]._replace(values=values) for name, values in zip(names, tensors[1:], strict=True)
-        }
-        found: Tensor = network.core(Inputs(tensors[0], inside))
-        if training.targets:
-            return found.sum(dim=1)
-        others = [j for j in range(found.shape[1]) if j != training.signal]
-        return found[:, training.signal] - torch.logsumexp(found[:, others], dim=1)
-
-    network.eval()
-    tensors = [scaled.features, *(scaled.objects[name].values for name in names)]
-    parts = [tensor.abs() for tensor in integrated_gradients(output, tensors)]
-    by_collection = dict(zip(names, parts[1:], strict=True))
-    return {
-        it.name: parts[0][:, it.index]
-        if it.collection is None
-        else by_collection[it.collection][:, :, it.index].sum(dim=1)
-        for it in inputs_of(table)
-    }
-
-
-def drift(tested: OutOfFold, files: Sequence[Path]) -> Json:
+def drift(tested: OutOfFold, files: Sequence[Path]) -> Drift:
     """Compare the event-level features with those of other HDF5 files, with or without classes.
 
-    Data has hardly any signal, so it is compared with the background of the training only. The largest difference
-    comes first. Raises NanoMLError if a file lacks a feature.
+    Data has hardly any signal, so it is compared with the background of the training only. Raises NanoMLError if a file
+    lacks a feature.
     """
     names, seed = tested.table.names, tested.seed
     parts = [_read(file, names, MOST_EVENTS // len(files), seed + i) for i, file in enumerate(files)]
-    other, other_weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    others, other_weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     data = any(dataset.is_data for file in files for dataset in read_metadata(file).datasets)
     use = tested.table.labels != (tested.training.signal if data else -1)
     features, weights = tested.table.features[use], tested.table.weights[use]
     found = []
-    for i, name in enumerate(names):
-        samples = (features[:, i], weights), (other[:, i], other_weights)
-        found.append({"name": name, "label": label(tested.table, name), **_compare(*samples)})
-    found.sort(key=lambda it: -(it["stability_index"] or 0))
-    return {
-        "files": [str(file) for file in files],
-        "events": len(features),
-        "other_events": len(other),
-        "without_signal": data,
-        "panels": found,
-    }
-
-
-def _compare(training: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]) -> Json:
-    test, edges = kolmogorov(*training, *other), edges_of(np.concatenate([training[0], other[0]]))
-    return {
-        "distance": test.distance,
-        "probability": test.probability,
-        "stability_index": stability_index(*training, *other),
-        "missing": [_missing(training[0]), _missing(other[0])],
-        "edges": listed(edges),
-        "training": shape(*training, edges),
-        "other": shape(*other, edges),
-    }
+    for name, ours, other in zip(names, features.T, others.T, strict=True):
+        edges, samples = edges_of(np.concatenate([ours, other])), (ours, weights, other, other_weights)
+        found.append(
+            FeatureDrift(
+                name,
+                label(tested.table, name),
+                kolmogorov(*samples),
+                stability_index(*samples),
+                (_missing(ours), _missing(other)),
+                edges,
+                histogram(ours, weights, edges),
+                histogram(other, other_weights, edges),
+            )
+        )
+    found.sort(key=lambda it: -(it.stability_index or 0))
+    return Drift([str(file) for file in files], len(features), len(others), data, found)
 
 
 def _read(file: Path, names: Sequence[str], limit: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Numbers and curves of a regression."""
+"""Numbers and curves of a regression: how near predicted values are to the true ones."""
 
 from __future__ import annotations
 
@@ -10,27 +10,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ML_processing.evaluation.inputs import edges_of
-from ML_processing.evaluation.scored import Json, OutOfFold, label, listed, shape
+from ML_processing.evaluation.scored import OutOfFold, label
 from ML_processing.metrics.distances import kolmogorov
-from ML_processing.metrics.measured import Floats, Measured, bin_of, quantile, quantile_edges
+from ML_processing.metrics.measured import Floats, Histogram, Measured, bin_of, histogram, quantile, quantile_edges
 
 _BINS = 8
 
 
-def accuracy(tested: OutOfFold, bdt: NDArray[np.float32]) -> Json:
-    """Bias, RMSE and resolution of every target for the networks and the BDT, whose values are (N, targets)."""
+@dataclass(frozen=True)
+class Accuracy:
+    """How near the networks and the BDT come to a target, and by how much the RMSE of the BDT is larger."""
+
+    network: Residuals
+    baseline: Residuals
+    gain_in_rmse: Measured
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How well networks estimate their targets."""
+
+    task: str
+    targets: dict[str, Accuracy]
+    baseline: str  # what the BDT is
+
+
+def regression(tested: OutOfFold, bdt: NDArray[np.float32], baseline: str) -> Regression:
+    """Accuracy of every target for the networks and the BDT, whose values are (N, targets)."""
     truth, weights, found = tested.table.targets(), tested.table.weights, {}
     for i, name in enumerate(tested.training.targets):
-        network, baseline = (
-            residuals(truth[:, i], values[:, i], weights, tested.seed) for values in (tested.scores, bdt)
-        )
-        difference = rmse_difference(truth[:, i], bdt[:, i], tested.scores[:, i], weights)
-        found[name] = {
-            "network": network.to_json(),
-            "baseline": baseline.to_json(),
-            "gain_in_rmse": difference.to_json(),
-        }
-    return found
+        ours, theirs = tested.scores[:, i], bdt[:, i]
+        network, trees = (residuals(truth[:, i], values, weights, tested.seed) for values in (ours, theirs))
+        found[name] = Accuracy(network, trees, rmse_difference(truth[:, i], theirs, ours, weights))
+    return Regression("regression", found, baseline)
 
 
 def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
@@ -52,48 +64,88 @@ def residual_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     return loss
 
 
-def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Json:
-    """What the plots "predictions" and "residuals" show; `seen` are truth, values and weights of training events."""
+@dataclass(frozen=True)
+class Profile:
+    """Bias and resolution in bins of the truth."""
+
+    edges: Floats
+    bias: list[float | None]
+    bias_error: list[float | None]
+    resolution: list[float | None]
+    resolution_error: list[float | None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted values of a target against the true ones, and their residuals."""
+
+    name: str
+    label: str
+    edges: Floats
+    sums: Floats
+    profile: Profile
+    residual_edges: Floats
+    test: Histogram
+    trees: Histogram
+    training: Histogram
+    probability: float | None  # of the Kolmogorov-Smirnov test that events of the training are like the others
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the plots "predictions" and "residuals" show."""
+
+    panels: list[Prediction]
+    events: int
+
+
+@dataclass(frozen=True)
+class RegressionPlots:
+    """What the plots of a regression show."""
+
+    predictions: Predictions
+
+
+def predictions(tested: OutOfFold, bdt: NDArray[np.float32], seen: tuple[NDArray[Any], ...]) -> Predictions:
+    """Predicted and true values; `seen` are truth, values and weights of training events."""
     truth, panels = tested.table.targets(), []
     for i, name in enumerate(tested.training.targets):
         t, p = truth[:, i].astype(np.float64), tested.scores[:, i].astype(np.float64)
         known = np.isfinite(t)
         t, p, w = t[known], p[known], tested.table.weights[known].astype(np.float64)
-        edges = edges_of(t)
-        sums = np.histogram2d(t, p, (edges, edges), weights=w)[0]
-        residual, on_training = p - t, (seen[1][:, i] - seen[0][:, i], seen[2])
+        edges, residual, on_training = edges_of(t), p - t, (seen[1][:, i] - seen[0][:, i], seen[2])
         width = max(resolution(residual, w) * 5, 1e-12)
         bins = np.linspace(-width, width, 41)
         panels.append(
-            {
-                "name": name,
-                "label": label(tested.table, name),
-                "edges": listed(edges),
-                "sums": listed(sums),
-                "profile": _profile(t, residual, w, tested.seed),
-                "residual_edges": listed(bins),
-                "test": shape(residual, w, bins),
-                "trees": shape(bdt[known, i] - t, w, bins),
-                "training": shape(*on_training, bins),
-                "probability": kolmogorov(*on_training, residual, w).probability,
-            }
+            Prediction(
+                name,
+                label(tested.table, name),
+                edges,
+                np.histogram2d(t, p, (edges, edges), weights=w)[0],
+                _profile(t, residual, w, tested.seed),
+                bins,
+                histogram(residual, w, bins),
+                histogram(bdt[known, i] - t, w, bins),
+                histogram(*on_training, bins),
+                kolmogorov(*on_training, residual, w).probability,
+            )
         )
-    return {"panels": panels, "events": len(tested.table)}
+    return Predictions(panels, len(tested.table))
 
 
-def _profile(truth: Floats, residual: Floats, weights: Floats, seed: int) -> Json:
+def _profile(truth: Floats, residual: Floats, weights: Floats, seed: int) -> Profile:
     """Bias and resolution in bins of the truth with about the same number of events each."""
     edges = quantile_edges(truth, _BINS)
     index = bin_of(truth, edges)
     rows = [np.flatnonzero(index == number) for number in range(max(len(edges) - 1, 0))]
     found = [residuals(np.zeros(len(it)), residual[it], weights[it], seed, 50) for it in rows]
-    return {
-        "edges": listed(edges),
-        "bias": [it.bias.value for it in found],
-        "bias_error": [it.bias.error for it in found],
-        "resolution": [it.resolution.value for it in found],
-        "resolution_error": [it.resolution.error for it in found],
-    }
+    return Profile(
+        edges,
+        [it.bias.value for it in found],
+        [it.bias.error for it in found],
+        [it.resolution.value for it in found],
+        [it.resolution.error for it in found],
+    )
 
 
 @dataclass(frozen=True)
@@ -103,10 +155,6 @@ class Residuals:
     bias: Measured
     rmse: Measured
     resolution: Measured
-
-    def to_json(self) -> dict[str, dict[str, float | None]]:
-        """As JSON holds it."""
-        return {name: getattr(self, name).to_json() for name in ("bias", "rmse", "resolution")}
 
 
 def residuals(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, seed: int, repeats: int = 100) -> Residuals:

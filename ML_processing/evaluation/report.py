@@ -6,11 +6,14 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ML_processing.evaluation.regression import Regression
 from ML_processing.evaluation.tables import numbers, provenance
+from ML_processing.evaluation.verdict import Answer
 
 if TYPE_CHECKING:
+    from ML_processing.evaluation.evaluation import Evaluation
     from ML_processing.training.description import TrainingDescription
 
 CAPTIONS = {
@@ -172,31 +175,22 @@ _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "
 """Figures that do not need the full width."""
 
 
-def report(description: TrainingDescription, content: dict[str, Any], drawn: Sequence[str], directory: Path) -> str:
-    """The report as HTML.
-
-    Parameters
-    ----------
-    description, content
-        Content of training.json and of metrics.json.
-    drawn
-        Names of the figures that exist.
-    directory
-        Where their PNG files are.
-    """
-    title = _title(content)
+def report(description: TrainingDescription, content: Evaluation, drawn: Sequence[str], directory: Path) -> str:
+    """The report as HTML, with the figures that are `drawn` in a directory."""
+    title, drift = _title(content), content.plots.drift
+    origin = provenance(description, content.created, drift.files if drift else [])
     shown = [name for name in CAPTIONS if name in drawn]
     parts = [
         f"<h1>{escape(title)}</h1>",
         '<p class="dim">All numbers and plots, except those marked as training, are from events that the network in '
         "question has not seen in its training. Everything shown is also in metrics.json, and every plot is next to "
         "this page as PDF.</p>",
-        _verdict(content),
-        *(f'<p class="note">{escape(text)}</p>' for text in content["notes"]),
+        _verdict(content.verdict),
+        *(f'<p class="note">{escape(text)}</p>' for text in content.notes),
         _contents(shown),
         f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
         *(_figure(directory, name) for name in shown),
-        f'<section id="provenance"><h2>Where this comes from</h2>{provenance(description, content)}</section>',
+        f'<section id="provenance"><h2>Where this comes from</h2>{origin}</section>',
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -206,17 +200,17 @@ def report(description: TrainingDescription, content: dict[str, Any], drawn: Seq
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
-def _title(content: dict[str, Any]) -> str:
-    if content["task"] == "regression":
-        return f"Training report: regression of {', '.join(content['targets'])}"
-    return f"Training report: {content['signal']} among {', '.join(content['classes'])}"
+def _title(content: Evaluation) -> str:
+    if isinstance(content.measured, Regression):
+        return f"Training report: regression of {', '.join(content.measured.targets)}"
+    return f"Training report: {content.measured.signal} among {', '.join(content.classes)}"
 
 
-def _verdict(content: dict[str, Any]) -> str:
+def _verdict(answers: Sequence[Answer]) -> str:
     lines = (
-        f'<li class="{it["state"]}"><span class="state">{_STATES[it["state"]]}</span><b>{escape(it["question"])}</b>'
-        f"{escape(it['text'])}</li>"
-        for it in content["verdict"]
+        f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b>'
+        f"{escape(it.text)}</li>"
+        for it in answers
     )
     return f'<ul class="verdict">{"".join(lines)}</ul>'
 

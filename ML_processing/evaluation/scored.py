@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ML_processing.events.data import Table
 from ML_processing.metrics.classification import confusion
-from ML_processing.metrics.measured import Floats, Measured, histogram
+from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, histogram
 from ML_processing.metrics.roc import Roc, auc, auc_difference, roc
 from ML_processing.training.directory import Training
 
@@ -22,8 +22,22 @@ MOST_EVENTS = 200_000
 EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 """Signal efficiencies in the table of working points."""
 
-Json = dict[str, Any]
-"""A part of metrics.json."""
+
+@dataclass(frozen=True)
+class Areas:
+    """AUC of the signal against all others for networks and BDT, and their difference."""
+
+    network: Measured = field(metadata=PAIR)
+    baseline: Measured = field(metadata=PAIR)
+    difference: Measured = field(metadata=PAIR)
+
+
+@dataclass(frozen=True)
+class ClassHistogram:
+    """A histogram of the events, or of the efficiency for events, of a class."""
+
+    name: str
+    bins: Histogram = field(metadata=MERGED)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class Scored:
     network: NDArray[np.float32]
     baseline: NDArray[np.float32]
     signal: int
+    names: list[str]  # of the classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,7 +95,8 @@ class Scored:
 
     def select(self, rows: NDArray[Any]) -> Scored:
         """Some of the events, given by an index or a mask."""
-        return Scored(self.labels[rows], self.weights[rows], self.network[rows], self.baseline[rows], self.signal)
+        labels, weights = self.labels[rows], self.weights[rows]
+        return Scored(labels, weights, self.network[rows], self.baseline[rows], self.signal, self.names)
 
     def against(self, background: int) -> Scored:
         """Only the events of the signal and of one other class."""
@@ -93,7 +109,7 @@ class Scored:
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("labels", "weights", "network", "baseline")
         )
-        return cls(labels, weights, network, baseline, parts[0].signal)
+        return cls(labels, weights, network, baseline, parts[0].signal, parts[0].names)
 
     def unweighted(self) -> Scored:
         """The same with every weight 1."""
@@ -104,31 +120,28 @@ class Scored:
         sums = np.bincount(self.labels, self.weights.astype(np.float64), self.classes)
         return self.weights / sums[self.labels] if (sums > 0).all() else None
 
-    def auc(self) -> dict[str, float | None]:
-        """AUC of the signal against all others for networks and BDT, their difference, and the errors."""
+    def areas(self) -> Areas:
+        """AUC of the signal against all others."""
         truth, ours, theirs = self.truth, self.score, self.baseline[:, self.signal]
-        found = {
-            "network": auc(ours, truth, self.weights),
-            "baseline": auc(theirs, truth, self.weights),
-            "difference": auc_difference(ours, theirs, truth, self.weights),
-        }
-        numbers: dict[str, float | None] = {}
-        for name, measured in found.items():
-            numbers[name], numbers[f"{name}_error"] = measured.value, measured.error
-        return numbers
+        network, bdt = (auc(score, truth, self.weights) for score in (ours, theirs))
+        return Areas(network, bdt, auc_difference(ours, theirs, truth, self.weights))
 
-    def roc(self, of: str) -> tuple[Roc, Measured] | None:
-        """ROC curve of "network" or "baseline" with its AUC; None if it is not defined."""
-        score = getattr(self, of)[:, self.signal]
-        area = auc(score, self.truth, self.weights)
-        return None if area.value is None else (roc(score, self.truth, self.weights), area)
+    @property
+    def has_roc(self) -> bool:
+        """Whether a ROC curve is defined: signal and background have a positive sum of weights."""
+        return bool(
+            self.weights[self.truth].sum(dtype=np.float64) > 0 < self.weights[~self.truth].sum(dtype=np.float64)
+        )
+
+    def roc(self) -> Roc:
+        """ROC curve of the networks."""
+        return roc(self.score, self.truth, self.weights)
 
     def cut_at(self, background: float) -> float | None:
         """The loosest cut on the signal probability that keeps at most this share of the background."""
-        found = self.roc("network")
-        if found is None:
+        if not self.has_roc:
             return None
-        curve = found[0]
+        curve = self.roc()
         return float(curve.thresholds[max(1, int(np.argmax(curve.background > background)) - 1)])
 
     def confusion(self) -> Floats:
@@ -195,15 +208,9 @@ def spectators(table: Table) -> dict[str, NDArray[np.float32]]:
     return {**{name: table.features[:, i] for i, name in enumerate(table.names)}, **table.extras}
 
 
-def listed(values: Any) -> list[Any]:
-    """An array as JSON holds it, with None for what is not finite, and no more digits than matter."""
-    array = np.asarray(values, np.float64)
-    if array.ndim > 1:
-        return [listed(row) for row in array]
-    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in array]
-
-
-def shape(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Json:
-    """A normalised histogram as JSON holds it."""
-    sums, errors = histogram(values, weights, edges)
-    return {"values": listed(sums), "errors": listed(errors)}
+def by_class(
+    table: Table, labels: NDArray[np.int64], values: NDArray[Any], weights: NDArray[Any], edges: Floats
+) -> list[ClassHistogram]:
+    """Shape of some values for every class."""
+    parts = [(name, labels == i) for i, name in enumerate(table.classes)]
+    return [ClassHistogram(name, histogram(values[mine], weights[mine], edges)) for name, mine in parts]

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ML_processing.evaluation.classification import Classification, ClassificationPlots
+from ML_processing.evaluation.cuts import Significance
+from ML_processing.evaluation.regression import Regression
+from ML_processing.evaluation.scored import Areas
 from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.plots import number
 
 if TYPE_CHECKING:
+    from ML_processing.evaluation.evaluation import Evaluation, EventCounts
     from ML_processing.training.description import TrainingDescription
     from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 
@@ -25,70 +31,67 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
 
 
-def numbers(content: dict[str, Any]) -> str:
+def numbers(content: Evaluation) -> str:
     """All tables of numbers."""
-    tables = [_areas, _at_parameter, _points, _best, _pairs, _events]
-    if content["task"] == "regression":
-        tables = [_targets, _events]
-    return "\n".join(text for make in tables if (text := make(content)))
+    measured, events = content.measured, _events(content.events)
+    if isinstance(measured, Regression):
+        return "\n".join([_targets(measured), events])
+    drawn = content.plots.measured
+    assert isinstance(drawn, ClassificationPlots)
+    texts = [_areas(measured), _at_parameter(measured), _points(measured), _best(drawn.significance), _pairs(measured)]
+    return "\n".join(text for text in (*texts, events) if text)
 
 
-def _areas(content: dict[str, Any]) -> str:
-    def row(label: str, entry: dict[str, Any]) -> list[str]:
-        pairs = ("network", "baseline", "difference")
-        return [label, *(number(Measured(entry[name], entry[f"{name}_error"])) for name in pairs)]
+def _areas(content: Classification) -> str:
+    def row(label: str, entry: Areas) -> list[str]:
+        return [label, *(number(it) for it in (entry.network, entry.baseline, entry.difference))]
 
-    signal, against, rows = content["signal"], content["auc_against"], []
-    for key, of_all, note in (
-        ("weighted", "auc", ""),
-        ("unweighted", "auc_unweighted", ", all events counting the same"),
-    ):
-        rows.append(row(f"{signal} against all others{note}", content[of_all]))
-        if len(against) > 1:
-            rows += [row(f"{signal} against {name}{note}", entry[key]) for name, entry in against.items()]
-    resampled = content["auc_bootstrap_error"]
+    signal, against, note = content.signal, content.auc_against, ", all events counting the same"
+    rows = [row(f"{signal} against all others", content.auc)]
+    if len(against) > 1:
+        rows += [row(f"{signal} against {name}", entry.weighted) for name, entry in against.items()]
+    rows.append(row(f"{signal} against all others{note}", content.auc_unweighted))
+    if len(against) > 1:
+        rows += [row(f"{signal} against {name}{note}", entry.unweighted) for name, entry in against.items()]
+    resampled = content.auc_bootstrap_error
     check = f" (a bootstrap gives ± {resampled:.4f} for the first)" if resampled is not None else ""
-    text = f"Errors are statistical, after DeLong{check}. The BDT is {content['baseline']}."
+    text = f"Errors are statistical, after DeLong{check}. The BDT is {content.baseline}."
     head = ["AUC (1 is perfect, 0.5 is guessing)", "network", "BDT", "difference"]
     return table(head, rows) + f"<p>{escape(text)}</p>"
 
 
-def _at_parameter(content: dict[str, Any]) -> str:
-    if not content["auc_at_parameter"]:
+def _at_parameter(content: Classification) -> str:
+    if not content.auc_at_parameter:
         return ""
-    rows = [
-        [f"{it['parameter']:g}", number(Measured(it["value"], it["error"])), f"{it['signal_events']:,}"]
-        for it in content["auc_at_parameter"]
-    ]
+    rows = [[f"{it.parameter:g}", number(it.auc), f"{it.signal_events:,}"] for it in content.auc_at_parameter]
     text = "At each value of the parameter: the signal with this value against all background, which is scored at it."
     return table(["parameter", "AUC of the network", "signal events"], rows) + f"<p>{text}</p>"
 
 
-def _points(content: dict[str, Any]) -> str:
-    def row(cut: dict[str, Any]) -> list[str]:
-        background, error = cut["background_efficiency"], cut["background_efficiency_error"]
+def _points(content: Classification) -> str:
+    def row(cut: WorkingPoint) -> list[str]:
+        background, error = cut.background_efficiency.value or 0, cut.background_efficiency.error
         rejection = "no background left"
-        if cut["background_rejection"] is not None:
-            rejection = f"{cut['background_rejection']:.4g} ± {cut['background_rejection_error']:.2g}"
-        background = f"{100 * background:.3g} ± {100 * error:.2g} %"
-        return [f"{cut['score_at_least']:.4f}", f"{cut['signal_efficiency']:.1%}", background, rejection]
+        if cut.background_rejection.value is not None:
+            rejection = f"{cut.background_rejection.value:.4g} ± {cut.background_rejection.error:.2g}"
+        kept = f"{100 * background:.3g} ± {100 * (error or 0):.2g} %"
+        return [f"{cut.score_at_least:.4f}", f"{cut.signal_efficiency:.1%}", kept, rejection]
 
     head = ["cut: signal probability at least", "signal kept", "background kept", "background rejection (1 / kept)"]
-    return table(head, map(row, content["cuts"])) if content["cuts"] else ""
+    return table(head, map(row, content.cuts)) if content.cuts else ""
 
 
-def _best(content: dict[str, Any]) -> str:
-    found = content["plots"].get("significance")
-    if not found:
+def _best(found: Significance | None) -> str:
+    if found is None:
         return ""
-    best = found["best"]
+    best = found.best
     text = (
-        f"Best cut: signal probability at least {best['score_at_least']:.4f}. Behind it {best['signal']:.4g} signal and "
-        f"{best['background']:.4g} background events are expected: significance {best['asimov']:.3g} ± "
-        f"{best['asimov_error']:.2g}, and {best['asimov_with_background_error']:.3g} with the statistical error of the "
-        f"background; without a cut {found['without_cut']:.3g}."
+        f"Best cut: signal probability at least {best.score_at_least:.4f}. Behind it {best.signal:.4g} signal and "
+        f"{best.background:.4g} background events are expected: significance {best.asimov:.3g} ± "
+        f"{best.asimov_error:.2g}, and {best.asimov_with_background_error:.3g} with the statistical error of the "
+        f"background; without a cut {found.without_cut:.3g}."
     )
-    if not found["physical"]:
+    if not found.physical:
         text += (
             " A dataset has no cross section, or there is no luminosity: the sums of weights are not numbers of "
             "events, and the significance only ranks cuts."
@@ -96,64 +99,54 @@ def _best(content: dict[str, Any]) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _pairs(content: dict[str, Any]) -> str:
-    classes = content["classes"]
-    if len(classes) < 3:
+def _pairs(content: Classification) -> str:
+    alone, pairs = content.auc_one_against_all, content.auc_one_against_one
+    if len(alone) < 3:
         return ""
-    pairs, alone = content["auc_one_against_one"], content["auc_one_against_all"]
-    rows = []
-    for name in classes:
-        others = ("" if name == other else number(Measured(**pairs[name][other])) for other in classes)
-        rows.append([name, number(Measured(**alone[name])), *others])
+    rows = [
+        [name, number(area), *("" if other == name else number(pairs[name][other]) for other in alone)]
+        for name, area in alone.items()
+    ]
     text = (
         "One against all is a cut on the probability of the class, one against one on its share of the two probabilities, "
         "p / (p + q)."
     )
-    return table(["AUC of", "against all", *(f"against {name}" for name in classes)], rows) + f"<p>{text}</p>"
+    return table(["AUC of", "against all", *(f"against {name}" for name in alone)], rows) + f"<p>{text}</p>"
 
 
-def _targets(content: dict[str, Any]) -> str:
+def _targets(content: Regression) -> str:
+    def value(found: Measured) -> str:
+        known = found.value is not None and found.error is not None
+        return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
+
     rows = []
-    for name, entry in content["targets"].items():
-        for of, label in (("network", "network"), ("baseline", "BDT")):
-            values = (_value(entry[of][key]) for key in ("bias", "rmse", "resolution"))
-            rows.append([f"{name}, {label}", *values])
-        rows.append([f"{name}, BDT - network", "", _value(entry["gain_in_rmse"]), ""])
-    text = f"Errors are statistical. The BDT is {content['baseline']}."
+    for name, entry in content.targets.items():
+        for label, of in (("network", entry.network), ("BDT", entry.baseline)):
+            rows.append([f"{name}, {label}", value(of.bias), value(of.rmse), value(of.resolution)])
+        rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
+    text = f"Errors are statistical. The BDT is {content.baseline}."
     return table(["target", "bias", "RMSE", "resolution (68 %)"], rows) + f"<p>{escape(text)}</p>"
 
 
-def _value(entry: dict[str, float | None]) -> str:
-    value, error = entry["value"], entry["error"]
-    return "not defined" if value is None or error is None else f"{value:.4g} ± {error:.2g}"
-
-
-def _events(content: dict[str, Any]) -> str:
-    events = content["events"]
+def _events(events: EventCounts) -> str:
     rows = [
-        [
-            name,
-            f"{entry['events']:,}",
-            f"{entry['sum_of_weights']:.4g}",
-            f"{entry['effective']:,.0f}",
-            f"{entry['negative']:.1%}",
-        ]
-        for name, entry in events["classes"].items()
+        [name, f"{it.total.events:,}", f"{it.total.sum_of_weights:.4g}", f"{it.effective:,.0f}", f"{it.negative:.1%}"]
+        for name, it in events.classes.items()
     ]
-    tested = f"{events['tested']:,} of {events['total']:,} events are tested."
+    tested = f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]
     return table(head, rows) + f"<p>{tested}</p>"
 
 
-def provenance(description: TrainingDescription, content: dict[str, Any]) -> str:
-    """Where a training and its evaluation come from."""
+def provenance(description: TrainingDescription, evaluated: str, compared: Sequence[str]) -> str:
+    """Where a training and its evaluation come from: when it was evaluated, and with which other files."""
     versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
     settings = ", ".join(f"{key} {value}" for key, value in asdict(description.config).items() if value is not None)
     features = ", ".join(column.name for column in description.features)
     folds = description.folds
     rows = [
         ["trained", f"{description.created} on {description.device}"],
-        ["evaluated", content["created"]],
+        ["evaluated", evaluated],
         ["versions", versions],
         ["code", description.git or "not in a git repository"],
         ["settings", settings],
@@ -163,8 +156,8 @@ def provenance(description: TrainingDescription, content: dict[str, Any]) -> str
         ["events", f"SHA-256 {description.data.sha256}"],
     ]
     rows += [["dataset", _dataset(dataset)] for dataset in description.datasets]
-    if content["plots"].get("drift"):
-        rows.append(["compared files", ", ".join(content["plots"]["drift"]["files"])])
+    if compared:
+        rows.append(["compared files", ", ".join(compared)])
     return table(["", ""], rows)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ML_processing.metrics.measured import Measured
+from ML_processing.evaluation.classification import Calibration, Classification, ClassificationPlots, Overtraining
+from ML_processing.evaluation.cuts import SculptedMasses
+from ML_processing.evaluation.inputs import Drift
+from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots
+from ML_processing.evaluation.scored import Areas
 from ML_processing.plots import number
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
@@ -27,55 +31,64 @@ class Answer:
     text: str
 
 
-def verdict(content: dict[str, Any]) -> list[Answer]:
-    """Answers to what one wants to know about a training, from the content of metrics.json."""
-    sound, plots = _sound(content["events"]["classes"]), content["plots"]
-    if content["task"] == "regression":
-        found = [_targets(content["targets"]), sound]
-    elif content["auc"]["network"] is None:
+def verdict(
+    measured: Classification | Regression,
+    effective: Mapping[str, float],
+    plots: ClassificationPlots | RegressionPlots,
+    drift: Drift | None = None,
+) -> list[Answer]:
+    """Answers to what one wants to know about a training; `effective` are numbers of events by class."""
+    sound = _sound(effective)
+    if isinstance(measured, Regression):
+        found = [_targets(measured.targets), sound]
+    elif measured.auc.network.value is None:
         text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
         found = [Answer("Better than a BDT?", "bad", text), sound]
     else:
+        assert isinstance(plots, ClassificationPlots)
         found = [
-            _comparison(content["auc"]),
-            _overtraining(content["overtraining"], content["auc"]),
-            _calibration(plots.get("calibration")),
-            _sculpting(plots.get("sculpting")),
+            _comparison(measured.auc),
+            _overtraining(measured.overtraining, measured.auc),
+            _calibration(plots.calibration),
+            _sculpting(plots.sculpting),
             sound,
         ]
-    return found + ([_drift(plots["drift"])] if plots.get("drift") else [])
+    return found + ([_drift(drift)] if drift else [])
 
 
-def _comparison(found: dict[str, float]) -> Answer:
-    ours, theirs = (number(Measured(found[of], found[f"{of}_error"])) for of in ("network", "baseline"))
-    threshold = max(2 * found["difference_error"], _MATTERS)
-    state = "good"
-    if found["difference"] < -threshold:
+def _comparison(found: Areas) -> Answer:
+    difference, error = found.difference.value, found.difference.error
+    assert difference is not None
+    assert error is not None
+    threshold, state = max(2 * error, _MATTERS), "good"
+    if difference < -threshold:
         state = "bad"
         text = (
             "The network is worse: it has not learned everything. Look at the loss below; try another "
             "train.learning_rate, a smaller train.batch_size or more train.epochs."
         )
-    elif found["difference"] > threshold:
+    elif difference > threshold:
         text = "The network is better."
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
-    sentence = f"AUC of the network {ours}, of a BDT {theirs}. {text}"
+    sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}. {text}"
     return Answer("Better than a BDT?", state, sentence)
 
 
-def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Answer:
-    question, fitted = "Overtrained?", checked["auc_on_training_events"]
+def _overtraining(checked: Overtraining, found: Areas) -> Answer:
+    question, fitted, area = "Overtrained?", checked.auc_on_training_events, found.network
     if fitted is None:
         return Answer(question, "look", "No AUC is defined for the events of the training.")
-    gap = fitted - found["network"]
+    assert area.value is not None
+    assert area.error is not None
+    gap = fitted - area.value
     differing = [
         name
-        for name, entry in checked["kolmogorov_smirnov"].items()
-        if entry["probability"] is not None and entry["probability"] < _CHANCE
+        for name, tests in checked.kolmogorov_smirnov.items()
+        if tests.probability is not None and tests.probability < _CHANCE
     ]
     start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}, "
-    if gap > max(3 * found["network_error"], _GAP):
+    if gap > max(3 * area.error, _GAP):
         text = (
             f"{gap:.3f} more than on the others: it has learned some events by heart. More events would help, or a "
             "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain valid: they are "
@@ -92,36 +105,36 @@ def _overtraining(checked: dict[str, Any], found: dict[str, float]) -> Answer:
     return Answer(question, "good", start + text)
 
 
-def _calibration(content: dict[str, Any] | None) -> Answer:
+def _calibration(content: Calibration | None) -> Answer:
     question = "Calibrated?"
     if not content:
         text = "Calibration is not defined: a class has no positive sum of weights."
         return Answer(question, "look", text)
-    worst = max(content["classes"], key=lambda it: it["expected_calibration_error"] - it["by_chance"])
-    deviation, chance = worst["expected_calibration_error"], worst["by_chance"]
-    numbers = f"{deviation:.3f} off on average for {worst['name']}, where chance alone gives {chance:.3f}"
+    worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
+    deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
+    numbers = f"{deviation:.3f} off on average for {worst.name}, where chance alone gives {chance:.3f}"
     if deviation < max(2 * chance, _DEVIATION / 5):
         return Answer(question, "good", f"The probabilities are reliable: {numbers}.")
     text = f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
     return Answer(question, "look" if deviation < _DEVIATION else "bad", text)
 
 
-def _sculpting(content: dict[str, Any] | None) -> Answer:
+def _sculpting(content: SculptedMasses | None) -> Answer:
     question = "Does a cut sculpt the mass?"
     if not content:
         return Answer(question, "good", "No input is a mass by its name, so nothing was tested.")
-    cuts = [(panel, it) for panel in content["panels"] for it in panel["after"]]
-    cuts = [(panel, it) for panel, it in cuts if (it["standard_deviations"] or 0) > _EXCESS]
+    cuts = [(panel, it.sculpting) for panel in content.panels for it in panel.after]
+    cuts = [(panel, it) for panel, it in cuts if (it.standard_deviations or 0) > _EXCESS]
     if not cuts:
         text = "Cuts on the score change the shapes of the masses no more than chance would."
         return Answer(question, "good", text)
-    panel, worst = max(cuts, key=lambda it: it[1]["jensen_shannon"])
+    panel, worst = max(cuts, key=lambda it: it[1].jensen_shannon or 0)
+    divergence = worst.jensen_shannon or 0
     text = (
-        f"Most of all {panel['feature']} of {panel['background']}: Jensen-Shannon divergence "
-        f"{worst['jensen_shannon']:.3f} between events that pass and those that fail, where chance gives "
-        f"{worst['by_chance']:.3f}."
+        f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {divergence:.3f} between events "
+        f"that pass and those that fail, where chance gives {worst.by_chance:.3f}."
     )
-    if worst["jensen_shannon"] < _SHAPE:
+    if divergence < _SHAPE:
         return Answer(question, "good", f"Hardly. {text}")
     text += (
         " That matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
@@ -130,40 +143,39 @@ def _sculpting(content: dict[str, Any] | None) -> Answer:
     return Answer(question, "look", text)
 
 
-def _sound(classes: dict[str, dict[str, float]]) -> Answer:
-    question = "Enough events?"
-    few = {name: entry["effective"] for name, entry in classes.items() if entry["effective"] < _FEW}
-    listed = ", ".join(f"{name} {entry['effective']:,.0f}" for name, entry in classes.items())
+def _sound(effective: Mapping[str, float]) -> Answer:
+    question, few = "Enough events?", [name for name, number in effective.items() if number < _FEW]
+    listed = ", ".join(f"{name} {number:,.0f}" for name, number in effective.items())
     text = f"Effective numbers of events, (sum of w)² / sum of w²: {listed}."
     if few:
         return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
     return Answer(question, "good", text)
 
 
-def _drift(content: dict[str, Any]) -> Answer:
-    question, panels = "Like the compared files?", content["panels"]
-    known = [it for it in panels if it["stability_index"] is not None]
+def _drift(content: Drift) -> Answer:
+    question = "Like the compared files?"
+    known = [(it, it.stability_index) for it in content.panels if it.stability_index is not None]
     if not known:
         return Answer(question, "look", "No feature could be compared.")
-    worst = known[0]
-    shifted = [it["name"] for it in known if it["stability_index"] > _SHIFT[0]]
+    worst, largest = known[0]
+    shifted = [it.name for it, index in known if index > _SHIFT[0]]
     text = (
-        f"Largest difference: {worst['name']}, population stability index {worst['stability_index']:.3f}, "
-        f"Kolmogorov-Smirnov distance {worst['distance']:.3f}."
+        f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
+        f"{worst.test.distance:.3f}."
     )
     if not shifted:
         return Answer(question, "good", f"{text} That is small.")
     text += f" Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events."
-    return Answer(question, "bad" if worst["stability_index"] > _SHIFT[1] else "look", text)
+    return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
 
 
-def _targets(targets: dict[str, Any]) -> Answer:
+def _targets(targets: Mapping[str, Accuracy]) -> Answer:
     texts, state = [], "good"
     for name, entry in targets.items():
-        ours, theirs = (number(Measured(**entry[of]["resolution"]), 3) for of in ("network", "baseline"))
+        ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)
         texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
-        gain = entry["gain_in_rmse"]
-        if gain["value"] is not None and gain["value"] < -2 * gain["error"]:
+        gain = entry.gain_in_rmse
+        if gain.value is not None and gain.error is not None and gain.value < -2 * gain.error:
             state = "bad"
             texts[-1] += "; its RMSE is worse than that of the BDT"
     return Answer("Better than a BDT?", state, "; ".join(texts) + ".")

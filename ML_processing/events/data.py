@@ -197,16 +197,6 @@ class Table:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Events and sum of weights of each class."""
-        return {
-            name: {
-                "events": int((self.labels == i).sum()),
-                "sum_of_weights": float(self.weights[self.labels == i].sum(dtype=np.float64)),
-            }
-            for i, name in enumerate(self.classes)
-        }
-
     def _arrays(self) -> list[NDArray[Any]]:
         objects = [array for pair in self.objects.values() for array in pair]
         return [self.features, *objects, self.labels, self.weights, *self.identifiers]

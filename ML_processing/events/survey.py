@@ -39,6 +39,14 @@ class _Range:
             self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
 
 
+@dataclass(frozen=True)
+class ClassTotal:
+    """Number of events of a class, and their sum of weights."""
+
+    events: int
+    sum_of_weights: float
+
+
 @dataclass
 class Survey:
     """Counts of all events of a training."""
@@ -78,14 +86,10 @@ class Survey:
         for value, total in zip(found, np.bincount(which, weights[present], len(found)), strict=True):
             self.parameters[float(value)] = self.parameters.get(float(value), 0.0) + float(total)
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self) -> dict[str, ClassTotal]:
         """Events and sum of weights of each class."""
-        return {
-            name: {"events": int(count), "sum_of_weights": float(total)}
-            for name, count, total in zip(
-                self.about.classes, self.counts.sum(axis=1), self.sums.sum(axis=1), strict=True
-            )
-        }
+        totals = zip(self.about.classes, self.counts.sum(axis=1), self.sums.sum(axis=1), strict=True)
+        return {name: ClassTotal(int(count), float(total)) for name, count, total in totals}
 
     def check(self, files: Sequence[Path]) -> None:
         """Raise a NanoMLError if a class has no event, a column no finite value, and the like."""

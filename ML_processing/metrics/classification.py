@@ -27,9 +27,8 @@ class Reliability:
     ----------
     predicted, observed, error, share
         Mean prediction, fraction of the class, its statistical error, and share of all weight of each bin.
-    deviation
-        Expected calibration error: the mean of |observed - predicted|, by weight (C. Guo et al., ICML 2017,
-        arXiv:1706.04599).
+    expected_calibration_error
+        The mean of |observed - predicted|, by weight (C. Guo et al., ICML 2017, arXiv:1706.04599).
     by_chance
         The same of a perfectly calibrated network with this number of events.
     """
@@ -38,7 +37,7 @@ class Reliability:
     observed: Floats
     error: Floats
     share: Floats
-    deviation: float
+    expected_calibration_error: float
     by_chance: float
 
 
@@ -121,8 +120,6 @@ class CutScan:
         The same with the statistical error of the expected background as its uncertainty.
     usable
         Whether at least 5 effective background events pass.
-    best
-        Index of the usable cut with the largest `significance`; None if there is none.
     """
 
     cuts: Floats
@@ -132,7 +129,11 @@ class CutScan:
     plain_error: Floats
     significance: Floats
     usable: NDArray[np.bool_]
-    best: int | None
+
+    @property
+    def best(self) -> int | None:
+        """Index of the usable cut with the largest `significance`; None if there is none."""
+        return int(np.argmax(np.where(self.usable, self.significance, -1))) if self.usable.any() else None
 
 
 def scan_cuts(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points: int = 100) -> CutScan | None:
@@ -163,8 +164,7 @@ def scan_cuts(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points:
         by_background = (np.log1p(signal / background) - signal / background) / plain
         plain_error = np.sqrt(by_signal**2 * signal_squares + by_background**2 * squares)
         usable = (background > 0) & (background**2 / squares >= _FEWEST) & np.isfinite(significance)
-    best = int(np.argmax(np.where(usable, significance, -1))) if usable.any() else None
-    return CutScan(cuts, signal, background, plain, plain_error, significance, usable, best)
+    return CutScan(cuts, signal, background, plain, plain_error, significance, usable)
 
 
 def _passing(score: Floats, weight: Floats, cuts: Floats) -> tuple[Floats, Floats]:

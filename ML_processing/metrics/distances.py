@@ -89,7 +89,7 @@ def stability_index(
     edges = quantile_edges(a, bins)
     if not edges.size:
         return None
-    p, q = (histogram(values, sizes, edges)[0] for values, sizes in ((a, w), (b, v)))
+    p, q = (histogram(values, sizes, edges).values for values, sizes in ((a, w), (b, v)))
     if not (p.sum() > 0 and q.sum() > 0):
         return None
     p, q = (np.clip(sums, 1e-4, None) for sums in (p, q))
@@ -98,26 +98,11 @@ def stability_index(
 
 @dataclass(frozen=True)
 class Sculpting:
-    """Jensen-Shannon divergence between the events that pass a cut and those that fail it.
+    """How different the events that pass a cut are from those that fail it; None if too few pass or fail."""
 
-    Attributes
-    ----------
-    divergence
-        In bits; None if fewer than 10 effective events pass or fail.
-    by_chance, spread
-        Mean and standard deviation for random cuts that keep as many events.
-    """
-
-    divergence: float | None
-    by_chance: float | None
-    spread: float | None
-
-    @property
-    def excess(self) -> float | None:
-        """By how many standard deviations the divergence exceeds what chance gives."""
-        if self.divergence is None or self.by_chance is None or not self.spread:
-            return None
-        return (self.divergence - self.by_chance) / self.spread
+    jensen_shannon: float | None = None  # divergence, in bits
+    by_chance: float | None = None  # its mean for random cuts that keep as many events
+    standard_deviations: float | None = None  # by how many it exceeds what chance gives
 
 
 def sculpting(
@@ -148,13 +133,14 @@ def sculpting(
 
     found = divergence(np.flatnonzero(p))
     if found is None or min(effective_events(w[p]), effective_events(w[~p])) < _FEWEST:
-        return Sculpting(None, None, None)
+        return Sculpting()
     random, count = np.random.default_rng(seed), int(p.sum())
     drawn = [divergence(random.permutation(len(x))[:count]) for _ in range(repeats)]
     chance = [it for it in drawn if it is not None]
     if len(chance) < 2:
-        return Sculpting(found, None, None)
-    return Sculpting(found, float(np.mean(chance)), float(np.std(chance, ddof=1)))
+        return Sculpting(found)
+    mean, spread = float(np.mean(chance)), float(np.std(chance, ddof=1))
+    return Sculpting(found, mean, (found - mean) / spread if spread else None)
 
 
 def _finite(values: ArrayLike, weights: ArrayLike) -> tuple[Floats, Floats]:

@@ -1,9 +1,9 @@
-"""Numbers with errors, histograms and quantiles of weighted events."""
+"""Numbers with errors, histograms and quantiles of weighted events; and how JSON holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,40 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-Histogram = tuple[Floats, Floats]
-"""Sums of weights per bin, and their errors."""
+MERGED = {"json": "merged"}
+"""Metadata of a field whose own fields are written beside those around it."""
+
+PAIR = {"json": "pair"}
+"""Metadata of a field with a `Measured`, which is written as NAME and NAME_error."""
+
+
+def as_json(value: Any) -> Any:
+    """Numbers as metrics.json holds them: dataclasses by the names of their fields, and arrays as lists.
+
+    Arrays keep no more digits than matter, and have None for what is not finite.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype == np.bool_:
+            return value.tolist()
+        if value.ndim > 1:
+            return [as_json(row) for row in value]
+        return [float(f"{each:.6g}") if np.isfinite(each) else None for each in value.astype(np.float64)]
+    if isinstance(value, (list, tuple)):
+        return [as_json(each) for each in value]
+    if isinstance(value, dict):
+        return {key: as_json(each) for key, each in value.items()}
+    if not is_dataclass(value):
+        return value
+    content: dict[str, Any] = {}
+    for field in fields(value):
+        part, form = as_json(getattr(value, field.name)), field.metadata.get("json")
+        if form == "merged":
+            content |= part
+        elif form == "pair":
+            content |= {field.name: part["value"], f"{field.name}_error": part["error"]}
+        else:
+            content[field.name] = part
+    return content
 
 
 @dataclass(frozen=True)
@@ -22,15 +54,19 @@ class Measured:
     value: float | None
     error: float | None
 
-    def to_json(self) -> dict[str, float | None]:
-        """As JSON holds it."""
-        return {"value": self.value, "error": self.error}
-
     @classmethod
     def of(cls, value: float, error: float) -> Measured:
         """The same; None for both if either is not finite."""
         finite = np.isfinite(value) and np.isfinite(error)
         return cls(float(value), float(error)) if finite else cls(None, None)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Sums of weights per bin, and their errors."""
+
+    values: Floats
+    errors: Floats
 
 
 def effective_events(weights: ArrayLike) -> float:
@@ -51,7 +87,7 @@ def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram
     sums = np.histogram(x, edges, weights=w)[0]
     errors = np.sqrt(np.histogram(x, edges, weights=w**2)[0])
     scale = 1 / sums.sum() if sums.sum() > 0 else 0.0
-    return sums * scale, errors * scale
+    return Histogram(sums * scale, errors * scale)
 
 
 def efficiency(passed: ArrayLike, weights: ArrayLike) -> Measured:

@@ -11,13 +11,13 @@ to weights: the sum of the squares of what each event contributes (see `auc_infl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ML_processing.metrics.measured import Floats, Measured
+from ML_processing.metrics.measured import PAIR, Floats, Measured
 
 _GRID = np.linspace(0, 1, 101)
 
@@ -104,40 +104,41 @@ def auc_matrix(scores: NDArray[Any], labels: ArrayLike, weight: ArrayLike) -> li
 
 @dataclass(frozen=True)
 class WorkingPoint:
-    """The loosest cut "score at least `threshold`" with the signal efficiency `signal`."""
+    """The loosest cut "score at least this" with a signal efficiency."""
 
-    signal: float
-    threshold: float
-    background: Measured
+    score_at_least: float
+    signal_efficiency: float
+    background_efficiency: Measured = field(metadata=PAIR)
+    background_rejection: Measured = field(metadata=PAIR)  # one over the efficiency; None if no background is left
 
-    @property
-    def rejection(self) -> Measured:
-        """One over the background efficiency; None if no background is left."""
-        value, error = self.background.value, self.background.error
-        if value is None or error is None or value <= 0:
-            return Measured(None, None)
-        return Measured(1 / value, error / value**2)
+
+def working_points(curve: Roc, efficiencies: Sequence[float], errors: Floats) -> list[WorkingPoint]:
+    """Cuts with some efficiencies of the signal; `errors` are those of the background efficiencies."""
+    found = []
+    for wanted, error in zip(efficiencies, errors.tolist(), strict=True):
+        i = _first(curve.signal, wanted)
+        kept = float(curve.background[i])
+        rejection = Measured(1 / kept, error / kept**2) if kept > 0 else Measured(None, None)
+        found.append(WorkingPoint(float(curve.thresholds[i]), float(curve.signal[i]), Measured(kept, error), rejection))
+    return found
+
+
+@dataclass(frozen=True)
+class Band:
+    """Band of a ROC curve, shape (101,): signal efficiency, and the central 68 % of the background efficiency."""
+
+    signal: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Errors of a ROC curve from resampled events.
-
-    Attributes
-    ----------
-    auc_error
-        Standard deviation of the area.
-    signal, low, high
-        Band of the curve, shape (101,): signal efficiency, and the central 68 % of the background efficiency.
-    working_points
-        One for each signal efficiency asked for.
-    """
+    """Errors of a ROC curve from resampled events: of its area, and of its background at some signal efficiencies."""
 
     auc_error: float
-    signal: Floats
-    low: Floats
-    high: Floats
-    working_points: list[WorkingPoint]
+    band: Band
+    errors: Floats
 
 
 def bootstrap(
@@ -184,14 +185,8 @@ def bootstrap(
         points.append([background[_first(signal, wanted)] for wanted in efficiencies])
     if len(areas) < 2:
         return None
-    curve, errors = roc(s, y, w), np.std(points, axis=0, ddof=1)
-    found = [_first(curve.signal, wanted) for wanted in efficiencies]
-    working_points = [
-        WorkingPoint(wanted, float(curve.thresholds[i]), Measured(float(curve.background[i]), float(error)))
-        for wanted, i, error in zip(efficiencies, found, errors, strict=True)
-    ]
-    low, high = np.quantile(curves, (0.16, 0.84), axis=0)
-    return Bootstrap(float(np.std(areas, ddof=1)), _GRID, low, high, working_points)
+    band = Band(_GRID, *np.quantile(curves, (0.16, 0.84), axis=0))
+    return Bootstrap(float(np.std(areas, ddof=1)), band, np.std(points, axis=0, ddof=1))
 
 
 def _first(signal: Floats, wanted: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ML_processing.models.network import Ensemble, Network, Scaling
-from ML_processing.models.registry import make_network, network, options_of
+from ML_processing.models.network import Ensemble, Network
+from ML_processing.models.registry import make_network, options_of
 
-__all__ = ["Ensemble", "Network", "Scaling", "make_network", "network", "options_of"]
+__all__ = ["Ensemble", "Network", "make_network", "options_of"]

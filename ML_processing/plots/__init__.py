@@ -5,7 +5,7 @@ Each is drawn from its part of "plots" in metrics.json, which so contains every 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURES", "draw", "losses", "number", "save"]
 
-FIGURES = {
+FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,
     "scores": single.scores,
     "confusion": single.confusion,
@@ -39,37 +39,25 @@ FIGURES = {
 _EMPTY = ("panels", "features", "classes", "inputs")  # a figure needs at least one of these
 
 
-def draw(content: dict[str, Any], histories: Sequence[Sequence[Epoch]], directory: Path) -> list[str]:
-    """Draw all figures of an evaluation.
+def draw(plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], directory: Path) -> list[str]:
+    """Draw all figures of an evaluation as NAME.png and NAME.pdf.
 
-    Parameters
-    ----------
-    content
-        Content of metrics.json.
-    histories
-        All epochs of each network.
-    directory
-        Where NAME.png and NAME.pdf are written.
-
-    Returns
-    -------
-    Names of the figures. Those for which there is nothing to show are left out, and removed if an earlier evaluation
-    drew them.
+    `plots` are what they show, by their names, `histories` all epochs of each network. Returns the names of the figures.
+    Those for which there is nothing to show are left out, and removed if an earlier evaluation drew them.
     """
-    regression, plots = content["task"] == "regression", content["plots"]
     drawn = []
     for name in (*FIGURES, "importance", "loss"):
         data = plots.get("predictions" if name == "residuals" else name)
-        if name != "loss" and (not data or any(not data[key] for key in _EMPTY if key in data)):
+        if name != "loss" and (data is None or any(getattr(data, part, None) == [] for part in _EMPTY)):
             for kind in ("png", "pdf"):
                 (directory / f"{name}.{kind}").unlink(missing_ok=True)
             continue
-        save(_figure(name, data, histories, regression), directory / name)
+        save(_figure(name, data, histories, "predictions" in plots), directory / name)
         drawn.append(name)
     return drawn
 
 
-def _figure(name: str, data: dict[str, Any], histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:
+def _figure(name: str, data: Any, histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:
     if name == "loss":
         return losses(histories, "Loss" if regression else "Loss (weighted cross entropy)")
     if name == "importance":

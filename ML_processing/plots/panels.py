@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ML_processing.plots.style import array, grid, in_style, line, marker, shorten, shortened
+from ML_processing.plots.style import grid, in_style, line, marker, shorten, shortened
+
+if TYPE_CHECKING:
+    from ML_processing.evaluation.cuts import Efficiency, SculptedMasses
+    from ML_processing.evaluation.importance import Importance
+    from ML_processing.evaluation.inputs import Correlations, Distributions, Drift
+    from ML_processing.evaluation.regression import Predictions
+    from ML_processing.metrics.measured import Floats, Histogram
 
 _DRAWN = 12  # features whose shapes are drawn in a comparison
 _LONG = 26  # characters under a panel
@@ -18,111 +25,108 @@ _READABLE = 10  # columns of a matrix whose cells still have room for numbers
 
 
 @in_style
-def features(content: dict[str, Any]) -> Figure:
+def features(content: Distributions) -> Figure:
     """Shape of each input by class."""
-    panels = content["panels"]
-    figure, all_axes = grid(len(panels), f"{content['events']:,} events")
+    panels = content.panels
+    figure, all_axes = grid(len(panels), f"{content.events:,} events")
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges = array(panel["edges"])
-        for i, it in enumerate(panel["classes"]):
-            style = {**line(i, len(panel["classes"])), "lw": 1.6}
-            axes.stairs(array(it["values"]), edges, label=it["name"], **style)
-        _finish(axes, panel, edges)
-        if panel["missing"] > 0:
-            _note(axes, f"{panel['missing']:.1%} missing", 11)
+        for i, it in enumerate(panel.classes):
+            style = {**line(i, len(panel.classes)), "lw": 1.6}
+            axes.stairs(it.bins.values, panel.edges, label=it.name, **style)
+        _finish(axes, panel.label, panel.edges)
+        if panel.missing > 0:
+            _note(axes, f"{panel.missing:.1%} missing", 11)
     _legend(figure, all_axes[0])
     return figure
 
 
 @in_style
-def efficiency(content: dict[str, Any]) -> Figure:
+def efficiency(content: Efficiency) -> Figure:
     """Efficiency of a cut by class against each feature."""
-    panels = content["features"]
-    title = f"{content['events']:,} events, score ≥ {content['score_at_least']:.3f}"
+    panels = content.features
+    title = f"{content.events:,} events, score ≥ {content.score_at_least:.3f}"
     figure, all_axes = grid(len(panels), title)
     for axes, panel in zip(all_axes, panels, strict=True):
-        shown = shortened(array(panel["edges"]))
+        shown = shortened(panel.edges)
         centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
         highest = 0.0
-        for i, it in enumerate(panel["classes"]):
-            values, errors = array(it["values"]), array(it["errors"])
-            shift = (i - (len(panel["classes"]) - 1) / 2) * half * 0.25
-            style = marker(i, len(panel["classes"]), 5)
-            axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=it["name"], **style)
+        for i, it in enumerate(panel.classes):
+            values, errors = it.bins.values, it.bins.errors
+            shift = (i - (len(panel.classes) - 1) / 2) * half * 0.25
+            style = marker(i, len(panel.classes), 5)
+            axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=it.name, **style)
             axes.stairs(values, shown, color=style["color"], lw=0.8, alpha=0.6)
             highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
         axes.set_xlim(shown[0], shown[-1])
         axes.set_ylim(-0.03 * max(highest, 0.05), max(highest, 0.05) * 1.1)
-        axes.set_xlabel(shorten(panel["label"], _LONG))
+        axes.set_xlabel(shorten(panel.label, _LONG))
         axes.set_ylabel("Efficiency")
     _legend(figure, all_axes[0])
     return figure
 
 
 @in_style
-def sculpting(content: dict[str, Any]) -> Figure:
+def sculpting(content: SculptedMasses) -> Figure:
     """Shape of each mass for each background, before and after cuts on the score."""
-    panels, cuts = content["panels"], content["cuts"]
+    panels, cuts = content.panels, content.cuts
     # one column for each background, if that leaves a few
-    columns = min(len({panel["background"] for panel in panels}), 4) if len(panels) > 3 else len(panels)
-    figure, all_axes = grid(len(panels), f"{content['events']:,} events", columns, panel=(4.6, 3.6))
+    columns = min(len({panel.background for panel in panels}), 4) if len(panels) > 3 else len(panels)
+    figure, all_axes = grid(len(panels), f"{content.events:,} events", columns, panel=(4.6, 3.6))
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges = array(panel["edges"])
-        before, highest = array(panel["before"]["values"]), 0.0
+        edges = panel.edges
+        before, highest = panel.before.values, 0.0
         axes.stairs(before, edges, fill=True, color="#d8d8de", label="All")
         axes.stairs(before, edges, color="#717581", lw=1)
-        for i, (cut, it) in enumerate(zip(cuts, panel["after"], strict=True)):
-            label = f"Score ≥ {cut['score_at_least']:.3f} (keeps {100 * cut['background_efficiency']:.3g} % of the background)"
+        for i, (cut, it) in enumerate(zip(cuts, panel.after, strict=True)):
+            kept = 100 * (cut.background_efficiency or 0)
+            label = f"Score ≥ {cut.score_at_least:.3f} (keeps {kept:.3g} % of the background)"
             style = marker(i, len(cuts), 4)
             centers = (edges[1:] + edges[:-1]) / 2 + (i - len(cuts) / 2 + 0.5) * (edges[1] - edges[0]) * 0.2
-            values, errors = array(it["values"]), array(it["errors"])
-            few = it["jensen_shannon"] is None
-            values[(errors == 0) | few] = np.nan  # no point without an event, no shape of a few
+            errors, few = it.bins.errors, it.sculpting.jensen_shannon is None
+            # no point without an event, no shape of a few
+            values = np.where((errors == 0) | few, np.nan, it.bins.values)
             axes.errorbar(centers, values, errors, elinewidth=1, label=label, **style)
             highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
-        divergences = ", ".join(
-            "-" if it["jensen_shannon"] is None else f"{it['jensen_shannon']:.3f}" for it in panel["after"]
-        )
-        _note(axes, f"{shorten(panel['background'], 18)}\nJSD {divergences}")
-        axes.set_xlabel(shorten(panel["label"], 34))
+        found = [it.sculpting.jensen_shannon for it in panel.after]
+        divergences = ", ".join("-" if it is None else f"{it:.3f}" for it in found)
+        _note(axes, f"{shorten(panel.background, 18)}\nJSD {divergences}")
+        axes.set_xlabel(shorten(panel.label, 34))
         axes.set_ylabel("Fraction of events")
     _legend(figure, all_axes[0], columns=1)
     return figure
 
 
 @in_style
-def drift(content: dict[str, Any]) -> Figure:
+def drift(content: Drift) -> Figure:
     """Shape of the features in the events of the training and in others, the most different ones."""
-    panels = content["panels"][:_DRAWN]
-    figure, all_axes = grid(len(panels), f"{content['events']:,} and {content['other_events']:,} events")
-    first = "Training sample" + (" without signal" if content["without_signal"] else "")
+    panels = content.panels[:_DRAWN]
+    figure, all_axes = grid(len(panels), f"{content.events:,} and {content.other_events:,} events")
+    first = "Training sample" + (" without signal" if content.without_signal else "")
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges = array(panel["edges"])
+        edges = panel.edges
         style = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
-        axes.stairs(array(panel["training"]["values"]), edges, label=first, **style)
+        axes.stairs(panel.training.values, edges, label=first, **style)
         style = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
-        _points(axes, edges, panel["other"], style)
-        _finish(axes, panel, edges, 1.35)
-        if panel["stability_index"] is not None:
-            _note(axes, f"PSI {panel['stability_index']:.3f}")
+        _points(axes, edges, panel.other, style)
+        _finish(axes, panel.label, edges, 1.35)
+        if panel.stability_index is not None:
+            _note(axes, f"PSI {panel.stability_index:.3f}")
     _legend(figure, all_axes[0])
     return figure
 
 
 @in_style
-def importance(content: dict[str, Any], loss: str = "Loss of AUC when shuffled") -> Figure:
+def importance(content: Importance, loss: str = "Loss of AUC when shuffled") -> Figure:
     """Permutation importance and integrated gradients, side by side, the most important at the top."""
-    rows = sorted(content["inputs"], key=lambda it: -np.inf if it["loss"] is None else it["loss"], reverse=True)
+    rows = sorted(content.inputs, key=lambda it: -np.inf if it.loss is None else it.loss, reverse=True)
     rows = rows[:_MOST_ROWS]
-    names = [shorten(it["name"] + (" (all)" if it["collection"] else ""), 28) for it in rows]
+    names = [shorten(it.name + (" (all)" if it.collection else ""), 28) for it in rows]
     size = (5.2, 1.2 + 0.34 * len(rows))
-    figure, (left, right) = grid(2, f"{content['events']:,} events", 2, size, legend=False)
+    figure, (left, right) = grid(2, f"{content.events:,} events", 2, size, legend=False)
     places = np.arange(len(rows))[::-1]
-    lost, errors, gradients = (
-        np.nan_to_num(array([it[key] for it in rows])) for key in ("loss", "error", "attribution")
-    )
+    lost, errors, gradients = np.nan_to_num(np.array([(it.loss, it.error, it.attribution) for it in rows], float)).T
     style: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
     bars: dict[str, Any] = {"lw": 1.4, "capsize": 3}
     left.barh(places, lost, xerr=errors, color=line(0, 3)["color"], error_kw=bars, **style)
@@ -139,20 +143,20 @@ def importance(content: dict[str, Any], loss: str = "Loss of AUC when shuffled")
 
 
 @in_style
-def correlations(content: dict[str, Any]) -> Figure:
+def correlations(content: Correlations) -> Figure:
     """Matrices of linear correlation coefficients, one for each class."""
-    names, classes = [shorten(name, 18) for name in content["columns"]], content["classes"]
+    names, classes = [shorten(name, 18) for name in content.columns], content.classes
     side = max(4.2, 0.5 * len(names) + 1.0)
     columns, size = max(1, min(3, int(16 / side))), (side, 0.87 * side)
-    figure, all_axes = grid(len(classes), f"{content['events']:,} events", columns, size, legend=False)
+    figure, all_axes = grid(len(classes), f"{content.events:,} events", columns, size, legend=False)
     for axes, it in zip(all_axes, classes, strict=True):
-        image = _matrix(axes, array(it["matrix"]), names)
-        axes.set_title(shorten(it["name"], 30))
+        image = _matrix(axes, it.matrix, names)
+        axes.set_title(shorten(it.name, 30))
     figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30, pad=0.01).set_label("Correlation coefficient")
     return figure
 
 
-def _matrix(axes: Axes, matrix: Any, names: list[str]) -> Any:
+def _matrix(axes: Axes, matrix: Floats, names: list[str]) -> Any:
     image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
     if len(names) <= _READABLE:
         for (row, column), value in np.ndenumerate(matrix):
@@ -168,17 +172,17 @@ def _matrix(axes: Axes, matrix: Any, names: list[str]) -> Any:
 
 
 @in_style
-def predictions(content: dict[str, Any]) -> Figure:
+def predictions(content: Predictions) -> Figure:
     """Predicted against true values, one panel for each target."""
-    panels = content["panels"]
-    figure, all_axes = grid(len(panels), f"{content['events']:,} events", 3, (5.4, 4.6), legend=False)
+    panels = content.panels
+    figure, all_axes = grid(len(panels), f"{content.events:,} events", 3, (5.4, 4.6), legend=False)
     colors = plt.get_cmap("viridis").with_extremes(bad="white")
     for axes, panel in zip(all_axes, panels, strict=True):
-        edges, sums = array(panel["edges"]), array(panel["sums"])
+        edges, sums = panel.edges, panel.sums
         shown = np.where(sums.T > 0, sums.T, np.nan)
         image = axes.pcolormesh(edges, edges, shown, cmap=colors, rasterized=True)
         axes.plot(edges[[0, -1]], edges[[0, -1]], color=line(2, 3)["color"], lw=1.5, ls="--")
-        name = shorten(panel["label"], 26)
+        name = shorten(panel.label, 26)
         axes.set_xlabel(f"True {name}")
         axes.set_ylabel(f"Predicted {name}")
         figure.colorbar(image, ax=axes).set_label("Sum of weights")
@@ -186,32 +190,37 @@ def predictions(content: dict[str, Any]) -> Figure:
 
 
 @in_style
-def residuals(content: dict[str, Any]) -> Figure:
+def residuals(content: Predictions) -> Figure:
     """Distribution of the residuals, and their bias and resolution against the truth."""
-    panels = content["panels"]
-    figure, all_axes = grid(2 * len(panels), f"{content['events']:,} events", 2, (6.2, 4.2))
+    panels = content.panels
+    figure, all_axes = grid(2 * len(panels), f"{content.events:,} events", 2, (6.2, 4.2))
     for axes, panel in zip(all_axes[::2], panels, strict=True):
-        edges = array(panel["residual_edges"])
-        training, bdt = array(panel["training"]["values"]), array(panel["trees"]["values"])
+        edges = panel.residual_edges
+        training, bdt = panel.training.values, panel.trees.values
         axes.stairs(training, edges, color=line(0, 3)["color"], lw=2, label="Network, training")
         axes.stairs(bdt, edges, color="black", lw=1.4, ls="--", label="BDT, test")
-        _points(axes, edges, panel["test"], {**marker(0, 3, 5), "elinewidth": 1, "label": "Network, test"})
+        _points(axes, edges, panel.test, {**marker(0, 3, 5), "elinewidth": 1, "label": "Network, test"})
         axes.set_ylim(0)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel(f"Predicted - true {shorten(panel['label'], 26)}")
+        axes.set_xlabel(f"Predicted - true {shorten(panel.label, 26)}")
         axes.set_ylabel("Fraction")
     for axes, panel in zip(all_axes[1::2], panels, strict=True):
-        profile = panel["profile"]
-        edges = array(profile["edges"])
+        profile = panel.profile
+        edges = profile.edges
         if not edges.size:
             continue
         edges = shortened(edges)
         centers, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-        for i, (key, label) in enumerate((("bias", "Bias"), ("resolution", "Resolution (68 %)"))):
-            values, errors = array(profile[key]), array(profile[f"{key}_error"])
+        for i, (label, *numbers) in enumerate(
+            (
+                ("Bias", profile.bias, profile.bias_error),
+                ("Resolution (68 %)", profile.resolution, profile.resolution_error),
+            )
+        ):
+            values, errors = (np.array(each, float) for each in numbers)
             axes.errorbar(centers, values, errors, half, elinewidth=1.2, label=label, **marker(i + 1, 3, 6))
         axes.axhline(0, color="black", lw=0.8)
-        axes.set_xlabel(f"True {shorten(panel['label'], 26)}")
+        axes.set_xlabel(f"True {shorten(panel.label, 26)}")
         axes.set_ylabel("Bias, resolution")
     pairs: list[tuple[Any, Any]] = [
         pair for axes in all_axes[:2] for pair in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -221,20 +230,20 @@ def residuals(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def _points(axes: Axes, edges: Any, it: dict[str, Any], style: dict[str, Any]) -> None:
-    axes.errorbar((edges[1:] + edges[:-1]) / 2, array(it["values"]), array(it["errors"]), **style)
+def _points(axes: Axes, edges: Floats, it: Histogram, style: dict[str, Any]) -> None:
+    axes.errorbar((edges[1:] + edges[:-1]) / 2, it.values, it.errors, **style)
 
 
 def _note(axes: Axes, text: str, size: float = 12) -> None:
     axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=size)
 
 
-def _finish(axes: Axes, panel: dict[str, Any], edges: Any, above: float = 1.2) -> None:
+def _finish(axes: Axes, label: str, edges: Floats, above: float = 1.2) -> None:
     """Titles and limits of a panel of shapes."""
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0)
     axes.set_ylim(0, axes.get_ylim()[1] * above)
-    axes.set_xlabel(shorten(panel["label"], _LONG))
+    axes.set_xlabel(shorten(label, _LONG))
     axes.set_ylabel("Fraction")
 
 

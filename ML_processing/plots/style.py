@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,11 +63,6 @@ def number(measured: Measured, digits: int = 3) -> str:
     if measured.value is None or measured.error is None:
         return "not defined"
     return f"{measured.value:.{digits}f} ± {measured.error:.{digits}f}"
-
-
-def array(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Numbers as JSON holds them, None being NaN."""
-    return np.array(values, np.float64)
 
 
 def shorten(name: str, most: int) -> str:

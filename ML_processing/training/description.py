@@ -19,7 +19,7 @@ import torch
 from ML_processing.events.columns import InputCollection
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
-from ML_processing.events.survey import Survey, signal_index, split_count
+from ML_processing.events.survey import ClassTotal, Survey, signal_index, split_count
 from ML_processing.events.training_data import ParameterGrid
 from ML_processing.networks import TRAINING, code_behind
 from MLTools.NanoML import __version__
@@ -61,11 +61,11 @@ class Folds:
 
 @dataclass(frozen=True)
 class EventsUsed:
-    """Hash of the events, the files that they are from, and of each class its events and sum of weights."""
+    """Hash of the events, the files that they are from, and what there is of each class."""
 
     sha256: str  # of their content
     files: list[str]
-    classes: dict[str, dict[str, float]]  # events and sum_of_weights of each class
+    classes: dict[str, ClassTotal]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class TrainingDescription:
             "targets": tuple(content["targets"]),
             "parameter": ParameterGrid.from_json(content["parameter"]),
             "folds": Folds(**content["folds"]),
-            "data": EventsUsed(**content["data"]),
+            "data": build(EventsUsed, content["data"]),
             "datasets": tuple(build(ConvertedDataset, each) for each in content["datasets"]),
         }
         return cls(**{key: value for key, value in content.items() if key != "schema"} | typed)
@@ -184,7 +184,7 @@ def describe(
     table: Table, survey: Survey, files: Sequence[Path], config: Train, device: torch.device
 ) -> TrainingDescription:
     """The description of a training that begins with events in memory, and the counts of all."""
-    about, sha256 = table.about, table.sha256()
+    about, sha256, classes = table.about, table.sha256(), survey.summary()
     parameter = ParameterGrid.of(survey)
     notes = survey.notes()
     if len(table) < survey.counts.sum():
@@ -193,7 +193,7 @@ def describe(
             f"{len(table):,} of {int(survey.counts.sum()):,}; the networks are trained on all."
         )
     return TrainingDescription(
-        fingerprint=_fingerprint(config, [sha256, survey.summary()]),
+        fingerprint=_fingerprint(config, [sha256, {name: asdict(it) for name, it in classes.items()}]),
         created=now(),
         versions=versions(),
         git=git_state(),
@@ -209,7 +209,7 @@ def describe(
         signal=about.classes[signal_index(about.classes, config.signal)],
         selection=about.selection,
         folds=Folds(*split_count(config.folds)),
-        data=EventsUsed(sha256, [str(file) for file in files], survey.summary()),
+        data=EventsUsed(sha256, [str(file) for file in files], classes),
         datasets=about.datasets,
         notes=notes,
         sample=_sample(table, parameter, config.seed),

@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.importance import correlation, integrated_gradients, permutation_importance
+from ML_processing.evaluation.importance import integrated_gradients, permutation_importance
+from ML_processing.evaluation.inputs import correlation
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import auc_difference
 

@@ -81,12 +81,12 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
 
 def test_the_table_of_the_data_has_files_that_were_left_out(run: Path, measured: dict[str, Any]) -> None:
     description = TrainingDescription.read(run)
-    assert "left out" not in provenance(description, measured)
+    assert "left out" not in provenance(description, measured["created"], [])
     gone = tuple(Missing(f"root://a//{name}.root", "no answer", "today") for name in "xy")
     first, *others = description.datasets
     changed = replace(description, datasets=(replace(first, missing=gone), *others))
     expected = "left out as they could not be read: root://a//x.root, root://a//y.root</td>"
-    assert expected in provenance(changed, measured)
+    assert expected in provenance(changed, measured["created"], [])
 
 
 def test_captions_are_those_of_the_figures() -> None:

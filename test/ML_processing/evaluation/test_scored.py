@@ -16,7 +16,7 @@ from MLTools.NanoML.config.training import Train
 def scored(labels: list[int], weights: list[float], scores: list[float] | None = None) -> Scored:
     score = np.float32(scores or np.zeros(len(labels)))
     probabilities = np.stack([score, 1 - score], axis=1)
-    return Scored(np.array(labels), np.float32(weights), probabilities, probabilities, 0)
+    return Scored(np.array(labels), np.float32(weights), probabilities, probabilities, 0, ["signal", "other"])
 
 
 def test_balanced_weights_sum_to_the_same_with_their_signs() -> None:

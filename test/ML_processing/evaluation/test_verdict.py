@@ -1,40 +1,61 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import pytest
 
+from ML_processing.evaluation.classification import (
+    Calibration,
+    ClassCalibration,
+    Classification,
+    ClassificationPlots,
+    ClassTests,
+    Overtraining,
+)
+from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
+from ML_processing.evaluation.inputs import Drift, FeatureDrift
+from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
+from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.verdict import verdict
+from ML_processing.metrics.classification import Reliability
+from ML_processing.metrics.distances import Kolmogorov, Sculpting
+from ML_processing.metrics.measured import Measured
+
+T = TypeVar("T")
+EFFECTIVE = {"signal": 1234.4, "other": 1234.4}
 
 
-def content(network: float | None, baseline: float, on_training: float | None, **changes: Any) -> dict[str, Any]:
-    auc = {
-        "network": network,
-        "network_error": 0.005,
-        "baseline": baseline,
-        "baseline_error": 0.005,
-        "difference": None if network is None else network - baseline,
-        "difference_error": 0.002,
-    }
-    tests = {name: {"probability": 0.4} for name in ("signal", "other")}
-    classes = {name: {"effective": 1234.4} for name in ("signal", "other")}
-    return {
-        "task": "classification",
-        "auc": auc,
-        "overtraining": {"auc_on_training_events": on_training, "kolmogorov_smirnov": tests},
-        "events": {"classes": classes},
-        "plots": {"calibration": calibration(0.01, 0.01)},
-        **changes,
-    }
+def part(cls: type[T], **given: Any) -> T:
+    """An object of which a test needs a few fields only."""
+    return cls(**{**dict.fromkeys(it.name for it in fields(cls)), **given})  # type: ignore[arg-type]
 
 
-def calibration(deviation: float, chance: float) -> dict[str, Any]:
-    return {"classes": [{"name": "signal", "expected_calibration_error": deviation, "by_chance": chance}]}
+def numbers(
+    network: float | None, baseline: float, on_training: float | None, probability: float = 0.4
+) -> Classification:
+    difference = Measured(None if network is None else network - baseline, 0.002)
+    tests = {"signal": ClassTests(0.4, []), "other": ClassTests(probability, [])}
+    return part(
+        Classification,
+        auc=Areas(Measured(network, 0.005), Measured(baseline, 0.005), difference),
+        overtraining=Overtraining(on_training, None, tests),
+    )
 
 
-def answer(found: dict[str, Any], question: str) -> tuple[str, str]:
-    """State and text of the sentence whose question starts so."""
-    (sentence,) = (it for it in verdict(found) if it.question.startswith(question))
+def calibration(deviation: float, chance: float) -> Calibration:
+    curve = part(Reliability, expected_calibration_error=deviation, by_chance=chance)
+    return Calibration([ClassCalibration("signal", curve)], 1000)
+
+
+def plots(**given: Any) -> ClassificationPlots:
+    return part(ClassificationPlots, **{"calibration": calibration(0.01, 0.01), **given})
+
+
+def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
+    """State and text of the sentence whose question starts so, for `given` or else for an unremarkable training."""
+    given += (numbers(0.9, 0.9, 0.9), EFFECTIVE, plots())[len(given) :]
+    (sentence,) = (it for it in verdict(*given, **more) if it.question.startswith(question))
     return sentence.state, sentence.text
 
 
@@ -47,21 +68,19 @@ def answer(found: dict[str, Any], question: str) -> tuple[str, str]:
     ],
 )
 def test_comparison(network: float, baseline: float, says: str, expected: str) -> None:
-    state, text = answer(content(network, baseline, network), "Better")
+    state, text = answer("Better", numbers(network, baseline, network))
     assert text.startswith(f"AUC of the network {network:.3f} ± 0.005, of a BDT {baseline:.3f} ± 0.005.")
     assert says in text
     assert state == expected
 
 
 def test_overtraining() -> None:
-    state, text = answer(content(0.93, 0.93, 0.94), "Overtrained")
+    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.94))
     assert (state, "overtraining is small" in text) == ("good", True)
-    state, text = answer(content(0.93, 0.93, 0.99), "Overtrained")
+    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.99))
     assert state == "bad"
     assert "0.060 more than on the others: it has learned some events by heart" in text
-    differing = content(0.93, 0.93, 0.94)
-    differing["overtraining"]["kolmogorov_smirnov"]["other"]["probability"] = 0.001
-    state, text = answer(differing, "Overtrained")
+    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.94, probability=0.001))
     assert state == "look"
     assert "the scores of other differ" in text
 
@@ -71,8 +90,9 @@ def test_overtraining() -> None:
     [(0.02, 0.015, "good"), (0.008, 0.001, "good"), (0.04, 0.01, "look"), (0.1, 0.01, "bad")],
 )
 def test_calibration(deviation: float, chance: float, expected: str) -> None:
-    found = content(0.9, 0.9, 0.9, plots={"calibration": calibration(deviation, chance)})
-    state, text = answer(found, "Calibrated")
+    state, text = answer(
+        "Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=calibration(deviation, chance))
+    )
     assert state == expected
     assert f"{deviation:.3f} off on average for signal, where chance alone gives {chance:.3f}" in text
 
@@ -87,17 +107,16 @@ def test_calibration(deviation: float, chance: float, expected: str) -> None:
     ],
 )
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
-    after = [{"jensen_shannon": divergence, "by_chance": 0.005, "standard_deviations": excess}]
-    panel = {"feature": "WCand_mT", "background": "WZ", "after": after}
-    state, text = answer(content(0.9, 0.9, 0.9, plots={"sculpting": {"panels": [panel]}}), "Does a cut")
+    after = [part(ShapeAfterCut, sculpting=Sculpting(divergence, 0.005, excess))]
+    masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1000)
+    state, text = answer("Does a cut", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(sculpting=masses))
     assert state == expected
     assert says in text
 
 
 def test_few_events() -> None:
-    assert answer(content(0.9, 0.9, 0.9), "Enough")[0] == "good"
-    classes = {"signal": {"effective": 12.0}, "other": {"effective": 5000.0}}
-    state, text = answer(content(0.9, 0.9, 0.9, events={"classes": classes}), "Enough")
+    assert answer("Enough")[0] == "good"
+    state, text = answer("Enough", numbers(0.9, 0.9, 0.9), {"signal": 12.0, "other": 5000.0})
     assert state == "look"
     assert "few for signal: mind the errors" in text
 
@@ -105,31 +124,28 @@ def test_few_events() -> None:
 @pytest.mark.parametrize(("index", "expected"), [(0.05, "good"), (0.2, "look"), (0.5, "bad")])
 def test_drift(index: float, expected: str) -> None:
     panels = [
-        {"name": "MET_pt", "stability_index": index, "distance": 0.1},
-        {"name": "constant", "stability_index": None, "distance": None},
+        part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, None)),
+        part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
     ]
-    state, text = answer(content(0.9, 0.9, 0.9, plots={"drift": {"panels": panels}}), "Like")
+    state, text = answer("Like", drift=Drift([], 1000, 1000, False, panels))
     assert state == expected
     assert f"MET_pt, population stability index {index:.3f}" in text
 
 
 def test_regression() -> None:
-    def entry(gain: float) -> dict[str, Any]:
-        numbers = {"resolution": {"value": 12.0, "error": 0.5}}
-        return {"network": numbers, "baseline": numbers, "gain_in_rmse": {"value": gain, "error": 0.1}}
-
-    found = {**content(None, 0.9, None), "task": "regression", "targets": {"mass": entry(-1.0), "pt": entry(1.0)}}
-    state, text = answer(found, "Better")
+    found = part(Residuals, resolution=Measured(12.0, 0.5))
+    targets = {name: Accuracy(found, found, Measured(gain, 0.1)) for name, gain in (("mass", -1.0), ("pt", 1.0))}
+    state, text = answer("Better", Regression("regression", targets, "a BDT"), EFFECTIVE, part(RegressionPlots))
     assert state == "bad"
     assert "mass: resolution of the network 12.000 ± 0.500" in text
     assert text.count("worse") == 1
 
 
 def test_not_defined() -> None:
-    state, text = answer(content(None, 0.9, None), "Better")
+    state, text = answer("Better", numbers(None, 0.9, None))
     assert state == "bad"
     assert text == "No AUC is defined: the weights of the signal or of the background have no positive sum."
-    assert answer(content(0.9, 0.9, None), "Overtrained") == (
+    assert answer("Overtrained", numbers(0.9, 0.9, None)) == (
         "look",
         "No AUC is defined for the events of the training.",
     )

@@ -162,7 +162,7 @@ def test_joins_files(files: list[Path]) -> None:
     for i, name in enumerate(table.names):
         assert np.array_equal(table.features[:, i], np.concatenate([part[name] for part in rows]))
     assert np.bincount(table.labels).tolist() == [len(part) for part in rows]
-    assert table.summary()["WZ"]["sum_of_weights"] == pytest.approx(rows[1]["weight"].sum(dtype="f8"))
+    assert table.weights[table.labels == 1].sum() == pytest.approx(rows[1]["weight"].sum(dtype="f8"))
     joined = np.concatenate([part["event"] for part in rows])
     expected = fold_of(table.identifiers[0], table.identifiers[1], joined, 5)
     assert np.array_equal(table.folds(5), expected)

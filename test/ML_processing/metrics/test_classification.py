@@ -23,7 +23,7 @@ def test_perfect_probabilities_are_off_by_chance_alone() -> None:
         weight = random.exponential(1, 2000) * np.where(random.random(2000) < 0.1, -1, 1)
         found = reliability(probability, random.random(2000) < probability, weight)
         assert found is not None
-        ratios.append(found.deviation / found.by_chance)
+        ratios.append(found.expected_calibration_error / found.by_chance)
     assert np.mean(ratios) == pytest.approx(1, abs=0.1)
 
 
@@ -35,7 +35,7 @@ def test_too_sure() -> None:
     assert found is not None
     assert found.observed[0] > found.predicted[0]
     assert found.observed[-1] < found.predicted[-1]
-    assert found.deviation > 10 * found.by_chance
+    assert found.expected_calibration_error > 10 * found.by_chance
 
 
 def test_each_bin_is_by_itself_and_one_is_in_the_last() -> None:

@@ -101,20 +101,20 @@ def test_sculpting() -> None:
     edges = even_edges(mass, 20)
     free = sculpting(mass, random.random(3000) < 0.2, weight, edges, seed=1)
     bound = sculpting(mass, mass > 150, weight, edges, seed=1)
-    assert free.excess is not None
-    assert bound.excess is not None
-    assert bound.divergence is not None
-    assert abs(free.excess) < 4
-    assert bound.divergence > 0.9
-    assert bound.excess > 20
+    assert free.standard_deviations is not None
+    assert bound.standard_deviations is not None
+    assert bound.jensen_shannon is not None
+    assert abs(free.standard_deviations) < 4
+    assert bound.jensen_shannon > 0.9
+    assert bound.standard_deviations > 20
     few = sculpting(mass, np.arange(3000) < 5, weight, edges, seed=1)
-    assert few.divergence is None
-    assert few.excess is None
+    assert few.jensen_shannon is None
+    assert few.standard_deviations is None
 
 
 def test_sculpting_compares_what_passes_with_what_fails() -> None:
     values = np.repeat([0.5, 1.5, 2.5], 40)
     found = sculpting(values, values > 1, np.ones(120), np.arange(4.0), seed=1)
-    assert found.divergence == pytest.approx(1)  # no overlap
-    assert found.excess is not None
-    assert found.excess > 10
+    assert found.jensen_shannon == pytest.approx(1)  # no overlap
+    assert found.standard_deviations is not None
+    assert found.standard_deviations > 10

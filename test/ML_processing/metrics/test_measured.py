@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ML_processing.metrics.measured import (
+    MERGED,
+    PAIR,
+    Histogram,
     Measured,
+    as_json,
     bin_of,
     effective_events,
     efficiency,
@@ -42,10 +49,10 @@ def test_error_of_the_efficiency_is_its_spread() -> None:
 
 
 def test_histogram_holds_what_is_beyond() -> None:
-    values, errors = histogram([-5, 0.5, 0.6, 9, np.nan], [1, 2, -1, 2, 7], np.array([0.0, 0.4, 1.0]))
-    assert values == pytest.approx([0.25, 0.75])
-    assert errors == pytest.approx([0.25, 0.75])
-    assert histogram([0.5], [-1], np.array([0.0, 1.0]))[0].tolist() == [0]
+    found = histogram([-5, 0.5, 0.6, 9, np.nan], [1, 2, -1, 2, 7], np.array([0.0, 0.4, 1.0]))
+    assert found.values == pytest.approx([0.25, 0.75])
+    assert found.errors == pytest.approx([0.25, 0.75])
+    assert histogram([0.5], [-1], np.array([0.0, 1.0])).values.tolist() == [0]
 
 
 def test_quantile() -> None:
@@ -78,4 +85,19 @@ def test_bins() -> None:
 
 def test_measured() -> None:
     assert Measured.of(np.float64(1), np.nan) == Measured(None, None)
-    assert Measured.of(1, 2).to_json() == {"value": 1, "error": 2}
+    assert as_json(Measured.of(1, 2)) == {"value": 1, "error": 2}
+
+
+def test_json_of_dataclasses() -> None:
+    @dataclass
+    class Point:
+        area: Measured = field(metadata=PAIR)
+        bins: Histogram = field(metadata=MERGED)
+        usable: NDArray[np.bool_]
+
+    bins = Histogram(np.array([1 / 3, np.nan]), np.ones((1, 2)))
+    assert as_json({"points": [Point(Measured(1 / 3, None), bins, np.array([True]))]}) == {
+        "points": [
+            {"area": 1 / 3, "area_error": None, "values": [0.333333, None], "errors": [[1.0, 1.0]], "usable": [True]}
+        ]
+    }

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ML_processing.metrics.roc import auc, auc_difference, bootstrap, roc
+from ML_processing.metrics.roc import auc, auc_difference, bootstrap, roc, working_points
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -111,25 +111,27 @@ def test_working_points_are_on_the_curve_with_binomial_errors() -> None:
     weight = np.ones(4000)
     found = bootstrap(score, truth, weight, (0.5, 0.9), seed=1)
     assert found is not None
-    for working in found.working_points:
-        passed = score >= working.threshold
-        assert passed[truth].mean() == pytest.approx(working.signal, abs=1e-3)
-        share, background = passed[~truth].mean(), working.background
+    points = working_points(roc(score, truth, weight), (0.5, 0.9), found.errors)
+    for wanted, working in zip((0.5, 0.9), points, strict=True):
+        passed = score >= working.score_at_least
+        assert passed[truth].mean() == pytest.approx(working.signal_efficiency) == pytest.approx(wanted, abs=1e-3)
+        share, background = passed[~truth].mean(), working.background_efficiency
         assert background.value == pytest.approx(share)
         # the threshold moves with the signal, so the error is larger than that of a fixed cut
         binomial = np.sqrt(share * (1 - share) / (~truth).sum())
         assert background.error is not None
         assert binomial < background.error < 2.5 * binomial
-        assert working.rejection.value == pytest.approx(1 / share)
-        assert working.rejection.error == pytest.approx(background.error / share**2)
+        assert working.background_rejection.value == pytest.approx(1 / share)
+        assert working.background_rejection.error == pytest.approx(background.error / share**2)
 
 
 def test_band_holds_the_curve() -> None:
     score, truth, weight = events(2000)
     found, curve = bootstrap(score, truth, weight, (), seed=1), roc(score, truth, weight)
     assert found is not None
-    own = np.interp(found.signal, curve.signal, curve.background)
-    inside = (found.low <= own + 1e-9) & (own <= found.high + 1e-9)
+    band = found.band
+    own = np.interp(band.signal, curve.signal, curve.background)
+    inside = (band.low <= own + 1e-9) & (own <= band.high + 1e-9)
     assert inside.mean() > 0.9
 
 
@@ -142,10 +144,9 @@ def test_same_seed_same_numbers() -> None:
 
 
 def test_no_background_left() -> None:
-    found = bootstrap([3, 2, 1, 0], [True, True, False, False], np.ones(4), (0.5,), seed=1)
-    assert found is not None
-    assert found.working_points[0].background.value == 0
-    assert found.working_points[0].rejection.value is None
+    (found,) = working_points(roc([3, 2, 1, 0], [True, True, False, False], np.ones(4)), (0.5,), np.zeros(1))
+    assert found.background_efficiency.value == 0
+    assert found.background_rejection.value is None
 
 
 def test_no_bootstrap() -> None:

@@ -14,7 +14,32 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ML_processing import plots
-from ML_processing.metrics.measured import Measured
+from ML_processing.evaluation.classification import (
+    Calibration,
+    ClassCalibration,
+    ClassScores,
+    Confusion,
+    Curve,
+    RocCurves,
+    Scores,
+)
+from ML_processing.evaluation.cuts import (
+    BestCut,
+    Cut,
+    Efficiency,
+    FeatureEfficiency,
+    SculptedMass,
+    SculptedMasses,
+    ShapeAfterCut,
+    Significance,
+)
+from ML_processing.evaluation.importance import Importance, InputImportance
+from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distributions, Drift, FeatureDrift, InputShape
+from ML_processing.evaluation.regression import Prediction, Predictions, Profile
+from ML_processing.evaluation.scored import ClassHistogram
+from ML_processing.metrics.classification import CutScan, Reliability
+from ML_processing.metrics.distances import Kolmogorov, Sculpting
+from ML_processing.metrics.measured import Histogram, Measured
 from ML_processing.metrics.roc import auc, roc
 from ML_processing.plots import panels, single
 from ML_processing.training.description import Epoch
@@ -57,141 +82,94 @@ def titles(figure: Figure) -> tuple[str, str]:
     return axes.get_xlabel(), axes.get_ylabel()
 
 
-def shape(bins: int, seed: int = 1) -> dict[str, list[float]]:
+def shape(bins: int, seed: int = 1) -> Histogram:
     values = np.random.default_rng(seed).random(bins)
-    return {"values": (values / values.sum()).tolist(), "errors": (np.sqrt(values) / 50).tolist()}
+    return Histogram(values / values.sum(), np.sqrt(values) / 50)
 
 
-def by_class(count: int, bins: int = 25) -> list[dict[str, Any]]:
-    return [{"name": CLASSES[i], **shape(bins, i)} for i in range(count)]
+def by_class(count: int, bins: int = 25) -> list[ClassHistogram]:
+    return [ClassHistogram(CLASSES[i], shape(bins, i)) for i in range(count)]
 
 
-def features(panels: int, classes: int = 3) -> dict[str, Any]:
-    edges = np.linspace(0, 1, 26).tolist()
-    return {
-        "events": 12_345,
-        "panels": [
-            {
-                "name": f"f{i}",
-                "label": f"LeadingLepton{i}_pt [GeV]",
-                "edges": edges,
-                "missing": 0.1 * (i == 0),
-                "classes": by_class(classes),
-            }
-            for i in range(panels)
-        ],
-    }
+def features(panels: int, classes: int = 3) -> Distributions:
+    edges = np.linspace(0, 1, 26)
+    shapes = [
+        InputShape(f"f{i}", f"LeadingLepton{i}_pt [GeV]", edges, 0.1 * (i == 0), by_class(classes))
+        for i in range(panels)
+    ]
+    return Distributions(shapes, panels, 12_345)
 
 
-def efficiency() -> dict[str, Any]:
-    edges = [0.0, 10, 20, 30, 40, 50, 60, 80, 2000]
-    panels = [{"label": f"LeadingLepton{i}_pt [GeV]", "edges": edges, "classes": by_class(3, 8)} for i in range(12)]
-    panels[0]["classes"][1]["values"][3] = panels[0]["classes"][1]["errors"][3] = None
-    return {"events": 12_345, "score_at_least": 0.5, "features": panels}
+def efficiency() -> Efficiency:
+    edges = np.array([0.0, 10, 20, 30, 40, 50, 60, 80, 2000])
+    found = [FeatureEfficiency("", f"LeadingLepton{i}_pt [GeV]", edges, by_class(3, 8)) for i in range(12)]
+    found[0].classes[1].bins.values[3] = found[0].classes[1].bins.errors[3] = np.nan
+    return Efficiency(0.5, found, 12_345)
 
 
-def sculpting(masses: int = 2, backgrounds: int = 3) -> dict[str, Any]:
-    after = [{**shape(20, i), "jensen_shannon": 0.01 * i if i else None} for i in range(3)]
-    cuts = [{"score_at_least": 0.1 * i, "background_efficiency": 0.5 / (i + 1)} for i in range(3)]
+def sculpting(masses: int = 2, backgrounds: int = 3) -> SculptedMasses:
+    after = [ShapeAfterCut(shape(20, i), 100, Sculpting(0.01 * i if i else None)) for i in range(3)]
+    edges = np.linspace(50, 150, 21)
     panels = [
-        {
-            "label": f"Candidate{mass}_mass [GeV]",
-            "background": CLASSES[i + 1],
-            "edges": np.linspace(50, 150, 21).tolist(),
-            "before": shape(20),
-            "after": after,
-        }
+        SculptedMass("", f"Candidate{mass}_mass [GeV]", CLASSES[i + 1], edges, shape(20), after)
         for mass in range(masses)
         for i in range(backgrounds)
     ]
-    return {"events": 12_345, "cuts": cuts, "panels": panels}
+    return SculptedMasses([Cut(0.1 * i, 0.5 / (i + 1)) for i in range(3)], panels, 12_345)
 
 
-def drift() -> dict[str, Any]:
-    edges = np.linspace(0, 1, 26).tolist()
+def drift() -> Drift:
+    edges, test = np.linspace(0, 1, 26), Kolmogorov(0.1, 0.5)
     panels = [
-        {
-            "label": f"f{i}_pt [GeV]",
-            "edges": edges,
-            "training": shape(25),
-            "other": shape(25, 2),
-            "stability_index": 0.1,
-        }
-        for i in range(15)
+        FeatureDrift(f"f{i}", f"f{i}_pt [GeV]", test, 0.1, (0, 0), edges, shape(25), shape(25, 2)) for i in range(15)
     ]
-    return {"events": 1000, "other_events": 2000, "without_signal": True, "panels": panels}
+    return Drift([], 1000, 2000, True, panels)
 
 
-def importance(rows: int) -> dict[str, Any]:
+def importance(rows: int) -> Importance:
     inputs = [
-        {
-            "name": f"SomeCollection{i}_quantity",
-            "collection": i % 7 == 3,
-            "loss": 0.01 * i,
-            "error": 0.001,
-            "attribution": None if i % 7 == 3 else 0.2 * i,
-        }
+        InputImportance(f"SomeCollection{i}_quantity", i % 7 == 3, 0.01 * i, 0.001, None if i % 7 == 3 else 0.2 * i)
         for i in range(rows)
     ]
-    return {"events": 1000, "inputs": inputs}
+    return Importance(inputs, 1000, 5)
 
 
-def correlations(columns: int, classes: int) -> dict[str, Any]:
+def correlations(columns: int, classes: int) -> Correlations:
     matrix = np.corrcoef(np.random.default_rng(1).random((columns, 10)))
     names = [f"ThreeLep_quantity{i}" for i in range(columns)]
-    return {
-        "events": 1000,
-        "columns": names,
-        "classes": [{"name": name, "matrix": matrix.tolist()} for name in CLASSES[:classes]],
-    }
+    return Correlations(names, [ClassMatrix(name, matrix) for name in CLASSES[:classes]], 1000)
 
 
-def calibration(count: int) -> dict[str, Any]:
-    steps = np.linspace(0.05, 0.95, 10).tolist()
-    return {
-        "events": 1000,
-        "classes": [
-            {
-                "name": name,
-                "predicted": steps,
-                "observed": steps,
-                "error": [0.02] * 10,
-                "expected_calibration_error": 0.01,
-                "by_chance": 0.02,
-            }
-            for name in CLASSES[:count]
-        ],
-    }
+def calibration(count: int) -> Calibration:
+    steps = np.linspace(0.05, 0.95, 10)
+    curve = Reliability(steps, steps, np.full(10, 0.02), np.full(10, 0.1), 0.01, 0.02)
+    return Calibration([ClassCalibration(name, curve) for name in CLASSES[:count]], 1000)
 
 
-def significance() -> dict[str, Any]:
+def significance() -> Significance:
     cuts = np.linspace(0, 1, 101)
     plain = 5 * np.sqrt(cuts) * (1 - cuts) + 1
-    return {
-        "events": 1000,
-        "physical": True,
-        "cuts": cuts.tolist(),
-        "plain": plain.tolist(),
-        "plain_error": (0.1 * plain).tolist(),
-        "significance": (0.8 * plain).tolist(),
-        "usable": (cuts < 0.9).tolist(),
-        "best": {"score_at_least": 0.34},
-    }
+    scan = CutScan(cuts, cuts, cuts, plain, 0.1 * plain, 0.8 * plain, cuts < 0.9)
+    return Significance(True, BestCut(0.34, *[1.0] * 7), 1.0, scan, 1000)
 
 
-def confusion(count: int) -> dict[str, Any]:
+def confusion(count: int) -> Confusion:
     sums = np.random.default_rng(1).random((count, count))
-    return {"events": 1489, "classes": CLASSES[:count], "weights": sums.tolist(), "counts": (sums * 12_345).tolist()}
+    return Confusion(CLASSES[:count], sums, sums * 12_345, 1489)
 
 
-def predictions(targets: int) -> dict[str, Any]:
-    edges, bins = np.linspace(100, 900, 26), np.linspace(-50, 50, 41).tolist()
+def predictions(targets: int) -> Predictions:
+    edges, bins = np.linspace(100, 900, 26), np.linspace(-50, 50, 41)
     sums = np.random.default_rng(1).random((25, 25)) - 0.2
-    profile = {"edges": [100.0, 200, 300, 400, 9000], "bias": [1.0, 0, -1, None], "bias_error": [0.5, 0.5, 0.5, None]}
-    profile |= {"resolution": [10.0, 11, 12, 13], "resolution_error": [1.0, 1, 1, 1]}
-    panel = {"edges": edges.tolist(), "sums": sums.tolist(), "profile": profile, "residual_edges": bins}
-    panel |= {name: shape(40) for name in ("test", "trees", "training")}
-    return {"events": 1000, "panels": [{**panel, "label": f"Candidate{i}_mass [GeV]"} for i in range(targets)]}
+    profile = Profile(
+        np.array([100.0, 200, 300, 400, 9000]),
+        [1.0, 0, -1, None],
+        [0.5, 0.5, 0.5, None],
+        [10.0, 11, 12, 13],
+        [1.0, 1, 1, 1],
+    )
+    rest = (edges, sums, profile, bins, *[shape(40)] * 3, 0.5)
+    return Predictions([Prediction("", f"Candidate{i}_mass [GeV]", *rest) for i in range(targets)], 1000)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +212,7 @@ def test_titles_have_units() -> None:
 
 
 def test_class_without_weight() -> None:
-    content = {"events": 2, "classes": CLASSES[:2], "weights": [[1.0, 1.0], [0.0, 0.0]], "counts": np.ones((2, 2))}
-    figure = single.confusion(content)
+    figure = single.confusion(Confusion(CLASSES[:2], np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones((2, 2)), 2))
     assert {"50.0%\n1 events", "0.0%\n1 events"} <= {text.get_text() for text in figure.findobj(Text)}
 
 
@@ -247,16 +224,8 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
     for i in range(count):
         score, weight = random.normal(truth * (1 + i / 2), 1), np.where(random.random(300) < 0.2, -1.0, 1.0)
         curve, area = roc(score, truth, weight), auc(score, truth, weight)
-        curves.append(
-            {
-                "label": f"Network (vs {CLASSES[i % 7]})",
-                "signal": curve.signal,
-                "background": curve.background,
-                "auc": area.value,
-                "auc_error": area.error,
-            }
-        )
-    figure = single.roc({"curves": curves, "band": None, "events": 300})
+        curves.append(Curve(f"Network (vs {CLASSES[i % 7]})", curve.signal, curve.background, area))
+    figure = single.roc(RocCurves(curves, None, 300))
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
@@ -269,14 +238,12 @@ def test_legend_of_the_roc_covers_no_curve(count: int) -> None:
 @pytest.mark.parametrize("count", [2, 7])
 def test_legend_of_the_scores_covers_no_point(count: int) -> None:
     edges = np.linspace(0, 1, 26)
-    classes = [
-        {"name": CLASSES[i], "training": shape(25, i), "test": shape(25, i), "probability": 0.012} for i in range(count)
-    ]
-    figure = single.scores({"edges": edges.tolist(), "signal": CLASSES[0], "classes": classes, "events": 1489})
+    classes = [ClassScores(CLASSES[i], shape(25, i), shape(25, i), 0.012) for i in range(count)]
+    figure = single.scores(Scores(CLASSES[0], edges, classes, 1489))
     draw(figure)
     axes = figure.axes[0]
     legend = axes.get_legend().get_window_extent()
-    values = np.concatenate([it["test"]["values"] for it in classes])
+    values = np.concatenate([it.test.values for it in classes])
     points = np.column_stack([np.tile((edges[1:] + edges[:-1]) / 2, count), values])
     assert not legend.count_contains(axes.transData.transform(points))
     assert titles(figure) == ("Probability of signal_M600", "Fraction of events / 0.04")
@@ -284,13 +251,13 @@ def test_legend_of_the_scores_covers_no_point(count: int) -> None:
 
 
 def test_no_curve() -> None:
-    draw(single.roc({"curves": [], "band": None, "events": 0}))
+    draw(single.roc(RocCurves([], None, 0)))
 
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "drift.png").write_bytes(b"of an earlier evaluation")
     histories = [[Epoch(1, 1.0, 1.1, 0.1, None)]]
-    content = {"task": "classification", "plots": {"features": features(1), "drift": None, "importance": importance(0)}}
+    content = {"features": features(1), "drift": None, "importance": importance(0)}
     assert plots.draw(content, histories, tmp_path) == ["features", "loss"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.pdf", "features.png", "loss.pdf", "loss.png"]
 

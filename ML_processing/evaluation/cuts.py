@@ -1,0 +1,190 @@
+"""What cuts on the score do: expected significance, efficiency against the features, and shapes of masses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, Scored, label, spectators
+from ML_processing.metrics.classification import CutScan, scan_cuts
+from ML_processing.metrics.distances import Sculpting, sculpting
+from ML_processing.metrics.measured import (
+    MERGED,
+    Floats,
+    Histogram,
+    bin_of,
+    efficiency,
+    even_edges,
+    histogram,
+    quantile_edges,
+)
+
+_MOST_FEATURES, _MOST_MASSES = 12, 3
+_BINS, _MASS_BINS = 8, 20
+_KEPT = (0.5, 0.1)  # of the background, by cuts whose shapes are compared
+
+
+@dataclass(frozen=True)
+class BestCut:
+    """The cut with the largest significance."""
+
+    score_at_least: float
+    signal: float
+    background: float
+    asimov: float
+    asimov_error: float
+    asimov_with_background_error: float
+    signal_efficiency: float
+    background_efficiency: float
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Expected significance against the cut on the signal probability."""
+
+    physical: bool  # the weights are expected numbers of events
+    best: BestCut
+    without_cut: float
+    scan: CutScan = field(metadata=MERGED)
+    events: int
+
+
+def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Significance | None:
+    """Expected significance against the cut on the signal probability.
+
+    Yields are those of all events, tested or not: `totals` are their sums of weights by class. They are expected
+    numbers of events if the weights are `physical`.
+    """
+    tested = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
+    scale = np.divide(totals, tested, out=np.ones_like(tested), where=tested != 0)
+    scan = scan_cuts(scored.score, scored.truth, scored.weights * scale[scored.labels])
+    if scan is None or scan.best is None:
+        return None
+    curves = (scan.cuts, scan.signal, scan.background, scan.plain, scan.plain_error, scan.significance)
+    kept = (scan.signal / scan.signal[0], scan.background / scan.background[0])
+    best = BestCut(*(float(values[scan.best]) for values in (*curves, *kept)))
+    return Significance(physical, best, float(scan.plain[0]), scan, len(scored))
+
+
+@dataclass(frozen=True)
+class FeatureEfficiency:
+    """Efficiency of a cut for each class in bins of a feature."""
+
+    name: str
+    label: str
+    edges: Floats
+    classes: list[ClassHistogram]
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Efficiency of a cut for each class in bins of the features."""
+
+    score_at_least: float
+    features: list[FeatureEfficiency]
+    events: int
+
+
+def by_feature(tested: OutOfFold, scored: Scored, cut: float) -> Efficiency:
+    """Efficiency of a cut for each class, in bins of the features with about the same number of events each."""
+    passed, features = scored.score >= cut, []
+    for name, values in islice(spectators(tested.table).items(), _MOST_FEATURES):
+        edges = quantile_edges(values, _BINS)
+        if not edges.size:
+            continue
+        known, index, classes = np.isfinite(values), bin_of(values, edges), []
+        for i, class_ in enumerate(tested.table.classes):
+            mine = known & (scored.labels == i)
+            bins = [mine & (index == number) for number in range(len(edges) - 1)]
+            found = [efficiency(passed[inside], scored.weights[inside]) for inside in bins]
+            kept, errors = (
+                np.array(each, np.float64) for each in zip(*((it.value, it.error) for it in found), strict=True)
+            )
+            classes.append(ClassHistogram(class_, Histogram(kept, errors)))
+        features.append(FeatureEfficiency(name, label(tested.table, name), edges, classes))
+    return Efficiency(cut, features, len(scored))
+
+
+def is_mass(name: str) -> bool:
+    """Whether a column is a mass by its name: ..._mass, ..._mT, m_..., invMass and the like."""
+    return bool(re.search(r"mass|Mass|(^|_)(m[TtZW]?|mjj|mll)(_|$)|mT(?![a-z])", name))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut whose shapes are compared."""
+
+    score_at_least: float
+    background_efficiency: float | None
+
+
+@dataclass(frozen=True)
+class ShapeAfterCut:
+    """Shape of a mass in the events that pass a cut."""
+
+    bins: Histogram = field(metadata=MERGED)
+    events: int
+    sculpting: Sculpting = field(metadata=MERGED)
+
+
+@dataclass(frozen=True)
+class SculptedMass:
+    """Shapes of a mass for one background, before and after the cuts."""
+
+    feature: str
+    label: str
+    background: str
+    edges: Floats
+    before: Histogram
+    after: list[ShapeAfterCut]
+
+
+@dataclass(frozen=True)
+class SculptedMasses:
+    """Shapes of masses for each background, before and after cuts."""
+
+    cuts: list[Cut]
+    panels: list[SculptedMass]
+    events: int
+
+
+def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> SculptedMasses | None:
+    """Shapes of masses for each background, before and after cuts; None if there is no mass, or no cut.
+
+    The mass is the `column` that the training was decorrelated from, or else all masses among the features. The cuts
+    keep 50 % and 10 % of the background; `cut` is one more.
+    """
+    columns, chosen, panels = spectators(tested.table), _cuts(scored, cut), []
+    masses = [column] if column is not None else [name for name in columns if is_mass(name)]
+    for name in masses[:_MOST_MASSES] if chosen else ():
+        values = columns[name]
+        edges = even_edges(values[~scored.truth], _MASS_BINS)
+        if not edges.size:
+            continue
+        title = label(tested.table, name)
+        for i in scored.backgrounds:
+            mine = scored.labels == i
+            x, score, weights = values[mine], scored.score[mine], scored.weights[mine]
+            after = [_after(x, score >= it.score_at_least, weights, edges, tested.seed) for it in chosen]
+            before = histogram(x, weights, edges)
+            panels.append(SculptedMass(name, title, tested.table.classes[i], edges, before, after))
+    return SculptedMasses(chosen, panels, len(scored)) if panels else None
+
+
+def _cuts(scored: Scored, best: float | None) -> list[Cut]:
+    values = {at for at in (*map(scored.cut_at, _KEPT), best) if at is not None}
+    score, weights = scored.score[~scored.truth], scored.weights[~scored.truth]
+    return [Cut(at, efficiency(score >= at, weights).value) for at in sorted(values)]
+
+
+def _after(
+    values: NDArray[Any], passed: NDArray[np.bool_], weights: NDArray[Any], edges: Floats, seed: int
+) -> ShapeAfterCut:
+    found = sculpting(values, passed, weights, edges, seed)
+    return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)
