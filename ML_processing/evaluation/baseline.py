@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Split, class_factors
-from MLTools.NanoML.terminal.progress import Bar, progress
+from MLTools.NanoML.terminal.progress import progress
 
 _FEW = 50_000  # up to this number of events one core is faster than several, on a busy machine ten times
 _AT_ONCE = 1 << 17  # events flattened at once
 _BINS = 255  # most that scikit-learn's BDT can have
 _SETTINGS = {"learning_rate": 0.05, "max_iter": 500, "early_stopping": True, "n_iter_no_change": 10}
-_BDT = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 MOST_EVENTS = 200_000
 """Each fold trains on this many events at most: enough for a BDT to be near its best, and quick."""
@@ -36,44 +34,44 @@ REGRESSION = (
 
 
 def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.float32]:
-    """Class probabilities of each event by a BDT that has not seen its fold.
+    """Class probabilities, or values of the targets, of each event by BDTs that have not seen its fold.
 
     As in the training of the networks, fold i + 1 stops the training of the BDT that is tested on fold i, and every
-    class has the same total weight. A BDT cannot use negative weights: it gets absolute values.
+    class has the same total weight. A BDT cannot use negative weights: it gets absolute values. Each target has its BDT.
 
-    Returns float32 of shape (N, classes), NaN for an event that no split tests.
+    Returns float32 of shape (N, outputs), NaN for an event that no split tests.
     """
-    scores = np.full((len(table), len(table.classes)), np.nan, np.float32)
-    with _training(table, splits) as bar:
+    targets, weights = table.targets(), np.abs(table.weights)
+    scores = np.full((len(table), table.shape.outputs), np.nan, np.float32)
+    threads = 1 if len(table) <= _FEW else None
+    with threadpool_limits(threads), progress("train baseline", len(splits), "folds") as bar:
         for split in splits:
-            _apply(_classifier(table, split, seed), table, split, scores)
+            random = np.random.default_rng([seed, split.fold])
+            training, stop = (_at_most(part, table, random) for part in (split.training, split.validation))
+            for truth, values in zip(targets.T, scores.T, strict=False):
+                regressor = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
+                finite = (part[np.isfinite(truth[part])] for part in (training, stop))
+                bins = _fit(regressor, table, truth, weights, *finite)
+                _apply(regressor.predict, bins, table, split.test, values)
+            if not table.about.targets:
+                classifier = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
+                factors = class_factors(table.labels[training], weights[training], table.classes)
+                bins = _fit(classifier, table, table.labels, weights * factors[table.labels], training, stop)
+                _apply(classifier.predict_proba, bins, table, split.test, scores)
             bar.advance()
     return scores
 
 
-def regression_baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.float32]:
-    """Values of each event by BDTs that have not seen its fold, one for each target; shape (N, targets)."""
-    truth = table.targets()
-    values = np.full(truth.shape, np.nan, np.float32)
-    with _training(table, splits) as bar:
-        for split in splits:
-            for target, column in enumerate(truth.T):
-                _apply(_regressor(table, column, split, seed), table, split, values[:, target])
-            bar.advance()
-    return values
-
-
-@contextmanager
-def _training(table: Table, splits: Sequence[Split]) -> Iterator[Bar]:
-    threads = 1 if len(table) <= _FEW else None
-    with threadpool_limits(threads), progress("train baseline", len(splits), "folds") as bar:
-        yield bar
-
-
-def _apply(bdt: _BDT, table: Table, split: Split, scores: NDArray[np.float32]) -> None:
-    for start in range(0, len(split.test), _AT_ONCE):
-        rows = split.test[start : start + _AT_ONCE]
-        scores[rows] = bdt(flattened(table, rows))
+def _apply(
+    predict: Callable[[NDArray[np.float32]], NDArray[Any]],
+    bins: _Bins,
+    table: Table,
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        scores[some] = predict(bins(flattened(table, some)))
 
 
 def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -111,22 +109,6 @@ def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.unique(np.quantile(values, np.arange(1, _BINS) / _BINS, method="lower"))
 
 
-def _classifier(table: Table, split: Split, seed: int) -> _BDT:
-    rows, stop = _training_rows(table, split, seed)
-    factors = class_factors(table.labels[rows], np.abs(table.weights[rows]), table.classes)
-    weights = np.abs(table.weights) * factors[table.labels]
-    model = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
-    bins = _fit(model, table, table.labels, weights, rows, stop)
-    return lambda features: model.predict_proba(bins(features))
-
-
-def _regressor(table: Table, truth: NDArray[np.float32], split: Split, seed: int) -> _BDT:
-    rows, stop = (part[np.isfinite(truth[part])] for part in _training_rows(table, split, seed))
-    model = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
-    bins = _fit(model, table, truth, np.abs(table.weights), rows, stop)
-    return lambda features: model.predict(bins(features))
-
-
 def _fit(
     model: Any,
     table: Table,
@@ -147,12 +129,6 @@ def _fit(
         sample_weight_val=weights[stop],
     )
     return bins
-
-
-def _training_rows(table: Table, split: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    random = np.random.default_rng([seed, split.fold])
-    training, stop = (_at_most(part, table, random) for part in (split.training, split.validation))
-    return training, stop
 
 
 def _at_most(rows: NDArray[np.int64], table: Table, random: np.random.Generator) -> NDArray[np.int64]:

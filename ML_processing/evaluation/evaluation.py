@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ML_processing import plots
-from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline, regression_baseline
+from ML_processing.evaluation.baseline import DESCRIPTION, REGRESSION, baseline
 from ML_processing.evaluation.classification import (
     Calibration,
     Classification,
@@ -241,7 +241,7 @@ def _classification(
 def _regression(
     tested: OutOfFold, part: OutOfFold, table: Table, splits: Sequence[Split], rows: NDArray[np.int64]
 ) -> tuple[Regression, RegressionPlots]:
-    bdt = regression_baseline(table, splits, tested.seed)[rows]
+    bdt = baseline(table, splits, tested.seed)[rows]
     bdt = bdt[sampled(tested.table.labels, MOST_EVENTS, tested.seed)[0]]
     seen = [_some_of(table, split, tested.seed) for split in splits]
     values = [tested.training.scores(tested.training.networks[i], it) for i, it in enumerate(seen)]

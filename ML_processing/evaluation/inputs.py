@@ -101,12 +101,8 @@ def correlations(tested: OutOfFold) -> Correlations | None:
 def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:
     """Linear correlation coefficients, float64 of shape (F, F).
 
-    For each pair of features over the events in which both are finite; NaN for a feature that does not vary.
-
-    Parameters
-    ----------
-    features, weight
-        Shapes (N, F) and (N,); weights of either sign.
+    For each pair of features (N, F) over the events in which both are finite, with weights (N,) of either sign; NaN for
+    a feature that does not vary.
     """
     x, w = np.asarray(features, np.float64), np.asarray(weight, np.float64)[:, None]
     known = np.isfinite(x)

@@ -158,14 +158,9 @@ class Residuals:
 
 
 def residuals(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, seed: int, repeats: int = 100) -> Residuals:
-    """Bias, RMSE and resolution with their statistical errors.
+    """Bias, RMSE and resolution with their statistical errors; that of the resolution is from random repetitions.
 
-    Parameters
-    ----------
-    truth, predicted, weight
-        Shape (N,); weights of either sign. Events without a finite truth are left out.
-    seed, repeats
-        Seed and number of the repetitions that give the error of the resolution.
+    Events without a finite truth are left out; weights may have either sign.
     """
     t, p, w = (np.asarray(values, np.float64) for values in (truth, predicted, weight))
     known = np.isfinite(t) & np.isfinite(p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,61 +54,39 @@ class Table:
 
     @classmethod
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
-        """Take the labelled events of rows as they are in an HDF5 file, by the names of their datasets.
+        """Take the labelled events, or objects, of rows as they are in an HDF5 file, by the names of their datasets.
 
         A NanoMLError, which names the file, says that a label is out of range, or a weight is not a finite number.
         """
-        if columns.labels is not None:
-            return cls._of_objects(file, raw[EVENTS], raw[columns.labels.collection], columns, columns.labels)
-        rows = raw[EVENTS]
-        labelled = _labelled(file, rows["label"], rows["event"], len(columns.classes))
-        rows = rows[labelled]
-        weights = _weights(file, rows)
-        objects = {}
-        for it in columns.collections:
-            members = raw[it.name][labelled]
-            mask = members["valid"].astype(np.bool_)
-            values = _floats(members, it.fields, members.shape)
-            values[~mask] = 0
-            objects[it.name] = (values, mask)
-        run, block, event = (rows[name] for name in IDENTIFIERS)
-        return cls(
-            _floats(rows, columns.names, rows.shape),
-            objects,
-            rows["label"].astype(np.int64),
-            weights,
-            (run, block, event),
-            {name: _floats(rows, [name], rows.shape)[:, 0] for name in columns.extras},
-            columns,
-        )
-
-    @classmethod
-    def _of_objects(
-        cls, file: Path, events: NDArray[Any], members: NDArray[Any], columns: TrainingColumns, labels: ObjectLabels
-    ) -> Table:
-        """Take the objects that belong to a class."""
-        found, place = np.nonzero(members["valid"])
-        values, which, counts = np.unique(members[labels.field][found, place], return_inverse=True, return_counts=True)
-        known = [labels.classes.get(value, -1) for value in values.tolist()]
-        label = np.array(known, np.int64)[which]
-        left_out = {
-            value: int(count) for value, count, number in zip(values.tolist(), counts, known, strict=True) if number < 0
-        }
-        weights = _weights(file, events)
-        found, place, label = (array[label >= 0] for array in (found, place, label))
-        rows, objects = events[found], members[found, place]
-        column = {name: rows[name] for name in rows.dtype.names or ()}
-        column |= {name: objects[field] for name, field in labels.fields.items()}
+        events, labels, left_out = raw[EVENTS], columns.labels, Counter[int]()
+        objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
+        if labels is None:
+            labelled = _labelled(file, events["label"], events["event"], len(columns.classes))
+            rows = events[labelled]
+            label, weights = rows["label"].astype(np.int64), _weights(file, rows)
+            column = {name: rows[name] for name in (*columns.names, *columns.extras)}
+            for it in columns.collections:
+                members = raw[it.name][labelled]
+                mask = members["valid"].astype(np.bool_)
+                values = _floats(members, it.fields, members.shape)
+                values[~mask] = 0
+                objects[it.name] = (values, mask)
+        else:
+            found, place, label, left_out = _of_a_class(raw[labels.collection], labels)
+            rows, members = events[found], raw[labels.collection][found, place]
+            weights = _weights(file, events)[found]
+            column = {name: rows[name] for name in rows.dtype.names or ()}
+            column |= {name: members[field] for name, field in labels.fields.items()}
         run, block, event = (rows[name] for name in IDENTIFIERS)
         return cls(
             _floats(column, columns.names, rows.shape),
-            {},
+            objects,
             label,
-            weights[found],
+            weights,
             (run, block, event),
             {name: _floats(column, [name], rows.shape)[:, 0] for name in columns.extras},
             columns,
-            Counter(left_out),
+            left_out,
         )
 
     @classmethod
@@ -117,24 +95,21 @@ class Table:
         first = parts[0]
         if len(parts) == 1:
             return first
+        arrays = zip(*([*part._arrays(), *part.extras.values()] for part in parts), strict=True)
+        left_out = sum((part.left_out for part in parts), Counter())
+        return replace(first._with([np.concatenate(each) for each in arrays]), left_out=left_out)
 
-        def joined(arrays: Iterator[NDArray[Any]]) -> NDArray[Any]:
-            return np.concatenate([*arrays])
-
-        objects = {}
-        for name in first.objects:
-            values, mask = (joined(part.objects[name][i] for part in parts) for i in (0, 1))
-            objects[name] = (values, mask)
-        run, block, event = (joined(part.identifiers[i] for part in parts) for i in (0, 1, 2))
-        return cls(
-            joined(part.features for part in parts),
-            objects,
-            joined(part.labels for part in parts),
-            joined(part.weights for part in parts),
-            (run, block, event),
-            {name: joined(part.extras[name] for part in parts) for name in first.extras},
-            first.about,
-            sum((part.left_out for part in parts), Counter()),
+    def _with(self, arrays: Iterable[NDArray[Any]]) -> Table:
+        """The same with other arrays, in the order of `_arrays` and the extras."""
+        coming = iter(arrays)
+        return replace(
+            self,
+            features=next(coming),
+            objects={name: (next(coming), next(coming)) for name in self.objects},
+            labels=next(coming),
+            weights=next(coming),
+            identifiers=(next(coming), next(coming), next(coming)),
+            extras={name: next(coming) for name in self.extras},
         )
 
     def __len__(self) -> int:
@@ -142,16 +117,7 @@ class Table:
 
     def __getitem__(self, rows: NDArray[Any]) -> Table:
         """Some of the events: those of a mask, or of row numbers."""
-        run, block, event = self.identifiers
-        return replace(
-            self,
-            features=self.features[rows],
-            objects={name: (values[rows], mask[rows]) for name, (values, mask) in self.objects.items()},
-            labels=self.labels[rows],
-            weights=self.weights[rows],
-            identifiers=(run[rows], block[rows], event[rows]),
-            extras={name: values[rows] for name, values in self.extras.items()},
-        )
+        return self._with(array[rows] for array in [*self._arrays(), *self.extras.values()])
 
     @property
     def names(self) -> list[str]:
@@ -202,6 +168,19 @@ class Table:
         return [self.features, *objects, self.labels, self.weights, *self.identifiers]
 
 
+def _of_a_class(
+    members: NDArray[Any], labels: ObjectLabels
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Counter[int]]:
+    """Event, place and class of the objects that belong to one; and how many others there are, by their value."""
+    found, place = np.nonzero(members["valid"])
+    values, which, counts = np.unique(members[labels.field][found, place], return_inverse=True, return_counts=True)
+    known = [labels.classes.get(value, -1) for value in values.tolist()]
+    numbers = zip(values.tolist(), counts.tolist(), known, strict=True)
+    label = np.array(known, np.int64)[which]
+    use = label >= 0
+    return found[use], place[use], label[use], Counter({value: count for value, count, number in numbers if number < 0})
+
+
 def _labelled(file: Path, label: NDArray[Any], event: NDArray[Any], classes: int) -> NDArray[np.bool_] | slice:
     bad = (label < -1) | (label >= classes)
     if bad.any():
@@ -250,12 +229,8 @@ class TrainingFiles:
     def open(cls, files: Sequence[Path], config: Train, everything: bool = False) -> TrainingFiles:
         """Read the metadata of files of the conversion; the section `train` chooses the columns.
 
-        With `everything`, also event-level columns that are neither inputs nor needed for the training are read.
-
-        Raises
-        ------
-        NanoMLError
-            The files disagree on columns, classes or selection, have the same events, or lack a column.
+        With `everything`, also event-level columns that are neither inputs nor needed for the training are read. A NanoMLError
+        says that the files disagree on columns, classes or selection, have the same events, or lack a column.
         """
         if not files:
             raise NanoMLError("no HDF5 file was given. `nanoml convert` makes them.")
@@ -277,42 +252,31 @@ class TrainingFiles:
         """The labelled events of a block; a NanoMLError if a label, a weight or the file is damaged."""
         edges = self._edges(number)
         # a block of no event is a table, too
-        wanted = [edge for edge in edges if edge[2] > edge[1]] or edges[:1]
-        return Table.join([self._rows(*edge) for edge in wanted])
+        wanted, tables = [edge for edge in edges if edge[2] > edge[1]] or edges[:1], []
+        for file, start, stop in wanted:
+            with open_hdf5(file) as h5, reading(file):
+                raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
+            tables.append(Table.of_rows(file, raw, self.columns))
+        return Table.join(tables)
 
     def _edges(self, number: int) -> list[tuple[Path, int, int]]:
         """The rows of each file that are in a block: the first, and the one after the last."""
-        return [
-            (file, self._edge(rows, chunk, number), self._edge(rows, chunk, number + 1))
-            for file, rows, chunk in zip(self.files, self.rows, self.chunks, strict=True)
-        ]
 
-    def _edge(self, rows: int, chunk: int, number: int) -> int:
-        """First row of a block; if it has several chunks of the file, a chunk begins there, so that none is read twice."""
-        edge = rows * number // self.blocks
-        aligned = round(edge / chunk) * chunk if rows > 2 * chunk * self.blocks else edge
-        return rows if number == self.blocks else aligned
+        def edge(rows: int, chunk: int, number: int) -> int:
+            """First row of a block; if it has several chunks, a chunk begins there, so that none is read twice."""
+            even = rows * number // self.blocks
+            aligned = round(even / chunk) * chunk if rows > 2 * chunk * self.blocks else even
+            return rows if number == self.blocks else aligned
 
-    def _rows(self, file: Path, start: int, stop: int) -> Table:
-        with open_hdf5(file) as h5, reading(file):
-            raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
-        return Table.of_rows(file, raw, self.columns)
+        files = zip(self.files, self.rows, self.chunks, strict=True)
+        return [(file, edge(rows, chunk, number), edge(rows, chunk, number + 1)) for file, rows, chunk in files]
 
     def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
         """Read all events once: keep those that fit into `memory` [MB], and count all by fold.
 
-        Returns
-        -------
-        table
-            All events, block after block; or if they are too many those with the smallest hashes of run,
-            luminosityBlock and event, the same in every reading.
-        survey
-            The counts of all events.
-
-        Raises
-        ------
-        NanoMLError
-            As for `block`, or there are events that a training cannot use.
+        The table has all events, block after block; or if they are too many those with the smallest hashes of run,
+        luminosityBlock and event, the same in every reading. The errors are those of `block`, or say which events a
+        training cannot use.
         """
         survey, kept = Survey.empty(self.columns, folds), _Sample(memory * 1e6)
         with progress("read the events", sum(self.rows)) as bar:

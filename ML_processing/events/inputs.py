@@ -37,37 +37,20 @@ class Shape:
 
 
 class ObjectTensors(NamedTuple):
-    """Objects of one collection in N events.
+    """Objects of one collection in N events."""
 
-    Attributes
-    ----------
-    values
-        float32, shape (N, max, fields); padding is 0.
-    mask
-        bool, shape (N, max): True for an object, False for padding.
-    vectors
-        float32, shape (N, max, 4): pt, eta, phi, mass [GeV] as they were before scaling; None before scaling, and if
-        the collection lacks pt, eta or phi. Without a field `mass` it is 0.
-    """
-
-    values: Tensor
-    mask: Tensor
+    values: Tensor  # float32, (N, max, fields); padding is 0
+    mask: Tensor  # bool, (N, max): True for an object, False for padding
+    # float32, (N, max, 4): pt, eta, phi, mass [GeV] as they were before scaling, without a field `mass` 0;
+    # None before scaling, and if the collection lacks pt, eta or phi
     vectors: Tensor | None = None
 
 
 class Inputs(NamedTuple):
-    """N events as a network reads them.
+    """N events as a network reads them."""
 
-    Attributes
-    ----------
-    features
-        float32, shape (N, features), which may be (N, 0).
-    objects
-        By the name of the collection.
-    """
-
-    features: Tensor
-    objects: dict[str, ObjectTensors]
+    features: Tensor  # float32, (N, features), which may be (N, 0)
+    objects: dict[str, ObjectTensors]  # by the name of the collection
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """The same with every tensor changed, for instance moved or indexed."""

@@ -222,15 +222,8 @@ def make_splits(table: Table, folds: int) -> list[Split]:
 def class_factors(labels: NDArray[np.int64], weights: NDArray[Any], classes: list[str]) -> NDArray[np.float64]:
     """Factors from physical weights to those of the training, one per class, float64 of shape (classes,).
 
-    After multiplication every class has the same sum over these events, and the mean of |weight| is 1. Signs stay. A
-    NanoMLError says that the weights of a class do not sum to something positive.
-
-    Parameters
-    ----------
-    labels, weights
-        Of the training events, shape (N,).
-    classes
-        Names of the classes.
+    After multiplication every class has the same sum over these training events, and the mean of |weight| is 1. Signs
+    stay. A NanoMLError says that the weights of a class do not sum to something positive.
     """
     weights = weights.astype(np.float64)
     counts, sums, absolute = (np.bincount(labels, of, len(classes)) for of in (None, weights, np.abs(weights)))

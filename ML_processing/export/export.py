@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from ML_processing.export.parity import Sample, Trained, check_parity, networks_of, sample_of
+from ML_processing.export.parity import Sample, check_parity, networks_of, sample_of
 from ML_processing.export.releases import OPSET, Target, target
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training, one_thread
@@ -87,7 +87,7 @@ def export(
 
 
 def export_networks(
-    training: Trained, output: Path, name: str, limits: Target, preprocess: bool = False
+    training: Training, output: Path, name: str, limits: Target, preprocess: bool = False
 ) -> dict[str, Any]:
     """Write the networks of a training that is in memory; the rest is as in `export`."""
     ensemble, sample = networks_of(training), sample_of(training)
@@ -202,7 +202,7 @@ def _check(ensemble: nn.Module, path: Path, description: Description, sample: Sa
     return largest
 
 
-def _describe(training: Trained, name: str, written: ModelFormat, ensemble: nn.Module, sample: Sample) -> Description:
+def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.Module, sample: Sample) -> Description:
     description, content = training.description, training.description.to_json()
     events = {tensor: values[:_REFERENCE] for tensor, values in sample.items()}
     with torch.no_grad():

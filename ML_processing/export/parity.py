@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ML_processing.events.inputs import Shape
-from ML_processing.models import Ensemble, Network
-from ML_processing.training.description import TrainingDescription
+from ML_processing.models import Ensemble
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
@@ -27,29 +25,13 @@ TOLERANCE = 1e-6
 Sample = dict[str, NDArray[np.float32]]
 
 
-class Trained(Protocol):
-    """What is exported: networks, what they read and give, and the description of the training."""
-
-    @property
-    def description(self) -> TrainingDescription:
-        """As in training.json."""
-
-    @property
-    def networks(self) -> Sequence[Network]:
-        """One for each fold."""
-
-    @property
-    def shape(self) -> Shape:
-        """What they read and give."""
-
-
-def networks_of(training: Trained) -> Ensemble:
+def networks_of(training: Training) -> Ensemble:
     """The networks of a training as one module on tensors."""
     task: Literal["classification", "regression"] = "regression" if training.description.targets else "classification"
     return Ensemble(training.networks, training.shape, task).eval()
 
 
-def sample_of(training: Trained) -> Sample:
+def sample_of(training: Training) -> Sample:
     """A few real events of a training, as tensors; values that are not finite are 0."""
     found = {
         name: np.nan_to_num(np.array(values, np.float32), posinf=0, neginf=0)
@@ -92,12 +74,8 @@ def check_parity(ensemble: nn.Module, trials: Sequence[Trial], outcomes: Outcome
     """Compare what ONNX Runtime gave with PyTorch, for every trial and size; returns the largest difference.
 
     Far outside the training events probabilities can react so strongly that float32 itself rounds by more than
-    `TOLERANCE`. This rounding is measured with PyTorch in float64, and ten times as much is allowed.
-
-    Raises
-    ------
-    NanoMLError
-        They differ by more than is allowed, in shape, or in which values are finite; or ONNX Runtime failed.
+    `TOLERANCE`. This rounding is measured with PyTorch in float64, and ten times as much is allowed. A NanoMLError says
+    that they differ by more, in shape, or in which values are finite, or that ONNX Runtime failed.
     """
     exact = deepcopy(ensemble).double()
     largest = 0.0

@@ -21,38 +21,21 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike, classes
 
 @dataclass(frozen=True)
 class Reliability:
-    """Observed against predicted probability, in the bins of the predicted one that have positive weight.
+    """Observed against predicted probability, in the bins of the predicted one that have positive weight."""
 
-    Attributes
-    ----------
-    predicted, observed, error, share
-        Mean prediction, fraction of the class, its statistical error, and share of all weight of each bin.
-    expected_calibration_error
-        The mean of |observed - predicted|, by weight (C. Guo et al., ICML 2017, arXiv:1706.04599).
-    by_chance
-        The same of a perfectly calibrated network with this number of events.
-    """
-
-    predicted: Floats
-    observed: Floats
-    error: Floats
-    share: Floats
+    predicted: Floats  # mean prediction of each bin
+    observed: Floats  # fraction of the class
+    error: Floats  # its statistical error
+    share: Floats  # of all weight
+    # mean of |observed - predicted|, by weight (C. Guo et al., ICML 2017, arXiv:1706.04599)
     expected_calibration_error: float
-    by_chance: float
+    by_chance: float  # the same of a perfectly calibrated network with this number of events
 
 
 def reliability(probability: ArrayLike, is_class: ArrayLike, weight: ArrayLike, bins: int = 10) -> Reliability | None:
-    """Calibration curve of one class.
+    """Calibration curve of one class, from arrays of shape (N,); None if no bin has a positive sum of weights.
 
-    Parameters
-    ----------
-    probability, is_class, weight
-        Predicted probability of the class, whether the event belongs to it, weight of either sign; shape (N,). The
-        weights must give the classes the shares that they had in the training.
-
-    Returns
-    -------
-    None if no bin has a positive sum of weights.
+    The weights, of either sign, must give the classes the shares that they had in the training.
     """
     p, y, w = (np.asarray(values, np.float64) for values in (probability, is_class, weight))
     index = np.clip((p * bins).astype(np.int64), 0, bins - 1)
@@ -89,9 +72,7 @@ def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.
 
     G. Cowan, "Discovery sensitivity for a counting experiment with background uncertainty" (2012), equation 20.
 
-    Returns
-    -------
-    0 without signal, NaN without background.
+    It is 0 without signal, and NaN without background.
     """
     s, b, sigma = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (signal, background, uncertainty)))
     s, v = np.clip(s, 0, None), sigma**2
@@ -106,29 +87,15 @@ def asimov(signal: ArrayLike, background: ArrayLike, uncertainty: ArrayLike = 0.
 
 @dataclass(frozen=True)
 class CutScan:
-    """Expected significance against the cut "score at least this".
+    """Expected significance against the cut "score at least this"."""
 
-    Attributes
-    ----------
-    cuts
-        Thresholds, rising, shape (cuts,).
-    signal, background
-        Sums of weights that pass.
-    plain, plain_error
-        Asimov significance for an exactly known background, and its statistical error.
-    significance
-        The same with the statistical error of the expected background as its uncertainty.
-    usable
-        Whether at least 5 effective background events pass.
-    """
-
-    cuts: Floats
-    signal: Floats
+    cuts: Floats  # thresholds, rising, (cuts,) as all
+    signal: Floats  # sum of weights that passes
     background: Floats
-    plain: Floats
-    plain_error: Floats
-    significance: Floats
-    usable: NDArray[np.bool_]
+    plain: Floats  # Asimov significance for an exactly known background
+    plain_error: Floats  # its statistical error
+    significance: Floats  # with the statistical error of the expected background as its uncertainty
+    usable: NDArray[np.bool_]  # at least 5 effective background events pass
 
     @property
     def best(self) -> int | None:
@@ -137,18 +104,9 @@ class CutScan:
 
 
 def scan_cuts(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points: int = 100) -> CutScan | None:
-    """Significance against the cut.
+    """Significance against the cut on arrays of shape (N,); None if signal or background has no positive sum of weights.
 
-    Parameters
-    ----------
-    score, is_signal, weight
-        Probability of the signal, whether the event is signal, physical weight of either sign; shape (N,).
-    points
-        About half as many cuts as there will be: these are evenly spaced, the others follow the signal.
-
-    Returns
-    -------
-    None if signal or background has no positive sum of weights.
+    The weights are physical, of either sign. Half of the cuts, `points`, are evenly spaced, the others follow the signal.
     """
     s, y, w = np.asarray(score, np.float64), np.asarray(is_signal, np.bool_), np.asarray(weight, np.float64)
     if not (w[y].sum() > 0 and w[~y].sum() > 0):

@@ -30,11 +30,8 @@ def kolmogorov(first: ArrayLike, weights: ArrayLike, other: ArrayLike, other_wei
         Q_KS(x) = 2 sum_j (-1)^(j - 1) exp(-2 j^2 x^2),
 
     as in J. F. Monahan, Numerical Methods of Statistics (2nd ed., Cambridge, 2011), section 12.4, and ROOT's
-    TH1::KolmogorovTest. It holds for many events whose weights do not depend on the value.
-
-    Returns
-    -------
-    None for both if a sample has no positive sum of weights. Values that are not finite are left out.
+    TH1::KolmogorovTest. It holds for many events whose weights do not depend on the value. Values that are not finite
+    are left out; a sample without a positive sum of weights has no distance.
     """
     a, w = _finite(first, weights)
     b, v = _finite(other, other_weights)
@@ -108,17 +105,9 @@ class Sculpting:
 def sculpting(
     values: ArrayLike, passed: ArrayLike, weight: ArrayLike, edges: Floats, seed: int, repeats: int = 20
 ) -> Sculpting:
-    """Compare the shape of the events that pass a cut with that of the events that fail it.
+    """Compare the shape of the events that pass a cut with that of the events that fail it, and with random cuts.
 
-    Parameters
-    ----------
-    values, passed, weight
-        The quantity, whether the event passes the cut, its weight of either sign; shape (N,). Values beyond the
-        edges count in the outermost bins, those that are not finite nowhere.
-    edges
-        Edges of the bins.
-    seed, repeats
-        Seed and number of the random cuts.
+    Values (N,) beyond the edges count in the outermost bins, those that are not finite nowhere.
     """
     x, p, w = np.asarray(values, np.float64), np.asarray(passed, np.bool_), np.asarray(weight, np.float64)
     known = np.isfinite(x)

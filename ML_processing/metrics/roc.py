@@ -32,13 +32,7 @@ class Roc:
 
 
 def roc(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Roc:
-    """Weighted ROC curve; it steps back, as it should, where negative weights are in the majority.
-
-    Parameters
-    ----------
-    score, is_signal, weight
-        Arrays of shape (N,): discriminant, whether the event is signal, weight of either sign.
-    """
+    """Weighted ROC curve of arrays of shape (N,); it steps back, as it should, where negative weights are in the majority."""
     s, y, w, last = _sorted(*_arrays(score, is_signal, weight))
     signal, background = (np.cumsum(np.where(mask, w, 0.0))[last] for mask in (y, ~y))
     return Roc(np.append(np.inf, s[last]), *(np.append(0.0, passed) / passed[-1] for passed in (signal, background)))
@@ -47,10 +41,8 @@ def roc(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> Roc:
 def auc_influence(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike) -> tuple[float, Floats] | None:
     """Area under the weighted ROC curve, and the contribution of each event; the parameters are those of `roc`.
 
-    Returns
-    -------
-    The area, and float64 of shape (N,): the change of the area per relative change of the event's weight. The sum
-    of their squares is the variance of the area. None if signal or background has no positive sum of weights.
+    A contribution is the change of the area per relative change of the event's weight; the sum of their squares is the
+    variance of the area. None if signal or background has no positive sum of weights.
     """
     s, y, w = _arrays(score, is_signal, weight)
     total_signal, total_background = w[y].sum(), w[~y].sum()
@@ -83,12 +75,7 @@ def auc_difference(score: ArrayLike, other: ArrayLike, is_signal: ArrayLike, wei
 def auc_matrix(scores: NDArray[Any], labels: ArrayLike, weight: ArrayLike) -> list[list[Measured]]:
     """AUC of each pair of classes, one against one: row i, column j separates class i from j by p_i / (p_i + p_j).
 
-    Parameters
-    ----------
-    scores
-        Class probabilities, shape (N, classes).
-    labels, weight
-        Class and weight of either sign, shape (N,).
+    `scores` are the class probabilities (N, classes).
     """
     y, w = np.asarray(labels), np.asarray(weight, np.float64)
 
@@ -153,20 +140,7 @@ def bootstrap(
 
     Each repetition gives every event a random number of copies from a Poisson distribution with mean 1, which stands
     for drawing with replacement and allows weights of either sign (A. Chamandy et al., "Estimating uncertainty for
-    massive data streams", Google, 2012).
-
-    Parameters
-    ----------
-    score, is_signal, weight
-        As for `roc`.
-    efficiencies
-        Signal efficiencies of the working points.
-    seed, repeats
-        Seed and number of the repetitions.
-
-    Returns
-    -------
-    None if signal or background has no positive sum of weights.
+    massive data streams", Google, 2012). None if signal or background has no positive sum of weights.
     """
     s, y, w = _arrays(score, is_signal, weight)
     if not (w[y].sum() > 0 and w[~y].sum() > 0):

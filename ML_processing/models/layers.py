@@ -129,17 +129,10 @@ def angular_distance(vectors: Tensor) -> Tensor:
 
 
 def pair_features(first: Tensor, second: Tensor) -> Tensor:
-    """Features of pairs of objects as in arXiv:2202.03772, scaled to numbers of order 1.
+    """Features of pairs of objects as in arXiv:2202.03772, scaled to numbers of order 1, shape (..., 4).
 
-    Parameters
-    ----------
-    first, second
-        pt, eta, phi, mass as `joined_vectors` gives them [GeV], in the last axis; the others are broadcast.
-
-    Returns
-    -------
-    Shape (..., 4): ln kT with kT = min(pt) DeltaR, ln z with z = min(pt) / (pt + pt), ln DeltaR in eta and phi, and
-    ln m2 with the squared invariant mass.
+    These are ln kT with kT = min(pt) DeltaR, ln z with z = min(pt) / (pt + pt), ln DeltaR in eta and phi, and ln m2 with
+    the squared invariant mass. The objects have pt, eta, phi, mass in the last axis, as `joined_vectors` gives them.
     """
     pt_1, eta_1, phi_1, mass_1 = first.unbind(dim=-1)
     pt_2, eta_2, phi_2, mass_2 = second.unbind(dim=-1)

@@ -103,25 +103,12 @@ class Scaler(nn.Module):
     A value that is missing becomes the centre, which is 0 after scaling. Missing are values that are not finite, and
     those that `fit` recognized as a sentinel: a number such as -999 that stands for "no value". Whatever lies beyond
     10 widths is moved to 10 widths, so that no outlier can dominate a network.
-
-    Parameters
-    ----------
-    columns
-        Number of columns.
-
-    Attributes
-    ----------
-    center, width
-        float32, shape (columns,).
-    below, above
-        float32, shape (columns,): a value counts if it is above `below` and under `above`. These are the sentinels at
-        the two ends of the column, or infinities if there is none.
     """
 
     LIMIT = 10.0
-    center: Tensor
+    center: Tensor  # float32, (columns,), as all
     width: Tensor
-    below: Tensor
+    below: Tensor  # the sentinels at the two ends of a column, or infinities: values between them count
     above: Tensor
 
     def __init__(self, columns: int) -> None:

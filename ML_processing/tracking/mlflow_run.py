@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,41 +37,21 @@ class TrackingError(NanoMLError):
 
 
 class MLflowRun:
-    """The run of one training; mlflow.json in its directory says which it is.
-
-    Attributes
-    ----------
-    client
-        Client of the tracking server or data base.
-    run
-        Id of the run.
-    """
+    """The run of one training; mlflow.json in its directory says which it is."""
 
     def __init__(self, uri: str, run: str) -> None:
-        self.client, self.run = _client(uri), run
+        self.client, self.run = _client(uri), run  # its id
         self._broken = False
 
     @classmethod
     def begin(cls, directory: Path, workdir: Path, name: str, description: TrainingDescription) -> MLflowRun:
         """Make a run for the training in `directory`, or continue the one that it has.
 
-        Parameters
-        ----------
-        directory
-            Directory of the training.
-        workdir
-            The work directory, which gives the experiment its name. The data base mlflow.db and the files are here,
-            unless MLFLOW_TRACKING_URI names another place.
-        name
-            Name of the run.
-        description
-            Content of training.json.
-
-        Raises
-        ------
-        TrackingError
-            The tracking server or data base does not answer.
+        The work directory gives the experiment its name; the data base mlflow.db and the files are there, unless
+        MLFLOW_TRACKING_URI names another place. A TrackingError says that the server or data base does not answer.
         """
+        from mlflow.entities import Param
+
         place, uri = directory / _FILE, _uri(workdir)
         with _explained(uri):
             known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
@@ -83,7 +63,9 @@ class MLflowRun:
             experiment = _experiment(client, workdir)
             run = client.create_run(experiment, tags=_tags(description), run_name=name).info.run_id
             found = cls(uri, run)
-            found._parameters(description)
+            values = [Param(key, text[:_LONGEST]) for key, text in _flat("", asdict(description.config)).items()]
+            for start in range(0, len(values), _AT_ONCE):
+                client.log_batch(run, params=values[start : start + _AT_ONCE])
         write_json(place, {"uri": uri, "run": run, "fingerprint": description.fingerprint})
         return found
 
@@ -96,14 +78,6 @@ class MLflowRun:
         except FileNotFoundError:
             return None
 
-    def _parameters(self, description: TrainingDescription) -> None:
-        from mlflow.entities import Param
-
-        values = _flat("", asdict(description.config))
-        given = [Param(key, text[:_LONGEST]) for key, text in values.items()]
-        for start in range(0, len(given), _AT_ONCE):
-            self.client.log_batch(self.run, params=given[start : start + _AT_ONCE])
-
     def last_epoch(self, fold: int) -> int:
         """The last epoch of a network that is recorded; 0 if there is none."""
         history = self.client.get_metric_history(self.run, f"fold_{fold}/validation_loss")
@@ -115,37 +89,35 @@ class MLflowRun:
 
         now = int(time.time() * 1000)
         found = [
-            Metric(f"fold_{fold}/{name}", float(value), now, epoch.epoch)
+            Metric(f"fold_{fold}/{name}", value, now, epoch.epoch)
             for epoch in epochs
-            for name, value in asdict(epoch).items()
-            if name != "epoch" and value is not None
+            for name, value in epoch.metrics.items()
         ]
         for start in range(0, len(found), _METRICS):
-            part = found[start : start + _METRICS]
-            self._try(lambda part=part: self.client.log_batch(self.run, metrics=part))  # type: ignore[misc]
+            self._try(self.client.log_batch, metrics=found[start : start + _METRICS])
 
     def finish(self, metrics: Mapping[str, float], state: str) -> None:
         """Record the final numbers, and how the training ended."""
         for name, value in metrics.items():
-            self._try(lambda name=name, value=value: self.client.log_metric(self.run, name, value))  # type: ignore[misc]
+            self._try(self.client.log_metric, name, value)
         self.end(state)
 
     def add(self, files: Sequence[Path]) -> None:
         """Record those of the files that exist."""
         for file in files:
             if file.is_file():
-                self._try(lambda file=file: self.client.log_artifact(self.run, str(file)))  # type: ignore[misc]
+                self._try(self.client.log_artifact, str(file))
 
     def end(self, state: str) -> None:
         """Say how the training ended: FINISHED, FAILED or KILLED."""
         assert state in _STATES
-        self._try(lambda: self.client.set_terminated(self.run, state))
+        self._try(self.client.set_terminated, state)
 
-    def _try(self, call: Any) -> None:
+    def _try(self, call: Callable[..., object], *given: Any, **named: Any) -> None:
         if self._broken:
             return
         try:
-            call()
+            call(self.run, *given, **named)
         except Exception as problem:
             self._broken = True
             say(f"train.tracking: MLflow does not record any more: {str(problem).splitlines()[0]}")
@@ -154,10 +126,7 @@ class MLflowRun:
 def prepare(workdir: Path) -> None:
     """Make the data base and the experiment of a work directory, before several processes need them.
 
-    Raises
-    ------
-    TrackingError
-        The tracking server or data base does not answer.
+    A TrackingError says that the tracking server or data base does not answer.
     """
     uri = _uri(workdir)
     with _explained(uri):

@@ -8,10 +8,9 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,19 +23,16 @@ from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 # variables that identify the batch job and the release
 _JOB = ("SLURM_JOB_ID", "_CONDOR_JOB_AD", "CMSSW_VERSION", "SCRAM_ARCH")
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",)}
 
 
 def check(trackers: Sequence[str]) -> None:
-    """Make sure that the packages behind `train.tracking` are installed.
-
-    Raises
-    ------
-    ConfigError
-        A package is missing.
-    """
+    """Make sure that the packages behind `train.tracking` are installed; a ConfigError if one is missing."""
     for tracker in trackers:
         for package in _NEEDS[tracker]:
             if importlib.util.find_spec(package) is None:
@@ -49,10 +45,7 @@ def check(trackers: Sequence[str]) -> None:
 def prepare(trackers: Sequence[str], workdir: Path) -> None:
     """Make what the trainings of a work directory share, before several processes begin.
 
-    Raises
-    ------
-    TrackingError
-        MLflow does not answer.
+    A TrackingError says that MLflow does not answer.
     """
     if "mlflow" in trackers:
         prepare_mlflow(workdir)
@@ -61,23 +54,7 @@ def prepare(trackers: Sequence[str], workdir: Path) -> None:
 def begin(trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription) -> None:
     """Write environment.json, and begin the records of a training or continue those that it has.
 
-    Parameters
-    ----------
-    trackers
-        `train.tracking`.
-    directory
-        Directory of the training.
-    workdir
-        The work directory, where MLflow's data base is.
-    name
-        Name of the training in the work directory.
-    description
-        Content of training.json.
-
-    Raises
-    ------
-    TrackingError
-        MLflow does not answer.
+    `name` is that of the training in its work directory. A TrackingError says that MLflow does not answer.
     """
     write_json(directory / "environment.json", _environment())
     if "mlflow" in trackers:
@@ -90,13 +67,16 @@ def following(trackers: Sequence[str], directory: Path, fold: int, report: Repor
     if not trackers or rank() != 0:
         yield report
         return
-    board = _TensorBoard(directory, fold) if "tensorboard" in trackers else None
-    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    board = _tensorboard(directory / "tensorboard" / f"fold_{fold}") if "tensorboard" in trackers else None
+    run = _run(trackers, directory)
     last = run.last_epoch(fold) if run else 0
 
     def both(epochs: list[Epoch], note: str) -> None:
         if board is not None:
-            board.log(epochs)
+            for epoch in epochs:
+                for name, value in epoch.metrics.items():
+                    board.add_scalar(name, value, epoch.epoch)
+            board.flush()
         if run is not None:
             run.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
         report(epochs, note)
@@ -110,9 +90,10 @@ def following(trackers: Sequence[str], directory: Path, fold: int, report: Repor
 
 def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, Any], state: str = "FINISHED") -> None:
     """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
-    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    run = _run(trackers, directory)
     if run is not None:
-        run.add(_files(directory))
+        names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "loss.*")
+        run.add([path for name in names for path in sorted(directory.glob(name))])
         run.finish(_numbers(metrics), state)
 
 
@@ -124,7 +105,7 @@ def ending(trackers: Sequence[str], directory: Path) -> Iterator[None]:
     except ConfigError:  # nothing has begun
         raise
     except BaseException as problem:
-        run = MLflowRun.of(directory) if "mlflow" in trackers else None
+        run = _run(trackers, directory)
         if run is not None:
             run.end("FAILED" if isinstance(problem, Exception) else "KILLED")
         raise
@@ -132,10 +113,13 @@ def ending(trackers: Sequence[str], directory: Path) -> Iterator[None]:
 
 def add(directory: Path, files: Sequence[Path]) -> None:
     """Record files made from the finished training in `directory`: the report, the model."""
-    trackers = TrainingDescription.read(directory).config.tracking
-    run = MLflowRun.of(directory) if "mlflow" in trackers else None
+    run = _run(TrainingDescription.read(directory).config.tracking, directory)
     if run is not None:
         run.add(files)
+
+
+def _run(trackers: Sequence[str], directory: Path) -> MLflowRun | None:
+    return MLflowRun.of(directory) if "mlflow" in trackers else None
 
 
 def _environment() -> dict[str, Any]:
@@ -157,34 +141,13 @@ def _environment() -> dict[str, Any]:
     }
 
 
-class _TensorBoard:
-    """TensorBoard's event files of one network, in tensorboard/fold_I.
+def _tensorboard(directory: Path) -> SummaryWriter:
+    """Event files of one network; older ones are removed, since an interrupted training reports its epochs again."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    Older ones of this network are removed: an interrupted training reports its epochs again.
-    """
-
-    def __init__(self, directory: Path, fold: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        mine = directory / "tensorboard" / f"fold_{fold}"
-        for outdated in mine.glob("events.out.tfevents.*"):
-            outdated.unlink()
-        self._writer = SummaryWriter(str(mine))
-
-    def log(self, epochs: Sequence[Epoch]) -> None:
-        for epoch in epochs:
-            for name, value in asdict(epoch).items():
-                if name != "epoch" and value is not None:
-                    self._writer.add_scalar(name, value, epoch.epoch)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def _files(directory: Path) -> list[Path]:
-    names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "loss.*")
-    return [path for name in names for path in sorted(directory.glob(name))]
+    for outdated in directory.glob("events.out.tfevents.*"):
+        outdated.unlink()
+    return SummaryWriter(str(directory))
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -44,6 +44,12 @@ class Epoch:
     learning_rate: float  # at the end of the epoch
     validation_auc: float | None  # signal against the rest; None if it is not defined
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All numbers that are defined, by their names."""
+        numbers = {name: value for name, value in vars(self).items() if name != "epoch"}
+        return {name: float(value) for name, value in numbers.items() if value is not None}
+
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """The epoch whose weights are kept: the one with the smallest validation loss."""

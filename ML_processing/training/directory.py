@@ -106,10 +106,7 @@ class Training:
     def load(cls, directory: Path) -> Training:
         """Read a training's directory.
 
-        Raises
-        ------
-        NanoMLError
-            There is no training, it is not finished, or a file of it is missing or damaged.
+        A NanoMLError says that there is no training, it is not finished, or a file of it is missing or damaged.
         """
         description = TrainingDescription.read(directory)
         if not description.complete:
@@ -122,16 +119,6 @@ class Training:
         folds = range(description.folds.networks)
         networks = [load_network(directory, fold, description) for fold in folds]
         return cls(description, networks, [read_history(directory, fold) for fold in folds])
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, in the order of the outputs."""
-        return self.description.classes
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the features, in the order of the inputs."""
-        return list(self.shape.features)
 
     @property
     def shape(self) -> Shape:
@@ -158,10 +145,10 @@ class Training:
         mine_, theirs_, labels = self.shape, table.shape, table.about.labels
         for what, mine, theirs in (
             ("objects", [self.description.collection or "none"], [labels.collection if labels else "none"]),
-            ("features", self.names, table.names),
+            ("features", list(mine_.features), table.names),
             ("collections", [str(it) for it in mine_.collections], [str(it) for it in theirs_.collections]),
             ("targets", self.targets, list(table.about.targets)),
-            ("classes", self.classes, table.classes),
+            ("classes", self.description.classes, table.classes),
         ):
             if mine != theirs:
                 raise NanoMLError(
@@ -180,12 +167,8 @@ class Training:
     def out_of_fold(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score each event by the network that has not seen its fold.
 
-        Returns
-        -------
-        rows
-            int64, shape (M,): rows of `table` that a network tests on; all, unless only one network was trained.
-        scores
-            float32, shape (M, outputs): their class probabilities, or estimates of the targets.
+        Returned are the rows (M,) of `table` that a network tests on (all, unless only one network was trained), and their
+        class probabilities or estimates of the targets, float32 (M, outputs).
         """
         fold = table.folds(self.description.folds.k)
         rows = np.flatnonzero(fold < len(self.networks))

@@ -19,7 +19,7 @@ from ML_processing.networks import resolve_model
 from ML_processing.stages import train_stage
 from ML_processing.tuning.result import conclude
 from ML_processing.tuning.space import Space
-from ML_processing.tuning.study import Lock, Study, held
+from ML_processing.tuning.study import Lock, Study
 from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Tune
@@ -36,38 +36,20 @@ _DEATHS = 3  # of each worker without any progress in between, before the search
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of the command line.
+    """Options of the command line."""
 
-    Attributes
-    ----------
-    trials
-        Total number of trials; None for what the configuration says.
-    workers
-        How many work at the same time here; 0 for one per core.
-    timeout
-        When to stop [s]; None for never.
-    join
-        Only help other processes with their trials.
-    force
-        Remove a search that is there.
-    """
-
-    trials: int | None = None
-    workers: int = 0
-    timeout: float | None = None
-    join: bool = False
-    force: bool = False
+    trials: int | None = None  # in total; None for what the configuration says
+    workers: int = 0  # at the same time here; 0 for one per core
+    timeout: float | None = None  # when to stop [s]; None for never
+    join: bool = False  # only help other processes with their trials
+    force: bool = False  # remove a search that is there
 
 
 def tune(config: Config, options: SearchOptions) -> None:
     """Search for good settings, test them, and write them down.
 
-    Everything is in the directory `tuning` of the work directory. An interrupted search continues.
-
-    Raises
-    ------
-    NanoMLError
-        The space or the events do not allow a search, all trials fail, or there is another search.
+    Everything is in the directory `tuning` of the work directory. An interrupted search continues. A NanoMLError says that
+    the space or the events do not allow a search, that all trials fail, or that there is another search.
     """
     start = time.time()
     config, settings, space, files = _prepared(config)
@@ -219,7 +201,7 @@ def _run(
     deadline = start + options.timeout if options.timeout is not None else None
     job = _SearchJob(files, settings, space, directory, data.table.sha256(), most, deadline)
     study = job.study()
-    with held(Lock(directory / "lock")):
+    with Lock(directory / "lock"):
         tracking.prepare(trackers, directory.parent)
     cores = usable_cores() if data.device.type == "cpu" else 1
     workers = min(options.workers or cores, most)
@@ -277,7 +259,7 @@ def _remove(directory: Path) -> None:
     """Remove a search, unless somebody works on it."""
     if not directory.is_dir():
         return
-    with held(Lock(directory / "lock")):
+    with Lock(directory / "lock"):
         locks = [Lock(path) for path in sorted(directory.glob("trials/*/lock"))]
         try:
             if not all(lock.take(wait=False) for lock in locks):

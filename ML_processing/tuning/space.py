@@ -57,26 +57,16 @@ class Space:
     """The settings that are varied.
 
     Values are as Optuna has them: a number in a range, or the JSON text of one of the choices.
-
-    Attributes
-    ----------
-    train
-        The section `train` of the configuration.
-    axes
-        Range or choices of each setting.
     """
 
-    train: Train
-    axes: Mapping[str, Axis]
+    train: Train  # the section of the configuration
+    axes: Mapping[str, Axis]  # range or choices of each setting
 
     @classmethod
     def of(cls, config: Config, train: Train) -> Space:
         """The space of a configuration, or that of its model if it gives none; `train` is its section `train`.
 
-        Raises
-        ------
-        ConfigError
-            The model has no such option.
+        A ConfigError says that the model has no such option.
         """
         assert config.tune is not None
         axes = dict(config.tune.space)

@@ -7,8 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ML_processing.tuning.space import Space
+from ML_processing.tuning.trial import HeldTrial
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
@@ -50,13 +48,10 @@ class Study:
     def open(cls, directory: Path, space: Space, tune: Tune, data: str) -> Study:
         """Begin the search in a directory, or join the one that is there; `data` is the hash of the events.
 
-        Raises
-        ------
-        NanoMLError
-            There is another search, or the file system has no locks.
+        A NanoMLError says that there is another search.
         """
         settings = _settings(space, tune, data)
-        with held(Lock(make_directory(directory) / "lock")):
+        with Lock(make_directory(directory) / "lock"):
             place = directory / "study.json"
             if place.is_file():
                 _check_same(directory, json.loads(place.read_text(encoding="utf-8"))["settings"], settings)
@@ -90,7 +85,7 @@ class Study:
 
     def next(self, most: int) -> HeldTrial | None:
         """Take a trial: one whose process died, or a new one; None if `most` trials have begun."""
-        with held(Lock(self.directory / "lock")):
+        with Lock(self.directory / "lock"):
             begun = self.trials()
             for trial in begun:
                 if trial.state == TrialState.RUNNING:
@@ -144,77 +139,6 @@ class Study:
         return not taken
 
 
-class HeldTrial:
-    """A trial that this process works on; its lock tells the others that it is taken."""
-
-    def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
-        self._study, self._trial, self._lock = study, trial, lock
-        self._start = time.monotonic()
-        # the choices of an earlier process stay
-        distributions = study.space.distributions
-        self.values: dict[str, Any] = {
-            name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
-        }
-        self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
-        self.note(host=platform.node())
-
-    @property
-    def number(self) -> int:
-        """Its number, from 0."""
-        return self._trial.number
-
-    @property
-    def directory(self) -> Path:
-        """Where its files are."""
-        return self._study.trial_directory(self.number)
-
-    @property
-    def seconds(self) -> float:
-        """How long this process and earlier ones worked on it, as far as those could record it."""
-        return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
-
-    def note(self, **facts: Any) -> None:
-        """Add facts to its record."""
-        for name, fact in facts.items():
-            self._trial.set_user_attr(name, fact)
-
-    def report(self, values: Mapping[int, float]) -> None:
-        """Report the metric of epochs.
-
-        Raises
-        ------
-        optuna.TrialPruned
-            It is not worth continuing.
-        """
-        for epoch, value in values.items():
-            if epoch not in self._reported:  # otherwise an earlier process did
-                self._reported[epoch] = value
-                self._trial.report(value, epoch)
-        if values and self._trial.should_prune():
-            raise optuna.TrialPruned
-
-    def complete(self, value: float) -> None:
-        """End it well."""
-        self._study.study.tell(self.number, value)
-
-    def prune(self) -> None:
-        """End it early, because others are better."""
-        self._study.study.tell(self.number, state=TrialState.PRUNED)
-
-    def fail(self, reason: str) -> None:
-        """Record that it failed, and why."""
-        self.note(reason=reason)
-        self._study.study.tell(self.number, state=TrialState.FAIL)
-
-    def put_back(self) -> None:
-        """Let another process continue it, as after Ctrl-C."""
-        self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
-
-    def release(self) -> None:
-        """Release it for others, if it has not ended."""
-        self._lock.free()
-
-
 def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
     """All that the trials of a search depend on; `data` is the hash of the events."""
     train = {key: value for key, value in plain(space.train).items() if key not in _IRRELEVANT}
@@ -224,17 +148,6 @@ def _settings(space: Space, tune: Tune, data: str) -> dict[str, Any]:
         **{name: getattr(tune, name) for name in ("metric", "sampler", "pruner", "seed")},
         "data": data,
     }
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def _check_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -297,14 +210,14 @@ class Lock:
         self.path = path
         self._file: BinaryIO | None = None
 
-    def take(self, wait: bool = True) -> bool:
-        """Take it; False if another process has it.
+    def __enter__(self) -> None:
+        self.take()
 
-        Raises
-        ------
-        NanoMLError
-            This file system has no locks.
-        """
+    def __exit__(self, *problem: object) -> None:
+        self.free()
+
+    def take(self, wait: bool = True) -> bool:
+        """Take it; False if another process has it. A NanoMLError says that this file system has no locks."""
         self.free()  # a signal may have ended the block before it could free the lock
         self._file = file = open(self.path, "ab")  # noqa: SIM115
         try:
@@ -324,16 +237,6 @@ class Lock:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-@contextmanager
-def held(lock: Lock) -> Iterator[None]:
-    """Wait for a lock, and hold it."""
-    lock.take()
-    try:
-        yield
-    finally:
-        lock.free()
 
 
 class _JournalLock(JournalFileOpenLock):

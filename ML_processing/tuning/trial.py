@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from ML_processing import tracking
 from ML_processing.events.data import Table, TrainingFiles
@@ -20,12 +23,12 @@ from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, network_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
 from ML_processing.training.loop import Report
-from ML_processing.tuning.study import HeldTrial, Study
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError, is_os_error
 from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
+    from ML_processing.tuning.study import Lock, Study
     from MLTools.NanoML.config.training import Train, Tune
 
 FOLD = 0
@@ -68,6 +71,82 @@ class TrialData:
         return cls(files, data, *data.sample(train.memory, folds), device_of(train))
 
 
+class HeldTrial:
+    """A trial that this process works on; its lock tells the others that it is taken."""
+
+    def __init__(self, study: Study, trial: optuna.Trial, lock: Lock) -> None:
+        self._study, self._trial, self._lock = study, trial, lock
+        self._start = time.monotonic()
+        # the choices of an earlier process stay
+        distributions = study.space.distributions
+        self.values: dict[str, Any] = {
+            name: _suggest(trial, name, distribution) for name, distribution in distributions.items()
+        }
+        self._reported = dict(study.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self.note(host=platform.node())
+
+    @property
+    def number(self) -> int:
+        """Its number, from 0."""
+        return self._trial.number
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._study.trial_directory(self.number)
+
+    @property
+    def seconds(self) -> float:
+        """How long this process and earlier ones worked on it, as far as those could record it."""
+        return round(self._trial.user_attrs.get("seconds", 0.0) + time.monotonic() - self._start, 3)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to its record."""
+        for name, fact in facts.items():
+            self._trial.set_user_attr(name, fact)
+
+    def report(self, values: Mapping[int, float]) -> None:
+        """Report the metric of epochs; a TrialPruned of Optuna says that it is not worth continuing."""
+        for epoch, value in values.items():
+            if epoch not in self._reported:  # otherwise an earlier process did
+                self._reported[epoch] = value
+                self._trial.report(value, epoch)
+        if values and self._trial.should_prune():
+            raise optuna.TrialPruned
+
+    def complete(self, value: float) -> None:
+        """End it well."""
+        self._study.study.tell(self.number, value)
+
+    def prune(self) -> None:
+        """End it early, because others are better."""
+        self._study.study.tell(self.number, state=TrialState.PRUNED)
+
+    def fail(self, reason: str) -> None:
+        """Record that it failed, and why."""
+        self.note(reason=reason)
+        self._study.study.tell(self.number, state=TrialState.FAIL)
+
+    def put_back(self) -> None:
+        """Let another process continue it, as after Ctrl-C."""
+        self.note(attempts={"count": 0, "epochs": len(self._reported)}, seconds=self.seconds)
+
+    def release(self) -> None:
+        """Release it for others, if it has not ended."""
+        self._lock.free()
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
 def tracking_of(train: Train, tune: Tune) -> list[str]:
     """Where trials are recorded."""
     return train.tracking if tune.tracking else []
@@ -76,10 +155,7 @@ def tracking_of(train: Train, tune: Tune) -> list[str]:
 def train_one(data: TrialData, train: Train, directory: Path, report: Report) -> list[Epoch]:
     """Train the one network of a trial in its directory, or continue an interrupted training; all its epochs.
 
-    Raises
-    ------
-    NanoMLError
-        The settings do not fit, or the loss is not a finite number.
+    A NanoMLError says that the settings do not fit, or that the loss is not a finite number.
     """
     description = describe(data.table, data.survey, data.files, train, data.device)
     prepare(directory, description)

@@ -44,7 +44,7 @@ def check_scores(workdir: Path) -> None:
     table = read(files, training.description.config)
     rows, expected = training.out_of_fold(table)
     assert len(rows) == len(table) > 1000
-    branches = [f"{workdir.name}_{name}" for name in training.classes]
+    branches = [f"{workdir.name}_{name}" for name in training.description.classes]
     found = {}
     for path in workdir.glob("scores/*/*.root"):
         arrays = uproot.open(path)["Events"].arrays(["run", "luminosityBlock", "event", *branches], library="np")

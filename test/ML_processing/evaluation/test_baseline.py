@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ML_processing.evaluation import baseline as module
-from ML_processing.evaluation.baseline import baseline, flattened, regression_baseline
+from ML_processing.evaluation.baseline import baseline, flattened
 from ML_processing.events.data import read
 from ML_processing.events.survey import make_splits
 from ML_processing.metrics.roc import auc
@@ -97,10 +97,10 @@ def test_regression_has_not_seen_what_it_estimates(toy: Toy) -> None:
     table = read([toy(z=np.random.default_rng(2).normal(size=600).astype("f4"))], Train(targets=["z"]))
     table.extras["z"][:] = table.features[:, 0] * 2 + 0.1 * table.extras["z"]
     splits = make_splits(table, 3)
-    before = regression_baseline(table, splits, 1)
+    before = baseline(table, splits, 1)
     assert before.shape == (600, 1)
     assert np.std(before[:, 0] - table.extras["z"]) < np.std(table.extras["z"]) / 4
     table.extras["z"][splits[0].test] = 99
-    after = regression_baseline(table, splits, 1)
+    after = baseline(table, splits, 1)
     unchanged = [np.array_equal(before[split.test], after[split.test]) for split in splits]
     assert unchanged == [True, False, False]
