@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def make_training_data(
     training = table[~held_out]
     network.fit(training.features, training.objects, training.targets() if table.about.targets else None)
     parameter = ParameterGrid.of(survey)
-    prepare = _Preparation(network, factors_of_split(survey, fold), parameter, device)
+    prepare = partial(_prepared, network, factors_of_split(survey, fold), parameter, device)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold
     redraw, fixed = _redraw(network, parameter, device), torch.Generator().manual_seed(seed)
@@ -151,38 +152,25 @@ def make_training_data(
     return TrainingData(batches, int(learnt), sample, validation)
 
 
-@dataclass(frozen=True)
-class _Preparation:
-    """From a table to tensors: scaled inputs, weights of the training, standardized targets."""
-
-    network: Network
-    factors: NDArray[np.float64]
-    parameter: ParameterGrid | None
-    device: torch.device
-
-    @torch.no_grad()
-    def __call__(self, table: Table) -> EventTensors:
-        nothing = torch.empty(0)
-        about = table.about
-        free, spectator = nothing.bool(), nothing
-        if about.parameter is not None:
-            free = torch.from_numpy(np.isnan(table.features[:, -1]))
-        if about.spectator is not None:
-            spectator = torch.from_numpy(table.extras[about.spectator])
-        weights = table.weights * self.factors[table.labels]
-        if self.parameter is not None:
-            weights *= self.parameter.balance(table)
-        events = EventTensors(
-            self.network.scaling(inputs_of(table)),
-            torch.from_numpy(table.labels),
-            torch.from_numpy(weights.astype(np.float32)),
-            self.network.standardize(torch.from_numpy(table.targets()))
-            if about.targets
-            else torch.empty(len(table), 0),
-            spectator,
-            free,
-        )
-        return events.map(lambda tensor: tensor.to(self.device))
+@torch.no_grad()
+def _prepared(
+    network: Network, factors: NDArray[np.float64], parameter: ParameterGrid | None, device: torch.device, table: Table
+) -> EventTensors:
+    """The events of a table as tensors: scaled inputs, weights of the training, standardized targets."""
+    about, nothing = table.about, torch.empty(0)
+    weights = table.weights * factors[table.labels]
+    if parameter is not None:
+        weights *= parameter.balance(table)
+    targets = network.standardize(torch.from_numpy(table.targets())) if about.targets else torch.empty(len(table), 0)
+    events = EventTensors(
+        network.scaling(inputs_of(table)),
+        torch.from_numpy(table.labels),
+        torch.from_numpy(weights.astype(np.float32)),
+        targets,
+        nothing if about.spectator is None else torch.from_numpy(table.extras[about.spectator]),
+        nothing.bool() if about.parameter is None else torch.from_numpy(np.isnan(table.features[:, -1])),
+    )
+    return events.map(lambda tensor: tensor.to(device))
 
 
 @torch.no_grad()

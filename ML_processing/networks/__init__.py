@@ -20,12 +20,8 @@ TRAINING = ("ML_processing.training.fold", "ML_processing.training.description")
 def resolve_model(model: str, base: Path) -> str:
     """`train.model` in a form that means the same in every directory.
 
-    Parameters
-    ----------
-    model
-        The setting. A name of NanoML's stays as it is, and so does a module on the import path.
-    base
-        To which files are relative, and where modules may be, too.
+    A name of NanoML's stays as it is, and so does a module on the import path. Files are relative to `base`, where modules
+    may be, too.
     """
     place, _, name = model.rpartition(":")
     if place.endswith(".py"):
@@ -36,13 +32,7 @@ def resolve_model(model: str, base: Path) -> str:
 
 
 def code_behind(model: str, *roots: str) -> str:
-    """A hash of the code behind some modules and a model, as returned by `resolve_model`.
-
-    Raises
-    ------
-    ConfigError
-        There is no such file or module.
-    """
+    """A hash of the code behind some modules and a model, as returned by `resolve_model`; a ConfigError if it is missing."""
     place = model.rpartition(":")[0]
     return code_of(*roots, _source_of(model, place) if place else f"ML_processing.networks.{model}")
 

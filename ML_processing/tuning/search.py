@@ -131,23 +131,29 @@ class _Workers:
             process.kill()  # nothing is lost: another continues its trial
             process.join()
 
-    def __len__(self) -> int:
-        return len(self._members)
+    def work(self, study: Study, status: _Status, join: bool) -> None:
+        """Do the trials; without `join` also wait for those that others work on."""
+        while True:
+            late = self._job.deadline is not None and time.time() > self._job.deadline
+            if not late and study.has_work(self._job.most):
+                while len(self._members) < self._size:
+                    self._start()
+            self._check()
+            if status.update():
+                self._deaths = 0  # with progress it is worth replacing workers that are killed
+            if late or (not self._members and (join or study.is_done(self._job.most))):
+                status.update(now=True)
+                return
+            time.sleep(_EVERY)
 
-    def progressed(self) -> None:
-        """Trials have made progress, so it is worth replacing workers that are killed."""
-        self._deaths = 0
+    def _start(self) -> None:
+        mine, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_member, args=(self._job, theirs))
+        process.start()
+        theirs.close()
+        self._members.append((process, mine))
 
-    def fill(self) -> None:
-        """Start those that are missing."""
-        while len(self._members) < self._size:
-            mine, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(target=_member, args=(self._job, theirs))
-            process.start()
-            theirs.close()
-            self._members.append((process, mine))
-
-    def check(self) -> None:
+    def _check(self) -> None:
         """Forget those that have ended; raises NanoMLError if one could not continue, or they are killed repeatedly."""
         for member in list(self._members):
             process, pipe = member
@@ -211,24 +217,9 @@ def _run(
             work(data, study, most, deadline, lambda _: status.update())
             status.update(now=True)
         del data
-        _work_in_parallel(job, study, status, workers, options.join)
+        with _Workers(job, workers) as members:
+            members.work(study, status, options.join)
     return study
-
-
-def _work_in_parallel(job: _SearchJob, study: Study, status: _Status, workers: int, join: bool) -> None:
-    """Do the trials in processes; without `join` also wait for those that others work on."""
-    with _Workers(job, workers) as members:
-        while True:
-            late = job.deadline is not None and time.time() > job.deadline
-            if not late and study.has_work(job.most):
-                members.fill()
-            members.check()
-            if status.update():
-                members.progressed()
-            if late or (not members and (join or study.is_done(job.most))):
-                status.update(now=True)
-                return
-            time.sleep(_EVERY)
 
 
 class _Status:
