@@ -271,7 +271,7 @@ class CrabProject:
             texts = [self._do("getoutput", "--dump", f"--jobids={portion}") for portion in portions]
         except NanoMLError as problem:
             return [f"{name}: the names of its outputs are not known yet ({problem}): ask again."]
-        found = _LFN.findall("".join(texts))
+        found = _LFN.findall("\n".join(texts))
         record.outputs = sorted(found, key=lambda output: [int(number) for number in re.findall(r"\d+", output)])
         if len(found) != len(done):
             return [f"{name}: {len(done)} jobs are done, but CRAB names {len(found)} outputs: ask again."]
