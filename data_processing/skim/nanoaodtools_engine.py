@@ -24,7 +24,7 @@ import numpy as np
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import FilterSet, plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.accounting import FileAccounting, WeightSums
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
@@ -285,7 +285,7 @@ def _record(
 ) -> Provenance:
     """The record of the output, checked against it."""
     with RootFile(output) as result:
-        accounting.cutflow = _cutflow(job, file, result)
+        accounting.cutflow, accounting.weights = _recorded(job, file, result)
         accounting.selected = accounting.cutflow[-1].events
         if accounting.is_data:
             accounting.luminosity_sections = sections_read(file, mask)
@@ -305,14 +305,14 @@ def _record(
     )
 
 
-def _cutflow(job: SkimJob, file: RootFile, result: RootFile) -> list[Step]:
-    """The cut flow that the selection's module recorded; without a selection, the events of input and output."""
+def _recorded(job: SkimJob, file: RootFile, result: RootFile) -> tuple[list[Step], list[WeightSums]]:
+    """Cut flow and sums of weights that the selection's module recorded; without a selection, events of input and output."""
     if job.selection:
         record = Provenance.of(result)
         assert record is not None
-        return record.accounting.cutflow
+        return record.accounting.cutflow, record.accounting.weights
     both = (("all", file), ("nanoAOD-tools", result))
-    return [Step(name, each.entries, float(weights_in(each).sum())) for name, each in both]
+    return [Step(name, each.entries, float(weights_in(each).sum())) for name, each in both], []
 
 
 def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:

@@ -14,6 +14,7 @@ from conftest import ROOT
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.skim.nanoaodtools_engine import postprocess_file
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, read_metadata
@@ -22,7 +23,7 @@ from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
-from services.nanoaodtools import loop
+from services.nanoaodtools import loop, needs_nanoaodtools
 
 ERA = ROOT / "examples" / "corrections" / "2018.yaml"
 INFO = DatasetInfo("WZ", "2018", corrections_file=str(ERA))
@@ -224,3 +225,30 @@ def test_data_have_the_weight_1(folder: Path, made_files: dict[str, Path]) -> No
         record = Provenance.of(file)
     assert record is not None
     assert all(each.ratio("nominal") == dict.fromkeys(each.without, 1.0) for each in record.accounting.weights)
+
+
+@needs_nanoaodtools
+def test_nanoaodtools_give_the_same_weights_and_sums(folder: Path, skims: list[str], sample: Path) -> None:
+    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    job = SkimJob(
+        str(source), folder / "postprocessed.root", "weighted.py:Weighted", str(folder), ("MET_pt",), dataset=INFO,
+        engine="nanoaodtools",
+    )  # fmt: skip
+    theirs = postprocess_file(job).weights
+    with RootFile(skims[0]) as file:
+        record = Provenance.of(file)
+    assert record is not None
+    assert len(theirs) == len(record.accounting.weights)
+    for one, other in zip(theirs, record.accounting.weights):
+        assert (one.weight, one.cut, one.keeps_yield, one.is_binned) == (
+            other.weight,
+            other.cut,
+            other.keeps_yield,
+            other.is_binned,
+        )
+        assert one.without == pytest.approx(other.without)
+        for variation, sums in one.sums.items():
+            assert sums == pytest.approx(other.sums[variation])
+    with uproot.open(job.output) as out, uproot.open(skims[0]) as skim:
+        for name in (name for name in skim["Events"].keys() if name.startswith("weight_")):
+            assert np.array_equal(out["Events"][name].array(), skim["Events"][name].array())
