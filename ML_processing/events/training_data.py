@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -55,13 +55,6 @@ class ParameterGrid:
                     f"{survey.parameters[value]:.4g}, so they cannot be scaled to the total of the others. Use more events."
                 )
         return cls(survey.about.parameter, tuple(values), tuple(survey.parameters[it] / total for it in values))
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any] | None) -> ParameterGrid | None:
-        """Undo `dataclasses.asdict`."""
-        if content is None:
-            return None
-        return cls(content["column"], tuple(content["values"]), tuple(content["shares"]))
 
     def filled(self, table: Table) -> NDArray[np.float32]:
         """The features of a table, with a value where there is none: always the same for an event."""

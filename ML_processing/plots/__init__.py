@@ -1,6 +1,6 @@
 """Figures of the report, in CMS style and in colours that the colour-blind can tell apart.
 
-Each is drawn from its part of "plots" in metrics.json, which so contains every number of a figure.
+Each shows a part of an evaluation that is in metrics.json, too, under "plots": so that contains every number of a figure.
 """
 
 from __future__ import annotations

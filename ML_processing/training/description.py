@@ -126,17 +126,14 @@ class TrainingDescription:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrainingDescription:
         """Undo `to_json`; a KeyError or TypeError if something is missing."""
-        collections = (
-            InputCollection(it["name"], _columns(it["columns"]), it["max"], it["order"])
-            for it in content["collections"]
-        )
+        parameter = content["parameter"]
         typed = {
             "config": build(Train, content["config"]),
-            "features": _columns(content["features"]),
-            "collections": tuple(collections),
+            "features": tuple(build(ConvertedColumn, each) for each in content["features"]),
+            "collections": tuple(build(InputCollection, each) for each in content["collections"]),
             "targets": tuple(content["targets"]),
-            "parameter": ParameterGrid.from_json(content["parameter"]),
-            "folds": Folds(**content["folds"]),
+            "parameter": None if parameter is None else build(ParameterGrid, parameter),
+            "folds": build(Folds, content["folds"]),
             "data": build(EventsUsed, content["data"]),
             "datasets": tuple(build(ConvertedDataset, each) for each in content["datasets"]),
         }
@@ -159,7 +156,7 @@ class TrainingDescription:
             )
         try:
             return cls.from_json(content)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise _damaged(path) from None
 
 
@@ -180,10 +177,6 @@ def read_json(path: Path) -> Any:
 
 def _damaged(path: Path) -> NanoMLError:
     return NanoMLError(f"{path}: is damaged. Remove {path.parent} and run `nanoml train` again.")
-
-
-def _columns(content: Sequence[Mapping[str, str]]) -> tuple[ConvertedColumn, ...]:
-    return tuple(ConvertedColumn(**each) for each in content)
 
 
 def describe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ML_processing.events.training_data import ParameterGrid, inputs_of, make_tr
 from ML_processing.models import Network, make_network
 from ML_processing.training.loop import TrainingData
 from MLTools.NanoML.config.training import Decorrelation, Train
+from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 
@@ -198,8 +198,7 @@ def with_masses(toy: Toy) -> tuple[Table, Survey]:
 def test_values_and_shares(with_masses: tuple[Table, Survey]) -> None:
     found = ParameterGrid.of(with_masses[1])
     assert found == ParameterGrid("mass", (600.0, 1000.0, 2000.0), (0.25, 0.5, 0.25))
-    assert ParameterGrid.from_json(asdict(found)) == found
-    assert ParameterGrid.from_json(None) is None
+    assert build(ParameterGrid, plain(found)) == found
 
 
 def test_no_parameter(toy: Toy) -> None:
