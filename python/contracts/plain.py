@@ -43,7 +43,7 @@ def optional(hint: Any) -> Any:
 
 
 def build(cls: type[T], content: Mapping[str, Any]) -> T:
-    """Make an object of the dataclass `cls`; a KeyError, TypeError or ValueError if the content does not describe one."""
+    """Make an object of the dataclass `cls`; KeyError, TypeError, ValueError or AttributeError if the content is not one."""
     values = {}
     for field, key, hint in fields_of(cls):  # type: ignore[arg-type]  # classes are hashable
         if key in content:

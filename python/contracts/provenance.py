@@ -187,7 +187,7 @@ class Provenance:
             return None
         try:
             records = [cls._of_text(text) for text in _texts_in(tree)]
-        except (ValueError, KeyError, TypeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
             raise NanoMLError(
                 f"{file.path}: its record `{PROVENANCE}` cannot be understood ({problem}): make the file again."
             ) from None

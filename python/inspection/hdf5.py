@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -113,9 +113,9 @@ class HDF5Inspection(Inspection):
             "events": self.events,
             "selection": metadata.selection,
             "weight": self.weight,
-            "classes": [{**asdict(each), "weights": finite(each.weights)} for each in self.classes],
+            "classes": [{**plain(each), "weights": finite(each.weights)} for each in self.classes],
             "features": [
-                {**asdict(column), **{key: getattr(self.features[column.name], key) for key in _SUMMARY}}
+                {**plain(column), **{key: getattr(self.features[column.name], key) for key in _SUMMARY}}
                 for column in metadata.features
             ],
             "objects": [
@@ -136,7 +136,7 @@ class HDF5Inspection(Inspection):
                     "luminosity": dataset.luminosity,
                     "is_data": dataset.is_data,
                     "books": accounting_content(Accounting(dataset.accounting.files)),
-                    "missing": [asdict(each) for each in dataset.missing],
+                    "missing": plain(dataset.missing),
                     "duplicates": dataset.duplicates,
                 }
                 for dataset in metadata.datasets
@@ -256,7 +256,7 @@ class ForeignInspection(Inspection):
     attributes: dict[str, str] = field(default_factory=dict)
 
     def _content(self) -> dict[str, Any]:
-        return {"own": False, "datasets": [asdict(each) for each in self.datasets], "attributes": self.attributes}
+        return {"own": False, "datasets": plain(self.datasets), "attributes": self.attributes}
 
     def _show_content(self, page: Page) -> None:
         page.facts([("what", "HDF5, not written by nanoml convert"), ("size", file_size(self.size))])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import onnxruntime
 from rich.text import Text
 
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection.report import Inspection
 from MLTools.NanoML.model import Description, ObjectInput, file_hash, metadata_text, open_session, twin_of
@@ -44,10 +45,10 @@ class OnnxInspection(Inspection):
     def _content(self) -> dict[str, Any]:
         return {
             "sha256": self.sha256,
-            **asdict(self.header),
+            **plain(self.header),
             "onnxruntime": onnxruntime.__version__,
-            "inputs": [asdict(each) for each in self.inputs],
-            "outputs": [asdict(each) for each in self.outputs],
+            "inputs": plain(self.inputs),
+            "outputs": plain(self.outputs),
             "own": False,
         }
 
@@ -164,7 +165,7 @@ class ModelInspection(OnnxInspection):
             "name": model.name,
             "level": model.level,
             "collection": model.collection,
-            "columns": [asdict(column) for column in self.columns],
+            "columns": plain(self.columns),
             "collections": [
                 {"name": it.collection, "max": it.max, "order": it.order, "tensor": it.tensor, "mask": it.mask}
                 for it in model.objects
@@ -172,12 +173,12 @@ class ModelInspection(OnnxInspection):
             "classes": None,
             "targets": None,
             model.kind: list(model.outputs),
-            "parameter": model.parameter and asdict(model.parameter),
+            "parameter": plain(model.parameter),
             "folds": {"k": model.folds, "hash": model.fold_rule},
-            "target": asdict(model.format),
+            "target": plain(model.format),
             "training": model.training,
-            "twin": asdict(self.twin),
-            "reference": self.reference and asdict(self.reference),
+            "twin": plain(self.twin),
+            "reference": plain(self.reference),
         }
 
     def _show_content(self, page: Page) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
 from MLTools.NanoML.contracts.accounting import FileAccounting, Step
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
@@ -103,13 +104,13 @@ def accounting_content(accounting: Accounting) -> dict[str, Any]:
         "is_data": accounting.is_data,
         "sum_of_weights": finite(accounting.sum_of_weights),
         "sum_of_weights_sources": weight_sources(accounting),
-        "cutflow": [asdict(cut) for cut in _cuts(accounting.cutflow)],
+        "cutflow": plain(list(_cuts(accounting.cutflow))),
         "files": [
             {
                 **{key: getattr(file, key) for key in ("file", "entries", "selected", "duplicates")},
                 "sum_of_weights": finite(file.sum_of_weights),
                 "sum_of_weights_source": file.sum_of_weights_source,
-                "part": file.part and asdict(file.part),
+                "part": plain(file.part),
             }
             for file in accounting.files
         ],
