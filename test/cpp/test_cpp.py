@@ -375,5 +375,5 @@ def test_damaged_files_are_refused(linear_model: Callable[..., Path], tmp_path: 
 
 
 def test_eight_threads_share_one_session(transformer: Path, build: Callable[..., Path]) -> None:
-    directory = build("thread", "testScores", FLAGS="-g1 -fsanitize=thread")
+    directory = build("thread", "testScores", FLAGS="-g1 -fsanitize=thread", OPTIMIZE="-O1")
     assert float(run(str(directory / "testScores"), str(transformer), "8")) < TOLERANCE
