@@ -13,12 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.era import JetCorrections, VariedCorrection
+from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
+from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.weights import Factor
 
 __all__ = [
+    "BRANCHES",
+    "SIMULATED",
+    "corrected",
     "energy_scale",
     "energy_uncertainty",
+    "generated_pt",
     "hem_scale",
     "is_in_veto_region",
     "normal_numbers",
@@ -27,9 +33,69 @@ __all__ = [
     "type1_momentum",
 ]
 
+BRANCHES = (
+    *(f"Jet_{name}" for name in ("pt", "eta", "phi", "mass", "rawFactor", "area")),
+    *("MET_pt", "MET_phi", "fixedGridRhoFastjetAll", "run", "luminosityBlock", "event"),
+)
+"""What `corrected` reads."""
+SIMULATED = ("Jet_genJetIdx", "GenJet_pt", "GenJet_eta", "GenJet_phi")
+"""What `corrected` reads in simulation."""
+
 _MOST_ETA = 5.19  # of a jet that the files of the JME group cover
 _LEAST_PT = 15.0  # [GeV] of a jet that corrects the missing momentum
 _MOST_EM = 0.9  # electromagnetic fraction of a jet that does
+
+
+def corrected(events: Events, jets: JetCorrections, is_data: bool, rho: str = "fixedGridRhoFastjetAll") -> Events:
+    """The events with jets corrected anew, smeared in simulation, and the missing momentum that follows from it.
+
+    It replaces Jet_pt, Jet_mass, MET_pt and MET_phi. The jets keep their order. Jets above 15 GeV, before or after, change the
+    missing momentum. It reads what `BRANCHES` and, in simulation, `SIMULATED` name.
+
+    Parameters
+    ----------
+    events
+        The events: `def prepare(self, events): return corrected(events, self.dataset.corrections.jets, self.dataset.is_data)`.
+    jets
+        The entry `jets` of the era. Jets are only smeared if it has `jer`.
+    is_data
+        Whether they are collision data.
+    rho
+        The branch with rho: Rho_fixedGridRhoFastjetAll from NanoAOD v10 on.
+    """
+
+    def values(left: Events) -> dict[str, Any]:
+        jet = left.flat("Jet")
+        density = np.asarray(left[rho])[jet.event]
+        raw = 1 - jet.rawFactor
+        factor = raw * energy_scale(
+            jets, jet.pt * raw, jet.eta, jet.area, density, np.asarray(left.run)[jet.event] if is_data else None
+        )
+        if not is_data and jets.entry.jer is not None:
+            run, section, event = (np.asarray(left[name])[jet.event] for name in IDENTIFIERS)
+            normal = normal_numbers(run, section, event, jet.place)
+            smeared = smearing(jets, jet.pt * factor, jet.eta, density, generated_pt(left, jet), normal)
+            factor = factor * smeared.nominal
+        pt = jet.pt * factor
+        counts = np.maximum(jet.pt, pt) > _LEAST_PT
+        missing = propagated(left.MET.pt, left.MET.phi, jet, np.where(counts, jet.pt, 0), np.where(counts, pt, 0))
+        return {"Jet_pt": pt, "Jet_mass": jet.mass * factor, "MET_pt": missing[0], "MET_phi": missing[1]}
+
+    return events.replaced(("Jet_pt", "Jet_mass", "MET_pt", "MET_phi"), values)
+
+
+def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np.float64]:
+    """The transverse momentum [GeV] of the generated jet of each jet; 0 without one within `distance` in eta and phi."""
+    generated = events.flat("GenJet")
+    index = np.asarray(jet.genJetIdx)
+    is_known = (index >= 0) & (index < generated.counts[jet.event])
+    if not is_known.any():
+        return np.zeros(len(index))
+    begin = np.cumsum(generated.counts) - generated.counts
+    place = np.where(is_known, begin[jet.event] + index, 0)
+    across = np.mod(jet.phi - generated.phi[place] + np.pi, 2 * np.pi) - np.pi
+    near = np.hypot(jet.eta - generated.eta[place], across) < distance
+    return np.where(is_known & near, generated.pt[place], 0.0)
 
 
 def energy_scale(

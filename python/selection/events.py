@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import awkward as ak
@@ -58,6 +59,7 @@ class Events:
         self._pick = Picker(np.arange(0))
         self._made: dict[str, Any] = {}
         self._exact: dict[str, Any] = {}
+        self._replaced: dict[str, _Replacement] = {}
 
     def __len__(self) -> int:
         return self._length
@@ -76,12 +78,41 @@ class Events:
         """A branch by its name, or the events that a mask (or an array of positions) picks."""
         if isinstance(what, str):
             return self._branch(what)
+        return self._at(self.rows[np.asarray(what)])
+
+    def _at(self, rows: NDArray[np.int64]) -> Events:
+        """The events at positions in the chunk."""
         picked = Events(self._arrays, self._collections, self._owner)
-        picked._rows = self.rows[np.asarray(what)]
-        picked._pick = Picker(picked._rows)
-        picked._length = len(picked._rows)
-        picked._exact = self._exact
+        picked._rows, picked._pick, picked._length = rows, Picker(rows), len(rows)
+        picked._exact, picked._replaced = self._exact, self._replaced
         return picked
+
+    def replaced(self, names: Sequence[str], values: Callable[[Events], Mapping[str, Any]]) -> Events:
+        """The same events with other values of some branches, as corrected momenta of jets.
+
+        They are computed when one of them is first used, for the events that are left then.
+
+        Parameters
+        ----------
+        names
+            The branches, which were read.
+        values
+            A function of the events that are left, with their values so far. It returns the branches by name: one number for
+            each event or, for lists, as many as the event has, in their order (an awkward array, or plain numbers as those of
+            `flat`).
+
+        Raises
+        ------
+        NanoMLError
+            One of the branches was not read.
+        """
+        unknown = next((name for name in names if name not in self._arrays), None)
+        if unknown is not None:
+            raise self._unknown(unknown)
+        made = Events(self._arrays, self._collections, self._owner)
+        made._rows, made._pick, made._length, made._exact = self._rows, self._pick, self._length, self._exact
+        made._replaced = {**self._replaced, **dict.fromkeys(names, _Replacement(self, values))}
+        return made
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -116,7 +147,13 @@ class Events:
             columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
         assert offsets is not None
         whole = Flat(columns, np.asarray(offsets.data))
-        return whole if self._rows is None else whole[self._rows]
+        left = whole if self._rows is None else whole[self._rows]
+        others = {branch[len(name) + 1 :] or name: branch for branch in members if branch in self._replaced}
+        return left.with_later({field: partial(self._numbers, branch) for field, branch in others.items()})
+
+    def _numbers(self, branch: str) -> NDArray[Any]:
+        """The numbers of a list, those of all events in one row."""
+        return np.asarray(ak.flatten(self._branch(branch)))
 
     def __dir__(self) -> list[str]:
         flat = {name.split("_")[0] for name in self._arrays if name not in self._collections}
@@ -125,6 +162,8 @@ class Events:
     def _branch(self, name: str) -> ak.Array:
         if name not in self._arrays:
             raise self._unknown(name)
+        if name in self._replaced:
+            return self._replaced[name].get(name, self.rows)
         if name not in self._exact:
             self._exact[name] = _exact(self._arrays[name])
         array = self._exact[name]
@@ -150,6 +189,52 @@ class Events:
             f"{self._owner or 'events'}: `{name}` was not read. Add its branches to `branches` of the selection "
             f"(or to `optional`, if some files lack them).{versions.did_you_mean(name, known)}"
         )
+
+
+class _Replacement:
+    """Other values of some branches, computed for the events for which they are first asked."""
+
+    def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Any]]) -> None:
+        self._events, self._function = events, values
+        self._rows: NDArray[np.int64] = np.arange(0)
+        self._values: dict[str, Any] | None = None
+
+    def get(self, name: str, rows: NDArray[np.int64]) -> Any:
+        """A branch for the events at positions in the chunk."""
+        places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
+        is_known = self._values is not None and (not len(rows) or len(self._rows))
+        if not is_known or not np.array_equal(self._rows[places] if len(rows) else rows, rows):
+            order = np.unique(rows)
+            left = self._events._at(order)
+            self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
+            self._rows, places = order, np.searchsorted(order, rows)
+        assert self._values is not None
+        if name not in self._values:
+            raise NanoMLError(f"{self._events._owner}: the function for new values of {name} did not return them.")
+        values = self._values[name]
+        return (
+            values
+            if len(places) == len(self._rows) and np.array_equal(places, np.arange(len(places)))
+            else values[places]
+        )
+
+    def _checked(self, name: str, values: Any, left: Events) -> Any:
+        """The new values in the form of the old ones."""
+        old = left._branch(name)
+        if old.ndim == 1:
+            new, length = np.asarray(values, np.float64), len(old)
+        else:
+            counts = ak.num(old)
+            if isinstance(values, ak.Array):
+                if not np.array_equal(ak.num(values), counts):
+                    raise NanoMLError(f"{left._owner}: the new {name} has other numbers of objects than the old one.")
+                return values
+            new, length = np.asarray(values, np.float64), int(ak.sum(counts))
+        if new.shape != (length,):
+            raise NanoMLError(
+                f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
+            )
+        return ak.Array(new) if old.ndim == 1 else ak.unflatten(new, counts)
 
 
 def _exact(array: Any) -> Any:

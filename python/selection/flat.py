@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
@@ -90,6 +90,13 @@ class Flat:
             array[name] = values
         return array.view(vector_package().MomentumNumpy4D)
 
+    def with_later(self, columns: Mapping[str, Callable[[], NDArray[Any]]]) -> Flat:
+        """The same objects with columns that are computed when they are first used."""
+        if not columns:
+            return self
+        known = {name: partial(getattr, self, name) for name in self._columns if name not in columns}
+        return Flat(_Later({**known, **columns}), self._offsets)
+
     def __getitem__(self, what: Any) -> Any:
         """A column by its name, or the objects of the events that a mask (or an array of positions) picks."""
         if isinstance(what, str):
@@ -173,6 +180,28 @@ class Flat:
     def _at(self, positions: _Index, offsets: _Index) -> Flat:
         where = positions if self._where is None else self._where[positions]
         return Flat(self._columns, offsets, where)
+
+
+class _Later(Mapping[str, NDArray[Any]]):
+    """Columns by name, each of which a function makes on first use."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], NDArray[Any]]]) -> None:
+        self._makers = makers
+        self._made: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def vector_package() -> ModuleType:

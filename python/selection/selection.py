@@ -135,6 +135,10 @@ class Selection:
     weights: ClassVar[Mapping[str, Weight]] = {}
     dataset: DatasetInfo = DatasetInfo()
 
+    def prepare(self, events: Events) -> Events:
+        """Corrections of objects, before `select`: the events with other values of some branches (`events.replaced`)."""
+        return events
+
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
         """Cut and compute; to be written by the user.
 
@@ -249,7 +253,10 @@ class Selection:
             if self.dataset.triggers:
                 fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
                 events = cutflow.cut("trigger", np.any(fired, axis=0), events)
-            result = self.select(events, cutflow)
+            prepared = self.prepare(events)
+            if not isinstance(prepared, Events):
+                raise NanoMLError("prepare returned no events. End it with `return events.replaced(...)`.")
+            result = self.select(prepared, cutflow)
         except NanoMLError as problem:
             text = str(problem)
             is_placed = text.startswith(self.where())

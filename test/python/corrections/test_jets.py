@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
+import uproot
+from conftest import DATA, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from MLTools.NanoML.corrections import Corrections, jets
 from MLTools.NanoML.corrections.era import JetCorrections
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Events, Flat, Selection
+from MLTools.NanoML.selection.tryout import on_file
+from services.nanoaodtools import loop
 
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
@@ -162,3 +169,103 @@ def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
 def test_the_region_without_endcap_loses_energy() -> None:
     eta, phi = np.array([-2.0, -2.8, -2.0, 2.0]), np.array([-1.0, -1.0, 1.0, -1.0])
     assert jets.hem_scale(eta, phi)["down"].tolist() == [0.8, 0.65, 1.0, 1.0]
+
+
+class Corrected(Selection):
+    """Events with a corrected jet above 50 GeV."""
+
+    branches = (*jets.BRANCHES, "Muon_pt")
+    simulated = jets.SIMULATED
+    columns = {
+        "Jet1_pt": Column("f8", "transverse momentum of the first jet [GeV]"),
+        "Jet1_mass": Column("f8", "its mass [GeV]"),
+        "met": Column("f8", "missing momentum [GeV]"),
+        "met_phi": Column("f8", "its azimuth"),
+    }
+
+    def prepare(self, events: Events) -> Events:
+        return jets.corrected(events, self.dataset.corrections.jets, self.dataset.is_data)
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        events = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events)
+        events = cutflow.cut("a jet", ak.any(events.Jet.pt > 50, axis=1), events)
+        jet = events.flat("Jet")
+        first = jet.at(jet.largest(-jet.place))
+        return events, {"Jet1_pt": first.pt, "Jet1_mass": first.mass, "met": events.MET.pt, "met_phi": events.MET.phi}
+
+
+def of_era(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetInfo:
+    path = ROOT / "examples" / "corrections" / "2018.yaml"
+    if name == "real":
+        real = DATA / "corrections"
+        if not real.is_dir():
+            pytest.skip(f"no correction files in {real}: name their directory by NANOML_TEST_DATA")
+        monkeypatch.setenv("NANOML_CORRECTIONS", str(real))
+        path = folder / "real.yaml"
+        path.write_text(
+            "jets: {file: POG/JME/2018_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL18_JRV2_MC, "
+            "jec: {simulation: Summer19UL18_V5_MC}, sources: [Total]}"
+        )
+    return DatasetInfo("WZ", "2018", corrections_file=str(path))
+
+
+@pytest.mark.parametrize("files", ["invented", "real"])
+def test_corrected_jets_are_those_of_one_jet_after_the_other(
+    files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Path
+) -> None:
+    info = of_era(files, tmp_path, monkeypatch)
+    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    found = on_file(Corrected().of_dataset(info), source, 400)
+    era = info.corrections.jets
+    scale, sigma, ratio = era.scale(False), era.resolution, era.resolution_ratio
+    with uproot.open(source) as file:
+        events = file["Events"].arrays([*jets.BRANCHES, *jets.SIMULATED, "Muon_pt"], entry_stop=400)
+    passed, columns = [], []
+    for row, event in enumerate(events):
+        if not len(event.Muon_pt):
+            continue
+        missing = event.MET_pt * np.exp(1j * float(event.MET_phi))
+        new = []
+        for place in range(len(event.Jet_pt)):
+            old, eta, phi = (float(event[f"Jet_{name}"][place]) for name in ("pt", "eta", "phi"))
+            raw, rho, inside = (
+                1 - float(event.Jet_rawFactor[place]),
+                float(event.fixedGridRhoFastjetAll),
+                max(-5.19, min(eta, 5.19)),
+            )
+            factor = raw * scale(float(event.Jet_area[place]), inside, old * raw, rho)
+            pt = old * factor
+            width, times = sigma(inside, pt, rho), ratio(inside, "nom")
+            index, smeared = int(event.Jet_genJetIdx[place]), None
+            if 0 <= index < len(event.GenJet_pt):
+                near = (
+                    np.hypot(eta - event.GenJet_eta[index], np.angle(np.exp(1j * (phi - event.GenJet_phi[index]))))
+                    < 0.2
+                )
+                if near and abs(pt - event.GenJet_pt[index]) < 3 * width * pt:
+                    smeared = 1 + (times - 1) * (pt - event.GenJet_pt[index]) / pt
+            if smeared is None:
+                numbers = [np.array([value]) for value in (event.run, event.luminosityBlock, event.event, place)]
+                smeared = 1 + float(jets.normal_numbers(*numbers)[0]) * width * np.sqrt(max(times**2 - 1, 0))
+            factor *= max(smeared, 0.01)
+            new.append((old * factor, float(event.Jet_mass[place]) * factor))
+            if max(old, old * factor) > 15:
+                missing -= (old * factor - old) * np.exp(1j * phi)
+        if any(pt > 50 for pt, _ in new):
+            passed.append(row)
+            columns.append((*new[0], abs(missing), np.angle(missing)))
+    assert len(passed) > 50
+    assert found.rows.tolist() == passed
+    for name, values in zip(Corrected.columns, zip(*columns)):
+        assert np.allclose(found.columns[name], values, rtol=1e-9), name
+
+
+def test_an_event_loop_has_the_same_corrected_jets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Path
+) -> None:
+    selection = Corrected().of_dataset(of_era("invented", tmp_path, monkeypatch))
+    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+    whole = on_file(selection, source)
+    found = loop([PostprocModule(selection, 171)], source)
+    assert [entry for entry, _ in found] == whole.rows.tolist()
+    assert [row["Jet1_pt"] for _, row in found] == whole.columns["Jet1_pt"].tolist()
