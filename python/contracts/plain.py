@@ -21,14 +21,17 @@ T = TypeVar("T")
 
 
 @functools.cache
+def _keys_of(cls: Any) -> tuple[tuple[dataclasses.Field[Any], str], ...]:
+    """The fields of a dataclass that are part of the content, with their names there."""
+    fields = (field for field in dataclasses.fields(cls) if not field.metadata.get("hidden"))
+    return tuple((field, field.metadata.get("key", field.name.rstrip("_"))) for field in fields)
+
+
+@functools.cache
 def fields_of(cls: Any) -> tuple[tuple[dataclasses.Field[Any], str, Any], ...]:
     """The fields of a dataclass that are part of the content, with their names there and their types."""
     hints = get_type_hints(cls)
-    return tuple(
-        (field, field.metadata.get("key", field.name.rstrip("_")), hints[field.name])
-        for field in dataclasses.fields(cls)
-        if not field.metadata.get("hidden")
-    )
+    return tuple((field, key, hints[field.name]) for field, key in _keys_of(cls))
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
@@ -95,7 +98,7 @@ def plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         return value
     found = {}
-    for field, key, _ in fields_of(type(value)):  # type: ignore[arg-type]
+    for field, key in _keys_of(type(value)):  # type: ignore[arg-type]
         item = getattr(value, field.name)
         if not field.metadata.get("sparse") or item != default_of(field):
             found[key] = plain(item)
