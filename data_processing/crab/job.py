@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.terminal.progress import say
 
 JOB = "job.json"  # says what a job does
@@ -40,7 +41,7 @@ or there is any other error, and CRAB does not try again."""
 
 _KINDS = {CANNOT_OPEN: "FileOpenError", CONFIGURATION: "Configuration", OTHER: "StdException"}  # CMS's words
 _REDIRECTORS = ("root://cms-xrd-global.cern.ch/", "root://xrootd-cms.infn.it/", "root://cmsxrootd.fnal.gov/")
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class CrabJob:
     branches: str = ""
     keep: tuple[str, ...] = ()
     compression: str = "ZLIB:5"
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)  # each file says whether it is data
 
     def write(self, directory: Path) -> None:
         """Write job.json into the directory of a task."""
@@ -75,6 +77,11 @@ class CrabJob:
             raise ConfigError(
                 f"{path}: is not what `nanoml submit` writes ({problem}): write the task again."
             ) from None
+
+    def dataset_in(self, directory: Path) -> DatasetInfo:
+        """The dataset, whose corrections are in the directory of the job."""
+        file = self.dataset.corrections_file
+        return replace(self.dataset, corrections_file=str(directory / file) if file else "")
 
     @property
     def identity(self) -> str:
@@ -148,16 +155,29 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
                 inputs.append(FileReport(name, file.entries, read.as_dict()))
             sections |= read
             skims.append(folder / "skim" / local.name)
-            own = {**asdict(settings), "base": str(directory), "certified": kept_file, "engine": "nanoaodtools"}
-            accounting = postprocess_file(SkimJob(str(local), skims[-1], **own))
+            job = SkimJob(
+                str(local),
+                skims[-1],
+                settings.selection,
+                str(directory),
+                settings.keep,
+                settings.compression,
+                modules=settings.modules,
+                cut=settings.cut,
+                certified=kept_file,
+                branches=settings.branches,
+                engine="nanoaodtools",
+                dataset=settings.dataset_in(directory),
+            )
+            accounting = postprocess_file(job)
             say(f"{name}: {accounting.selected:,} of {accounting.entries:,} events")
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small
         if len(skims) == 1:
             os.replace(skims[0], output)
         else:
-            job = MergeJob([str(skim) for skim in skims], output, fill=True, compression=settings.compression)
-            for line in merge_files(job).lines(OUTPUT):
+            merging = MergeJob([str(skim) for skim in skims], output, fill=True, compression=settings.compression)
+            for line in merge_files(merging).lines(OUTPUT):
                 say(line)
     with RootFile(output) as file:
         written = FileReport(OUTPUT, file.entries, sections.as_dict())

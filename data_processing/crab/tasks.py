@@ -26,6 +26,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Grid, Needs
 from MLTools.NanoML.config.data import Score
 from MLTools.NanoML.config.datasets import Dataset, Read
+from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
@@ -34,6 +35,7 @@ from MLTools.NanoML.score import score
 from MLTools.NanoML.workflow.stages import Layout, seconds_in
 
 _CONFIG, _CERTIFIED, _RULES, _MODELS = "crab_cfg.py", "certified.json", "branches.txt", "score_models.py"
+_CORRECTIONS = "corrections.yaml"
 _SCRIPTS = ("PSet.py", "crab_script.sh", "crab_script.py")
 _AREAS = ("CMSSW_BASE", "CMSSW_RELEASE_BASE")  # in these every job finds src
 _LFN = re.compile(r"^(?:root://[^/]+/)?(/store/[A-Za-z0-9._/=-]+\.root)$")
@@ -128,10 +130,6 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
     """
     if config.skim is None:
         raise config.error(message="there is no section `skim`, so CRAB has nothing to do.")
-    if config.eras or config.corrections or any(dataset.triggers for dataset in config.datasets.values()):
-        raise config.error(
-            message="jobs of CRAB know no eras, corrections and triggers. Skim by `nanoml run`, or by HTCondor or Slurm."
-        )
     grid = config.batch.grid
     if grid is None:
         raise config.error(
@@ -147,7 +145,7 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
     found = []
     for task in tasks:
         directory = make_directory(output / _safe(task.name))
-        sent = _write_job(config, task.settings.is_data, directory, models)
+        sent = _write_job(config, task.of, directory, models)
         sent += [_copy(path, directory / path.name) for path in sources]
         for script in _SCRIPTS:
             _copy(crab / script, directory / script)
@@ -297,13 +295,13 @@ def _is_installed(path: Path) -> bool:
 
 
 def _write_job(
-    config: Config, is_data: bool, directory: Path, models: Sequence[tuple[Model, Optional[float]]]
+    config: Config, name: str, directory: Path, models: Sequence[tuple[Model, Optional[float]]]
 ) -> list[str]:
-    """Write what a job on data or simulation does, and what it reads; return the names of the files that travel with it."""
+    """Write what a job on a dataset does, and what it reads; return the names of the files that travel with it."""
     assert config.skim is not None
-    job, sent = skim_job(config), [JOB]
+    job, sent = skim_job(config, name), [JOB]
     modules = [*map(_flat, job.modules)]
-    certified = _CERTIFIED if job.certified and is_data else ""
+    certified = _CERTIFIED if job.certified and job.dataset.is_data else ""
     if certified:
         LumiMask.read(config.path(job.certified)).write(directory / certified)
         sent.append(certified)
@@ -312,6 +310,10 @@ def _write_job(
         read_rules(config.path(job.branches))
         write_text(directory / rules, config.path(job.branches).read_text())
         sent.append(rules)
+    info = job.dataset
+    if info.corrections_file:
+        sent += write_flat(Path(info.corrections_file), directory, _CORRECTIONS)
+        info = replace(info, corrections_file=_CORRECTIONS)
     if models:  # the Python file by which nanoAOD-tools finds them
         lines = ['"""The models that score, as modules of nanoAOD-tools."""', "", "import os", ""]
         lines += ["from MLTools.NanoML.score import score", "", "HERE = os.path.dirname(os.path.abspath(__file__))"]
@@ -326,7 +328,7 @@ def _write_job(
         write_text(directory / _MODELS, "\n".join(lines) + "\n")
         modules.append(f"{_MODELS}:{','.join(names)}")
     selection, keep = _flat(job.selection), tuple(job.keep)
-    CrabJob(selection, tuple(modules), job.cut, certified, rules, keep, job.compression).write(directory)
+    CrabJob(selection, tuple(modules), job.cut, certified, rules, keep, job.compression, info).write(directory)
     return sent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import urllib.request
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import cache_directory, replacing
+from MLTools.NanoML.atomic import cache_directory, replacing, write_text
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import checked, json_schema
 from MLTools.NanoML.config.setting import setting
@@ -272,6 +273,25 @@ def files_beside(path: Path) -> list[Path]:
     )
     found = [path.parent / name for name in names if isinstance(name, str) and "://" not in name]
     return list(dict.fromkeys(file for file in found if file.is_file()))
+
+
+def write_flat(path: Path, directory: Path, name: str) -> list[str]:
+    """Write the YAML file of an era as `name` into a directory, with copies of the files that are only here.
+
+    Those on CVMFS and in the network are read where they are. Returns the names of what was written.
+    """
+    document, written = Document.read(path), [name]
+    content = {key: dict(entry) for key, entry in document.data.items()}
+    for number, (key, entry) in enumerate(content.items()):
+        file = find_file(entry["file"], path.parent, f"{document.where(key)}: {key}")
+        if "://" in entry["file"] or file.is_relative_to("/cvmfs"):
+            continue
+        entry["file"] = f"corrections_{number}_{file.name}"
+        with replacing(directory / entry["file"]) as aside:
+            shutil.copy(file, aside)
+        written.append(entry["file"])
+    write_text(directory / name, json.dumps(content, indent=1) + "\n")  # JSON is YAML
+    return written
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import glob
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from data_processing.crab.job import CrabJob
 from data_processing.crab.tasks import inputs_of, write_tasks
-from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.config.analysis import Config, load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.selection import DatasetInfo
 
 MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"
 DATA = "/SingleMuon/Run2018A-UL2018_v9/NANOAOD"
@@ -150,6 +154,7 @@ def test_a_task_has_all_that_crab_needs(
         certified="certified.json",
         branches="branches.txt",
         keep=("MET_*",),
+        dataset=DatasetInfo("Muon", is_data=True, triggers=[]),
     )
     assert json.loads((directory / "certified.json").read_text()) == CERTIFIED
     assert (directory / "model_0.onnx").read_bytes() == model.read_bytes()
@@ -257,3 +262,28 @@ def test_tasks_that_do_the_same_are_known_by_their_digest(analysis: Callable[...
     ]
     assert len({first, *others}) == 5
     assert not list(tmp_path.glob("**/.*"))
+
+
+def test_corrections_travel_with_the_jobs_of_their_era(analysis: Callable[..., Config], tmp_path: Path) -> None:
+    config = analysis({"WZ": {"das": MC}, "Muon": {"das": DATA, "data": True, "triggers": ["HLT_Mu50"]}})
+    examples = Path(__file__).resolve().parents[3] / "examples" / "corrections"
+    shutil.copytree(examples, config.base / "corrections")
+    text = yaml.safe_load((config.base / "my analysis.yaml").read_text())
+    del text["luminosity"]
+    for dataset in text["datasets"].values():
+        dataset["era"] = 2018
+    text["eras"] = {2018: {"luminosity": 59.8, "certified": "golden.json", "corrections": "corrections/2018.yaml"}}
+    (config.base / "golden.json").write_text(json.dumps(CERTIFIED))
+    (config.base / "my analysis.yaml").write_text(yaml.safe_dump(text))
+    write_tasks(load(config.base / "my analysis.yaml"), tmp_path / "tasks", "my_analysis-1")
+    shutil.rmtree(config.base / "corrections")
+    jobs = {name: CrabJob.read(tmp_path / "tasks" / name) for name in ("WZ", "Muon")}
+    assert (jobs["WZ"].certified, jobs["Muon"].certified) == ("", "certified.json")
+    for name, job in jobs.items():
+        assert (job.dataset.name, job.dataset.era, list(job.dataset.triggers)) == (name, "2018", ["HLT_Mu50"])
+        directory = tmp_path / "tasks" / name
+        corrections = job.dataset_in(directory).corrections
+        assert corrections.pileup(np.array([30.0])).nominal > 0
+        assert corrections.jets.resolution.name == "Invented2018_JRV1_MC_PtResolution_AK4PF"
+        sent = [Path(each).name for each in configured(directory / "crab_cfg.py", tmp_path)["JobType"]["inputFiles"]]
+        assert {"corrections.yaml", "corrections_0_pileup.json", "corrections_5_jets.json"} <= set(sent)
