@@ -15,6 +15,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
 from MLTools.NanoML.selection.weights import NOMINAL, Factor, Weight
 
+_MOST_BINS = 10_000  # in which a weight keeps the yield
 _Mask = NDArray[np.bool_]
 _Numbers = NDArray[np.float64]
 
@@ -112,6 +113,10 @@ class Cutflow:
             places = np.asarray(bins).astype(np.int64)
             if places.shape != self._product.shape:
                 raise NanoMLError(f'weight "{name}": {len(places)} bins for {len(self._product)} events that are left.')
+            if len(places) and int(places.max()) - int(places.min()) > _MOST_BINS:
+                raise NanoMLError(
+                    f'weight "{name}": its bins go from {places.min()} to {places.max()}: give the number of a bin, as that of jets.'
+                )
             columns[f"weight_{name}_bin"] = places.astype(np.int32)
         self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
         self._product = self._product * made[NOMINAL]
@@ -218,5 +223,8 @@ class Cutflow:
 
 def _sums(bins: NDArray[np.int64], weights: _Numbers) -> dict[int, float]:
     """The sum of the weights in each bin that has events."""
-    places, inverse = np.unique(bins, return_inverse=True)
-    return dict(zip(places.tolist(), np.bincount(inverse, weights, len(places)).tolist()))
+    if not len(bins):
+        return {}
+    first = int(bins.min())
+    counts, sums = np.bincount(bins - first), np.bincount(bins - first, weights)
+    return {first + place: float(sums[place]) for place in np.flatnonzero(counts).tolist()}

@@ -114,6 +114,10 @@ def test_flat_objects_have_a_product_for_each_event() -> None:
         (lambda cutflow: cutflow.weigh("plain", np.ones(2), np.ones(2)), "gets bins if, and only if"),
         (lambda cutflow: [cutflow.weigh("plain", np.ones(2)) for _ in range(2)], "is given twice"),
         (lambda cutflow: cutflow.weigh("btag", factor([1, 1], hf_up=[1, 1], hf_down=[1, 1]), np.ones(1)), "1 bins for 2"),
+        (
+            lambda cutflow: cutflow.weigh("btag", factor([1, 1], hf_up=[1, 1], hf_down=[1, 1]), [5, 2**40]),
+            "its bins go from 5 to 1099511627776",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_is_explained(call: Callable[[Cutflow], Any], message: str) -> None:
