@@ -228,7 +228,9 @@ class FilterSet:
         rules = read_rules(Path(job.base, job.branches)) if job.branches else []
         rules += [parse_rule(text, "skim.keep") for text in job.keep]
         code = code_of(*map(source_of, users), only_own=True) if users else ""
-        return Criteria(certified, job.cut, tuple(job.modules), code, tuple(map(str, rules)))
+        modules, kept = tuple(job.modules), tuple(map(str, rules))
+        triggers, corrections = (job.dataset.triggers, job.dataset.digests) if job.selection else ((), {})
+        return Criteria(certified, job.cut, modules, code, kept, tuple(triggers), corrections)
 
 
 def _one_cut(name: str, mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> Selected:

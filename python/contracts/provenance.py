@@ -83,6 +83,9 @@ class Criteria:
     modules: tuple[str, ...] = ()  # modules of nanoAOD-tools, in their order
     code: str = ""  # hash of the source files of selection and modules; empty without any
     keep: tuple[str, ...] = ()  # rules for the input's branches, those of a branch selection file first
+    triggers: tuple[str, ...] = field(default=(), metadata={"sparse": True})  # one of which has fired in every event
+    # SHA-256 of the files of corrections that the selection could use, by their names in the YAML file of the era
+    corrections: dict[str, str] = field(default_factory=dict, metadata={"sparse": True})
 
 
 @dataclass
@@ -153,6 +156,8 @@ class Provenance:
                 "".join(criteria.cut.split()),
             ),
             (f"certified by {by}" if criteria.certified else "not certified", certified.sha256),
+            (f"taken by the triggers {', '.join(criteria.triggers) or 'none'}", sorted(criteria.triggers)),
+            (f"corrected by {', '.join(criteria.corrections) or 'nothing'}", sorted(criteria.corrections.values())),
         ]
 
     def contradiction(self, file: RootFile) -> str | None:

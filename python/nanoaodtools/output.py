@@ -257,7 +257,11 @@ def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Cr
     for thing in [*selections, *others]:
         with suppress(TypeError, OSError):  # typed in interactively, it is in no file
             code.append(source_of(thing))
-    return replace(criteria, code=code_of(*code, only_own=True) if code else "")
+    triggers = tuple(dict.fromkeys(name for selection in selections for name in selection.dataset.triggers))
+    corrections = {name: digest for selection in selections for name, digest in selection.dataset.digests.items()}
+    return replace(
+        criteria, code=code_of(*code, only_own=True) if code else "", triggers=triggers, corrections=corrections
+    )
 
 
 def _accounting(evaluations: Sequence[Evaluation]) -> FileAccounting:

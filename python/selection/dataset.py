@@ -51,6 +51,15 @@ class DatasetInfo:
         return [self.corrections_file, *map(str, read_once(self.corrections_file).files)]
 
     @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that the file with the corrections names, by their names there."""
+        if not self.corrections_file:
+            return {}
+        from MLTools.NanoML.corrections.era import read_once
+
+        return dict(read_once(self.corrections_file).digests)
+
+    @property
     def corrections(self) -> Any:
         """The `Corrections` of its era.
 

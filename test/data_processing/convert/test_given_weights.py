@@ -20,6 +20,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, read_metadata
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.corrections import Corrections
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
@@ -252,3 +253,16 @@ def test_nanoaodtools_give_the_same_weights_and_sums(folder: Path, skims: list[s
     with uproot.open(job.output) as out, uproot.open(skims[0]) as skim:
         for name in (name for name in skim["Events"].keys() if name.startswith("weight_")):
             assert np.array_equal(out["Events"][name].array(), skim["Events"][name].array())
+
+
+def test_skims_with_other_corrections_do_not_go_together(folder: Path, skims: list[str]) -> None:
+    other = DatasetInfo("WZ", "2022", corrections_file=str(ERA.with_name("2022.yaml")))
+    with RootFile(skims[0]) as file:
+        record = Provenance.of(file)
+    assert record is not None
+    assert record.criteria.corrections == Corrections.read(ERA).digests
+    source = record.accounting.files[0].file
+    job = SkimJob(source, folder / "other.root", "weighted.py:Weighted", str(folder), ("MET_pt",), dataset=other)
+    skim_file(job)
+    with pytest.raises(NanoMLError, match=r"was corrected by 2022/pileup.json, .* was corrected by 2018/pileup.json"):
+        convert_files(ConvertJob([skims[1], str(job.output)], folder / "both.h5", ["MET_pt"], sample=Sample("WZ")))
