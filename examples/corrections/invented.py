@@ -208,13 +208,22 @@ def jets(year: str, scale: float) -> tuple[list[dict[str, Any]], list[dict[str, 
     return made, products
 
 
+def jet_vetoes() -> list[dict[str, Any]]:
+    """JME: a map of regions without jets; what is not zero is vetoed."""
+    edges = [[-5.191, -2.5, -1.3, 1.3, 5.191], [-3.1415926536, -1.57, -0.87, 3.1415926536]]
+    content = [100.0 if (eta, phi) == (1, 1) else 0.0 for eta in range(4) for phi in range(3)]
+    node = {"nodetype": "multibinning", "inputs": ["eta", "phi"], "edges": edges, "content": content, "flow": "error"}
+    inputs = {"type": "string", "eta": "real", "phi": "real"}
+    return [correction("Invented_V1", inputs, category("type", {"jetvetomap": node, "jetvetomap_all": node}))]
+
+
 def write(folder: Path) -> None:
     """Write the files of all eras."""
     for year, (mean, lepton, jet) in ERAS.items():
         single, products = jets(year, jet)
         files: dict[str, tuple[list[Any], list[Any]]] = {
             "pileup": (pileup(mean), []), "muon": (muons(lepton), []), "electron": (electrons(year, lepton), []),
-            "btagging": (btagging(lepton), []), "jets": (single, products),
+            "btagging": (btagging(lepton), []), "jets": (single, products), "jetvetomaps": (jet_vetoes(), []),
         }  # fmt: skip
         for name, (corrections, compound) in files.items():
             content = {"schema_version": 2, "description": NOTE, "corrections": corrections}

@@ -6,6 +6,7 @@ is given for each jet (`events.fixedGridRhoFastjetAll[jets.event]`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import awkward as ak
@@ -20,6 +21,7 @@ from MLTools.NanoML.selection.weights import Factor
 
 __all__ = [
     "BRANCHES",
+    "FILTERS",
     "SIMULATED",
     "corrected",
     "energy_scale",
@@ -28,6 +30,7 @@ __all__ = [
     "hem_scale",
     "is_in_veto_region",
     "normal_numbers",
+    "passes_filters",
     "propagated",
     "smearing",
     "type1_momentum",
@@ -40,6 +43,17 @@ BRANCHES = (
 """What `corrected` reads."""
 SIMULATED = ("Jet_genJetIdx", "GenJet_pt", "GenJet_eta", "GenJet_phi")
 """What `corrected` reads in simulation."""
+
+_FILTERS = (
+    *("Flag_goodVertices", "Flag_globalSuperTightHalo2016Filter", "Flag_EcalDeadCellTriggerPrimitiveFilter"),
+    *("Flag_BadPFMuonFilter", "Flag_BadPFMuonDzFilter", "Flag_eeBadScFilter"),
+)
+FILTERS = {
+    "2016": (*_FILTERS, "Flag_HBHENoiseFilter", "Flag_HBHENoiseIsoFilter"),
+    "Run2": (*_FILTERS, "Flag_HBHENoiseFilter", "Flag_HBHENoiseIsoFilter", "Flag_ecalBadCalibFilter"),
+    "Run3": (*_FILTERS, "Flag_hfNoisyHitsFilter", "Flag_ecalBadCalibFilter"),
+}
+"""Filters against false missing momentum, for data and simulation (JME group): of 2016, of 2017 and 2018, and of Run 3."""
 
 _MOST_ETA = 5.19  # of a jet that the files of the JME group cover
 _LEAST_PT = 15.0  # [GeV] of a jet that corrects the missing momentum
@@ -227,7 +241,20 @@ def is_in_veto_region(correction: VariedCorrection, eta: Any, phi: Any) -> Any:
     eta, phi
         Direction of each jet.
     """
-    return correction.value(eta=_clipped(eta), phi=np.clip(phi, -3.1415, 3.1415)) != 0
+    return correction.value(eta=_clipped(eta), phi=_clipped(phi, 3.1415)) != 0
+
+
+def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether events pass all filters against false missing momentum, as the JME group asks; a mask for `cutflow.cut`.
+
+    Parameters
+    ----------
+    events
+        The events, with the branches of these names.
+    names
+        `FILTERS["Run2"]` or `FILTERS["Run3"]`, or those of your own.
+    """
+    return np.asarray(np.all([np.asarray(events[name], bool) for name in names], axis=0))
 
 
 def hem_scale(eta: Any, phi: Any) -> Factor:
@@ -302,9 +329,8 @@ def _sums(jets: Flat, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.bincount(jets.event, values, len(jets))
 
 
-def _clipped(eta: Any) -> Any:
-    return (
-        ak.where(abs(eta) > _MOST_ETA, np.sign(eta) * _MOST_ETA, eta)
-        if isinstance(eta, ak.Array)
-        else np.clip(eta, -_MOST_ETA, _MOST_ETA)
-    )
+def _clipped(values: Any, most: float = _MOST_ETA) -> Any:
+    """Values from -most to most."""
+    if isinstance(values, ak.Array):
+        return ak.where(abs(values) > most, np.sign(values) * most, values)
+    return np.clip(values, -most, most)

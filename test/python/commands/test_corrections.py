@@ -55,7 +55,7 @@ def test_an_era_is_checked(tmp_path: Path) -> None:
     assert "muon_id" in done.stdout
     found = json.loads(nanoml("corrections", INVENTED / "2018.yaml", "--json", cwd=tmp_path).stdout)
     assert [each["entry"] for each in found["entries"]] == list(yaml.safe_load((INVENTED / "2018.yaml").read_text()))
-    assert len(found["files"]) == 5
+    assert len(found["files"]) == 6
     (tmp_path / "wrong.yaml").write_text("pileup: {file: none.json, name: A}")
     wrong = nanoml("corrections", "wrong.yaml", cwd=tmp_path)
     assert wrong.returncode == 2

@@ -166,6 +166,18 @@ def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
     assert np.isclose(found[0] * np.cos(angle[0]), 50 - (100 * 0.2 + 80 * 0.2))
 
 
+def test_regions_of_the_map_are_vetoed() -> None:
+    veto = Corrections.read(ROOT / "examples" / "corrections" / "2018.yaml").jet_veto
+    eta, phi = ak.Array([[-2.0, -2.0], [], [2.0, -5.5]]), ak.Array([[-1.0, 1.0], [], [-1.0, 3.14159]])
+    assert jets.is_in_veto_region(veto, eta, phi).tolist() == [[True, False], [], [False, False]]
+
+
+def test_events_must_pass_all_filters() -> None:
+    arrays = {name: ak.Array([True, True, False]) for name in jets.FILTERS["Run3"]}
+    arrays["Flag_hfNoisyHitsFilter"] = ak.Array([True, False, True])
+    assert jets.passes_filters(Events(arrays, {}), jets.FILTERS["Run3"]).tolist() == [True, False, False]
+
+
 def test_the_region_without_endcap_loses_energy() -> None:
     eta, phi = np.array([-2.0, -2.8, -2.0, 2.0]), np.array([-1.0, -1.0, 1.0, -1.0])
     assert jets.hem_scale(eta, phi)["down"].tolist() == [0.8, 0.65, 1.0, 1.0]
