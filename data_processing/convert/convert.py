@@ -22,7 +22,8 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
-from data_processing.convert.writing import BlockWriter, DatasetWeight, GivenWeight, RowReader, table_writers
+from data_processing.convert.weights import DatasetWeight, GivenWeight
+from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import (

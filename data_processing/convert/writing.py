@@ -19,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
-from MLTools.NanoML.contracts.accounting import WeightSums
-from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS, ConvertedWeight
+from data_processing.convert.weights import DatasetWeight, GivenWeight
+from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model.padding import Jagged, Places
-from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.rootio.compression import fast_deflate
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection.weights import NOMINAL, suffix
+from MLTools.NanoML.selection.weights import NOMINAL
 
 Rows = Mapping[str, NDArray[Any]]
 """A column for each field."""
@@ -128,64 +126,6 @@ class RowReader:
                 for variation, column in given.variations.items():
                     columns[column] = (per_event * others * factors[number][variation]).astype(np.float32)
         return columns
-
-
-@dataclass(frozen=True)
-class GivenWeight:
-    """A weight that the selection gave to the events of a dataset, with the sums over all files of the dataset."""
-
-    sums: WeightSums
-
-    @property
-    def variations(self) -> dict[str, str]:
-        """Its variations, and the columns of the events' weights under them; in ROOT files, those of its values."""
-        names = [variation for variation in self.sums.sums if variation != NOMINAL]
-        return {variation: f"weight_{self.sums.weight}{suffix(variation)}" for variation in names}
-
-    @property
-    def is_binned(self) -> bool:
-        """Whether it keeps the yield in bins, of which the files have the number for each event."""
-        return self.sums.is_binned
-
-    @property
-    def branches(self) -> list[str]:
-        """The branches with its values."""
-        name = f"weight_{self.sums.weight}"
-        return [name, *self.variations.values(), *([f"{name}_bin"] if self.is_binned else [])]
-
-    def describe(self) -> ConvertedWeight:
-        """Its description in the metadata."""
-        return ConvertedWeight(self.sums.weight, self.variations, self.sums.keeps_yield)
-
-    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
-        """Its values for each event, nominal and under each variation; normalised, if it keeps the yield."""
-        name = f"weight_{self.sums.weight}"
-        columns = {NOMINAL: name, **self.variations}
-        found = {key: np.asarray(arrays[column], np.float64) for key, column in columns.items()}
-        if not self.sums.keeps_yield:
-            return found
-        bins = np.asarray(arrays[f"{name}_bin"]) if self.is_binned else np.zeros(len(found[NOMINAL]), np.int64)
-        places, inverse = np.unique(bins, return_inverse=True)
-        for variation, values in found.items():
-            ratio = self.sums.ratio(variation)
-            found[variation] = values * np.array([ratio[place] for place in places.tolist()])[inverse]
-        return found
-
-
-class DatasetWeight:
-    """The weight of a dataset's events that the configuration gives by an expression of columns."""
-
-    variations: Mapping[str, str] = {}
-
-    def __init__(self, formula: Formula, file: RootFile) -> None:
-        self._formula = formula
-        self._names = formula.resolve(file.branches, file.path)
-        self.branches = list(dict.fromkeys(self._names.values()))
-
-    def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
-        """Its value for each event."""
-        given = {name: arrays[actual] for name, actual in self._names.items()}
-        return {NOMINAL: self._formula.values(given, len(arrays["run"]))}
 
 
 def _objects(

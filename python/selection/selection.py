@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,40 +22,8 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.hints import explain
 from MLTools.NanoML.selection.weights import NOMINAL, Weight
-
-# what awkward and numpy say of common errors in selections, and how to correct them
-_HINTS = (
-    (
-        "index out of range",
-        "some events have no such object. Cut on the number of objects before, and narrow the objects, too: "
-        "events, muons = cutflow.cut(..., ak.num(muons) >= 2, events, muons)",
-    ),
-    (
-        "cannot broadcast records",
-        "these are not four-vectors. Read pt, eta, phi and mass of their collection; for a selection of fields use "
-        'ak.with_name(objects, "Momentum4D")',
-    ),
-    (
-        r"no field named '(?:deltaR|deltaphi|deltaeta|mass)'",
-        "these are not four-vectors, or the branch was not read. Read pt, eta, phi and mass of their collection; for a "
-        'selection of fields use ak.with_name(objects, "Momentum4D")',
-    ),
-    (
-        "cannot broadcast",
-        "these two do not have the same events or objects. Narrow both in every cut: "
-        "events, muons = cutflow.cut(..., events, muons)",
-    ),
-    (
-        "truth value of an array",
-        "`and`, `or`, `not` and `if` take one event. For all at once: `&`, `|`, `~`, with each comparison in parentheses",
-    ),
-    (
-        "ufunc 'bitwise_(?:and|or)' not supported",
-        "`&` and `|` bind before `>` and `==`: put each comparison in parentheses",
-    ),
-)
-_PLACE_IN_CODE = re.compile(r" \(in compiled code: [^)]*\)\.?")
 
 
 @dataclass(frozen=True)
@@ -262,7 +229,7 @@ class Selection:
             is_placed = text.startswith(self.where())
             raise NanoMLError(text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}") from None
         except Exception as problem:  # a user's code may raise anything; its line helps
-            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {_explain(problem)}") from problem
+            raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {explain(problem)}") from problem
         if result is None:
             raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
         is_pair = isinstance(result, tuple) and len(result) == 2
@@ -344,15 +311,6 @@ class BoundSelection:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
         return self.selection.apply(given, self.collections, weights, weigh)
-
-
-def _explain(problem: BaseException) -> str:
-    """The message of an exception without details of awkward, and a hint for common errors."""
-    lines = str(problem).strip().split("\n")
-    details = [line.partition("Error details: ")[2] for line in lines if "Error details: " in line]
-    message = _PLACE_IN_CODE.sub("", (details or lines)[0])
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, str(problem))), "")
-    return f"{type(problem).__name__}: {message}" + (f": {hint}." if hint else "")
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:
