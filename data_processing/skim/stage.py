@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,10 +119,9 @@ def _weight_lines(accounting: Accounting) -> list[str]:
         return []
     means, warnings = [], []
     for each in accounting.weights:
-        before = math.fsum(each.without.values())
-        if not before:
+        mean = each.means
+        if not mean:
             continue
-        mean = {variation: math.fsum(sums.values()) / before for variation, sums in each.sums.items()}
         nominal = mean.pop(NOMINAL)
         others = ", ".join(f"{variation} {value:.3f}" for variation, value in mean.items())
         means.append(f"{each.weight} {nominal:.3f}{f' ({others})' if others else ''}")

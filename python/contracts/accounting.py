@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -41,6 +42,12 @@ class WeightSums:
     # ("nominal") and under each variation
     without: dict[int, float]
     sums: dict[str, dict[int, float]]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of the weight, nominal and under each variation; none if the weights before it add up to zero."""
+        before = math.fsum(self.without.values())
+        return {key: math.fsum(sums.values()) / before for key, sums in self.sums.items()} if before else {}
 
     def ratio(self, variation: str) -> dict[int, float]:
         """What its values are to be multiplied by so that they keep the yield, by bin; 1 in a bin without weights."""

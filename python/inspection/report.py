@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Step
+from MLTools.NanoML.contracts.accounting import FileAccounting, Step, WeightSums
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
@@ -105,6 +105,7 @@ def accounting_content(accounting: Accounting) -> dict[str, Any]:
         "sum_of_weights": finite(accounting.sum_of_weights),
         "sum_of_weights_sources": weight_sources(accounting),
         "cutflow": plain(list(_cuts(accounting.cutflow))),
+        **({"weights": plain(accounting.weights)} if accounting.weights else {}),
         "files": [
             {
                 **{key: getattr(file, key) for key in ("file", "entries", "selected", "duplicates")},
@@ -170,6 +171,13 @@ def show_accounting(page: Page, accounting: Accounting) -> None:
         shares = [share(each) if number else "" for each in (cut.of_previous, cut.of_all, cut.weights_of_all)]
         rows.append((cut.cut, count(cut.events), *shares[:2], amount(cut.weights), shares[2]))
     page.table("Cut flow", [TableColumn("cut", "rest"), *(TableColumn(name, "number") for name in numbers)], rows)
+    columns = [
+        TableColumn("weight"),
+        TableColumn("given after"),
+        TableColumn("mean", "number"),
+        TableColumn("of variations", "rest"),
+    ]
+    page.table("Weights", columns, map(_weight, accounting.weights if not accounting.is_data else ()))
     files = accounting.files
     if len(files) < 2:
         return
@@ -181,6 +189,14 @@ def show_accounting(page: Page, accounting: Accounting) -> None:
     named.append((f"all {len(files):,} files", *_numbers(accounting)))
     columns = [TableColumn("events", "number"), TableColumn("kept", "number"), TableColumn("sum of\nweights", "number")]
     page.table(f"Made from {directory}".rstrip(), [TableColumn("file", "rest"), *columns], named)
+
+
+def _weight(sums: WeightSums) -> tuple[str, str, str, str]:
+    """A row of the table of weights."""
+    means = {name: f"{mean:.4f}" for name, mean in sums.means.items()}
+    nominal = means.pop("nominal", "")
+    varied = ", ".join(f"{name} {mean}" for name, mean in means.items())
+    return sums.weight, sums.cut, nominal, f"{varied} (before it is normalised)" if sums.keeps_yield else varied
 
 
 def _named(file: FileAccounting) -> str:

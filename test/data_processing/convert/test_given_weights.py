@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
+from processes import nanoml
 from services.nanoaodtools import loop, needs_nanoaodtools
 
 ERA = ROOT / "examples" / "corrections" / "2018.yaml"
@@ -266,3 +269,14 @@ def test_skims_with_other_corrections_do_not_go_together(folder: Path, skims: li
     skim_file(job)
     with pytest.raises(NanoMLError, match=r"was corrected by 2022/pileup.json, .* was corrected by 2018/pileup.json"):
         convert_files(ConvertJob([skims[1], str(job.output)], folder / "both.h5", ["MET_pt"], sample=Sample("WZ")))
+
+
+def test_inspections_show_the_weights(
+    folder: Path, skims: list[str], converted: tuple[np.ndarray, HDF5Metadata]
+) -> None:
+    for path in (skims[0], folder / "wz.h5"):
+        shown = nanoml("inspect", path, cwd=folder).stdout
+        assert re.search(r"btag +a muon +[\d.]+ +hf_up [\d.]+, hf_down [\d.]+, cferr1_up", shown)
+        assert "(before it is normalised)" in " ".join(shown.split())
+    found = json.loads(nanoml("inspect", "--json", skims[0], cwd=folder).stdout)
+    assert '"weight": "btag", "cut": "a muon", "keeps_yield": true' in json.dumps(found)
