@@ -88,13 +88,21 @@ class VariedCorrection:
     """
 
     def __init__(self, correction: Correction, entry: Entry, place: str) -> None:
-        self.correction, self.fixed = correction, dict(entry.inputs)
-        wrong = [name for name in self.fixed if name not in correction.inputs]
+        self.correction = correction
+        wrong = [name for name in entry.inputs if name not in correction.inputs]
         if wrong:
             raise ConfigError(
                 f"{place}: {correction.name} has no input {wrong[0]}.{did_you_mean(wrong[0], correction.inputs)} "
                 f"It has: {', '.join(correction.inputs)}."
             )
+        axes = correction.axes
+        # a year looks like a number
+        self.fixed = {name: str(it) if axes[name].type == "string" else it for name, it in entry.inputs.items()}
+        for name, value in self.fixed.items():
+            choices = [str(choice) for choice in axes[name].choices]
+            if choices and str(value) not in choices:
+                hint = did_you_mean(str(value), choices)
+                raise ConfigError(f"{place}: inputs: {name} is {value}.{hint} It may be {axes[name].domain}.")
         self.chooser, self.keys = variations_of(correction, self.fixed, entry.variations)
         if entry.variations and (self.chooser is None or "nominal" not in self.keys):
             texts = [f"{name}: {axis.domain}" for name, axis in correction.axes.items() if axis.type == "string"]

@@ -14,6 +14,7 @@ from MLTools.NanoML.corrections import Corrections, Factor
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 INVENTED = ROOT / "examples" / "corrections"
+IDENTIFIED = "electron: {file: electron.json, name: Electron-ID-SF, inputs: {year: 2018, WorkingPoint: Loose}}"
 PILEUP = "pileup: {file: pileup.json, name: Collisions}"
 
 
@@ -93,6 +94,10 @@ JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018
         (PILEUP.replace("Coll", "Col"), r"era.yaml:1: pileup: .*has no correction Colisions. Did you mean .Collisions"),
         (PILEUP.replace("name:", "nam:"), "era.yaml:1: pileup.*name"),
         (PILEUP.replace("}", ", inputs: {weight: up}}"), "Collisions has no input weight. Did you mean .weights"),
+        (
+            IDENTIFIED.replace("Loose", "Lose"),
+            "electron: inputs: WorkingPoint is Lose. Did you mean .Loose.*It may be Reco",
+        ),
         (PILEUP.replace("}", ", variations: {up: up}}"), "era.yaml:1: pileup: variations: write a name for `nominal`"),
         (PILEUP.replace("}", ", variations: {nominal: nom}}"), "variations: .* It has weights: nominal, up, down"),
         (JETS.replace("Invented", "Wrong"), "era.yaml:1: jets: .*has no correction Wrong2018_V1_MC_L1L2L3Res_AK4PF"),
@@ -102,7 +107,11 @@ JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018
 )
 def test_what_cannot_work_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        era(tmp_path, text, "pileup.json", "jets.json")
+        era(tmp_path, text, "pileup.json", "jets.json", "electron.json")
+
+
+def test_a_year_may_look_like_a_number(tmp_path: Path) -> None:
+    assert era(tmp_path, IDENTIFIED, "electron.json").electron(0.1, 50.0).nominal > 0.9
 
 
 def test_an_entry_that_is_not_there_is_an_error_with_the_choices() -> None:
