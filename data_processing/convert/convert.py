@@ -231,6 +231,13 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
         problem = provenance.contradiction(file) if provenance else None
         if problem is not None:
             raise NanoMLError(f"{source}: {problem}: it was changed after the skim. Skim it again.")
+        weights = provenance.accounting.weights if provenance else []
+        lost = [name for sums in weights for name in sums.branches if name not in file.branches]
+        if lost:
+            raise NanoMLError(
+                f"{source}: its record says that its events have the weight {lost[0]}, but that branch was dropped. Skim again, and keep "
+                "weight_*."
+            )
         found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
         check_parameters(file, found, job.parameters)
         if columns is None:

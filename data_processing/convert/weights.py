@@ -9,11 +9,10 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import WeightSums
+from MLTools.NanoML.contracts.accounting import NOMINAL, WeightSums
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection.weights import NOMINAL, suffix
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,12 @@ class GivenWeight:
     @property
     def variations(self) -> dict[str, str]:
         """Its variations, and the columns of the events' weights under them; in ROOT files, those of its values."""
-        names = [variation for variation in self.sums.sums if variation != NOMINAL]
-        return {variation: f"weight_{self.sums.weight}{suffix(variation)}" for variation in names}
-
-    @property
-    def is_binned(self) -> bool:
-        """Whether it keeps the yield in bins, of which the files have the number for each event."""
-        return self.sums.is_binned
+        return {variation: column for variation, column in self.sums.columns.items() if variation != NOMINAL}
 
     @property
     def branches(self) -> list[str]:
         """The branches with its values."""
-        name = f"weight_{self.sums.weight}"
-        return [name, *self.variations.values(), *([f"{name}_bin"] if self.is_binned else [])]
+        return self.sums.branches
 
     def describe(self) -> ConvertedWeight:
         """Its description in the metadata."""
@@ -45,12 +37,10 @@ class GivenWeight:
 
     def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
         """Its values for each event, nominal and under each variation; normalised, if it keeps the yield."""
-        name = f"weight_{self.sums.weight}"
-        columns = {NOMINAL: name, **self.variations}
-        found = {key: np.asarray(arrays[column], np.float64) for key, column in columns.items()}
+        found = {key: np.asarray(arrays[column], np.float64) for key, column in self.sums.columns.items()}
         if not self.sums.keeps_yield:
             return found
-        bins = np.asarray(arrays[f"{name}_bin"]) if self.is_binned else np.zeros(len(found[NOMINAL]), np.int64)
+        bins = np.asarray(arrays[self.branches[-1]]) if self.sums.is_binned else np.zeros(len(found[NOMINAL]), np.int64)
         places, inverse = np.unique(bins, return_inverse=True)
         for variation, values in found.items():
             ratio = self.sums.ratio(variation)

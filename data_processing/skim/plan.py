@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -221,7 +222,9 @@ def _kept(file: RootFile, job: SkimJob, optional: dict[str, Any]) -> tuple[list[
     start: list[str] = []
     if job.branches:
         start = apply_rules(read_rules(Path(job.base, job.branches)), file.branches, file.branches)
-    wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT}
+    record = Provenance.of(file)
+    weights = [name for sums in (record.accounting.weights if record else ()) for name in sums.branches]
+    wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT, *weights}
     return [name for name in file.branches if name in wanted], defaults
 
 

@@ -52,7 +52,8 @@ def skim_file(job: SkimJob) -> Accounting:
                     flows.append(steps)
                     sums.append(weights)
                     bar.advance(stop - start)
-            accounting.cutflow, accounting.weights = add_steps(flows), add_weight_sums(sums)
+            accounting.cutflow = add_steps(flows)
+            accounting.weights += add_weight_sums(sums)
             certified = filter_set.certified if accounting.is_data else None
             not_copied = copy_auxiliary(file, writer, certified)
             if accounting.is_data:

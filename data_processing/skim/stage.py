@@ -12,11 +12,11 @@ from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
-from MLTools.NanoML.selection.weights import NOMINAL
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task

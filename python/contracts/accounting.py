@@ -30,6 +30,18 @@ class Step:
     weights: float  # sum of their generator weights (of ones, in data)
 
 
+NOMINAL = "nominal"
+"""Name of the values of a weight that are not varied."""
+
+
+def weight_column(name: str, variation: str = NOMINAL) -> str:
+    """The column with the values of a weight, ending as in nanoAOD-tools: weight_btag, weight_btagUp, weight_btag_hfUp."""
+    if variation == NOMINAL:
+        return f"weight_{name}"
+    source, _, direction = variation.rpartition("_")
+    return f"weight_{name}{f'_{source}' if source else ''}{direction.capitalize()}"
+
+
 @dataclass
 class WeightSums:
     """Sums of the weights of simulated events where a selection gives them one more weight, with and without it."""
@@ -42,6 +54,16 @@ class WeightSums:
     # ("nominal") and under each variation
     without: dict[int, float]
     sums: dict[str, dict[int, float]]
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of its values, nominal and under each variation."""
+        return {variation: weight_column(self.weight, variation) for variation in self.sums}
+
+    @property
+    def branches(self) -> list[str]:
+        """All branches that belong to it."""
+        return [*self.columns.values(), *([f"{weight_column(self.weight)}_bin"] if self.is_binned else [])]
 
     @property
     def means(self) -> dict[str, float]:

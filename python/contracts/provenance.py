@@ -246,10 +246,11 @@ def accounting_of_input(file: RootFile) -> FileAccounting:
     Raises NanoMLError if it has only some ranges of entries of the files that it was made from: its sum of weights would be
     wrong.
     """
-    record = Provenance.of(file)
+    record, accounting = Provenance.of(file), accounting_of(file)
     if record is not None:
         record.accounting.check([file.path] * len(record.accounting.files))
-    return accounting_of(file)
+        accounting.weights = record.accounting.weights  # its events have them, and keep them
+    return accounting
 
 
 def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -10,10 +10,10 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import Step, WeightSums
+from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums, weight_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.selection.weights import NOMINAL, Factor, Weight
+from MLTools.NanoML.selection.weights import Factor, Weight
 
 _MOST_BINS = 10_000  # in which a weight keeps the yield
 _Mask = NDArray[np.bool_]
@@ -117,7 +117,7 @@ class Cutflow:
                 raise NanoMLError(
                     f'weight "{name}": its bins go from {places.min()} to {places.max()}: give the number of a bin, as that of jets.'
                 )
-            columns[f"weight_{name}_bin"] = places.astype(np.int32)
+            columns[f"{weight_column(name)}_bin"] = places.astype(np.int32)
         self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
         self._product = self._product * made[NOMINAL]
 

@@ -14,6 +14,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.accounting import NOMINAL, weight_column
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
@@ -23,7 +24,7 @@ from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.hints import explain
-from MLTools.NanoML.selection.weights import NOMINAL, Weight
+from MLTools.NanoML.selection.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Selection:
                 what = "" if variation == NOMINAL else f", {variation.replace('_', ' ')}"
                 found[column] = Column("f4", f"weight of the event: {name}{what}")
             if weight.bins:
-                found[f"weight_{name}_bin"] = Column(
+                found[f"{weight_column(name)}_bin"] = Column(
                     "i4", f"bin in which the weight {name} keeps the yield: {weight.bins}"
                 )
         return found
@@ -245,7 +246,7 @@ class Selection:
     def _weights(self, cutflow: Cutflow, length: int) -> dict[str, NDArray[Any]]:
         """The columns of the weights, of which all must have been given."""
         found = cutflow.columns
-        missing = [name for name in self.weights if f"weight_{name}" not in found]
+        missing = [name for name in self.weights if weight_column(name) not in found]
         if missing:
             raise NanoMLError(
                 f"{self.where()}: select gave no weight {missing[0]}: cutflow.weigh({missing[0]!r}, ...)."

@@ -9,11 +9,11 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from MLTools.NanoML.contracts.accounting import NOMINAL, weight_column
 from MLTools.NanoML.selection.flat import Flat
 
 UP_DOWN = ("up", "down")
 """The variations of a weight with one nuisance parameter."""
-NOMINAL = "nominal"
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,9 @@ class Weight:
 
     def columns(self, name: str) -> Iterator[tuple[str, str]]:
         """Its values, nominal and under each variation, and the names of their columns."""
-        yield NOMINAL, f"weight_{name}"
+        yield NOMINAL, weight_column(name)
         for variation in self.variations:
-            yield variation, f"weight_{name}{suffix(variation)}"
-
-
-def suffix(variation: str) -> str:
-    """How the names of columns end that belong to a variation, as in nanoAOD-tools: "Up" of "up", "_hfUp" of "hf_up"."""
-    source, _, direction = variation.rpartition("_")
-    return f"_{source}{direction.capitalize()}" if source else direction.capitalize()
+            yield variation, weight_column(name, variation)
 
 
 @dataclass(frozen=True)

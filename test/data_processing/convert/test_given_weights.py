@@ -24,6 +24,7 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaodtools import PostprocModule
+from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
 from processes import nanoml
@@ -197,6 +198,34 @@ def test_merged_skims_are_normalised_alike(
     convert_files(job)
     with h5py.File(job.output) as file:
         assert np.array_equal(file["events"][:], converted[0])
+
+
+def test_a_skim_of_a_skim_keeps_the_weights(
+    folder: Path, skims: list[str], converted: tuple[np.ndarray, HDF5Metadata]
+) -> None:
+    again = []
+    for path in skims:
+        job = SkimJob(path, folder / "again" / Path(path).name, cut="MET_pt > 0", keep=("MET_pt", "drop weight_*"))
+        skim_file(job)
+        again.append(str(job.output))
+    job = ConvertJob(again, folder / "again.h5", ["MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["WZ"], 59.8)
+    assert convert_files(job).weights == converted[1].weights
+    with h5py.File(job.output) as file:
+        assert np.array_equal(file["events"][:], converted[0])
+
+
+def test_a_weight_that_was_dropped_is_missed(folder: Path, skims: list[str]) -> None:
+    with uproot.open(skims[0]) as file:
+        arrays = file["Events"].arrays([name for name in file["Events"].keys() if not name.startswith("weight_muon")])
+    with RootFile(skims[0]) as file:
+        record = Provenance.of(file)
+        written = {name: branch for name, branch in file.branches.items() if name in arrays.fields}
+    assert record is not None
+    with NanoWriter(folder / "dropped.root", written, "ZLIB:1") as writer:
+        writer.events.extend({name: arrays[name] for name in written})
+        writer.finish(record)
+    with pytest.raises(NanoMLError, match="have the weight weight_muon_id, but that branch was dropped. Skim again"):
+        convert_files(ConvertJob([str(folder / "dropped.root")], folder / "x.h5", ["MET_pt"], sample=Sample("WZ")))
 
 
 def test_an_event_loop_gives_the_same_weights(folder: Path, skims: list[str], sample: Path) -> None:

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MLTools.NanoML.contracts.accounting import WeightSums
+from MLTools.NanoML.contracts.accounting import WeightSums, weight_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
 from MLTools.NanoML.selection import Cutflow, DatasetInfo, Events, Factor, Flat, Selection, Weight
 from MLTools.NanoML.selection.tryout import on_events
-from MLTools.NanoML.selection.weights import suffix
 
 DECLARED = {
     "pileup": Weight(),
@@ -95,7 +94,8 @@ def _without_zeros(sums: list[WeightSums]) -> list[Any]:
 
 
 def test_columns_are_named_as_in_nanoaodtools() -> None:
-    assert [suffix(name) for name in ("up", "down", "hf_up", "cferr1_down")] == ["Up", "Down", "_hfUp", "_cferr1Down"]
+    names = [weight_column("btag", variation) for variation in ("nominal", "up", "down", "hf_up", "cferr1_down")]
+    assert names == ["weight_btag", "weight_btagUp", "weight_btagDown", "weight_btag_hfUp", "weight_btag_cferr1Down"]
 
 
 def test_flat_objects_have_a_product_for_each_event() -> None:
