@@ -51,6 +51,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkout") / "examples"
     directory.mkdir()
     copy_example(directory)
+    (directory / "corrections").symlink_to(ROOT / "examples" / "corrections")
     nanoml("run", "trilepton.yaml", cwd=directory)
     return directory
 
