@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.contracts.accounting import WeightSums
 from MLTools.NanoML.dependencies import source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -48,7 +48,7 @@ class SkimJob:
     branches: str = ""  # path of a branch selection file of nanoAOD-tools; empty without one
     # "columnar", which is `skim_file`, or "nanoaodtools", which is `nanoaodtools_engine.postprocess_file`
     engine: str = "columnar"
-    # what the selection is told of the dataset; each file says whether it is data
+    # what the selection knows about the dataset; whether it is data follows from each file
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
 
     def load(self) -> tuple[Selection | None, list[Any]]:
@@ -181,10 +181,10 @@ class SkimPlan:
         return {**self.kept, **lacking, **self.made}
 
 
-def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPlan:
+def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: Sequence[WeightSums]) -> SkimPlan:
     """What is read from a file and what is written; an error if a branch to be kept is lacking, odd, or made as well."""
     optional = {name: value for each in filters for name, value in each.defaults.items()}
-    names, defaults = _kept(file, job, optional)
+    names, defaults = _kept(file, job, optional, weights)
     for name in names:
         if not file.branches[name].is_numeric:
             raise NanoMLError(
@@ -203,7 +203,9 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob) -> SkimPl
     return SkimPlan([*read, *weight], with_counters(file, names), made, defaults)
 
 
-def _kept(file: RootFile, job: SkimJob, optional: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def _kept(
+    file: RootFile, job: SkimJob, optional: dict[str, Any], weights: Sequence[WeightSums]
+) -> tuple[list[str], dict[str, Any]]:
     """The branches of the file that are kept, and those that it lacks, with their values."""
     defaults: dict[str, Any] = {}
     found: list[BranchRule] = []
@@ -222,9 +224,8 @@ def _kept(file: RootFile, job: SkimJob, optional: dict[str, Any]) -> tuple[list[
     start: list[str] = []
     if job.branches:
         start = apply_rules(read_rules(Path(job.base, job.branches)), file.branches, file.branches)
-    record = Provenance.of(file)
-    weights = [name for sums in (record.accounting.weights if record else ()) for name in sums.branches]
-    wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT, *weights}
+    of_weights = (name for sums in weights for name in sums.branches)
+    wanted = {*apply_rules(found, file.branches, start), *_ALWAYS_KEPT, *of_weights}
     return [name for name in file.branches if name in wanted], defaults
 
 

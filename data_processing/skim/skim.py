@@ -41,7 +41,7 @@ def skim_file(job: SkimJob) -> Accounting:
     with RootFile(job.source) as file:
         accounting = accounting_of_input(file)
         filters = filter_set.open(file, str(job.output), accounting.is_data)
-        plan = plan_skim(file, filters, job)
+        plan = plan_skim(file, filters, job, accounting.weights)
         with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
             flows, sums = [], []
             with progress(f"skim {Path(job.source).name}", file.entries) as bar:
@@ -78,7 +78,8 @@ def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
     filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file))
-    return plan_skim(file, filters, job)
+    record = Provenance.of(file)
+    return plan_skim(file, filters, job, record.accounting.weights if record else ())
 
 
 def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[list[int]]]:

@@ -108,9 +108,8 @@ class FileAccounting:
     duplicates: int = 0  # events of data that passed all cuts, but are in an earlier file or dataset, too
     uuid: str = ""  # identifier that ROOT gave the file, which a copy has too; empty if it has none
     part: Optional[Part] = None  # the range of entries that was read; None for the whole file
-    weights: list[WeightSums] = field(
-        default_factory=list, metadata={"sparse": True}
-    )  # of the weights that the selection gave, in their order
+    # of the weights that its events were given, in their order
+    weights: list[WeightSums] = field(default_factory=list, metadata={"sparse": True})
 
     @property
     def file_entries(self) -> int:

@@ -198,11 +198,7 @@ def lhe_scale(weights: Any, title: str) -> Factor:
     title
         Title of the branch.
     """
-    found: dict[tuple[float, float], int] = {}
-    for index, text in _ENTRY.findall(title):
-        values = {name.lower(): float(value) for name, value in _NUMBER.findall(text)}
-        if {"mur", "muf"} <= set(values):
-            found[values["mur"], values["muf"]] = int(index)
+    found = _places(title, "mur", "muf")
     counts = np.asarray(ak.num(weights))
     length = int(counts.max()) if len(counts) else 0
     if not found and length in (8, 9):
@@ -218,8 +214,8 @@ def lhe_scale(weights: Any, title: str) -> Factor:
 def parton_shower(weights: Any, title: str) -> Factor:
     """Weights for other scales of the parton shower: isr_up, isr_down, fsr_up and fsr_down, by factors of 2.
 
-    A larger alpha_s, by half the scale, is "up"; the titles of NanoAOD name the factor of the scale up to v7 and of alpha_s
-    from v8 on: there the first entry is ISR = 2.
+    A larger alpha_s, by half the scale, is "up". The first entry has it: older titles name the factor of the scale, ISR = 0.5,
+    newer ones that of alpha_s, ISR = 2.
 
     Parameters
     ----------
@@ -228,13 +224,7 @@ def parton_shower(weights: Any, title: str) -> Factor:
     title
         Title of the branch.
     """
-    found: dict[tuple[float, float], int] = {}
-    for index, text in _ENTRY.findall(title):
-        values = {name.lower(): float(value) for name, value in _NUMBER.findall(text)}
-        if {"isr", "fsr"} <= set(values):
-            found[values["isr"], values["fsr"]] = int(index)
-    if not found:
-        found = {(2.0, 1.0): 0, (1.0, 2.0): 1, (0.5, 1.0): 2, (1.0, 0.5): 3}
+    found = _places(title, "isr", "fsr") or {(2.0, 1.0): 0, (1.0, 2.0): 1, (0.5, 1.0): 2, (1.0, 0.5): 3}
     # the factor of the renormalisation scale comes first in old titles, beginning with one half
     up, down = (0.5, 2.0) if found.get((0.5, 1.0)) == 0 else (2.0, 0.5)
     wanted = {"isr_up": (up, 1.0), "isr_down": (down, 1.0), "fsr_up": (1.0, up), "fsr_down": (1.0, down)}
@@ -253,6 +243,16 @@ def pdf_members(title: str) -> tuple[int, int]:
     if found is None:
         raise NanoMLError(f'LHEPdfWeight: its title, "{title}", does not name the LHA IDs of the PDF set.')
     return int(found[1]), int(found[2])
+
+
+def _places(title: str, one: str, other: str) -> dict[tuple[float, float], int]:
+    """The places of a list's entries by the values of two scales, as far as the branch's title says."""
+    found = {}
+    for index, text in _ENTRY.findall(title):
+        values = {name.lower(): float(value) for name, value in _NUMBER.findall(text)}
+        if {one, other} <= set(values):
+            found[values[one], values[other]] = int(index)
+    return found
 
 
 def _entries(weights: Any, name: str, places: Mapping[str, int | None], title: str) -> Factor:

@@ -170,12 +170,8 @@ class Formula:
         `arrays` are the branches, by the names in the cut, as `RootFile.read` returns them. Raises NanoMLError if a branch is
         not what the cut takes it for.
         """
-        columns = {name: _Column.of(arrays[name]) for name in self.branches}
-        self._check({name: column.counts is not None for name, column in columns.items()})
-        with np.errstate(all="ignore"):
-            instances = _Instances(self._root, columns, length)
-            passes = np.zeros(length, bool)
-            passes[instances.event[instances.values != 0]] = True
+        instances, passes = self._instances(arrays, length), np.zeros(length, bool)
+        passes[instances.event[instances.values != 0]] = True
         return passes
 
     def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
@@ -183,10 +179,7 @@ class Formula:
 
         Raises NanoMLError if an event has several, because a branch is a list, or none that is finite.
         """
-        columns = {name: _Column.of(arrays[name]) for name in self.branches}
-        self._check({name: column.counts is not None for name, column in columns.items()})
-        with np.errstate(all="ignore"):
-            instances = _Instances(self._root, columns, length)
+        instances = self._instances(arrays, length)
         if not np.array_equal(instances.event, np.arange(length)):
             raise cut_error(self.text, 0, "it must be one number for each event, but it reads a list without an index.")
         values = np.asarray(instances.values, np.float64)
@@ -194,6 +187,12 @@ class Formula:
         if bad:
             raise cut_error(self.text, 0, f"it is NaN or infinite for {bad} of {length} events.")
         return values
+
+    def _instances(self, arrays: Mapping[str, Any], length: int) -> _Instances:
+        columns = {name: _Column.of(arrays[name]) for name in self.branches}
+        self._check({name: column.counts is not None for name, column in columns.items()})
+        with np.errstate(all="ignore"):
+            return _Instances(self._root, columns, length)
 
     def _check(self, is_list: Mapping[str, bool]) -> None:
         for leaf in self._leaves:

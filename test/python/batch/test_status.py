@@ -1,4 +1,4 @@
-"""What is said of jobs, of made-up results and of what HTCondor's logs say; and what goes into the records."""
+"""The status of jobs, from made-up results and from the logs of HTCondor, and what is recorded of it."""
 
 from __future__ import annotations
 

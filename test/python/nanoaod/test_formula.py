@@ -327,3 +327,14 @@ def test_branches_of_other_types_are_refused(tmp_path: Path) -> None:
 def test_a_cut_is_checked_against_the_branches() -> None:
     with pytest.raises(NanoMLError, match="column 1: x is one number per event"):
         Formula("x[0] > 1").mask({"x": np.ones(3)}, 3)
+
+
+def test_an_expression_has_a_value_for_each_event() -> None:
+    arrays = {"ht": np.array([50.0, 150.0]), "pt": ak.Array([[30.0, 20.0], [10.0, 5.0]])}
+    assert Formula("1 - 0.5 * (ht > 100)").values(arrays, 2).tolist() == [1, 0.5]
+    assert Formula("pt[0] + Sum$(pt)").values(arrays, 2).tolist() == [80, 25]
+    assert Formula("1").values({}, 2).tolist() == [1, 1]
+    with pytest.raises(NanoMLError, match="it must be one number for each event, but it reads a list"):
+        Formula("pt * 2").values(arrays, 2)
+    with pytest.raises(NanoMLError, match="it is NaN or infinite for 1 of 2 events"):
+        Formula("2e306 * ht").values(arrays, 2)
