@@ -147,6 +147,8 @@ class Filter:
     """The branches that it makes."""
     defaults: Mapping[str, Any] = {}
     """Branches that the file lacks and that may be kept all the same, with their values."""
+    nominal: Mapping[str, str] = {}
+    """Columns that it makes where they differ under a shift of objects, and those from which they do."""
 
     def apply(
         self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]

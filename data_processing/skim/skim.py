@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, parse_rule, plan_skim, read_rules
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import FileAccounting, WeightSums
+from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums
 from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, accounting_of_input
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import Accounting, add_steps, add_weight_sums, event_weights, is_simulation
+from MLTools.NanoML.nanoaod.accounting import (
+    Accounting,
+    add_shift_sums,
+    add_steps,
+    add_weight_sums,
+    event_weights,
+    is_simulation,
+)
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.branches import Branch
@@ -39,45 +46,88 @@ def skim_file(job: SkimJob) -> Accounting:
     """
     filter_set = FilterSet.of(job)
     with RootFile(job.source) as file:
-        accounting = accounting_of_input(file)
-        filters = filter_set.open(file, str(job.output), accounting.is_data)
-        plan = plan_skim(file, filters, job, accounting.weights)
-        with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
-            flows, sums = [], []
-            with progress(f"skim {Path(job.source).name}", file.entries) as bar:
-                # one range even for a file without events, so that its cut flow has zeros
-                most = _most(job, file, plan.read)
-                for start, stop in file.ranges(plan.read, most) if file.entries else [(0, 0)]:
-                    steps, weights = _skim_chunk(job, _Chunk(file, plan, start, stop), filters, plan, writer)
-                    flows.append(steps)
-                    sums.append(weights)
-                    bar.advance(stop - start)
-            accounting.cutflow = add_steps(flows)
-            accounting.weights += add_weight_sums(sums)
-            certified = filter_set.certified if accounting.is_data else None
-            not_copied = copy_auxiliary(file, writer, certified)
-            if accounting.is_data:
-                accounting.luminosity_sections = sections_read(file, certified)
-            made = plan.made.items()
-            record = Provenance(
-                "skim",
-                Accounting([accounting]),
-                job.selection or None,
-                {name: MadeColumn.of(branch) for name, branch in made},
-                not_copied=not_copied,
-                criteria=filter_set.criteria(job, accounting.is_data),
-            )
-            _close_accounting(accounting, writer, record)
-            for each in filters:
-                each.close()
+        differing: set[str] = set()
+        while True:
+            try:
+                return _skim(job, file, filter_set, differing)
+            except _MoreColumnsError as more:  # then all that the file needs are known
+                differing |= more.columns
+
+
+class _MoreColumnsError(Exception):
+    """Columns differ under shifts that the output was begun without."""
+
+    def __init__(self, columns: set[str]) -> None:
+        self.columns = columns
+
+
+def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[str]) -> Accounting:
+    """Skim a file, with the columns that differ under shifts, as far as they are known; the first events show most of them."""
+    accounting = accounting_of_input(file)
+    if accounting.shifts:
+        raise NanoMLError(
+            f"{file.path}: was skimmed with shifts, under which its events are flagged and weighted: it cannot be skimmed again. "
+            "Put the cut into the selection, and skim the original file."
+        )
+    filters = filter_set.open(file, str(job.output), accounting.is_data, differing)
+    read = plan_skim(file, filters, job, accounting.weights).read
+    chunks = _chunks(job, file, filters, read)
+    chunk: _Chunk | None = next(chunks)
+    assert chunk is not None
+    differing |= chunk.more
+    plan = plan_skim(file, filters, job, accounting.weights)
+    flows, sums, shifts, more = [], [], [], set()
+    with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
+        with progress(f"skim {Path(job.source).name}", file.entries) as bar:
+            while chunk is not None:
+                more |= chunk.more - differing
+                if not more:
+                    for arrays in chunk.output(job, plan, writer.events.columns):
+                        writer.events.extend(arrays)
+                flows.append(chunk.steps)
+                sums.append(chunk.weights)
+                shifts.append(chunk.shifts)
+                accounting.only_shifted += chunk.only_shifted
+                bar.advance(chunk.entries)
+                chunk = None  # its memory is free when the next one is read
+                chunk = next(chunks, None)
+        if more:
+            raise _MoreColumnsError(more)
+        accounting.cutflow = add_steps(flows)
+        accounting.weights += add_weight_sums(sums)
+        accounting.shifts = add_shift_sums(shifts)
+        certified = filter_set.certified if accounting.is_data else None
+        not_copied = copy_auxiliary(file, writer, certified)
+        if accounting.is_data:
+            accounting.luminosity_sections = sections_read(file, certified)
+        made = plan.made.items()
+        record = Provenance(
+            "skim",
+            Accounting([accounting]),
+            job.selection or None,
+            {name: MadeColumn.of(branch) for name, branch in made},
+            not_copied=not_copied,
+            criteria=filter_set.criteria(job, accounting.is_data),
+        )
+        _close_accounting(accounting, writer, record)
+        for each in filters:
+            each.close()
     return record.accounting
+
+
+def _chunks(job: SkimJob, file: RootFile, filters: Sequence[Filter], read: Sequence[str]) -> Iterator[_Chunk]:
+    """The ranges of a file's events, with the events that pass all filters."""
+    most = _most(job, file, read)
+    # one range even for a file without events, so that its cut flow has zeros
+    for start, stop in file.ranges(read, most) if file.entries else [(0, 0)]:
+        yield _Chunk(file, read, start, stop).narrowed(filters)
 
 
 def plan_file(job: SkimJob, file: RootFile) -> SkimPlan:
     """What a job would read from a file and write."""
     if job.engine == "nanoaodtools":
         job = replace(job, cut="")  # ROOT reads it, and may know more than `Formula`
-    filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file))
+    filters = FilterSet.of(job).open(file, str(job.output), not is_simulation(file), set())
     record = Provenance.of(file)
     return plan_skim(file, filters, job, record.accounting.weights if record else ())
 
@@ -86,17 +136,6 @@ def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[
     """The luminosity sections of a file of data that a skim read, as in a luminosity JSON."""
     sections = sections_of(file)
     return (sections if certified is None else sections & certified).as_dict()
-
-
-def _skim_chunk(
-    job: SkimJob, chunk: _Chunk, filters: Sequence[Filter], plan: SkimPlan, writer: NanoWriter
-) -> tuple[list[Step], list[WeightSums]]:
-    """Skim a range of events; return the cut flow and the sums of weights. Its memory is free when the next range is read."""
-    for each in filters:
-        chunk.narrow(each)
-    for arrays in chunk.output(job, plan, writer.events.columns):
-        writer.events.extend(arrays)
-    return chunk.steps, chunk.weights
 
 
 def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
@@ -108,9 +147,9 @@ def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
 class _Chunk:
     """A range of a file's events while it is being narrowed."""
 
-    def __init__(self, file: RootFile, plan: SkimPlan, start: int, stop: int) -> None:
+    def __init__(self, file: RootFile, read: Sequence[str], start: int, stop: int) -> None:
         self._file, self._start, self._stop = file, start, stop
-        self._arrays = file.read(plan.read, start, stop)
+        self._arrays = file.read(read, start, stop)
         self._weights = event_weights(self._arrays, stop - start)
         wrong = np.flatnonzero(~np.isfinite(self._weights))
         if len(wrong):
@@ -120,28 +159,55 @@ class _Chunk:
             )
         self._rows = np.arange(stop - start)
         self._columns: dict[str, Any] = {}
+        self._nominal: dict[str, str] = {}  # columns that may differ under a shift, and those from which they do
+        self.more: set[str] = set()  # those that do
         self.weights: list[WeightSums] = []
+        self.shifts: list[ShiftSums] = []
         self.steps = [Step("all", stop - start, float(self._weights.sum()))]
 
-    def narrow(self, filter_: Filter) -> None:
-        """Apply a filter to the events that are left."""
-        everything = len(self._rows) == self._stop - self._start
+    @property
+    def entries(self) -> int:
+        """Number of its events."""
+        return self._stop - self._start
+
+    @property
+    def only_shifted(self) -> int:
+        """How many of the events that are left pass under shifts alone."""
+        return len(self._rows) - int(np.sum(self._columns[SELECTED])) if self.shifts else 0
+
+    def narrowed(self, filters: Sequence[Filter]) -> _Chunk:
+        """The same, with the events that pass filters."""
+        for each in filters:
+            self._narrow(each)
+        return self
+
+    def _narrow(self, filter_: Filter) -> None:
+        everything = len(self._rows) == self.entries
         pick = Picker(self._rows)
         arrays = {name: self._arrays[name] if everything else pick(self._arrays[name]) for name in filter_.branches}
         selected = filter_.apply(arrays, self._weights[self._rows], self._start, self._stop, self._rows)
-        if len(selected.rows) < len(self._rows):
-            again = Picker(selected.rows)
-            self._columns = {name: again(column) for name, column in self._columns.items()}
         known = {step.cut for step in self.steps}
         twice = [step.cut for step in selected.cutflow.steps[1:] if step.cut in known]
         if twice:
             raise NanoMLError(
                 f'{self._file.path}: there are two cuts named "{twice[0]}". Give the one of the selection another name.'
             )
+        cutflow, before = selected.cutflow, self.steps
+        self.steps = [*before, *(cutflow.steps_of(self._columns[SELECTED]) if self.shifts else cutflow.steps)[1:]]
+        for sums in self.shifts:
+            sums.cutflow += cutflow.steps_of(self._columns[f"{SELECTED}_{sums.shift}"])[1:]
+        if selected.shifts:
+            self.shifts = selected.shift_sums()
+            for sums in self.shifts:
+                sums.cutflow[:1] = before
+        self.weights += cutflow.weight_sums()
+        if len(selected.rows) < len(self._rows):
+            again = Picker(selected.rows)
+            self._columns = {name: again(column) for name, column in self._columns.items()}
         self._columns.update(selected.columns)
+        self._nominal.update(filter_.nominal)
+        self.more |= selected.columns.keys() & filter_.nominal.keys()
         self._rows = self._rows[selected.rows]
-        self.steps += selected.cutflow.steps[1:]
-        self.weights += selected.cutflow.weight_sums()
 
     def output(self, job: SkimJob, plan: SkimPlan, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The rows to be written, in parts; branches are read only where events are kept."""
@@ -152,8 +218,9 @@ class _Chunk:
             have, fresh = Picker(kept), Picker(kept + self._start - start)
             part = dict(self._file.read_plain(missing, start, stop, fresh))
             for name in names:
-                if name in self._columns:
-                    part[name] = self._columns[name][first:last]
+                made = name if name in self._columns else self._nominal.get(name)
+                if made is not None:
+                    part[name] = self._columns[made][first:last]
                 elif name in plan.defaults:
                     part[name] = np.full(len(kept), plan.defaults[name])
                 elif name not in part:
@@ -180,10 +247,9 @@ def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Pr
             f"{accounting.file}: has {accounting.entries} events, but {accounting.cutflow[0].events} were read. Nothing was written."
         )
     writer.finish(record)
-    if writer.events.entries != accounting.selected:
+    if writer.events.entries != accounting.written:
         raise NanoMLError(
-            f"{accounting.file}: {accounting.selected} events passed the last cut, but {writer.events.entries} were kept. "
-            "Narrow the events by cutflow.cut only, so that the cut flow counts all."
+            f"{accounting.file}: {accounting.written} events passed, but {writer.events.entries} were kept. Nothing was written."
         )
 
 
@@ -205,15 +271,21 @@ class FilterSet:
         certified = LumiMask.read(Path(job.base, job.certified)) if job.certified else None
         return cls(certified, Formula(job.cut) if job.cut else None, *job.load())
 
-    def open(self, file: RootFile, output: str, is_data: bool) -> list[Filter]:
-        """The filters of one file; an error if it lacks branches that they need."""
+    def open(self, file: RootFile, output: str, is_data: bool, differing: set[str]) -> list[Filter]:
+        """The filters of one file; an error if it lacks branches that they need.
+
+        `differing` are the columns that have values of their own under shifts, as far as they are known.
+        """
         found: list[Filter] = []
         if self.certified is not None and is_data:  # simulation has no certified sections
             found.append(_Certified(self.certified))
         if self.formula is not None:
             found.append(_Cut(self.formula, file))
         if self.selection is not None:
-            found.append(_Selection(self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data)), file))
+            selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data))
+            if self.modules:  # they run once, so it cannot be begun again with more columns
+                differing |= selection.varied.keys()
+            found.append(_Selection(selection, file, differing))
         if self.modules:
             from data_processing.eventloop import ModuleChain  # few skims need it
 
@@ -263,13 +335,20 @@ class _Cut(Filter):
 
 
 class _Selection(Filter):
-    def __init__(self, selection: Selection, file: RootFile) -> None:
-        self._bound = selection.bind(file.branches, file.path)
+    def __init__(self, selection: Selection, file: RootFile, differing: set[str]) -> None:
+        self._bound, self._differing = selection.bind(file.branches, file.path), differing
         self.branches = self._bound.branches
         self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
-        self.made = {
+        self.nominal = {name: of for name, (of, _) in selection.varied.items()}
+
+    @property
+    def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known
+        selection = self._bound.selection
+        names = [*selection.made, *(name for name in self.nominal if name in self._differing)]
+        columns = {name: selection.column(name) for name in names}
+        return {
             name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
-            for name, column in selection.made.items()
+            for name, column in columns.items()
         }
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 
@@ -42,6 +42,15 @@ def weight_column(name: str, variation: str = NOMINAL) -> str:
     return f"weight_{name}{f'_{source}' if source else ''}{direction.capitalize()}"
 
 
+SELECTED = "selected"
+"""The column that says whether an event is selected: not only under a shift of objects."""
+
+
+def shifted_column(name: str, shift: str, direction: str) -> str:
+    """The column with the values of another one under a shift of objects, ending as in nanoAOD-tools: ZCand_mass_jesUp."""
+    return f"{name}_{shift}{direction.capitalize()}"
+
+
 @dataclass
 class WeightSums:
     """Sums of the weights of simulated events where a selection gives them one more weight, with and without it."""
@@ -71,11 +80,25 @@ class WeightSums:
         before = math.fsum(self.without.values())
         return {key: math.fsum(sums.values()) / before for key, sums in self.sums.items()} if before else {}
 
+    @property
+    def unvaried(self) -> WeightSums:
+        """The same for the nominal values alone."""
+        return replace(self, sums={NOMINAL: self.sums[NOMINAL]})
+
     def ratio(self, variation: str) -> dict[int, float]:
         """What its values are to be multiplied by so that they keep the yield, by bin; 1 in a bin without weights."""
         return {
             place: self.without[place] / with_it if with_it else 1.0 for place, with_it in self.sums[variation].items()
         }
+
+
+@dataclass
+class ShiftSums:
+    """What the accounting has for a shift of objects."""
+
+    shift: str  # the ending of its columns: "jesUp"
+    cutflow: list[Step]
+    weights: list[WeightSums]  # nominal values alone
 
 
 @dataclass(frozen=True)
@@ -110,6 +133,14 @@ class FileAccounting:
     part: Optional[Part] = None  # the range of entries that was read; None for the whole file
     # of the weights that its events were given, in their order
     weights: list[WeightSums] = field(default_factory=list, metadata={"sparse": True})
+    # under each shift of objects, and how many events were kept that pass under shifts alone
+    shifts: list[ShiftSums] = field(default_factory=list, metadata={"sparse": True})
+    only_shifted: int = field(default=0, metadata={"sparse": True})
+
+    @property
+    def written(self) -> int:
+        """Events in the file that was made, those that pass under shifts alone among them."""
+        return self.selected + self.only_shifted
 
     @property
     def file_entries(self) -> int:

@@ -163,8 +163,8 @@ class Provenance:
     def contradiction(self, file: RootFile) -> str | None:
         """How the file contradicts its record, because one of the two was changed; else None."""
         accounting = self.accounting
-        if accounting.selected != file.entries:
-            return f"has {file.entries:,} events, but its record says {accounting.selected:,}"
+        if accounting.written != file.entries:
+            return f"has {file.entries:,} events, but its record says {accounting.written:,}"
         # with a luminosity JSON, nanoAOD-tools keeps only some rows of Runs
         if self.criteria.certified is not None or not all(
             each.read is not None and each.sum_of_weights_source.startswith("Runs/") for each in accounting.files
@@ -249,7 +249,8 @@ def accounting_of_input(file: RootFile) -> FileAccounting:
     record, accounting = Provenance.of(file), accounting_of(file)
     if record is not None:
         record.accounting.check([file.path] * len(record.accounting.files))
-        accounting.weights = record.accounting.weights  # its events have them, and keep them
+        # its events have them, and keep them
+        accounting.weights, accounting.shifts = record.accounting.weights, record.accounting.shifts
     return accounting
 
 

@@ -162,8 +162,11 @@ class JetCorrections:
         return self.file[f"{self._campaign(is_data, run)}_L1FastJet_{self.entry.algorithm}"]
 
     def uncertainty(self, source: str) -> Correction:
-        """The relative uncertainty of the scale from one source."""
-        return self.file[f"{self.entry.jec.simulation}_{source}_{self.entry.algorithm}"]
+        """The relative uncertainty of the scale from one source; "Absolute" may be "Regrouped_Absolute" in the file."""
+        start, end = self.entry.jec.simulation, self.entry.algorithm
+        regrouped = f"{start}_Regrouped_{source}_{end}"
+        own = f"{start}_{source}_{end}"
+        return self.file[regrouped if own not in self.file.names and regrouped in self.file.names else own]
 
     @property
     def resolution(self) -> Correction:

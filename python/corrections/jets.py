@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.era import JetCorrections, VariedCorrection
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
@@ -32,6 +33,7 @@ __all__ = [
     "normal_numbers",
     "passes_filters",
     "propagated",
+    "shifted",
     "smearing",
     "type1_momentum",
 ]
@@ -60,7 +62,9 @@ _LEAST_PT = 15.0  # [GeV] of a jet that corrects the missing momentum
 _MOST_EM = 0.9  # electromagnetic fraction of a jet that does
 
 
-def corrected(events: Events, jets: JetCorrections, is_data: bool, rho: str = "fixedGridRhoFastjetAll") -> Events:
+def corrected(
+    events: Events, jets: JetCorrections, is_data: bool, rho: str = "fixedGridRhoFastjetAll", missing: str = "MET"
+) -> Events:
     """The events with jets corrected anew, smeared in simulation, and the missing momentum that follows from it.
 
     It replaces Jet_pt, Jet_mass, MET_pt and MET_phi. The jets keep their order. Jets above 15 GeV, before or after, change the
@@ -76,26 +80,119 @@ def corrected(events: Events, jets: JetCorrections, is_data: bool, rho: str = "f
         Whether they are collision data.
     rho
         The branch with rho: Rho_fixedGridRhoFastjetAll from NanoAOD v10 on.
+    missing
+        The missing momentum: "MET", "PuppiMET".
     """
 
     def values(left: Events) -> dict[str, Any]:
-        jet = left.flat("Jet")
-        density = np.asarray(left[rho])[jet.event]
-        raw = 1 - jet.rawFactor
-        factor = raw * energy_scale(
-            jets, jet.pt * raw, jet.eta, jet.area, density, np.asarray(left.run)[jet.event] if is_data else None
-        )
-        if not is_data and jets.entry.jer is not None:
-            run, section, event = (np.asarray(left[name])[jet.event] for name in IDENTIFIERS)
-            normal = normal_numbers(run, section, event, jet.place)
-            smeared = smearing(jets, jet.pt * factor, jet.eta, density, generated_pt(left, jet), normal)
-            factor = factor * smeared.nominal
-        pt = jet.pt * factor
-        counts = np.maximum(jet.pt, pt) > _LEAST_PT
-        missing = propagated(left.MET.pt, left.MET.phi, jet, np.where(counts, jet.pt, 0), np.where(counts, pt, 0))
-        return {"Jet_pt": pt, "Jet_mass": jet.mass * factor, "MET_pt": missing[0], "MET_phi": missing[1]}
+        scale = _raw_scale(left, jets, is_data, rho)
+        is_smeared = not is_data and jets.entry.jer is not None
+        factor = scale * _smearing_of(left, jets, scale, rho).nominal if is_smeared else scale
+        return _scaled(left, factor, missing)
 
-    return events.replaced(("Jet_pt", "Jet_mass", "MET_pt", "MET_phi"), values)
+    return events.replaced(_changed(missing), values)
+
+
+def shifted(
+    events: Events,
+    jets: JetCorrections,
+    name: str,
+    direction: str,
+    rho: str = "fixedGridRhoFastjetAll",
+    missing: str = "MET",
+) -> Events:
+    """The events, which `corrected` has corrected, under a shift of jets or of the missing momentum.
+
+    Parameters
+    ----------
+    events
+        The events: `def shift(self, events, name, direction): return shifted(events, self.dataset.corrections.jets, name, direction)`.
+    jets
+        The entry `jets` of the era.
+    name
+        "jes" for the total uncertainty of the energy scale, "jesFlavorQCD" for that of a source; "jer" for the resolution;
+        "hem" for the lost endcap of 2018 (`hem_scale`, down only). "unclustered" for the energy outside jets, which changes
+        nothing but the missing momentum.
+    direction
+        "up" or "down".
+    rho, missing
+        As for `corrected`.
+
+    Raises
+    ------
+    NanoMLError
+        There is no such shift, the file has no such source, or jets were not smeared before.
+    """
+    sign = {"up": 1.0, "down": -1.0}.get(direction)
+    if sign is None:
+        raise NanoMLError(f'the shift {name} has the direction "{direction}", but only "up" and "down" are known.')
+    if name == "unclustered":
+        return events.replaced(_changed(missing)[2:], lambda left: _unclustered(left, direction, sign, missing))
+
+    def values(left: Events) -> dict[str, Any]:
+        jet = left.flat("Jet")
+        if name == "jer":
+            before = left.before("Jet_pt")
+            smeared = _smearing_of(before, jets, _raw_scale(before, jets, False, rho), rho)
+            return _scaled(left, smeared[direction] / smeared.nominal, missing)
+        if name == "hem":
+            return _scaled(left, hem_scale(jet.eta, jet.phi)[direction], missing)
+        return _scaled(left, 1 + sign * energy_uncertainty(jets, name[3:] or "Total", jet.eta, jet.pt), missing)
+
+    if name == "jer" and events.before("Jet_pt") is events:
+        raise NanoMLError("the shift jer is one of jets that were smeared: call `corrected` in `prepare`.")
+    if name not in ("jer", "hem") and not name.startswith("jes"):
+        raise NanoMLError(
+            f'there is no shift "{name}" of jets. There are jes, jes and the name of a source as in jesFlavorQCD, jer, unclustered, hem.'
+        )
+    return events.replaced(_changed(missing), values)
+
+
+def _changed(missing: str) -> tuple[str, ...]:
+    """The branches that follow jets."""
+    return "Jet_pt", "Jet_mass", f"{missing}_pt", f"{missing}_phi"
+
+
+def _raw_scale(events: Events, jets: JetCorrections, is_data: bool, rho: str) -> Any:
+    """What the file's momenta of jets are to be multiplied by, to have all levels of the energy correction of the era."""
+    jet = events.flat("Jet")
+    raw, density = 1 - jet.rawFactor, np.asarray(events[rho])[jet.event]
+    run = np.asarray(events.run)[jet.event] if is_data else None
+    return raw * energy_scale(jets, jet.pt * raw, jet.eta, jet.area, density, run)
+
+
+def _smearing_of(events: Events, jets: JetCorrections, scale: Any, rho: str) -> Factor:
+    """The smearing of jets whose momenta in the file are multiplied by `scale`."""
+    jet = events.flat("Jet")
+    run, section, event = (np.asarray(events[name])[jet.event] for name in IDENTIFIERS)
+    normal = normal_numbers(run, section, event, jet.place)
+    density = np.asarray(events[rho])[jet.event]
+    return smearing(jets, jet.pt * scale, jet.eta, density, generated_pt(events, jet), normal)
+
+
+def _scaled(events: Events, factor: Any, missing: str) -> dict[str, Any]:
+    """Jets multiplied by a factor each, and the missing momentum that follows."""
+    jet = events.flat("Jet")
+    pt = jet.pt * factor
+    counts = np.maximum(jet.pt, pt) > _LEAST_PT
+    old_pt, old_phi = events[f"{missing}_pt"], events[f"{missing}_phi"]
+    new_pt, new_phi = propagated(old_pt, old_phi, jet, np.where(counts, jet.pt, 0), np.where(counts, pt, 0))
+    return dict(zip(_changed(missing), (pt, jet.mass * factor, new_pt, new_phi)))
+
+
+def _unclustered(events: Events, direction: str, sign: float, missing: str) -> dict[str, Any]:
+    """The missing momentum when the energy outside jets is shifted."""
+    pt, phi = np.asarray(events[f"{missing}_pt"]), np.asarray(events[f"{missing}_phi"])
+    if f"{missing}_MetUnclustEnUpDeltaX" in events.names:  # NanoAOD v9
+        change = [sign * np.asarray(events[f"{missing}_MetUnclustEnUpDelta{axis}"]) for axis in "XY"]
+    else:
+        names = [f"{missing}_{quantity}Unclustered{direction.capitalize()}" for quantity in ("pt", "phi")]
+        before = events.before(f"{missing}_pt")
+        there = np.asarray(events[names[0]]) * np.exp(1j * np.asarray(events[names[1]]))
+        here = np.asarray(before[f"{missing}_pt"]) * np.exp(1j * np.asarray(before[f"{missing}_phi"]))
+        change = [(there - here).real, (there - here).imag]
+    px, py = pt * np.cos(phi) + change[0], pt * np.sin(phi) + change[1]
+    return {f"{missing}_pt": np.hypot(px, py), f"{missing}_phi": np.arctan2(py, px)}
 
 
 def generated_pt(events: Events, jet: Flat, distance: float = 0.2) -> NDArray[np.float64]:

@@ -91,7 +91,7 @@ def any_trigger(data: Factor, simulation: Factor) -> Factor:
 
 def btag_shape(
     correction: VariedCorrection, flavour: Any, eta: Any, pt: Any, discriminant: Any, sources: Sequence[str],
-    nominal: str = "central",
+    shift: str = "",
 ) -> Factor:  # fmt: skip
     """The correction of the shape of a b-tagging discriminant, for each jet; its product is the weight of the event.
 
@@ -109,10 +109,14 @@ def btag_shape(
         Pseudorapidity, transverse momentum [GeV] and discriminant of each jet.
     sources
         As "hf", "lf", "hfstats1", ..., "cferr1": the variations are hf_up, hf_down, ...
-    nominal
-        The nominal key: "up_jes" where the jets' energy scale is shifted up, for which BTV has factors of its own.
+    shift
+        The shift of objects, `events.shift`: where the jets' energy scale is shifted, BTV has nominal factors of its own,
+        as up_jes, for b and light jets. They take the place of sources named jes.
     """
     inside = abs(eta) < 2.5
+    name, _, direction = shift.rpartition("_")
+    nominal = f"{direction}_{name}"
+    has_own = shift.startswith("jes") and nominal in correction.correction.axes["systematic"].choices
 
     def at(key: str, where: Any) -> Any:
         return correction.value(
@@ -120,7 +124,7 @@ def btag_shape(
         )
 
     central = at("central", inside)
-    if nominal != "central":
+    if has_own:
         central = ak.where(flavour != 4, at(nominal, inside & (flavour != 4)), central)
     made = {}
     for source in sources:

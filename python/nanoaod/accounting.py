@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import EntryRange, FileAccounting, RecordedAccounting, Step, WeightSums
+from MLTools.NanoML.contracts.accounting import (
+    EntryRange,
+    FileAccounting,
+    RecordedAccounting,
+    ShiftSums,
+    Step,
+    WeightSums,
+)
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
@@ -40,6 +47,11 @@ class Accounting:
     def selected(self) -> int:
         """Events kept."""
         return sum(file.selected for file in self.files)
+
+    @property
+    def written(self) -> int:
+        """Events in the files that were made, those that pass under shifts alone among them."""
+        return sum(file.written for file in self.files)
 
     @property
     def duplicates(self) -> int:
@@ -98,6 +110,11 @@ class Accounting:
     def weights(self) -> list[WeightSums]:
         """The sums of all files' weights."""
         return add_weight_sums(file.weights for file in self.files)
+
+    @property
+    def shifts(self) -> list[ShiftSums]:
+        """The sums of all files' shifts."""
+        return add_shift_sums(file.shifts for file in self.files)
 
     @property
     def luminosity_sections(self) -> LumiMask:
@@ -235,6 +252,17 @@ def add_weight_sums(parts: Iterable[Iterable[WeightSums]]) -> list[WeightSums]:
             _add_to(sofar.without, each.without)
             for variation, sums in each.sums.items():
                 _add_to(sofar.sums.setdefault(variation, {}), sums)
+    return list(total.values())
+
+
+def add_shift_sums(parts: Iterable[Iterable[ShiftSums]]) -> list[ShiftSums]:
+    """Add what several ranges or files have for each shift."""
+    total: dict[str, ShiftSums] = {}
+    for part in parts:
+        for each in part:
+            sofar = total.setdefault(each.shift, ShiftSums(each.shift, [], []))
+            sofar.cutflow = add_steps([sofar.cutflow, each.cutflow])
+            sofar.weights = add_weight_sums([sofar.weights, each.weights])
     return list(total.values())
 
 

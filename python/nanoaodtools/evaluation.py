@@ -21,6 +21,7 @@ from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.selection import Selected, Selection, Step
+from MLTools.NanoML.selection.selection import UncountedError
 
 _STEP = 8  # factor by which fewer events are tried when a selection fails, and more when it works again
 _FIRST = 5000  # entries that are read first, since there may be no more to do
@@ -227,10 +228,9 @@ class Evaluation:
             try:
                 self._window = self._evaluate(entry, reach)
             except NanoMLError as problem:
-                if reach == 1:
+                if reach == 1 or isinstance(problem, UncountedError):
                     raise
                 reach, failed = max(reach // _STEP, 1), problem
-        self._check(self._window.selected)
         if failed is not None:
             self._note(f"fewer events are evaluated at once: it fails on some that do not reach it ({failed})")
         self._reach = min(reach * _STEP, self._size)
@@ -280,20 +280,11 @@ class Evaluation:
         """The values of the columns of one event, evaluated alone, or None if it is not kept."""
         self._read_chunk(entry)
         selected = self._apply(np.array([entry]), self._inputs.made(event))
-        self._check(selected)
         made = ", ".join(self._inputs.from_modules)
         self._note(f"events are evaluated one by one, which is slow: other modules make what it reads ({made})")
         self._add(selected.cutflow.steps, selected.cutflow.weight_sums())
         rows = list(zip(*(values.tolist() for values in selected.columns.values())))
         return (rows or [()])[0] if len(selected.rows) else None
-
-    def _check(self, selected: Selected) -> None:
-        counted = selected.cutflow.steps[-1].events
-        if counted != len(selected.rows):
-            raise NanoMLError(
-                f"{self.selection.where()}: {counted} events passed the last cut, but {len(selected.rows)} were kept. "
-                "Narrow the events by cutflow.cut only, so that the cut flow counts all."
-            )
 
     def _count(self) -> None:
         """Add the events of the window that were asked for to the cut flow."""

@@ -7,7 +7,8 @@ from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
-from MLTools.NanoML.selection.selection import Column, Selected, Selection, load_selection
+from MLTools.NanoML.selection.selection import Column, Selection, load_selection
+from MLTools.NanoML.selection.shifts import Selected
 from MLTools.NanoML.selection.weights import UP_DOWN, Factor, Weight
 
 __all__ = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
@@ -32,6 +34,15 @@ class _Given:
     left: dict[str, NDArray[Any]]  # columns for the events that are left now
 
 
+@dataclass(frozen=True)
+class Place:
+    """A place in a cut flow: how many cuts and weights come before it, and the positions of the events that are left there."""
+
+    cuts: int
+    weights: int
+    rows: NDArray[np.int64]
+
+
 class Cutflow:
     """Applies cuts and weights one after the other, counts the events that are left, and adds up their weights.
 
@@ -52,6 +63,7 @@ class Cutflow:
         self._declared, self.weighs = declared or {}, weighs
         self._product = self._all  # of all weights, for the events that are left
         self._given: dict[str, _Given] = {}
+        self.rows = np.arange(len(self._all))  # positions of the events that are left
         self.steps: list[Step] = []
         self._masks: list[_Mask] = []
         self._count("all")
@@ -149,6 +161,32 @@ class Cutflow:
             found.append(WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), _sums(bins, before), sums))
         return found
 
+    @property
+    def place(self) -> Place:
+        """How far it has come."""
+        return Place(len(self._masks), len(self._given), self.rows)
+
+    def followed_by(self, other: Cutflow, place: Place) -> Cutflow:
+        """The cut flow that is this one up to a place, and then another one, of the events that were left there.
+
+        Raises
+        ------
+        NanoMLError
+            The other one has not kept all of these events up to that place.
+        """
+        for number, mask in enumerate(other._masks[: place.cuts]):
+            if not mask.all():
+                raise NanoMLError(
+                    f'cut "{other.steps[number + 1].cut}": drops events that it has kept before, though nothing that it reads is '
+                    "shifted. Let a cut depend on nothing but the event: not on other events, and not on random numbers."
+                )
+        made = copy.copy(self)
+        made.steps = [*self.steps[: place.cuts + 1], *other.steps[place.cuts + 1 :]]
+        made._masks = [*self._masks[: place.cuts], *other._masks[place.cuts :]]
+        given = itertools.islice(self._given.items(), place.weights), list(other._given.items())[place.weights :]
+        made._given = dict(itertools.chain(*given))
+        return made
+
     def steps_of(self, chosen: NDArray[np.bool_]) -> list[Step]:
         """What the steps would be with only some events of the chunk, given by a mask of shape (events,)."""
         weights, found = self._all, []
@@ -187,7 +225,7 @@ class Cutflow:
                     f'cut "{name}": argument {position} after the mask has {len(thing)} entries, the mask {len(passed)}: '
                     "narrow it in every cut, or compute it after the cut."
                 )
-        self._weights, self._product = self._weights[passed], self._product[passed]
+        self._weights, self._product, self.rows = self._weights[passed], self._product[passed], self.rows[passed]
         for given in self._given.values():
             given.left = {column: values[passed] for column, values in given.left.items()}
         self._masks.append(passed.copy())  # it may be changed later

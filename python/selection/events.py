@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,9 @@ class Events:
         self._made: dict[str, Any] = {}
         self._exact: dict[str, Any] = {}
         self._replaced: dict[str, _Replacement] = {}
+        self._shift = ""
+        self._watched: frozenset[str] = frozenset()
+        self._used: Callable[[str], None] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -82,10 +86,22 @@ class Events:
 
     def _at(self, rows: NDArray[np.int64]) -> Events:
         """The events at positions in the chunk."""
-        picked = Events(self._arrays, self._collections, self._owner)
+        picked = self._copy()
         picked._rows, picked._pick, picked._length = rows, Picker(rows), len(rows)
-        picked._exact, picked._replaced = self._exact, self._replaced
         return picked
+
+    def _copy(self) -> Events:
+        """The same events, to be changed."""
+        made = copy.copy(self)
+        made._made = {}
+        return made
+
+    @property
+    def shift(self) -> str:
+        """The shift of objects under which a selection runs, as "jes_up"; empty for the nominal objects."""
+        if self._used is not None:
+            self._used("")
+        return self._shift
 
     def replaced(self, names: Sequence[str], values: Callable[[Events], Mapping[str, Any]]) -> Events:
         """The same events with other values of some branches, as corrected momenta of jets.
@@ -109,9 +125,34 @@ class Events:
         unknown = next((name for name in names if name not in self._arrays), None)
         if unknown is not None:
             raise self._unknown(unknown)
-        made = Events(self._arrays, self._collections, self._owner)
-        made._rows, made._pick, made._length, made._exact = self._rows, self._pick, self._length, self._exact
+        made = self._copy()
         made._replaced = {**self._replaced, **dict.fromkeys(names, _Replacement(self, values))}
+        return made
+
+    def before(self, name: str) -> Events:
+        """The same events with the values that the branches had before a branch was replaced; all as they are if it was not."""
+        if name not in self._replaced:
+            return self
+        return self._replaced[name].events._at(self.rows)
+
+    def differing(self, other: Events) -> set[str]:
+        """The branches whose values are replaced otherwise in other events."""
+        mine, others = self._replaced, other._replaced
+        return {name for name in {**mine, **others} if mine.get(name) is not others.get(name)}
+
+    def watched(self, names: Iterable[str], used: Callable[[str], None]) -> Events:
+        """The same events, which call `used` with the name of a branch, one of `names`, whose values are asked for.
+
+        The name is empty if it is asked under which shift they are.
+        """
+        made = self._copy()
+        made._watched, made._used = frozenset(names), used
+        return made
+
+    def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
+        """Those at positions in the chunk, under a shift of objects."""
+        made = self._at(rows)
+        made._shift = shift
         return made
 
     def __getattr__(self, name: str) -> Any:
@@ -148,7 +189,11 @@ class Events:
         assert offsets is not None
         whole = Flat(columns, np.asarray(offsets.data))
         left = whole if self._rows is None else whole[self._rows]
-        others = {branch[len(name) + 1 :] or name: branch for branch in members if branch in self._replaced}
+        others = {
+            branch[len(name) + 1 :] or name: branch
+            for branch in members
+            if branch in self._replaced or branch in self._watched
+        }
         return left.with_later({field: partial(self._numbers, branch) for field, branch in others.items()})
 
     def _numbers(self, branch: str) -> NDArray[Any]:
@@ -162,6 +207,8 @@ class Events:
     def _branch(self, name: str) -> ak.Array:
         if name not in self._arrays:
             raise self._unknown(name)
+        if name in self._watched and self._used is not None:
+            self._used(name)
         if name in self._replaced:
             return self._replaced[name].get(name, self.rows)
         if name not in self._exact:
@@ -195,7 +242,7 @@ class _Replacement:
     """Other values of some branches, computed for the events for which they are first asked."""
 
     def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Any]]) -> None:
-        self._events, self._function = events, values
+        self.events, self._function = events, values
         self._rows: NDArray[np.int64] = np.arange(0)
         self._values: dict[str, Any] | None = None
 
@@ -205,12 +252,12 @@ class _Replacement:
         is_known = self._values is not None and (not len(rows) or len(self._rows))
         if not is_known or not np.array_equal(self._rows[places] if len(rows) else rows, rows):
             order = np.unique(rows)
-            left = self._events._at(order)
+            left = self.events._at(order)
             self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
             self._rows, places = order, np.searchsorted(order, rows)
         assert self._values is not None
         if name not in self._values:
-            raise NanoMLError(f"{self._events._owner}: the function for new values of {name} did not return them.")
+            raise NanoMLError(f"{self.events._owner}: the function for new values of {name} did not return them.")
         values = self._values[name]
         return (
             values

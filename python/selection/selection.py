@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, weight_column
+from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, weight_column
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
@@ -24,6 +25,7 @@ from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.hints import explain
+from MLTools.NanoML.selection.shifts import Selected, Shift, each_shift, select_under_shifts
 from MLTools.NanoML.selection.weights import Weight
 
 
@@ -43,23 +45,8 @@ class Column:
     title: str
 
 
-@dataclass(frozen=True)
-class Selected:
-    """Result of a selection on a chunk of events.
-
-    Attributes
-    ----------
-    rows
-        Positions of the events that passed, in the chunk, int64.
-    columns
-        Values of each column for these events, in the declared types.
-    cutflow
-        Events and weights after each cut.
-    """
-
-    rows: NDArray[np.int64]
-    columns: dict[str, NDArray[Any]]
-    cutflow: Cutflow
+class UncountedError(NanoMLError):
+    """A selection left out events by something else than a cut."""
 
 
 class Selection:
@@ -92,6 +79,8 @@ class Selection:
         The columns that `select` returns.
     weights
         The weights that `select` gives to events of simulation by `cutflow.weigh`.
+    shifts
+        The shifts of objects in simulation, with their directions: `{"jes": UP_DOWN}`. `select` runs under each as well.
     dataset
         The dataset whose events are selected: its name, era, parameters and corrections, and whether it is data.
     """
@@ -101,11 +90,26 @@ class Selection:
     optional: ClassVar[Mapping[str, Any]] = {}
     columns: ClassVar[Mapping[str, Column]] = {}
     weights: ClassVar[Mapping[str, Weight]] = {}
+    shifts: ClassVar[Mapping[str, Sequence[str]]] = {}
     dataset: DatasetInfo = DatasetInfo()
 
     def prepare(self, events: Events) -> Events:
         """Corrections of objects, before `select`: the events with other values of some branches (`events.replaced`)."""
         return events
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """The events under a shift of objects: with other values of some branches (`events.replaced`).
+
+        Parameters
+        ----------
+        events
+            The events as `prepare` returned them.
+        name, direction
+            One of `shifts`, and one of its directions: "up" or "down".
+        """
+        raise NanoMLError(
+            f"`shifts` declares {name}, but there is no method `shift`. Write `def shift(self, events, name, direction)`."
+        )
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, Mapping[str, Any]]:
         """Cut and compute; to be written by the user.
@@ -136,7 +140,7 @@ class Selection:
 
     @property
     def made(self) -> dict[str, Column]:
-        """All columns that it makes: those that it declares, and those of its weights."""
+        """The columns that it makes from every event that it keeps: those that it declares, of its weights, and flags."""
         found = dict(self.columns)
         for name, weight in self.weights.items():
             for variation, column in weight.columns(name):
@@ -146,7 +150,41 @@ class Selection:
                 found[f"{weight_column(name)}_bin"] = Column(
                     "i4", f"bin in which the weight {name} keeps the yield: {weight.bins}"
                 )
+        shifts = list(self.each_shift)
+        if shifts:
+            found[SELECTED] = Column("?", "the event passes the selection")
+        for shift in shifts:
+            found[shift.column(SELECTED)] = Column("?", f"the event passes the selection under the shift {shift}")
         return found
+
+    @property
+    def each_shift(self) -> Iterator[Shift]:
+        """The shifts under which its events are selected: none in data."""
+        return iter(()) if self.dataset.is_data else each_shift(self.shifts)
+
+    @property
+    def varied(self) -> dict[str, tuple[str, Shift]]:
+        """The columns that it makes where a value differs under a shift: the column and the shift."""
+        flags, fixed = {SELECTED, *(shift.column(SELECTED) for shift in self.each_shift)}, self._variations
+        names = [name for name in self.made if name not in flags and name not in fixed]
+        return {shift.column(name): (name, shift) for shift in self.each_shift for name in names}
+
+    @property
+    def _variations(self) -> list[str]:
+        """The columns of the variations of weights."""
+        return [
+            column
+            for name, weight in self.weights.items()
+            for variation, column in weight.columns(name)
+            if variation != NOMINAL
+        ]
+
+    def column(self, name: str) -> Column:
+        """One of the columns `made` or `varied`."""
+        if name not in self.varied:
+            return self.made[name]
+        of, shift = self.varied[name]
+        return replace(self.made[of], title=f"{self.made[of].title}, under the shift {shift}")
 
     def where(self) -> str:
         """File and line of `select`, for messages."""
@@ -207,30 +245,61 @@ class Selection:
         return BoundSelection(self, names, collections)
 
     def apply(
-        self, arrays: Mapping[str, ak.Array], collections: Mapping[str, str], weights: NDArray[Any], weigh: bool = True
+        self,
+        arrays: Mapping[str, ak.Array],
+        collections: Mapping[str, str],
+        weights: NDArray[Any],
+        weigh: bool = True,
+        shift: bool = True,
     ) -> Selected:
         """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
         `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
-        weights of the events (1 in data). The weights that `select` gives are not computed unless `weigh`.
+        weights of the events (1 in data). The weights that `select` gives are not computed unless `weigh`, and it runs under
+        no shift unless `shift`.
         """
-        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data)
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
-        try:
+        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data)
+
+        def restart(rows: NDArray[np.int64]) -> Cutflow:
+            again = Cutflow(weights[rows], self.weights, cutflow.weighs)
+            if self.dataset.triggers:
+                again.cut("trigger", np.ones(len(rows), bool))
+            return again
+
+        with self._explained():
             if self.dataset.triggers:
                 fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
                 events = cutflow.cut("trigger", np.any(fired, axis=0), events)
-            prepared = self.prepare(events)
-            if not isinstance(prepared, Events):
-                raise NanoMLError("prepare returned no events. End it with `return events.replaced(...)`.")
-            result = self.select(prepared, cutflow)
+            events = self._events("prepare", self.prepare(events))
+            wanted = self.each_shift if shift else ()
+            shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
+        if not shifted:
+            return self._select(events, cutflow)
+        return select_under_shifts(self._select, restart, events, cutflow, shifted, self._variations)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Explains a mistake in the user's code, with file and line."""
+        try:
+            yield
         except NanoMLError as problem:
             text = str(problem)
             is_placed = text.startswith(self.where())
             raise NanoMLError(text if is_placed else f"{self._line_of(problem)}: {self.name}: {text}") from None
         except Exception as problem:  # a user's code may raise anything; its line helps
             raise NanoMLError(f"{self._line_of(problem)}: {self.name}: {explain(problem)}") from problem
+
+    def _events(self, method: str, events: Any) -> Events:
+        if not isinstance(events, Events):
+            raise NanoMLError(f"{method} returned no events. End it with `return events.replaced(...)`.")
+        return events
+
+    def _select(self, events: Events, cutflow: Cutflow) -> Selected:
+        """Run `select` on prepared events and check what it returns."""
+        with self._explained():
+            result = self.select(events, cutflow)
         if result is None:
             raise NanoMLError(f"{self.where()}: select returned nothing. End it with `return events, {{...}}`.")
         is_pair = isinstance(result, tuple) and len(result) == 2
@@ -241,21 +310,20 @@ class Selection:
             )
         left, columns = result
         made = self._checked(columns, len(left))
-        return Selected(left.rows, {**made, **self._weights(cutflow, len(left))}, cutflow)
+        if cutflow.steps[-1].events != len(left):
+            raise UncountedError(
+                f"{self.where()}: {cutflow.steps[-1].events} events passed the last cut, but {len(left)} were kept. Narrow the "
+                "events by cutflow.cut only, so that the cut flow counts all."
+            )
+        return Selected(left.rows, {**made, **self._weights(cutflow)}, cutflow)
 
-    def _weights(self, cutflow: Cutflow, length: int) -> dict[str, NDArray[Any]]:
+    def _weights(self, cutflow: Cutflow) -> dict[str, NDArray[Any]]:
         """The columns of the weights, of which all must have been given."""
         found = cutflow.columns
         missing = [name for name in self.weights if weight_column(name) not in found]
         if missing:
             raise NanoMLError(
                 f"{self.where()}: select gave no weight {missing[0]}: cutflow.weigh({missing[0]!r}, ...)."
-            )
-        odd = next((name for name, values in found.items() if len(values) != length), None)
-        if odd is not None:
-            raise NanoMLError(
-                f"{self.where()}: {len(found[odd])} events passed the last cut, but {length} were kept. Narrow the events by "
-                "cutflow.cut only, so that the cut flow counts all."
             )
         return found
 
@@ -308,10 +376,12 @@ class BoundSelection:
         """The branches that are read from the file."""
         return list(dict.fromkeys(self.names.values()))
 
-    def apply(self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], weigh: bool = True) -> Selected:
+    def apply(
+        self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], weigh: bool = True, shift: bool = True
+    ) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
-        return self.selection.apply(given, self.collections, weights, weigh)
+        return self.selection.apply(given, self.collections, weights, weigh, shift)
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:

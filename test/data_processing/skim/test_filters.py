@@ -60,7 +60,7 @@ def file(sample: Path) -> Iterator[RootFile]:
 
 def opened(base: Path, file: RootFile, is_data: bool = False, **settings: Any) -> list[Filter]:
     job = SkimJob(file.path, base / "out.root", base=str(base), **settings)
-    return FilterSet.of(job).open(file, str(job.output), is_data)
+    return FilterSet.of(job).open(file, str(job.output), is_data, set())
 
 
 def applied(step: Filter, file: RootFile, rows: Any = None) -> Any:

@@ -47,8 +47,8 @@ def test_any_of_the_leptons_may_fire() -> None:
     assert np.allclose(found["up"], [(1 - 0.05 * 0.45) / 0.9, 1, 1])
 
 
-@pytest.mark.parametrize("shift", ["central", "up_jes"])
-def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: str) -> None:
+@pytest.mark.parametrize(("shift", "key"), [("", "central"), ("jes_up", "up_jes"), ("jer_up", "central")])
+def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: str, key: str) -> None:
     flavour, eta = ak.Array([[5, 4], [0, 5]]), ak.Array([[0.5, -1.0], [2.0, 3.0]])
     pt, score = ak.Array([[50.0, 60.0], [70.0, 80.0]]), ak.Array([[0.9, 0.2], [0.01, 0.9]])
     found = weights.btag_shape(corrections.btag, flavour, eta, pt, score, ["hf", "cferr1"], shift)
@@ -59,7 +59,7 @@ def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: st
             return 1.0
         return plain(key, int(flavour[event, jet]), abs(eta[event, jet]), pt[event, jet], score[event, jet])
 
-    nominal = [[one(shift, 0, 0), one("central", 0, 1)], [one(shift, 1, 0), 1.0]]
+    nominal = [[one(key, 0, 0), one("central", 0, 1)], [one(key, 1, 0), 1.0]]
     assert found.nominal.tolist() == nominal
     assert found["hf_up"].tolist() == [[one("up_hf", 0, 0), nominal[0][1]], [one("up_hf", 1, 0), 1.0]]
     assert found["cferr1_down"].tolist() == [[nominal[0][0], one("down_cferr1", 0, 1)], nominal[1]]

@@ -1,0 +1,255 @@
+"""Shifts against the plain way: all of the selection again, on events that are shifted from the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Factor, Selected, Selection, Weight
+from MLTools.NanoML.selection.tryout import on_events
+
+SHIFTS = {"jes": UP_DOWN, "muon": ("down",), "met": UP_DOWN, "unused": ("up",)}
+SIZES = {"up": 1.1, "down": 0.9}
+
+
+class Shifted(Selection):
+    """Cuts and weights of which some depend on jets, some on muons, some on neither."""
+
+    branches = ("Muon_pt", "Jet_pt", "Jet_eta", "MET_pt", "Other_x", "event")
+    columns = {
+        "nJet": Column("i4", "number of jets"),
+        "Muon_sum": Column("f4", "sum of pt [GeV]"),
+        "MET": Column("f4", "missing momentum [GeV]"),
+        "fixed": Column("i8", "number of the event"),
+    }
+    weights = {"early": Weight(()), "muons": Weight(), "jets": Weight((), keeps_yield=True, bins="number of jets")}
+    shifts = SHIFTS
+
+    def prepare(self, events: Events) -> Events:
+        """Jets with other momenta than in the file."""
+        return events.replaced(["Jet_pt"], lambda left: {"Jet_pt": left.Jet_pt * 1.02})
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """Relative shifts."""
+        branch = {"jes": "Jet_pt", "muon": "Muon_pt", "met": "MET_pt", "unused": "Other_x"}[name]
+        return events.replaced([branch], lambda left: {branch: left[branch] * SIZES[direction]})
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        cutflow.weigh("early", lambda: 1 + np.asarray(events.event) % 3)
+        muons = events.flat("Muon")
+        events, muons = cutflow.cut("even", np.asarray(events.event) % 2 == 0, events, muons)
+        muons = muons.keep(muons.pt > 20)
+        events, muons = cutflow.cut("a muon", muons.counts > 0, events, muons)
+        factor = Factor(muons.pt / 50, {"up": muons.pt / 40, "down": muons.pt / 60})
+        cutflow.weigh("muons", lambda: factor.product(muons))
+        jets = events.Jet[(events.Jet.pt > 30) & (abs(events.Jet.eta) < 2.4)]
+        cutflow.weigh("jets", lambda: ak.prod(jets.pt / 50, axis=1), ak.num(jets))
+        events, muons, jets = cutflow.cut("a jet", ak.num(jets) > 0, events, muons, jets)
+        events, muons, jets = cutflow.cut("MET", np.asarray(events.MET.pt) > 30, events, muons, jets)
+        total = np.bincount(muons.event, muons.pt, len(events))
+        return events, {"nJet": ak.num(jets), "Muon_sum": total, "MET": events.MET.pt, "fixed": events.event}
+
+
+class Plain(Shifted):
+    """The same under one shift, as if it were nominal."""
+
+    shifts = {}
+
+    def __init__(self, name: str = "", direction: str = "") -> None:
+        self._shift = name, direction
+
+    def prepare(self, events: Events) -> Events:
+        """With the shift."""
+        prepared = super().prepare(events)
+        return self.shift(prepared, *self._shift) if self._shift[0] else prepared
+
+
+numbers = st.floats(10, 60, width=32)
+lists = st.lists(numbers, max_size=3)
+one = st.tuples(lists, lists, numbers, st.integers(0, 7), st.sampled_from([-1.0, 1.0, 0.5]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(one, min_size=1, max_size=25))
+def test_all_is_as_if_everything_were_repeated(events: list[Any]) -> None:
+    arrays = {
+        "Muon_pt": [event[0] for event in events],
+        "Jet_pt": [event[1] for event in events],
+        "Jet_eta": [[pt / 20 for pt in event[1]] for event in events],
+        "MET_pt": [event[2] for event in events],
+        "Other_x": [1.0] * len(events),
+        "event": [event[3] for event in events],
+        "genWeight": [event[4] for event in events],
+    }
+    if not any(arrays["Muon_pt"]) or not any(arrays["Jet_pt"]):
+        return  # lists of numbers of no type
+    found, nominal = on_events(Shifted(), arrays), on_events(Plain(), arrays)
+    assert found.cutflow.steps == nominal.cutflow.steps
+    assert found.cutflow.weight_sums() == nominal.cutflow.weight_sums()
+    check(found, nominal, "")
+    expected = set(nominal.rows.tolist())
+    for name, direction in ((name, direction) for name, directions in SHIFTS.items() for direction in directions):
+        suffix = name + direction.capitalize()
+        plain = on_events(Plain(name, direction), arrays)
+        check(found, plain, suffix)
+        expected |= set(plain.rows.tolist())
+        sums = next(each for each in found.shift_sums() if each.shift == suffix)
+        assert sums.cutflow == plain.cutflow.steps
+        assert sums.weights == [each.unvaried for each in plain.cutflow.weight_sums()]
+        chosen = np.arange(len(events)) % 2 == 0
+        some = next(each for each in found.shift_sums(chosen) if each.shift == suffix)
+        assert some.cutflow == plain.cutflow.steps_of(chosen)
+        assert some.weights == [each.unvaried for each in plain.cutflow.weight_sums(chosen)]
+    assert found.rows.tolist() == sorted(expected)
+
+
+def check(found: Selected, plain: Selected, suffix: str) -> None:
+    """The events that pass under a shift, and their columns, some of which differ from those that are not shifted."""
+    passed = found.passed(suffix)
+    assert found.rows[passed].tolist() == plain.rows.tolist()
+    for name, values in plain.columns.items():
+        is_variation = name.endswith(("Up", "Down"))
+        column = found.columns.get(f"{name}_{suffix}", found.columns[name])
+        if not (suffix and is_variation):
+            assert column[passed].tolist() == values.tolist()
+        assert column is found.columns[name] or not np.array_equal(column, found.columns[name])
+
+
+EVENTS = {
+    "Muon_pt": [[50.0], [21.0], [21.0]],
+    "Jet_pt": [[29.0], [31.0], [60.0]],
+    "Jet_eta": [[0.0], [0.0], [0.0]],
+    "MET_pt": [50.0, 50.0, 50.0],
+    "Other_x": [1.0, 1.0, 1.0],
+    "event": [2, 4, 6],
+}
+
+
+def test_columns_and_flags() -> None:
+    found = on_events(Shifted(), EVENTS)
+    assert found.rows.tolist() == [0, 1, 2]
+    flags = {name: values.tolist() for name, values in found.columns.items() if name.startswith("selected")}
+    assert flags == {
+        "selected": [False, True, True],
+        "selected_jesUp": [True, True, True],
+        "selected_jesDown": [False, False, True],
+        "selected_muonDown": [False, False, False],
+        "selected_metUp": [False, True, True],
+        "selected_metDown": [False, True, True],
+        "selected_unusedUp": [False, True, True],
+    }
+    differing = sorted(name for name in found.columns if name.endswith(("Up", "Down")) and not name.startswith("sel"))
+    assert differing == [
+        "MET_metDown", "MET_metUp", "weight_jets_jesDown", "weight_jets_jesUp", "weight_muonsDown", "weight_muonsUp"
+    ]  # fmt: skip
+    assert found.columns["fixed"].tolist() == [2, 4, 6]
+    assert Shifted().varied.keys() > {"MET_metUp", "nJet_jesUp", "weight_jets_bin_jesUp"}
+    assert "weight_muonsUp_jesUp" not in Shifted().varied
+
+
+def test_a_branch_of_a_record_is_noticed_like_the_record() -> None:
+    class First(Shifted):
+        weights = {}
+
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            jets = events.Jet
+            events, jets = cutflow.cut("even", np.asarray(events.event) > 2, events, jets)
+            events, jets = cutflow.cut("a jet", ak.any(jets.pt > 30, axis=1), events, jets)
+            zero = np.zeros(len(events))
+            return events, {"nJet": ak.num(jets), "Muon_sum": zero, "MET": zero, "fixed": zero}
+
+    found = on_events(First(), EVENTS)
+    assert found.passed("jesUp").tolist() == [True, True]
+    assert found.passed("jesDown").tolist() == [False, True]
+    assert [step.events for step in found.shifts["jesDown"].steps] == [3, 2, 1]
+
+
+def test_a_selection_may_ask_for_the_shift() -> None:
+    class Asks(Shifted):
+        weights = {"named": Weight(())}
+
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            events = cutflow.cut("two", np.asarray(events.event) > 2, events)
+            value = {"": 1.0, "jes_up": 2.0}.get(events.shift, 3.0)
+            cutflow.weigh("named", lambda: np.full(len(events), value))
+            zero = np.zeros(len(events))
+            return events, dict.fromkeys(self.columns, zero)
+
+    columns = on_events(Asks(), EVENTS).columns
+    assert columns["weight_named"].tolist() == [1, 1]
+    assert columns["weight_named_jesUp"].tolist() == [2, 2]
+    assert columns["weight_named_unusedUp"].tolist() == [3, 3]
+
+
+def test_values_before_a_replacement() -> None:
+    class Before(Shifted):
+        weights = {}
+
+        def shift(self, events: Events, name: str, direction: str) -> Events:
+            return events.replaced(["Jet_pt"], lambda left: {"Jet_pt": left.before("Jet_pt").Jet_pt + len(name)})
+
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            events = cutflow.cut("last", np.asarray(events.event) > 4, events)
+            zero = np.zeros(len(events))
+            total = np.asarray(ak.sum(events.Jet.pt, axis=1))
+            return events, {"nJet": zero, "Muon_sum": total, "MET": zero, "fixed": zero}
+
+    columns = on_events(Before(), EVENTS).columns
+    assert columns["Muon_sum"][0] == np.float32(60 * 1.02)
+    assert columns["Muon_sum_jesUp"].tolist() == [63]
+    assert columns["Muon_sum_muonDown"].tolist() == [64]
+
+
+def test_mistakes() -> None:
+    class Nothing(Shifted):
+        def shift(self, events: Events, name: str, direction: str) -> Events:
+            return None  # type: ignore[return-value]
+
+    class Missing(Shifted):
+        shift = Selection.shift
+
+    class Random(Shifted):
+        calls = 0
+
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            Random.calls += 1
+            events = cutflow.cut("draw", np.arange(len(events)) >= Random.calls - 1, events)
+            return super().select(events, cutflow)
+
+    class Breaks(Shifted):
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            if ak.any(events.Jet.pt > 62):
+                raise ValueError("too hard")
+            return super().select(events, cutflow)
+
+    for selection, message in (
+        (Nothing, "shift returned no events"),
+        (Missing, "declares jes, but there is no method `shift`"),
+        (Random, 'cut "draw": drops events that it has kept before'),
+        (Breaks, "too hard(?s:.*)That is under the shift jes_up"),
+    ):
+        with pytest.raises(NanoMLError, match=message):
+            on_events(selection(), EVENTS)
+
+
+def test_data_have_no_shifts() -> None:
+    from MLTools.NanoML.selection import DatasetInfo
+
+    found = on_events(Shifted().of_dataset(DatasetInfo(is_data=True)), EVENTS)
+    assert found.rows.tolist() == [1, 2]
+    assert set(found.columns) == {
+        *Shifted.columns,
+        "weight_early",
+        "weight_muons",
+        "weight_muonsUp",
+        "weight_muonsDown",
+        "weight_jets",
+        "weight_jets_bin",
+    }
