@@ -33,10 +33,10 @@ class NanoWriter:
         self._stream = open(path, "w+b")  # noqa: SIM115
         try:
             self._file = uproot.recreate(self._stream, compression=codec)
+            self.events = NanoTree(self._file, "Events", branches)
         except BaseException:
             self._close_stream()
             raise
-        self.events = NanoTree(self._file, "Events", branches)
 
     def __enter__(self) -> NanoWriter:
         return self

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import awkward as ak
@@ -82,6 +84,16 @@ def test_collections_whose_branches_disagree_are_refused(tmp_path: Path) -> None
     refused = pytest.raises(NanoMLError, match="Muon_id has other numbers of objects")
     with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer, refused:
         writer.events.extend(differing)
+
+
+def test_a_file_that_cannot_be_begun_is_closed(tmp_path: Path) -> None:
+    branch = Branch("text", None, "other", "", None, "std::string")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(NanoMLError, match="cannot be written"):
+            NanoWriter(tmp_path / "a.root", {"text": branch}, "ZLIB:1")
+        gc.collect()
+    assert not [each for each in said if each.category is ResourceWarning]
 
 
 def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
