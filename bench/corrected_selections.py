@@ -8,7 +8,7 @@ import awkward as ak
 
 from MLTools.NanoML.corrections import jets
 from MLTools.NanoML.corrections.weights import btag_shape
-from MLTools.NanoML.selection import Cutflow, Events, Weight
+from MLTools.NanoML.selection import UP_DOWN, Cutflow, Events, Weight
 from MLTools.NanoML.trilepton import Trilepton, good_electrons, good_muons
 
 
@@ -72,3 +72,19 @@ class JetsFirst(CorrectedJets):
         """See the class."""
         events = cutflow.cut("a jet", ak.any(events.Jet.pt > 30, axis=1), events)
         return super().select(events, cutflow)
+
+
+class Shifted(CorrectedJets):
+    """Forty shifts of jets, which are used after all cuts: twenty sources of the energy scale, up and down, each computed anew."""
+
+    shifts = {f"jes{number}": UP_DOWN for number in range(20)}
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """The four sources of the file, in turns."""
+        sources = ("Total", "FlavorQCD", "RelativeBal", "Absolute")
+        source = sources[int(name[3:]) % len(sources)]
+        return jets.shifted(events, self.dataset.corrections.jets, f"jes{source}", direction)
+
+
+class ShiftedFirst(Shifted, JetsFirst):
+    """The same shifts, with a cut on jets before all others."""

@@ -1,4 +1,4 @@
-"""Skims with weights and with corrected jets, against the same selection without.
+"""Skims with weights, with corrected jets, and with shifts of these, against the same selection without.
 
     python bench/corrections.py [--events 200000]
 
@@ -26,6 +26,8 @@ SIDES = {
     "with four weights of all events": "corrected_selections.py:WeightedBefore",
     "with corrected jets, used after all cuts": "corrected_selections.py:CorrectedJets",
     "with a cut on corrected jets before all others": "corrected_selections.py:JetsFirst",
+    "with forty shifts of jets, used after all cuts": "corrected_selections.py:Shifted",
+    "with forty shifts, and a cut on jets before all others": "corrected_selections.py:ShiftedFirst",
 }
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     plain = found["trilepton"]
     for name, took in found.items():
         sys.stdout.write(
-            f"{name:50} {took.processor:6.2f} s of the processor, {took.processor / plain.processor:5.2f} times, "
+            f"{name:55} {took.processor:6.2f} s of the processor, {took.processor / plain.processor:5.2f} times, "
             f"{took.memory:4.0f} MB, {took.result:,.0f} events kept\n"
         )
 
