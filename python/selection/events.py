@@ -62,6 +62,8 @@ class Events:
         self._exact: dict[str, Any] = {}
         self._replaced: dict[str, _Replacement] = {}
         self._shift = ""
+        self._flats: dict[str, Flat] | None = None  # kept for the next events at the same positions
+        self._last: list[Events] = []  # the last events of the chunk that were picked `_again`
         self._watched: frozenset[str] = frozenset()
         self._used: Callable[[str], None] | None = None
 
@@ -87,7 +89,18 @@ class Events:
     def _at(self, rows: NDArray[np.int64]) -> Events:
         """The events at positions in the chunk."""
         picked = self._copy()
-        picked._rows, picked._pick, picked._length = rows, Picker(rows), len(rows)
+        picked._rows, picked._pick, picked._length, picked._flats = rows, Picker(rows), len(rows), None
+        return picked
+
+    def _again(self, rows: NDArray[np.int64]) -> Events:
+        """As `_at`, for positions that are picked several times, one time after the other: they share what was converted."""
+        last = self._last[0] if self._last else None
+        picked = self._at(rows)
+        if last is not None and np.array_equal(last.rows, rows):
+            picked._rows, picked._pick, picked._flats = last._rows, last._pick, last._flats
+        else:
+            picked._flats = {}
+            self._last[:] = [picked]
         return picked
 
     def _copy(self) -> Events:
@@ -133,7 +146,7 @@ class Events:
         """The same events with the values that the branches had before a branch was replaced; all as they are if it was not."""
         if name not in self._replaced:
             return self
-        return self._replaced[name].events._at(self.rows)
+        return self._replaced[name].events._again(self.rows)
 
     def differing(self, other: Events) -> set[str]:
         """The branches whose values are replaced otherwise in other events."""
@@ -151,7 +164,7 @@ class Events:
 
     def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
         """Those at positions in the chunk, under a shift of objects."""
-        made = self._at(rows)
+        made = self._again(rows)
         made._shift = shift
         return made
 
@@ -178,6 +191,18 @@ class Events:
         members = self._members(name)
         if not members:
             raise self._unknown(name)
+        flats = {} if self._flats is None else self._flats
+        if name not in flats:
+            flats[name] = self._flat(name, members)
+        others = {
+            branch[len(name) + 1 :] or name: branch
+            for branch in members
+            if branch in self._replaced or branch in self._watched
+        }
+        return flats[name].with_later({field: partial(self._numbers, branch) for field, branch in others.items()})
+
+    def _flat(self, name: str, members: Sequence[str]) -> Flat:
+        """The objects with the values that were read."""
         columns, offsets = {}, None
         for branch in members:
             lists = Lists.of(self._arrays[branch])
@@ -188,13 +213,7 @@ class Events:
             columns[branch[len(name) + 1 :] or name], offsets = lists.numbers, offsets or lists.offsets
         assert offsets is not None
         whole = Flat(columns, np.asarray(offsets.data))
-        left = whole if self._rows is None else whole[self._rows]
-        others = {
-            branch[len(name) + 1 :] or name: branch
-            for branch in members
-            if branch in self._replaced or branch in self._watched
-        }
-        return left.with_later({field: partial(self._numbers, branch) for field, branch in others.items()})
+        return whole if self._rows is None else whole[self._rows]
 
     def _numbers(self, branch: str) -> NDArray[Any]:
         """The numbers of a list, those of all events in one row."""
@@ -248,22 +267,24 @@ class _Replacement:
 
     def get(self, name: str, rows: NDArray[np.int64]) -> Any:
         """A branch for the events at positions in the chunk."""
-        places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
-        is_known = self._values is not None and (not len(rows) or len(self._rows))
-        if not is_known or not np.array_equal(self._rows[places] if len(rows) else rows, rows):
-            order = np.unique(rows)
-            left = self.events._at(order)
+        if self._values is None or not np.array_equal(self._rows, rows):
+            places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
+            is_known = self._values is not None and (not len(rows) or len(self._rows))
+            if is_known and np.array_equal(self._rows[places] if len(rows) else rows, rows):
+                return self._value(name)[places]
+            order = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
+            left = self.events._again(order)
             self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
-            self._rows, places = order, np.searchsorted(order, rows)
+            self._rows = order
+            if order is not rows:
+                return self._value(name)[np.searchsorted(order, rows)]
+        return self._value(name)
+
+    def _value(self, name: str) -> Any:
         assert self._values is not None
         if name not in self._values:
             raise NanoMLError(f"{self.events._owner}: the function for new values of {name} did not return them.")
-        values = self._values[name]
-        return (
-            values
-            if len(places) == len(self._rows) and np.array_equal(places, np.arange(len(places)))
-            else values[places]
-        )
+        return self._values[name]
 
     def _checked(self, name: str, values: Any, left: Events) -> Any:
         """The new values in the form of the old ones."""

@@ -65,12 +65,12 @@ class Flat:
         values: NDArray[Any] = raw if self._where is None else raw[self._where]
         return values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
 
-    @property
+    @cached_property
     def counts(self) -> _Index:
         """How many objects each event has."""
         return np.diff(self._offsets)
 
-    @property
+    @cached_property
     def event(self) -> _Index:
         """Position of the event of each object: `met.pt[muons.event]` has a number for each muon."""
         return np.repeat(np.arange(len(self)), self.counts)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,6 +137,7 @@ class Selection:
         """The same selection for the events of a dataset."""
         found = copy.copy(self)
         found.dataset = dataset
+        found.__dict__.pop("_described", None)  # data have no shifts
         return found
 
     @property
@@ -181,10 +183,17 @@ class Selection:
 
     def column(self, name: str) -> Column:
         """One of the columns `made` or `varied`."""
-        if name not in self.varied:
-            return self.made[name]
-        of, shift = self.varied[name]
-        return replace(self.made[of], title=f"{self.made[of].title}, under the shift {shift}")
+        return self._described[name]
+
+    @cached_property
+    def _described(self) -> dict[str, Column]:
+        """All columns that it may make."""
+        made = self.made
+        under = {
+            name: replace(made[of], title=f"{made[of].title}, under the shift {shift}")
+            for name, (of, shift) in self.varied.items()
+        }
+        return {**made, **under}
 
     def where(self) -> str:
         """File and line of `select`, for messages."""

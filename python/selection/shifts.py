@@ -146,7 +146,7 @@ def _joined(nominal: Selected, shifted: Mapping[Shift, Selected], kept: Sequence
     """The events that pass nominally or under a shift."""
     rows = nominal.rows
     for each in shifted.values():
-        if each is not nominal:
+        if not np.array_equal(each.rows, rows):
             rows = np.union1d(rows, each.rows)
     places = {shift: rows.searchsorted(each.rows) for shift, each in shifted.items()}
     passed = np.zeros(len(rows), bool)
