@@ -142,7 +142,7 @@ def test_an_unforeseen_mistake_of_the_user_is_reported(
     problem = read(tmp_path).tasks["ZG/0"].problem
     assert problem is not None
     assert "division by zero" in problem.message
-    assert list((tmp_path / "work").iterdir()) == []
+    assert list((tmp_path / "work").rglob("*")) == []
 
 
 def test_a_job_that_needs_a_proxy_says_so_at_once(
