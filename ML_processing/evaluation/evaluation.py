@@ -26,6 +26,7 @@ from ML_processing.evaluation.classification import (
 from ML_processing.evaluation.cuts import by_feature, sculpted, significance
 from ML_processing.evaluation.importance import Importance, importance
 from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift
+from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
 from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
@@ -84,6 +85,7 @@ class Evaluation:
     notes: list[str]
     measured: Classification | Regression = field(metadata=MERGED)
     plots: Plots
+    regions: dict[str, RegionResult]
     verdict: list[Answer]
 
 
@@ -115,6 +117,7 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
     found = _evaluation(training, files, compare)
     make_directory(directory)
     drawn = plots.draw({**vars(found.plots.measured), **vars(found.plots)}, training.histories, directory)
+    plots.draw_regions(found.regions, directory)
     content = as_json(found)
     write_json(directory / "metrics.json", content)
     write_text(directory / "report.html", report(training.description, found, drawn, directory))
@@ -150,6 +153,7 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
             correlations(part),
             drift(part, compare) if compare else None,
         )
+        regions = region_results(training, files, data.columns.regions, _physical(table))
     return Evaluation(
         2,
         now(),
@@ -159,6 +163,7 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
         [*notes, *_sampling(tested, part)],
         measured,
         shown,
+        regions,
         verdict(measured, {name: it.effective for name, it in events.classes.items()}, drawn, shown.drift),
     )
 
@@ -170,6 +175,11 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):
         notes.append("These are not the events of the training: the BDT learned from these, the networks from others.")
+    if table.about.within:
+        names = " or ".join(region.name for region in table.about.within)
+        notes.append(
+            f"Only events in {names} are trained on, and measured; the sections on single regions have all of theirs."
+        )
     return notes
 
 

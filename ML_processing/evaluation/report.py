@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.regression import Regression
-from ML_processing.evaluation.tables import numbers, provenance
+from ML_processing.evaluation.tables import in_region, numbers, provenance
 from ML_processing.evaluation.verdict import Answer
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation
+    from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import TrainingDescription
 
 CAPTIONS = {
@@ -98,6 +99,12 @@ CAPTIONS = {
         "Shapes of the features that differ most; PSI is the population stability index: below 0.1 is no shift, above "
         "0.25 a large one by custom.",
         "A shifted feature that is important to the network: the score of those events means something else.",
+    ),
+    "region": (
+        "Discriminants in a region",
+        "What the networks give for the events of the region: the expected events of all other classes on top of each other, "
+        "with the statistical error of their sum, and those of the signal as a line. Events beyond the ends are in the outer bins.",
+        "Bins at the right that hardly any simulated event fills; a large statistical error where the signal is.",
     ),
     "predictions": (
         "Predicted against true values",
@@ -187,9 +194,10 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
         "this page as PDF.</p>",
         _verdict(content.verdict),
         *(f'<p class="note">{escape(text)}</p>' for text in content.notes),
-        _contents(shown),
+        _contents(shown, list(content.regions)),
         f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
         *(_figure(directory, name) for name in shown),
+        *(_region(directory, name, found) for name, found in content.regions.items()),
         f'<section id="provenance"><h2>Where this comes from</h2>{origin}</section>',
     ]
     head = (
@@ -215,19 +223,30 @@ def _verdict(answers: Sequence[Answer]) -> str:
     return f'<ul class="verdict">{"".join(lines)}</ul>'
 
 
-def _contents(shown: Sequence[str]) -> str:
+def _contents(shown: Sequence[str], regions: Sequence[str]) -> str:
     titles = {"numbers": "Numbers", **{name: CAPTIONS[name][0] for name in shown}}
+    titles |= {f"region_{name}": f"Region {name}" for name in regions}
     titles["provenance"] = "Where this comes from"
     lines = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in titles.items())
     return f"<nav><b>Contents</b><ul>{lines}</ul></nav>"
 
 
 def _figure(directory: Path, name: str) -> str:
+    title = CAPTIONS[name][0]
+    return f'<section id="{name}" class="figure"><h2>{title}</h2>\n{_image(directory, name, name)}</section>'
+
+
+def _region(directory: Path, name: str, found: RegionResult) -> str:
+    image = _image(directory, f"region_{name}", "region") if found.discriminants else ""
+    return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found)}\n{image}</section>'
+
+
+def _image(directory: Path, file: str, name: str) -> str:
+    """The figure of a file, with the caption of its kind."""
     title, reading, worrying = CAPTIONS[name]
-    image = base64.b64encode((directory / f"{name}.png").read_bytes()).decode()
+    image = base64.b64encode((directory / f"{file}.png").read_bytes()).decode()
     style = 'style="width: 40rem"' if name in _SMALL else 'class="wide"'
     return (
-        f'<section id="{name}" class="figure"><h2>{title}</h2>\n<figure>'
-        f'<div class="scroll"><img alt="{title}" {style} src="data:image/png;base64,{image}"></div>'
-        f'<figcaption><p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p></figcaption></figure></section>'
+        f'<figure><div class="scroll"><img alt="{title}" {style} src="data:image/png;base64,{image}"></div>'
+        f'<figcaption><p>{reading}</p><p class="worry"><b>Worrying:</b> {worrying}</p></figcaption></figure>'
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.classification import Classification, ClassificationPlots
 from ML_processing.evaluation.cuts import Significance
-from ML_processing.evaluation.regression import Regression
+from ML_processing.evaluation.regions import RegionResult, Separation
+from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
@@ -114,18 +115,40 @@ def _pairs(content: Classification) -> str:
     return table(["AUC of", "against all", *(f"against {name}" for name in alone)], rows) + f"<p>{text}</p>"
 
 
-def _targets(content: Regression) -> str:
-    def value(found: Measured) -> str:
-        known = found.value is not None and found.error is not None
-        return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
+_ACCURACY = ["target", "bias", "RMSE", "resolution (68 %)"]
 
+
+def _targets(content: Regression) -> str:
     rows = []
     for name, entry in content.targets.items():
-        for label, of in (("network", entry.network), ("BDT", entry.baseline)):
-            rows.append([f"{name}, {label}", value(of.bias), value(of.rmse), value(of.resolution)])
-        rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
+        rows += [_residuals(f"{name}, network", entry.network), _residuals(f"{name}, BDT", entry.baseline)]
+        rows.append([f"{name}, BDT - network", "", _value(entry.gain_in_rmse), ""])
     text = f"Errors are statistical. The BDT is {content.baseline}."
-    return table(["target", "bias", "RMSE", "resolution (68 %)"], rows) + f"<p>{escape(text)}</p>"
+    return table(_ACCURACY, rows) + f"<p>{escape(text)}</p>"
+
+
+def _residuals(label: str, of: Residuals) -> list[str]:
+    return [label, _value(of.bias), _value(of.rmse), _value(of.resolution)]
+
+
+def _value(found: Measured) -> str:
+    known = found.value is not None and found.error is not None
+    return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
+
+
+def in_region(content: RegionResult) -> str:
+    """The cut of a region, the events of each class, and how well the networks do."""
+    trained = " The networks were trained on events of this region." if content.is_trained_on else ""
+    text = f"<p><code>{escape(content.cut)}</code>.{trained}</p>"
+    head = ["class", "events", "expected events" if content.physical else "sum of weights"]
+    rows = [[name, f"{it.events:,}", _value(it.sum_of_weights)] for name, it in content.yields.items()]
+    if isinstance(content.measured, Separation):
+        head.append("AUC against all others")
+        areas = content.measured.auc_one_against_all
+        rows = [[*row, number(area)] for row, area in zip(rows, areas.values(), strict=True)]
+        return text + table(head, rows)
+    accuracy = [_residuals(name, entry) for name, entry in content.measured.targets.items()]
+    return text + table(head, rows) + table(_ACCURACY, accuracy)
 
 
 def _events(events: EventCounts) -> str:

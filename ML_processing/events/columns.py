@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ML_processing.events.inputs import CollectionShape, Shape
-from MLTools.NanoML.contracts.hdf5 import EVENTS, PARAMETER, ConvertedColumn, ConvertedDataset, HDF5Metadata
+from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
+    PARAMETER,
+    ConvertedColumn,
+    ConvertedDataset,
+    ConvertedRegion,
+    HDF5Metadata,
+)
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS, did_you_mean
 
@@ -69,6 +76,8 @@ class TrainingColumns:
     classes: list[str]
     selection: str | None  # the selection that computed the columns, as "module:Class"
     datasets: tuple[ConvertedDataset, ...]
+    regions: tuple[ConvertedRegion, ...]  # of the files
+    within: tuple[ConvertedRegion, ...]  # those whose events are used; none for all events
     labels: ObjectLabels | None = None  # None in a training on events
 
     @property
@@ -111,7 +120,7 @@ class TrainingColumns:
         """The fields of each HDF5 dataset."""
         of_object = self.labels.fields if self.labels else {}
         names = [*self.names, *self.extras]
-        of_event = [name for name in names if name not in of_object]
+        of_event = [name for name in names if name not in of_object] + [region.column for region in self.within]
         wanted = {EVENTS: [*IDENTIFIERS, "label", "weight", *of_event]}
         if self.labels is not None:
             fields = [of_object[name] for name in names if name in of_object]
@@ -176,6 +185,8 @@ def agreed_columns(
         list(config.per_object.classes) if config.per_object else first.classes,
         first.selection,
         tuple(dataset for content in metadata for dataset in content.datasets),
+        first.regions,
+        tuple(_find(name, {it.name: it for it in first.regions}, "train.regions") for name in config.regions),
         labels,
     )
 
@@ -243,6 +254,7 @@ def _check_agreement(file_a: Path, a: HDF5Metadata, file_b: Path, b: HDF5Metadat
         "parameters": lambda it: [column.name for column in it.features if column.source == PARAMETER],
         "classes": lambda it: it.classes,
         "selection": lambda it: [it.selection or "none"],
+        "regions": lambda it: [f"{region.name} ({region.cut})" for region in it.regions],
     }
     for what, view in views.items():
         in_a, in_b = view(a), view(b)

@@ -56,8 +56,12 @@ class Table:
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
         """Take the labelled events, or objects, of rows as they are in an HDF5 file, by the names of their datasets.
 
+        If only events of some regions are used, others are left out.
         A NanoMLError, which names the file, says that a label is out of range, or a weight is not a finite number.
         """
+        if columns.within:
+            inside = np.any([raw[EVENTS][region.column] for region in columns.within], axis=0)
+            raw = {name: rows[inside] for name, rows in raw.items()}
         events, labels, left_out = raw[EVENTS], columns.labels, Counter[int]()
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
         if labels is None:
@@ -274,17 +278,25 @@ class TrainingFiles:
     def sample(self, memory: int, folds: int) -> tuple[Table, Survey]:
         """Read all events once: keep those that fit into `memory` [MB], and count all by fold.
 
+        The errors are those of `gather`, or say which events a training cannot use.
+        """
+        table, survey = self.gather(memory, folds)
+        survey.check(self.files)
+        return table, survey
+
+    def gather(self, memory: int, folds: int) -> tuple[Table, Survey]:
+        """As `sample`, also of events that a training cannot use.
+
         The table has all events, block after block; or if they are too many those with the smallest hashes of run,
-        luminosityBlock and event, the same in every reading. The errors are those of `block`, or say which events a
-        training cannot use.
+        luminosityBlock and event, the same in every reading. The errors are those of `block`.
         """
         survey, kept = Survey.empty(self.columns, folds), _Sample(memory * 1e6)
-        with progress("read the events", sum(self.rows)) as bar:
+        where = " or ".join(region.name for region in self.columns.within)
+        with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows)) as bar:
             for number, table in enumerate(self.tables()):
                 survey.add(table)
                 kept.add(table)
                 bar.advance(sum(stop - start for _, start, stop in self._edges(number)))
-        survey.check(self.files)
         return Table.join(kept.parts), survey
 
     def tables(self) -> Iterator[Table]:

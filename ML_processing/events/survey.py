@@ -153,8 +153,9 @@ class Survey:
     def _no_event(self, name: str) -> str:
         mine = [dataset.name for dataset in self.about.datasets if dataset.class_ == name]
         where = f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
+        regions = " or ".join(region.name for region in self.about.within)
         return (
-            f'class "{name}" has no event ({where}). Give its files too, check its selection, '
+            f'class "{name}" has no event{f" in {regions}" if regions else ""} ({where}). Give its files too, check its selection, '
             "or take the class out of the configuration."
         )
 

@@ -76,18 +76,22 @@ def effective_events(weights: ArrayLike) -> float:
     return float(w.sum() ** 2 / squares) if squares > 0 else 0.0
 
 
-def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram:
-    """Sums of weights per bin and their errors, scaled to a total of 1.
+def sums(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram:
+    """Sums of weights per bin and their errors.
 
     Values beyond the edges count in the first and the last bin; values that are not finite are left out.
     """
     x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     known = np.isfinite(x)
     x, w = np.clip(x[known], edges[0], edges[-1]), w[known]
-    sums = np.histogram(x, edges, weights=w)[0]
-    errors = np.sqrt(np.histogram(x, edges, weights=w**2)[0])
-    scale = 1 / sums.sum() if sums.sum() > 0 else 0.0
-    return Histogram(sums * scale, errors * scale)
+    return Histogram(np.histogram(x, edges, weights=w)[0], np.sqrt(np.histogram(x, edges, weights=w**2)[0]))
+
+
+def histogram(values: ArrayLike, weights: ArrayLike, edges: Floats) -> Histogram:
+    """As `sums`, scaled to a total of 1."""
+    found = sums(values, weights, edges)
+    scale = 1 / found.values.sum() if found.values.sum() > 0 else 0.0
+    return Histogram(found.values * scale, found.errors * scale)
 
 
 def efficiency(passed: ArrayLike, weights: ArrayLike) -> Measured:

@@ -16,9 +16,10 @@ from ML_processing.plots.single import losses
 from ML_processing.plots.style import number, save
 
 if TYPE_CHECKING:
+    from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import Epoch
 
-__all__ = ["FIGURES", "draw", "losses", "number", "save"]
+__all__ = ["FIGURES", "draw", "draw_regions", "losses", "number", "save"]
 
 FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,
@@ -33,6 +34,7 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "features": panels.features,
     "correlations": panels.correlations,
     "drift": panels.drift,
+    "region": panels.region,
 }
 """What is drawn from metrics.json alone; importance and loss depend on the task, too."""
 
@@ -55,6 +57,15 @@ def draw(plots: Mapping[str, object], histories: Sequence[Sequence[Epoch]], dire
         save(_figure(name, data, histories, "predictions" in plots), directory / name)
         drawn.append(name)
     return drawn
+
+
+def draw_regions(regions: Mapping[str, RegionResult], directory: Path) -> None:
+    """Draw the discriminants of each region as region_NAME.png and region_NAME.pdf; those of others are removed."""
+    for path in [*directory.glob("region_*.png"), *directory.glob("region_*.pdf")]:
+        path.unlink()
+    for name, found in regions.items():
+        if found.discriminants:
+            save(_figure("region", found, [], False), directory / f"region_{name}")
 
 
 def _figure(name: str, data: Any, histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:

@@ -175,5 +175,6 @@ class Training:
         scores = np.empty((len(rows), self.shape.outputs), np.float32)
         for i, network in enumerate(self.networks):
             mine = fold[rows] == i
-            scores[mine] = self.scores(network, table[rows[mine]])
+            if mine.any():
+                scores[mine] = self.scores(network, table[rows[mine]])
         return rows, scores

@@ -22,6 +22,7 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
+from data_processing.convert.regions import Region, RegionCut
 from data_processing.convert.weights import DatasetWeight, GivenWeight
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
@@ -83,6 +84,7 @@ class ConvertJob:
     # for data: the ROOT files of the datasets whose events are left out here, by the names of these datasets
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
+    regions: Sequence[Region] = ()  # the regions of the analysis, for each of which there is a column
 
     @property
     def label(self) -> int:
@@ -134,7 +136,8 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
     given: list[GivenWeight | DatasetWeight] = [GivenWeight(sums) for sums in accounting.weights]
     if job.sample.weight:
         given.append(DatasetWeight(Formula(job.sample.weight), opened(job.sources[0])))
-    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given)
+    regions = [RegionCut(region, opened(job.sources[0])) for region in job.regions]
+    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given, regions)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -150,6 +153,7 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
         metadata = replace(
             _metadata(job, columns, dataset, lost),
             weights=tuple(each.describe() for each in given if isinstance(each, GivenWeight)),
+            regions=tuple(region.describe() for region in job.regions),
         )
         write_metadata(file, metadata)
     return metadata
@@ -240,6 +244,8 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
             )
         found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
         check_parameters(file, found, job.parameters)
+        for region in job.regions:
+            RegionCut(region, file)
         if columns is None:
             columns = found
         else:

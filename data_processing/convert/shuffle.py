@@ -244,6 +244,9 @@ def _differences(first: _Part, other: _Part) -> Iterator[str]:
     if a.selection != b.selection:
         one, two = (each.selection or "nothing" for each in (a, b))
         yield f"{other.path}: its events were selected by {two}, but those of {first.path} by {one}"
+    if a.regions != b.regions:
+        regions, others = (", ".join(f"{it.name} ({it.cut})" for it in each.regions) or "none" for each in (a, b))
+        yield f"{other.path}: its regions are {others}, but those of {first.path} are {regions}"
     for name, objects in a.objects.items():
         one, two = (each.order or "nothing" for each in (objects, b.objects.get(name, objects)))
         if one != two:

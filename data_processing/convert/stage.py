@@ -11,11 +11,11 @@ from typing import Any, Optional
 
 from data_processing.convert.columns import DatasetParameter, StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.convert.regions import Region
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import FROM_WHERE
-from MLTools.NanoML.config.document import dotted
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
@@ -43,6 +43,7 @@ def convert_stage(analysis: Analysis) -> Stage:
     tasks = []
     code = code_of(convert_files.__module__)
     parameters = _parameters(config)
+    regions = [Region(name, cut, config.place("regions", name)) for name, cut in config.regions.items()]
     for name, paths in groups.items():
         dataset = config.datasets[name]
         job = ConvertJob(
@@ -61,6 +62,7 @@ def convert_stage(analysis: Analysis) -> Stage:
             missing=analysis.missing.get(name, ()),
             earlier={other: groups[other] for other in config.earlier(name)},
             allow_gaps=convert.allow_gaps,
+            regions=regions,
         )
         described = config.as_dict("datasets")[name]
         settings = {
@@ -70,6 +72,7 @@ def convert_stage(analysis: Analysis) -> Stage:
             "luminosity": config.luminosity_of(name),
             "parameters": [one.name for one in parameters],
             "earlier": list(job.earlier),
+            "regions": config.regions,
         }
         others = (path for each in job.earlier.values() for path in each)
         inputs = tuple(dict.fromkeys([*(survey or paths), *others]))
@@ -83,8 +86,8 @@ def _parameters(config: Config) -> list[DatasetParameter]:
     found: dict[str, DatasetParameter] = {}
     for name, dataset in config.datasets.items():
         for key in dataset.parameters:
-            place = ("datasets", name, "parameters", key)
-            found.setdefault(key, DatasetParameter(key, math.nan, f"{config.where(*place)}: {dotted(place)}"))
+            place = config.place("datasets", name, "parameters", key)
+            found.setdefault(key, DatasetParameter(key, math.nan, place))
     return list(found.values())
 
 

@@ -132,7 +132,8 @@ def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[s
     if len(set(classes)) < len(classes):
         yield f"{METADATA}.classes", "has a class twice"
     tables = {name: (one.fields, (VALID,)) for name, one in metadata.objects.items()}
-    for name, (columns, reserved) in {EVENTS: (metadata.features, RESERVED), **tables}.items():
+    own = (*RESERVED, *(region.column for region in metadata.regions))
+    for name, (columns, reserved) in {EVENTS: (metadata.features, own), **tables}.items():
         names = Counter([*reserved, *(column.name for column in columns)])
         for key in (key for key, times in names.items() if times > 1):
             yield f"{name}/{key}", "is in the metadata twice, or has a name of the schema's own"
@@ -191,4 +192,5 @@ def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]
         types[CORRECTION] = "float32"
     if "weight" in types:
         types |= {column: "float32" for one in metadata.weights for column in one.variations.values()}
+    types |= {region.column: "bool" for region in metadata.regions}
     return {**types, **{one.name: one.dtype for one in metadata.features}}

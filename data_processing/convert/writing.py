@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
+from data_processing.convert.regions import RegionCut
 from data_processing.convert.weights import DatasetWeight, GivenWeight
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
@@ -47,6 +48,7 @@ class RowReader:
     parameters: Sequence[DatasetParameter] = ()  # columns after the features
     is_weighted: bool = True  # if not, genWeight of simulation is 1 for each event
     given: Sequence[GivenWeight | DatasetWeight] = ()  # weights that the selection gave
+    regions: Sequence[RegionCut] = ()
 
     @property
     def tables(self) -> dict[str, np.dtype[Any]]:
@@ -61,6 +63,7 @@ class RowReader:
             events.append((CORRECTION, "f4"))
         if self.weight is not None:
             events += [(column, "f4") for given in self.given for column in given.variations.values()]
+        events += [(region.column, "?") for region in self.regions]
         events += [(name, stored(name, feature.branch)) for name, feature in self.columns.features.items()]
         events += [(parameter.name, "f4") for parameter in self.parameters]
         found = {EVENTS: _compound(EVENTS, events)}
@@ -76,6 +79,7 @@ class RowReader:
         if self.is_weighted and not self.is_data:
             names.append("genWeight")
         names += [column for given in self.given for column in given.branches]
+        names += [column for region in self.regions for column in region.branches]
         names += [feature.branch.name for feature in self.columns.features.values()]
         for collection in self.columns.collections.values():
             names += [branch.name for branch in collection.fields.values()]
@@ -111,6 +115,8 @@ class RowReader:
             columns[name] = _stored(values, dtype[name], name, path)
         for parameter in self.parameters:
             columns[parameter.name] = np.full(length, parameter.value, np.float32)
+        for region in self.regions:
+            columns[region.column] = region.passes(arrays, length)
         columns["label"] = np.full(length, self.label, dtype["label"])
         factors = [given.factors(arrays) for given in self.given]
         correction = math.prod((each[NOMINAL] for each in factors), start=np.ones(length))

@@ -13,6 +13,7 @@ from MLTools.NanoML.config.document import Key
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.nanoaod import versions
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -21,7 +22,7 @@ _MOST_TRIED = 3  # files of a dataset
 
 
 def check(config: Config) -> list[str]:
-    """Check branches, features and objects against the first file of each dataset.
+    """Check branches, features, objects and expressions of columns against the first file of each dataset.
 
     Returns
     -------
@@ -62,6 +63,15 @@ def _first(files: Sequence[str]) -> RootFile:
     raise problems[0]
 
 
+def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...], str]]:
+    """The expressions of columns that are evaluated for the events of a dataset, with their places."""
+    weight = config.datasets[dataset].weight
+    if weight:
+        yield ("datasets", dataset, "weight"), weight
+    for name, cut in config.regions.items():
+        yield ("regions", name), cut
+
+
 def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
     """What the conversion will not find in a file, or in the skim of it."""
     branches: Mapping[str, Branch] = file.branches
@@ -79,8 +89,18 @@ def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:
         message = f'"{name}" is in no {place} of dataset {dataset} (first file: {file.path}).{hint}'
         return str(config.error(*keys, message=message.rstrip(".")))
 
+    keys: tuple[Key, ...]
+    for keys, text in _expressions(config, dataset):
+        formula = Formula(text)
+        lacking = [name for name in formula.branches if versions.resolve(name, branches) is None]
+        yield from (absent(keys, name, branches) for name in lacking)
+        try:
+            if not lacking:
+                formula.resolve(branches, file.path)
+        except NanoMLError as problem:
+            yield str(config.error(*keys, message=str(problem)))
     for number, feature in enumerate(config.convert.features):
-        keys: tuple[Key, ...] = ("convert", "features", number)
+        keys = ("convert", "features", number)
         actual = versions.resolve(feature, branches)
         if feature in RESERVED:
             message = f"{feature} cannot be a feature: every file has it anyway, and a network must not learn from it"

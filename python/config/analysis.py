@@ -13,9 +13,9 @@ from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Era, Read
-from MLTools.NanoML.config.document import Document, Key
+from MLTools.NanoML.config.document import Document, Key, dotted
 from MLTools.NanoML.config.schema import json_schema, parse
-from MLTools.NanoML.config.setting import NAME, PRODUCT, setting
+from MLTools.NanoML.config.setting import NAME, PRODUCT, REGION, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
@@ -36,6 +36,12 @@ class Config:
     )
     eras: dict[str, Era] = setting(dict, "Periods of data taking, by name, if there are several.", names=NAME)
     datasets: dict[str, Dataset] = setting(dict, "The samples of events, by name.", names=NAME)
+    regions: dict[str, str] = setting(
+        dict,
+        "Regions, by name: cuts on event-level columns of the skims, in the language of skim.cut.",
+        names=REGION,
+        examples=[{"SR": "nBJet == 0 && abs(ZCand_mass - 91.2) < 15"}],
+    )
     read: Read = setting(Read)
     skim: Optional[Skim] = setting(None)
     convert: Optional[Convert] = setting(None)
@@ -123,6 +129,10 @@ class Config:
     def where(self, *keys: Key) -> str:
         """The place of a setting, as in "analysis.yaml:14": where("convert", "features", 3)."""
         return self.document.where(*keys)
+
+    def place(self, *keys: Key) -> str:
+        """The place of a setting with its name, as in "analysis.yaml:14: skim.keep"."""
+        return f"{self.where(*keys)}: {dotted(keys)}"
 
     def error(self, *keys: Key, message: str) -> ConfigError:
         """Make an error about a setting, with its place: "analysis.yaml:14: skim.keep: `message`"."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Problem
+from MLTools.NanoML.config.regions import expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train
 from MLTools.NanoML.contracts.hdf5 import RESERVED
@@ -21,7 +22,8 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, _skim, _convert, _sections, _training, _columns, _per_object, _signal, _tune, _score,
+        _datasets, _cross_sections, _eras, _skim, _convert, regions, _sections, _training, _columns, _per_object, _signal, _tune,
+        _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -64,6 +66,7 @@ def _datasets(config: Config) -> Iterator[Problem]:
             yield place, f'belongs to no era. Add "era: {next(iter(config.eras))}", or another one'
         if dataset.is_data and dataset.class_ is not None:
             yield (*place, "class"), 'data is not trained on. Remove this or "data: true"'
+        yield from expression((*place, "weight"), dataset.weight) if dataset.weight else ()
         for key, value in dataset.parameters.items():
             where = (*place, "parameters", key)
             if key in RESERVED:

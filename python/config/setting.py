@@ -23,6 +23,9 @@ NAME = {
 BRANCH = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "the name of a branch or of a selection's column"}
 """What the name of a branch or column may be."""
 
+REGION = {"pattern": "[A-Za-z_][A-Za-z0-9_]*", "form": "a name of letters, digits and _, as in SR or CR_ZZ"}
+"""What the name of a region may be."""
+
 DATASET = {
     "pattern": r"/[A-Za-z0-9_*-][A-Za-z0-9._*-]*/[A-Za-z0-9._*-]+/[A-Z0-9*-]+",
     "form": "a name of the catalogue, /PRIMARY/PROCESSED/TIER, with * for any text",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.config.setting import BRANCH, NAME, setting
+from MLTools.NanoML.config.setting import BRANCH, NAME, REGION, setting
 
 
 def _networks() -> Iterator[str]:
@@ -90,6 +90,13 @@ class Train:
         None, "Collections that the network reads; by default all of the HDF5 files.", uniqueItems=True, items=BRANCH
     )
     per_object: Optional[PerObject] = setting(None)
+    regions: list[str] = setting(
+        list,
+        "Regions whose events are trained on, validated with and tested: those in any of them; by default all events.",
+        uniqueItems=True,
+        items=REGION,
+        examples=[["SR"]],
+    )
     targets: list[str] = setting(
         list,
         "Event-level columns to estimate by regression, instead of a classification.",

@@ -27,10 +27,16 @@ CORRECTION = "correction"
 """The product of the weights that the selection gave; there only if it gave any."""
 RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight", CORRECTION)
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
+
 PARAMETER = "parameter"
 """The `source` of a column that is the same for all events of a dataset, and NaN where the dataset has no such parameter."""
 _BLOCK = 64 << 20  # bytes that are read at once
 _SPARSE = {"sparse": True}
+
+
+def region_column(name: str) -> str:
+    """The column that says whether an event is in a region."""
+    return f"in_{name}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,19 @@ class ConvertedWeight:
     # for each variation the column with the weights of events under it, which has all other weights as well
     variations: dict[str, str] = field(default_factory=dict)
     normalised: bool = False  # whether it keeps the yield by the sums of the accounting
+
+
+@dataclass(frozen=True)
+class ConvertedRegion:
+    """A region of the analysis."""
+
+    name: str
+    cut: str  # the expression of columns that its events fulfil
+
+    @property
+    def column(self) -> str:
+        """The column that says whether an event is in it."""
+        return region_column(self.name)
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,7 @@ class HDF5Metadata:
     datasets: tuple[ConvertedDataset, ...]  # the datasets whose events it has: several in a shuffled file
     shuffled: Optional[Shuffled] = field(default=None, metadata=_SPARSE)  # None for a file of one conversion
     weights: tuple[ConvertedWeight, ...] = field(default=(), metadata=_SPARSE)  # that the selection gave
+    regions: tuple[ConvertedRegion, ...] = field(default=(), metadata=_SPARSE)  # of the analysis
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: str | os.PathLike[str] = METADATA) -> HDF5Metadata:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -25,6 +25,7 @@ from MLTools.NanoML.contracts.hdf5 import (
 )
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection.foreign import foreign
 from MLTools.NanoML.inspection.report import (
     Inspection,
     accounting_content,
@@ -95,6 +96,16 @@ class ClassCounts:
 
 
 @dataclass
+class RegionCounts:
+    """Number of events in a region, and the sum of their weights."""
+
+    name: str
+    cut: str
+    events: int = 0
+    weights: float = 0.0
+
+
+@dataclass
 class HDF5Inspection(Inspection):
     """What is in a file of `nanoml convert`."""
 
@@ -104,6 +115,7 @@ class HDF5Inspection(Inspection):
     weight: str | None  # the column of weights
     classes: list[ClassCounts]  # all, also those without events, then the events that belong to none
     features: dict[str, ColumnSummary]
+    regions: list[RegionCounts]
 
     def _content(self) -> dict[str, Any]:
         metadata = self.metadata
@@ -114,6 +126,7 @@ class HDF5Inspection(Inspection):
             "selection": metadata.selection,
             "weight": self.weight,
             "classes": [{**plain(each), "weights": finite(each.weights)} for each in self.classes],
+            "regions": [{**plain(each), "weights": finite(each.weights)} for each in self.regions],
             "features": [
                 {**plain(column), **{key: getattr(self.features[column.name], key) for key in _SUMMARY}}
                 for column in metadata.features
@@ -166,6 +179,9 @@ class HDF5Inspection(Inspection):
             for each in self.classes
         ]
         page.table("Classes", [TableColumn("label", "number"), TableColumn("class"), *numbers], rows)
+        columns = [TableColumn("name"), *numbers, TableColumn("cut", "rest")]
+        rows = [(it.name, count(it.events), amount(finite(it.weights)), it.cut) for it in self.regions]
+        page.table("Regions", columns, rows)
         self._show_features(page)
         _show_collections(page, metadata.objects)
         for dataset in metadata.datasets:
@@ -237,49 +253,6 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
     page.table("Left out", [TableColumn("file", "rest"), TableColumn("reason", "cut"), TableColumn("since")], rows)
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset of any HDF5 file."""
-
-    name: str
-    shape: list[int] | None  # None if it is empty
-    dtype: str
-    fields: dict[str, str]  # the types of the fields of a compound
-
-
-@dataclass
-class ForeignInspection(Inspection):
-    """What is in an HDF5 file of another origin."""
-
-    kind = "hdf5"
-    datasets: list[Dataset] = field(default_factory=list)
-    attributes: dict[str, str] = field(default_factory=dict)
-
-    def _content(self) -> dict[str, Any]:
-        return {"own": False, "datasets": plain(self.datasets), "attributes": self.attributes}
-
-    def _show_content(self, page: Page) -> None:
-        page.facts([("what", "HDF5, not written by nanoml convert"), ("size", file_size(self.size))])
-        columns = [
-            TableColumn("name", "rest"),
-            TableColumn("shape"),
-            TableColumn("type"),
-            TableColumn("fields", "rest"),
-        ]
-        width = len(columns) if any(each.fields for each in self.datasets) else 3
-        rows = []
-        for each in self.datasets:
-            shape = "empty" if each.shape is None else " x ".join(map(count, each.shape)) or "single"
-            fields = ", ".join(f"{name} {dtype}" for name, dtype in each.fields.items())
-            rows.append((each.name, shape, each.dtype, fields)[:width])
-        page.table("Datasets", columns[:width], rows)
-        page.table(
-            "Attributes",
-            [TableColumn("name"), TableColumn("value", "cut")],
-            [(name, " ".join(text.split())) for name, text in self.attributes.items()],
-        )
-
-
 def inspect(path: str) -> Inspection:
     """What is in an HDF5 file.
 
@@ -287,7 +260,7 @@ def inspect(path: str) -> Inspection:
     """
     with open_hdf5(path) as file:
         try:
-            return _own(file, path) if _is_own(file) else _foreign(file, path)
+            return _own(file, path) if _is_own(file) else foreign(file, path)
         except (NanoMLError, MemoryError):
             raise
         except Exception as problem:  # what h5py raises for a damaged file depends on the damage
@@ -309,7 +282,8 @@ def _is_own(file: h5py.File) -> bool:
 def _own(file: h5py.File, path: str) -> HDF5Inspection:
     metadata, events = read_metadata(path), file[EVENTS]
     columns = [column.name for column in metadata.features]
-    lacking = [name for name in ("label", *columns) if name not in events.dtype.names]
+    flags = [region.column for region in metadata.regions]
+    lacking = [name for name in ("label", *columns, *flags) if name not in events.dtype.names]
     lacking += [name for name in metadata.objects if not isinstance(file.get(name), h5py.Dataset)]
     if lacking:
         raise NanoMLError(
@@ -325,21 +299,35 @@ def _own(file: h5py.File, path: str) -> HDF5Inspection:
         )
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     classes = {label: ClassCounts(name, label) for label, name in enumerate(metadata.classes)}
-    summaries = _summarise(events, columns, weight, classes)
+    regions = {region.column: RegionCounts(region.name, region.cut) for region in metadata.regions}
+    summaries = _summarise(events, columns, weight, classes, regions)
     if any(finite(each.weights) is None for each in classes.values()):
         warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
     found = sorted(classes.values(), key=lambda each: (each.name is None, each.label))
     return HDF5Inspection(
-        path, os.path.getsize(path), warnings, errors, len(events), metadata, weight, found, summaries
+        path,
+        os.path.getsize(path),
+        warnings,
+        errors,
+        len(events),
+        metadata,
+        weight,
+        found,
+        summaries,
+        list(regions.values()),
     )
 
 
 def _summarise(
-    events: Any, columns: Sequence[str], weight: str | None, classes: dict[int, ClassCounts]
+    events: Any,
+    columns: Sequence[str],
+    weight: str | None,
+    classes: dict[int, ClassCounts],
+    regions: Mapping[str, RegionCounts],
 ) -> dict[str, ColumnSummary]:
-    """Read the dataset `events` once, for summaries of columns, and to count the events of each label that occurs.
+    """Read the dataset `events` once, for summaries of columns, and to count the events of each label and region.
 
-    `weight` is the column of weights; None counts each event as 1.
+    `weight` is the column of weights; None counts each event as 1. `regions` are by their columns.
     """
     summaries = {name: ColumnSummary() for name in columns}
     with progress("inspect", len(events)) if len(events) >= _WORTH_A_BAR else nullcontext() as bar:
@@ -352,39 +340,9 @@ def _summarise(
                 counts = classes.setdefault(int(label), ClassCounts(None, int(label)))
                 counts.events += int(many)
                 counts.weights += float(total)
+            for column, region in regions.items():
+                region.events += int(np.count_nonzero(block[column]))
+                region.weights += float(weights[block[column]].sum())
             if bar is not None:
                 bar.advance(len(block))
     return summaries
-
-
-def _foreign(file: h5py.File, path: str) -> ForeignInspection:
-    found = ForeignInspection(path, os.path.getsize(path), [], [])
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            fields = {name: _type_name(item.dtype[name]) for name in item.dtype.names or ()}
-            shape = None if item.shape is None else list(item.shape)
-            found.datasets.append(Dataset(_text(name), shape, _type_name(item.dtype), fields))
-
-    file.visititems(visit)
-    found.attributes = {_text(name): str(file.attrs[name]) for name in file.attrs}
-    return found
-
-
-def _text(name: str | bytes) -> str:
-    """A name; h5py gives one that is not in UTF-8 as bytes."""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-
-
-def _type_name(dtype: Any) -> str:
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return f"{_type_name(base)}[{', '.join(map(str, shape))}]"
-    if h5py.check_string_dtype(dtype) is not None:
-        return "string"
-    content = h5py.check_vlen_dtype(dtype)
-    if content is not None:
-        return f"list of {_type_name(content)}"
-    if h5py.check_ref_dtype(dtype) is not None:
-        return "reference"
-    return "compound" if dtype.names else str(dtype)

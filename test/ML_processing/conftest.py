@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -23,6 +25,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedCollection,
     ConvertedColumn,
     ConvertedDataset,
+    ConvertedRegion,
     HDF5Metadata,
     Truncated,
     write_metadata,
@@ -75,10 +78,11 @@ def write() -> Writer:
         selection: str | None = None,
         objects: dict[str, NDArray[Any]] | None = None,
         parameter: str | None = None,
+        regions: Mapping[str, str] = MappingProxyType({}),
         **options: Any,
     ) -> Path:
-        objects = objects or {}
-        others = (*RESERVED, "valid")
+        objects, parts = objects or {}, tuple(ConvertedRegion(name, cut) for name, cut in regions.items())
+        others = (*RESERVED, "valid", *(region.column for region in parts))
 
         def columns(values: NDArray[Any]) -> tuple[ConvertedColumn, ...]:
             names = [name for name in values.dtype.names or () if name not in others]
@@ -96,9 +100,8 @@ def write() -> Writer:
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)
-            write_metadata(
-                file, HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, {}, (dataset,))
-            )
+            content = HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, {}, (dataset,))
+            write_metadata(file, replace(content, regions=parts))
         return path
 
     return write
@@ -197,6 +200,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         negative: float = 0.0,
         objects: dict[str, NDArray[Any]] | None = None,
         parameter: str | None = None,
+        regions: Mapping[str, str] = MappingProxyType({}),
         **changes: Any,
     ) -> Path:
         random = np.random.default_rng(1)
@@ -205,7 +209,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
         rows = events({**columns, **changes}, label, weight)
         classes = ["signal", "other"]
-        return write(directory / name, rows, classes=classes, objects=objects, parameter=parameter)
+        return write(directory / name, rows, classes=classes, objects=objects, parameter=parameter, regions=regions)
 
     return toy
 

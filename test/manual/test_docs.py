@@ -225,6 +225,18 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert load_site("my_cluster.yaml", tmp_path).setup == ["module load gcc"]
 
 
+@pytest.mark.slow
+def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    follow("regions.md", tmp_path)
+    found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
+    assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
+        ("SR", True),
+        ("CR_MET", False),
+        ("muons", False),
+    ]
+
+
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("corrections.md", tmp_path)
     content = metadata_content(tmp_path / "analysis" / "hdf5" / "WZ_2022.h5")

@@ -35,6 +35,7 @@ from ML_processing.evaluation.cuts import (
 )
 from ML_processing.evaluation.importance import Importance, InputImportance
 from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distributions, Drift, FeatureDrift, InputShape
+from ML_processing.evaluation.regions import Discriminant, RegionResult, Separation
 from ML_processing.evaluation.regression import Prediction, Predictions, Profile
 from ML_processing.evaluation.scored import ClassHistogram
 from ML_processing.metrics.classification import CutScan, Reliability
@@ -140,6 +141,13 @@ def correlations(columns: int, classes: int) -> Correlations:
     return Correlations(names, [ClassMatrix(name, matrix) for name in CLASSES[:classes]], 1000)
 
 
+def region(panels: int, classes: int) -> RegionResult:
+    edges = np.linspace(0, 1, 26)
+    shown = [Discriminant(f"Probability of {CLASSES[i]}", edges, by_class(classes)) for i in range(panels)]
+    shown[0].classes[1].bins.values[:5] *= -1  # more is subtracted than there is
+    return RegionResult("", True, {}, Separation(Measured(None, None), {}), CLASSES[0], shown, 1000, True)
+
+
 def calibration(count: int) -> Calibration:
     steps = np.linspace(0.05, 0.95, 10)
     curve = Reliability(steps, steps, np.full(10, 0.02), np.full(10, 0.1), 0.01, 0.02)
@@ -189,6 +197,8 @@ def predictions(targets: int) -> Predictions:
         pytest.param(lambda: panels.correlations(correlations(8, 3)), id="correlations-8"),
         pytest.param(lambda: panels.correlations(correlations(25, 4)), id="correlations-25"),
         pytest.param(lambda: panels.drift(drift()), id="drift"),
+        pytest.param(lambda: panels.region(region(1, 2)), id="region-1"),
+        pytest.param(lambda: panels.region(region(7, 7)), id="region-7"),
         pytest.param(lambda: panels.predictions(predictions(2)), id="predictions"),
         pytest.param(lambda: panels.residuals(predictions(2)), id="residuals"),
     ],

@@ -1,0 +1,156 @@
+"""The events of each region: what is expected of each class, and what the networks give for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.regression import Residuals, residuals
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label
+from ML_processing.events.data import Table, TrainingFiles
+from ML_processing.events.survey import Survey
+from ML_processing.metrics.measured import MERGED, PAIR, Floats, Measured, even_edges, sums
+from ML_processing.metrics.roc import auc
+from ML_processing.training.directory import Training
+from MLTools.NanoML.contracts.hdf5 import ConvertedRegion
+
+_BINS = 20
+
+
+@dataclass(frozen=True)
+class ClassYield:
+    """Events of a class, tested or not, and the sum of their weights."""
+
+    events: int
+    sum_of_weights: Measured = field(metadata=PAIR)
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well classes are separated: AUC of the signal, and of each class, against all others."""
+
+    auc: Measured = field(metadata=PAIR)
+    auc_one_against_all: dict[str, Measured]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How near the networks come to each target."""
+
+    targets: dict[str, Residuals]
+
+
+@dataclass(frozen=True)
+class Discriminant:
+    """Sums of weights by class in bins of an output of the networks."""
+
+    label: str
+    edges: Floats
+    classes: list[ClassHistogram]
+
+
+@dataclass(frozen=True)
+class RegionResult:
+    """The events of a region."""
+
+    cut: str
+    is_trained_on: bool  # whether it is one of those that the training is restricted to
+    yields: dict[str, ClassYield]
+    measured: Separation | Accuracy = field(metadata=MERGED)
+    signal: str | None  # None for a regression
+    discriminants: list[Discriminant]
+    events: int  # with a score
+    physical: bool  # whether the weights are expected numbers of events
+
+
+def region_results(
+    training: Training, files: Sequence[Path], regions: Sequence[ConvertedRegion], physical: bool
+) -> dict[str, RegionResult]:
+    """The results in each region, also in those that the networks were not trained on.
+
+    The HDF5 files are read once for each region, so that no more events than those of one are in memory.
+    """
+    settings, found = training.description.config, {}
+    for region in regions:
+        data = TrainingFiles.open(files, replace(settings, regions=[region.name]))
+        table, survey = data.gather(settings.memory, 1)
+        rows, scores = training.out_of_fold(table)
+        tested = OutOfFold(training, _scaled(table[rows], survey), scores)
+        measured: Separation | Accuracy = _accuracy(tested) if training.targets else _separation(tested)
+        found[region.name] = RegionResult(
+            region.cut,
+            region.name in settings.regions,
+            _yields(table, survey),
+            measured,
+            None if training.targets else table.classes[training.signal],
+            _discriminants(tested),
+            len(rows),
+            physical,
+        )
+    return found
+
+
+def _shares(table: Table, survey: Survey) -> NDArray[np.float64]:
+    """For each class, how many events there are for each one in a table; 1 if it has none."""
+    every, here = survey.counts.sum(axis=1), np.bincount(table.labels, minlength=len(table.classes))
+    return np.divide(every, here, out=np.ones_like(every), where=here > 0)
+
+
+def _scaled(table: Table, survey: Survey) -> Table:
+    """Some events with weights that stand for all."""
+    return replace(table, weights=(table.weights * _shares(table, survey)[table.labels]).astype(np.float32))
+
+
+def _yields(table: Table, survey: Survey) -> dict[str, ClassYield]:
+    squares = np.bincount(table.labels, table.weights.astype(np.float64) ** 2, len(table.classes))
+    errors = np.sqrt(squares * _shares(table, survey))
+    totals = survey.summary().items()
+    return {
+        name: ClassYield(it.events, Measured(it.sum_of_weights, float(error)))
+        for (name, it), error in zip(totals, errors, strict=True)
+    }
+
+
+def _separation(tested: OutOfFold) -> Separation:
+    table, signal = tested.table, tested.training.signal
+    alone = {name: auc(tested.scores[:, i], table.labels == i, table.weights) for i, name in enumerate(table.classes)}
+    return Separation(alone[table.classes[signal]], alone)
+
+
+def _accuracy(tested: OutOfFold) -> Accuracy:
+    truth, weights = tested.table.targets(), tested.table.weights
+    return Accuracy({
+        name: residuals(truth[:, i], tested.scores[:, i], weights, tested.seed)
+        for i, name in enumerate(tested.training.targets)
+    })  # fmt: skip
+
+
+def _discriminants(tested: OutOfFold) -> list[Discriminant]:
+    """The signal probability, with more than two classes those of the others as well; or the estimate of each target."""
+    training, table = tested.training, tested.table
+    found: list[Discriminant] = []
+    if not len(table):
+        return found
+    if training.targets:
+        for i, name in enumerate(training.targets):
+            edges = even_edges(tested.scores[:, i], _BINS)
+            if edges.size:
+                found.append(_discriminant(tested, f"Predicted {label(table, name)}", i, edges))
+        return found
+    classes = [training.signal]
+    if len(table.classes) > 2:
+        classes += [i for i in range(len(table.classes)) if i != training.signal]
+    edges = np.linspace(0, 1, _BINS + 1)
+    return [_discriminant(tested, f"Probability of {table.classes[i]}", i, edges) for i in classes]
+
+
+def _discriminant(tested: OutOfFold, title: str, output: int, edges: Floats) -> Discriminant:
+    table, values = tested.table, tested.scores[:, output]
+    parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
+    return Discriminant(
+        title, edges, [ClassHistogram(name, sums(values[mine], table.weights[mine], edges)) for name, mine in parts]
+    )
