@@ -57,7 +57,7 @@ class WeightedBefore(Weighted):
 class CorrectedJets(Trilepton):
     """The missing momentum follows from corrected jets; it is used after all cuts."""
 
-    branches = (*Trilepton.branches, *jets.BRANCHES)
+    branches = (*Trilepton.branches, *jets.branches())
     simulated = jets.SIMULATED
 
     def prepare(self, events: Events) -> Events:

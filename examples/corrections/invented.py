@@ -121,6 +121,58 @@ def electrons(year: str, scale: float) -> list[dict[str, Any]]:
     return [correction("Electron-ID-SF", inputs, category("year", {year: data}))]
 
 
+def electron_uncertainty(year: str) -> list[dict[str, Any]]:
+    """EGM: the uncertainty of the energy scale, where energies in NanoAOD are corrected already."""
+
+    def at_gain(sign: int, offset: float) -> dict[str, Any]:
+        sizes = {12: 0.001, 6: 0.006, 1: 0.012}
+        edges = [-math.inf, -1.442, 1.442, math.inf]
+        rows = {
+            gain: [round(offset + sign * size * (1 + abs(e - 1)), 5) for e in range(3)] for gain, size in sizes.items()
+        }
+        return category("gain", {gain: binning("eta", edges, values, "error") for gain, values in rows.items()})
+
+    kinds = {"scaleup": at_gain(1, 1.0), "scaledown": at_gain(-1, 1.0), "scaleunc": at_gain(1, 0.0)}
+    inputs = {"year": "string", "ValType": "string", "eta": "real", "gain": "int"}
+    return [correction("UL-EGM_ScaleUnc", inputs, category("year", {year: category("ValType", kinds)}))]
+
+
+def electron_energy(scale: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """EGM: the energy scale of data, a product of two, and the smearing of simulation with both uncertainties."""
+    by_run = binning("run", (1.0, 356000.0, 357500.0, 400000.0), [1.0, 1.002, round(scale - 0.005, 5)])
+    by_pt = binning("pt", (0.0, 30.0, 60.0, 10000.0), [1.004, 1.002, 0.999])
+    steps = [
+        correction("ScaleVsRun", {"run": "real"}, by_run),
+        correction(
+            "ScaleVsPt",
+            {"syst": "string", "pt": "real", "r9": "real", "seedGain": "real"},
+            category("syst", {"scale": by_pt, "escale": 0.001}),
+        ),
+    ]
+
+    def in_eta(size: float, base: float = 0.0) -> dict[str, Any]:
+        wide = [round(base + size * (1 + 0.4 * abs(e - 3.5)), 5) for e in range(len(SUPERCLUSTER) - 1)]
+        low = [round(base + 1.2 * size * (1 + 0.4 * abs(e - 3.5)), 5) for e in range(len(SUPERCLUSTER) - 1)]
+        rows = [binning("ScEta", SUPERCLUSTER, values) for values in (low, wide)]
+        return binning("r9", (0.0, 0.96, 10.0), rows)
+
+    sizes = {"smear": in_eta(0.01), "esmear": in_eta(0.002), "smear_up": in_eta(0.012), "smear_down": in_eta(0.008)}
+    sizes.update(escale=in_eta(0.001), scale_up=in_eta(0.001, 1.0), scale_down=in_eta(-0.001, 1.0))
+    inputs = {"syst": "string", "pt": "real", "r9": "real", "ScEta": "real"}
+    given = {"syst": "string", "run": "real", "ScEta": "real", "r9": "real", "pt": "real", "seedGain": "real"}
+    product = {
+        "name": "Scale",
+        "description": NOTE,
+        "inputs": [{"name": name, "type": kind} for name, kind in given.items()],
+        "output": {"name": "scale", "type": "real"},
+        "inputs_update": ["pt"],
+        "input_op": "*",
+        "output_op": "*",
+        "stack": [each["name"] for each in steps],
+    }
+    return [*steps, correction("SmearAndSyst", inputs, category("syst", sizes))], [product]
+
+
 def btagging(scale: float) -> list[dict[str, Any]]:
     """BTV: the shape of the discriminant."""
 
@@ -224,6 +276,7 @@ def write(folder: Path) -> None:
         files: dict[str, tuple[list[Any], list[Any]]] = {
             "pileup": (pileup(mean), []), "muon": (muons(lepton), []), "electron": (electrons(year, lepton), []),
             "btagging": (btagging(lepton), []), "jets": (single, products), "jetvetomaps": (jet_vetoes(), []),
+            "electronSS": electron_energy(lepton) if year == "2022" else (electron_uncertainty(year), []),
         }  # fmt: skip
         for name, (corrections, compound) in files.items():
             content = {"schema_version": 2, "description": NOTE, "corrections": corrections}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _SCALE = re.compile(r"(?P<campaign>.+)_L1L2L3Res_(?P<algorithm>AK\w+)")
+_SMEARING = re.compile(r"SmearAndSyst|EGMSmearAndSyst_ElePTsplit_\w+|\w*Smearing\w*")
+_UNCERTAINTY = "UL-EGM_ScaleUnc"
 _MANY = 60  # characters of choices in the table
 
 
@@ -95,7 +97,16 @@ def _entries(file: str, found: CorrectionFile, chosen: Sequence[Correction]) -> 
     if scales:
         yield from _jet_entry(file, found, scales)
         return
-    from MLTools.NanoML.corrections.era import variations_of
+    smearing = next((name for name in found.names if _SMEARING.fullmatch(name)), None)
+    if smearing is not None:
+        scale = next((name for name in found.names if "Scale" in name), "...")  # products come first
+        yield f"electrons: {{file: {file}, scale: {scale}, smearing: {smearing}}}"
+        return
+    if _UNCERTAINTY in found.names:
+        years = found[_UNCERTAINTY].axes["year"].choices
+        yield f"electrons: {{file: {file}, uncertainty: {_UNCERTAINTY}, inputs: {{year: {json.dumps(years[0])}}}}}"
+        return
+    from MLTools.NanoML.corrections.entries import variations_of
 
     for correction in chosen:
         chooser, _ = variations_of(correction, {})
@@ -122,6 +133,9 @@ def _jet_entry(file: str, found: CorrectionFile, scales: Sequence[re.Match[str]]
         yield from (f"      FIRST-LAST: {campaign}" for campaign in data)
     resolutions = [name.partition("_PtResolution_")[0] for name in found.names if "_PtResolution_" in name]
     yield from (f"  jer: {name}" for name in resolutions[:1])
+    if "Puppi" in algorithm:
+        yield "  missing_momentum: PuppiMET"
+        yield "  matched_only: 2.5-3.0  # in Run 3"
     start, end = f"{simulation}_", f"_{algorithm}"
     others = ("L1L2L3Res", "L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
     sources = [name[len(start) : -len(end)] for name in found.names if name.startswith(start) and name.endswith(end)]
@@ -136,16 +150,7 @@ def _plain(correction: Correction) -> dict[str, Any]:
 
 def _show_era(era: Corrections, as_json: bool) -> None:
     """The entries of an era, all of which are in order."""
-    from MLTools.NanoML.corrections.era import JetCorrections
-
-    rows = []
-    for name in era.names:
-        entry = getattr(era, name)
-        if isinstance(entry, JetCorrections):
-            what = f"{entry.entry.jec.simulation}, {entry.entry.algorithm}"
-            rows.append((name, what, "jets", ", ".join(entry.entry.sources)))
-        else:
-            rows.append((name, entry.correction.name, ", ".join(entry.inputs), ", ".join(entry.keys.values())))
+    rows = [(name, *getattr(era, name).described) for name in era.names]
     if as_json:
         keys = ("entry", "correction", "inputs", "variations")
         click.echo(json.dumps({"files": era.digests, "entries": [dict(zip(keys, row)) for row in rows]}, indent=1))

@@ -13,7 +13,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from MLTools.NanoML.corrections.era import VariedCorrection
+from MLTools.NanoML.corrections.entries import VariedCorrection
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.weights import Factor
 

@@ -12,7 +12,10 @@ from MLTools.NanoML.terminal.progress import say_once
 IDENTIFIERS = ("run", "luminosityBlock", "event")  # together they identify an event
 # names, in the Runs tree, of the sum of generator weights (some v6 files have the underscore)
 SUM_OF_WEIGHTS = ("genEventSumw", "genEventSumw_")
-_OLD_MET, _NEW_MET = "MET_", "PFMET_"  # up to v14, from v15 on: the particle-flow missing momentum
+_OLD_MET = "MET_"
+# how names begin in older and in newer versions: the particle-flow missing momentum up to v14 and from v15 on, the density of
+# energy from pile-up up to v9 and from v10 on
+_RENAMED = ((_OLD_MET, "PFMET_"), ("fixedGridRho", "Rho_fixedGridRho"))
 
 _GENERATOR = re.compile(
     r"n?Gen(Part|Jet|JetAK8|VisTau|DressedLepton|IsolatedPhoton|MET|Vtx)(_\w+)?|n?LHE\w*|(Generator|HTXS)_\w+"
@@ -26,10 +29,10 @@ def generator_branch(names: Iterable[str]) -> str | None:
 
 
 def _other_names(name: str) -> Iterable[str]:
-    if name.startswith(_OLD_MET):
-        yield _NEW_MET + name[len(_OLD_MET) :]
-    elif name.startswith(_NEW_MET):
-        yield _OLD_MET + name[len(_NEW_MET) :]
+    for pair in _RENAMED:
+        for here, there in (pair, pair[::-1]):
+            if name.startswith(here):
+                yield there + name[len(here) :]
 
 
 def _mention_met(asked: str) -> None:
@@ -50,7 +53,8 @@ def is_glob(pattern: str) -> bool:
 def resolve(name: str, available: Collection[str]) -> str | None:
     """The name of a branch in a file, or None if the file does not have it.
 
-    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, and vice versa; a message says so once in a run.
+    `MET_pt` is found as `PFMET_pt` in NanoAOD v15, and vice versa; a message says so once in a run. So is
+    `fixedGridRhoFastjetAll` as `Rho_fixedGridRhoFastjetAll`, without a message.
     """
     if name in available:
         return name

@@ -22,8 +22,11 @@ from MLTools.NanoML.config.datasets import Read
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.corrections import electrons
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import DatasetInfo, load_selection
+from MLTools.NanoML.selection.tryout import on_events
 from services.catalogue import CatalogueServer, Content
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,3 +246,15 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
     assert [each["name"] for each in content["weights"]] == ["pileup", "muon_id", "btag"]
     assert content["datasets"][0]["luminosity"] == 8
     assert content["datasets"][0]["cross_section"] == 5.31 * 0.063
+    for era, branches in (("2018", electrons.RUN2), ("2022", ())):
+        info = DatasetInfo("signal", era, corrections_file=str(tmp_path / "examples" / "corrections" / f"{era}.yaml"))
+        selection = load_selection("my_electrons.py:OneElectron", tmp_path).of_dataset(info)
+        names = [name for name in (*electrons.BRANCHES, *branches) if name.startswith("Electron_")]
+        made = {name: [[1.0], [], [1.0]] for name in names if name not in ("Electron_pt", "Electron_seedGain")}
+        events = {**made, "Electron_pt": [[50.0], [], [10.0]], "Electron_seedGain": [[12], [], [6]]}
+        found = on_events(selection, {**events, **{key: [1, 1, 1] for key in ("run", "luminosityBlock", "event")}})
+        assert found.rows.tolist() == [0]
+        shifted = {name for name in found.columns if name.startswith("Electron1_pt_")}
+        assert shifted == {
+            f"Electron1_pt_electron{shift}{way}" for shift in ("Scale", "Smearing") for way in ("Up", "Down")
+        }

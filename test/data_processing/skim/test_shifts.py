@@ -25,7 +25,7 @@ from MLTools.NanoML.selection import UP_DOWN, Column, Selection, Weight
 
 
 class Shifted(Selection):
-    branches = (*jets.BRANCHES, "Muon_pt", "Jet_btagDeepFlavB")
+    branches = (*jets.branches(), "Muon_pt", "Jet_btagDeepFlavB")
     simulated = (*jets.SIMULATED, "Jet_hadronFlavour")
     columns = {
         "nGood": Column("i4", "number of good jets"),

@@ -128,6 +128,6 @@ def test_jets_of_data_need_a_range_of_runs() -> None:
     assert jets.scale(True, 316996).name == "Invented2018_V1_RunB_DATA_L1L2L3Res_AK4PF"
     assert jets.scale(False).name == "Invented2018_V1_MC_L1L2L3Res_AK4PF"
     with pytest.raises(
-        NanoMLError, match=r"2018.yaml:8: jets: jec.data has no range with run 1000000. It has: 1-316995"
+        NanoMLError, match=r"2018.yaml:9: jets: jec.data has no range with run 1000000. It has: 1-316995"
     ):
         jets.scale(True, 1000000)

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import pytest
-import uproot
 from conftest import DATA, ROOT
-from hypothesis import given
-from hypothesis import strategies as st
 
 from MLTools.NanoML.corrections import Corrections, jets
-from MLTools.NanoML.corrections.era import JetCorrections
+from MLTools.NanoML.corrections.entries import JetCorrections
+from MLTools.NanoML.corrections.random_numbers import normal_numbers
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Events, Flat, Selection
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Selection
 from MLTools.NanoML.selection.tryout import on_file
+from services import invented
+from services.jets import Event, OneByOne, collections, joined, read, write_era
 from services.nanoaodtools import loop
 
+INVENTED = ROOT / "examples" / "corrections"
 RANDOM = np.random.default_rng(3)
 COUNTS = np.array([3, 0, 2, 4])
 OFFSETS = np.concatenate([[0], np.cumsum(COUNTS)])
@@ -105,65 +109,11 @@ def test_smeared_jets_have_the_resolution_of_data(era: JetCorrections) -> None:
     eta, rho = np.full(number, 0.7), np.full(number, 20.0)
     sigma = era.resolution(0.7, true, 20.0)
     measured = true * (1 + sigma * RANDOM.normal(size=number))
-    normal = jets.normal_numbers(np.ones(number), np.ones(number), np.arange(number), np.zeros(number))
+    normal = normal_numbers(np.ones(number), np.ones(number), np.arange(number), np.zeros(number))
     ratio = era.resolution_ratio(0.7, "nom")
     for generated in (np.full(number, true), np.zeros(number)):
         smeared = measured * jets.smearing(era, measured, eta, rho, generated, normal).nominal
         assert abs(smeared.std() / measured.std() / ratio - 1) < 0.01
-
-
-def test_random_numbers_are_normal_and_independent() -> None:
-    events, places = np.repeat(np.arange(50_000), 4), np.tile(np.arange(4), 50_000)
-    numbers = jets.normal_numbers(np.ones(200_000), np.ones(200_000), events, places)
-    assert abs(numbers.mean()) < 5 / 200_000**0.5
-    assert abs(numbers.std() - 1) < 0.01
-    assert abs((abs(numbers) > 2).mean() - 0.0455) < 0.003
-    table = numbers.reshape(-1, 4)
-    for other in (1, 2, 3):
-        assert abs(np.corrcoef(table[:, 0], table[:, other])[0, 1]) < 0.03
-    assert abs(np.corrcoef(table[:-1, 0], table[1:, 0])[0, 1]) < 0.03
-
-
-@given(st.integers(1, 2**31), st.integers(1, 2**31), st.integers(0, 2**63), st.integers(0, 100))
-def test_a_random_number_depends_on_nothing_else(run: int, section: int, event: int, index: int) -> None:
-    def number(kind: type) -> float:
-        columns = [np.array([value], kind) for value in (run, section, event, index)]
-        return float(jets.normal_numbers(*columns)[0])
-
-    alone = number(np.uint64)
-    assert np.isfinite(alone)
-    many = [np.full(7, value, np.uint64) for value in (run, section, event, index)]
-    assert (jets.normal_numbers(*many) == alone).all()
-    assert jets.normal_numbers(many[0], many[1], many[2], many[3] + np.uint64(1))[0] != alone
-
-
-def test_the_random_numbers_stay_what_they_are() -> None:
-    found = jets.normal_numbers(np.array([1, 315267]), np.array([1, 205]), np.array([1, 123456789]), np.array([0, 3]))
-    assert np.allclose(found, [0.7955296902259495, 0.7491486129535961], rtol=1e-12, atol=0)
-
-
-def test_missing_momentum_balances_the_change() -> None:
-    flat = Flat({"phi": PHI}, OFFSETS)
-    missing, phi = np.array([30.0, 40.0, 50.0, 60.0]), np.array([0.1, -2.0, 3.0, 1.0])
-    new = PT * RANDOM.uniform(0.9, 1.1, 9)
-    found, angle = jets.propagated(missing, phi, flat, PT, new)
-    for event in range(4):
-        mine = slice(OFFSETS[event], OFFSETS[event + 1])
-        before = missing[event] * np.exp(1j * phi[event]) + (PT[mine] * np.exp(1j * PHI[mine])).sum()
-        after = found[event] * np.exp(1j * angle[event]) + (new[mine] * np.exp(1j * PHI[mine])).sum()
-        assert np.isclose(before, after)
-
-
-def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
-    flat = Flat({"phi": np.zeros(4)}, np.array([0, 4]))
-    raw, muons, em = (
-        np.array([100.0, 20.0, 100.0, 100.0]),
-        np.array([0.0, 0.5, 0.0, 0.2]),
-        np.array([0.1, 0.1, 0.95, 0.1]),
-    )
-    scale, level1 = np.full(4, 1.1), np.full(4, 0.9)
-    found, angle = jets.type1_momentum(np.array([50.0]), np.array([0.0]), flat, raw, muons, em, scale, level1)
-    assert np.isclose(found[0] * np.cos(angle[0]), 50 - (100 * 0.2 + 80 * 0.2))
 
 
 def test_regions_of_the_map_are_vetoed() -> None:
@@ -172,22 +122,72 @@ def test_regions_of_the_map_are_vetoed() -> None:
     assert jets.is_in_veto_region(veto, eta, phi).tolist() == [[True, False], [], [False, False]]
 
 
-def test_events_must_pass_all_filters() -> None:
-    arrays = {name: ak.Array([True, True, False]) for name in jets.FILTERS["Run3"]}
-    arrays["Flag_hfNoisyHitsFilter"] = ak.Array([True, False, True])
-    assert jets.passes_filters(Events(arrays, {}), jets.FILTERS["Run3"]).tolist() == [True, False, False]
-
-
 def test_the_region_without_endcap_loses_energy() -> None:
     eta, phi = np.array([-2.0, -2.8, -2.0, 2.0]), np.array([-1.0, -1.0, 1.0, -1.0])
     assert jets.hem_scale(eta, phi)["down"].tolist() == [0.8, 0.65, 1.0, 1.0]
 
 
-class Corrected(Selection):
-    """Events with a corrected jet above 50 GeV."""
+PLAIN = (*jets.branches("MET"), *jets.SIMULATED)
+CASES = {
+    "invented": ("2018", "sample", jets.branches("MET")),
+    "2018 UL, sample": ("2018 UL", "sample", jets.branches("MET")),
+    "2018 UL, real": ("2018 UL", "nano_v9_mc_ul17_dy", jets.branches("MET", with_unclustered=True)),
+    "2022, real v13": ("2022", "nano_v13_mc_ggh", jets.branches("PuppiMET", with_unclustered=True)),
+    "2022, real v15": ("2022", "nano_v15_mc_ttbar", jets.branches("PuppiMET", with_unclustered=True)),
+}
+"""The era, the file, and what is read of it."""
 
-    branches = (*jets.BRANCHES, "Muon_pt")
+
+def file_of(name: str, sample: Path) -> Path:
+    path = sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root" if name == "sample" else DATA / "real" / f"{name}.root"
+    if not path.is_file():
+        pytest.skip(f"no NanoAOD file {path}: name the directory of real files by NANOML_TEST_DATA")
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_jets_are_those_of_one_jet_after_the_other_under_every_shift(case: str, tmp_path: Path, sample: Path) -> None:
+    name, file, names = CASES[case]
+    names = (*names, *jets.SIMULATED)
+    one = OneByOne(write_era(name, tmp_path, DATA, ROOT / "examples"))
+    with RootFile(file_of(file, sample)) as opened:
+        found = {name: versions.resolve(name, list(opened.branches)) for name in names}
+        assert all(found.values())
+        arrays = opened.read(list(found.values()), 0, 40)
+    events = {name: arrays[actual].tolist() for name, actual in found.items()}
+    rows = range(len(events["run"]))
+    nominal = [one.nominal(events, row) for row in rows]
+    read_ = {name: arrays[actual] for name, actual in found.items()}
+    corrected = jets.corrected(Events(read_, collections(names)), one.era, is_data=False)
+
+    def check(events: Events, expected: list[Event]) -> None:
+        pt, mass, missing = joined(expected)
+        jet = events.flat("Jet")
+        assert np.allclose(jet.pt, pt, rtol=1e-12)
+        assert np.allclose(jet.mass, mass, rtol=1e-12)
+        vector = events[f"{one.missing}_pt"] * np.exp(1j * np.asarray(events[f"{one.missing}_phi"]))
+        assert np.allclose(vector, missing, rtol=1e-10, atol=1e-10)
+
+    check(corrected, nominal)
+    sources = one.sources
+    assert len(sources) >= {"2018": 4, "2018 UL": 50, "2022": 40}[name]
+    shifts = ["jes", *(f"jes{source}" for source in sources), "jer", "hem"]
+    shifts += ["unclustered"] if any("ncl" in name for name in names) else []
+    changed = 0
+    for shift in shifts:
+        for direction in ("down",) if shift == "hem" else ("up", "down"):
+            expected = [one.shifted(events, row, shift, direction, nominal[row]) for row in rows]
+            check(jets.shifted(corrected, one.era, shift, direction), expected)
+            changed += not np.array_equal(joined(expected)[2], joined(nominal)[2])
+    assert changed > len(shifts)
+
+
+class Corrected(Selection):
+    """Events with a muon and a corrected jet above 50 GeV."""
+
+    branches = (*jets.branches("MET"), "Muon_pt")
     simulated = jets.SIMULATED
+    shifts = {"jes": UP_DOWN, "jesFlavorQCD": ("up",), "jer": UP_DOWN}
     columns = {
         "Jet1_pt": Column("f8", "transverse momentum of the first jet [GeV]"),
         "Jet1_mass": Column("f8", "its mass [GeV]"),
@@ -198,6 +198,9 @@ class Corrected(Selection):
     def prepare(self, events: Events) -> Events:
         return jets.corrected(events, self.dataset.corrections.jets, self.dataset.is_data)
 
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        return jets.shifted(events, self.dataset.corrections.jets, name, direction)
+
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         events = cutflow.cut("a muon", ak.num(events.Muon.pt) > 0, events)
         events = cutflow.cut("a jet", ak.any(events.Jet.pt > 50, axis=1), events)
@@ -206,77 +209,94 @@ class Corrected(Selection):
         return events, {"Jet1_pt": first.pt, "Jet1_mass": first.mass, "met": events.MET.pt, "met_phi": events.MET.phi}
 
 
-def of_era(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetInfo:
-    path = ROOT / "examples" / "corrections" / "2018.yaml"
-    if name == "real":
-        real = DATA / "corrections"
-        if not real.is_dir():
-            pytest.skip(f"no correction files in {real}: name their directory by NANOML_TEST_DATA")
-        monkeypatch.setenv("NANOML_CORRECTIONS", str(real))
-        path = folder / "real.yaml"
-        path.write_text(
-            "jets: {file: POG/JME/2018_UL/jet_jerc.json.gz, algorithm: AK4PFchs, jer: Summer19UL18_JRV2_MC, "
-            "jec: {simulation: Summer19UL18_V5_MC}, sources: [Total]}"
-        )
-    return DatasetInfo("WZ", "2018", corrections_file=str(path))
+@pytest.mark.parametrize("era", ["2018", "2018 UL"])
+def test_a_selection_has_them_under_its_shifts(era: str, tmp_path: Path, sample: Path) -> None:
+    path = write_era(era, tmp_path, DATA, ROOT / "examples")
+    source = file_of("sample", sample)
+    found = on_file(Corrected().of_dataset(DatasetInfo("WZ", corrections_file=str(path))), source, 400)
+    events = {name: values.tolist() for name, values in read(source, (*PLAIN, "Muon_pt"), 400).items()}
+    one = OneByOne(path)
+    with_muon = [row for row in range(400) if events["Muon_pt"][row]]
+    nominal = {row: one.nominal(events, row) for row in with_muon}
+    passed = np.zeros(400, bool)
+    for shift, direction in [
+        ("", ""),
+        ("jes", "up"),
+        ("jes", "down"),
+        ("jesFlavorQCD", "up"),
+        ("jer", "up"),
+        ("jer", "down"),
+    ]:
+        expected = nominal
+        if shift:
+            expected = {row: one.shifted(events, row, shift, direction, nominal[row]) for row in with_muon}
+        kept = [row for row in with_muon if (expected[row].pt > 50).any()]
+        passed[kept] = True
+        suffix = f"_{shift}{direction.capitalize()}" if shift else ""
+        flags = found.columns[f"selected{suffix}"]
+        assert found.rows[flags].tolist() == kept
+        values = [
+            (event.pt[0], event.mass[0], abs(event.missing), np.angle(event.missing))
+            for event in map(expected.get, kept)
+        ]
+        for name, column in zip(Corrected.columns, zip(*values)):
+            assert np.allclose(found.columns[f"{name}{suffix}"][flags], column, rtol=1e-9), name + suffix
+    assert found.rows.tolist() == np.flatnonzero(passed).tolist()
+    assert len(found.rows) > 50
 
 
-@pytest.mark.parametrize("files", ["invented", "real"])
-def test_corrected_jets_are_those_of_one_jet_after_the_other(
-    files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Path
-) -> None:
-    info = of_era(files, tmp_path, monkeypatch)
-    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
-    found = on_file(Corrected().of_dataset(info), source, 400)
-    era = info.corrections.jets
-    scale, sigma, ratio = era.scale(False), era.resolution, era.resolution_ratio
-    with uproot.open(source) as file:
-        events = file["Events"].arrays([*jets.BRANCHES, *jets.SIMULATED, "Muon_pt"], entry_stop=400)
-    passed, columns = [], []
-    for row, event in enumerate(events):
-        if not len(event.Muon_pt):
-            continue
-        missing = event.MET_pt * np.exp(1j * float(event.MET_phi))
-        new = []
-        for place in range(len(event.Jet_pt)):
-            old, eta, phi = (float(event[f"Jet_{name}"][place]) for name in ("pt", "eta", "phi"))
-            raw, rho, inside = (
-                1 - float(event.Jet_rawFactor[place]),
-                float(event.fixedGridRhoFastjetAll),
-                max(-5.19, min(eta, 5.19)),
-            )
-            factor = raw * scale(float(event.Jet_area[place]), inside, old * raw, rho)
-            pt = old * factor
-            width, times = sigma(inside, pt, rho), ratio(inside, "nom")
-            index, smeared = int(event.Jet_genJetIdx[place]), None
-            if 0 <= index < len(event.GenJet_pt):
-                near = (
-                    np.hypot(eta - event.GenJet_eta[index], np.angle(np.exp(1j * (phi - event.GenJet_phi[index]))))
-                    < 0.2
-                )
-                if near and abs(pt - event.GenJet_pt[index]) < 3 * width * pt:
-                    smeared = 1 + (times - 1) * (pt - event.GenJet_pt[index]) / pt
-            if smeared is None:
-                numbers = [np.array([value]) for value in (event.run, event.luminosityBlock, event.event, place)]
-                smeared = 1 + float(jets.normal_numbers(*numbers)[0]) * width * np.sqrt(max(times**2 - 1, 0))
-            factor *= max(smeared, 0.01)
-            new.append((old * factor, float(event.Jet_mass[place]) * factor))
-            if max(old, old * factor) > 15:
-                missing -= (old * factor - old) * np.exp(1j * phi)
-        if any(pt > 50 for pt, _ in new):
-            passed.append(row)
-            columns.append((*new[0], abs(missing), np.angle(missing)))
-    assert len(passed) > 50
-    assert found.rows.tolist() == passed
-    for name, values in zip(Corrected.columns, zip(*columns)):
-        assert np.allclose(found.columns[name], values, rtol=1e-9), name
+def test_a_shift_that_cannot_be_is_an_error(era: JetCorrections) -> None:
+    events = Events({name: ak.Array([[1.0]]) for name in PLAIN}, collections(PLAIN))
+    for name, direction, message in (
+        ("jes", "sideways", 'the direction "sideways"'),
+        ("jr", "up", 'no shift "jr" of jets. There are jes,'),
+        ("jer", "up", "call `corrected` in `prepare`"),
+    ):
+        with pytest.raises(NanoMLError, match=message):
+            jets.shifted(events, era, name, direction)
+    with pytest.raises(NanoMLError, match="has no correction Invented2018_V1_MC_FlavorQC_AK4PF. Did you mean"):
+        _ = jets.shifted(events, era, "jesFlavorQC", "up").Jet.pt
 
 
-def test_an_event_loop_has_the_same_corrected_jets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Path
-) -> None:
-    selection = Corrected().of_dataset(of_era("invented", tmp_path, monkeypatch))
-    source = sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[0]
+def test_a_correction_may_depend_on_azimuth_and_run(tmp_path: Path) -> None:
+    """As those of the end of 2023."""
+    inputs = {"JetPt": "real", "JetPhi": "real", "run": "real"}
+    regions = invented.binning("JetPhi", (-3.1416, 0.0, 3.1416), [0.9, 1.1], "error")
+    runs = invented.binning("run", (0.0, 10.0, 20.0), [regions, 1.0], "error")
+    content = {"schema_version": 2, "corrections": [invented.correction("A_DATA_L1L2L3Res_AK4", inputs, runs)]}
+    content["corrections"].append(invented.correction("A_MC_L1L2L3Res_AK4", {"JetPt": "real"}, 1.5))
+    (tmp_path / "jets.json").write_text(json.dumps(content))
+    entry = (
+        "jets: {file: jets.json, algorithm: AK4, jec: {simulation: A_MC, data: {1-19: A_DATA}}, sources: [L1L2L3Res]}"
+    )
+    (tmp_path / "era.yaml").write_text(entry)
+    era = Corrections.read(tmp_path / "era.yaml").jets
+    run = np.array([5, 5, 15] * 3)
+    found = jets.energy_scale(era, PT, ETA, AREA, RHO, run, PHI)
+    assert found.tolist() == np.where(run > 10, 1.0, np.where(PHI > 0, 1.1, 0.9)).tolist()
+    assert jets.energy_scale(era, PT, ETA, AREA, RHO, phi=PHI).tolist() == [1.5] * 9
+    with pytest.raises(NanoMLError, match="needs JetPt, JetPhi, run"):
+        jets.energy_scale(era, PT, ETA, AREA, RHO, run)
+
+
+def test_unmatched_jets_of_a_region_may_stay_as_they_are(tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "corrections" / "2018.yaml").read_text().replace("file: 2018", f"file: {INVENTED}/2018")
+    (tmp_path / "era.yaml").write_text(text + "  matched_only: 2.5-3.0\n")
+    era = Corrections.read(tmp_path / "era.yaml").jets
+    eta, normal = np.array([2.4, 2.6, -2.9, 3.1, 2.6]), np.ones(5)
+    pt, generated = np.full(5, 50.0), np.array([0, 0, 0, 0, 48.0])
+    changed = jets.smearing(era, pt, eta, np.full(5, 20.0), generated, normal)
+    for values in (changed.nominal, changed["up"], changed["down"]):
+        assert (values != 1).tolist() == [True, False, False, True, True]
+
+
+def test_an_event_loop_has_the_same_corrected_jets(sample: Path) -> None:
+    class Nominal(Corrected):
+        shifts = {}
+
+    info = DatasetInfo("WZ", corrections_file=str(INVENTED / "2018.yaml"))
+    selection = Nominal().of_dataset(info)
+    source = file_of("sample", sample)
     whole = on_file(selection, source)
     found = loop([PostprocModule(selection, 171)], source)
     assert [entry for entry, _ in found] == whole.rows.tolist()

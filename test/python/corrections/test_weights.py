@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import awkward as ak
+import correctionlib
 import numpy as np
 import pytest
 import uproot
-from conftest import ROOT
+from conftest import DATA, ROOT
 
 from MLTools.NanoML.corrections import Corrections, Factor, weights
 from MLTools.NanoML.errors import NanoMLError
@@ -67,6 +68,32 @@ def test_b_tag_shape_is_that_of_each_flavour(corrections: Corrections, shift: st
         corrections.btag, *(np.asarray(ak.flatten(values)) for values in (flavour, eta, pt, score)), ["hf"], shift
     )
     assert flat["hf_up"].tolist() == ak.flatten(found["hf_up"]).tolist()
+
+
+BTAGGING = [INVENTED / "2018" / "btagging.json", *sorted((DATA / "corrections").rglob("btagging.json.gz"))]
+
+
+@pytest.mark.parametrize("path", BTAGGING, ids=lambda path: path.parent.name)
+def test_b_tag_shape_has_its_own_values_for_every_shift_of_the_scale(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "era.yaml").write_text(f"btag: {{file: {path}, name: deepJet_shape}}")
+    btag = Corrections.read(tmp_path / "era.yaml").btag
+    plain = correctionlib.CorrectionSet.from_file(str(path))["deepJet_shape"]
+    random, number = np.random.default_rng(2), 40
+    flavour, eta = random.choice([0, 4, 5], number), random.uniform(-2.6, 2.6, number)
+    pt, score = random.uniform(20, 300, number), random.uniform(0, 1, number)
+    sources = [key[3:] for key in btag.correction.axes["systematic"].choices if key.startswith("up_jes")]
+    assert "jes" in sources
+    for source in [*sources, "jesNothing", "jer"]:
+        for direction in ("up", "down"):
+            key = f"{direction}_{source}" if source in sources else "central"
+            found = weights.btag_shape(btag, flavour, eta, pt, score, ["lf"], f"{source}_{direction}")
+            for place in range(number):
+                given = (int(flavour[place]), abs(eta[place]), pt[place], score[place])
+                used = "central" if flavour[place] == 4 else key
+                expected = plain.evaluate(used, *given) if abs(eta[place]) < 2.5 else 1.0
+                assert found.nominal[place] == expected
+                if flavour[place] != 4 and abs(eta[place]) < 2.5:
+                    assert found["lf_up"][place] == plain.evaluate("up_lf", *given)
 
 
 def test_a_working_point_keeps_the_number_of_jets() -> None:

@@ -11,6 +11,8 @@ def test_a_branch_is_found_under_its_name_in_another_version() -> None:
     assert versions.resolve("MET_pt", {"PFMET_pt", "PuppiMET_pt"}) == "PFMET_pt"
     assert versions.resolve("PFMET_phi", {"MET_phi"}) == "MET_phi"
     assert versions.resolve("MET_pt", {"PuppiMET_pt"}) is None
+    assert versions.resolve("fixedGridRhoAll", {"Rho_fixedGridRhoAll"}) == "Rho_fixedGridRhoAll"
+    assert versions.resolve("Rho_fixedGridRhoAll", {"fixedGridRhoAll"}) == "fixedGridRhoAll"
 
 
 def test_globs_keep_the_order_of_the_file_and_follow_renames() -> None:

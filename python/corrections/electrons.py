@@ -1,0 +1,204 @@
+"""Electrons: energy scale and resolution.
+
+`corrected` and `shifted` change events. The functions below them take the columns of `events.flat("Electron")`, one number for
+each electron, or ragged arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from MLTools.NanoML.corrections import random_numbers
+from MLTools.NanoML.corrections.entries import ElectronCorrections, VariedCorrection
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.selection.weights import Factor
+
+__all__ = ["BRANCHES", "RUN2", "corrected", "energy_scale", "energy_uncertainty", "shifted", "smearing"]
+
+BRANCHES = (
+    *(f"Electron_{name}" for name in ("pt", "eta", "deltaEtaSC", "r9", "seedGain")),
+    *("run", "luminosityBlock", "event"),
+)
+"""What `corrected` and `shifted` read."""
+RUN2 = ("Electron_dEsigmaUp", "Electron_dEsigmaDown")
+"""What `shifted` also reads in simulation of NanoAOD v9, for electronSmearing."""
+
+_SHIFTS = ("electronScale", "electronSmearing")
+# what the files call their inputs: the file names of EGM have changed twice
+_INPUTS = {
+    "pt": "pt", "et": "pt", "ScEta": "eta", "eta": "eta", "AbsScEta": "abseta", "r9": "r9",
+    "seedGain": "gain", "gain": "gain", "run": "run",
+}  # fmt: skip
+_CHOOSERS = ("syst", "valtype", "ValType")
+
+
+def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> Events:
+    """The events with the energy scale of electrons corrected in data, and their resolution smeared in simulation.
+
+    It replaces Electron_pt; the missing momentum stays. It reads `BRANCHES`. Where the entry has an `uncertainty` alone, the
+    energies in NanoAOD are corrected already (v9), and the events are returned as they are.
+
+    Parameters
+    ----------
+    events
+        The events: `def prepare(self, events): return corrected(events, self.dataset.corrections.electrons, self.dataset.is_data)`.
+    electrons
+        The entry `electrons` of the era.
+    is_data
+        Whether they are collision data.
+    """
+    if electrons.scale is None:
+        return events
+
+    def values(left: Events) -> dict[str, Any]:
+        electron = left.flat("Electron")
+        eta, r9 = electron.eta + electron.deltaEtaSC, electron.r9
+        if is_data:
+            run = np.asarray(left.run)[electron.event]
+            factor = energy_scale(electrons, electron.pt, eta, r9, electron.seedGain, run)
+        else:
+            factor = smearing(electrons, electron.pt, eta, r9, _normal(left, electron)).nominal
+        return {"Electron_pt": electron.pt * factor}
+
+    return events.replaced(["Electron_pt"], values)
+
+
+def shifted(events: Events, electrons: ElectronCorrections, name: str, direction: str) -> Events:
+    """The events, which `corrected` has corrected, under a shift of the energy scale or resolution of electrons.
+
+    Parameters
+    ----------
+    events
+        The events: `def shift(self, events, name, direction): return shifted(events, self.dataset.corrections.electrons, name, direction)`.
+    electrons
+        The entry `electrons` of the era.
+    name
+        "electronScale" or "electronSmearing".
+    direction
+        "up" or "down".
+
+    Raises
+    ------
+    NanoMLError
+        There is no such shift, or electrons were not corrected before.
+    """
+    if name not in _SHIFTS or direction not in ("up", "down"):
+        raise NanoMLError(
+            f'there is no shift "{name}" {direction} of electrons. There are {", ".join(_SHIFTS)}, up and down.'
+        )
+    if electrons.smearing is not None and events.before("Electron_pt") is events:
+        raise NanoMLError(f"the shift {name} is one of electrons that were corrected: call `corrected` in `prepare`.")
+
+    def values(left: Events) -> dict[str, Any]:
+        electron, before = left.flat("Electron"), left.before("Electron_pt").flat("Electron")
+        eta = electron.eta + electron.deltaEtaSC
+        if name == "electronScale":
+            factor = energy_uncertainty(electrons, before.pt, eta, electron.r9, electron.seedGain)[direction]
+        elif electrons.smearing is None:  # NanoAOD has by how much the energy [GeV] is larger than under the shift
+            larger = electron.dEsigmaUp if direction == "up" else electron.dEsigmaDown
+            factor = 1 - larger / (electron.pt * np.cosh(electron.eta))
+        else:
+            smeared = smearing(electrons, before.pt, eta, electron.r9, _normal(left, electron))
+            return {"Electron_pt": before.pt * smeared[direction]}
+        return {"Electron_pt": electron.pt * factor}
+
+    return events.replaced(["Electron_pt"], values)
+
+
+def _normal(events: Events, electron: Flat) -> Any:
+    return random_numbers.of_objects(events, electron, random_numbers.ELECTRON)
+
+
+def energy_scale(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any, run: Any) -> Any:
+    """What the energy of each electron in data is to be multiplied by.
+
+    Parameters
+    ----------
+    electrons
+        The entry `electrons` of the era.
+    pt
+        Transverse momentum in NanoAOD [GeV].
+    eta
+        Pseudorapidity of the supercluster: `electrons.eta + electrons.deltaEtaSC`.
+    r9, gain, run
+        r9, seedGain, and the run, for each electron.
+    """
+    scale = _named(electrons.scale, "scale")
+    return _value(scale, ("scale", "total_correction"), pt=pt, eta=eta, r9=r9, gain=gain, run=run)
+
+
+def energy_uncertainty(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, gain: Any) -> Factor:
+    """What the energy of each electron in simulation is to be multiplied by when the energy scale is shifted up or down.
+
+    Parameters
+    ----------
+    electrons
+        The entry `electrons` of the era.
+    pt
+        Transverse momentum in NanoAOD [GeV].
+    eta
+        Pseudorapidity of the supercluster.
+    r9, gain
+        r9 and seedGain of each electron.
+    """
+    one = 0.0 * eta + 1.0
+    given = {"pt": pt, "eta": eta, "r9": r9, "gain": gain, "run": one}  # run 1 is simulation
+    if electrons.uncertainty is not None:
+        up, down = (_value(electrons.uncertainty, (key,), **given) for key in ("scaleup", "scaledown"))
+        return Factor(one, {"up": up, "down": down})
+    smearing_ = _named(electrons.smearing, "smearing")
+    has_it = "escale" in _choices(smearing_)
+    error = _value(smearing_ if has_it else _named(electrons.scale, "scale"), ("escale", "total_uncertainty"), **given)
+    return Factor(one, {"up": 1 + error, "down": 1 - error})
+
+
+def smearing(electrons: ElectronCorrections, pt: Any, eta: Any, r9: Any, normal: Any) -> Factor:
+    """What the energy of each electron in simulation is to be multiplied by for the resolution of data: 1 + N sigma.
+
+    The variations, up and down, change the width sigma by its uncertainty.
+
+    Parameters
+    ----------
+    electrons
+        The entry `electrons` of the era.
+    pt
+        Transverse momentum in NanoAOD [GeV].
+    eta
+        Pseudorapidity of the supercluster.
+    r9
+        r9 of each electron.
+    normal
+        A normal number N for each electron, of `random_numbers.normal_numbers`.
+    """
+    correction = _named(electrons.smearing, "smearing")
+    sigma, error = (
+        _value(correction, keys, pt=pt, eta=eta, r9=r9) for keys in (("smear", "rho"), ("esmear", "err_rho"))
+    )
+    return Factor(1 + normal * sigma, {"up": 1 + normal * (sigma + error), "down": 1 + normal * (sigma - error)})
+
+
+def _named(correction: VariedCorrection | None, key: str) -> VariedCorrection:
+    if correction is None:
+        raise NanoMLError(f"the entry `electrons` names no {key}: energies in its NanoAOD are corrected already.")
+    return correction
+
+
+def _value(correction: VariedCorrection, keys: tuple[str, ...], **given: Any) -> Any:
+    """The correction under the first of some keys that it has, for quantities under the names that it has for them."""
+    known = {**given, "abseta": abs(given["eta"])}
+    inputs = [name for name in correction.correction.inputs if name not in correction.fixed]
+    choices = _choices(correction)
+    chosen = next((key for key in keys if key in choices), keys[0])
+    lost = [name for name in inputs if name not in _CHOOSERS and _INPUTS.get(name) not in known]
+    if lost:
+        raise NanoMLError(f"{correction.correction.name} of electrons needs {lost[0]}, which is not known here.")
+    return correction.value(**{name: chosen if name in _CHOOSERS else known[_INPUTS[name]] for name in inputs})
+
+
+def _choices(correction: VariedCorrection) -> tuple[Any, ...]:
+    """What the input may be that chooses a quantity; empty if the file does not say."""
+    return next((axis.choices for name, axis in correction.correction.axes.items() if name in _CHOOSERS), ())

@@ -1,0 +1,272 @@
+"""What the YAML file of an era can name: a correction, jets, electrons; and their evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from MLTools.NanoML.config.setting import setting
+from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.selection.weights import Factor
+
+_VARIATIONS = (
+    {"nominal": "nominal", "up": "up", "down": "down"},
+    {"nominal": "nominal", "up": "systup", "down": "systdown"},
+    {"nominal": "nom", "up": "up", "down": "down"},
+    {"nominal": "central", "up": "up", "down": "down"},
+    {"nominal": "sf", "up": "sfup", "down": "sfdown"},
+)
+"""How the object groups call the nominal value and its variations."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One correction of an era."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    name: str = setting(..., "The name of the correction in it: `nanoml corrections FILE` lists them.")
+    inputs: dict[str, Any] = setting(dict, "Inputs that are the same for all objects, such as a working point.")
+    variations: dict[str, str] = setting(
+        dict,
+        "What the file calls the nominal value and its variations, if it is none of the usual names.",
+        examples=[{"nominal": "nominal", "up": "stat_up", "down": "stat_down"}],
+    )
+
+    def found_in(self, file: CorrectionFile, place: str) -> VariedCorrection:
+        """The correction in its file; `place` is where the entry stands, for messages."""
+        return VariedCorrection(file[self.name], self, place)
+
+
+@dataclass(frozen=True)
+class EnergyScale:
+    """The names of jet energy corrections."""
+
+    simulation: str = setting(..., "Name for simulation.", examples=["Summer19UL18_V5_MC"])
+    data: dict[str, str] = setting(
+        dict,
+        "Names for data by range of runs, first to last.",
+        names={"pattern": "[0-9]+-[0-9]+", "form": "a range of runs, as in 315252-316995"},
+        examples=[{"315252-316995": "Summer19UL18_RunA_V5_DATA"}],
+    )
+
+
+@dataclass(frozen=True)
+class JetEntry:
+    """The energy scale and resolution of jets."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    algorithm: str = setting(..., "Algorithm of the jets.", examples=["AK4PFchs", "AK4PFPuppi"])
+    jec: EnergyScale = setting(..., "Energy corrections.")
+    jer: Optional[str] = setting(None, "Name of the resolution.", examples=["Summer19UL18_JRV2_MC"])
+    matched_only: Optional[str] = setting(
+        None,
+        "Range of |eta| where only jets with a generated jet are smeared: JME asks for 2.5-3.0 in Run 3.",
+        pattern=r"[0-9.]+-[0-9.]+",
+        form="a range, as in 2.5-3.0",
+        examples=["2.5-3.0"],
+    )
+    missing_momentum: str = setting(
+        "MET", "The missing momentum that follows from these jets.", examples=["MET", "PuppiMET"]
+    )
+    sources: list[str] = setting(
+        ["Total"], "Sources of the uncertainty of the scale.", minItems=1, uniqueItems=True, examples=[["FlavorQCD"]]
+    )
+
+    def found_in(self, file: CorrectionFile, place: str) -> JetCorrections:
+        """The corrections in their file, all of which are looked up; `place` is where the entry stands, for messages."""
+        return JetCorrections(file, self, place).check()
+
+
+@dataclass(frozen=True)
+class ElectronEntry:
+    """The energy scale and resolution of electrons."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+    scale: Optional[str] = setting(None, "Name of the energy scale of data.", examples=["Scale"])
+    smearing: Optional[str] = setting(None, "Name of the smearing of simulation.", examples=["SmearAndSyst"])
+    uncertainty: Optional[str] = setting(
+        None,
+        "Name of the uncertainty of the scale, instead of these two, where energies in NanoAOD are corrected already (v9).",
+        examples=["UL-EGM_ScaleUnc"],
+    )
+    inputs: dict[str, Any] = setting(dict, "Inputs that are the same for all electrons.", examples=[{"year": 2018}])
+
+    def found_in(self, file: CorrectionFile, place: str) -> ElectronCorrections:
+        """The corrections in their file; `place` is where the entry stands, for messages."""
+        if (self.scale is None) != (self.smearing is None) or (self.scale is None) == (self.uncertainty is None):
+            raise ConfigError(
+                f"{place}: name `scale` and `smearing`; or, where energies in NanoAOD are corrected already, `uncertainty`."
+            )
+
+        def found(name: Optional[str]) -> Optional[VariedCorrection]:
+            return None if name is None else VariedCorrection(file[name], Entry(self.file, name, self.inputs), place)
+
+        return ElectronCorrections(found(self.scale), found(self.smearing), found(self.uncertainty))
+
+
+class VariedCorrection:
+    """A correction with inputs that are fixed, and one that chooses its variations.
+
+    Called as `Correction`, with the inputs that are left, it returns a `Factor`.
+    """
+
+    def __init__(self, correction: Correction, entry: Entry, place: str) -> None:
+        self.correction = correction
+        wrong = [name for name in entry.inputs if name not in correction.inputs]
+        if wrong:
+            raise ConfigError(
+                f"{place}: {correction.name} has no input {wrong[0]}.{did_you_mean(wrong[0], correction.inputs)} "
+                f"It has: {', '.join(correction.inputs)}."
+            )
+        axes = correction.axes
+        # a year looks like a number
+        self.fixed = {name: str(it) if axes[name].type == "string" else it for name, it in entry.inputs.items()}
+        for name, value in self.fixed.items():
+            choices = [str(choice) for choice in axes[name].choices]
+            if choices and str(value) not in choices:
+                hint = did_you_mean(str(value), choices)
+                raise ConfigError(f"{place}: inputs: {name} is {value}.{hint} It may be {axes[name].domain}.")
+        self.chooser, self.keys = variations_of(correction, self.fixed, entry.variations)
+        if entry.variations and (self.chooser is None or "nominal" not in self.keys):
+            texts = [f"{name}: {axis.domain}" for name, axis in correction.axes.items() if axis.type == "string"]
+            raise ConfigError(
+                f"{place}: variations: write a name for `nominal` and each variation that one input of {correction.name} has. "
+                f"It has {'; '.join(texts) or 'no texts'}."
+            )
+
+    @property
+    def inputs(self) -> list[str]:
+        """The inputs that a call needs."""
+        return [name for name in self.correction.inputs if name not in self.fixed and name != self.chooser]
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """Its name, its inputs, and the nominal value and its variations, in words."""
+        return self.correction.name, ", ".join(self.inputs), ", ".join(self.keys.values())
+
+    def __call__(self, *values: Any, where: Any = None, **named: Any) -> Factor:
+        """The nominal value and all variations; the parameters are those of `Correction`."""
+        if self.chooser is None:
+            return Factor(self.correction(*values, where=where, **self.fixed, **named))
+        found = {
+            variation: self.correction(*values, where=where, **self.fixed, **named, **{self.chooser: key})
+            for variation, key in self.keys.items()
+        }
+        return Factor(found.pop("nominal"), found)
+
+    def value(self, *values: Any, where: Any = None, **named: Any) -> Any:
+        """The correction itself, with the fixed inputs; the input that chooses variations must be given."""
+        return self.correction(*values, where=where, **self.fixed, **named)
+
+
+def variations_of(
+    correction: Correction, fixed: Mapping[str, Any], names: Optional[Mapping[str, str]] = None
+) -> tuple[Optional[str], Mapping[str, str]]:
+    """The input that chooses the nominal value and variations of a correction, and what it may be; None without one.
+
+    `fixed` inputs are others; `names` are those of the variations, if they are not among the usual ones.
+    """
+    for wanted in [names] if names else _VARIATIONS:
+        for name, axis in correction.axes.items():
+            if axis.type == "string" and name not in fixed and set(wanted.values()) <= set(axis.choices):
+                return name, wanted
+    return None, {}
+
+
+@dataclass(frozen=True)
+class ElectronCorrections:
+    """The energy scale and resolution of electrons of one era; None for what the entry does not name."""
+
+    scale: Optional[VariedCorrection]
+    smearing: Optional[VariedCorrection]
+    uncertainty: Optional[VariedCorrection]
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """The names of the corrections, what they are for, and their shifts, in words."""
+        names = [each.correction.name for each in (self.scale, self.smearing, self.uncertainty) if each is not None]
+        return ", ".join(names), "electrons", "electronScale, electronSmearing"
+
+
+@dataclass(frozen=True)
+class JetCorrections:
+    """The energy scale and resolution of jets of one era."""
+
+    file: CorrectionFile
+    entry: JetEntry
+    place: str
+
+    def scale(self, is_data: bool, run: Optional[int] = None) -> Correction:
+        """The product of all levels of the energy correction, of simulation or of a run of data."""
+        return self.file[f"{self._campaign(is_data, run)}_L1L2L3Res_{self.entry.algorithm}"]
+
+    def pileup_level(self, is_data: bool, run: Optional[int] = None) -> Correction:
+        """Its first level alone, which removes pile-up."""
+        return self.file[f"{self._campaign(is_data, run)}_L1FastJet_{self.entry.algorithm}"]
+
+    def uncertainty(self, source: str) -> Correction:
+        """The relative uncertainty of the scale from one source; "Absolute" may be "Regrouped_Absolute" in the file."""
+        start, end = self.entry.jec.simulation, self.entry.algorithm
+        regrouped = f"{start}_Regrouped_{source}_{end}"
+        own = f"{start}_{source}_{end}"
+        return self.file[regrouped if own not in self.file.names and regrouped in self.file.names else own]
+
+    @property
+    def resolution(self) -> Correction:
+        """The relative resolution of pt in simulation."""
+        return self.file[f"{self._jer}_PtResolution_{self.entry.algorithm}"]
+
+    @property
+    def resolution_ratio(self) -> Correction:
+        """The resolution of data over that of simulation."""
+        return self.file[f"{self._jer}_ScaleFactor_{self.entry.algorithm}"]
+
+    def data_ranges(self) -> list[tuple[int, int]]:
+        """The ranges of runs that have corrections, first and last."""
+        return [(int(first), int(last)) for first, _, last in (text.partition("-") for text in self.entry.jec.data)]
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """The names of the corrections, what they are for, and the sources of uncertainty, in words."""
+        return f"{self.entry.jec.simulation}, {self.entry.algorithm}", "jets", ", ".join(self.entry.sources)
+
+    @property
+    def matched_only(self) -> tuple[float, float]:
+        """The range of |eta| where only jets with a generated jet are smeared; an empty one without any."""
+        low, _, high = (self.entry.matched_only or "0-0").partition("-")
+        return float(low), float(high)
+
+    def check(self) -> JetCorrections:
+        """Look everything up once, so that a wrong name is an error at the start."""
+        for first, _ in self.data_ranges():
+            self.scale(True, first)
+        self.scale(False)
+        for source in self.entry.sources:
+            self.uncertainty(source)
+        if self.entry.jer is not None:
+            assert self.resolution
+            assert self.resolution_ratio
+        return self
+
+    @property
+    def _jer(self) -> str:
+        if self.entry.jer is None:
+            raise ConfigError(f"{self.place}: `jer` is missing: the name of the jets' resolution.")
+        return self.entry.jer
+
+    def _campaign(self, is_data: bool, run: Optional[int]) -> str:
+        if not is_data:
+            return self.entry.jec.simulation
+        for (first, last), name in zip(self.data_ranges(), self.entry.jec.data.values()):
+            if run is not None and first <= run <= last:
+                return name
+        raise NanoMLError(
+            f"{self.place}: jec.data has no range with run {run}. It has: {', '.join(self.entry.jec.data) or 'none'}."
+        )
+
+
+OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry}
+"""The entries that are not single corrections, by their names in the YAML file."""

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from MLTools.NanoML.corrections import missing_momentum
+from MLTools.NanoML.selection import Events, Flat
+from services.jets import read
+
+RANDOM = np.random.default_rng(3)
+COUNTS = np.array([3, 0, 2, 4])
+OFFSETS = np.concatenate([[0], np.cumsum(COUNTS)])
+PHI, PT = RANDOM.uniform(-3.1, 3.1, 9), RANDOM.uniform(20, 300, 9)
+
+
+def test_missing_momentum_balances_the_change() -> None:
+    flat = Flat({"phi": PHI}, OFFSETS)
+    missing, phi = np.array([30.0, 40.0, 50.0, 60.0]), np.array([0.1, -2.0, 3.0, 1.0])
+    new = PT * RANDOM.uniform(0.9, 1.1, 9)
+    found, angle = missing_momentum.propagated(missing, phi, flat, PT, new)
+    for event in range(4):
+        mine = slice(OFFSETS[event], OFFSETS[event + 1])
+        before = missing[event] * np.exp(1j * phi[event]) + (PT[mine] * np.exp(1j * PHI[mine])).sum()
+        after = found[event] * np.exp(1j * angle[event]) + (new[mine] * np.exp(1j * PHI[mine])).sum()
+        assert np.isclose(before, after)
+
+
+def test_type_1_takes_the_jets_above_15_gev_without_their_muons() -> None:
+    flat = Flat({"phi": np.zeros(4)}, np.array([0, 4]))
+    raw, muons, em = (
+        np.array([100.0, 20.0, 100.0, 100.0]),
+        np.array([0.0, 0.5, 0.0, 0.2]),
+        np.array([0.1, 0.1, 0.95, 0.1]),
+    )
+    scale, level1 = np.full(4, 1.1), np.full(4, 0.9)
+    found, angle = missing_momentum.type1_momentum(
+        np.array([50.0]), np.array([0.0]), flat, raw, muons, em, scale, level1
+    )
+    assert np.isclose(found[0] * np.cos(angle[0]), 50 - (100 * 0.2 + 80 * 0.2))
+
+
+def test_events_must_pass_all_filters() -> None:
+    arrays = {name: ak.Array([True, True, False]) for name in missing_momentum.FILTERS["Run3"]}
+    arrays["Flag_hfNoisyHitsFilter"] = ak.Array([True, False, True])
+    assert missing_momentum.passes_filters(Events(arrays, {}), missing_momentum.FILTERS["Run3"]).tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "missing"),
+    [
+        ("nano_v9_mc_ul17_dy", "MET"),
+        ("nano_v9_mc_ul17_dy", "PuppiMET"),
+        ("nano_v13_mc_ggh", "MET"),
+        ("nano_v13_mc_ggh", "PuppiMET"),
+        ("nano_v15_mc_ttbar", "PFMET"),
+        ("nano_v15_mc_ttbar", "PuppiMET"),
+    ],
+)
+def test_unclustered_energy_moves_the_missing_momentum_as_nanoaod_says(
+    file: str, missing: str, real_files: dict[str, Path]
+) -> None:
+    names = [f"{missing}_pt", f"{missing}_phi", *missing_momentum.unclustered_branches(missing)]
+    arrays = read(real_files[file], names, 100)
+    vectors = {}
+    for direction in ("up", "down"):
+        pt, phi = missing_momentum.unclustered(Events(arrays, {}), direction, missing)
+        vectors[direction] = pt * np.exp(1j * phi)
+        if missing != "MET":
+            way = f"Unclustered{direction.capitalize()}"
+            there = arrays[f"{missing}_pt{way}"] * np.exp(1j * arrays[f"{missing}_phi{way}"])
+            assert np.allclose(vectors[direction], ak.to_numpy(there), rtol=1e-5, atol=1e-4)
+    here = ak.to_numpy(arrays[f"{missing}_pt"] * np.exp(1j * arrays[f"{missing}_phi"]))
+    # up and down are opposite; NanoAOD rounds small changes of a large momentum
+    assert np.allclose(vectors["up"] - here, here - vectors["down"], atol=0.5)
+    assert 1 < np.median(abs(vectors["up"] - here)) < 15 or missing == "PuppiMET"
