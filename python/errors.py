@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from typing import Optional
 
-__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error"]
+__all__ = ["ConfigError", "NanoMLError", "UnreadableError", "explain_os_error", "is_os_error", "listed"]
 
 
 class NanoMLError(Exception):
@@ -40,6 +41,13 @@ class UnreadableError(NanoMLError):
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Names for a sentence; the last ones are only counted if there are more than `most`."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 _ADVICE = {

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED, ConvertedColumn
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -92,10 +92,13 @@ def event_level_branches(
 ) -> tuple[list[str], int]:
     """The event-level branches of a file that match names and globs; without any, all but trigger bits and counters.
 
-    Those that match a glob in `drop` are left out. It is an error if a pattern matches nothing, or a branch that cannot
-    be stored. Returns their names, and how many trigger bits and counters were left out.
+    Those that match a glob in `drop` are left out, and what only concerns shifts of objects, as the events are nominal. It is
+    an error if a pattern matches nothing, or a branch that cannot be stored. Returns their names, and how many trigger bits and
+    counters were left out.
     """
-    names = [name for name in file.branches if not _matches(name, drop) and name not in _COPIED]
+    record = Provenance.of(file)
+    left_out = {*_COPIED, *((*record.flags, *record.shifted(file.branches)) if record else ())}
+    names = [name for name in file.branches if not _matches(name, drop) and name not in left_out]
     stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]
     if not patterns:
         _refuse(file, names)
@@ -128,10 +131,9 @@ def _refuse(file: RootFile, names: Sequence[str], advice: str = "") -> None:
     """Refuse branches that would be lost."""
     odd = [name for name in names if file.branches[name].shape == "other"]
     if odd:
-        named = ", ".join(f"{name} ({file.branches[name].typename})" for name in odd[:5])
-        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        named = listed([f"{name} ({file.branches[name].typename})" for name in odd], 5)
         raise NanoMLError(
-            f"{file.path}: cannot store {named}{more}: not lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
+            f"{file.path}: cannot store {named}: not lists of numbers. Leave out: --drop '{odd[0]}'{advice}."
         )
     for name in names:
         if name in RESERVED and name not in _COPIED and file.branches[name].is_flat:

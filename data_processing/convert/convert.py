@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
+from data_processing.convert.reading import OpenFiles, nominal_events, nominal_flag, read_ahead
 from data_processing.convert.regions import Region, RegionCut
 from data_processing.convert.weights import DatasetWeight, GivenWeight
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
+from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.hdf5 import (
     ConvertedCollection,
     ConvertedDataset,
@@ -44,8 +45,6 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _COUNTED_AT_ONCE = 1_000_000  # events
-_MOST_OPEN = 40  # files; older uproot maps them into memory
-_MOST_BRANCHES = 3000  # in all open files together: each takes some kilobytes of memory
 
 
 @dataclass(frozen=True)
@@ -97,38 +96,13 @@ def convert_files(job: ConvertJob) -> HDF5Metadata:
 
     It is an error if a file lacks a column, or the sum of weights is not positive; nothing is written then.
     """
-    with _OpenFiles() as opened:
+    with OpenFiles() as opened:
         return _convert(job, opened)
 
 
-class _OpenFiles:
-    """ROOT files that stay open: a file is surveyed before it is read, and opening one takes long."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, RootFile] = {}
-
-    def __enter__(self) -> _OpenFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def __call__(self, path: str) -> RootFile:
-        if path not in self._files:
-            self._files[path] = RootFile(path)
-            while len(self._files) > 2 and self._too_many():
-                self._files.pop(next(iter(self._files))).close()
-        return self._files[path]
-
-    def _too_many(self) -> bool:
-        branches = sum(len(file.branches) for file in self._files.values())
-        return len(self._files) > _MOST_OPEN or branches > _MOST_BRANCHES
-
-
-def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
+def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
     columns, accounting = _survey(job, opened)
-    entries = accounting.selected
+    entries, has_others = accounting.written, any(file.only_shifted for file in accounting.files)
     duplicates = _find_duplicates(job, accounting, opened)
     dataset = _dataset(job, accounting, duplicates)
     is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
@@ -144,7 +118,7 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
-        lost = _write(job, opened, reader, duplicates, writers, bar)
+        lost = _write(job, opened, reader, [SELECTED] if has_others else [], duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
         if set(written.values()) != {dataset.accounting.selected}:
             raise NanoMLError(
@@ -159,7 +133,7 @@ def _convert(job: ConvertJob, opened: _OpenFiles) -> HDF5Metadata:
     return metadata
 
 
-def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _OpenFiles) -> DuplicateEvents | None:
+def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: OpenFiles) -> DuplicateEvents | None:
     """Find events of data that are there more than once, and enter them into the accounting; None for simulation.
 
     The parts are the earlier datasets, and then this one.
@@ -171,7 +145,7 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _OpenFiles
         for path in files:
             yield from events_of(opened(path))
 
-    with scratch(job.output) as directory, _OpenFiles() as others:
+    with scratch(job.output) as directory, OpenFiles() as others:
         parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
         found = find_duplicates(parts, directory, job.memory)
     found.enter(len(job.earlier), accounting.files)
@@ -180,26 +154,30 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: _OpenFiles
 
 def _write(
     job: ConvertJob,
-    opened: _OpenFiles,
+    opened: OpenFiles,
     reader: RowReader,
+    flag: Sequence[str],
     duplicates: DuplicateEvents | None,
     writers: Mapping[str, BlockWriter],
     bar: Bar,
 ) -> dict[str, tuple[int, int]]:
-    """Write all rows; return how many objects of each collection there were, and how many were cut off."""
-    row = 0
+    """Write all rows; return how many objects of each collection there were, and how many were cut off.
+
+    If only some events pass without a shift, `flag` is the branch that says which.
+    """
+    row, branches = 0, list(dict.fromkeys([*reader.branches, *flag]))
     bytes_per_event = sum(kind.itemsize for kind in reader.tables.values())
     most = max(1, job.memory * 1_000_000 // bytes_per_event)
     lost = dict.fromkeys(reader.columns.collections, (0, 0))
     ranges = (
-        (opened(source), start, stop)
-        for source in job.sources
-        for start, stop in opened(source).ranges(reader.branches, most)
+        (opened(source), start, stop) for source in job.sources for start, stop in opened(source).ranges(branches, most)
     )
-    for file, length, arrays in _read_ahead(ranges, reader.branches):
+    for file, length, arrays in read_ahead(ranges, branches):
         kept = length
         if duplicates:
             arrays, kept = duplicates.without_copies(len(job.earlier), row, arrays, length)
+        elif flag:
+            arrays, kept = nominal_events(arrays)
         row += length
         rows, counts = reader.rows(arrays, kept, file.path)
         for name, writer in writers.items():
@@ -209,20 +187,7 @@ def _write(
     return lost
 
 
-def _read_ahead(
-    ranges: Iterable[tuple[RootFile, int, int]], branches: Sequence[str]
-) -> Iterator[tuple[RootFile, int, dict[str, ak.Array]]]:
-    """Files, numbers of events and arrays of ranges; the next range is read while this one is written."""
-    with ThreadPoolExecutor(1) as thread:
-        # all branches at once: what uproot does for each call takes longer than reading a branch
-        begun = ((file, stop - start, thread.submit(file.read, branches, start, stop)) for file, start, stop in ranges)
-        following = next(begun, None)
-        while following is not None:
-            (file, length, arrays), following = following, next(begun, None)
-            yield file, length, arrays.result()
-
-
-def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accounting]:
+def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting]:
     """Survey all files before anything is written: their columns and accounting."""
     columns: FileColumns | None = None
     accounting = Accounting()
@@ -230,11 +195,13 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
     for source in job.sources:
         file = opened(source)
         provenance = Provenance.of(file)
-        accounting.files += provenance.accounting.files if provenance else [all_events_of(file)]
+        files = provenance.accounting.files if provenance else [all_events_of(file)]
+        accounting.files += [replace(each, shifts=[]) for each in files]  # no event of the output is shifted
         owners += [source] * (len(accounting.files) - len(owners))
         problem = provenance.contradiction(file) if provenance else None
         if problem is not None:
-            raise NanoMLError(f"{source}: {problem}: it was changed after the skim. Skim it again.")
+            raise NanoMLError(f"{source}: {problem}")
+        nominal_flag(file, provenance)  # an error if it is not there
         weights = provenance.accounting.weights if provenance else []
         lost = [name for sums in weights for name in sums.branches if name not in file.branches]
         if lost:
@@ -272,16 +239,19 @@ def _survey(job: ConvertJob, opened: _OpenFiles) -> tuple[FileColumns, Accountin
     return _with_quantiles(job, opened, columns), accounting
 
 
-def _with_quantiles(job: ConvertJob, opened: _OpenFiles, columns: FileColumns) -> FileColumns:
+def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) -> FileColumns:
     """The columns, with the quantiles of their numbers of objects as `max` of collections that ask for it."""
     wanted = {name: objects.quantile for name, objects in job.objects.items() if objects.quantile is not None}
     histograms = {name: np.zeros(1, np.int64) for name in wanted}
     for source in (job.survey or job.sources) if wanted else ():
         file = opened(source)
+        flag = nominal_flag(file, Provenance.of(file))
         for name in wanted:
             branch = columns.collections[name].order_branch
             for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
-                objects, seen = np.asarray(ak.num(file.read([branch], start, stop)[branch])), histograms[name]
+                arrays: dict[str, Any] = file.read([branch, *flag], start, stop)
+                arrays = nominal_events(arrays)[0] if flag else arrays
+                objects, seen = np.asarray(ak.num(arrays[branch])), histograms[name]
                 histograms[name] = np.bincount(objects, minlength=len(seen))
                 histograms[name][: len(seen)] += seen
     collections = dict(columns.collections)

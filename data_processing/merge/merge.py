@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
 from data_processing.merge.content import Checksums, FileContent, rows_at_once
-from data_processing.merge.plan import MergeInputs, TreePlan, listed, plan_tree
+from data_processing.merge.plan import MergeInputs, TreePlan, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.compression import compression_of
@@ -130,7 +130,8 @@ def _look_into(job: MergeJob) -> tuple[MergeInputs, dict[str, TreePlan]]:
         if lacking and not (job.fill or job.common):
             raise NanoMLError(f"{what}. --fill takes it where it is, --common leaves it out.")
         if not (lacking and job.common):
-            plans[name] = plan_tree(name, sources, job.fill, job.common)
+            shifted = inputs.shifted if name == "Events" else {}
+            plans[name] = plan_tree(name, sources, job.fill, job.common, shifted)
     return inputs, plans
 
 

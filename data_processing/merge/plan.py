@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Optional
 
 import awkward as ak
@@ -15,7 +16,7 @@ from data_processing.convert.duplicateevents import DuplicateEvents
 from data_processing.merge.content import TREES
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.rootio.branches import Branch
@@ -87,6 +88,11 @@ class MergeInputs:
         return sum(self.duplicates.copies(0).values()) if self.duplicates else 0
 
     @property
+    def shifted(self) -> dict[str, str]:
+        """The branches of events with the values of others under a shift, and those; not all files need to have them."""
+        return self.records[0].shifted(name for events in self.trees["Events"] for name in events.branches)
+
+    @property
     def accounting(self) -> Accounting:
         """The accounting of all files."""
         return Accounting([file for record in self.records for file in record.accounting.files])
@@ -114,7 +120,7 @@ class MergeInputs:
         record = Provenance.of(file) or Provenance("skim", Accounting([own]))
         problem = record.contradiction(file)
         if problem is not None:
-            raise NanoMLError(f"{file.path}: {problem}: it was changed after the skim. Skim it again.")
+            raise NanoMLError(f"{file.path}: {problem}")
         self.records.append(record)
         self.own.append(own)
         self._add_tree("Events", file.path, file.entries, file.branches, {})
@@ -180,6 +186,8 @@ class TreePlan:
     branches: Mapping[str, Branch]  # all branches, with the counters of collections
     filled: Mapping[str, Sequence[str]]  # branches that some files lack, and these files
     dropped: Sequence[str]  # branches that are left out because they are not the same in all files
+    # branches with the values of others under a shift, and those, which stand in for them where a file lacks them
+    shifted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, Branch]:
@@ -189,18 +197,18 @@ class TreePlan:
 
     def reads(self, branches: Mapping[str, Branch]) -> list[str]:
         """The branches to be read of a file that has `branches`: columns, and counters of lists that it lacks."""
-        columns = self.columns
-        lacking = {f"n{branch.collection}": None for name, branch in columns.items() if name not in branches}
-        return [name for name in (*columns, *lacking) if name in branches]
+        taken = {_taken(name, branches, self.shifted): branch for name, branch in self.columns.items()}
+        lacking = {f"n{branch.collection}": None for name, branch in taken.items() if name not in branches}
+        return [name for name in (*taken, *lacking) if name in branches]
 
     def fit(self, branches: Mapping[str, Branch], arrays: Mapping[str, Any], length: int) -> dict[str, Any]:
         """All columns, in their types, for `length` rows of a file with `branches`; `arrays` are what `reads` names."""
         found = {}
         for name, branch in self.columns.items():
-            dtype = np.dtype(branch.dtype)
-            if name in arrays:
-                same = branches[name].dtype == branch.dtype
-                found[name] = arrays[name] if same else ak.values_astype(arrays[name], dtype)
+            dtype, taken = np.dtype(branch.dtype), _taken(name, branches, self.shifted)
+            if taken in arrays:
+                same = branches[taken].dtype == branch.dtype
+                found[name] = arrays[taken] if same else ak.values_astype(arrays[taken], dtype)
             elif branch.is_flat:
                 found[name] = np.zeros(length, dtype)
             else:
@@ -218,11 +226,18 @@ class TreePlan:
         return np.zeros(length, np.int64)
 
 
-def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, common: bool = False) -> TreePlan:
+def plan_tree(
+    name: str,
+    sources: Sequence[SourceTree],
+    fill: bool = False,
+    common: bool = False,
+    shifted: Mapping[str, str] = MappingProxyType({}),
+) -> TreePlan:
     """The branches of a tree of the merged file, as in the first file with rows. A file without rows may lack any of them.
 
-    With `fill`, the branches of any file; with `common`, only those that are the same in all files. An error names branches
-    and files that differ in a way that was not allowed or cannot be merged.
+    With `fill`, the branches of any file; with `common`, only those that are the same in all files. Branches that are
+    `shifted` may be lacking, too: there the ones that they are shifted from stand in. An error names branches and files that
+    differ in a way that was not allowed or cannot be merged.
     """
     for source in sources:
         for branch in source.branches.values():
@@ -239,9 +254,13 @@ def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, comm
     lacking = {
         key: paths
         for key in known
-        if (paths := [source.path for source in sources if source.rows and key not in source.branches])
+        if (
+            paths := [
+                each.path for each in sources if each.rows and _taken(key, each.branches, shifted) not in each.branches
+            ]
+        )
     }
-    types = {key: _joined_type(key, ordered) for key in known}
+    types = {key: _joined_type(key, ordered, shifted) for key in known}
     _refuse_differences(name, sources, lacking, types, fill, common)
     kept = {
         key: replace(branch, dtype=types[key])
@@ -255,14 +274,7 @@ def plan_tree(name: str, sources: Sequence[SourceTree], fill: bool = False, comm
     branches.update({key: branch for key, branch in known.items() if key in shared})
     counters = _counters(known.values())
     filled = {key: paths for key, paths in lacking.items() if key in kept and key not in counters}
-    return TreePlan(branches, filled, [key for key in known if key not in {*branches, *counters}])
-
-
-def listed(names: Iterable[str], most: int = 10) -> str:
-    """Names for a sentence; the last ones are only counted if there are more than `most`."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return TreePlan(branches, filled, [key for key in known if key not in {*branches, *counters}], shifted)
 
 
 def _counters(branches: Iterable[Branch]) -> set[str]:
@@ -270,9 +282,15 @@ def _counters(branches: Iterable[Branch]) -> set[str]:
     return {f"n{name}" for branch in branches if branch.is_jagged for name in (branch.collection, branch.name)}
 
 
-def _joined_type(key: str, sources: Sequence[SourceTree]) -> Optional[str]:
+def _taken(name: str, branches: Mapping[str, Branch], shifted: Mapping[str, str]) -> str:
+    """The branch of a file from which a column is taken; if the file does not have it either, the column is lacking."""
+    return name if name in branches else shifted.get(name, name)
+
+
+def _joined_type(key: str, sources: Sequence[SourceTree], shifted: Mapping[str, str]) -> Optional[str]:
     """The numpy type for all values of a branch; None if there is none. Files with rows come first."""
-    found = [(source.rows, source.branches[key]) for source in sources if key in source.branches]
+    taken = ((source, _taken(key, source.branches, shifted)) for source in sources)
+    found = [(source.rows, source.branches[name]) for source, name in taken if name in source.branches]
     with_rows = [branch for rows, branch in found if rows] or [found[0][1]]
     if len({branch.shape for branch in with_rows}) > 1:
         return None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import identify
+from data_processing.convert.reading import nominal_flag
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS
@@ -30,6 +31,7 @@ from MLTools.NanoML.terminal.progress import progress
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
 _BLOCK = 200_000  # rows read at once
+_MISSING, _ONLY_SHIFTED = -1, -2  # instead of a row: not there; not there, and not selected but under a shift
 _ENTRIES = 1_000_000  # entries in memory at once; if rows were shuffled, each time needs all of the HDF5 file
 
 
@@ -43,7 +45,8 @@ class AttachJob:
     columns: Sequence[str]  # names and globs of the columns
     dataset: str = EVENTS  # the dataset of the HDF5 file that has run, luminosityBlock and event as fields
     prefix: str = ""  # put before the names of the columns
-    # value of the columns for an event that is not in the HDF5 file; None if every event must be there
+    # value of the columns for an event that is not in the HDF5 file; None if every event must be there, but for those that
+    # pass under shifts alone, whose values are NaN
     missing: float | None = None
     partial: bool = False  # whether the HDF5 file may have events that are in none of the ROOT files
     compression: str = "ZLIB:5"  # "ALGORITHM:LEVEL"
@@ -55,6 +58,7 @@ class MatchCounts:
 
     entries: int  # of all ROOT files
     missing: int  # of these, not in the HDF5 file
+    only_shifted: int  # not in the HDF5 file either, as they pass under shifts alone
     shared: int  # in several ROOT files
     unused: int  # of the HDF5 file, in none of the ROOT files
 
@@ -86,22 +90,26 @@ def index_events(path: Path, dataset: str, output: Path) -> dict[str, int]:
 def match_file(source: str, index: Path, output: Path) -> dict[str, int]:
     """Find the events of one ROOT file in the HDF5 file, and count them.
 
-    The output is a .npy file of the row of each entry, int64, -1 for an event that is not there.
+    The output is a .npy file of the row of each entry, int64, negative for an event that is not there.
     """
     known = np.load(index, mmap_mode="r")
     with RootFile(source) as file:
         rows = np.empty(file.entries, np.int64)
+        flag = nominal_flag(file, Provenance.of(file))
         for start in range(0, file.entries, _BLOCK):
-            arrays = file.read(IDENTIFIERS, start, start + _BLOCK)
-            rows[start : start + _BLOCK] = _search(known, identify(source, arrays))
+            arrays = file.read([*IDENTIFIERS, *flag], start, start + _BLOCK)
+            found = _search(known, identify(source, arrays))
+            for name in flag:
+                found[(found == _MISSING) & ~np.asarray(arrays[name])] = _ONLY_SHIFTED
+            rows[start : start + _BLOCK] = found
     with replacing(output) as aside:
         np.save(aside, rows)
     return {"entries": len(rows)}
 
 
 def _search(index: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
-    """Rows of identifiers in the HDF5 file, -1 if it lacks them: a binary search for all of them at once."""
-    rows = np.full(len(wanted), -1, np.int64)
+    """Rows of identifiers in the HDF5 file, `_MISSING` if it lacks them: a binary search for all of them at once."""
+    rows = np.full(len(wanted), _MISSING, np.int64)
     if len(index) == 0:
         return rows
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(index), np.int64)
@@ -127,11 +135,11 @@ def check_events(
     again[1:] = (known["lumi"][1:] == known["lumi"][:-1]) & (known["event"][1:] == known["event"][:-1])
     _check_repeated(job, columns, known, np.flatnonzero(again))
     used = np.zeros(len(known), bool)  # rows of the HDF5 file that are in a ROOT file
-    entries = missing = shared = 0
+    entries = missing = only_shifted = shared = 0
     first_missing = ""
     for source, path in matches.items():
         rows = np.load(path)
-        absent = np.flatnonzero(rows < 0)
+        absent = np.flatnonzero(rows == _MISSING)
         if len(absent) and not first_missing:
             with RootFile(source) as file:
                 (event,) = identify(source, file.read(IDENTIFIERS, int(absent[0]), int(absent[0]) + 1))
@@ -141,6 +149,13 @@ def check_events(
         used[own] = True
         entries += len(rows)
         missing += len(absent)
+        only_shifted += int((rows == _ONLY_SHIFTED).sum())
+    whole = next((column.source for column in columns if np.dtype(column.dtype).kind != "f"), None)
+    if only_shifted and whole is not None and job.missing is None:
+        raise NanoMLError(
+            f"{job.events}: lacks {only_shifted:,} events of the ROOT files, which pass under shifts alone. There is no NaN for them in "
+            f"column {whole}: fill in a value by --missing VALUE."
+        )
     if missing and job.missing is None:
         raise NanoMLError(
             f"{job.events}: {missing:,} of {entries:,} events of the ROOT files are not in it; the first is {first_missing}. "
@@ -152,7 +167,7 @@ def check_events(
             f"{job.events}: {len(unused):,} of its {len(known) - int(again.sum()):,} events are in none of the ROOT files; the first "
             f"is {_name_of(known[unused[0]])}. Name all ROOT files that it was made from, or allow it by --partial."
         )
-    found = MatchCounts(entries, missing, shared, len(unused))
+    found = MatchCounts(entries, missing, only_shifted, shared, len(unused))
     write_json(output, asdict(found))
     return found
 
@@ -187,7 +202,12 @@ def check_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What was found, in lines; `done` has the `MatchCounts` as JSON."""
     lines = []
     for found in (MatchCounts(**content) for content in done.values()):
-        lines.append(f"{found.entries - found.missing:,} of {found.entries:,} events found in the HDF5 file")
+        there = found.entries - found.missing - found.only_shifted
+        lines.append(f"{there:,} of {found.entries:,} events found in the HDF5 file")
+        if found.only_shifted:
+            lines.append(
+                f"{found.only_shifted:,} events that pass under shifts alone are not in it: they get NaN, or the value of --missing."
+            )
         if found.missing:
             lines.append(f"WARNING: {found.missing:,} events are not in it: they get the value of --missing.")
         if found.unused:
@@ -205,8 +225,8 @@ def attach_file(
 ) -> dict[str, int]:
     """Write the columns of one ROOT file, and count its events.
 
-    The output has a tree `Events` with run, luminosityBlock, event and the columns, entry for entry with the ROOT
-    file, so that it can be its friend. If the ROOT file has a branch of the same name, nothing is written.
+    The output has a tree `Events` with run, luminosityBlock, event, the flags of a skim with shifts and the columns, entry for
+    entry with the ROOT file, so that it can be its friend. If the ROOT file has a branch of the same name, nothing is written.
     """
     rows = np.load(match)
     with RootFile(source) as file, EventTable(job.events, job.dataset) as table:
@@ -219,16 +239,19 @@ def attach_file(
                 f"{source}: has a branch {twice} of its own, which would hide the one of a friend: choose other names by --prefix."
             )
         provenance = Provenance.of(file)
-        identifiers = {name: file.branches[file.name_of(name)] for name in IDENTIFIERS}
+        copied = {name: file.branches[file.name_of(name)] for name in IDENTIFIERS}
+        copied.update(
+            {name: file.branches[name] for name in (provenance.flags if provenance else ()) if name in file.branches}
+        )
         with (
             replacing(output) as aside,
-            NanoWriter(aside, {**identifiers, **made}, job.compression) as writer,
+            NanoWriter(aside, {**copied, **made}, job.compression) as writer,
             progress(f"attach to {Path(source).name}", file.entries) as bar,
         ):
             for start in range(0, file.entries, _ENTRIES):
                 part = rows[start : start + _ENTRIES]
-                arrays: dict[str, Any] = file.read(IDENTIFIERS, start, start + _ENTRIES)
-                writer.events.extend({**arrays, **table.take(columns, part, job.missing or 0)})
+                arrays: dict[str, Any] = file.read(list(copied), start, start + _ENTRIES)
+                writer.events.extend({**arrays, **table.take(columns, part, job.missing)})
                 bar.advance(len(part))
             record = Provenance(
                 "attached",

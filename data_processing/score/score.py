@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -16,6 +16,7 @@ from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
+from MLTools.NanoML.model.model import ScoreColumn
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
@@ -81,19 +82,23 @@ def score_file(job: ScoreJob) -> ScoreRecord:
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
-    its fold, which has not seen it in training. It is an error if the file lacks a column of a model, or a score is not
-    finite; nothing is written then.
+    its fold, which has not seen it in training. A skim with shifts of objects has scores under each, and its flags go with
+    them. It is an error if the file lacks a column of a model, or a score is not finite; nothing is written then.
     """
     models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
-        scorers = [Scorer(model, file, _parameter(model, job.parameters), job.base) for model in models]
+        record = Provenance.of(file)
+        problem = record.contradiction(file) if record else None
+        if problem is not None:
+            raise NanoMLError(f"{job.source}: {problem}")
+        scorers = [Scorer(model, file, record, _parameter(model, job.parameters), job.base) for model in models]
         odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
         if job.copy:
             kept = with_counters(file, [name for name in file.branches if name not in odd])
-        else:  # the identifiers, and counters of the file's own type
+        else:  # the identifiers, flags, and counters of the file's own type
             kept = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
-            counters = [f"n{model.description.collection}" for model in models]
-            kept.update({name: file.branches[name] for name in counters if name in file.branches})
+            others = [*(record.flags if record else ()), *(f"n{model.description.collection}" for model in models)]
+            kept.update({name: file.branches[name] for name in others if name in file.branches})
         made = {name: branch for each in scorers for name, branch in each.made.items()}
         with replacing(job.output) as aside, NanoWriter(aside, {**kept, **made}, job.compression) as writer:
             names = [name for name in writer.events.columns if name not in made]
@@ -109,7 +114,8 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                     writer.events.extend(rows)
                     bar.advance(stop - start)
             odd += copy_auxiliary(file, writer, None) if job.copy else []
-            writer.finish(_provenance(file, job, models, made, odd))
+            before = record or Provenance("scores", Accounting([all_events_of(file)]))
+            writer.finish(_provenance(before, job, models, made, odd))
             if writer.events.entries != file.entries:
                 raise NanoMLError(
                     f"{job.source}: {writer.events.entries} of {file.entries} events were scored: nothing was written. Run it again."
@@ -118,10 +124,9 @@ def score_file(job: ScoreJob) -> ScoreRecord:
 
 
 def _provenance(
-    file: RootFile, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], not_copied: list[str]
+    before: Provenance, job: ScoreJob, models: Sequence[Model], made: Mapping[str, Branch], not_copied: list[str]
 ) -> Provenance:
-    """The record of the output; a copy of a skim is still a skim."""
-    before = Provenance.of(file) or Provenance("scores", Accounting([all_events_of(file)]))
+    """The record of the output, by that of the input; a copy of a skim is still a skim."""
     columns = {name: MadeColumn.of(branch) for name, branch in made.items()}
     return replace(
         before,
@@ -135,14 +140,20 @@ def _provenance(
 class Scorer:
     """Scores the events of a file by a model.
 
-    If the file lacks columns that a selection makes, the selection is run here. Events that do not pass it have no
-    score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
+    If the file lacks columns that a selection makes, the selection is run here, under no shift. Events that do not pass it
+    have no score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
+
+    If the file, by its record, was skimmed with shifts of objects, there is a score NAME_CLASS_jesUp for each shift under which
+    one of the model's inputs differs. As in any column of a skim, it is that of NAME_CLASS for an event that is not selected
+    under the shift, and without such a branch the scores are the same. Lists of objects are not shifted.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     `reads` are the branches that must be read, `made` those that scoring makes.
     """
 
-    def __init__(self, model: Model, file: RootFile, parameter: Optional[float], base: str) -> None:
+    def __init__(
+        self, model: Model, file: RootFile, record: Provenance | None, parameter: Optional[float], base: str
+    ) -> None:
         model.check_parameter(parameter)
         self.model, self._parameter = model, parameter
         selection = _selection_to_run(model, file, base)
@@ -150,13 +161,28 @@ class Scorer:
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
-        self.reads = [*versions.IDENTIFIERS, *self._branches, *(self._bound.branches if self._bound else ())]
-        self.made = {
-            each.name: Branch(
-                each.name, each.dtype, "jagged" if each.collection else "flat", each.title, each.collection, ""
-            )
-            for each in model.score_columns(parameter)
+        # by shift, the branches with other values of inputs
+        numbers = {name for name, branch in file.branches.items() if branch.is_flat}
+        self._shifted = {
+            shift: inputs
+            for shift in (record.shifts if record else ())
+            if (inputs := {name: other for name in self._branches if (other := f"{name}_{shift}") in numbers})
         }
+        of_shifts = [other for inputs in self._shifted.values() for other in inputs.values()]
+        self.reads = [
+            *versions.IDENTIFIERS,
+            *self._branches,
+            *of_shifts,
+            *(self._bound.branches if self._bound else ()),
+        ]
+        *scores, fold = model.score_columns(parameter)
+        self._scores = [each.name for each in scores]
+        self.made = {each.name: _branch(each) for each in (*scores, fold)}
+        for shift in self._shifted:
+            for each in scores:
+                title = f"{each.title}, under the shift {shift}"
+                shifted = replace(each, name=f"{each.name}_{shift}", title=title)
+                self.made[shifted.name] = _branch(shifted)
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = Branch(name, "bool", "flat", title, None, "")
@@ -169,9 +195,9 @@ class Scorer:
 
     @property
     def bytes_per_event(self) -> int:
-        """Size of an event's tensors."""
+        """Size of an event's tensors and scores."""
         objects = sum(tensor.max * (len(tensor.columns) + 1) for tensor in self.model.objects)
-        return 4 * (len(self.model.columns) + objects)
+        return 4 * (len(self.model.columns) + objects + len(self.made))
 
     def score(self, arrays: Mapping[str, ak.Array]) -> dict[str, Any]:
         """The branches made for a range of events, given all of `reads`."""
@@ -182,21 +208,67 @@ class Scorer:
             for name in self._branches
         }
         passed = np.ones(len(fold), bool)
+        counts = None if self.model.description.collection is None else _counts(columns)
         if self._bound is not None:
-            selected = self._bound.apply(arrays, np.ones(len(fold)), weigh=False)
+            selected = self._bound.apply(arrays, np.ones(len(fold)), weigh=False, shift=False)
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
             passed[:] = False
             passed[selected.rows] = True
-        per_event = [fold.astype(np.int32), passed]  # the last is only made if there is a selection
-        counts: Optional[NDArray[np.int64]] = None
+        found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
+        found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
+        nominal = self._scored(columns, fold[passed])
+        for shift, inputs in {"": {}, **self._shifted}.items():
+            others = {name: np.asarray(ak.to_numpy(arrays[other]))[passed] for name, other in inputs.items()}
+            scores = self._rescored(nominal, columns, others, fold[passed])
+            for name, values in zip(self._scores, _spread(scores, passed, counts)):
+                found[f"{name}_{shift}" if shift else name] = values
+        return {name: found[name] for name in self.made}
+
+    def _scored(self, columns: Mapping[str, Any], fold: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of events, or of their objects: shape (outputs, events or objects)."""
         if self.model.description.collection is not None:
-            counts = next(Jagged.of(arrays[name]).counts for name in self._branches if arrays[name].ndim > 1)
-            fold, passed = np.repeat(fold, counts), np.repeat(passed, counts)
-        scores = np.full((len(self.model.outputs), len(passed)), np.nan, np.float32)
-        scores[:, passed] = self.model.scores(columns, fold[passed], self._parameter).T
-        outputs = scores if counts is None else [ak.unflatten(values, counts) for values in scores]
-        return dict(zip(self.made, [*outputs, *per_event]))
+            fold = np.repeat(fold, _counts(columns))
+        return self.model.scores(columns, fold, self._parameter).T
+
+    def _rescored(
+        self,
+        nominal: NDArray[np.float32],
+        columns: Mapping[str, Any],
+        others: Mapping[str, NDArray[Any]],
+        fold: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """The scores with the values `others` of some columns: computed again only for the events that these change."""
+        changed = np.zeros(len(fold), bool)
+        for name, values in others.items():
+            changed |= values != columns[name]
+        if not changed.any():
+            return nominal
+        pick = Picker(np.flatnonzero(changed))
+        some = {name: pick(others.get(name, values)) for name, values in columns.items()}
+        places = changed if self.model.description.collection is None else np.repeat(changed, _counts(columns))
+        scores = nominal.copy()
+        scores[:, places] = self._scored(some, fold[changed])
+        return scores
+
+
+def _branch(column: ScoreColumn) -> Branch:
+    shape = "jagged" if column.collection else "flat"
+    return Branch(column.name, column.dtype, shape, column.title, column.collection, "")
+
+
+def _counts(columns: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The number of objects of each event, for a model of objects."""
+    return next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)
+
+
+def _spread(scores: NDArray[np.float32], passed: NDArray[np.bool_], counts: NDArray[np.int64] | None) -> Iterator[Any]:
+    """For each output, the scores of all events, which are NaN where these did not pass; lists, if there are `counts`."""
+    places = passed if counts is None else np.repeat(passed, counts)
+    for each in scores:
+        values = np.full(len(places), np.nan, np.float32)
+        values[places] = each
+        yield values if counts is None else ak.unflatten(values, counts)
 
 
 def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import identify
 from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, reading
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 
@@ -76,7 +76,7 @@ class EventTable:
             if not isinstance(found, h5py.Dataset):
                 known: list[str] = []
                 self._file.visititems(lambda name, item: known.append(name) if _is_table(item) else None)
-                have = f"It has: {_listed(known)}" if known else "It has no table of events"
+                have = f"It has: {listed(known, 20)}" if known else "It has no table of events"
                 raise NanoMLError(
                     f"{self.path}: has no dataset `{self.name}`.{versions.did_you_mean(self.name, known)} {have}. "
                     "Name the one with run, luminosityBlock and event by --dataset."
@@ -127,7 +127,7 @@ class EventTable:
                 names = [source.name for source in known if source.is_column]
                 raise NanoMLError(
                     f'{self.path}: has no column "{pattern}", neither as a field of `{self.name}` nor as a dataset '
-                    f"beside it.{versions.did_you_mean(pattern, names)} It has: {_listed(names)}."
+                    f"beside it.{versions.did_you_mean(pattern, names)} It has: {listed(names, 20) or 'none'}."
                 )
             sources.update({(source.name, source.is_field): source for source in matches})
         found: dict[str, AttachedColumn] = {}
@@ -174,13 +174,14 @@ class EventTable:
         return identify(str(self.path), rows)
 
     def take(
-        self, columns: Sequence[AttachedColumn], rows: NDArray[np.int64], fill: float = 0
+        self, columns: Sequence[AttachedColumn], rows: NDArray[np.int64], fill: float | None = None
     ) -> dict[str, NDArray[Any]]:
         """Columns of any rows in any order, shape (N,), read block by block; by the names of their branches.
 
-        `rows` are numbers of rows, shape (N,), or -1, for which the value is `fill`.
+        `rows` are numbers of rows, shape (N,). Where they are negative, the value is `fill`, or, without one, NaN, and 0 in
+        columns of whole numbers.
         """
-        values = {column.branch: np.full(len(rows), fill, column.dtype) for column in columns}
+        values = {column.branch: _filled(len(rows), column.dtype, fill) for column in columns}
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
         for start in range(0, self.events, _BLOCK):
@@ -206,9 +207,10 @@ class EventTable:
         return found
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more if names else "none"
+def _filled(length: int, dtype: str, value: float | None) -> NDArray[Any]:
+    if value is None:
+        value = np.nan if np.dtype(dtype).kind == "f" else 0
+    return np.full(length, value, dtype)
 
 
 def _is_table(item: Any) -> bool:

@@ -14,9 +14,11 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.inspection.report import shift_changes
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
+from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import Task
@@ -104,6 +106,11 @@ def skim_summary(directories: Mapping[str, Path], done: Mapping[str, Mapping[str
         lines.append(
             f"{dataset + ': ' if dataset else ''}{kept}, sum of weights {accounting.sum_of_weights:.6g} ({steps})"
         )
+        if accounting.shifts:
+            others = accounting.written - accounting.selected
+            lines.append(
+                f"  {plural(others, 'event')} more under shifts alone; selected under shifts: {shift_changes(accounting)}"
+            )
         lines += _weight_lines(accounting)
         if any(file.is_data for file in accounting.files):
             path = directories[dataset] / "luminosity.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting
 from MLTools.NanoML.contracts.plain import build, plain
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
@@ -158,10 +158,48 @@ class Provenance:
             (f"certified by {by}" if criteria.certified else "not certified", certified.sha256),
             (f"taken by the triggers {', '.join(criteria.triggers) or 'none'}", sorted(criteria.triggers)),
             (f"corrected by {', '.join(criteria.corrections) or 'nothing'}", sorted(criteria.corrections.values())),
+            (f"selected under {'the shifts ' + ', '.join(self.shifts) if self.shifts else 'no shifts'}", self.shifts),
         ]
 
+    @property
+    def shifts(self) -> list[str]:
+        """The shifts of objects under which events were selected, as the endings of columns: "jesUp"."""
+        return next(([each.shift for each in file.shifts] for file in self.accounting.files), [])
+
+    @property
+    def flags(self) -> list[str]:
+        """The columns that say which events are selected, and which under each shift; none without shifts."""
+        return [SELECTED, *(f"{SELECTED}_{shift}" for shift in self.shifts)] if self.shifts else []
+
+    def shifted(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of some branches that have the values of another one of them under a shift, and that other one.
+
+        A file that lacks such a branch has the same values under the shift.
+        """
+        known, flags = dict.fromkeys(names), self.flags
+        endings = tuple(f"_{shift}" for shift in self.shifts)
+        found: dict[str, str] = {}
+        for name in known:
+            if name.endswith(endings) and name not in flags:
+                stems = (name[: -len(ending)] for ending in endings if name.endswith(ending))
+                found.update((name, stem) for stem in stems if stem in known)
+        return found
+
     def contradiction(self, file: RootFile) -> str | None:
-        """How the file contradicts its record, because one of the two was changed; else None."""
+        """How the file contradicts its record, and what to do; else None."""
+        lost = [
+            name for name, of in self.shifted(self.columns).items() if name not in file.branches and of in file.branches
+        ]
+        if lost:
+            return (
+                f"has lost columns with values under shifts, which its record names: {listed(lost, 3)}. Only some of the files that it was "
+                "merged from have them; merge those by `nanoml merge`."
+            )
+        problem = self._change(file)
+        return f"{problem}: it was changed after the skim. Skim it again." if problem else None
+
+    def _change(self, file: RootFile) -> str | None:
+        """What was changed in the file or its record; else None."""
         accounting = self.accounting
         if accounting.written != file.entries:
             return f"has {file.entries:,} events, but its record says {accounting.written:,}"
@@ -229,6 +267,13 @@ class Provenance:
         columns: dict[str, MadeColumn] = {}
         for record in records:
             columns = {**record.columns, **columns}
+        named = [record.columns.keys() for record in records if record.accounting.written]
+        uneven = [name for name in first.shifted(columns) if len({name in each for each in named}) > 1]
+        if uneven:
+            raise NanoMLError(
+                f"{path}: was merged from files of which only some have columns with values under shifts, as these differ nowhere "
+                f"in the others: {listed(uneven, 3)}. Other programs do not fill them in: merge the files by `nanoml merge`."
+            )
         return cls(
             first.kind,
             Accounting([file for record in records for file in record.accounting.files]),

@@ -233,6 +233,7 @@ def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]
 
 def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
     accounting = Accounting(dataset.accounting.files)
+    others = accounting.written - accounting.selected
     kept = f", {count(accounting.selected)} kept" if accounting.cutflow or accounting.duplicates else ""
     page.heading(f"Dataset {dataset.name}" if dataset.name else "Source")
     page.facts(
@@ -245,6 +246,7 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
             ("left out", plural(len(dataset.missing), "file") if dataset.missing else None),
             ("events", f"{count(accounting.entries)}{kept}"),
             duplicates_fact(accounting, dataset.name, dataset.duplicates),
+            ("under shifts alone", f"{plural(others, 'event')}, left out" if others else None),
             ("sum of weights", sum_of_weights(accounting)),
         ]
     )

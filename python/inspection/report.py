@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.nanoaod.accounting import Accounting
 
 _FILES_SHOWN = 8
+_SHIFTS_SHOWN = 6
 
 
 @dataclass
@@ -97,6 +98,7 @@ def _cuts(steps: Sequence[Step]) -> Iterator[_Cut]:
 
 def accounting_content(accounting: Accounting) -> dict[str, Any]:
     """Accounting with its sums, and each file's numbers without its cut flow, as JSON holds it."""
+    others = accounting.written - accounting.selected
     return {
         "entries": accounting.entries,
         "selected": accounting.selected,
@@ -106,6 +108,7 @@ def accounting_content(accounting: Accounting) -> dict[str, Any]:
         "sum_of_weights_sources": weight_sources(accounting),
         "cutflow": plain(list(_cuts(accounting.cutflow))),
         **({"weights": plain(accounting.weights)} if accounting.weights else {}),
+        **({"shifts": plain(accounting.shifts), "only_shifted": others} if accounting.shifts or others else {}),
         "files": [
             {
                 **{key: getattr(file, key) for key in ("file", "entries", "selected", "duplicates")},
@@ -156,6 +159,37 @@ def duplicates_fact(
         for owner, many in owners.items()
     )
     return "duplicates", f"{accounting.duplicates:,} left out{also}"
+
+
+def shift_facts(accounting: Accounting) -> list[tuple[str, str | None]]:
+    """How many events were kept under shifts of objects alone, and how each shift changes the number of selected events."""
+    others, changes = accounting.written - accounting.selected, shift_changes(accounting)
+    kept = f"{count(others)} of the events" if changes or others else None
+    return [("under shifts alone", kept), ("events under shifts", changes or None)]
+
+
+def shift_changes(accounting: Accounting) -> str:
+    """By how much the number of selected events changes under each shift, the largest changes first; empty without shifts."""
+    nominal = accounting.selected
+    found: dict[str, dict[str, int]] = {}
+    for each in accounting.shifts:
+        direction = next((end for end in ("Up", "Down") if each.shift.endswith(end)), "")
+        name = each.shift[: len(each.shift) - len(direction)]
+        found.setdefault(name, {})[direction] = each.cutflow[-1].events - nominal
+    ordered = sorted(found.items(), key=lambda item: -max(map(abs, item[1].values())))
+    told = []
+    for name, changes in ordered[:_SHIFTS_SHOWN]:
+        both = len(changes) == 2
+        numbers = " / ".join(_change(changes[end], nominal) for end in sorted(changes, reverse=True))
+        told.append(f"{name}{'' if both else next(iter(changes))} {numbers}")
+    if len(ordered) > _SHIFTS_SHOWN:
+        most = max(map(abs, ordered[_SHIFTS_SHOWN][1].values()))
+        told.append(f"and {len(ordered) - _SHIFTS_SHOWN} more, at most {_change(most, nominal)[1:]}")
+    return ", ".join(told)
+
+
+def _change(events: int, nominal: int) -> str:
+    return f"{100 * events / nominal:+.1f} %" if nominal else f"{events:+,}"
 
 
 def only_file(accounting: Accounting) -> str | None:

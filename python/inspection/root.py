@@ -10,7 +10,7 @@ from rich.text import Text
 
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.inspection.report import (
     Inspection,
     accounting_content,
@@ -19,6 +19,7 @@ from MLTools.NanoML.inspection.report import (
     finite,
     kind_of_events,
     only_file,
+    shift_facts,
     show_accounting,
     sum_of_weights,
     weight_sources,
@@ -124,6 +125,7 @@ class RootInspection(Inspection):
 
     def _show_content(self, page: Page) -> None:
         record, collections, groups = self.record, self.collections, self.event_level
+        shifted = record.shifted(self.branches) if record else {}
         what = [record.kind] if record else []
         others = ", ".join(f"{name} {each}" for name, each in self.objects.items())
         facts = [
@@ -138,6 +140,8 @@ class RootInspection(Inspection):
             facts += [
                 ("made from", only_file(record.accounting)),
                 duplicates_fact(record.accounting),
+                *shift_facts(record.accounting),
+                ("columns under shifts", listed(shifted, 3) or None),
                 ("selection", record.selection),
                 *criteria_facts(record.criteria),
                 ("model", record.model.name if record.model else None),
@@ -146,7 +150,10 @@ class RootInspection(Inspection):
             ]
         page.facts(facts)
         if record is not None:
-            rows = [(name, column.dtype, column.title) for name, column in record.columns.items()]
+            made = {
+                name: column for name, column in record.columns.items() if name not in {*shifted, *record.flags[1:]}
+            }
+            rows = [(name, column.dtype, column.title) for name, column in made.items()]
             maker = "model" if record.kind == "scores" else "selection"
             columns = [TableColumn("name"), TableColumn("type"), TableColumn("title", "rest")]
             page.table(f"Columns of the {maker}", columns, rows)
@@ -234,7 +241,7 @@ def _contradictions(file: RootFile, record: Provenance) -> list[str]:
     found = []
     problem = record.contradiction(file)
     if problem is not None:
-        found.append(f"The file {problem}: it was changed after the skim. Skim it again.")
+        found.append(f"The file {problem}")
     try:
         record.accounting.check([file.path] * len(record.accounting.files), allow_gaps=True)
     except NanoMLError as wrong:

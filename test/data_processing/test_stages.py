@@ -15,11 +15,14 @@ from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
+from MLTools.NanoML.inspection.report import shift_changes
 from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.stages import PARTS
+from services.shifted import INFO, ShiftedSkims
 
 CONFIG = """\
 datasets:
@@ -164,3 +167,33 @@ def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
         f"{config}:1: has no section for score: the model's parameter mass needs a value. "
         "Add one, as in `score: {parameter: {mass: 600}}`."
     )
+
+
+SHIFTED = """\
+eras: {{2018: {{luminosity: 59.8, corrections: {corrections}}}}}
+datasets:
+  WZ: {{files: {directory}/*.root, era: 2018, class: WZ, cross_section: 0.0546}}
+skim: {{selection: "{directory}/shifted.py:Shifted"}}
+convert: {{features: [MET, nGoodJet], shuffle: 1}}
+"""
+
+
+def test_an_analysis_with_shifts(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SHIFTED.format(directory=shifted_skims.directory, corrections=INFO.corrections_file))
+    done = CliRunner().invoke(nanoml, ["run", str(path)])
+    assert done.exit_code == 0, done.output
+    accounting = Accounting()
+    for skim in sorted((tmp_path / "a" / "skims" / "WZ").glob("*.root")):
+        with RootFile(skim) as file:
+            record = Provenance.of(file)
+        assert record is not None
+        accounting.files += record.accounting.files
+    others = accounting.written - accounting.selected
+    assert (
+        f"  {others} events more under shifts alone; selected under shifts: {shift_changes(accounting)}" in done.output
+    )
+    assert others > 0
+    for name in ("WZ", "all"):
+        found = validate_file(tmp_path / "a" / "hdf5" / f"{name}.h5")
+        assert (found.faults, found.events) == ({}, accounting.selected)

@@ -30,6 +30,7 @@ from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selection
 from services.nanoaodtools import needs_nanoaodtools, postprocessor
+from services.shifted import ShiftedSkims
 
 pytestmark = needs_nanoaodtools
 
@@ -363,3 +364,20 @@ def test_where_no_postprocessor_is_the_range_is_unknown(
 def test_a_range_beyond_the_end_is_refused(source: Path, postprocess: Postprocess) -> None:
     with pytest.raises(NanoMLError, match=r"has 600 entries, and --first-entry is 700, but .* Leave the file out"):
         postprocess(source, 700, 100)
+
+
+@pytest.mark.parametrize("merge", [by_root, by_haddnano])
+@pytest.mark.parametrize(("places", "is_refused"), [((0, 1), True), ((1, 0), True), ((2, 0), True), ((0, 2), False)])
+def test_columns_under_shifts_that_only_some_files_have(
+    shifted_skims: ShiftedSkims, tmp_path: Path, merge: Callable[..., None], places: Sequence[int], is_refused: bool
+) -> None:
+    """Number 2 has no events; the others have different columns."""
+    output = tmp_path / "merged.root"
+    merge([Path(shifted_skims.shifted[place]) for place in places], output)
+    job = ConvertJob([str(output)], tmp_path / "merged.h5", ["MET"], sample=Sample("WZ"))
+    if is_refused:
+        with pytest.raises(NanoMLError, match="columns with values under shifts, .* `nanoml merge`"):
+            convert_files(job)
+    else:
+        selected = [each.selected for each in convert_files(job).datasets[0].accounting.files]
+        assert [number > 0 for number in selected] == [True, False]

@@ -10,6 +10,7 @@ import pytest
 
 from services.certificates import Certificates
 from services.condor import CondorPool
+from services.shifted import ShiftedSkims
 from services.slurm import Slurm
 from services.xrootd import Cluster, Storage, VomsServer
 
@@ -54,6 +55,13 @@ def xrootd_cluster() -> Iterator[Callable[..., Cluster]]:
     finally:
         for cluster in clusters:
             cluster.close()
+
+
+@pytest.fixture(scope="session")
+def shifted_skims(tmp_path_factory: pytest.TempPathFactory) -> ShiftedSkims:
+    """Skims by a selection with shifts, and by the same one without; only to read from."""
+    pytest.importorskip("data_processing.skim.skim")
+    return ShiftedSkims.made(tmp_path_factory.mktemp("shifted"))
 
 
 @pytest.fixture(scope="session")

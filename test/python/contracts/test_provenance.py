@@ -11,7 +11,7 @@ import pytest
 import uproot
 from printing import printed
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Part
+from MLTools.NanoML.contracts.accounting import FileAccounting, Part, ShiftSums
 from MLTools.NanoML.contracts.provenance import (
     CertifiedBy,
     Criteria,
@@ -113,6 +113,41 @@ def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
         path = write(tmp_path / f"{name}.root", [record.rows()], record.accounting.selected, runs)
         with RootFile(path) as file:
             assert record.contradiction(file) is None
+
+
+def shifted(first: int, stop: int, *columns: str, shifts: Sequence[str] = ("jesUp", "big_jesUp")) -> Provenance:
+    """The record of a range that was skimmed with shifts, with these columns beside x."""
+    record = skim(first, stop, columns={name: MadeColumn("float32", "") for name in ("x", *columns)})
+    record.accounting.files[0].shifts = [ShiftSums(shift, [], []) for shift in shifts]
+    return record
+
+
+def test_columns_with_values_under_shifts() -> None:
+    record = shifted(0, 10)
+    assert (record.shifts, skim(0, 10).shifts) == (["jesUp", "big_jesUp"], [])
+    assert (record.flags, skim(0, 10).flags) == (["selected", "selected_jesUp", "selected_big_jesUp"], [])
+    names = ["x", "y_big", *record.flags, "x_jesUp", "z_jesUp", "y_big_jesUp", "x_jesDown", "x_big_jesUp", "jesUp"]
+    assert record.shifted(names) == {"x_jesUp": "x", "y_big_jesUp": "y_big", "x_big_jesUp": "x"}
+    assert skim(0, 10).shifted(names) == {}
+
+
+def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 10).rows()], 5)
+    with pytest.raises(
+        NanoMLError, match="a.root: was merged from files of which only some .*: x_jesUp. .* `nanoml merge`"
+    ):
+        read(path)
+    # not if it has no events, as those of entry 3; but then the file may have lost the column
+    path = write(tmp_path / "b.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 4).rows()], 2)
+    with RootFile(path) as file:
+        assert "has lost columns with values under shifts, which its record names: x_jesUp." in str(
+            read(path).contradiction(file)
+        )
+    path = write(tmp_path / "c.root", [shifted(0, 3).rows(), shifted(3, 10, shifts=["jesUp"]).rows()], 5)
+    with pytest.raises(
+        NanoMLError, match="selected under the shifts jesUp, others selected under the shifts jesUp, big_jesUp"
+    ):
+        read(path)
 
 
 @pytest.mark.parametrize(

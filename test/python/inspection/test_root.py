@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import uproot
 from click.testing import CliRunner
-from printing import printed
+from printing import printed, words
 
 from MLTools.NanoML.commands.files import inspect as command
-from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.accounting import FileAccounting, ShiftSums
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.inspection.report import shift_changes
 from MLTools.NanoML.inspection.root import RootInspection, group_branches
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
+from services.shifted import SHIFTS, ShiftedSkims
 
 
 def one_file(sample: Path, dataset: str) -> Path:
@@ -244,3 +246,37 @@ def test_a_real_skim(sample: Path, tmp_path: Path) -> None:
     assert cuts == [step.cut for step in said.cutflow]
     assert content["event_level"]["counters"] == ["nJet"]
     assert "mass of the Z candidate [GeV]" in printed(found, "ZCand_*")
+
+
+def test_a_skim_with_shifts(shifted_skims: ShiftedSkims) -> None:
+    found = inspect_file(shifted_skims.shifted[3])
+    content = found.to_json()
+    books = content["record"]["books"]
+    assert (content["events"], content["errors"]) == (books["selected"] + books["only_shifted"], [])
+    assert [each["shift"] for each in books["shifts"]] == list(SHIFTS)
+    assert books["only_shifted"] > 0
+    up, down, *_ = (each["cutflow"][-1]["events"] / books["selected"] - 1 for each in books["shifts"])
+    text = words(found)
+    assert f"under shifts alone {books['only_shifted']} of the events" in text
+    assert f"events under shifts jes {100 * up:+.1f} % / {100 * down:+.1f} %, jer" in text
+    assert "columns under shifts nGoodJet_jesUp, Good_sumPt_jesUp, MET_jesUp and 17 more" in text
+    # the table of columns has none of them, and no flag but one
+    assert "the event passes the selection" in text
+    assert "selected_jesUp" not in text
+    assert text.count("scalar sum of the transverse momenta of muons") == 1
+
+
+def with_shifts(selected: int, **events: int) -> Accounting:
+    shifts = [ShiftSums(shift, [Step("all", 1000, 0.0), Step("cut", each, 0.0)], []) for shift, each in events.items()]
+    return Accounting([FileAccounting("a.root", 1000, selected, 1.0, "", False, shifts=shifts)])
+
+
+def test_changes_by_shifts_are_told_in_a_line() -> None:
+    assert shift_changes(with_shifts(100)) == ""
+    found = shift_changes(with_shifts(200, jesUp=203, jesDown=198, hemDown=180, scale=200))
+    assert found == "hemDown -10.0 %, jes +1.5 % / -1.0 %, scale +0.0 %"
+    assert shift_changes(with_shifts(0, jesUp=2, jesDown=0)) == "jes +2 / +0"
+    many = {f"jes{number}{end}": 200 - number for number in range(40) for end in ("Up", "Down")}
+    found = shift_changes(with_shifts(200, **many))
+    assert found.startswith("jes39 -19.5 % / -19.5 %, jes38 ")
+    assert found.endswith(", jes34 -17.0 % / -17.0 %, and 34 more, at most 16.5 %")

@@ -1,0 +1,226 @@
+"""Scores, and columns of HDF5 files, for skims with shifts of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+
+from data_processing.convert.convert import ConvertJob, convert_files
+from data_processing.merge.merge import MergeJob, merge_files
+from data_processing.score.attach import AttachJob
+from data_processing.score.score import ScoreJob, Scorer, score_file
+from data_processing.score.stage import attach_stages
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.model import Model
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.workflow.runner import plan, run
+from services.shifted import SHIFTS, ShiftedSkims
+
+FLAGS = ["selected", *(f"selected_{shift}" for shift in SHIFTS)]
+TARGETS = ("a", "b", "c")  # target a of a linear model is its first input, b is the fold
+
+
+def columns_of(path: str | Path) -> dict[str, Any]:
+    with uproot.open(path) as file:
+        return {name: file["Events"][name].array() for name in file["Events"].keys()}
+
+
+@pytest.fixture(scope="module")
+def model(linear_model: Callable[..., Path]) -> Path:
+    return linear_model(["Good_sumPt", "nGoodJet", "Muon_sumPt", "MET_phi"], targets=TARGETS)
+
+
+def test_a_score_for_each_shift(shifted_skims: ShiftedSkims, model: Path, tmp_path: Path) -> None:
+    made = set()
+    for number, path in enumerate(shifted_skims.shifted):
+        score_file(ScoreJob(path, tmp_path / f"{number}.root", [model], chunk=50))
+        skim, found = columns_of(path), columns_of(tmp_path / f"{number}.root")
+        shifts = [shift for shift in SHIFTS if f"Good_sumPt_{shift}" in skim or f"nGoodJet_{shift}" in skim]
+        made.add(len(shifts))
+        own = [f"linear_{target}" for target in TARGETS]
+        others = [f"{name}_{shift}" for shift in shifts for name in own]
+        assert list(found) == ["run", "luminosityBlock", "event", *FLAGS, *own, "linear_fold", *others]
+        for name in ("event", *FLAGS):
+            assert found[name].to_list() == skim[name].to_list()
+        assert found["linear_a"].to_list() == skim["Good_sumPt"].to_list()
+        for shift in shifts:
+            expected = skim.get(f"Good_sumPt_{shift}", skim["Good_sumPt"])
+            assert found[f"linear_a_{shift}"].to_list() == expected.to_list()
+            # by the network of the event's own fold
+            assert found[f"linear_b_{shift}"].to_list() == found["linear_b"].to_list() == found["linear_fold"].to_list()
+    assert made == {0, 4}
+    with RootFile(tmp_path / "0.root") as file:
+        assert file.branches["linear_a_jesUp"].title == "estimate of a by linear, under the shift jesUp"
+        record = Provenance.of(file)
+    assert record is not None
+    assert record.shifted(record.columns) == {
+        f"linear_{target}_{shift}": f"linear_{target}" for target in TARGETS for shift in SHIFTS
+    }
+    assert inspect_file(tmp_path / "0.root").errors == []
+
+
+def test_inputs_that_no_shift_changes(
+    shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = linear_model(["Muon_sumPt", "MET_phi"], targets=TARGETS)
+    score_file(ScoreJob(shifted_skims.shifted[3], tmp_path / "s.root", [model]))
+    assert [name for name in columns_of(tmp_path / "s.root") if name.startswith("linear")] == [
+        *(f"linear_{target}" for target in TARGETS), "linear_fold"
+    ]  # fmt: skip
+
+
+def test_only_events_that_differ_are_computed_again(
+    shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = Model(linear_model(["nGoodJet", "MET_phi"], targets=TARGETS)), []
+    original = model.scores
+
+    def counted(columns: Any, fold: Any, parameter: Any) -> Any:
+        rows.append(len(fold))
+        return original(columns, fold, parameter)
+
+    monkeypatch.setattr(model, "scores", counted)
+    skim = columns_of(shifted_skims.shifted[3])
+    with RootFile(shifted_skims.shifted[3]) as file:
+        scorer = Scorer(model, file, Provenance.of(file), None, ".")
+        found = scorer.score(file.read(scorer.reads))
+    changed = [int(ak.sum(skim[f"nGoodJet_{shift}"] != skim["nGoodJet"])) for shift in SHIFTS]
+    assert 0 < sum(changed) < len(skim["run"])
+    assert rows == [len(skim["run"]), *changed]
+    for shift in SHIFTS:
+        assert found[f"linear_a_{shift}"].tolist() == skim[f"nGoodJet_{shift}"].to_list()
+
+
+def test_full_copies(shifted_skims: ShiftedSkims, model: Path, tmp_path: Path) -> None:
+    path = shifted_skims.shifted[1]
+    score_file(ScoreJob(path, tmp_path / "copy.root", [model], copy=True))
+    score_file(ScoreJob(path, tmp_path / "scores.root", [model]))
+    skim, copy, scores = (columns_of(each) for each in (path, tmp_path / "copy.root", tmp_path / "scores.root"))
+    assert copy.keys() == {*skim, *scores}
+    assert all(copy[name].to_list() == values.to_list() for name, values in {**skim, **scores}.items())
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_files_with_scores_are_merged(shifted_skims: ShiftedSkims, model: Path, tmp_path: Path, copy: bool) -> None:
+    merge_files(MergeJob(shifted_skims.shifted, tmp_path / "skims.root"))
+    score_file(ScoreJob(str(tmp_path / "skims.root"), tmp_path / "after.root", [model], copy=copy))
+    paths = []
+    for number, path in enumerate(shifted_skims.shifted):
+        paths.append(str(tmp_path / f"{number}.root"))
+        score_file(ScoreJob(path, Path(paths[-1]), [model], copy=copy))
+    merge_files(MergeJob(paths, tmp_path / "before.root"))
+    before, after = columns_of(tmp_path / "before.root"), columns_of(tmp_path / "after.root")
+    assert before.keys() == after.keys()
+    assert all(before[name].to_list() == after[name].to_list() for name in before)
+
+
+def test_a_model_of_objects(shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = linear_model(["Good_sumPt", "Jet_pt"], targets=TARGETS, level="object", collection="Jet")
+    score_file(ScoreJob(shifted_skims.shifted[3], tmp_path / "s.root", [model], chunk=30))
+    skim, found = columns_of(shifted_skims.shifted[3]), columns_of(tmp_path / "s.root")
+    for shift in SHIFTS:
+        expected = ak.broadcast_arrays(skim[f"Good_sumPt_{shift}"], skim["Jet_pt"])[0]
+        assert found[f"Jet_linear_a_{shift}"].to_list() == expected.to_list()
+
+
+def test_a_skim_that_others_merged_is_not_scored(shifted_skims: ShiftedSkims, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hadd.root"
+    with uproot.recreate(path) as out:
+        for tree in ("Events", "nanoml"):
+            parts = []
+            for source in (shifted_skims.shifted[2], shifted_skims.shifted[0]):
+                with uproot.open(source) as file:
+                    names = ["run", "luminosityBlock", "event", "Good_sumPt", "nGoodJet", "Muon_sumPt", "MET_phi"]
+                    parts.append(file[tree].arrays(names if tree == "Events" else None, library="np"))
+            joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            out.mktree(tree, {name: (each.dtype, each.shape[1:]) for name, each in joined.items()}).extend(joined)
+    with pytest.raises(NanoMLError, match="hadd.root: has lost columns with values under shifts"):
+        score_file(ScoreJob(str(path), tmp_path / "s.root", [model]))
+    assert not (tmp_path / "s.root").exists()
+
+
+SELECTION = """
+from MLTools.NanoML.selection import Column, Selection
+
+
+class Hard(Selection):
+    branches = ("MET_pt",)
+    columns = {"hard": Column("f4", "missing transverse momentum [GeV]")}
+    shifts = {"met": ("up",)}
+
+    def shift(self, events, name, direction):
+        return events.replaced(["MET_pt"], lambda left: {"MET_pt": 2 * left.MET_pt})
+
+    def select(self, events, cutflow):
+        events = cutflow.cut("hard", events.MET.pt > 50, events)
+        return events, {"hard": events.MET.pt}
+"""
+
+
+def test_a_file_that_was_never_skimmed_has_nominal_scores(
+    sample: Path, linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "hard.py").write_text(SELECTION)
+    inputs = {"tensor": "features", "columns": ["hard"], "dtypes": ["float32"], "selection_columns": ["hard"]}
+    model = linear_model(["hard"], targets=TARGETS, inputs=[{**inputs, "selection": "hard.py:Hard"}])
+    source = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
+    score_file(ScoreJob(str(source), tmp_path / "s.root", [model], base=str(tmp_path)))
+    found, momentum = columns_of(tmp_path / "s.root"), columns_of(source)["MET_pt"].to_numpy()
+    assert found["linear_selected"].to_list() == (momentum > 50).tolist()
+    assert np.array_equal(found["linear_a"], np.where(momentum > 50, momentum, np.nan), equal_nan=True)
+    assert not any("met" in name for name in found)
+
+
+@pytest.fixture
+def attached(shifted_skims: ShiftedSkims, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Attaches columns of the HDF5 file to the skims; returns what the friend of one of them has."""
+    convert_files(ConvertJob(shifted_skims.shifted, tmp_path / "all.h5", ["MET", "nGoodJet"]))
+
+    def attach(*columns: str, **options: Any) -> dict[str, Any]:
+        job = AttachJob(tmp_path / "all.h5", shifted_skims.shifted, tmp_path / "out", columns, prefix="x_", **options)
+        run(plan(attach_stages(job, 1), job.directory), job.directory)
+        return columns_of(tmp_path / "out" / Path(shifted_skims.shifted[3]).name)
+
+    return attach
+
+
+def test_events_under_shifts_alone_have_nothing_attached(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    skim, found = columns_of(shifted_skims.shifted[3]), attached("MET")
+    assert list(found) == ["run", "luminosityBlock", "event", *FLAGS, "x_MET"]
+    passed = skim["selected"].to_numpy()
+    assert 0 < (~passed).sum() < 50
+    assert np.array_equal(found["x_MET"], np.where(passed, skim["MET"], np.float32(np.nan)), equal_nan=True)
+    others = sum(int((~columns_of(path)["selected"].to_numpy()).sum()) for path in shifted_skims.shifted)
+    assert f"{others} events that pass under shifts alone are not in it: they get NaN" in capsys.readouterr().err
+
+
+def test_whole_numbers_need_a_value_for_them(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]]
+) -> None:
+    with pytest.raises(NanoMLError, match="There is no NaN for them in column nGoodJet: .* by --missing VALUE"):
+        attached("MET", "nGoodJet")
+    skim, found = columns_of(shifted_skims.shifted[3]), attached("nGoodJet", missing=-1)
+    assert found["x_nGoodJet"].to_list() == np.where(skim["selected"], skim["nGoodJet"], -1).tolist()
+
+
+def test_an_event_of_the_selection_must_be_there(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "all.h5") as file:
+        rows = file["events"][:-1]
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_dataset("events", data=rows)
+    events = sum(len(columns_of(path)["run"]) for path in shifted_skims.shifted)
+    with pytest.raises(NanoMLError, match=f"1 of {events} events of the ROOT files are not in it"):
+        attached("MET")
