@@ -201,8 +201,8 @@ def _write_events(job: MergeJob, inputs: MergeInputs, plan: TreePlan, writer: Na
             with RootFile(source.path) as file:
                 if file.entries != source.rows:
                     raise NanoMLError(f"{source.path}: was changed meanwhile: nothing was written. Run it again.")
-                size = file.bytes_per_event(names)
-                most = rows_at_once(size, job.memory)
+                # as written: a branch that several columns take counts for each
+                most = rows_at_once(file.bytes_per_event(plan.takes(source.branches)), job.memory)
                 for start, stop in file.ranges(names, most):
                     arrays = plan.fit(file.branches, file.read(names, start, stop), stop - start)
                     length = kept = stop - start

@@ -195,11 +195,14 @@ class TreePlan:
         counters = {f"n{branch.collection}" for branch in self.branches.values() if branch.is_jagged}
         return {name: branch for name, branch in self.branches.items() if name not in counters}
 
+    def takes(self, branches: Mapping[str, Branch]) -> list[str]:
+        """For each column, the branch of a file with `branches` that it is taken from, if there is one."""
+        return [taken for name in self.columns if (taken := _taken(name, branches, self.shifted)) in branches]
+
     def reads(self, branches: Mapping[str, Branch]) -> list[str]:
-        """The branches to be read of a file that has `branches`: columns, and counters of lists that it lacks."""
-        taken = {_taken(name, branches, self.shifted): branch for name, branch in self.columns.items()}
-        lacking = {f"n{branch.collection}": None for name, branch in taken.items() if name not in branches}
-        return [name for name in (*taken, *lacking) if name in branches]
+        """The branches to be read of a file that has `branches`: what columns take, and counters of lists that it lacks."""
+        lacking = [f"n{branch.collection}" for name, branch in self.columns.items() if name not in branches]
+        return list(dict.fromkeys([*self.takes(branches), *(name for name in lacking if name in branches)]))
 
     def fit(self, branches: Mapping[str, Branch], arrays: Mapping[str, Any], length: int) -> dict[str, Any]:
         """All columns, in their types, for `length` rows of a file with `branches`; `arrays` are what `reads` names."""
