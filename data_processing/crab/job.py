@@ -170,7 +170,7 @@ def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> Non
                 dataset=settings.dataset_in(directory),
             )
             accounting = postprocess_file(job)
-            say(f"{name}: {accounting.selected:,} of {accounting.entries:,} events")
+            say(f"{name}: {accounting.written:,} of {accounting.entries:,} events")
             if folder in local.parents:
                 local.unlink()  # the disk of a job is small
         if len(skims) == 1:

@@ -24,13 +24,14 @@ import numpy as np
 from data_processing.skim.plan import SkimJob, SkimPlan
 from data_processing.skim.skim import FilterSet, plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
-from MLTools.NanoML.contracts.accounting import FileAccounting, WeightSums
-from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.nanoaodtools.output import declared, write_tree
+from MLTools.NanoML.nanoaodtools.output import declared
+from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
@@ -175,9 +176,10 @@ def _skim(job: SkimJob, folder: Path) -> None:
                 f"{job.source}: nanoAOD-tools takes what follows a comma for another file. Rename the file, or use "
                 "the engine columnar."
             )
+        accounting = accounting_of_input(file)
+        refuse_shifts(accounting)
         # the branches that modules make are only known when they run
         plan = plan_file(replace(job, modules=(), cut=""), file)
-        accounting = accounting_of_input(file)
         mask = LumiMask.read(Path(job.base, job.certified)) if job.certified and accounting.is_data else None
         output = _postprocess(replace(job, source=_on_disk(job.source, folder)), folder, plan, mask)
         record = _record(job, plan, file, accounting, mask, output)
@@ -285,8 +287,7 @@ def _record(
 ) -> Provenance:
     """The record of the output, checked against it."""
     with RootFile(output) as result:
-        accounting.cutflow, accounting.weights = _recorded(job, file, result)
-        accounting.selected = accounting.cutflow[-1].events
+        _count(job, accounting, file, result)
         if accounting.is_data:
             accounting.luminosity_sections = sections_read(file, mask)
         _check(job, plan, accounting, result)
@@ -305,22 +306,26 @@ def _record(
     )
 
 
-def _recorded(job: SkimJob, file: RootFile, result: RootFile) -> tuple[list[Step], list[WeightSums]]:
-    """Cut flow and sums of weights that the selection's module recorded; without a selection, events of input and output."""
+def _count(job: SkimJob, accounting: FileAccounting, file: RootFile, result: RootFile) -> None:
+    """Take over what the selection's module recorded; without a selection, the events of input and output."""
     if job.selection:
         record = Provenance.of(result)
         assert record is not None
-        return record.accounting.cutflow, record.accounting.weights
-    both = (("all", file), ("nanoAOD-tools", result))
-    return [Step(name, each.entries, float(weights_in(each).sum())) for name, each in both], []
+        [recorded] = record.accounting.files
+        accounting.selected, accounting.only_shifted = recorded.selected, recorded.only_shifted
+        accounting.cutflow, accounting.weights, accounting.shifts = recorded.cutflow, recorded.weights, recorded.shifts
+    else:
+        both = (("all", file), ("nanoAOD-tools", result))
+        accounting.cutflow = [Step(name, each.entries, float(weights_in(each).sum())) for name, each in both]
+        accounting.selected = result.entries
 
 
 def _check(job: SkimJob, plan: SkimPlan, accounting: FileAccounting, result: RootFile) -> None:
     """Compare the output with what the cut flow counted and with the input."""
-    if accounting.cutflow[0].events != accounting.entries or result.entries != accounting.selected:
+    if accounting.cutflow[0].events != accounting.entries or result.entries != accounting.written:
         raise NanoMLError(
             f"{job.source}: has {accounting.entries} events, of which nanoAOD-tools read {accounting.cutflow[0].events}; "
-            f"{accounting.selected} passed, but {result.entries} were kept. Nothing was written."
+            f"{accounting.written} passed, but {result.entries} were kept. Nothing was written."
         )
     lost = [name for name in (*plan.kept, *plan.defaults) if name not in result.branches]
     if lost:

@@ -194,7 +194,8 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
                 f"Add `drop {name}` to what is kept."
             )
     made = {name: branch for each in filters for name, branch in each.made.items()}
-    clash = sorted(set(made) & set(names))
+    # a column that does not differ under a shift is not written: one of the file would be taken for it
+    clash = sorted({*made, *(name for each in filters for name in each.nominal)} & set(names))
     if clash:
         raise NanoMLError(
             f"{file.path}: {clash[0]} is made by the selection or a module, but the file has a branch of that name, and it is kept. "

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, parse_rule, plan_skim, read_rules
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums
-from MLTools.NanoML.contracts.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, accounting_of_input
+from MLTools.NanoML.contracts.provenance import (
+    CertifiedBy,
+    Criteria,
+    MadeColumn,
+    Provenance,
+    accounting_of_input,
+    refuse_shifts,
+)
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
@@ -64,11 +71,7 @@ class _MoreColumnsError(Exception):
 def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[str]) -> Accounting:
     """Skim a file, with the columns that differ under shifts, as far as they are known; the first events show most of them."""
     accounting = accounting_of_input(file)
-    if accounting.shifts:
-        raise NanoMLError(
-            f"{file.path}: was skimmed with shifts, under which its events are flagged and weighted: it cannot be skimmed again. "
-            "Put the cut into the selection, and skim the original file."
-        )
+    refuse_shifts(accounting)
     filters = filter_set.open(file, str(job.output), accounting.is_data, differing)
     read = plan_skim(file, filters, job, accounting.weights).read
     chunks = _chunks(job, file, filters, read)
@@ -345,10 +348,12 @@ class _Selection(Filter):
     def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known
         selection = self._bound.selection
         names = [*selection.made, *(name for name in self.nominal if name in self._differing)]
-        columns = {name: selection.column(name) for name in names}
+        columns = selection.all_columns
         return {
-            name: Branch(name, np.dtype(column.dtype).name, "flat", column.title, None, column.dtype)
-            for name, column in columns.items()
+            name: Branch(
+                name, np.dtype(columns[name].dtype).name, "flat", columns[name].title, None, columns[name].dtype
+            )
+            for name in names
         }
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:

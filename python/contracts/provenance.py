@@ -299,6 +299,15 @@ def accounting_of_input(file: RootFile) -> FileAccounting:
     return accounting
 
 
+def refuse_shifts(accounting: FileAccounting) -> None:
+    """Raise NanoMLError if the events of a file that is to be skimmed were selected under shifts."""
+    if accounting.shifts:
+        raise NanoMLError(
+            f"{accounting.file}: was skimmed with shifts, under which its events are flagged and weighted: it cannot be skimmed again. "
+            "Put the cut into the selection, and skim the original file."
+        )
+
+
 def _rows_of(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     numbers: list[tuple[int, int]] = []
     pieces: list[bytes] = []

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from MLTools.NanoML.contracts.provenance import refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.output import write_record
+from MLTools.NanoML.nanoaodtools.record import is_model, write_record
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
@@ -29,6 +30,9 @@ class PostprocModule:
     An event passes if the selection keeps it; then its columns are filled. A branch that the file already has is
     overwritten if it has the same type. Types that do not exist in ROOT (float16) or in an older nanoAOD-tools (16-bit
     integers) are replaced by the next wider one.
+
+    If the selection has shifts, an event of simulation passes nominally or under one of them. As columns are declared before the
+    first event, there are all that may differ under a shift. One selection in a pass may have shifts.
 
     A selection that reads branches made by a module that is not a selection is evaluated event by event: that is slow, about
     0.1 s for each, and a message says so.
@@ -85,6 +89,8 @@ class PostprocModule:
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
         evaluations: list[Evaluation] = getattr(input_tree, _SHARED, [])
         source = evaluations[0].source if evaluations else Source(input_file, input_tree, request)
+        if not is_model(self.selection):
+            refuse_shifts(source.accounting)
         selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=not is_simulation(source.file)))
         self._evaluation = Evaluation(
             selection, source, tuple(evaluations), input_tree, output_tree, self.chunk, self._note

@@ -1,36 +1,16 @@
-"""The output of nanoAOD-tools: columns as its branches, and the record of what was done with a file, as in a skim by `nanoml skim`."""
+"""The columns of a selection as branches in the output of nanoAOD-tools."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import numpy as np
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Part
-from MLTools.NanoML.contracts.provenance import (
-    RECORD_BRANCHES,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    ScoredBy,
-    accounting_of_input,
-)
-from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model.model import Model
-from MLTools.NanoML.nanoaod.accounting import Accounting
-from MLTools.NanoML.nanoaod.lumimask import sections_between
-from MLTools.NanoML.nanoaodtools.source import Request, Source
-from MLTools.NanoML.rootio.rootfile import PROVENANCE
-from MLTools.NanoML.selection import Column, Selection, Step
-from MLTools.NanoML.terminal.progress import say
-
-if TYPE_CHECKING:
-    from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
+from MLTools.NanoML.selection import Column, Selection
 
 # numpy's name of a type, nanoAOD-tools' letter for it, ROOT's name
 _TYPES = (
@@ -46,7 +26,7 @@ _TYPES = (
     ("float32", "F", "Float_t"),
     ("float64", "D", "Double_t"),
 )
-_LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
+LETTERS = {dtype: (letter, root) for dtype, letter, root in _TYPES}
 _DTYPES = {root: dtype for dtype, _, root in _TYPES}
 # types unknown to ROOT or to an older nanoAOD-tools, with the next wider one
 _WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
@@ -84,14 +64,14 @@ def declared(output_tree: Any) -> dict[str, Made]:
 
 
 def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
-    """Declare the columns of a selection, in their own types or the next wider ones that exist."""
+    """Declare all columns that a selection may make, in their own types or the next wider ones that exist."""
     made = {}
-    for name, column in selection.made.items():
+    for name, column in selection.all_columns.items():
         dtype = np.dtype(column.dtype).name
         if output_tree is None:
             made[name] = Made(dtype, _counter(column), None)
             continue
-        tried = (_branch(selection, output_tree, name, each) for each in (dtype, _WIDER.get(dtype, "")))
+        tried = (_branch(selection, output_tree, name, column, each) for each in (dtype, _WIDER.get(dtype, "")))
         found = next(filter(None, tried), None)
         if found is None:
             raise NanoMLError(
@@ -101,14 +81,13 @@ def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
     return made
 
 
-def _branch(selection: Selection, output_tree: Any, name: str, dtype: str) -> Optional[Made]:
+def _branch(selection: Selection, output_tree: Any, name: str, column: Column, dtype: str) -> Optional[Made]:
     """Declare a column in one type; None if there is no such type."""
-    if dtype not in _LETTERS:
+    if dtype not in LETTERS:
         return None
-    letter, root = _LETTERS[dtype]
+    letter, root = LETTERS[dtype]
     existing = output_tree.tree().GetBranch(name)
     leaf = existing.FindLeaf(name) if existing else None
-    column = selection.made[name]
     counter = _counter(column)
     if leaf:
         count = leaf.GetLeafCount()
@@ -166,157 +145,3 @@ class Filler:
             else:
                 self._slow.append((number, name))
         return direct
-
-
-def write_record(evaluations: Sequence[Evaluation], output_file: Any, output_tree: Any) -> None:
-    """Print the cut flow of the selections that were evaluated on a file, and write it to the output."""
-    accounting = _accounting(evaluations)
-    selections = [evaluation.selection for evaluation in evaluations]
-    steps = ", ".join(f"{step.cut} {step.events:,}" for step in accounting.cutflow)
-    say(f"{accounting.file}: {', '.join(selection.name for selection in selections)}: {steps}")
-    if output_tree is None:
-        return
-    is_friend = output_tree.tree().GetName() != "Events"
-    if is_friend and accounting.selected < accounting.entries:
-        say(
-            f"{output_file.GetName()}: has {accounting.selected:,} of {accounting.entries:,} events: it is a friend of a skim of the "
-            "same events, not of the input file."
-        )
-    write_tree(output_file, _record(evaluations, accounting, is_friend))
-
-
-def write_tree(output_file: Any, record: Provenance) -> None:
-    """Write a record into a file that ROOT has open, in place of an existing one."""
-    import ROOT
-
-    output_file.Delete(f"{PROVENANCE};*")
-    tree = ROOT.TTree(PROVENANCE, "record of NanoML", 99, output_file)
-    rows, buffers = record.rows(), {}
-    for name, branch in RECORD_BRANCHES.items():
-        dtype = np.dtype(branch.dtype)
-        buffers[name] = array(dtype.char, [0] * branch.size)
-        length = f"[{branch.size}]" if branch.is_fixed else ""
-        tree.Branch(name, buffers[name], f"{name}{length}/{_LETTERS[dtype.name][0]}").SetTitle(branch.title)
-    for row in range(len(rows["text"])):
-        for name, buffer in buffers.items():
-            buffer[:] = array(buffer.typecode, rows[name][row].tobytes())
-        tree.Fill()
-    tree.FlushBaskets()
-    output_file.WriteTObject(tree, PROVENANCE)
-    tree.SetDirectory(ROOT.nullptr)
-
-
-def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_friend: bool) -> Provenance:
-    """The record of the selections and models that were evaluated on a file.
-
-    If there were only models and all events are kept, a skim remains a skim.
-    """
-    scoring: list[Any] = [it.selection for it in evaluations if _is_model(it.selection)]
-    cutting = [it for it in evaluations if not _is_model(it.selection)]
-    parameters = {
-        it.model.description.parameter.column: it.parameter
-        for it in scoring
-        if it.model.description.parameter and it.parameter is not None
-    }
-    used = ScoredBy.of([it.model for it in scoring], parameters) if scoring else None
-    source = evaluations[0].source
-    if not cutting and not is_friend and accounting.selected == accounting.entries and accounting.part is None:
-        before = Provenance.of(source.file)
-        if before is not None:
-            return replace(before, model=used)
-    selections = [it.selection for it in cutting]
-    return Provenance(
-        ("attached" if is_friend else "skim") if cutting else "scores",
-        Accounting([accounting]),
-        ",".join(_spec(selection) for selection in selections) or None,
-        {
-            name: MadeColumn(made.dtype, evaluation.selection.made[name].title)
-            for evaluation in cutting or evaluations
-            for name, made in evaluation.made.items()
-        },
-        used,
-        criteria=_criteria(selections, source.request),
-    )
-
-
-def _is_model(selection: Any) -> bool:
-    return isinstance(getattr(selection, "model", None), Model)
-
-
-def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Criteria:
-    """What else selected events, as far as it is known."""
-    if request is None:
-        others: list[Any] = []
-        criteria = Criteria()
-    else:
-        modules = request.postprocessor.modules
-        others = [module for module in modules if not hasattr(module, "selection")]
-        names = [_spec(getattr(module, "selection", module)) for module in modules] if others else []
-        criteria = Criteria(request.certified_by, request.cut, tuple(names))
-    code = []
-    for thing in [*selections, *others]:
-        with suppress(TypeError, OSError):  # typed in interactively, it is in no file
-            code.append(source_of(thing))
-    triggers = tuple(dict.fromkeys(name for selection in selections for name in selection.dataset.triggers))
-    corrections = {name: digest for selection in selections for name, digest in selection.dataset.digests.items()}
-    return replace(
-        criteria, code=code_of(*code, only_own=True) if code else "", triggers=triggers, corrections=corrections
-    )
-
-
-def _accounting(evaluations: Sequence[Evaluation]) -> FileAccounting:
-    """Accounting of the range of entries; the cut flow begins with all its events, even if not all reached a selection."""
-    source = evaluations[0].source
-    accounting = _opened(source)
-    # the same steps for all files and ranges, even if nothing was dropped, so that they can be added
-    may_drop = source.request.may_drop if source.request else [False] * (len(evaluations) + 1)
-    for evaluation, is_listed in zip(evaluations, may_drop):
-        reached, *cuts = evaluation.finish()
-        name = evaluation.selection.name
-        if not accounting.cutflow:
-            if source.range is None and reached.events < accounting.entries:
-                # something other than a PostProcessor chose the events
-                all_weights = source.sum_of_weights(0, accounting.entries)
-                accounting.part = Part(None, accounting.entries, reached.weights, all_weights)
-            accounting.cutflow.append(_first_step(source, accounting, reached))
-        if is_listed or reached.events != accounting.cutflow[-1].events:
-            accounting.cutflow.append(Step(f"reached {name}", reached.events, reached.weights))
-        known = {step.cut for step in accounting.cutflow}
-        for step in cuts:
-            cut = f"{name}: {step.cut}" if step.cut in known else step.cut
-            accounting.cutflow.append(Step(cut, step.events, step.weights))
-        accounting.weights += evaluation.weights
-    kept = evaluations[-1].kept()
-    if may_drop[-1] or kept.events != accounting.cutflow[-1].events:
-        accounting.cutflow.append(kept)
-    accounting.selected = kept.events
-    return accounting
-
-
-def _opened(source: Source) -> FileAccounting:
-    """Accounting of the file, or of the range of its entries that was asked for, with nothing read yet."""
-    accounting = accounting_of_input(source.file)
-    accounting.file = source.name
-    start, stop = source.range or (0, accounting.entries)
-    if (start, stop) != (0, accounting.entries):
-        file_weights = source.sum_of_weights(0, accounting.entries)
-        accounting.part = Part(start, accounting.entries, source.sum_of_weights(start, stop), file_weights)
-        accounting.entries = stop - start
-    if accounting.is_data and source.request is not None:
-        sections = sections_between(source.file, start, stop)
-        certified = source.request.certified
-        accounting.luminosity_sections = (sections if certified is None else sections & certified).as_dict()
-    return accounting
-
-
-def _first_step(source: Source, accounting: FileAccounting, reached: Step) -> Step:
-    if reached.events == accounting.entries:
-        return Step("all", accounting.entries, reached.weights)
-    if accounting.part is None:
-        return Step("all", accounting.entries, source.sum_of_weights(0, accounting.entries))
-    weights = accounting.part.file_weights if accounting.part.first is None else accounting.part.weights
-    return Step("all", accounting.entries, weights)
-
-
-def _spec(thing: Any) -> str:
-    return f"{type(thing).__module__}:{type(thing).__qualname__}"

@@ -11,6 +11,7 @@ from array import array
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, cast
 
@@ -18,7 +19,8 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.provenance import CertifiedBy
+from MLTools.NanoML.contracts.accounting import FileAccounting
+from MLTools.NanoML.contracts.provenance import CertifiedBy, accounting_of_input
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
@@ -130,6 +132,11 @@ class Source:
         """Close the files."""
         for file in self._files:
             file.close()
+
+    @cached_property
+    def accounting(self) -> FileAccounting:
+        """That of the file; an error if it cannot be an input."""
+        return accounting_of_input(self.file)
 
     @property
     def branches(self) -> Mapping[str, Branch]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,7 +136,6 @@ class Selection:
         """The same selection for the events of a dataset."""
         found = copy.copy(self)
         found.dataset = dataset
-        found.__dict__.pop("_described", None)  # data have no shifts
         return found
 
     @property
@@ -181,19 +179,15 @@ class Selection:
             if variation != NOMINAL
         ]
 
-    def column(self, name: str) -> Column:
-        """One of the columns `made` or `varied`."""
-        return self._described[name]
-
-    @cached_property
-    def _described(self) -> dict[str, Column]:
-        """All columns that it may make."""
+    @property
+    def all_columns(self) -> dict[str, Column]:
+        """The columns `made` and `varied`."""
         made = self.made
-        under = {
+        varied = {
             name: replace(made[of], title=f"{made[of].title}, under the shift {shift}")
             for name, (of, shift) in self.varied.items()
         }
-        return {**made, **under}
+        return {**made, **varied}
 
     def where(self) -> str:
         """File and line of `select`, for messages."""

@@ -28,11 +28,17 @@ def is_there(module: str) -> bool:
 
 
 def postprocessor() -> Any:
-    """The class PostProcessor of nanoAOD-tools."""
+    """The class PostProcessor of nanoAOD-tools; a test without it is skipped."""
+    if MISSING:
+        pytest.skip(f"needs {' and '.join(MISSING)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ROOT of PyPI says that it is new
         from PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor import PostProcessor
     return PostProcessor
+
+
+Postprocess = Callable[..., Path]
+"""Runs nanoAOD-tools on a file, with modules and options of its PostProcessor; returns the output."""
 
 
 def _is_cmssw() -> bool:
@@ -83,6 +89,31 @@ class Plain:
         pass
 
     endFile = beginFile  # noqa: N815
+
+
+class Making(Plain):
+    """A module that is no selection and makes branches: their types, lengths, and values for an event."""
+
+    def __init__(
+        self, function: Callable[[Any], Optional[dict[str, Any]]], **branches: tuple[str, Optional[str]]
+    ) -> None:
+        self.function, self.branches = function, branches
+
+    def beginJob(self) -> None:  # noqa: N802
+        pass
+
+    endJob = beginJob  # noqa: N815
+
+    def beginFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:  # noqa: N802
+        self.out = output_tree
+        for name, (letter, counter) in self.branches.items():
+            self.out.branch(name, letter, lenVar=counter)
+
+    def analyze(self, event: Any) -> bool:
+        values = self.function(event)
+        for name, value in (values or {}).items():
+            self.out.fillBranch(name, value)
+        return values is not None
 
 
 def loop(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,7 +27,9 @@ from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.rootfile import RootFile
+from services.arrays import same
 from services.nanoaodtools import is_there, needs_nanoaodtools
+from services.shifted_jets import DATASET, ShiftedJets
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "data" / "leptons.onnx"
@@ -62,11 +65,18 @@ class Even(Module):
 def job(tmp_path: Path) -> Callable[..., Path]:
     """Makes the directory of a job: the files of a task, and the PSet.py that CRAB would have filled in."""
 
-    def make(files: Sequence[str], sections: Sequence[str] = (), data: bool = False, **settings: object) -> Path:
+    def make(
+        files: Sequence[str],
+        sections: Sequence[str] = (),
+        data: bool = False,
+        corrections: str | None = None,
+        **settings: object,
+    ) -> Path:
         dataset = "/A/B/NANOAOD" if data else "/A/B/NANOAODSIM"
         described = {"data": True} if data else {"class": "signal", "cross_section": 1.0}
         content = {
             "luminosity": 1.0,
+            **({"corrections": corrections} if corrections else {}),
             "datasets": {"A": {"das": dataset, **described}},
             "skim": {"keep": ["MET_*", "Electron_*", "Muon_*"], **settings},
             "score": {"model": [str(MODEL)]},
@@ -159,6 +169,40 @@ def test_a_job_skims_and_scores_and_reports(job: Callable[..., Path], sample: Pa
     for column, name in zip(scores.T, model.outputs):
         np.testing.assert_allclose(events[f"leptons_{name}"], column, atol=2e-6)
     assert not [path for path in directory.iterdir() if path.name.startswith("nanoml-")]
+
+
+@needs_nanoaodtools
+def test_a_job_with_shifts_and_corrections(job: Callable[..., Path], sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("correctionlib")
+    corrections = ROOT / "examples" / "corrections" / "2018.yaml"
+    shutil.copy(ROOT / "test" / "services" / "shifted_jets.py", tmp_path / "my_jets.py")
+    sources = [sample / "WprimeToWZToLNuLL_M600" / f"WprimeToWZToLNuLL_M600_{number}.root" for number in range(2)]
+    selection = "my_jets.py:ShiftedJets"
+    directory = job([str(source) for source in sources], corrections=str(corrections), selection=selection)
+    info = replace(DATASET, name="A")
+    ours = [
+        skim_file(SkimJob(str(source), tmp_path / f"{number}.root", selection, str(tmp_path), dataset=info)).files[0]
+        for number, source in enumerate(sources)
+    ]
+    (tmp_path / "my_jets.py").unlink()
+    code, report = run(directory)
+    assert code == 0
+    with RootFile(directory / "nano.root") as file:
+        record = Provenance.of(file)
+        assert record is not None
+        assert record.contradiction(file) is None
+        assert report.findtext("File/TotalEvents") == str(file.entries) == str(sum(each.written for each in ours))
+        arrays = file.read(["event", *ShiftedJets().all_columns, "leptons_WZ"])
+    assert [replace(each, file="") for each in record.accounting.files] == [replace(each, file="") for each in ours]
+    assert record.accounting.written > record.accounting.selected
+    skims = []
+    for number in range(2):
+        with RootFile(tmp_path / f"{number}.root") as file:
+            skims.append(file.read(list(file.branches)))
+    nominal = {name: of for name, (of, _) in ShiftedJets().varied.items()}
+    for name in ("event", *ShiftedJets().all_columns):
+        parts = [np.asarray(skim[name] if name in skim else skim[nominal[name]]) for skim in skims]
+        assert same(arrays[name], np.concatenate(parts))
 
 
 @needs_nanoaodtools

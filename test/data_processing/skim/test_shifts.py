@@ -150,3 +150,24 @@ def test_a_skim_with_shifts_is_not_skimmed_again(job: SkimJob) -> None:
     skim_file(replace(job, output=output))
     with pytest.raises(NanoMLError, match="was skimmed with shifts"):
         skim_file(SkimJob(str(output), output.with_name("again.root"), cut="MET_pt > 20", keep=("MET_pt",)))
+
+
+def test_a_branch_of_the_file_is_not_taken_for_a_column_under_a_shift(job: SkimJob) -> None:
+    (job.output.parent / "odd.py").write_text(
+        "from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module\n\n"
+        "class Odd(Module):\n"
+        "    def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):\n"
+        "        self.out = wrappedOutputTree\n"
+        "        self.out.branch('nLoose_jesUp', 'I')\n\n"
+        "    def analyze(self, event):\n"
+        "        self.out.fillBranch('nLoose_jesUp', 7)\n"
+        "        return True\n"
+    )
+    made = job.output.with_name("odd.root")
+    skim_file(replace(job, selection="", modules=("odd.py:Odd",), keep=("*",), output=made))
+    again = replace(job, source=str(made), output=job.output.with_name("again.root"), keep=("nLoose*",))
+    with pytest.raises(NanoMLError, match=r"nLoose_jesUp is made by the selection .*`drop nLoose_jesUp`"):
+        skim_file(again)
+    skim_file(replace(again, keep=("nLoose*", "drop nLoose_jesUp")))
+    with uproot.open(again.output) as file:
+        assert "nLoose_jesUp" not in file["Events"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import importlib.util
 import inspect
 import os
@@ -9,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -31,7 +30,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection, load_selection
 from MLTools.NanoML.trilepton import Trilepton
 from services.nanoaod import CERTIFIED, FILES
-from services.nanoaodtools import Event, Plain, Tree, loop
+from services.nanoaodtools import Event, Making, Plain, Postprocess, Tree, loop, postprocessor
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 PASSES = 263  # of 1000 events
@@ -279,7 +278,7 @@ def test_the_cut_flow_has_the_weights_with_their_signs(made_files: dict[str, Pat
     source = Source(SimpleNamespace(GetName=lambda: str(path)), tree, None)
     evaluation = Evaluation(Trilepton(), source, (), tree, None, 33, print)
     passed = [entry for entry in range(source.file.entries) if evaluation.analyze(Event(tree, entry))]
-    steps, kept = evaluation.finish(), evaluation.kept()
+    steps, (kept,) = evaluation.finish().steps, evaluation.kept()[0].steps
     source.close()
     weights = FILES["made_v9_mc"].weights.astype(np.float32).astype(np.float64)
     assert (weights[passed] < 0).any()
@@ -402,32 +401,6 @@ def test_a_type_that_cannot_be_written_is_refused() -> None:
 # ----------------------------------------------------------------------------------------------------------------
 # in nanoAOD-tools itself
 
-Postprocess = Callable[..., Path]
-
-
-def framework() -> Any:
-    """The module of nanoAOD-tools that runs modules; skip the test where it is not."""
-    pytest.importorskip("ROOT", reason="needs ROOT")
-    return pytest.importorskip(
-        "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
-    )
-
-
-@pytest.fixture
-def postprocess(tmp_path: Path) -> Postprocess:
-    """Runs nanoAOD-tools on a file (with friends after commas); returns the output."""
-    postprocessor = framework().PostProcessor
-
-    def run(source: Any, *modules: Any, postfix: str = "_out", **options: Any) -> Path:
-        gc.collect()  # the tree of the last file, in whose place the next one's would take over its attributes
-        job = postprocessor(
-            str(tmp_path), [str(source)], modules=modules, compression="none", postfix=postfix, **options
-        )
-        job.run()
-        return tmp_path / Path(str(source).split(",")[0]).name.replace(".root", f"{postfix}.root")
-
-    return run
-
 
 def event_loop(met: str = "MET") -> Any:
     """The same selection as a module that is written for nanoAOD-tools."""
@@ -438,31 +411,6 @@ def event_loop(met: str = "MET") -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.TrileptonModule(met)
-
-
-class Making(Plain):
-    """A module that is no selection and makes branches: their types, lengths, and values for an event."""
-
-    def __init__(
-        self, function: Callable[[Any], Optional[dict[str, Any]]], **branches: tuple[str, Optional[str]]
-    ) -> None:
-        self.function, self.branches = function, branches
-
-    def beginJob(self) -> None:  # noqa: N802
-        pass
-
-    endJob = beginJob  # noqa: N815
-
-    def beginFile(self, input_file: Any, output_file: Any, input_tree: Any, output_tree: Any) -> None:  # noqa: N802
-        self.out = output_tree
-        for name, (letter, counter) in self.branches.items():
-            self.out.branch(name, letter, lenVar=counter)
-
-    def analyze(self, event: Any) -> bool:
-        values = self.function(event)
-        for name, value in (values or {}).items():
-            self.out.fillBranch(name, value)
-        return values is not None
 
 
 def muons_module(met: str) -> Making:
@@ -856,7 +804,7 @@ def test_types_of_root(source: Path, postprocess: Postprocess) -> None:
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
-    framework()
+    postprocessor()
     script = shutil.which("nano_postproc.py")
     if script is None:
         pytest.skip("nano_postproc.py is not in the PATH")

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.nanoaodtools import Postprocess, postprocessor
+
+
+@pytest.fixture
+def postprocess(tmp_path: Path) -> Postprocess:
+    """Runs nanoAOD-tools on a file (with friends after commas); returns the output."""
+    runner = postprocessor()
+
+    def run(source: Any, *modules: Any, postfix: str = "_out", **options: Any) -> Path:
+        gc.collect()  # the tree of the last file, in whose place the next one's would take over its attributes
+        job = runner(str(tmp_path), [str(source)], modules=modules, compression="none", postfix=postfix, **options)
+        job.run()
+        return tmp_path / Path(str(source).split(",")[0]).name.replace(".root", f"{postfix}.root")
+
+    return run
