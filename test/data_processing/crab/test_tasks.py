@@ -286,4 +286,5 @@ def test_corrections_travel_with_the_jobs_of_their_era(analysis: Callable[..., C
         assert corrections.pileup(np.array([30.0])).nominal > 0
         assert corrections.jets.resolution.name == "Invented2018_JRV1_MC_PtResolution_AK4PF"
         sent = [Path(each).name for each in configured(directory / "crab_cfg.py", tmp_path)["JobType"]["inputFiles"]]
-        assert {"corrections.yaml", "corrections_0_pileup.json", "corrections_6_jets.json"} <= set(sent)
+        assert "corrections.yaml" in sent
+        assert {"pileup.json", "jets.json"} <= {name.rpartition("_")[2] for name in sent}
