@@ -22,7 +22,7 @@ _MODULES = {
     "hdf5": ("convert", "shuffle"),
     "pipeline": ("run", "accept", "config", "tune", "export"),
     "files": ("inspect", "validate", "verify"),
-    "corrections": ("corrections",),
+    "corrections": ("corrections", "efficiencies"),
     "grid": ("datasets", "proxy"),
     "jobs": ("submit", "status", "logs", "resubmit", "kill", "work"),
 }
@@ -47,6 +47,7 @@ PAGES = {
     "data_processing.convert.shuffle": "hdf5.md",
     "data_processing.convert.validation": "hdf5.md",
     "data_processing.datasets.datasets": "datasets.md",
+    "data_processing.efficiencies": "corrections.md",
     "data_processing.eventloop": "howto/module.md",
     "data_processing.merge": "skim.md",
     "data_processing.score.score": "model.md",

@@ -174,7 +174,7 @@ def electron_energy(scale: float) -> tuple[list[dict[str, Any]], list[dict[str, 
 
 
 def btagging(scale: float) -> list[dict[str, Any]]:
-    """BTV: the shape of the discriminant."""
+    """BTV: the shape of the discriminant, and working points of heavy and of light jets."""
 
     def flavour(widths: dict[int, float]) -> dict[str, Any]:
         return category("flavor", {each: at_discriminant(width) for each, width in widths.items()})
@@ -189,7 +189,25 @@ def btagging(scale: float) -> list[dict[str, Any]]:
             nodes[f"{direction}_{source}"] = flavour({0: 0.04 * sign, 5: 0.01 + 0.03 * sign})
         nodes[f"{direction}_cferr1"] = flavour({4: 0.08 * sign})
     inputs = {"systematic": "string", "flavor": "int", "abseta": "real", "pt": "real", "discriminant": "real"}
-    return [correction("deepJet_shape", inputs, category("systematic", nodes))]
+    shape = correction("deepJet_shape", inputs, category("systematic", nodes))
+
+    def points(name: str, widths: dict[int, float]) -> dict[str, Any]:
+        def at_pt(width: float, place: int) -> dict[str, Any]:
+            middle = round(scale - 0.02 * place + width, 5)
+            return binning("abseta", (0.0, 2.5), [formula(f"{middle}-0.0001*min(x,500)", "pt")], "error")
+
+        def at_point(sign: int) -> dict[str, Any]:
+            each = {
+                point: category("flavor", {flavour: at_pt(sign * width, place) for flavour, width in widths.items()})
+                for place, point in enumerate(("L", "M", "T"))
+            }
+            return category("working_point", each)
+
+        kinds = {"central": at_point(0), "up": at_point(1), "down": at_point(-1)}
+        given = {"systematic": "string", "working_point": "string", "flavor": "int", "abseta": "real", "pt": "real"}
+        return correction(name, given, category("systematic", kinds))
+
+    return [shape, points("deepJet_comb", {4: 0.06, 5: 0.02}), points("deepJet_light", {0: 0.1})]
 
 
 def jets(year: str, scale: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""`nanoml corrections`: what a file of corrections offers and needs, or whether those of an era are in order."""
+"""`nanoml corrections` and `efficiencies`: what a file of corrections offers and needs, and one that is made of the simulation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from MLTools.NanoML.commands.options import command, json_option
+from MLTools.NanoML.commands.options import (
+    command,
+    config_argument,
+    flag,
+    json_option,
+    loaded,
+    reading_options,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from MLTools.NanoML.corrections.era import Corrections
@@ -164,3 +172,71 @@ def _show_era(era: Corrections, as_json: bool) -> None:
     page.facts((file, f"SHA-256 {digest}") for file, digest in era.digests.items())
     columns = [TableColumn("entry"), TableColumn("correction", "rest"), TableColumn("inputs", "rest")]
     page.table("Entries", [*columns, TableColumn("nominal, up, down", "rest")], rows)
+
+
+class _Edges(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Edges of bins, which increase."""
+
+    name = "EDGES"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> tuple[float, ...]:
+        try:
+            edges = tuple(map(float, str(value).split(",")))
+        except ValueError:
+            return self.fail(f"{value}: write numbers with commas between them, as in 20,50,100.")
+        if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:])):
+            return self.fail(f"{value}: write two numbers or more that increase, as in 20,50,100.")
+        return edges
+
+
+_EDGES = _Edges()
+
+
+@command(
+    "nanoml efficiencies analysis.yaml",
+    "nanoml efficiencies analysis.yaml --per class --pt 20,50,100,200,500",
+    short="Measure efficiencies of b-tagging in the simulation of an analysis.",
+)
+@config_argument
+@click.option("--pt", type=_EDGES, default="20,30,50,70,100,140,200,300,600,1000", show_default=True, help="[GeV]")
+@click.option("--abseta", type=_EDGES, default="0,0.8,1.6,2.5", show_default=True, help="Of |eta|.")
+@click.option(
+    "--least",
+    type=click.FloatRange(1),
+    default=100,
+    show_default=True,
+    help="Jets of weight 1 that each value is to be worth: bins are joined until it is.",
+)
+@click.option(
+    "--per",
+    "group",
+    type=click.Choice(("dataset", "class", "era")),
+    default="dataset",
+    show_default=True,
+    help="What has efficiencies of its own: each dataset, or the datasets of a class, or of an era, share them.",
+)
+@workers_option("Files read at once")
+@reading_options
+@flag("--dry-run", "Only say what would be done, and why.")
+@flag("--force", "Count again, even what is up to date.")
+def efficiencies(
+    config: Path,
+    pt: tuple[float, ...],
+    abseta: tuple[float, ...],
+    reading: Any,
+    dry_run: bool,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Measure how many jets pass in the simulation of an analysis, up to the place where its selection asks for it.
+
+    The selection says of which jets by `cutflow.count_efficiency(NAME, jets, passed)`. All simulated files are read; jets count
+    with generator weights, by dataset, flavour, |eta| and pt. For each era a file of correctionlib is written beside the YAML file
+    of its corrections, which can name it: efficiencies_ERA.json.
+    """
+    from MLTools.NanoML.workflow.stages import import_part
+
+    counting, measuring = (import_part(f"data_processing.efficiencies.{name}") for name in ("counting", "measure"))
+    how = measuring.Measurement(counting.Bins(abseta, pt), **options)
+    for line in measuring.measure(loaded(config, reading), how, dry_run, force):
+        click.echo(line)

@@ -43,6 +43,16 @@ class Place:
     rows: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Jets of which some pass, and the generator weight of each event."""
+
+    name: str
+    weights: _Numbers
+    jets: Any
+    passed: Any
+
+
 class Cutflow:
     """Applies cuts and weights one after the other, counts the events that are left, and adds up their weights.
 
@@ -54,17 +64,24 @@ class Cutflow:
         The weights that may be given, by name.
     weighs
         Whether `weigh` computes anything: for data, all weights are 1.
+    counts
+        Whether `count_efficiency` does anything: only where efficiencies are measured.
     """
 
     def __init__(
-        self, weights: NDArray[np.float64], declared: Mapping[str, Weight] | None = None, weighs: bool = True
+        self,
+        weights: NDArray[np.float64],
+        declared: Mapping[str, Weight] | None = None,
+        weighs: bool = True,
+        counts: bool = False,
     ) -> None:
         self._all = self._weights = np.asarray(weights, dtype=np.float64)
-        self._declared, self.weighs = declared or {}, weighs
+        self._declared, self.weighs, self.counts = declared or {}, weighs, counts
         self._product = self._all  # of all weights, for the events that are left
         self._given: dict[str, _Given] = {}
         self.rows = np.arange(len(self._all))  # positions of the events that are left
         self.steps: list[Step] = []
+        self.candidates: list[Candidates] = []  # what efficiencies are to be measured of
         self._masks: list[_Mask] = []
         self._count("all")
 
@@ -132,6 +149,28 @@ class Cutflow:
             columns[f"{weight_column(name)}_bin"] = places.astype(np.int32)
         self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
         self._product = self._product * made[NOMINAL]
+
+    def count_efficiency(self, name: str, jets: Any, passed: Any) -> None:
+        """Say of which jets `nanoml efficiencies` measures how many pass, as are b-tagged; in any other run it does nothing.
+
+        Call it where the weight belongs that needs the efficiency: before a cut on the jets that pass.
+
+        Parameters
+        ----------
+        name
+            Name of the efficiency.
+        jets
+            The jets of the events that are left, with pt, eta and hadronFlavour: `events.Jet[...]`, or of `events.flat("Jet")`.
+        passed
+            Whether each passes, booleans.
+        """
+        if not self.counts:
+            return
+        if any(each.name == name for each in self.candidates):
+            raise NanoMLError(f'efficiency "{name}": is counted twice. Give each one a name of its own.')
+        if len(jets) != len(self._weights):
+            raise NanoMLError(f'efficiency "{name}": jets of {len(jets)} events, but {len(self._weights)} are left.')
+        self.candidates.append(Candidates(name, self._weights, jets, passed))
 
     def _one_each(self, name: str, variation: str, values: Any) -> _Numbers:
         what = f'weight "{name}" ({variation}): '

@@ -254,16 +254,17 @@ class Selection:
         weights: NDArray[Any],
         weigh: bool = True,
         shift: bool = True,
+        count: bool = False,
     ) -> Selected:
         """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
         `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
         weights of the events (1 in data). The weights that `select` gives are not computed unless `weigh`, and it runs under
-        no shift unless `shift`.
+        no shift unless `shift`. With `count`, the cut flow has the candidates of efficiencies.
         """
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
-        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data)
+        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data, count)
 
         def restart(rows: NDArray[np.int64]) -> Cutflow:
             again = Cutflow(weights[rows], self.weights, cutflow.weighs)
@@ -380,11 +381,16 @@ class BoundSelection:
         return list(dict.fromkeys(self.names.values()))
 
     def apply(
-        self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], weigh: bool = True, shift: bool = True
+        self,
+        arrays: Mapping[str, ak.Array],
+        weights: NDArray[Any],
+        weigh: bool = True,
+        shift: bool = True,
+        count: bool = False,
     ) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
-        return self.selection.apply(given, self.collections, weights, weigh, shift)
+        return self.selection.apply(given, self.collections, weights, weigh, shift, count)
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:

@@ -246,6 +246,8 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
     assert [each["name"] for each in content["weights"]] == ["pileup", "muon_id", "btag"]
     assert content["datasets"][0]["luminosity"] == 8
     assert content["datasets"][0]["cross_section"] == 5.31 * 0.063
+    for dataset in ("WZ", "ZG"):
+        assert list((tmp_path / "btag" / "skims" / dataset).glob("*.root"))
     for era, branches in (("2018", electrons.RUN2), ("2022", ())):
         info = DatasetInfo("signal", era, corrections_file=str(tmp_path / "examples" / "corrections" / f"{era}.yaml"))
         selection = load_selection("my_electrons.py:OneElectron", tmp_path).of_dataset(info)

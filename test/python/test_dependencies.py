@@ -24,6 +24,7 @@ KERNELS = [
     ("data_processing.convert.convert",),
     ("data_processing.convert.shuffle",),
     ("data_processing.merge.merge",),
+    ("data_processing.efficiencies.counting",),
     ("data_processing.score.attach",),
     ("data_processing.score.score",),
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),

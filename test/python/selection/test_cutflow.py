@@ -77,3 +77,21 @@ def test_two_cuts_of_one_name_are_refused() -> None:
     cutflow.cut("z", np.ones(3, bool))
     with pytest.raises(NanoMLError, match="there is a cut of this name"):
         cutflow.cut("z", np.ones(3, bool))
+
+
+def test_efficiencies_are_counted_only_where_they_are_measured() -> None:
+    jets, passed = ak.Array([[30.0], []]), ak.Array([[True], []])
+    silent = Cutflow(np.ones(2))
+    silent.count_efficiency("medium", jets, passed)
+    silent.count_efficiency("medium", jets[:1], passed)
+    assert not silent.candidates
+    cutflow = Cutflow(np.array([1.0, 2.0, -1.0]), counts=True)
+    cutflow.cut("some", np.array([True, False, True]))
+    cutflow.count_efficiency("medium", jets, passed)
+    (found,) = cutflow.candidates
+    assert (found.name, found.weights.tolist()) == ("medium", [1.0, -1.0])
+    assert found.jets is jets
+    with pytest.raises(NanoMLError, match='efficiency "medium": is counted twice'):
+        cutflow.count_efficiency("medium", jets, passed)
+    with pytest.raises(NanoMLError, match='efficiency "tight": jets of 1 events, but 2 are left'):
+        cutflow.count_efficiency("tight", jets[:1], passed[:1])

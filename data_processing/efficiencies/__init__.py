@@ -1,0 +1,1 @@
+"""Efficiencies, as of b-tagging, in the simulation of an analysis."""
