@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -17,7 +17,7 @@ from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.model import ScoreColumn
-from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.folds import fold_of
@@ -155,34 +155,22 @@ class Scorer:
         self, model: Model, file: RootFile, record: Provenance | None, parameter: Optional[float], base: str
     ) -> None:
         model.check_parameter(parameter)
-        self.model, self._parameter = model, parameter
+        self.model = model
         selection = _selection_to_run(model, file, base)
         of_selection = selection.columns if selection else {}
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
-        # by shift, the branches with other values of inputs
         numbers = {name for name, branch in file.branches.items() if branch.is_flat}
-        self._shifted = {
-            shift: inputs
-            for shift in (record.shifts if record else ())
-            if (inputs := {name: other for name in self._branches if (other := f"{name}_{shift}") in numbers})
-        }
-        of_shifts = [other for inputs in self._shifted.values() for other in inputs.values()]
+        shifted = shifted_inputs(self._branches, record.shifts if record else (), numbers)
+        self._scores = ShiftedScores(model, parameter, shifted)
         self.reads = [
             *versions.IDENTIFIERS,
             *self._branches,
-            *of_shifts,
+            *self._scores.reads,
             *(self._bound.branches if self._bound else ()),
         ]
-        *scores, fold = model.score_columns(parameter)
-        self._scores = [each.name for each in scores]
-        self.made = {each.name: _branch(each) for each in (*scores, fold)}
-        for shift in self._shifted:
-            for each in scores:
-                title = f"{each.title}, under the shift {shift}"
-                shifted = replace(each, name=f"{each.name}_{shift}", title=title)
-                self.made[shifted.name] = _branch(shifted)
+        self.made = {each.name: _branch(each) for each in self._scores.columns}
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
             self.made[name] = Branch(name, "bool", "flat", title, None, "")
@@ -207,49 +195,21 @@ class Scorer:
             name: arrays[name] if arrays[name].ndim > 1 else np.asarray(ak.to_numpy(arrays[name]))
             for name in self._branches
         }
+        others = {name: np.asarray(ak.to_numpy(arrays[name])) for name in self._scores.reads}
         passed = np.ones(len(fold), bool)
-        counts = None if self.model.description.collection is None else _counts(columns)
+        counts = None if self.model.description.collection is None else object_counts(columns)
         if self._bound is not None:
             selected = self._bound.apply(arrays, np.ones(len(fold)), weigh=False, shift=False)
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
+            others = {name: pick(values) for name, values in others.items()}
             passed[:] = False
             passed[selected.rows] = True
         found: dict[str, Any] = {f"{self.model.name}_fold": fold.astype(np.int32)}
         found[f"{self.model.name}_selected"] = passed  # only written if there is a selection
-        nominal = self._scored(columns, fold[passed])
-        for shift, inputs in {"": {}, **self._shifted}.items():
-            others = {name: np.asarray(ak.to_numpy(arrays[other]))[passed] for name, other in inputs.items()}
-            scores = self._rescored(nominal, columns, others, fold[passed])
-            for name, values in zip(self._scores, _spread(scores, passed, counts)):
-                found[f"{name}_{shift}" if shift else name] = values
+        for name, scores in self._scores(columns, others, fold[passed]).items():
+            found[name] = _spread(scores, passed, counts)
         return {name: found[name] for name in self.made}
-
-    def _scored(self, columns: Mapping[str, Any], fold: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The scores of events, or of their objects: shape (outputs, events or objects)."""
-        if self.model.description.collection is not None:
-            fold = np.repeat(fold, _counts(columns))
-        return self.model.scores(columns, fold, self._parameter).T
-
-    def _rescored(
-        self,
-        nominal: NDArray[np.float32],
-        columns: Mapping[str, Any],
-        others: Mapping[str, NDArray[Any]],
-        fold: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """The scores with the values `others` of some columns: computed again only for the events that these change."""
-        changed = np.zeros(len(fold), bool)
-        for name, values in others.items():
-            changed |= values != columns[name]
-        if not changed.any():
-            return nominal
-        pick = Picker(np.flatnonzero(changed))
-        some = {name: pick(others.get(name, values)) for name, values in columns.items()}
-        places = changed if self.model.description.collection is None else np.repeat(changed, _counts(columns))
-        scores = nominal.copy()
-        scores[:, places] = self._scored(some, fold[changed])
-        return scores
 
 
 def _branch(column: ScoreColumn) -> Branch:
@@ -257,18 +217,12 @@ def _branch(column: ScoreColumn) -> Branch:
     return Branch(column.name, column.dtype, shape, column.title, column.collection, "")
 
 
-def _counts(columns: Mapping[str, Any]) -> NDArray[np.int64]:
-    """The number of objects of each event, for a model of objects."""
-    return next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)
-
-
-def _spread(scores: NDArray[np.float32], passed: NDArray[np.bool_], counts: NDArray[np.int64] | None) -> Iterator[Any]:
-    """For each output, the scores of all events, which are NaN where these did not pass; lists, if there are `counts`."""
+def _spread(scores: NDArray[np.float32], passed: NDArray[np.bool_], counts: NDArray[np.int64] | None) -> Any:
+    """The scores of all events, which are NaN where these did not pass; lists, if there are `counts`."""
     places = passed if counts is None else np.repeat(passed, counts)
-    for each in scores:
-        values = np.full(len(places), np.nan, np.float32)
-        values[places] = each
-        yield values if counts is None else ak.unflatten(values, counts)
+    values = np.full(len(places), np.nan, np.float32)
+    values[places] = scores
+    return values if counts is None else ak.unflatten(values, counts)
 
 
 def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selection]:

@@ -17,6 +17,7 @@ from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaodtools.counts import Counts, counts_of
 from MLTools.NanoML.nanoaodtools.inputs import Inputs
 from MLTools.NanoML.nanoaodtools.output import Filler, Made, declare, declared
+from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.selection import Selected, Selection
@@ -81,6 +82,12 @@ def _column(window: Optional[_Window], name: str) -> NDArray[Any]:
     return window.columns[name] if name in window.columns else _column(window.before, name)[window.inside]
 
 
+def _numbers(source: Source, made: Mapping[str, Made]) -> set[str]:
+    """The branches of a file and of modules with one number per event."""
+    of_file = {name for name, branch in source.branches.items() if branch.is_flat and name not in made}
+    return of_file | {name for name, each in made.items() if each.counter is None}
+
+
 class Evaluation:
     """Evaluates a selection for one event after the other, but computes many events at once.
 
@@ -102,7 +109,7 @@ class Evaluation:
         size: int,
         note: Callable[[str], None],
     ) -> None:
-        self.selection, self.source = selection, source
+        self.source = source
         self._earlier = [other for other in earlier if other._is_bulk]
         self._previous = earlier[-1] if earlier else None
         self._size = size
@@ -121,12 +128,16 @@ class Evaluation:
             for name, made in other.made.items()
             if output_tree is None or before[name].branch is made.branch
         }
-        known = {name: made for other in earlier for name, made in other.made.items()}
-        self._inputs = Inputs(selection, source.file.path, source.branches, {**known, **before})
-        self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules)
-        self._most = self._reach = size if self._is_bulk else 1  # entries that are evaluated at once
+        known = {**{name: made for other in earlier for name, made in other.made.items()}, **before}
         # the shifts under which events reach it, and those under which they pass, as the endings of columns
         self._reached_under: list[str] = self._previous.shifts if self._previous else []
+        if isinstance(selection, Scoring):
+            shifts = self._reached_under or [each.shift for each in source.accounting.shifts]
+            selection = selection.under(shifts, _numbers(source, known) if shifts else ())
+        self.selection = selection
+        self._inputs = Inputs(selection, source.file.path, source.branches, known)
+        self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules)
+        self._most = self._reach = size if self._is_bulk else 1  # entries that are evaluated at once
         own = [shift.suffix for shift in selection.each_shift]
         if own and self._reached_under:
             raise NanoMLError(

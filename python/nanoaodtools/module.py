@@ -15,7 +15,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.accounting import is_simulation
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
-from MLTools.NanoML.nanoaodtools.record import is_model, write_record
+from MLTools.NanoML.nanoaodtools.record import write_record
+from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.selection import Selection
 from MLTools.NanoML.terminal.progress import say
@@ -89,7 +90,7 @@ class PostprocModule:
     def _begin(self, request: Optional[Request], input_file: Any, input_tree: Any, output_tree: Any) -> None:
         evaluations: list[Evaluation] = getattr(input_tree, _SHARED, [])
         source = evaluations[0].source if evaluations else Source(input_file, input_tree, request)
-        if not is_model(self.selection):
+        if not isinstance(self.selection, Scoring):
             refuse_shifts(source.accounting)
         selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=not is_simulation(source.file)))
         self._evaluation = Evaluation(

@@ -20,12 +20,12 @@ from MLTools.NanoML.contracts.provenance import (
     refuse_shifts,
 )
 from MLTools.NanoML.dependencies import code_of, source_of
-from MLTools.NanoML.model.model import Model
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.lumimask import sections_between
 from MLTools.NanoML.nanoaodtools.counts import Counts
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.output import LETTERS
+from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Request, Source
 from MLTools.NanoML.rootio.rootfile import PROVENANCE
 from MLTools.NanoML.selection import Selection, Step
@@ -75,8 +75,8 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
 
     If there were only models and all events are kept, a skim remains a skim, and its friend has its accounting.
     """
-    scoring: list[Any] = [it.selection for it in evaluations if is_model(it.selection)]
-    cutting = [it for it in evaluations if not is_model(it.selection)]
+    scoring = [it.selection for it in evaluations if isinstance(it.selection, Scoring)]
+    cutting = [it for it in evaluations if not isinstance(it.selection, Scoring)]
     parameters = {
         it.model.description.parameter.column: it.parameter
         for it in scoring
@@ -105,11 +105,6 @@ def _record(evaluations: Sequence[Evaluation], accounting: FileAccounting, is_fr
         used,
         criteria=_criteria(selections, source.request),
     )
-
-
-def is_model(selection: Any) -> bool:
-    """Whether a selection gives scores and keeps all events."""
-    return isinstance(getattr(selection, "model", None), Model)
 
 
 def _criteria(selections: Sequence[Selection], request: Optional[Request]) -> Criteria:

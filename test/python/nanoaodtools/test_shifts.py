@@ -20,9 +20,9 @@ from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import counted
+from MLTools.NanoML.nanoaodtools.scoring import Scoring
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.score import Scoring
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selection, Weight
 from services.arrays import same
 from services.nanoaodtools import Event, Making, Postprocess, Tree, loop
@@ -30,6 +30,7 @@ from services.shifted_jets import DATASET, ShiftedJets
 
 plan = pytest.importorskip("data_processing.skim.plan", reason="needs the columnar skim")
 columnar = pytest.importorskip("data_processing.skim.skim", reason="needs the columnar skim")
+scoring = pytest.importorskip("data_processing.score.score", reason="needs scoring")
 pytest.importorskip("correctionlib", reason="needs correctionlib")
 
 SELECTION = ShiftedJets().of_dataset(DATASET)
@@ -276,13 +277,48 @@ def test_selections_before_and_after(source: Path, skim: Callable[..., Path], si
     assert accounting.only_shifted == (passed & ~columns["selected"]).sum() > 0
 
 
-def test_models_after_a_selection(source: Path, linear_model: Callable[..., Path]) -> None:
-    model = Scoring(linear_model(["Jet1_pt_jerUp"], ["Jet1_pt_jerUp"]))
-    found, accounting = one_by_one(source, [SELECTION, model])
+SCORES = [f"linear_{target}" for target in "abc"]
+
+
+@pytest.fixture
+def model(linear_model: Callable[..., Path]) -> Path:
+    """Its score a is the first input, b the fold."""
+    return linear_model(["Jet1_pt", "nSoftMuon", "missing"], targets="abc")
+
+
+def scores_of(path: Path, model: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The scores of a skim by `nanoml score`; those that it lacks are the nominal ones."""
+    output = path.with_name("scores.root")
+    scoring.score_file(scoring.ScoreJob(str(path), output, [model]))
+    with RootFile(output) as file:
+        arrays = file.read([name for name in file.branches if name.startswith("linear")])
+    nominal = {f"{name}_{shift}": name for name in SCORES for shift in SHIFTS}
+    return {name: np.asarray(arrays[name if name in arrays else nominal[name]]) for name in names}
+
+
+def test_models_after_a_selection(source: Path, skim: Callable[..., Path], model: Path) -> None:
+    found, accounting = one_by_one(source, [SELECTION, Scoring(model)])
     alone, expected = one_by_one(source, [SELECTION])
     assert found.keys() == alone.keys()
-    assert {"linear_WZ", *COLUMNS} <= found[0].keys()
     assert accounting == expected
+    names = [*SCORES, "linear_fold", *(f"{name}_{shift}" for shift in SHIFTS for name in SCORES)]
+    assert list(found[0]) == [*COLUMNS, *names]
+    scores = scores_of(skim(), model, names)
+    assert {name: [values[name] for values in found.values()] for name in names} == {
+        name: values.tolist() for name, values in scores.items()
+    }
+    assert all(values["linear_a_jesUp"] == values["Jet1_pt_jesUp"] for values in found.values())
+    assert (scores["linear_a_jesUp"] != scores["linear_a"]).any()
+
+
+def test_models_of_objects_after_a_selection(source: Path, linear_model: Callable[..., Path]) -> None:
+    model = linear_model(["missing", "Muon_eta"], level="object", collection="Muon", targets="abc")
+    found, _ = one_by_one(source, [SELECTION, Scoring(model)])
+    for values in found.values():
+        for ending in ("", "_jesUp", "_jerDown", "_spareDown"):
+            missing = float(np.float32(values[f"missing{ending}"]))
+            assert values[f"Muon_linear_a{ending}"] == [missing] * values["nSoftMuon"]
+    assert "Muon_linear_a_spareDown" in found[0]
 
 
 def test_events_that_do_not_come_do_not_count(source: Path) -> None:
@@ -340,14 +376,19 @@ def test_one_selection_in_a_pass_has_shifts(source: Path) -> None:
             one_by_one(source, [SELECTION, *between, Scaled()])
 
 
-def test_a_skim_with_shifts_is_not_cut_again(
-    source: Path, skim: Callable[..., Path], linear_model: Callable[..., Path]
-) -> None:
-    path = skim(keep=("MET_*", "Muon_pt"))
+def test_a_skim_with_shifts_is_not_cut_again(skim: Callable[..., Path], model: Path) -> None:
+    path = skim(keep=("MET_*",))
     with pytest.raises(NanoMLError, match=r"columnar.root: was skimmed with shifts.* it cannot be skimmed again\. Put"):
         loop([PostprocModule(Early())], path)
-    found = loop([PostprocModule(Scoring(linear_model(["MET_phi"])))], path)
+    found = loop([PostprocModule(Scoring(model))], path)
     assert len(found) == PASSES + MORE
+    names = [name for name in found[0][1] if name.startswith("linear")]
+    # the file has no values of its own under the shift that changes nothing
+    assert len(names) == 4 + 3 * (len(SHIFTS) - 1)
+    scores = scores_of(path, model, names)
+    assert {name: [values[name] for _, values in found] for name in names} == {
+        name: values.tolist() for name, values in scores.items()
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -415,18 +456,20 @@ def test_friends(source: Path, postprocess: Postprocess, capsys: pytest.CaptureF
     assert record(ours, "Friends").kind == "attached"
 
 
-def test_scores_of_a_skim_with_shifts(
-    skim: Callable[..., Path], postprocess: Postprocess, linear_model: Callable[..., Path]
-) -> None:
-    path, model = skim(keep=("MET_*",)), linear_model(["MET_phi"])
+def test_scores_of_a_skim_with_shifts(skim: Callable[..., Path], postprocess: Postprocess, model: Path) -> None:
+    path = skim(keep=("MET_*",))
     before, scored = record(path), ScoredBy("linear", file_hash(model))
     module = PostprocModule(Scoring(model))
     output = postprocess(path, module)
     assert record(output) == replace(before, model=scored)
     assert same(read(output), read(path))
+    names = [*SCORES, "linear_fold", *(f"{name}_{shift}" for shift in SHIFTS[:-1] for name in SCORES)]
+    with RootFile(output) as file:
+        arrays = {name: np.asarray(values) for name, values in file.read(names).items()}
+    assert same(arrays, scores_of(path, model, names))
     friend = record(postprocess(path, module, friend=True), "Friends")
     assert friend == replace(before, kind="scores", model=scored, columns=friend.columns)
-    assert friend.columns.keys() == {"linear_signal", "linear_WZ", "linear_ZG", "linear_fold"}
+    assert friend.columns.keys() == set(names)
     drop = Making(lambda event: {} if event.event % 2 == 0 else None)
     for modules, options in (([module, drop], {}), ([module], {"maxEntries": 10}), ([module], {"cut": "MET_pt > 90"})):
         with pytest.raises(NanoMLError, match="was skimmed with shifts"):

@@ -1,0 +1,116 @@
+"""Scores of a skim under shifts of objects, which give some inputs of a model other values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.model.model import Model, ScoreColumn
+from MLTools.NanoML.model.padding import Jagged
+from MLTools.NanoML.rootio.lists import Picker
+
+
+def shifted_inputs(names: Sequence[str], shifts: Iterable[str], numbers: Collection[str]) -> dict[str, dict[str, str]]:
+    """By shift, the columns with other values of some inputs of a model; none for a shift that changes none of them.
+
+    `numbers` are all columns with one number per event that there are.
+    """
+    found = {shift: {name: f"{name}_{shift}" for name in names if f"{name}_{shift}" in numbers} for shift in shifts}
+    return {shift: inputs for shift, inputs in found.items() if inputs}
+
+
+class ShiftedScores:
+    """The scores of a model, nominally and under each shift under which one of its inputs may differ.
+
+    Lists of objects are not shifted.
+
+    Parameters
+    ----------
+    model
+        The model.
+    parameter
+        Value of the model's parameter.
+    inputs
+        By shift, as the ending of columns ("jesUp"), the columns with other values of inputs, as `shifted_inputs` finds them.
+
+    Attributes
+    ----------
+    reads
+        The columns that it reads beside the inputs of the model.
+    columns
+        The columns that it makes: the scores, the folds, and the scores under each shift.
+    """
+
+    def __init__(
+        self, model: Model, parameter: Optional[float], inputs: Optional[Mapping[str, Mapping[str, str]]] = None
+    ) -> None:
+        self._model, self._parameter, self._inputs = model, parameter, inputs or {}
+        self.reads = [other for each in self._inputs.values() for other in each.values()]
+        *scores, fold = model.score_columns(parameter)
+        self._names = [each.name for each in scores]
+        self.columns: list[ScoreColumn] = [*scores, fold]
+        for shift in self._inputs:
+            self.columns += [
+                replace(each, name=f"{each.name}_{shift}", title=f"{each.title}, under the shift {shift}")
+                for each in scores
+            ]
+
+    def __call__(
+        self, columns: Mapping[str, Any], others: Mapping[str, Any], fold: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The scores of events, or of their objects, by their columns.
+
+        Parameters
+        ----------
+        columns
+            The inputs of the model: numbers of shape (events,), and lists as awkward arrays.
+        others
+            The columns that it `reads` beside them, numbers of shape (events,).
+        fold
+            The fold of each event, shape (events,).
+        """
+        nominal = self._scores(columns, fold)
+        found = dict(zip(self._names, nominal))
+        for shift, inputs in self._inputs.items():
+            shifted = {name: np.asarray(others[other]) for name, other in inputs.items()}
+            scores = self._scores_again(nominal, columns, shifted, fold)
+            found.update((f"{name}_{shift}", values) for name, values in zip(self._names, scores))
+        return found
+
+    def _scores(self, columns: Mapping[str, Any], fold: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of events, or of their objects: shape (outputs, events or objects)."""
+        return self._model.scores(columns, self._of_each(columns, fold), self._parameter).T
+
+    def _scores_again(
+        self,
+        nominal: NDArray[np.float32],
+        columns: Mapping[str, Any],
+        shifted: Mapping[str, NDArray[Any]],
+        fold: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """The scores with other values of some columns: computed again only for the events that these change."""
+        changed = np.zeros(len(fold), bool)
+        for name, values in shifted.items():
+            changed |= values != np.asarray(columns[name])
+        if not changed.any():
+            return nominal
+        pick = Picker(np.flatnonzero(changed))
+        some = {name: pick(shifted.get(name, values)) for name, values in columns.items()}
+        scores = nominal.copy()
+        scores[:, self._of_each(columns, changed)] = self._scores(some, fold[changed])
+        return scores
+
+    def _of_each(self, columns: Mapping[str, Any], values: NDArray[Any]) -> NDArray[Any]:
+        """What is scored, an event or an object, has these values of its event."""
+        if self._model.description.collection is None:
+            return values
+        return np.repeat(values, object_counts(columns))
+
+
+def object_counts(columns: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The number of objects of each event that a model of objects scores, by its inputs."""
+    return next(Jagged.of(values).counts for values in columns.values() if values.ndim > 1)
