@@ -283,7 +283,10 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
 
 def _physical(table: Table) -> bool:
     """Whether the weights are expected numbers of events."""
-    return all(dataset.cross_section is not None and dataset.luminosity is not None for dataset in table.datasets)
+    return all(
+        dataset.is_data or (dataset.cross_section is not None and dataset.luminosity is not None)
+        for dataset in table.datasets
+    )
 
 
 def _unfinished(training: Training) -> list[str]:

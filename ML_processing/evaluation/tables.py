@@ -192,6 +192,12 @@ def _dataset(dataset: ConvertedDataset) -> str:
         f"sum of weights {accounting.sum_of_weights:.6g}",
         f"cross section {cross_section:g} pb" if cross_section is not None else "no cross section",
     ]
+    estimate = dataset.data_driven
+    if estimate is not None:
+        verb = "subtracted" if estimate.subtracted else "taken"
+        parts.append(
+            f"{verb} in {estimate.region}, weighted by {estimate.weight}: {estimate.sum_of_weights:.6g} events"
+        )
     gone = [each.file for each in dataset.missing]
     if gone:
         parts.append(f"left out as they could not be read: {', '.join(gone)}")

@@ -21,14 +21,16 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
-from data_processing.convert.reading import OpenFiles, nominal_events, nominal_flag, read_ahead
-from data_processing.convert.regions import Region, RegionCut
+from data_processing.convert.estimate import Estimate
+from data_processing.convert.expressions import BoundExpression, Expression, Region
+from data_processing.convert.reading import EventCut, FlagCut, OpenFiles, branches_of, nominal_flag, passing, read_ahead
 from data_processing.convert.weights import DatasetWeight, GivenWeight
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.hdf5 import (
+    EVENTS,
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
@@ -40,7 +42,6 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
-from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
@@ -56,8 +57,7 @@ class Sample:
     cross_section: float | None = None  # cross section [pb], or None
     # whether the configuration says that it is collision data; None if it does not say
     is_data: bool | None = None
-    # an expression of event-level columns, in the language of skim.cut, by which its events are weighted; empty without one
-    weight: str = ""
+    weight: Expression | None = None  # by which its events are weighted
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,13 @@ class ConvertJob:
     earlier: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
     regions: Sequence[Region] = ()  # the regions of the analysis, for each of which there is a column
+    is_corrected: bool = False  # whether a dataset of the analysis has a weight beside the generator's
+    estimate: Estimate | None = None  # what its events are in a class that is estimated from data
+
+    @property
+    def flags(self) -> Sequence[Region]:
+        """All regions, with the cuts by which events count there."""
+        return self.estimate.counted(self.regions) if self.estimate else self.regions
 
     @property
     def label(self) -> int:
@@ -94,7 +101,8 @@ class ConvertJob:
 def convert_files(job: ConvertJob) -> HDF5Metadata:
     """Convert the files of one dataset into one HDF5 file; return the metadata that was written (see doc/hdf5.md).
 
-    It is an error if a file lacks a column, or the sum of weights is not positive; nothing is written then.
+    For a class that is estimated from data, only the events in the region are taken. It is an error if a file lacks a column,
+    or the sum of weights is not positive; nothing is written then.
     """
     with OpenFiles() as opened:
         return _convert(job, opened)
@@ -102,28 +110,40 @@ def convert_files(job: ConvertJob) -> HDF5Metadata:
 
 def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
     columns, accounting = _survey(job, opened)
-    entries, has_others = accounting.written, any(file.only_shifted for file in accounting.files)
+    entries = accounting.written
+
+    def bound(expression: Expression) -> BoundExpression:
+        return BoundExpression(expression, opened(job.sources[0]))
+
+    cuts: list[EventCut] = [FlagCut(SELECTED)] if any(file.only_shifted for file in accounting.files) else []
+    if job.estimate:
+        cuts.append(bound(job.estimate.region.cut))
+        job.estimate.enter(accounting, map(opened, job.sources), job.regions)
     duplicates = _find_duplicates(job, accounting, opened)
     dataset = _dataset(job, accounting, duplicates)
     is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
     weight = dataset.weight_per_genweight
     given: list[GivenWeight | DatasetWeight] = [GivenWeight(sums) for sums in accounting.weights]
-    if job.sample.weight:
-        given.append(DatasetWeight(Formula(job.sample.weight), opened(job.sources[0])))
-    regions = [RegionCut(region, opened(job.sources[0])) for region in job.regions]
-    reader = RowReader(columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given, regions)
+    factors = (job.sample.weight, job.estimate.factor if job.estimate else None)
+    given += [DatasetWeight(bound(factor)) for factor in factors if factor is not None]
+    flags = {it.describe().column: bound(it.cut) for it in job.flags}
+    reader = RowReader(
+        columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given, job.is_corrected, flags
+    )
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
         table_writers(file, reader.tables, dataset.accounting.selected, job.compression) as writers,
         progress(f"convert {job.output.name}", entries) as bar,
     ):
-        lost = _write(job, opened, reader, [SELECTED] if has_others else [], duplicates, writers, bar)
+        lost, sum_of_weights = _write(job, opened, reader, cuts, duplicates, writers, bar)
         written = {name: writer.finish() for name, writer in writers.items()}
         if set(written.values()) != {dataset.accounting.selected}:
             raise NanoMLError(
                 f"{job.output}: {written} events were written of {dataset.accounting.selected}. Nothing is kept: run it again."
             )
+        if job.estimate:
+            dataset = replace(dataset, data_driven=job.estimate.describe(sum_of_weights))
         metadata = replace(
             _metadata(job, columns, dataset, lost),
             weights=tuple(each.describe() for each in given if isinstance(each, GivenWeight)),
@@ -143,7 +163,8 @@ def _find_duplicates(job: ConvertJob, accounting: Accounting, opened: OpenFiles)
 
     def numbers(files: Sequence[str], opened: Callable[[str], RootFile]) -> Iterator[NDArray[Any]]:
         for path in files:
-            yield from events_of(opened(path))
+            file = opened(path)
+            yield from events_of(file, BoundExpression(job.estimate.region.cut, file) if job.estimate else None)
 
     with scratch(job.output) as directory, OpenFiles() as others:
         parts = [*(numbers(files, others) for files in job.earlier.values()), numbers(job.sources, opened)]
@@ -156,16 +177,17 @@ def _write(
     job: ConvertJob,
     opened: OpenFiles,
     reader: RowReader,
-    flag: Sequence[str],
+    cuts: Sequence[EventCut],
     duplicates: DuplicateEvents | None,
     writers: Mapping[str, BlockWriter],
     bar: Bar,
-) -> dict[str, tuple[int, int]]:
-    """Write all rows; return how many objects of each collection there were, and how many were cut off.
+) -> tuple[dict[str, tuple[int, int]], float]:
+    """Write the rows of all events that pass the cuts.
 
-    If only some events pass without a shift, `flag` is the branch that says which.
+    Returns how many objects of each collection there were, and how many were cut off; and the sum of the weights.
     """
-    row, branches = 0, list(dict.fromkeys([*reader.branches, *flag]))
+    row, sums = 0, list[float]()
+    branches = list(dict.fromkeys([*reader.branches, *branches_of(cuts)]))
     bytes_per_event = sum(kind.itemsize for kind in reader.tables.values())
     most = max(1, job.memory * 1_000_000 // bytes_per_event)
     lost = dict.fromkeys(reader.columns.collections, (0, 0))
@@ -173,18 +195,17 @@ def _write(
         (opened(source), start, stop) for source in job.sources for start, stop in opened(source).ranges(branches, most)
     )
     for file, length, arrays in read_ahead(ranges, branches):
-        kept = length
+        arrays, kept = passing(cuts, arrays, length)
+        begin, row = row, row + kept
         if duplicates:
-            arrays, kept = duplicates.without_copies(len(job.earlier), row, arrays, length)
-        elif flag:
-            arrays, kept = nominal_events(arrays)
-        row += length
+            arrays, kept = duplicates.without_copies(len(job.earlier), begin, arrays, kept)
         rows, counts = reader.rows(arrays, kept, file.path)
         for name, writer in writers.items():
             writer.write(rows[name])
         lost = {name: (seen + counts[name][0], cut + counts[name][1]) for name, (seen, cut) in lost.items()}
+        sums.append(float(rows[EVENTS]["weight"].sum(dtype=np.float64)) if "weight" in rows[EVENTS] else 0.0)
         bar.advance(length)
-    return lost
+    return lost, math.fsum(sums)
 
 
 def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting]:
@@ -212,7 +233,7 @@ def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting
         found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
         check_parameters(file, found, job.parameters)
         for region in job.regions:
-            RegionCut(region, file)
+            BoundExpression(region.cut, file)
         if columns is None:
             columns = found
         else:
@@ -249,8 +270,7 @@ def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) ->
         for name in wanted:
             branch = columns.collections[name].order_branch
             for start, stop in file.ranges([branch], _COUNTED_AT_ONCE):
-                arrays: dict[str, Any] = file.read([branch, *flag], start, stop)
-                arrays = nominal_events(arrays)[0] if flag else arrays
+                arrays, _ = passing([*map(FlagCut, flag)], file.read([branch, *flag], start, stop), stop - start)
                 objects, seen = np.asarray(ak.num(arrays[branch])), histograms[name]
                 histograms[name] = np.bincount(objects, minlength=len(seen))
                 histograms[name][: len(seen)] += seen

@@ -19,6 +19,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.convert.expressions import BoundExpression
 from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.errors import NanoMLError
@@ -154,10 +155,13 @@ class DuplicateEvents:
             start = stop
 
 
-def events_of(file: RootFile) -> Iterator[NDArray[Any]]:
-    """The numbers of a file's events as from `identify`, block by block."""
-    for start, stop in file.ranges(IDENTIFIERS, _BLOCK):
-        yield identify(file.path, file.read(IDENTIFIERS, start, stop))
+def events_of(file: RootFile, cut: BoundExpression | None = None) -> Iterator[NDArray[Any]]:
+    """The numbers of a file's events as from `identify`, block by block; of those that pass a cut, if there is one."""
+    names = list(dict.fromkeys([*IDENTIFIERS, *(cut.branches if cut else ())]))
+    for start, stop in file.ranges(names, _BLOCK):
+        arrays = file.read(names, start, stop)
+        found = identify(file.path, arrays)
+        yield found[cut.passes(arrays, stop - start)] if cut else found
 
 
 def find_duplicates(parts: Iterable[Iterable[NDArray[Any]]], directory: Path, memory: float = 100) -> DuplicateEvents:

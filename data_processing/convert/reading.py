@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.contracts.accounting import SELECTED
 from MLTools.NanoML.contracts.provenance import Provenance
@@ -61,6 +63,33 @@ def read_ahead(
             yield file, length, arrays.result()
 
 
+class EventCut(Protocol):
+    """A cut on the events of a file."""
+
+    @property
+    def branches(self) -> Sequence[str]:
+        """The branches that it reads."""
+
+    def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
+        """Which of `length` events pass, given all `branches` of them."""
+
+
+@dataclass(frozen=True)
+class FlagCut:
+    """The cut on a branch of flags."""
+
+    branch: str
+
+    @property
+    def branches(self) -> Sequence[str]:
+        """See `EventCut`."""
+        return [self.branch]
+
+    def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
+        """See `EventCut`."""
+        return np.asarray(ak.to_numpy(arrays[self.branch]), bool)
+
+
 def nominal_flag(file: RootFile, record: Provenance | None) -> list[str]:
     """The branch that says which events of a file pass without a shift; none if all of them do.
 
@@ -78,8 +107,15 @@ def nominal_flag(file: RootFile, record: Provenance | None) -> list[str]:
     return [SELECTED] if others else []
 
 
-def nominal_events(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """The events of a block that pass without a shift, by its `nominal_flag`, and how many they are."""
-    passed = np.asarray(ak.to_numpy(arrays[SELECTED]))
+def passing(cuts: Sequence[EventCut], arrays: Mapping[str, Any], length: int) -> tuple[dict[str, Any], int]:
+    """The events of a block of `length` that pass all cuts, and how many they are."""
+    passed = np.ones(length, bool)
+    for cut in cuts:
+        passed &= cut.passes(arrays, length)
     pick, kept = Picker(np.flatnonzero(passed)), int(passed.sum())
-    return {name: pick(array) for name, array in arrays.items()} if kept < len(passed) else dict(arrays), kept
+    return {name: pick(array) for name, array in arrays.items()} if kept < length else dict(arrays), kept
+
+
+def branches_of(cuts: Sequence[EventCut]) -> list[str]:
+    """The branches that cuts read."""
+    return list(dict.fromkeys(name for cut in cuts for name in cut.branches))

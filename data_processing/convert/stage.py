@@ -1,4 +1,4 @@
-"""The stages convert and shuffle: an HDF5 file of each dataset, and one of all."""
+"""The stages convert and shuffle: an HDF5 file of each dataset and of each part of a class from data, and one of all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any, Optional
 
 from data_processing.convert.columns import DatasetParameter, StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.regions import Region
+from data_processing.convert.estimate import Estimate
+from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import FROM_WHERE
+from MLTools.NanoML.config.regions import Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.workflow.runner import Stage
@@ -28,57 +31,86 @@ _NO_MATTER = ("memory", "shuffle")  # settings that do not change the file of a 
 
 
 def convert_stage(analysis: Analysis) -> Stage:
-    """One HDF5 file for each dataset."""
+    """One HDF5 file for each dataset, and for each part of a class that is estimated from data."""
     config = analysis.config
     assert config.convert is not None
-    convert, layout = config.convert, Layout.of(config)
-    objects = {
-        name: StoredCollection(wanted.fields, wanted.max, wanted.order, wanted.quantile)
-        for name, wanted in convert.objects.items()
-    }
     groups = root_files(analysis)
-    # every file has as many objects as the others, so a quantile is taken over all of them
-    quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
-    survey = tuple(path for paths in groups.values() for path in paths) if quantiles else ()
-    tasks = []
-    code = code_of(convert_files.__module__)
-    parameters = _parameters(config)
-    regions = [Region(name, cut, config.place("regions", name)) for name, cut in config.regions.items()]
-    for name, paths in groups.items():
-        dataset = config.datasets[name]
-        job = ConvertJob(
-            paths,
-            layout.hdf5(name),
-            convert.features,
-            objects,
-            Sample(name, dataset.class_, config.cross_section_of(name), dataset.is_data, dataset.weight or ""),
-            config.classes,
-            config.luminosity_of(name),
-            convert.compression or "none",
-            convert.memory,
-            convert.float16,
-            survey=survey,
-            parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
-            missing=analysis.missing.get(name, ()),
-            earlier={other: groups[other] for other in config.earlier(name)},
-            allow_gaps=convert.allow_gaps,
-            regions=regions,
-        )
-        described = config.as_dict("datasets")[name]
+    jobs = {name: _dataset_job(analysis, name, groups) for name in groups}
+    jobs |= {part.name: _part_job(config, part, jobs[part.dataset], groups) for part in config.parts}
+    owners = {**{name: name for name in groups}, **{part.name: part.dataset for part in config.parts}}
+    tasks, code = [], code_of(convert_files.__module__)
+    for name, job in jobs.items():
+        described = config.as_dict("datasets")[owners[name]]
         settings = {
             **{key: value for key, value in config.as_dict("convert").items() if key not in _NO_MATTER},
             "dataset": {key: value for key, value in described.items() if key not in FROM_WHERE},
             "classes": list(config.classes),
-            "luminosity": config.luminosity_of(name),
-            "parameters": [one.name for one in parameters],
+            "luminosity": job.luminosity,
+            "parameters": [one.name for one in job.parameters],
             "earlier": list(job.earlier),
             "regions": config.regions,
+            "is_corrected": job.is_corrected,
         }
+        if job.estimate:
+            settings["data_driven"] = plain(job.estimate.describe(0.0))
         others = (path for each in job.earlier.values() for path in each)
-        inputs = tuple(dict.fromkeys([*(survey or paths), *others]))
+        inputs = tuple(dict.fromkeys([*(job.survey or job.sources), *others]))
         work = functools.partial(convert_files, job)
         tasks.append(Task("convert", name, inputs, (job.output,), settings, code, work))
     return Stage("convert", tasks, usable_cores(), convert_summary)
+
+
+def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[str]]) -> ConvertJob:
+    """The conversion of a dataset; `groups` are the ROOT files of all."""
+    config = analysis.config
+    convert, dataset = config.convert, config.datasets[name]
+    assert convert is not None
+    objects = {
+        name: StoredCollection(wanted.fields, wanted.max, wanted.order, wanted.quantile)
+        for name, wanted in convert.objects.items()
+    }
+    # every file has as many objects as the others, so a quantile is taken over all of them
+    quantiles = any(wanted.quantile is not None for wanted in convert.objects.values())
+    weight = Expression(dataset.weight, config.place("datasets", name, "weight")) if dataset.weight else None
+    parameters = _parameters(config)
+    return ConvertJob(
+        groups[name],
+        Layout.of(config).hdf5(name),
+        convert.features,
+        objects,
+        Sample(name, dataset.class_, config.cross_section_of(name), dataset.is_data, weight),
+        config.classes,
+        config.luminosity_of(name),
+        convert.compression or "none",
+        convert.memory,
+        convert.float16,
+        survey=tuple(path for paths in groups.values() for path in paths) if quantiles else (),
+        parameters=[replace(one, value=dataset.parameters.get(one.name, math.nan)) for one in parameters],
+        missing=analysis.missing.get(name, ()),
+        earlier={other: groups[other] for other in config.earlier(name)},
+        allow_gaps=convert.allow_gaps,
+        regions=[_region(config, region) for region in config.regions],
+        is_corrected=bool(config.data_driven) or any(each.weight for each in config.datasets.values()),
+    )
+
+
+def _part_job(config: Config, part: Part, job: ConvertJob, groups: Mapping[str, Sequence[str]]) -> ConvertJob:
+    """The conversion of the events of a dataset, which `job` converts, in a class that is estimated from data."""
+    wanted, place = config.data_driven[part.class_], ("data_driven", part.class_)
+    weight = Expression(str(wanted.weight), config.place(*place, "weight"))
+    into = [Region(name, Expression(cut, config.place(*place, "into", name))) for name, cut in wanted.into.items()]
+    return replace(
+        job,
+        output=Layout.of(config).hdf5(part.name),
+        sample=replace(job.sample, name=part.name, class_=part.class_),
+        # an event that is in a dataset of which nothing is taken must not be lost
+        earlier={name: groups[name] for name in job.earlier if name in wanted.from_},
+        estimate=Estimate(part.dataset, _region(config, wanted.region), weight, part.is_subtracted, into),
+    )
+
+
+def _region(config: Config, name: str) -> Region:
+    return Region(name, Expression(config.regions[name], config.place("regions", name)))
 
 
 def _parameters(config: Config) -> list[DatasetParameter]:
@@ -118,7 +150,9 @@ def convert_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         metadata = HDF5Metadata.from_json(content, name)
         (dataset,) = metadata.datasets
         label = f"class {dataset.class_}" if dataset.class_ else "data" if dataset.is_data else "no class"
-        lines.append(f"{name}: {dataset.accounting.selected:,} events, {label}")
+        part = dataset.data_driven
+        estimate = f": {part.sum_of_weights:+.6g} expected by {part.dataset} in {part.region}" if part else ""
+        lines.append(f"{name}: {dataset.accounting.selected:,} events, {label}{estimate}")
         lines += missing_lines({name: list(dataset.missing)} if dataset.missing else {})
         lines += losses(name, metadata)
     return lines

@@ -184,11 +184,11 @@ def _event_types(metadata: HDF5Metadata, there: Sequence[str]) -> dict[str, str]
     types["label"] = "int32"
     datasets = metadata.datasets
     weighted = {one.weight_per_genweight is not None for one in datasets}
-    simulated = {not one.is_data for one in datasets}
-    for name, known in (("weight", weighted), ("genWeight", simulated)):
+    generated = {one.has_generator_weights for one in datasets}
+    for name, known in (("weight", weighted), ("genWeight", generated)):
         if known == {True} or (known == {True, False} and name in there):
             types[name] = "float32"
-    if metadata.weights:
+    if metadata.weights or CORRECTION in there:
         types[CORRECTION] = "float32"
     if "weight" in types:
         types |= {column: "float32" for one in metadata.weights for column in one.variations.values()}

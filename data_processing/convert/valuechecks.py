@@ -159,6 +159,8 @@ class _Group:
         factors = [one.weight_per_genweight for one in datasets]
         self.weighted = "weight" in names and None not in factors
         self.corrected = CORRECTION in names
+        estimates = [one.data_driven.sum_of_weights for one in datasets if one.data_driven]
+        self.estimated = math.fsum(estimates) if len(estimates) == len(datasets) else None
         self.factors = [(factor or 0.0, one.is_data) for factor, one in zip(factors, datasets)]
         flows = [[file.cutflow for file in one.accounting.files] for one in datasets]
         self.has_cutflow = all(flow for files in flows for flow in files)
@@ -195,6 +197,9 @@ class _Group:
         if events != self.selected:
             what = f"has {events:,.0f} events of label {self.label}, but the accounting says {self.selected:,}"
             found.add("events", EVENTS, what)
+        if self.weighted and self.estimated is not None and not abs(weight - self.estimated) <= _ROUNDING * weight_size:
+            what = f"weight of label {self.label} adds up to {weight:.9g}, but to {self.estimated:.9g} in its datasets"
+            found.add("sums", EVENTS, what)
         if not self.has_cutflow:
             return
         pairs = []

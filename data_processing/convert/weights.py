@@ -1,4 +1,4 @@
-"""Weights beside the generator's: those that the selection gave, and that of a dataset."""
+"""Weights beside the generator's: those that the selection gave, and those that the configuration gives by expressions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.convert.expressions import BoundExpression
 from MLTools.NanoML.contracts.accounting import NOMINAL, WeightSums
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
-from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.rootio.rootfile import RootFile
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,22 @@ class GivenWeight:
         return found
 
 
+@dataclass(frozen=True)
 class DatasetWeight:
-    """The weight of a dataset's events that the configuration gives by an expression of columns."""
+    """A weight of a dataset's events that the configuration gives by an expression of columns."""
 
-    variations: Mapping[str, str] = {}
+    expression: BoundExpression
 
-    def __init__(self, formula: Formula, file: RootFile) -> None:
-        self._formula = formula
-        self._names = formula.resolve(file.branches, file.path)
-        self.branches = list(dict.fromkeys(self._names.values()))
+    @property
+    def variations(self) -> dict[str, str]:
+        """It has none."""
+        return {}
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches from which it is computed."""
+        return self.expression.branches
 
     def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
         """Its value for each event."""
-        given = {name: arrays[actual] for name, actual in self._names.items()}
-        return {NOMINAL: self._formula.values(given, len(arrays["run"]))}
+        return {NOMINAL: self.expression.values(arrays, len(arrays["run"]))}

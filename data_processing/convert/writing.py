@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import awkward as ak
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
-from data_processing.convert.regions import RegionCut
+from data_processing.convert.expressions import BoundExpression
 from data_processing.convert.weights import DatasetWeight, GivenWeight
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
@@ -42,13 +42,14 @@ class RowReader:
     """Makes rows of all datasets from arrays of a range of events."""
 
     columns: FileColumns
-    is_data: bool  # without generator weight
+    is_data: bool  # without generator weight: it is 1 in data that have a class
     label: int  # number of the class, or -1
     weight: float | None  # number of events expected per generator weight, if that is known
     parameters: Sequence[DatasetParameter] = ()  # columns after the features
     is_weighted: bool = True  # if not, genWeight of simulation is 1 for each event
-    given: Sequence[GivenWeight | DatasetWeight] = ()  # weights that the selection gave
-    regions: Sequence[RegionCut] = ()
+    given: Sequence[GivenWeight | DatasetWeight] = ()  # weights beside the generator's
+    is_corrected: bool = False  # whether there is a column of their product also if there are none
+    regions: Mapping[str, BoundExpression] = field(default_factory=dict)  # the cut behind each column of flags
 
     @property
     def tables(self) -> dict[str, np.dtype[Any]]:
@@ -57,13 +58,13 @@ class RowReader:
         events: list[tuple[str, str]] = [*IDENTIFIER_TYPES.items(), ("label", "i4")]
         if self.weight is not None:
             events.append(("weight", "f4"))
-        if not self.is_data:
+        if not self.is_data or self.label >= 0:
             events.append(("genWeight", "f4"))
-        if self.given:
+        if self.given or self.is_corrected:
             events.append((CORRECTION, "f4"))
         if self.weight is not None:
             events += [(column, "f4") for given in self.given for column in given.variations.values()]
-        events += [(region.column, "?") for region in self.regions]
+        events += [(column, "?") for column in self.regions]
         events += [(name, stored(name, feature.branch)) for name, feature in self.columns.features.items()]
         events += [(parameter.name, "f4") for parameter in self.parameters]
         found = {EVENTS: _compound(EVENTS, events)}
@@ -79,7 +80,7 @@ class RowReader:
         if self.is_weighted and not self.is_data:
             names.append("genWeight")
         names += [column for given in self.given for column in given.branches]
-        names += [column for region in self.regions for column in region.branches]
+        names += [column for cut in self.regions.values() for column in cut.branches]
         names += [feature.branch.name for feature in self.columns.features.values()]
         for collection in self.columns.collections.values():
             names += [branch.name for branch in collection.fields.values()]
@@ -107,23 +108,24 @@ class RowReader:
         for name in (*IDENTIFIER_TYPES, "genWeight"):
             if name in arrays:
                 columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
-        if not (self.is_weighted or self.is_data):
-            columns["genWeight"] = np.ones(length, dtype["genWeight"])
+        if "genWeight" in (dtype.names or ()):
+            columns.setdefault("genWeight", np.ones(length, dtype["genWeight"]))
         for name, feature in self.columns.features.items():
             values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
             values = values if feature.component is None else values[:, feature.component]
             columns[name] = _stored(values, dtype[name], name, path)
         for parameter in self.parameters:
             columns[parameter.name] = np.full(length, parameter.value, np.float32)
-        for region in self.regions:
-            columns[region.column] = region.passes(arrays, length)
+        for column, cut in self.regions.items():
+            columns[column] = cut.passes(arrays, length)
         columns["label"] = np.full(length, self.label, dtype["label"])
         factors = [given.factors(arrays) for given in self.given]
         correction = math.prod((each[NOMINAL] for each in factors), start=np.ones(length))
-        if self.given:
+        if CORRECTION in (dtype.names or ()):
             columns[CORRECTION] = correction.astype(np.float32)
         if self.weight is not None:
-            per_event = self.weight * (1.0 if self.is_data else columns["genWeight"].astype(np.float64))
+            generated = columns.get("genWeight", np.ones(length, np.float32))
+            per_event = self.weight * generated.astype(np.float64)
             columns["weight"] = np.full(length, per_event * correction, dtype["weight"])
             for number, given in enumerate(self.given):
                 others = math.prod(
@@ -143,11 +145,11 @@ def _objects(
     places = Places.of(first.counts, collection.max, key, bool(order and order.startswith("-")))
     total, kept = int(first.counts.sum()), len(places.target)
     columns = {VALID: places.spread(np.ones(kept, bool))}
-    for field, branch in collection.fields.items():
+    for name, branch in collection.fields.items():
         found = Jagged.of(arrays[branch.name])
         if not np.array_equal(found.counts, first.counts):
             raise NanoMLError(f"{path}: {branch.name} has other numbers of objects than {by}: leave one of them out.")
-        columns[field] = places.spread(_stored(places.picked(found.values), dtype[field], field, path))
+        columns[name] = places.spread(_stored(places.picked(found.values), dtype[name], name, path))
     return columns, (total, total - kept)
 
 

@@ -70,6 +70,11 @@ def _expressions(config: Config, dataset: str) -> Iterator[tuple[tuple[Key, ...]
         yield ("datasets", dataset, "weight"), weight
     for name, cut in config.regions.items():
         yield ("regions", name), cut
+    for class_ in dict.fromkeys(part.class_ for part in config.parts if part.dataset == dataset):
+        wanted = config.data_driven[class_]
+        yield ("data_driven", class_, "weight"), str(wanted.weight)
+        for name, cut in wanted.into.items():
+            yield ("data_driven", class_, "into", name), cut
 
 
 def _missing(config: Config, dataset: str, file: RootFile) -> Iterator[str]:

@@ -14,6 +14,7 @@ from MLTools.NanoML.config.consistency import contradictions
 from MLTools.NanoML.config.data import Convert, Score, Skim
 from MLTools.NanoML.config.datasets import Dataset, Era, Read
 from MLTools.NanoML.config.document import Document, Key, dotted
+from MLTools.NanoML.config.regions import DataDriven, Part, parts_of
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import NAME, PRODUCT, REGION, setting
 from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
@@ -42,6 +43,9 @@ class Config:
         names=REGION,
         examples=[{"SR": "nBJet == 0 && abs(ZCand_mass - 91.2) < 15"}],
     )
+    data_driven: dict[str, DataDriven] = setting(
+        dict, "Classes that are estimated from data in a region, by name.", names=NAME
+    )
     read: Read = setting(Read)
     skim: Optional[Skim] = setting(None)
     convert: Optional[Convert] = setting(None)
@@ -58,18 +62,22 @@ class Config:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes in the order of their first appearance among the datasets."""
-        return tuple(dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None))
+        """The classes in the order of their first appearance among the datasets; then those that are estimated from data."""
+        found = dict.fromkeys(dataset.class_ for dataset in self.datasets.values() if dataset.class_ is not None)
+        return tuple(dict.fromkeys([*found, *self.data_driven]))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of all classes that are estimated from data."""
+        return tuple(part for class_ in self.data_driven for part in parts_of(self, class_))
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The datasets to train on: those with a class, or all simulation if single objects are classified."""
-        per_object = self.train is not None and self.train.per_object is not None
-        return tuple(
-            name
-            for name, dataset in self.datasets.items()
-            if (not dataset.is_data if per_object else dataset.class_ is not None)
-        )
+        """The HDF5 files to train on: datasets with a class and parts of classes, or all simulation for single objects."""
+        if self.train is not None and self.train.per_object is not None:
+            return tuple(name for name, dataset in self.datasets.items() if not dataset.is_data)
+        named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
+        return (*named, *(part.name for part in self.parts))
 
     def earlier(self, name: str) -> tuple[str, ...]:
         """The datasets of data before a dataset of data, which may have the same events.

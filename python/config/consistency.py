@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Problem
-from MLTools.NanoML.config.regions import expression, regions
+from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train
 from MLTools.NanoML.contracts.hdf5 import RESERVED
@@ -22,8 +22,8 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, _skim, _convert, regions, _sections, _training, _columns, _per_object, _signal, _tune,
-        _score,
+        _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _per_object,
+        _signal, _tune, _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -90,7 +90,7 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
             break
     which = "dataset" if config.train and config.train.per_object else "dataset with a class"
     for name in config.trained:
-        if not config.datasets[name].is_data and name not in known:
+        if name in config.datasets and not config.datasets[name].is_data and name not in known:
             what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
             yield ("datasets", name, "cross_section"), what
 

@@ -1,17 +1,80 @@
-"""Regions of an analysis: what can be wrong with them."""
+"""Regions, and classes that are estimated from data in one of them: their settings, and what can be wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
 
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.schema import suggestion
+from MLTools.NanoML.config.setting import REGION, setting
 from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.errors import NanoMLError
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
+
+
+@dataclass(frozen=True)
+class DataDriven:
+    """A class of events that is estimated from data: those in one region stand for what is expected in others."""
+
+    from_: list[str] = setting(
+        ...,
+        "The datasets of data. An event that is in several of them counts once.",
+        minItems=1,
+        uniqueItems=True,
+        examples=[["Muon_2018", "EGamma_2018"]],
+    )
+    region: str = setting(..., "The region in which the events are.", **REGION, examples=["sideband"])
+    weight: Union[str, float] = setting(
+        ...,
+        "What each event counts, such as a fake factor or the ratio of two regions: a number, or an expression of event-level "
+        "columns in the language of skim.cut.",
+        pattern=".+",
+        form="a number, or an expression of columns",
+        examples=["fake_factor", 0.12],
+    )
+    subtract: list[str] = setting(
+        list,
+        "Simulation whose events in the region are subtracted, by dataset or class, with all their weights.",
+        uniqueItems=True,
+        examples=[["WZ", "ZZ"]],
+    )
+    into: dict[str, str] = setting(
+        dict,
+        "The regions for which it is the estimate, each with the cut that its events must pass to count there (1: all do).",
+        names=REGION,
+        items={"or_number": True},
+        examples=[{"SR": "nBJet == 0"}],
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """The events of a dataset in a class that is estimated from data."""
+
+    name: str  # of their HDF5 file
+    class_: str
+    dataset: str
+    is_subtracted: bool
+
+
+def parts_of(config: Config, class_: str) -> list[Part]:
+    """The parts of a class that is estimated from data, those of data in the order of their datasets."""
+    wanted = config.data_driven[class_]
+    kept = [Part(f"{class_}_from_{name}", class_, name, False) for name in config.datasets if name in wanted.from_]
+    names = dict.fromkeys(name for entry in wanted.subtract for name in _named(config, wanted, entry))
+    return [*kept, *(Part(f"{class_}_less_{name}", class_, name, True) for name in names)]
+
+
+def _named(config: Config, wanted: DataDriven, entry: str) -> list[str]:
+    """The datasets that an entry of `subtract` names: that of this name, or those of the class in the eras of the data."""
+    if entry in config.datasets:
+        return [entry]
+    eras = {config.datasets[name].era for name in wanted.from_ if name in config.datasets}
+    return [name for name, dataset in config.datasets.items() if dataset.class_ == entry and dataset.era in eras]
 
 
 def regions(config: Config) -> Iterator[Problem]:
@@ -31,9 +94,82 @@ def regions(config: Config) -> Iterator[Problem]:
             yield place, f"HDF5 files have a column {region_column(name)} for it, as you call another one. Rename it"
     if train is not None and train.files is None:
         for number, name in enumerate(train.regions):
-            if name not in config.regions:
-                hint = suggestion(name, config.regions) if config.regions else "There are no `regions`."
-                yield ("train", "regions", number), f'"{name}" is not one of `regions`. {hint}'
+            yield from _unknown(config, ("train", "regions", number), name)
+
+
+def _unknown(config: Config, keys: Keys, region: str) -> Iterator[Problem]:
+    if region not in config.regions:
+        hint = suggestion(region, config.regions) if config.regions else "There are no `regions`."
+        yield keys, f'"{region}" is not one of `regions`. {hint}'
+
+
+def data_driven(config: Config) -> Iterator[Problem]:
+    """Contradictions between classes that are estimated from data and other settings."""
+    simulated = {dataset.class_ for dataset in config.datasets.values()}
+    for class_, wanted in config.data_driven.items():
+        place = ("data_driven", class_)
+        if class_ in simulated:
+            yield place, "datasets are of a class of this name. Rename one of the two"
+        for number, name in enumerate(wanted.from_):
+            if name not in config.datasets:
+                yield (*place, "from", number), f'"{name}" is not a dataset. {suggestion(name, config.datasets)}'
+            elif not config.datasets[name].is_data:
+                yield (
+                    (*place, "from", number),
+                    f'"{name}" is simulation. Name data, or add "data: true" to that dataset',
+                )
+        yield from _unknown(config, (*place, "region"), wanted.region)
+        yield from expression((*place, "weight"), str(wanted.weight))
+        for region, cut in wanted.into.items():
+            yield from _unknown(config, (*place, "into", region), region)
+            yield from expression((*place, "into", region), cut)
+            if region == wanted.region:
+                yield (
+                    (*place, "into", region),
+                    "its events are in this region: it is the estimate for others. Remove it",
+                )
+        in_training = config.train.regions if config.train is not None and config.train.per_object is None else []
+        if in_training and not {*in_training} & {*wanted.into}:
+            what = f'none of its events would be trained on, as `train.regions` has other regions. Add "into: {{{in_training[0]}: CUT}}"'
+            yield place, what
+        yield from _subtracted(config, class_, wanted)
+        for part in parts_of(config, class_):
+            if part.name in config.datasets:
+                yield (
+                    ("datasets", part.name),
+                    f"the file of {part.dataset} in the class {class_} has this name. Rename it",
+                )
+
+
+def _subtracted(config: Config, class_: str, wanted: DataDriven) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    eras = {config.datasets[name].era for name in wanted.from_ if name in config.datasets}
+    classes = {dataset.class_ for dataset in config.datasets.values() if dataset.class_ is not None}
+    for number, entry in enumerate(wanted.subtract):
+        place = ("data_driven", class_, "subtract", number)
+        of_class = [name for name, dataset in config.datasets.items() if dataset.class_ == entry]
+        if entry not in config.datasets and not of_class:
+            known = dict.fromkeys([*config.datasets, *classes])
+            yield place, f'"{entry}" is neither a dataset nor a class of datasets. {suggestion(entry, known)}'
+        if entry in config.datasets and of_class not in ([], [entry]):
+            yield place, f'"{entry}" is a dataset, and a class of {", ".join(of_class)} as well. Name the datasets'
+            continue
+        names = _named(config, wanted, entry)
+        if of_class and not names:
+            yield place, f'no dataset of the class "{entry}" is of the era of the data. Remove it'
+        for name in names:
+            dataset = config.datasets[name]
+            if owner.setdefault(name, entry) != entry:
+                yield place, f'{name} is subtracted already, by "{owner[name]}". Remove one'
+            if dataset.is_data:
+                yield place, f'"{name}" is data, and only simulation is subtracted. Remove it'
+            elif dataset.era not in eras and eras:
+                yield place, f'"{name}" is of the era {dataset.era}, of which no data are taken. Remove it'
+            elif dataset.cross_section is None or config.luminosity_of(name) is None:
+                what = (
+                    f'how many events of "{name}" there are is not known. Give it a "cross_section", and a luminosity'
+                )
+                yield place, what
 
 
 def expression(keys: Keys, text: str) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ SCHEMA = 1
 EVENTS = "events"
 METADATA = "metadata"
 CORRECTION = "correction"
-"""The product of the weights that the selection gave; there only if it gave any."""
+"""The product of all weights beside the generator's; there only if a dataset of the analysis has any."""
 RESERVED = (*IDENTIFIERS, "genWeight", "label", "weight", CORRECTION)
 """Event-level fields that the schema gives a meaning: no feature or parameter can have such a name."""
 
@@ -94,6 +94,18 @@ class ConvertedRegion:
 
 
 @dataclass(frozen=True)
+class DataDrivenPart:
+    """What the events of a dataset are in a class that is estimated from data."""
+
+    dataset: str  # the dataset whose events they are
+    region: str  # the region in which they are
+    weight: str  # the expression by which their own weights are multiplied
+    subtracted: bool  # simulation, which has minus this weight
+    into: tuple[ConvertedRegion, ...]  # the regions in which they count, each with the cut that they pass there
+    sum_of_weights: float  # of all of them
+
+
+@dataclass(frozen=True)
 class ConvertedDataset:
     """A dataset of the analysis in an HDF5 file."""
 
@@ -109,6 +121,12 @@ class ConvertedDataset:
     # events of data that were left out as copies, by the name of the dataset that has them
     duplicates: dict[str, int] = field(default_factory=dict, metadata=_SPARSE)
     gaps: tuple[EntryRange, ...] = field(default=(), metadata=_SPARSE)  # entries of files that were not read
+    data_driven: Optional[DataDrivenPart] = field(default=None, metadata=_SPARSE)  # if its class is estimated from data
+
+    @property
+    def has_generator_weights(self) -> bool:
+        """Whether its events have genWeight: those of a class always do, so that they can be put together."""
+        return not self.is_data or self.class_ is not None
 
     @property
     def weight_per_genweight(self) -> Optional[float]:
@@ -284,12 +302,17 @@ def write_metadata(file: Any, metadata: HDF5Metadata) -> None:
 def check_events_differ(paths: Sequence[str | os.PathLike[str]], contents: Sequence[HDF5Metadata]) -> None:
     """Refuse files made from the same ROOT file, such as a shuffled file and one of those that it was made from.
 
-    Raises NanoMLError if two have events of the same ROOT file.
+    Raises NanoMLError if two have events of the same ROOT file, unless one has them in a class that is estimated from data.
     """
-    owner: dict[str, int] = {}
+    owner: dict[tuple[str, Optional[str]], int] = {}
     for number, content in enumerate(contents):
-        for file in (each.file for dataset in content.datasets for each in dataset.accounting.files):
-            other = owner.setdefault(file, number)
+        files = (
+            (each.file, dataset.class_ if dataset.data_driven else None)
+            for dataset in content.datasets
+            for each in dataset.accounting.files
+        )
+        for file, estimate in files:
+            other = owner.setdefault((file, estimate), number)
             if other != number:
                 raise NanoMLError(
                     f"{os.fspath(paths[number])}: has events of {file}, which {os.fspath(paths[other])} has, "

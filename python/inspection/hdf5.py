@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 from rich.text import Text
 
 from MLTools.NanoML.contracts.hdf5 import (
@@ -19,7 +17,6 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedCollection,
     ConvertedDataset,
     HDF5Metadata,
-    blocks,
     open_hdf5,
     read_metadata,
 )
@@ -36,6 +33,7 @@ from MLTools.NanoML.inspection.report import (
     show_accounting,
     sum_of_weights,
 )
+from MLTools.NanoML.inspection.summaries import ClassCounts, ColumnSummary, RegionCounts, summarise
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.terminal.page import (
     Page,
@@ -48,61 +46,11 @@ from MLTools.NanoML.terminal.page import (
     plural,
     share,
 )
-from MLTools.NanoML.terminal.progress import progress
 
 _WIDE = 110  # characters; a wider console has room for less important columns
 _MUCH_LOST = 0.1
 _FIELDS_SHOWN = 10
 _SUMMARY = ("min", "mean", "max", "nan", "infinite")
-_WORTH_A_BAR = 2_000_000  # events; fewer are done before anyone has read it
-
-
-@dataclass
-class ColumnSummary:
-    """Range and mean of a column's finite values, in its unit, None if there are none; and the number of others."""
-
-    min: float | None = None
-    mean: float | None = None
-    max: float | None = None
-    nan: int = 0
-    infinite: int = 0
-    finite: int = 0
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Add a block of values, shape (events,)."""
-        numbers = values.astype(np.float64)
-        finite = numbers[np.isfinite(numbers)]
-        nan = int(np.isnan(numbers).sum())
-        self.nan += nan
-        self.infinite += len(numbers) - len(finite) - nan
-        if not len(finite):
-            return
-        low, high, mean = float(finite.min()), float(finite.max()), float(finite.mean())
-        self.min = low if self.min is None else min(self.min, low)
-        self.max = high if self.max is None else max(self.max, high)
-        self.finite += len(finite)
-        sofar = mean if self.mean is None else self.mean
-        self.mean = sofar + (mean - sofar) * (len(finite) / self.finite)
-
-
-@dataclass
-class ClassCounts:
-    """Number of events with one label, and the sum of their weights."""
-
-    name: str | None  # of the class; None for events that belong to none
-    label: int
-    events: int = 0
-    weights: float = 0.0
-
-
-@dataclass
-class RegionCounts:
-    """Number of events in a region, and the sum of their weights."""
-
-    name: str
-    cut: str
-    events: int = 0
-    weights: float = 0.0
 
 
 @dataclass
@@ -151,6 +99,7 @@ class HDF5Inspection(Inspection):
                     "books": accounting_content(Accounting(dataset.accounting.files)),
                     "missing": plain(dataset.missing),
                     "duplicates": dataset.duplicates,
+                    "data_driven": plain(dataset.data_driven),
                 }
                 for dataset in metadata.datasets
             ],
@@ -231,6 +180,19 @@ def _show_collections(page: Page, collections: Mapping[str, ConvertedCollection]
         page.line(complaint)
 
 
+def _estimate(dataset: ConvertedDataset) -> str | None:
+    """What its events are in a class that is estimated from data, in words."""
+    part = dataset.data_driven
+    if part is None:
+        return None
+    verb = "subtracted from" if part.subtracted else "taken as"
+    counted = ", ".join(f"{region.name} ({region.cut})" for region in part.into) or "no region"
+    return (
+        f"{part.sum_of_weights:.6g} events of {part.dataset}, {verb} {dataset.class_} in {part.region}, weighted by {part.weight}; "
+        f"counted in {counted}"
+    )
+
+
 def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
     accounting = Accounting(dataset.accounting.files)
     others = accounting.written - accounting.selected
@@ -240,6 +202,7 @@ def _show_dataset(page: Page, dataset: ConvertedDataset) -> None:
         [
             ("what", kind_of_events(dataset.is_data)),
             ("class", dataset.class_),
+            ("estimate", _estimate(dataset)),
             ("cross section", None if dataset.cross_section is None else f"{dataset.cross_section:g} pb"),
             ("luminosity", None if dataset.luminosity is None else f"{dataset.luminosity:g} /fb"),
             ("made from", only_file(accounting) or plural(len(accounting.files), "file")),
@@ -302,7 +265,7 @@ def _own(file: h5py.File, path: str) -> HDF5Inspection:
     weight = next((name for name in ("weight", "genWeight") if name in events.dtype.names), None)
     classes = {label: ClassCounts(name, label) for label, name in enumerate(metadata.classes)}
     regions = {region.column: RegionCounts(region.name, region.cut) for region in metadata.regions}
-    summaries = _summarise(events, columns, weight, classes, regions)
+    summaries = summarise(events, columns, weight, classes, regions)
     if any(finite(each.weights) is None for each in classes.values()):
         warnings.append(f"A sum of weights is not a finite number: some events have a bad {weight}.")
     found = sorted(classes.values(), key=lambda each: (each.name is None, each.label))
@@ -318,33 +281,3 @@ def _own(file: h5py.File, path: str) -> HDF5Inspection:
         summaries,
         list(regions.values()),
     )
-
-
-def _summarise(
-    events: Any,
-    columns: Sequence[str],
-    weight: str | None,
-    classes: dict[int, ClassCounts],
-    regions: Mapping[str, RegionCounts],
-) -> dict[str, ColumnSummary]:
-    """Read the dataset `events` once, for summaries of columns, and to count the events of each label and region.
-
-    `weight` is the column of weights; None counts each event as 1. `regions` are by their columns.
-    """
-    summaries = {name: ColumnSummary() for name in columns}
-    with progress("inspect", len(events)) if len(events) >= _WORTH_A_BAR else nullcontext() as bar:
-        for _, block in blocks(events):
-            for name, summary in summaries.items():
-                summary.add(block[name])
-            labels, positions = np.unique(block["label"], return_inverse=True)
-            weights = np.ones(len(block)) if weight is None else block[weight].astype(np.float64)
-            for label, many, total in zip(labels, np.bincount(positions), np.bincount(positions, weights)):
-                counts = classes.setdefault(int(label), ClassCounts(None, int(label)))
-                counts.events += int(many)
-                counts.weights += float(total)
-            for column, region in regions.items():
-                region.events += int(np.count_nonzero(block[column]))
-                region.weights += float(weights[block[column]].sum())
-            if bar is not None:
-                bar.advance(len(block))
-    return summaries

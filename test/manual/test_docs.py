@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -228,9 +229,27 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert load_site("my_cluster.yaml", tmp_path).setup == ["module load gcc"]
 
 
+def pretend_data(source: Path, directory: Path) -> None:
+    """A file that looks like data, with the muons of simulation, of which those of every second event are not tight."""
+    directory.mkdir(parents=True)
+    with uproot.open(source) as file:
+        arrays = file["Events"].arrays(
+            ["luminosityBlock", "event", "MET_pt", "nJet", "Muon_pt", "Muon_eta", "Muon_highPtId"]
+        )
+    fields = {name: arrays[f"Muon_{name}"] for name in ("pt", "eta", "highPtId")}
+    muons = ak.zip({**fields, "highPtId": ak.values_astype(fields["highPtId"] * (arrays["event"] % 2 == 0), np.uint8)})
+    flat = {name: np.asarray(arrays[name]) for name in ("luminosityBlock", "event", "MET_pt", "nJet")}
+    with uproot.recreate(directory / source.name) as file:
+        events = {"run": np.full(len(muons), 320_000, np.uint32), **flat}
+        types = {name: values.dtype for name, values in events.items()}
+        file.mktree("Events", {**types, "Muon": ak.type(muons).content}).extend({**events, "Muon": muons})
+
+
 @pytest.mark.slow
 def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
+    for number, name in enumerate(("Muon", "EGamma")):
+        pretend_data(ROOT / "examples" / "data" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
     follow("regions.md", tmp_path)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
     assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
@@ -238,6 +257,15 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
         ("CR_MET", False),
         ("muons", False),
     ]
+    found = json.loads((tmp_path / "fakes" / "training" / "metrics.json").read_text())["regions"]
+    parts = [
+        metadata_content(tmp_path / "fakes" / "hdf5" / f"fakes_{name}.h5")["datasets"][0]
+        for name in ("from_Muon", "from_EGamma", "less_WZ")
+    ]
+    total = sum(part["data_driven"]["sum_of_weights"] for part in parts)
+    assert parts[2]["data_driven"]["sum_of_weights"] < 0 < total
+    assert sum(found[name]["yields"]["fakes"]["sum_of_weights"] for name in ("SR", "CR")) == pytest.approx(total)
+    assert found["sideband"]["yields"]["fakes"]["events"] == 0
 
 
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:

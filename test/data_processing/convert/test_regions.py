@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.convert.regions import Region
+from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.convert.validation import validate_file
 from MLTools.NanoML.cli import nanoml
@@ -136,7 +136,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_runs(
 
 def test_a_column_that_a_later_file_lacks_is_told_with_its_line(tmp_path: Path, hdf5: Path, sample: Path) -> None:
     skim = sorted((hdf5.parent / "skims" / "WZ").glob("*.root"))[0]
-    region = Region("SR", "channel == 1", "a.yaml:3: regions.SR")
+    region = Region("SR", Expression("channel == 1", "a.yaml:3: regions.SR"))
     job = ConvertJob([str(sample / "WZTo3LNu" / "WZTo3LNu_0.root")], tmp_path / "b.h5", ["MET_pt"], regions=[region])
     with pytest.raises(
         ConfigError, match=r'a.yaml:3: regions.SR: cut "channel == 1": column 1: .* has no branch channel'

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
+from data_processing.convert.estimate import Estimate
+from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
@@ -74,6 +76,19 @@ def test_quantiles_are_those_of_nominal_events(shifted_skims: ShiftedSkims, tmp_
             job = ConvertJob(shifted_skims.nominal[:1], tmp_path / "x.h5", FEATURES, objects, survey=survey)
             most.append(convert_files(job).objects["Jet"].max)
     assert most[:3] == most[3:]
+
+
+def test_an_estimate_subtracts_nominal_events(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    few = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
+    estimate = Estimate("WZ", few, Expression("0.5", ""), True, [])
+    found, rows = converted(shifted_skims.shifted, tmp_path / "shifted.h5", estimate=estimate, regions=[few])
+    wanted, expected = converted(shifted_skims.nominal, tmp_path / "nominal.h5", estimate=estimate, regions=[few])
+    assert all(rows[name].tobytes() == expected[name].tobytes() for name in rows)
+    ((one,), (other,)) = found.datasets, wanted.datasets
+    assert one.data_driven == other.data_driven
+    assert one.accounting.cutflow == other.accounting.cutflow
+    assert len(rows["events"]) == one.accounting.selected > 3
+    assert (rows["events"]["nGoodJet"] < 3).all()
 
 
 def test_a_skim_that_lost_its_flag_is_refused(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
