@@ -290,14 +290,15 @@ def test_unmatched_jets_of_a_region_may_stay_as_they_are(tmp_path: Path) -> None
         assert (values != 1).tolist() == [True, False, False, True, True]
 
 
-def test_an_event_loop_has_the_same_corrected_jets(sample: Path) -> None:
-    class Nominal(Corrected):
-        shifts = {}
-
-    info = DatasetInfo("WZ", corrections_file=str(INVENTED / "2018.yaml"))
-    selection = Nominal().of_dataset(info)
+@pytest.mark.parametrize("era", ["2018", "2018 UL"])
+def test_an_event_loop_has_the_same_jets_under_its_shifts(era: str, tmp_path: Path, sample: Path) -> None:
+    path = write_era(era, tmp_path, DATA, ROOT / "examples")
+    selection = Corrected().of_dataset(DatasetInfo("WZ", corrections_file=str(path)))
     source = file_of("sample", sample)
     whole = on_file(selection, source)
     found = loop([PostprocModule(selection, 171)], source)
     assert [entry for entry, _ in found] == whole.rows.tolist()
-    assert [row["Jet1_pt"] for _, row in found] == whole.columns["Jet1_pt"].tolist()
+    assert len(selection.varied) == 20
+    for name, (of, _) in {**selection.varied, **dict.fromkeys(selection.made, ("", None))}.items():
+        values = whole.columns[name] if name in whole.columns else whole.columns[of]
+        assert [row[name] for _, row in found] == values.tolist()
