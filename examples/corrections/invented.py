@@ -121,6 +121,51 @@ def electrons(year: str, scale: float) -> list[dict[str, Any]]:
     return [correction("Electron-ID-SF", inputs, category("year", {year: data}))]
 
 
+def muon_momentum() -> list[dict[str, Any]]:
+    """MUO: the momentum scale m / pt + q a, and what the resolution of simulation lacks."""
+    etas, phis, layers = [-2.4, -0.9, 0.9, 2.4], [-3.2, 0.0, 3.2], [0.0, 10.5, 13.5, 100.0]
+    absetas = (0.0, 0.9, 1.6, 2.4)
+
+    def in_direction(middle: float, step: float, error: float) -> dict[str, Any]:
+        def at(e: int, p: int) -> dict[str, Any]:
+            values = {
+                "nom": round(middle + step * (e - p), 6),
+                "stat": round(error * (1 + e), 7),
+                "rho_stat": round(0.2 * (e - 1), 2),
+            }
+            return category("variation", values)
+
+        rows = [binning("phi", phis, [at(e, p) for p in range(2)]) for e in range(3)]
+        return binning("eta", etas, rows)
+
+    def in_abseta(content: Callable[[int], Any]) -> dict[str, Any]:
+        return binning("abseta", absetas, [content(e) for e in range(3)])
+
+    def with_layers(values: Callable[[int, int], Sequence[float]]) -> dict[str, Any]:
+        def at(e: int, n: int) -> dict[str, Any]:
+            return category("parameter", {number: round(value, 8) for number, value in enumerate(values(e, n))})
+
+        return in_abseta(lambda e: binning("nTrackerLayers", layers, [at(e, n) for n in range(3)]))
+
+    def factor(middle: float) -> dict[str, Any]:
+        return in_abseta(lambda e: category("variation", {"nom": round(middle + 0.03 * e, 4), "stat": 0.01}))
+
+    direction = {"eta": "real", "phi": "real", "variation": "string"}
+    place = {"abseta": "real", "nTrackerLayers": "real", "parameter": "int"}
+    made = [
+        correction(f"{name}_{kind}", direction, in_direction(middle + shift, step, error))
+        for kind, shift in (("data", 1e-4), ("mc", 0.0))
+        for name, middle, step, error in (("m", 0.999, 5e-4, 2e-5), ("a", 2e-5, 1e-5, 1e-6))
+    ]
+    made += [
+        correction(f"k_{kind}", {"abseta": "real", "variation": "string"}, factor(middle))
+        for kind, middle in (("data", 1.15), ("mc", 1.05))
+    ]
+    resolutions = with_layers(lambda e, n: (0.01 + 0.004 * e - 0.001 * n, 5e-5, 1e-8))
+    balls = with_layers(lambda e, n: (0.01 * (e - 1), 0.95 + 0.02 * e, 5.0 + n, 1.3 + 0.1 * n))
+    return [*made, correction("poly_params", place, resolutions), correction("cb_params", place, balls)]
+
+
 def electron_uncertainty(year: str) -> list[dict[str, Any]]:
     """EGM: the uncertainty of the energy scale, where energies in NanoAOD are corrected already."""
 
@@ -296,6 +341,8 @@ def write(folder: Path) -> None:
             "btagging": (btagging(lepton), []), "jets": (single, products), "jetvetomaps": (jet_vetoes(), []),
             "electronSS": electron_energy(lepton) if year == "2022" else (electron_uncertainty(year), []),
         }  # fmt: skip
+        if year == "2022":
+            files["muon_scalesmearing"] = (muon_momentum(), [])
         for name, (corrections, compound) in files.items():
             content = {"schema_version": 2, "description": NOTE, "corrections": corrections}
             if compound:

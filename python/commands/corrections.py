@@ -110,6 +110,9 @@ def _entries(file: str, found: CorrectionFile, chosen: Sequence[Correction]) -> 
         scale = next((name for name in found.names if "Scale" in name), "...")  # products come first
         yield f"electrons: {{file: {file}, scale: {scale}, smearing: {smearing}}}"
         return
+    if {"k_mc", "cb_params"} <= set(found.names):
+        yield f"muons: {{file: {file}}}"
+        return
     if _UNCERTAINTY in found.names:
         years = found[_UNCERTAINTY].axes["year"].choices
         yield f"electrons: {{file: {file}, uncertainty: {_UNCERTAINTY}, inputs: {{year: {json.dumps(years[0])}}}}}"

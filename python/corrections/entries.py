@@ -1,4 +1,4 @@
-"""What the YAML file of an era can name: a correction, jets, electrons; and their evaluation."""
+"""What the YAML file of an era can name: a correction, jets, electrons, muons; and their evaluation."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _VARIATIONS = (
     {"nominal": "sf", "up": "sfup", "down": "sfdown"},
 )
 """How the object groups call the nominal value and its variations."""
+
+_OF_MUONS = ("m_data", "m_mc", "a_data", "a_mc", "k_data", "k_mc", "poly_params", "cb_params")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,17 @@ class ElectronEntry:
         return ElectronCorrections(found(self.scale), found(self.smearing), found(self.uncertainty))
 
 
+@dataclass(frozen=True)
+class MuonEntry:
+    """The momentum scale and resolution of muons in Run 3."""
+
+    file: str = setting(..., "The file: a path, a URL, or a path as below CMS's directories on CVMFS.")
+
+    def found_in(self, file: CorrectionFile, place: str) -> MuonCorrections:
+        """The corrections in their file; `place` is where the entry stands, for messages."""
+        return MuonCorrections(file).check()
+
+
 class VariedCorrection:
     """A correction with inputs that are fixed, and one that chooses its variations.
 
@@ -192,6 +205,33 @@ class ElectronCorrections:
 
 
 @dataclass(frozen=True)
+class MuonCorrections:
+    """The momentum scale and resolution of muons of one era."""
+
+    file: CorrectionFile
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """The names of the corrections, what they are for, and their shifts, in words."""
+        return ", ".join(_OF_MUONS), "muons", "muonScale, muonSmearing"
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether the file has the correlation of the uncertainties of the scale, as newer ones do."""
+        return "rho_stat" in self.file["m_mc"].axes["variation"].choices
+
+    def check(self) -> MuonCorrections:
+        """Look everything up once, so that a wrong file is an error at the start."""
+        for name in _OF_MUONS:
+            assert self.file[name]
+        return self
+
+    def value(self, name: str, **inputs: Any) -> Any:
+        """One of the corrections of the file."""
+        return self.file[name](**inputs)
+
+
+@dataclass(frozen=True)
 class JetCorrections:
     """The energy scale and resolution of jets of one era."""
 
@@ -268,5 +308,5 @@ class JetCorrections:
         )
 
 
-OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry}
+OBJECTS: dict[str, Any] = {"jets": JetEntry, "electrons": ElectronEntry, "muons": MuonEntry}
 """The entries that are not single corrections, by their names in the YAML file."""

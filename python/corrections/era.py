@@ -34,7 +34,7 @@ class Corrections:
     """The corrections of one era.
 
     `corrections.muon_id(eta, pt)` evaluates the entry `muon_id` for arrays of any shape, with its variations, and returns a
-    `Factor`. The entry `jets` is a `JetCorrections`, and `electrons` an `ElectronCorrections`.
+    `Factor`. The entry `jets` is a `JetCorrections`, `electrons` an `ElectronCorrections`, `muons` a `MuonCorrections`.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.flat import Flat
 
-JET, ELECTRON = 0, 11
+JET, ELECTRON, MUON = 0, 11, 13
 """Salts of kinds of objects."""
 
 

@@ -1,0 +1,210 @@
+"""Muons of Run 3: momentum scale and resolution, by the files of the MUO group.
+
+`corrected` and `shifted` change events. The functions below them take the columns of `events.flat("Muon")`, one number for each
+muon.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.corrections import random_numbers
+from MLTools.NanoML.corrections.entries import MuonCorrections
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection.events import Events
+from MLTools.NanoML.selection.weights import Factor
+
+__all__ = ["BRANCHES", "corrected", "crystal_ball", "scale", "scale_uncertainty", "shifted", "width"]
+
+BRANCHES = (
+    *(f"Muon_{name}" for name in ("pt", "eta", "phi", "charge", "nTrackerLayers")),
+    *("run", "luminosityBlock", "event"),
+)
+"""What `corrected` and `shifted` read."""
+
+_SHIFTS = ("muonScale", "muonSmearing")
+_LEAST_PT, _MOST_PT = 26.0, 200.0  # [GeV] of muons from Z bosons, by which the corrections were measured
+_LEAST, _MOST = 0.1, 2.0  # what smearing may multiply pt by
+_Numbers = NDArray[np.float64]
+
+
+def corrected(events: Events, muons: MuonCorrections, is_data: bool) -> Events:
+    """The events with the momentum scale of muons corrected, and in simulation their resolution smeared.
+
+    It replaces Muon_pt from 26 to 200 GeV; the missing momentum stays. It reads `BRANCHES`.
+
+    Parameters
+    ----------
+    events
+        The events: `def prepare(self, events): return corrected(events, self.dataset.corrections.muons, self.dataset.is_data)`.
+    muons
+        The entry `muons` of the era.
+    is_data
+        Whether they are collision data.
+    """
+
+    def values(left: Events) -> dict[str, Any]:
+        scaled = _scaled(left, muons, is_data)
+        return {"Muon_pt": scaled if is_data else _smeared(left, muons, scaled).nominal}
+
+    return events.replaced(["Muon_pt"], values)
+
+
+def shifted(events: Events, muons: MuonCorrections, name: str, direction: str) -> Events:
+    """The events, which `corrected` has corrected, under a shift of the momentum scale or resolution of muons.
+
+    Parameters
+    ----------
+    events
+        The events: `def shift(self, events, name, direction): return shifted(events, self.dataset.corrections.muons, name, direction)`.
+    muons
+        The entry `muons` of the era.
+    name
+        "muonScale" or "muonSmearing".
+    direction
+        "up" or "down".
+
+    Raises
+    ------
+    NanoMLError
+        There is no such shift, or muons were not corrected before.
+    """
+    if name not in _SHIFTS or direction not in ("up", "down"):
+        raise NanoMLError(
+            f'there is no shift "{name}" {direction} of muons. There are {", ".join(_SHIFTS)}, up and down.'
+        )
+    if events.before("Muon_pt") is events:
+        raise NanoMLError(f"the shift {name} is one of muons that were corrected: call `corrected` in `prepare`.")
+
+    def values(left: Events) -> dict[str, Any]:
+        if name == "muonSmearing":
+            before = left.before("Muon_pt")
+            return {"Muon_pt": _smeared(before, muons, _scaled(before, muons, False))[direction]}
+        muon = left.flat("Muon")
+        change = muon.pt * scale_uncertainty(muons, muon.pt, muon.eta, muon.phi, muon.charge)
+        return {
+            "Muon_pt": np.where(_is_covered(muon.pt), muon.pt + (change if direction == "up" else -change), muon.pt)
+        }
+
+    return events.replaced(["Muon_pt"], values)
+
+
+def _scaled(events: Events, muons: MuonCorrections, is_data: bool) -> _Numbers:
+    """The transverse momenta with the scale corrected."""
+    muon = events.flat("Muon")
+    factor = scale(muons, muon.pt, muon.eta, muon.phi, muon.charge, is_data)
+    return np.asarray(np.where(_is_covered(muon.pt), muon.pt * factor, muon.pt))
+
+
+def _smeared(events: Events, muons: MuonCorrections, pt: _Numbers) -> Factor:
+    """The transverse momenta smeared: nominal, and with another width; `pt` has the scale corrected."""
+    muon = events.flat("Muon")
+    uniform = _below(random_numbers.of_objects(events, muon, random_numbers.MUON))
+    drawn = crystal_ball(muons, muon.eta, muon.nTrackerLayers, uniform)
+
+    def smeared(sigma: _Numbers) -> _Numbers:
+        factor = 1 + sigma * drawn
+        is_fine = _is_covered(pt) & (factor > _LEAST) & (factor < _MOST)
+        return np.asarray(np.where(is_fine, pt * factor, pt))
+
+    return width(muons, pt, muon.eta, muon.nTrackerLayers).map(smeared)
+
+
+def _is_covered(pt: _Numbers) -> NDArray[np.bool_]:
+    return np.asarray((pt >= _LEAST_PT) & (pt <= _MOST_PT))
+
+
+def scale(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any, is_data: bool) -> _Numbers:
+    """What the transverse momentum of each muon is to be multiplied by: 1 / pt becomes m / pt + q a.
+
+    Parameters
+    ----------
+    muons
+        The entry `muons` of the era.
+    pt, eta, phi, charge
+        Transverse momentum in NanoAOD [GeV], direction and charge of each muon.
+    is_data
+        Data and simulation have their own m and a.
+    """
+    kind = "data" if is_data else "mc"
+    m, a = (muons.value(f"{name}_{kind}", eta=eta, phi=phi, variation="nom") for name in "ma")
+    return np.asarray(1 / (m + charge * a * pt))
+
+
+def scale_uncertainty(muons: MuonCorrections, pt: Any, eta: Any, phi: Any, charge: Any) -> _Numbers:
+    """The relative statistical uncertainty of the scale of each muon in simulation, of m and a with their correlation.
+
+    Parameters
+    ----------
+    muons
+        The entry `muons` of the era.
+    pt, eta, phi, charge
+        Corrected transverse momentum [GeV], direction and charge of each muon.
+    """
+    m, a = (muons.value(f"{name}_mc", eta=eta, phi=phi, variation="stat") for name in "ma")
+    rho = muons.value("m_mc", eta=eta, phi=phi, variation="rho_stat") if muons.has_correlation else 0.0
+    square = m**2 + (a * pt) ** 2 + 2 * charge * rho * m * a * pt
+    return np.sqrt(np.maximum(square, 0.0))
+
+
+def width(muons: MuonCorrections, pt: Any, eta: Any, layers: Any) -> Factor:
+    """The relative width by which each muon in simulation is smeared, 0 where its resolution is worse than that of data.
+
+    It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). The variations, up and down, change that factor by
+    its statistical uncertainty.
+
+    Parameters
+    ----------
+    muons
+        The entry `muons` of the era.
+    pt
+        Transverse momentum with the scale corrected [GeV].
+    eta, layers
+        Pseudorapidity and nTrackerLayers of each muon.
+    """
+    place = {"abseta": abs(eta), "nTrackerLayers": layers}
+    parabola = (muons.value("poly_params", **place, parameter=power) * pt**power for power in range(3))
+    sigma = np.maximum(sum(parabola), 0.0)
+    data, mc = (muons.value(f"k_{kind}", abseta=abs(eta), variation="nom") for kind in ("data", "mc"))
+    factor = np.sqrt(np.maximum(data**2 - mc**2, 0.0))
+    error = np.where(factor > 0, muons.value("k_mc", abseta=abs(eta), variation="stat"), 0.0)
+    return Factor(sigma * factor, {"up": sigma * (factor + error), "down": sigma * (factor - error)})
+
+
+def crystal_ball(muons: MuonCorrections, eta: Any, layers: Any, uniform: Any) -> _Numbers:
+    """A number for each muon from the distribution of its momentum: a Gaussian with two tails that fall as a power.
+
+    It is 0 where the file has no such distribution, because there were too few muons.
+
+    Parameters
+    ----------
+    muons
+        The entry `muons` of the era.
+    eta, layers
+        Pseudorapidity and nTrackerLayers of each muon.
+    uniform
+        A number between 0 and 1 for each muon: the share of the distribution below the result.
+    """
+    place = {"abseta": abs(eta), "nTrackerLayers": layers}
+    mean, sigma, power, edge = (muons.value("cb_params", **place, parameter=number) for number in range(4))
+    is_known = (power > 1) & (edge > 0) & (sigma > 0)
+    power, edge = np.where(is_known, power, 2.0), np.where(is_known, edge, 1.0)
+    # in units of the Gaussian, up to a common factor: a tail from `edge` on, and the middle
+    tail = power / edge / (power - 1) * np.exp(-(edge**2) / 2)
+    middle = np.sqrt(2 * np.pi) * (1 - 2 * _below(-edge))
+    share = np.asarray(uniform) * (middle + 2 * tail)
+    from_end = np.minimum(share, middle + 2 * tail - share)
+    is_tail = from_end < tail
+    far = power / edge * (tail / np.where(is_tail, from_end, tail)) ** (1 / (power - 1)) - power / edge + edge
+    inside = _quantile(np.where(is_tail, 0.5, _below(-edge) + (share - tail) / np.sqrt(2 * np.pi)))
+    units = np.where(is_tail, np.where(share < tail, -far, far), inside)
+    return np.asarray(np.where(is_known, mean + sigma * units, 0.0))
+
+
+_normal = NormalDist()
+_below = np.vectorize(_normal.cdf, otypes=[np.float64])  # numpy has neither, and CMSSW's scipy is not everywhere
+_quantile = np.vectorize(_normal.inv_cdf, otypes=[np.float64])
