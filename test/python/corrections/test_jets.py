@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import correctionlib
 import numpy as np
 import pytest
 from conftest import DATA, ROOT
@@ -180,6 +181,27 @@ def test_jets_are_those_of_one_jet_after_the_other_under_every_shift(case: str, 
             check(jets.shifted(corrected, one.era, shift, direction), expected)
             changed += not np.array_equal(joined(expected)[2], joined(nominal)[2])
     assert changed > len(shifts)
+
+
+def test_jets_of_data_have_the_scale_of_their_run(tmp_path: Path, sample: Path) -> None:
+    path = write_era("2022", tmp_path, DATA, ROOT / "examples")
+    campaign = "Summer22_22Sep2023_RunCD_V2_DATA"
+    path.write_text(path.read_text().replace("_V2_MC}", f"_V2_MC, data: {{359571-359571: {campaign}}}}}"))
+    era = Corrections.read(path).jets
+    names = jets.branches("PuppiMET")
+    with RootFile(file_of("nano_v13_data_egamma2022E_run359571", sample)) as opened:
+        found = {name: str(versions.resolve(name, list(opened.branches))) for name in names}
+        arrays = opened.read(found.values())
+    events = Events({name: arrays[actual] for name, actual in found.items()}, collections(names))
+    before, after = events.flat("Jet"), jets.corrected(events, era, is_data=True).flat("Jet")
+    plain = correctionlib.CorrectionSet.from_file(str(era.file.path)).compound[f"{campaign}_L1L2L3Res_AK4PFPuppi"]
+    rho = np.asarray(events.fixedGridRhoFastjetAll)[before.event]
+    for place in range(len(before.pt)):
+        raw = before.pt[place] * (1 - before.rawFactor[place])
+        eta = max(-5.19, min(before.eta[place], 5.19))
+        expected = raw * plain.evaluate(before.area[place], eta, raw, rho[place])
+        assert np.isclose(after.pt[place], expected, rtol=1e-12)
+    assert len(before.pt) > 100
 
 
 class Corrected(Selection):
