@@ -145,7 +145,7 @@ class Scorer:
 
     If the file, by its record, was skimmed with shifts of objects, there is a score NAME_CLASS_jesUp for each shift under which
     one of the model's inputs differs. As in any column of a skim, it is that of NAME_CLASS for an event that is not selected
-    under the shift, and without such a branch the scores are the same. Lists of objects are not shifted.
+    under the shift, and without such a branch the scores are the same. A model of objects has scores of the nominal objects.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     `reads` are the branches that must be read, `made` those that scoring makes.
@@ -157,12 +157,11 @@ class Scorer:
         model.check_parameter(parameter)
         self.model = model
         selection = _selection_to_run(model, file, base)
-        of_selection = selection.columns if selection else {}
+        of_selection = selection.made.always if selection else {}
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
-        numbers = {name for name, branch in file.branches.items() if branch.is_flat}
-        shifted = shifted_inputs(self._branches, record.shifts if record else (), numbers)
+        shifted = shifted_inputs(model, self._branches, record.shifts if record else (), file.branches)
         self._scores = ShiftedScores(model, parameter, shifted)
         self.reads = [
             *versions.IDENTIFIERS,
@@ -191,11 +190,8 @@ class Scorer:
         """The branches made for a range of events, given all of `reads`."""
         run, block, event = (np.asarray(ak.to_numpy(arrays[name])) for name in versions.IDENTIFIERS)
         fold = fold_of(run, block, event, self.model.folds)
-        columns: dict[str, Any] = {
-            name: arrays[name] if arrays[name].ndim > 1 else np.asarray(ak.to_numpy(arrays[name]))
-            for name in self._branches
-        }
-        others = {name: np.asarray(ak.to_numpy(arrays[name])) for name in self._scores.reads}
+        columns: dict[str, Any] = {name: _plain(arrays[name]) for name in self._branches}
+        others = {name: _plain(arrays[name]) for name in self._scores.reads}
         passed = np.ones(len(fold), bool)
         counts = None if self.model.description.collection is None else object_counts(columns)
         if self._bound is not None:
@@ -215,6 +211,11 @@ class Scorer:
 def _branch(column: ScoreColumn) -> Branch:
     shape = "jagged" if column.collection else "flat"
     return Branch(column.name, column.dtype, shape, column.title, column.collection, "")
+
+
+def _plain(array: ak.Array) -> Any:
+    """Numbers as a numpy array; lists as they are."""
+    return array if array.ndim > 1 else np.asarray(ak.to_numpy(array))
 
 
 def _spread(scores: NDArray[np.float32], passed: NDArray[np.bool_], counts: NDArray[np.int64] | None) -> Any:
@@ -241,7 +242,7 @@ def _selection_to_run(model: Model, file: RootFile, base: str) -> Optional[Selec
             f"{problem} cannot be run here: {reason} "
             f"Skim the file with it first (nanoml skim --selection {spec} ...), then score the skim."
         ) from None
-    unknown = [name for name in missing if name not in selection.columns]
+    unknown = [name for name in missing if name not in selection.made.always]
     if unknown:
         raise NanoMLError(
             f"{problem} no longer makes {unknown[0]}. Skim with the version that the model was trained on."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, parse_rule, plan_skim, read_rules
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums
+from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.contracts.provenance import (
     CertifiedBy,
     Criteria,
@@ -39,7 +39,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Cutflow, Selected, Selection, Step
+from MLTools.NanoML.selection import Column, Cutflow, Selected, Selection, Step
 from MLTools.NanoML.terminal.progress import progress
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Chunk:
         cutflow, before = selected.cutflow, self.steps
         self.steps = [*before, *(cutflow.steps_of(self._columns[SELECTED]) if self.shifts else cutflow.steps)[1:]]
         for sums in self.shifts:
-            sums.cutflow += cutflow.steps_of(self._columns[f"{SELECTED}_{sums.shift}"])[1:]
+            sums.cutflow += cutflow.steps_of(self._columns[under_shift(SELECTED, sums.shift)])[1:]
         if selected.shifts:
             self.shifts = selected.shift_sums()
             for sums in self.shifts:
@@ -287,7 +287,7 @@ class FilterSet:
         if self.selection is not None:
             selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data))
             if self.modules:  # they run once, so it cannot be begun again with more columns
-                differing |= selection.varied.keys()
+                differing |= selection.made.nominal.keys()
             found.append(_Selection(selection, file, differing))
         if self.modules:
             from data_processing.eventloop import ModuleChain  # few skims need it
@@ -342,22 +342,22 @@ class _Selection(Filter):
         self._bound, self._differing = selection.bind(file.branches, file.path), differing
         self.branches = self._bound.branches
         self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
-        self.nominal = {name: of for name, (of, _) in selection.varied.items()}
+        self.nominal = selection.made.nominal
 
     @property
     def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known
-        selection = self._bound.selection
-        names = [*selection.made, *(name for name in self.nominal if name in self._differing)]
-        columns = selection.all_columns
-        return {
-            name: Branch(
-                name, np.dtype(columns[name].dtype).name, "flat", columns[name].title, None, columns[name].dtype
-            )
-            for name in names
-        }
+        made = self._bound.selection.made
+        names = [*made.always, *(name for name in self.nominal if name in self._differing)]
+        return {name: _branch(name, made.described[name]) for name in names}
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
         return self._bound.apply(arrays, weights)
+
+
+def _branch(name: str, column: Column) -> Branch:
+    """The branch of a column that a selection makes."""
+    shape = "jagged" if column.collection else "flat"
+    return Branch(name, np.dtype(column.dtype).name, shape, column.title, column.collection or None, column.dtype)
 
 
 class _Modules(Filter):

@@ -46,9 +46,12 @@ SELECTED = "selected"
 """The column that says whether an event is selected: not only under a shift of objects."""
 
 
-def shifted_column(name: str, shift: str, direction: str) -> str:
-    """The column with the values of another one under a shift of objects, ending as in nanoAOD-tools: ZCand_mass_jesUp."""
-    return f"{name}_{shift}{direction.capitalize()}"
+def under_shift(name: str, shift: str, collection: str = "") -> str:
+    """The column with the values of another one under a shift: ZCand_mass_jesUp, as nanoAOD-tools names them.
+
+    Under a shift, a `collection` has other objects, and so a counter of its own: GoodJet_jesUp_pt, nGoodJet_jesUp.
+    """
+    return f"{collection}_{shift}{name[len(collection) :]}" if collection else f"{name}_{shift}"
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting
+from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, under_shift
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
@@ -169,7 +170,7 @@ class Provenance:
     @property
     def flags(self) -> list[str]:
         """The columns that say which events are selected, and which under each shift; none without shifts."""
-        return [SELECTED, *(f"{SELECTED}_{shift}" for shift in self.shifts)] if self.shifts else []
+        return [SELECTED, *(under_shift(SELECTED, shift) for shift in self.shifts)] if self.shifts else []
 
     def shifted(self, names: Iterable[str]) -> dict[str, str]:
         """Those of some branches that have the values of another one of them under a shift, and that other one.
@@ -177,12 +178,14 @@ class Provenance:
         A file that lacks such a branch has the same values under the shift.
         """
         known, flags = dict.fromkeys(names), self.flags
-        endings = tuple(f"_{shift}" for shift in self.shifts)
+        if not flags:
+            return {}
+        # see `under_shift`; a match of no width, as names of shifts may overlap
+        shift = re.compile(f"(?=(_(?:{'|'.join(map(re.escape, self.shifts))}))(?:_|$))")
         found: dict[str, str] = {}
         for name in known:
-            if name.endswith(endings) and name not in flags:
-                stems = (name[: -len(ending)] for ending in endings if name.endswith(ending))
-                found.update((name, stem) for stem in stems if stem in known)
+            stems = (name[: match.start()] + name[match.end(1) :] for match in shift.finditer(name))
+            found.update((name, stem) for stem in stems if stem in known and name not in flags)
         return found
 
     def contradiction(self, file: RootFile) -> str | None:

@@ -6,27 +6,35 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.accounting import under_shift
 from MLTools.NanoML.model.model import Model, ScoreColumn
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.rootio.lists import Picker
 
 
-def shifted_inputs(names: Sequence[str], shifts: Iterable[str], numbers: Collection[str]) -> dict[str, dict[str, str]]:
+def shifted_inputs(
+    model: Model, names: Sequence[str], shifts: Iterable[str], known: Collection[str]
+) -> dict[str, dict[str, str]]:
     """By shift, the columns with other values of some inputs of a model; none for a shift that changes none of them.
 
-    `numbers` are all columns with one number per event that there are.
+    `names` are those of the inputs, and `known` all columns that there are.
     """
-    found = {shift: {name: f"{name}_{shift}" for name in names if f"{name}_{shift}" in numbers} for shift in shifts}
+    collections = {name: tensor.collection for tensor in model.objects for name in tensor.branches}
+    found = {}
+    for shift in shifts:
+        others = {name: under_shift(name, shift, collections.get(name, "")) for name in names}
+        found[shift] = {name: other for name, other in others.items() if other in known}
     return {shift: inputs for shift, inputs in found.items() if inputs}
 
 
 class ShiftedScores:
     """The scores of a model, nominally and under each shift under which one of its inputs may differ.
 
-    Lists of objects are not shifted.
+    A model of objects has scores of the nominal objects.
 
     Parameters
     ----------
@@ -69,14 +77,14 @@ class ShiftedScores:
         columns
             The inputs of the model: numbers of shape (events,), and lists as awkward arrays.
         others
-            The columns that it `reads` beside them, numbers of shape (events,).
+            The columns that it `reads` beside them, of the same form.
         fold
             The fold of each event, shape (events,).
         """
         nominal = self._scores(columns, fold)
         found = dict(zip(self._names, nominal))
         for shift, inputs in self._inputs.items():
-            shifted = {name: np.asarray(others[other]) for name, other in inputs.items()}
+            shifted = {name: others[other] for name, other in inputs.items()}
             scores = self._scores_again(nominal, columns, shifted, fold)
             found.update((f"{name}_{shift}", values) for name, values in zip(self._names, scores))
         return found
@@ -89,13 +97,13 @@ class ShiftedScores:
         self,
         nominal: NDArray[np.float32],
         columns: Mapping[str, Any],
-        shifted: Mapping[str, NDArray[Any]],
+        shifted: Mapping[str, Any],
         fold: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """The scores with other values of some columns: computed again only for the events that these change."""
         changed = np.zeros(len(fold), bool)
         for name, values in shifted.items():
-            changed |= values != np.asarray(columns[name])
+            changed |= _differ(values, columns[name])
         if not changed.any():
             return nominal
         pick = Picker(np.flatnonzero(changed))
@@ -109,6 +117,17 @@ class ShiftedScores:
         if self._model.description.collection is None:
             return values
         return np.repeat(values, object_counts(columns))
+
+
+def _differ(one: Any, other: Any) -> NDArray[np.bool_]:
+    """In which events two columns have other values."""
+    if one.ndim == 1:
+        return np.asarray(one) != np.asarray(other)
+    counts = ak.num(one)
+    differ = np.asarray(counts != ak.num(other))
+    event = np.repeat(np.flatnonzero(~differ), counts[~differ])
+    differ[event[np.asarray(ak.flatten(one[~differ]) != ak.flatten(other[~differ]))]] = True
+    return differ
 
 
 def object_counts(columns: Mapping[str, Any]) -> NDArray[np.int64]:

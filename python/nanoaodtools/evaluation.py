@@ -82,12 +82,6 @@ def _column(window: Optional[_Window], name: str) -> NDArray[Any]:
     return window.columns[name] if name in window.columns else _column(window.before, name)[window.inside]
 
 
-def _numbers(source: Source, made: Mapping[str, Made]) -> set[str]:
-    """The branches of a file and of modules with one number per event."""
-    of_file = {name for name, branch in source.branches.items() if branch.is_flat and name not in made}
-    return of_file | {name for name, each in made.items() if each.counter is None}
-
-
 class Evaluation:
     """Evaluates a selection for one event after the other, but computes many events at once.
 
@@ -133,7 +127,7 @@ class Evaluation:
         self._reached_under: list[str] = self._previous.shifts if self._previous else []
         if isinstance(selection, Scoring):
             shifts = self._reached_under or [each.shift for each in source.accounting.shifts]
-            selection = selection.under(shifts, _numbers(source, known) if shifts else ())
+            selection = selection.under(shifts, {*source.branches, *known} if shifts else ())
         self.selection = selection
         self._inputs = Inputs(selection, source.file.path, source.branches, known)
         self._is_bulk: bool = inherited.keys() >= set(self._inputs.from_modules)
@@ -146,7 +140,7 @@ class Evaluation:
             )
         self._has_shifts = bool(own)
         self.shifts: list[str] = own or self._reached_under
-        self._nominal = {name: of for name, (of, _) in selection.varied.items()}
+        self._nominal = selection.made.nominal
         self.made: dict[str, Made] = declare(selection, output_tree)
         self._fill = Filler(self.made, input_tree, output_tree)
         self._chunk = self._read(0, 0)

@@ -33,18 +33,6 @@ _WIDER = {"float16": "float32", "int16": "int32", "uint16": "uint32"}
 
 
 @dataclass(frozen=True)
-class ListColumn(Column):
-    """A column that may have a number for each object of a `collection`, such as Electron; None for one number."""
-
-    collection: Optional[str] = None
-
-    @property
-    def counter(self) -> Optional[str]:
-        """The branch that counts the objects."""
-        return f"n{self.collection}" if self.collection else None
-
-
-@dataclass(frozen=True)
 class Made:
     """A branch that a module makes."""
 
@@ -66,7 +54,7 @@ def declared(output_tree: Any) -> dict[str, Made]:
 def declare(selection: Selection, output_tree: Any) -> dict[str, Made]:
     """Declare all columns that a selection may make, in their own types or the next wider ones that exist."""
     made = {}
-    for name, column in selection.all_columns.items():
+    for name, column in selection.made.described.items():
         dtype = np.dtype(column.dtype).name
         if output_tree is None:
             made[name] = Made(dtype, _counter(column), None)
@@ -106,7 +94,7 @@ def _branch(selection: Selection, output_tree: Any, name: str, column: Column, d
 
 
 def _counter(column: Column) -> Optional[str]:
-    return column.counter if isinstance(column, ListColumn) else None
+    return f"n{column.collection}" if column.collection else None
 
 
 class Filler:

@@ -15,8 +15,7 @@ from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaodtools.output import ListColumn
-from MLTools.NanoML.selection import Cutflow, Events, Selection
+from MLTools.NanoML.selection import Column, Cutflow, Events, Selection
 
 
 class Scoring(Selection):
@@ -47,14 +46,21 @@ class Scoring(Selection):
         # every model has its own
         names = [*versions.IDENTIFIERS, *self.model.reads, *scores.reads]
         self.branches = tuple(dict.fromkeys(names))  # type: ignore[misc]
-        self.columns = {  # type: ignore[misc]
-            each.name: ListColumn(each.dtype, each.title, each.collection) for each in scores.columns
-        }
+        columns = {each.name: Column(each.dtype, each.title) for each in scores.columns}
+        collection = self.model.description.collection
+        if collection is not None:
+            of_objects = [each.name for each in scores.columns if each.collection]
+            fields = {name[len(collection) + 1 :]: columns.pop(name) for name in of_objects}
+            self.collections = {collection: fields}  # type: ignore[misc]
+        self.columns = columns  # type: ignore[misc]
 
-    def under(self, shifts: Sequence[str], numbers: Collection[str]) -> Scoring:
+    def under(self, shifts: Sequence[str], known: Collection[str]) -> Scoring:
         """The same with scores under shifts, where there are other values of inputs; parameters as of `shifted_inputs`."""
         found = copy.copy(self)
-        found._give(ShiftedScores(self.model, self.parameter, shifted_inputs(self.model.reads, shifts, numbers)))
+        found.__dict__.pop("made", None)
+        found._give(
+            ShiftedScores(self.model, self.parameter, shifted_inputs(self.model, self.model.reads, shifts, known))
+        )
         return found
 
     @property
@@ -84,11 +90,9 @@ class Scoring(Selection):
         fold = fold_of(run, block, event, self.model.folds)
         columns = {name: events[name] for name in self.model.reads}
         found: dict[str, Any] = dict(self._scores(columns, {name: events[name] for name in self._scores.reads}, fold))
-        if self.model.description.collection is not None:
+        collection = self.model.description.collection
+        if collection is not None:
             counts = object_counts(columns)
-            found = {name: ak.unflatten(np.ascontiguousarray(values), counts) for name, values in found.items()}
+            lists = {name: ak.unflatten(np.ascontiguousarray(values), counts) for name, values in found.items()}
+            found = {collection: {name[len(collection) + 1 :]: values for name, values in lists.items()}}
         return events, {**found, f"{self.model.name}_fold": fold}
-
-    def _column(self, name: str, values: Any, length: int) -> Any:
-        """The values of a column; lists are as the model gave them."""
-        return values if isinstance(values, ak.Array) else super()._column(name, values, length)

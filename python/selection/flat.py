@@ -65,6 +65,11 @@ class Flat:
         values: NDArray[Any] = raw if self._where is None else raw[self._where]
         return values.astype(np.float64, copy=False) if values.dtype.kind == "f" else values
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of its columns."""
+        return list(self._columns)
+
     @cached_property
     def counts(self) -> _Index:
         """How many objects each event has."""

@@ -7,7 +7,8 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,34 +16,19 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, weight_column
+from MLTools.NanoML.contracts.accounting import weight_column
 from MLTools.NanoML.dependencies import files_behind, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod import versions
 from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.selection.columns import Column, MadeColumns, checked
 from MLTools.NanoML.selection.cutflow import Cutflow
 from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.events import Events
 from MLTools.NanoML.selection.hints import explain
 from MLTools.NanoML.selection.shifts import Selected, Shift, each_shift, select_under_shifts
 from MLTools.NanoML.selection.weights import Weight
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column that a selection makes.
-
-    Attributes
-    ----------
-    dtype
-        numpy name of its type: "f4", "i4", "u1", "?", ...
-    title
-        What it is, with its unit: "mass of the Z candidate [GeV]".
-    """
-
-    dtype: str
-    title: str
 
 
 class UncountedError(NanoMLError):
@@ -76,7 +62,11 @@ class Selection:
     optional
         Branches that a file may lack, with the value to take then (one per event).
     columns
-        The columns that `select` returns.
+        The columns that `select` returns, with one number for each event.
+    collections
+        The collections of objects that it returns, by name, each with its columns: `{"GoodJet": {"pt": Column(...)}}`. They
+        become branches GoodJet_pt, ... with the counter nGoodJet. What is returned for one are objects with these fields, as
+        `events.Jet[mask]` or `events.flat("Jet")`, or a dictionary of lists.
     weights
         The weights that `select` gives to events of simulation by `cutflow.weigh`.
     shifts
@@ -89,6 +79,7 @@ class Selection:
     simulated: ClassVar[Sequence[str]] = ()
     optional: ClassVar[Mapping[str, Any]] = {}
     columns: ClassVar[Mapping[str, Column]] = {}
+    collections: ClassVar[Mapping[str, Mapping[str, Column]]] = {}
     weights: ClassVar[Mapping[str, Weight]] = {}
     shifts: ClassVar[Mapping[str, Sequence[str]]] = {}
     dataset: DatasetInfo = DatasetInfo()
@@ -136,58 +127,18 @@ class Selection:
         """The same selection for the events of a dataset."""
         found = copy.copy(self)
         found.dataset = dataset
+        found.__dict__.pop("made", None)  # data have no shifts
         return found
 
     @property
-    def made(self) -> dict[str, Column]:
-        """The columns that it makes from every event that it keeps: those that it declares, of its weights, and flags."""
-        found = dict(self.columns)
-        for name, weight in self.weights.items():
-            for variation, column in weight.columns(name):
-                what = "" if variation == NOMINAL else f", {variation.replace('_', ' ')}"
-                found[column] = Column("f4", f"weight of the event: {name}{what}")
-            if weight.bins:
-                found[f"{weight_column(name)}_bin"] = Column(
-                    "i4", f"bin in which the weight {name} keeps the yield: {weight.bins}"
-                )
-        shifts = list(self.each_shift)
-        if shifts:
-            found[SELECTED] = Column("?", "the event passes the selection")
-        for shift in shifts:
-            found[shift.column(SELECTED)] = Column("?", f"the event passes the selection under the shift {shift}")
-        return found
-
-    @property
-    def each_shift(self) -> Iterator[Shift]:
+    def each_shift(self) -> list[Shift]:
         """The shifts under which its events are selected: none in data."""
-        return iter(()) if self.dataset.is_data else each_shift(self.shifts)
+        return [] if self.dataset.is_data else list(each_shift(self.shifts))
 
-    @property
-    def varied(self) -> dict[str, tuple[str, Shift]]:
-        """The columns that it makes where a value differs under a shift: the column and the shift."""
-        flags, fixed = {SELECTED, *(shift.column(SELECTED) for shift in self.each_shift)}, self._variations
-        names = [name for name in self.made if name not in flags and name not in fixed]
-        return {shift.column(name): (name, shift) for shift in self.each_shift for name in names}
-
-    @property
-    def _variations(self) -> list[str]:
-        """The columns of the variations of weights."""
-        return [
-            column
-            for name, weight in self.weights.items()
-            for variation, column in weight.columns(name)
-            if variation != NOMINAL
-        ]
-
-    @property
-    def all_columns(self) -> dict[str, Column]:
-        """The columns `made` and `varied`."""
-        made = self.made
-        varied = {
-            name: replace(made[of], title=f"{made[of].title}, under the shift {shift}")
-            for name, (of, shift) in self.varied.items()
-        }
-        return {**made, **varied}
+    @cached_property
+    def made(self) -> MadeColumns:
+        """The columns that it makes."""
+        return MadeColumns.of(self.columns, self.collections, self.weights, self.each_shift)
 
     def where(self) -> str:
         """File and line of `select`, for messages."""
@@ -281,7 +232,7 @@ class Selection:
             shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
         if not shifted:
             return self._select(events, cutflow)
-        return select_under_shifts(self._select, restart, events, cutflow, shifted, self._variations)
+        return select_under_shifts(self._select, restart, events, cutflow, shifted, self.made.varied)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -313,7 +264,10 @@ class Selection:
                 "end it with `return events, {...}`."
             )
         left, columns = result
-        made = self._checked(columns, len(left))
+        try:
+            made = checked(columns, self.columns, self.collections, len(left))
+        except NanoMLError as problem:
+            raise NanoMLError(f"{self.where()}: {problem}") from None
         if cutflow.steps[-1].events != len(left):
             raise UncountedError(
                 f"{self.where()}: {cutflow.steps[-1].events} events passed the last cut, but {len(left)} were kept. Narrow the "
@@ -330,41 +284,6 @@ class Selection:
                 f"{self.where()}: select gave no weight {missing[0]}: cutflow.weigh({missing[0]!r}, ...)."
             )
         return found
-
-    def _checked(self, columns: Mapping[str, Any], length: int) -> dict[str, NDArray[Any]]:
-        missing = [name for name in self.columns if name not in columns]
-        extra = [name for name in columns if name not in self.columns]
-        if missing or extra:
-            wrong = [f"did not return {', '.join(missing)}"] if missing else []
-            wrong += [f"returned {', '.join(extra)}, which `columns` does not declare"] if extra else []
-            hint = versions.did_you_mean(extra[0], missing) if extra else ""
-            raise NanoMLError(f"{self.where()}: select {' and '.join(wrong)}.{hint}")
-        return {name: self._column(name, columns[name], length) for name in self.columns}
-
-    def _column(self, name: str, values: Any, length: int) -> NDArray[Any]:
-        def wrong(what: str) -> NanoMLError:
-            return NanoMLError(f"{self.where()}: column {name} {what}")
-
-        try:
-            array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
-        except (ValueError, TypeError):
-            raise wrong("has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0].") from None
-        if array.shape != (length,):
-            raise wrong(f"has shape {array.shape}, but {length} events are left: narrow it in every cut.")
-        if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
-            raise wrong("has missing values (None). Use ak.fill_none(column, value).")
-        plain = np.asarray(array)
-        dtype = np.dtype(self.columns[name].dtype)
-        if plain.dtype.kind == "f" and not np.isfinite(plain).all():
-            raise wrong(
-                f"is NaN or infinite in {int((~np.isfinite(plain)).sum())} of {length} events. Give such events a value, or cut them away."
-            )
-        if plain.dtype.kind not in "biuf":
-            raise wrong(f"is of type {plain.dtype}, not numbers.")
-        limits = np.iinfo(dtype) if dtype.kind in "iu" and len(plain) else None
-        if limits is not None and not limits.min <= plain.min() <= plain.max() <= limits.max:
-            raise wrong(f"has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}.")
-        return plain.astype(dtype)
 
 
 @dataclass(frozen=True)

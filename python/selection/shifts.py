@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, shifted_column
+from MLTools.NanoML.contracts.accounting import SELECTED, ShiftSums, under_shift
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.cutflow import Cutflow, Place
 from MLTools.NanoML.selection.events import Events
@@ -28,11 +29,11 @@ class Shift:
     @property
     def suffix(self) -> str:
         """What names of columns end with: "jesUp"."""
-        return shifted_column("", self.name, self.direction)[1:]
+        return f"{self.name}{self.direction.capitalize()}"
 
-    def column(self, name: str) -> str:
+    def column(self, name: str, collection: str = "") -> str:
         """The column with the values of another one under this shift."""
-        return shifted_column(name, self.name, self.direction)
+        return under_shift(name, self.suffix, collection)
 
 
 def each_shift(declared: Mapping[str, Sequence[str]]) -> Iterator[Shift]:
@@ -51,9 +52,10 @@ class Selected:
     rows
         Positions of the events that passed, in the chunk, int64; with shifts, those that passed nominally or under one of them.
     columns
-        Values of each column for these events, in the declared types. With shifts, `selected` and `selected_jesUp` say which
-        events passed, and there are columns such as `ZCand_mass_jesUp` where some values differ. An event that passed only
-        under shifts has the values of the first of these.
+        Values of each column for these events, in the declared types: numpy arrays, and awkward arrays of lists for the columns
+        of collections, GoodJet_pt. With shifts, `selected` and `selected_jesUp` say which events passed, and there are columns
+        such as `ZCand_mass_jesUp` or `GoodJet_jesUp_pt` where some values differ. An event that passed only under shifts has
+        the values of the first of these.
     cutflow
         Events and weights after each cut.
     shifts
@@ -61,7 +63,7 @@ class Selected:
     """
 
     rows: NDArray[np.int64]
-    columns: dict[str, NDArray[Any]]
+    columns: dict[str, Any]
     cutflow: Cutflow
     shifts: dict[str, Cutflow] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ class Selected:
         """Which of the events passed: nominally, or under a shift given by the ending of its columns."""
         if not self.shifts:
             return np.ones(len(self.rows), bool)
-        return self.columns[f"{SELECTED}_{suffix}" if suffix else SELECTED]
+        return self.columns[under_shift(SELECTED, suffix) if suffix else SELECTED]
 
     def shift_sums(self, chosen: NDArray[np.bool_] | None = None) -> list[ShiftSums]:
         """Cut flow and sums of weights under each shift; of some events of the chunk only, if a mask of shape (events,) says so."""
@@ -105,7 +107,7 @@ def select_under_shifts(
     events: Events,
     cutflow: Cutflow,
     shifted: Mapping[Shift, Events],
-    kept: Sequence[str],
+    varied: Mapping[Shift, Sequence[Mapping[str, str]]],
 ) -> Selected:
     """Select nominally and under each shift, and join the results.
 
@@ -122,8 +124,9 @@ def select_under_shifts(
         The nominal events, and the cut flow that counts them.
     shifted
         The events under each shift.
-    kept
-        The columns that have no values of their own under shifts: variations of weights.
+    varied
+        The columns that may have values of their own under each shift, in groups of those that have them together; by their
+        names, and those under the shift.
     """
     changes = {shift: each.differing(events) for shift, each in shifted.items()}
     uses = FirstUses(cutflow)
@@ -139,35 +142,71 @@ def select_under_shifts(
             found[shift] = Selected(again.rows, again.columns, cutflow.followed_by(again.cutflow, place))
         except NanoMLError as problem:
             raise NanoMLError(f"{problem} That is under the shift {shift}.") from None
-    return _joined(nominal, found, kept)
+    return _joined(nominal, found, varied)
 
 
-def _joined(nominal: Selected, shifted: Mapping[Shift, Selected], kept: Sequence[str]) -> Selected:
+def _joined(
+    nominal: Selected, shifted: Mapping[Shift, Selected], varied: Mapping[Shift, Sequence[Mapping[str, str]]]
+) -> Selected:
     """The events that pass nominally or under a shift."""
     rows = nominal.rows
     for each in shifted.values():
         if not np.array_equal(each.rows, rows):
             rows = np.union1d(rows, each.rows)
     places = {shift: rows.searchsorted(each.rows) for shift, each in shifted.items()}
-    passed = np.zeros(len(rows), bool)
-    passed[rows.searchsorted(nominal.rows)] = True
-    columns = {name: np.zeros(len(rows), values.dtype) for name, values in nominal.columns.items()}
-    for name, values in nominal.columns.items():
-        columns[name][passed] = values
-    is_filled = passed.copy()
+    flags = {SELECTED: _flag(rows.searchsorted(nominal.rows), len(rows))}
+    flags.update({shift.column(SELECTED): _flag(place, len(rows)) for shift, place in places.items()})
+    columns = _first_values([nominal, *shifted.values()], rows)
+    differing = {}
     for shift, each in shifted.items():
-        fresh = ~is_filled[places[shift]]
-        if fresh.any():
-            for name, values in each.columns.items():
-                columns[name][places[shift][fresh]] = values[fresh]
-            is_filled[places[shift]] = True
-    flags, differing = {SELECTED: passed}, {}
-    for shift, each in shifted.items():
-        flags[shift.column(SELECTED)] = flag = np.zeros(len(rows), bool)
-        flag[places[shift]] = True
-        for name, values in each.columns.items() if each is not nominal else ():
-            if name not in kept and not np.array_equal(columns[name][places[shift]], values):
-                differing[shift.column(name)] = varied = columns[name].copy()
-                varied[places[shift]] = values
+        place = places[shift]
+        for group in varied[shift] if each is not nominal else ():
+            if not all(_is_same(columns[of][place], each.columns[of]) for of in group):
+                differing.update({name: _changed(columns[of], place, each.columns[of]) for of, name in group.items()})
     cutflows = {shift.suffix: each.cutflow for shift, each in shifted.items()}
     return Selected(rows, {**columns, **flags, **differing}, nominal.cutflow, cutflows)
+
+
+def _flag(places: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
+    """True at some places."""
+    flag = np.zeros(length, bool)
+    flag[places] = True
+    return flag
+
+
+def _first_values(selected: Sequence[Selected], rows: NDArray[np.int64]) -> dict[str, Any]:
+    """The columns for all rows, those of each row from the first result that has it."""
+    missing, order, picked = np.ones(len(rows), bool), np.zeros(len(rows), np.int64), []
+    count = 0
+    for each in selected:
+        places = rows.searchsorted(each.rows)
+        fresh = missing[places]
+        if fresh.any():
+            picked.append((each, fresh))
+            missing[places] = False
+            order[places[fresh]] = count + np.arange(fresh.sum())
+            count += int(fresh.sum())
+    if not picked:
+        return selected[0].columns
+    parts = {name: [each.columns[name][fresh] for each, fresh in picked] for name in selected[0].columns}
+    return {name: _concatenated(arrays)[order] for name, arrays in parts.items()}
+
+
+def _changed(column: Any, places: NDArray[np.int64], values: Any) -> Any:
+    """A column with other values at some places."""
+    order = np.arange(len(column))
+    order[places] = len(column) + np.arange(len(places))
+    return _concatenated([column, values])[order]
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    """Arrays of numbers, or of lists of numbers, one after the other."""
+    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else ak.concatenate(arrays)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two columns of one length have the same numbers."""
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    same_counts = np.array_equal(ak.num(one), ak.num(other))
+    return same_counts and np.array_equal(ak.flatten(one), ak.flatten(other))

@@ -288,3 +288,22 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
         assert shifted == {
             f"Electron1_pt_electron{shift}{way}" for shift in ("Scale", "Smearing") for way in ("Up", "Down")
         }
+
+
+def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    follow("analysis.md", tmp_path)
+    results = tmp_path / "wprime" / "results"
+    content = metadata_content(results / "hdf5" / "WZ_2022.h5")
+    assert [each["luminosity"] for each in content["datasets"]] == [8]
+    assert [each["name"] for each in content["weights"]] == ["pileup"]
+    assert [
+        each["is_trained_on"]
+        for each in json.loads((results / "training" / "metrics.json").read_text())["regions"].values()
+    ] == [True, False]
+    skim, score = (events(results / name / "WZ_2018" / "WZTo3LNu_Pt100_0.root") for name in ("skims", "scores"))
+    assert {"missing_jesUp", "GoodJet_jerDown_pt", "nGoodJet_jesUp", "selected_jesDown"} <= set(skim.keys())
+    assert {f"wprime_signal_{shift}" for shift in ("jesUp", "jesDown", "jerUp", "jerDown")} <= set(score.keys())
+    own = (ROOT / "doc" / "analysis.md").read_text().partition("```python corrected.py\n")[2].partition("```")[0]
+    lines = [line for line in own.splitlines() if line.strip()]
+    assert len(lines) < 40

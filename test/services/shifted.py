@@ -42,6 +42,7 @@ class Nominal(Selection):
         "MET": Column("f4", "missing transverse momentum [GeV]"),
         "Muon_sumPt": Column("f4", "scalar sum of the transverse momenta of muons [GeV]"),
     }
+    collections = {"SelJet": {"pt": Column("f4", "transverse momentum [GeV]"), "eta": Column("f4", "pseudorapidity")}}
     weights = {
         "pileup": Weight(),
         "btag": Weight(("hf_up", "hf_down"), keeps_yield=True, bins="number of good jets"),
@@ -72,6 +73,7 @@ class Nominal(Selection):
             "Good_sumPt": ak.sum(good.pt, axis=1),
             "MET": events.MET.pt,
             "Muon_sumPt": np.bincount(muons.event, muons.pt, len(events)),
+            "SelJet": good,
         }
 
 

@@ -192,15 +192,15 @@ def test_a_job_with_shifts_and_corrections(job: Callable[..., Path], sample: Pat
         assert record is not None
         assert record.contradiction(file) is None
         assert report.findtext("File/TotalEvents") == str(file.entries) == str(sum(each.written for each in ours))
-        arrays = file.read(["event", *ShiftedJets().all_columns, "leptons_WZ"])
+        arrays = file.read(["event", *ShiftedJets().made.described, "leptons_WZ"])
     assert [replace(each, file="") for each in record.accounting.files] == [replace(each, file="") for each in ours]
     assert record.accounting.written > record.accounting.selected
     skims = []
     for number in range(2):
         with RootFile(tmp_path / f"{number}.root") as file:
             skims.append(file.read(list(file.branches)))
-    nominal = {name: of for name, (of, _) in ShiftedJets().varied.items()}
-    for name in ("event", *ShiftedJets().all_columns):
+    nominal = ShiftedJets().made.nominal
+    for name in ("event", *ShiftedJets().made.described):
         parts = [np.asarray(skim[name] if name in skim else skim[nominal[name]]) for skim in skims]
         assert same(arrays[name], np.concatenate(parts))
 

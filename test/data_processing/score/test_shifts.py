@@ -224,3 +224,18 @@ def test_an_event_of_the_selection_must_be_there(
     events = sum(len(columns_of(path)["run"]) for path in shifted_skims.shifted)
     with pytest.raises(NanoMLError, match=f"1 of {events} events of the ROOT files are not in it"):
         attached("MET")
+
+
+def test_a_score_of_objects_that_a_selection_made(
+    shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    objects = {"SelJet": (["pt", "eta"], 3, "-pt")}
+    model = linear_model(["Muon_sumPt"], ["SelJet_pt"], objects, targets=TARGETS)
+    score_file(ScoreJob(shifted_skims.shifted[0], tmp_path / "out.root", [model], chunk=50))
+    skim, found = columns_of(shifted_skims.shifted[0]), columns_of(tmp_path / "out.root")
+    for shift in ("", *SHIFTS):
+        pt = skim[f"SelJet_{shift}_pt" if shift else "SelJet_pt"]
+        hardest = ak.sort(pt, ascending=False)[:, :3]
+        score = found[f"linear_a_{shift}" if shift else "linear_a"]
+        assert np.allclose(score, skim["Muon_sumPt"] + ak.sum(hardest, axis=1), rtol=1e-6)
+    assert found["linear_a_jesUp"].to_list() != found["linear_a"].to_list()

@@ -159,7 +159,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
     names = kinds.keys() - own_counters
     # nanoAOD-tools begins the file before it is known which columns differ under a shift
     selection, _ = job.load()
-    varied = selection.varied if selection else {}
+    varied = selection.made.nominal if selection else {}
     assert names <= their_kinds.keys() - own_counters <= {*names, *varied}
     for name in their_kinds.keys() - kinds.keys() - own_counters:
         assert same(their_arrays[name], arrays[varied[name][0]])

@@ -28,11 +28,12 @@ class Shifted(Selection):
     branches = (*jets.branches(), "Muon_pt", "Jet_btagDeepFlavB")
     simulated = (*jets.SIMULATED, "Jet_hadronFlavour")
     columns = {
-        "nGood": Column("i4", "number of good jets"),
+        "nHard": Column("i4", "number of good jets"),
         "Jet1_pt": Column("f4", "transverse momentum of the hardest jet [GeV]"),
         "nLoose": Column("i4", "number of muons"),
         "isRare": Column("?", "one event has another value under jesUp"),
     }
+    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "flavour": Column("i1", "hadron flavour")}}
     weights = {"btag": Weight((), keeps_yield=True, bins="number of jets")}
     shifts = {"jes": UP_DOWN, "jesFlavorQCD": UP_DOWN, "jer": UP_DOWN}
     nominal = None
@@ -53,7 +54,8 @@ class Shifted(Selection):
         cutflow.weigh("btag", lambda: shape().product(), ak.num(good))
         events, good = cutflow.cut("two jets", ak.num(good) >= 2, events, good)
         rare = (events.event == RARE) & (events.shift == "jes_up")
-        return events, {"nGood": ak.num(good), "Jet1_pt": ak.max(good.pt, axis=1), "nLoose": ak.num(events.Muon_pt), "isRare": rare}
+        return events, {"nHard": ak.num(good), "Jet1_pt": ak.max(good.pt, axis=1), "nLoose": ak.num(events.Muon_pt),
+                        "isRare": rare, "Good": {"pt": good.pt, "flavour": good.hadronFlavour}}
 """
 PLAIN = """
 
@@ -90,7 +92,7 @@ def test_each_shift_is_that_of_a_skim_of_its_own(job: SkimJob) -> None:
     [all_of_file] = accounting.files
     assert len(found["event"]) == accounting.written == accounting.selected + all_of_file.only_shifted
     assert accounting.selected == found["selected"].sum() < accounting.written
-    names = ["nGood", "Jet1_pt", "nLoose", "isRare", "weight_btag", "weight_btag_bin"]
+    names = ["nHard", "Jet1_pt", "nLoose", "isRare", "weight_btag", "weight_btag_bin"]
     sums = {each.shift: each for each in accounting.shifts}
     assert len(sums) == 6
     plain = {
@@ -107,14 +109,19 @@ def test_each_shift_is_that_of_a_skim_of_its_own(job: SkimJob) -> None:
         for name in names:
             column = found.get(f"{name}{suffix}", found[name])
             assert column[passed].tolist() == other[name].tolist(), (name, suffix)
+        for name in ("pt", "flavour"):
+            column = found.get(f"Good{suffix}_{name}", found[f"Good_{name}"])
+            assert [each.tolist() for each in column[passed]] == [each.tolist() for each in other[f"Good_{name}"]]
         books = sums[suffix[1:]] if suffix else all_of_file
         assert books.cutflow == expected.cutflow
         assert books.weights == expected.weights
-    assert "nGood_jesUp" in found
+    assert "nHard_jesUp" in found
     assert "Jet1_pt_jerDown" in found
     assert "weight_btag_jesUp" in found
     assert "weight_btag_bin_jerUp" in found
     assert not [name for name in found if name.startswith("nLoose_")]
+    assert found["nGood"].tolist() == [len(each) for each in found["Good_pt"]]
+    assert found["nGood_jesUp"].tolist() != found["nGood"].tolist()
     # it differs in the last events alone, when the output has been begun
     assert [name for name in found if name.startswith("isRare_")] == ["isRare_jesUp"]
     with RootFile(job.output) as file:

@@ -320,7 +320,8 @@ def test_an_event_loop_has_the_same_jets_under_its_shifts(era: str, tmp_path: Pa
     whole = on_file(selection, source)
     found = loop([PostprocModule(selection, 171)], source)
     assert [entry for entry, _ in found] == whole.rows.tolist()
-    assert len(selection.varied) == 20
-    for name, (of, _) in {**selection.varied, **dict.fromkeys(selection.made, ("", None))}.items():
-        values = whole.columns[name] if name in whole.columns else whole.columns[of]
+    nominal = selection.made.nominal
+    assert len(nominal) == 20
+    for name in selection.made.described:
+        values = whole.columns[name] if name in whole.columns else whole.columns[nominal[name]]
         assert [row[name] for _, row in found] == values.tolist()

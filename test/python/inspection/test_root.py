@@ -259,7 +259,7 @@ def test_a_skim_with_shifts(shifted_skims: ShiftedSkims) -> None:
     text = words(found)
     assert f"under shifts alone {books['only_shifted']} of the events" in text
     assert f"events under shifts jes {100 * up:+.1f} % / {100 * down:+.1f} %, jer" in text
-    assert "columns under shifts nGoodJet_jesUp, Good_sumPt_jesUp, MET_jesUp and 17 more" in text
+    assert "columns under shifts nGoodJet_jesUp, Good_sumPt_jesUp, MET_jesUp and 29 more" in text
     # the table of columns has none of them, and no flag but one
     assert "the event passes the selection" in text
     assert "selected_jesUp" not in text

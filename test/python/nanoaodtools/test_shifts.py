@@ -34,7 +34,7 @@ scoring = pytest.importorskip("data_processing.score.score", reason="needs scori
 pytest.importorskip("correctionlib", reason="needs correctionlib")
 
 SELECTION = ShiftedJets().of_dataset(DATASET)
-COLUMNS = SELECTION.all_columns
+COLUMNS = SELECTION.made.described
 SHIFTS = ["jesUp", "jesDown", "jesFlavorQCDUp", "jerUp", "jerDown", "spareDown"]
 FLAGS = ["selected", *(f"selected_{shift}" for shift in SHIFTS)]
 PASSES, MORE = 777, 8  # of 1000 events, nominally and under shifts alone
@@ -97,7 +97,7 @@ def accounting_in(path: Path) -> FileAccounting:
 
 def read(path: Path, *more: str) -> dict[str, Any]:
     """The columns of a file; those that it lacks since they differ nowhere under a shift are the nominal ones."""
-    varied = {name: of for name, (of, _) in SELECTION.varied.items()}
+    varied = SELECTION.made.nominal
     with RootFile(path) as file:
         names = {name: name if name in file.branches else varied[name] for name in (*COLUMNS, *more)}
         arrays = file.read(set(names.values()))

@@ -28,6 +28,7 @@ class Shifted(Selection):
         "MET": Column("f4", "missing momentum [GeV]"),
         "fixed": Column("i8", "number of the event"),
     }
+    collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "place": Column("i2", "place in the event")}}
     weights = {"early": Weight(()), "muons": Weight(), "jets": Weight((), keeps_yield=True, bins="number of jets")}
     shifts = SHIFTS
 
@@ -54,7 +55,14 @@ class Shifted(Selection):
         events, muons, jets = cutflow.cut("a jet", ak.num(jets) > 0, events, muons, jets)
         events, muons, jets = cutflow.cut("MET", np.asarray(events.MET.pt) > 30, events, muons, jets)
         total = np.bincount(muons.event, muons.pt, len(events))
-        return events, {"nJet": ak.num(jets), "Muon_sum": total, "MET": events.MET.pt, "fixed": events.event}
+        good = {"pt": jets.pt, "place": ak.local_index(jets.pt)}
+        return events, {
+            "nJet": ak.num(jets),
+            "Muon_sum": total,
+            "MET": events.MET.pt,
+            "fixed": events.event,
+            "Good": good,
+        }
 
 
 class Plain(Shifted):
@@ -116,10 +124,11 @@ def check(found: Selected, plain: Selected, suffix: str) -> None:
     assert found.rows[passed].tolist() == plain.rows.tolist()
     for name, values in plain.columns.items():
         is_variation = name.endswith(("Up", "Down"))
-        column = found.columns.get(f"{name}_{suffix}", found.columns[name])
+        under = f"Good_{suffix}{name[4:]}" if name.startswith("Good_") else f"{name}_{suffix}"
+        column = found.columns.get(under, found.columns[name])
         if not (suffix and is_variation):
             assert column[passed].tolist() == values.tolist()
-        assert column is found.columns[name] or not np.array_equal(column, found.columns[name])
+        assert column is found.columns[name] or name == "Good_place" or column.tolist() != found.columns[name].tolist()
 
 
 EVENTS = {
@@ -150,13 +159,16 @@ def test_columns_and_flags() -> None:
         "MET_metDown", "MET_metUp", "weight_jets_jesDown", "weight_jets_jesUp", "weight_muonsDown", "weight_muonsUp"
     ]  # fmt: skip
     assert found.columns["fixed"].tolist() == [2, 4, 6]
-    assert Shifted().varied.keys() > {"MET_metUp", "nJet_jesUp", "weight_jets_bin_jesUp"}
-    assert "weight_muonsUp_jesUp" not in Shifted().varied
+    names = Shifted().made.nominal
+    assert names.keys() > {"MET_metUp", "nJet_jesUp", "weight_jets_bin_jesUp", "Good_jesUp_pt"}
+    assert names["Good_jesUp_pt"] == "Good_pt"
+    assert "weight_muonsUp_jesUp" not in names
 
 
 def test_a_branch_of_a_record_is_noticed_like_the_record() -> None:
     class First(Shifted):
         weights = {}
+        collections = {}
 
         def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
             jets = events.Jet
@@ -174,6 +186,7 @@ def test_a_branch_of_a_record_is_noticed_like_the_record() -> None:
 def test_a_selection_may_ask_for_the_shift() -> None:
     class Asks(Shifted):
         weights = {"named": Weight(())}
+        collections = {}
 
         def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
             events = cutflow.cut("two", np.asarray(events.event) > 2, events)
@@ -191,6 +204,7 @@ def test_a_selection_may_ask_for_the_shift() -> None:
 def test_values_before_a_replacement() -> None:
     class Before(Shifted):
         weights = {}
+        collections = {}
 
         def shift(self, events: Events, name: str, direction: str) -> Events:
             return events.replaced(["Jet_pt"], lambda left: {"Jet_pt": left.before("Jet_pt").Jet_pt + len(name)})
@@ -252,4 +266,6 @@ def test_data_have_no_shifts() -> None:
         "weight_muonsDown",
         "weight_jets",
         "weight_jets_bin",
+        "Good_pt",
+        "Good_place",
     }

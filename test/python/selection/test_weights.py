@@ -143,7 +143,7 @@ class Weighted(Selection):
 def test_simulation_gets_the_columns_of_its_weights() -> None:
     found = on_events(Weighted(), {"MET_pt": [5.0, 20.0], "Pileup_nTrueInt": [2.0, 3.0]})
     assert found.columns["weight_pileup"].tolist() == [3]
-    assert list(Weighted().made) == ["weight_pileup", "weight_pileupUp", "weight_pileupDown"]
+    assert list(Weighted().made.always) == ["weight_pileup", "weight_pileupUp", "weight_pileupDown"]
 
 
 def test_data_have_the_weight_1() -> None:

@@ -1,0 +1,232 @@
+"""The columns that a selection makes, and the check of the values that it returns for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, weight_column
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.versions import did_you_mean
+from MLTools.NanoML.rootio.lists import Lists, is_plain, same_lists
+from MLTools.NanoML.selection.flat import Flat
+from MLTools.NanoML.selection.shifts import Shift
+from MLTools.NanoML.selection.weights import Weight
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a selection makes.
+
+    Attributes
+    ----------
+    dtype
+        numpy name of its type: "f4", "i4", "u1", "?", ...
+    title
+        What it is, with its unit: "mass of the Z candidate [GeV]".
+    collection
+        The collection, if it has a number for each object of one; a selection declares these in `collections`.
+    """
+
+    dtype: str
+    title: str
+    collection: str = ""
+
+
+@dataclass(frozen=True)
+class MadeColumns:
+    """The columns that a selection makes.
+
+    Attributes
+    ----------
+    always
+        Those for every event: declared, of collections, of weights, and flags.
+    varied
+        Those that are there if a value differs under a shift, for each shift: groups of columns that are there together, as
+        those of a collection; by the names of the columns from which they differ.
+    described
+        All of them.
+    """
+
+    always: dict[str, Column]
+    varied: dict[Shift, list[dict[str, str]]]
+    described: dict[str, Column]
+
+    @property
+    def nominal(self) -> dict[str, str]:
+        """The columns that are there if a value differs under a shift, and those from which they differ."""
+        return {name: of for groups in self.varied.values() for group in groups for of, name in group.items()}
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, Column],
+        collections: Mapping[str, Mapping[str, Column]],
+        weights: Mapping[str, Weight],
+        shifts: Sequence[Shift],
+    ) -> MadeColumns:
+        """From what a selection declares; an error if a name stands for two things."""
+        own = dict(columns)
+        for collection, fields in collections.items():
+            for name, column in fields.items():
+                own[f"{collection}_{name}"] = replace(column, collection=collection)
+            if f"n{collection}" in columns:
+                raise NanoMLError(
+                    f"column n{collection}: is the number of objects of the collection {collection}, which is made anyway."
+                )
+        given = dict(_columns_of_weights(weights))
+        flags = {SELECTED: Column("?", "the event passes the selection")} if shifts else {}
+        for shift in shifts:
+            flags[shift.column(SELECTED)] = Column("?", f"the event passes the selection under the shift {shift}")
+        made, fixed = {**own, **given}, variations_of(weights)
+        shared = [[f"{collection}_{name}" for name in fields] for collection, fields in collections.items()]
+        single = [[name] for name in (*columns, *given) if name not in fixed]
+        varied = {
+            shift: [{name: shift.column(name, made[name].collection) for name in group} for group in (*single, *shared)]
+            for shift in shifts
+        }
+        under = {
+            name: _under(shift, made[of])
+            for shift, groups in varied.items()
+            for group in groups
+            for of, name in group.items()
+        }
+        parts = [columns, {name: each for name, each in own.items() if each.collection}, given, flags, under]
+        names = [name for part in parts for name in part]
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise NanoMLError(
+                f"column {twice}: is made twice. Give a column, collection, weight or shift another name."
+            )
+        always = {**made, **flags}
+        return cls(always, varied, {**always, **under})
+
+
+def _under(shift: Shift, column: Column) -> Column:
+    """A column under a shift."""
+    collection = shift.column(column.collection) if column.collection else ""
+    return Column(column.dtype, f"{column.title}, under the shift {shift}", collection)
+
+
+def variations_of(weights: Mapping[str, Weight]) -> list[str]:
+    """The columns of the variations of weights: they have no values of their own under shifts."""
+    return [column for name, each in weights.items() for key, column in each.columns(name) if key != NOMINAL]
+
+
+def _columns_of_weights(weights: Mapping[str, Weight]) -> Iterator[tuple[str, Column]]:
+    for name, weight in weights.items():
+        for variation, column in weight.columns(name):
+            what = "" if variation == NOMINAL else f", {variation.replace('_', ' ')}"
+            yield column, Column("f4", f"weight of the event: {name}{what}")
+        if weight.bins:
+            what = f"bin in which the weight {name} keeps the yield: {weight.bins}"
+            yield f"{weight_column(name)}_bin", Column("i4", what)
+
+
+def checked(
+    returned: Mapping[str, Any],
+    columns: Mapping[str, Column],
+    collections: Mapping[str, Mapping[str, Column]],
+    length: int,
+) -> dict[str, Any]:
+    """The values that `select` returned, in the declared types; arrays of shape (length,), awkward ones for collections.
+
+    Raises NanoMLError if a column lacks, is not declared, or does not have the right form.
+    """
+    declared = [*columns, *collections]
+    missing = [name for name in declared if name not in returned]
+    extra = [name for name in returned if name not in declared]
+    if missing or extra:
+        wrong = [f"did not return {', '.join(missing)}"] if missing else []
+        kinds = "`columns` does not declare" if not collections else "neither `columns` nor `collections` declares"
+        wrong += [f"returned {', '.join(extra)}, which {kinds}"] if extra else []
+        hint = did_you_mean(extra[0], missing) if extra else ""
+        raise NanoMLError(f"select {' and '.join(wrong)}.{hint}")
+    found: dict[str, Any] = {name: _numbers(name, column, returned[name], length) for name, column in columns.items()}
+    for name, fields in collections.items():
+        found.update(_objects(name, fields, returned[name], length))
+    return found
+
+
+def _numbers(name: str, column: Column, values: Any, length: int) -> NDArray[Any]:
+    """One number for each event."""
+    try:
+        array = ak.to_numpy(values) if isinstance(values, ak.Array) else np.asanyarray(values)
+    except (ValueError, TypeError):
+        raise NanoMLError(
+            f"column {name} has a list for each event, not one number. Pick one of them, as in jets.pt[:, 0]. "
+            "Lists go to `collections`."
+        ) from None
+    if array.shape != (length,):
+        raise NanoMLError(
+            f"column {name} has shape {array.shape}, but {length} events are left: narrow it in every cut."
+        )
+    if type(array) is not np.ndarray and np.ma.getmaskarray(array).any():
+        raise NanoMLError(f"column {name} has missing values (None). Use ak.fill_none(column, value).")
+    return _typed(name, column, np.asarray(array), "events. Give such events a value, or cut them away")
+
+
+def _typed(name: str, column: Column, plain: NDArray[Any], whose: str) -> NDArray[Any]:
+    """Numbers in the type of their column."""
+    dtype = np.dtype(column.dtype)
+    if plain.dtype.kind == "f" and not np.isfinite(plain).all():
+        raise NanoMLError(
+            f"column {name} is NaN or infinite in {int((~np.isfinite(plain)).sum())} of {len(plain)} {whose}."
+        )
+    if plain.dtype.kind not in "biuf":
+        raise NanoMLError(f"column {name} is of type {plain.dtype}, not numbers.")
+    limits = np.iinfo(dtype) if dtype.kind in "iu" and len(plain) else None
+    if limits is not None and not limits.min <= plain.min() <= plain.max() <= limits.max:
+        raise NanoMLError(
+            f"column {name} has values from {plain.min()} to {plain.max()}, which do not fit into its type {dtype.name}."
+        )
+    return plain.astype(dtype)
+
+
+def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) -> dict[str, ak.Array]:
+    """The fields of a collection, a list for each event, by the names of their branches."""
+    field_of: Callable[[str], Any]
+    if isinstance(values, Flat):
+        known, offsets = list(values.columns), ak.index.Index64(np.concatenate([[0], np.cumsum(values.counts)]))
+        field_of = lambda field: Lists(offsets, np.asarray(values[field]))  # noqa: E731
+    elif isinstance(values, Mapping) or (isinstance(values, ak.Array) and values.fields):
+        known = list(values) if isinstance(values, Mapping) else values.fields
+        field_of = lambda field: _lists(f"{name}_{field}", values[field])  # noqa: E731
+    else:
+        raise NanoMLError(
+            f"collection {name} is {type(values).__name__}. Return its objects (events.Jet[mask], a Flat), or a dictionary of fields."
+        )
+    missing = next((field for field in fields if field not in known), None)
+    if missing is not None:
+        raise NanoMLError(
+            f"collection {name} has no field {missing}.{did_you_mean(missing, known)} Compute it, or declare it no more."
+        )
+    found: dict[str, ak.Array] = {}
+    first: Lists | None = None
+    for field, column in fields.items():
+        lists = field_of(field)
+        if len(lists) != length:
+            raise NanoMLError(
+                f"collection {name} has {len(lists)} events, but {length} are left: narrow it in every cut."
+            )
+        if first is not None and not same_lists(lists.offsets, first.offsets):
+            raise NanoMLError(f"collection {name}: {field} has other numbers of objects than {next(iter(fields))}.")
+        first = first or lists
+        numbers = _typed(
+            f"{name}_{field}", column, lists.numbers, "objects. Give such objects a value, or leave them out"
+        )
+        found[f"{name}_{field}"] = Lists(first.offsets, numbers).array()
+    return found
+
+
+def _lists(name: str, values: Any) -> Lists:
+    if not isinstance(values, ak.Array) or values.ndim != 2:
+        raise NanoMLError(f"column {name} is not a list of numbers for each event.")
+    if not is_plain(values.layout) and any(ak.any(ak.is_none(values, axis=axis)) for axis in (0, 1)):
+        raise NanoMLError(f"column {name} has missing values (None). Use ak.fill_none or ak.drop_none.")
+    return Lists.of(values)
