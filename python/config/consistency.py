@@ -65,7 +65,7 @@ def _datasets(config: Config) -> Iterator[Problem]:
         if dataset.era is None and config.eras:
             yield place, f'belongs to no era. Add "era: {next(iter(config.eras))}", or another one'
         if dataset.is_data and dataset.class_ is not None:
-            yield (*place, "class"), 'data is not trained on. Remove this or "data: true"'
+            yield (*place, "class"), 'data is trained on in a region of "data_driven" only. Remove this or "data: true"'
         yield from expression((*place, "weight"), dataset.weight) if dataset.weight else ()
         for key, value in dataset.parameters.items():
             where = (*place, "parameters", key)

@@ -121,7 +121,7 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         ),
         (
             "datasets:\n  a:\n    files: b\n    data: true\n    class: c\n",
-            'a.yaml:5: datasets.a.class: data is not trained on. Remove this or "data: true".',
+            'a.yaml:5: datasets.a.class: data is trained on in a region of "data_driven" only. Remove this or "data: true".',
         ),
         (
             "luminosity: 1\ndatasets:\n  a:\n    files: b\n    data: true\n    cross_section: 1\n",

@@ -113,7 +113,9 @@ def test_a_class_without_a_dataset_in_the_eras_of_the_data(tmp_path: Path) -> No
 
 
 def test_data_are_no_class_by_themselves(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="11: datasets.Muon.class: data is not trained on"):
+    with pytest.raises(
+        ConfigError, match="11: datasets.Muon.class: data is trained on in a region of .data_driven. only"
+    ):
         loaded(tmp_path, TEXT.replace("f.root, era: 2018, data", "f.root, era: 2018, class: fakes_of_mine, data"))
 
 
