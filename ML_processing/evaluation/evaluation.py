@@ -30,6 +30,7 @@ from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
 from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
+from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
 from ML_processing.evaluation.verdict import Answer, verdict
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
@@ -71,6 +72,7 @@ class Plots:
     features: Distributions
     correlations: Correlations | None
     drift: Drift | None
+    variations: VariedDiscriminant | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Evaluation:
     notes: list[str]
     measured: Classification | Regression = field(metadata=MERGED)
     plots: Plots
+    variations: Variations | None  # None if no weight has any
     regions: dict[str, RegionResult]
     verdict: list[Answer]
 
@@ -146,12 +149,16 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
             measured, drawn = _regression(tested, part, table, splits, rows)
         else:
             measured, drawn = _classification(tested, part, table, splits, rows, events)
+        at_cut = drawn.significance if isinstance(drawn, ClassificationPlots) else None
+        best = at_cut.best.score_at_least if at_cut else None
+        varied, varied_shape = variations(data, table, tested, rows, best)
         shown = Plots(
             drawn,
             importance(part, residual_loss if training.targets else _auc_loss),
             distributions(part),
             correlations(part),
             drift(part, compare) if compare else None,
+            varied_shape,
         )
         regions = region_results(training, files, data.columns.regions, _physical(table))
     return Evaluation(
@@ -163,8 +170,9 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
         [*notes, *_sampling(tested, part)],
         measured,
         shown,
+        varied,
         regions,
-        verdict(measured, {name: it.effective for name, it in events.classes.items()}, drawn, shown.drift),
+        verdict(measured, {name: it.effective for name, it in events.classes.items()}, drawn, shown.drift, varied),
     )
 
 

@@ -87,7 +87,7 @@ def region_results(
             _yields(table, survey),
             measured,
             None if training.targets else table.classes[training.signal],
-            _discriminants(tested),
+            discriminants(tested),
             len(rows),
             physical,
         )
@@ -129,7 +129,7 @@ def _accuracy(tested: OutOfFold) -> Accuracy:
     })  # fmt: skip
 
 
-def _discriminants(tested: OutOfFold) -> list[Discriminant]:
+def discriminants(tested: OutOfFold) -> list[Discriminant]:
     """The signal probability, with more than two classes those of the others as well; or the estimate of each target."""
     training, table = tested.training, tested.table
     found: list[Discriminant] = []

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.regression import Regression
-from ML_processing.evaluation.tables import in_region, numbers, provenance
+from ML_processing.evaluation.tables import in_region, numbers, provenance, variations
 from ML_processing.evaluation.verdict import Answer
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation
-    from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import TrainingDescription
 
 CAPTIONS = {
@@ -99,6 +98,12 @@ CAPTIONS = {
         "Shapes of the features that differ most; PSI is the population stability index: below 0.1 is no shift, above "
         "0.25 a large one by custom.",
         "A shifted feature that is important to the network: the score of those events means something else.",
+    ),
+    "variations": (
+        "Systematic variations",
+        "What the largest variations of weights do to the shape of the discriminant, for each class: events with a varied weight over "
+        "those with the nominal one. Grey is the statistical error of the nominal events.",
+        "A variation that bends the shape where the signal is; or up and down on the same side of one.",
     ),
     "region": (
         "Discriminants in a region",
@@ -196,8 +201,8 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
         *(f'<p class="note">{escape(text)}</p>' for text in content.notes),
         _contents(shown, list(content.regions)),
         f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
-        *(_figure(directory, name) for name in shown),
-        *(_region(directory, name, found) for name, found in content.regions.items()),
+        *(_figure(directory, name, content) for name in shown),
+        *(_region(directory, name, content) for name in content.regions),
         f'<section id="provenance"><h2>Where this comes from</h2>{origin}</section>',
     ]
     head = (
@@ -231,14 +236,19 @@ def _contents(shown: Sequence[str], regions: Sequence[str]) -> str:
     return f"<nav><b>Contents</b><ul>{lines}</ul></nav>"
 
 
-def _figure(directory: Path, name: str) -> str:
-    title = CAPTIONS[name][0]
-    return f'<section id="{name}" class="figure"><h2>{title}</h2>\n{_image(directory, name, name)}</section>'
+def _figure(directory: Path, name: str, content: Evaluation) -> str:
+    title, numbers = CAPTIONS[name][0], ""
+    if name == "variations" and content.variations is not None:
+        numbers = variations(content.variations)
+    image = _image(directory, name, name)
+    return f'<section id="{name}" class="figure"><h2>{title}</h2>{numbers}\n{image}</section>'
 
 
-def _region(directory: Path, name: str, found: RegionResult) -> str:
+def _region(directory: Path, name: str, content: Evaluation) -> str:
+    found = content.regions[name]
+    varied = content.variations.regions[name] if content.variations else []
     image = _image(directory, f"region_{name}", "region") if found.discriminants else ""
-    return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found)}\n{image}</section>'
+    return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found, varied)}\n{image}</section>'
 
 
 def _image(directory: Path, file: str, name: str) -> str:

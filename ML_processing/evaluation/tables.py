@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
@@ -12,9 +13,10 @@ from ML_processing.evaluation.cuts import Significance
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas
+from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
-from ML_processing.plots import number
+from ML_processing.plots import number, per_cent
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation, EventCounts
@@ -136,8 +138,8 @@ def _value(found: Measured) -> str:
     return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
 
 
-def in_region(content: RegionResult) -> str:
-    """The cut of a region, the events of each class, and how well the networks do."""
+def in_region(content: RegionResult, varied: Sequence[VariedYields]) -> str:
+    """The cut of a region, the events of each class and what varies them most, and how well the networks do."""
     trained = " The networks were trained on events of this region." if content.is_trained_on else ""
     text = f"<p><code>{escape(content.cut)}</code>.{trained}</p>"
     head = ["class", "events", "expected events" if content.physical else "sum of weights"]
@@ -146,9 +148,51 @@ def in_region(content: RegionResult) -> str:
         head.append("AUC against all others")
         areas = content.measured.auc_one_against_all
         rows = [[*row, number(area)] for row, area in zip(rows, areas.values(), strict=True)]
-        return text + table(head, rows)
+        return text + table(head, rows) + _largest(varied)
     accuracy = [_residuals(name, entry) for name, entry in content.measured.targets.items()]
-    return text + table(head, rows) + table(_ACCURACY, accuracy)
+    return text + table(head, rows) + _largest(varied) + table(_ACCURACY, accuracy)
+
+
+_MOST_VARIATIONS = 20  # in the table
+_IN_REGION = 3  # in the line about a region
+
+
+def variations(content: Variations) -> str:
+    """Changes under each variation, the largest first."""
+    every = content.sources
+    if not every:
+        return ""
+    head, quantities = ["variation: up / down [%]", *every[0].of.yields], [list(it.of.yields.values()) for it in every]
+    for title, of in (("AUC", [it.auc for it in every]), ("significance", [it.significance for it in every])):
+        known = [change for change in of if change is not None]
+        if known:
+            head.append(title)
+            quantities = [[*changes, change] for changes, change in zip(quantities, known, strict=True)]
+    rows = [
+        [it.of.name, *(per_cent(change.up, change.down) for change in changes)]
+        for it, changes in zip(every[:_MOST_VARIATIONS], quantities[:_MOST_VARIATIONS], strict=True)
+    ]
+    rest = quantities[_MOST_VARIATIONS:]
+    if rest:
+        rows.append([f"{len(rest)} more, in quadrature", *map(_in_quadrature, zip(*rest, strict=True))])
+    text = (
+        "Relative change of the expected events of each class, of the AUC, and of the expected significance behind the best cut, "
+        "with the networks as they are. A dataset that lacks a weight keeps its nominal one."
+    )
+    return table(head, rows) + f"<p>{text}</p>"
+
+
+def _in_quadrature(changes: Iterable[Change]) -> str:
+    return per_cent(math.hypot(*(change.size for change in changes))).replace("+", "± ")
+
+
+def _largest(content: Sequence[VariedYields]) -> str:
+    """A line about the largest changes of the expected events of a region."""
+    texts = []
+    for it in content[:_IN_REGION]:
+        name, change = max(it.yields.items(), key=lambda pair: pair[1].size)
+        texts.append(f"{it.name} {per_cent(change.up, change.down)} % of {name}")
+    return f"<p>Largest variations of the expected events: {escape(', '.join(texts))}.</p>" if texts else ""
 
 
 def _events(events: EventCounts) -> str:

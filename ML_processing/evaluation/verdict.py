@@ -10,7 +10,8 @@ from ML_processing.evaluation.cuts import SculptedMasses
 from ML_processing.evaluation.inputs import Drift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots
 from ML_processing.evaluation.scored import Areas
-from ML_processing.plots import number
+from ML_processing.evaluation.systematics.variations import Change, Variations
+from ML_processing.plots import number, per_cent
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
 _GAP = 0.01  # the same, for training events against others
@@ -19,6 +20,10 @@ _DEVIATION = 0.05  # between probabilities and observed fractions
 _FEW = 100  # effective events of a class
 _SHAPE = 0.02  # a Jensen-Shannon divergence that can be seen by eye, in bits
 _EXCESS = 5  # standard deviations beyond chance
+_YIELD = (0.1, 0.3)  # relative change of the expected events of a class
+_AREA = (0.01, 0.05)  # relative change of the AUC
+_ONE_SIDED = 0.005  # change of the expected events to the same side by both
+_MEAN = (0.2, 0.5)  # distance of the mean of a weight from one
 _SHIFT = (0.1, 0.25)  # customary limits of the population stability index
 
 
@@ -36,6 +41,7 @@ def verdict(
     effective: Mapping[str, float],
     plots: ClassificationPlots | RegressionPlots,
     drift: Drift | None = None,
+    varied: Variations | None = None,
 ) -> list[Answer]:
     """Answers to what one wants to know about a training; `effective` are numbers of events by class."""
     sound = _sound(effective)
@@ -53,7 +59,7 @@ def verdict(
             _sculpting(plots.sculpting),
             sound,
         ]
-    return found + ([_drift(drift)] if drift else [])
+    return [*found, *([_variations(varied)] if varied else []), *([_drift(drift)] if drift else [])]
 
 
 def _comparison(found: Areas) -> Answer:
@@ -150,6 +156,41 @@ def _sound(effective: Mapping[str, float]) -> Answer:
     if few:
         return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
     return Answer(question, "good", text)
+
+
+def _variations(content: Variations) -> Answer:
+    worries: list[tuple[str, str]] = []
+    yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
+    source, name, change = max(yields, key=lambda it: it[2].size)
+    text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
+    worries.append((_state(change.size, _YIELD), "That many events more or less decide what the analysis can see."))
+    areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
+    if areas:
+        source, change = max(areas, key=lambda it: it[1].size)
+        text += f"; of the AUC: {source}, {_percentages(change)}"
+        worries.append((_state(change.size, _AREA), "The separation depends on a weight: look at the shapes below."))
+    sided = dict.fromkeys(source for source, _, change in yields if change.same_side > _ONE_SIDED)
+    if sided:
+        sentence = f"Up and down change the events of a class to the same side: {', '.join(sided)}. Fits expect opposite sides."
+        worries.append(("look", sentence))
+    for it in content.means:
+        sentence = (
+            f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
+            "should it keep the yield?"
+        )
+        worries.append((_state(abs(it.mean - 1), _MEAN), sentence))
+    states = {state for state, _ in worries}
+    state = next(each for each in ("bad", "look", "good") if each in states)
+    sentences = [f"{text}.", *(sentence for each, sentence in worries if each != "good")]
+    return Answer("Stable under the variations of weights?", state, " ".join(sentences))
+
+
+def _state(size: float, limits: tuple[float, float]) -> str:
+    return "bad" if size > limits[1] else "look" if size > limits[0] else "good"
+
+
+def _percentages(change: Change) -> str:
+    return f"{per_cent(change.up, change.down)} %"
 
 
 def _drift(content: Drift) -> Answer:

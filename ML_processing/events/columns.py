@@ -16,6 +16,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedColumn,
     ConvertedDataset,
     ConvertedRegion,
+    ConvertedWeight,
     HDF5Metadata,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -77,6 +78,7 @@ class TrainingColumns:
     selection: str | None  # the selection that computed the columns, as "module:Class"
     datasets: tuple[ConvertedDataset, ...]
     regions: tuple[ConvertedRegion, ...]  # of the files
+    weights: tuple[ConvertedWeight, ...]  # that a selection gave, of all files
     within: tuple[ConvertedRegion, ...]  # those whose events are used; none for all events
     labels: ObjectLabels | None = None  # None in a training on events
 
@@ -186,9 +188,19 @@ def agreed_columns(
         first.selection,
         tuple(dataset for content in metadata for dataset in content.datasets),
         first.regions,
+        _weights(metadata),
         tuple(_find(name, {it.name: it for it in first.regions}, "train.regions") for name in config.regions),
         labels,
     )
+
+
+def _weights(metadata: Sequence[HDF5Metadata]) -> tuple[ConvertedWeight, ...]:
+    """The weights of all files: not every dataset has each of them."""
+    found: dict[str, ConvertedWeight] = {}
+    for weight in (weight for content in metadata for weight in content.weights):
+        sofar = found.setdefault(weight.name, weight)
+        found[weight.name] = replace(sofar, variations={**sofar.variations, **weight.variations})
+    return tuple(found.values())
 
 
 def _labels(content: HDF5Metadata, config: Train) -> ObjectLabels | None:

@@ -152,6 +152,12 @@ class Table:
         """Fold of each event among `k`, int64 of shape (N,)."""
         return fold_of(*self.identifiers, k)
 
+    def hashes(self) -> NDArray[np.uint64]:
+        """A number of each event that is as good as random, uint64 of shape (N,)."""
+        # not the low bits, which decide the fold
+        run, block, event = self.identifiers
+        return mixed(event, run, block)
+
     def targets(self) -> Floats:
         """Regression targets, float32 of shape (N, targets)."""
         columns = [self.extras[name] for name in self.about.targets]
@@ -254,14 +260,20 @@ class TrainingFiles:
 
     def block(self, number: int) -> Table:
         """The labelled events of a block; a NanoMLError if a label, a weight or the file is damaged."""
+        return Table.join([Table.of_rows(file, raw, self.columns) for file, raw in self._rows_of(number)])
+
+    def parts(self) -> Iterator[tuple[Path, dict[str, NDArray[Any]]]]:
+        """The rows of each file in each block, as they are in the file, by the names of their datasets."""
+        for number in range(self.blocks):
+            yield from self._rows_of(number)
+
+    def _rows_of(self, number: int) -> Iterator[tuple[Path, dict[str, NDArray[Any]]]]:
         edges = self._edges(number)
         # a block of no event is a table, too
-        wanted, tables = [edge for edge in edges if edge[2] > edge[1]] or edges[:1], []
-        for file, start, stop in wanted:
+        for file, start, stop in [edge for edge in edges if edge[2] > edge[1]] or edges[:1]:
             with open_hdf5(file) as h5, reading(file):
                 raw = {name: h5[name][start:stop] for name in self.columns.datasets_read}
-            tables.append(Table.of_rows(file, raw, self.columns))
-        return Table.join(tables)
+            yield file, raw
 
     def _edges(self, number: int) -> list[tuple[Path, int, int]]:
         """The rows of each file that are in a block: the first, and the one after the last."""
@@ -324,16 +336,10 @@ class _Sample:
         self.parts: list[Table] = []
 
     def add(self, table: Table) -> None:
-        part = table[self._hash(table) <= self.threshold]
+        part = table[table.hashes() <= self.threshold]
         self.parts.append(part)
         self.size += part.nbytes
         while self.size > self.limit:
             self.threshold = self.threshold >> np.uint64(1)
-            self.parts = [it[self._hash(it) <= self.threshold] for it in self.parts]
+            self.parts = [it[it.hashes() <= self.threshold] for it in self.parts]
             self.size = sum(it.nbytes for it in self.parts)
-
-    @staticmethod
-    def _hash(table: Table) -> NDArray[np.uint64]:
-        # not the low bits, which decide the fold
-        run, block, event = table.identifiers
-        return mixed(event, run, block)

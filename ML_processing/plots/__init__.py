@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from ML_processing.plots import panels, single
 from ML_processing.plots.single import losses
-from ML_processing.plots.style import number, save
+from ML_processing.plots.style import number, per_cent, save
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import Epoch
 
-__all__ = ["FIGURES", "draw", "draw_regions", "losses", "number", "save"]
+__all__ = ["FIGURES", "draw", "draw_regions", "losses", "number", "per_cent", "save"]
 
 FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,
@@ -35,6 +35,7 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "correlations": panels.correlations,
     "drift": panels.drift,
     "region": panels.region,
+    "variations": panels.variations,
 }
 """What is drawn from metrics.json alone; importance and loss depend on the task, too."""
 

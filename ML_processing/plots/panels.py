@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ML_processing.evaluation.inputs import Correlations, Distributions, Drift
     from ML_processing.evaluation.regions import RegionResult
     from ML_processing.evaluation.regression import Predictions
+    from ML_processing.evaluation.systematics.variations import VariedDiscriminant
     from ML_processing.metrics.measured import Floats, Histogram
 
 _DRAWN = 12  # features whose shapes are drawn in a comparison
@@ -202,6 +203,50 @@ def region(content: RegionResult) -> Figure:
         axes.set_xlabel(shorten(panel.label, 40))
         axes.set_ylabel("Expected events" if content.physical else "Sum of weights")
     _legend(figure, all_axes[0])
+    return figure
+
+
+@in_style
+def variations(content: VariedDiscriminant) -> Figure:
+    """Ratio to nominal in bins of the discriminant, up and down, one panel for each class."""
+    panels, edges = content.classes, content.edges
+    figure, all_axes = grid(len(panels), f"{content.events:,} events", min(len(panels), 3), (5.4, 4.0))
+    for axes, panel in zip(all_axes, panels, strict=True):
+        error = np.nan_to_num(panel.error)
+        axes.axhline(1, color="black", lw=0.8)
+        drawn = [np.zeros(0)]
+        for i, it in enumerate(panel.sources):
+            color = line(i, len(panel.sources))["color"]
+            axes.stairs(
+                it.up,
+                edges,
+                baseline=None,
+                color=color,
+                lw=2,
+                label=f"{it.name} up" if it.down is not None else it.name,
+            )
+            drawn.append(it.up)
+            if it.down is not None:
+                axes.stairs(it.down, edges, baseline=None, color=color, lw=2, ls="--", label=f"{it.name} down")
+                drawn.append(it.down)
+        axes.stairs(
+            1 + error,
+            edges,
+            baseline=1 - error,
+            fill=True,
+            color="#d8d8de",
+            label="Statistical error of nominal",
+            zorder=0,
+        )
+        known = np.concatenate(drawn)
+        # the error of a bin with a few events would hide all else
+        reach = 1.4 * float(np.max(np.abs(known[np.isfinite(known)] - 1), initial=0.01))
+        axes.set_ylim(1 - reach, 1 + reach)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(shorten(content.label, 40))
+        axes.set_ylabel("Varied / nominal")
+        _note(axes, shorten(panel.name, 30))
+    _legend(figure, all_axes[0], columns=2)
     return figure
 
 

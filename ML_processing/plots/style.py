@@ -65,6 +65,17 @@ def number(measured: Measured, digits: int = 3) -> str:
     return f"{measured.value:.{digits}f} ± {measured.error:.{digits}f}"
 
 
+def per_cent(*changes: float | None) -> str:
+    """Relative changes as text without the sign of per cent: "+1.2 / -0.95"; those that are None are left out."""
+    texts = []
+    for change in changes:
+        if change is not None:
+            value = 100 * change
+            digits = 0 if abs(value) >= 9.95 else 1 if abs(value) >= 0.995 else 2
+            texts.append(f"{value:+.{digits}f}" if abs(value) >= 0.005 else "0")
+    return " / ".join(texts)
+
+
 def shorten(name: str, most: int) -> str:
     """A name with at most this number of characters."""
     return name if len(name) <= most else f"{name[: most - 2]}…"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ML_processing import plots
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
-from MLTools.NanoML.contracts.accounting import RecordedAccounting
+from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting, RecordedAccounting, WeightSums
 from MLTools.NanoML.contracts.hdf5 import (
     EVENTS,
     PARAMETER,
@@ -26,6 +26,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     ConvertedColumn,
     ConvertedDataset,
     ConvertedRegion,
+    ConvertedWeight,
     HDF5Metadata,
     Truncated,
     write_metadata,
@@ -79,10 +80,16 @@ def write() -> Writer:
         objects: dict[str, NDArray[Any]] | None = None,
         parameter: str | None = None,
         regions: Mapping[str, str] = MappingProxyType({}),
+        weights: Mapping[str, WeightSums] = MappingProxyType({}),
         **options: Any,
     ) -> Path:
         objects, parts = objects or {}, tuple(ConvertedRegion(name, cut) for name, cut in regions.items())
-        others = (*RESERVED, "valid", *(region.column for region in parts))
+        given = tuple(
+            ConvertedWeight(name, {key: it for key, it in sums.columns.items() if key != NOMINAL}, sums.keeps_yield)
+            for name, sums in weights.items()
+        )
+        varied = [column for weight in given for column in weight.variations.values()]
+        others = (*RESERVED, "valid", *varied, *(region.column for region in parts))
 
         def columns(values: NDArray[Any]) -> tuple[ConvertedColumn, ...]:
             names = [name for name in values.dtype.names or () if name not in others]
@@ -95,13 +102,16 @@ def write() -> Writer:
             name: ConvertedCollection(it.shape[1], "-pt", None, columns(it), Truncated(int(it["valid"].sum()), 0))
             for name, it in objects.items()
         }
-        accounting = RecordedAccounting([], len(rows), len(rows), 0, 1.0, [])
+        source = FileAccounting(
+            f"{path.stem}.root", len(rows), len(rows), 1.0, "Runs", False, weights=[*weights.values()]
+        )
+        accounting = RecordedAccounting([source] if weights else [], len(rows), len(rows), 0, 1.0, [])
         dataset = ConvertedDataset(path.stem, class_, -1, None, None, {}, False, accounting)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)
             content = HDF5Metadata("NanoML", list(classes), columns(rows), collections, selection, {}, (dataset,))
-            write_metadata(file, replace(content, regions=parts))
+            write_metadata(file, replace(content, regions=parts, weights=given))
         return path
 
     return write
@@ -201,6 +211,7 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         objects: dict[str, NDArray[Any]] | None = None,
         parameter: str | None = None,
         regions: Mapping[str, str] = MappingProxyType({}),
+        weights: Mapping[str, WeightSums] = MappingProxyType({}),
         **changes: Any,
     ) -> Path:
         random = np.random.default_rng(1)
@@ -209,7 +220,8 @@ def toy_in(directory: Path, write: Writer) -> Callable[..., Path]:
         weight = np.where(random.random(count) < negative, -1.0, 1.0)
         rows = events({**columns, **changes}, label, weight)
         classes = ["signal", "other"]
-        return write(directory / name, rows, classes=classes, objects=objects, parameter=parameter, regions=regions)
+        given = {"objects": objects, "parameter": parameter, "regions": regions, "weights": weights}
+        return write(directory / name, rows, classes=classes, **given)
 
     return toy
 

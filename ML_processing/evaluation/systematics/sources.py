@@ -1,0 +1,43 @@
+"""The sources of systematic uncertainty: the variations of weights that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ML_processing.metrics.measured import Floats
+from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
+
+NOMINAL = "weight"
+"""The column with the weights that are not varied."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of uncertainty of a weight, as a nuisance parameter has it."""
+
+    name: str
+    weight: str
+    columns: tuple[str, ...]  # with the weights of events up and down; one only if it has no opposite
+
+    def ends(self, values: Floats, columns: Sequence[str]) -> tuple[Floats, Floats | None]:
+        """A quantity up and down, from its values (columns, ...) under each variation."""
+        found = [values[columns.index(column)] for column in self.columns]
+        return found[0], found[1] if len(found) > 1 else None
+
+
+def sources_of(weights: Sequence[ConvertedWeight]) -> list[Source]:
+    """All sources: variations that end with _up and _down, or are named so, are a pair."""
+    return [source for weight in weights for source in _of_weight(weight)]
+
+
+def _of_weight(weight: ConvertedWeight) -> Iterator[Source]:
+    pairs: dict[str, dict[str, str]] = {}
+    for variation, column in weight.variations.items():
+        name, _, direction = variation.rpartition("_")
+        if direction not in ("up", "down"):
+            name, direction = variation, "up"
+        pairs.setdefault(name, {})[direction] = column
+    for name, pair in pairs.items():
+        columns = [pair[direction] for direction in ("up", "down") if direction in pair]
+        yield Source(f"{weight.name}_{name}" if name else weight.name, weight.name, tuple(columns))
