@@ -196,7 +196,7 @@ def follow() -> Callable[..., None]:
 
     def do(page: str, directory: Path, hidden: Sequence[str] = (), inside: str = "") -> None:
         if not inside:
-            results = shutil.ignore_patterns("trilepton", "leptons")
+            results = shutil.ignore_patterns("trilepton", "leptons", "wz")
             shutil.copytree(ROOT / "examples", directory / "examples", ignore=results)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(ROOT / "scripts")])
         environment = {name: value for name, value in os.environ.items() if name not in hidden}

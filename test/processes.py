@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from MLTools.NanoML.cli import main
 
-_KEPT_OUT = ("trilepton", "leptons", ".*", "build", "dist", "*.egg-info", "__pycache__")
+_KEPT_OUT = ("trilepton", "leptons", "wz", ".*", "build", "dist", "*.egg-info", "__pycache__")
 
 # an editable installation would find what the copy does not have
 _SITE = """

@@ -49,11 +49,11 @@ def up_and_down(middle: float, width: float, names: Sequence[str]) -> dict[str, 
 
 
 def pileup(mean: float) -> list[dict[str, Any]]:
-    """LUM: data over simulation, which has a mean of 30."""
+    """LUM: data over simulation, as that of the sample data, which has a mean of 33.6."""
 
     def weights(expected: float) -> list[float]:
         spectrum = [math.exp(-0.5 * ((n + 0.5 - expected) / 9) ** 2) for n in range(100)]
-        simulated = [math.exp(-0.5 * ((n + 0.5 - 30) / 10) ** 2) for n in range(100)]
+        simulated = [math.exp(-0.5 * ((n + 0.5 - 33.6) / 11.2) ** 2) for n in range(100)]
         scale = sum(simulated) / sum(spectrum)
         return [round(min(d / s * scale, 10.0), 5) for d, s in zip(spectrum, simulated)]
 

@@ -25,7 +25,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = path.read_text()
         shutil.copy(path, directory)
         (directory / path.name).write_text(text.replace("\ntrain:\n", "\ntrain:\n  epochs: 1\n  folds: 3\n"))
-    (directory / "data").symlink_to(ROOT / "examples" / "data")
+    shutil.copy(ROOT / "examples" / "wz.py", directory)
+    for name in ("data", "corrections"):
+        (directory / name).symlink_to(ROOT / "examples" / name)
     return directory
 
 
@@ -43,7 +45,7 @@ def check_scores(workdir: Path) -> None:
     files = sorted((workdir / "hdf5").glob("*.h5"))
     table = read(files, training.description.config)
     rows, expected = training.out_of_fold(table)
-    assert len(rows) == len(table) > 1000
+    assert len(rows) == len(table) > 900
     branches = [f"{workdir.name}_{name}" for name in training.description.classes]
     found = {}
     for path in workdir.glob("scores/*/*.root"):
@@ -51,7 +53,7 @@ def check_scores(workdir: Path) -> None:
         keys = zip(arrays["run"], arrays["luminosityBlock"], arrays["event"], strict=True)
         values = np.stack([arrays[name] for name in branches], axis=1)
         found.update({(path.parent.name, *key): value for key, value in zip(keys, values, strict=True)})
-    assert len(found) == len(table)
+    assert len(found) >= len(table)  # a network may be trained in some regions, and scores are given under shifts, too
     labels = {dataset.label: dataset.name for dataset in training.description.datasets}
     events = zip(table.labels, *table.identifiers, strict=True)
     scores = np.stack([found[labels[label], run_, block, event] for label, run_, block, event in events])
