@@ -46,7 +46,9 @@ def test_it_is_kept_without_outputs() -> None:
 
 @pytest.mark.slow
 def test_it_goes_the_whole_way(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons", "wz"))
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("trilepton", "leptons", "wz")
+    )
     config = tmp_path / "examples" / "trilepton.yaml"
     config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
     line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]

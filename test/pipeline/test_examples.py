@@ -47,17 +47,18 @@ def check_scores(workdir: Path) -> None:
     rows, expected = training.out_of_fold(table)
     assert len(rows) == len(table) > 900
     branches = [f"{workdir.name}_{name}" for name in training.description.classes]
-    found = {}
+    labels = {dataset.name: dataset.label for dataset in training.description.datasets}
+    found: dict[tuple[int, ...], list[np.ndarray]] = {}  # datasets of a class may have events of the same number
     for path in workdir.glob("scores/*/*.root"):
         arrays = uproot.open(path)["Events"].arrays(["run", "luminosityBlock", "event", *branches], library="np")
         keys = zip(arrays["run"], arrays["luminosityBlock"], arrays["event"], strict=True)
         values = np.stack([arrays[name] for name in branches], axis=1)
-        found.update({(path.parent.name, *key): value for key, value in zip(keys, values, strict=True)})
-    assert len(found) >= len(table)  # a network may be trained in some regions, and scores are given under shifts, too
-    labels = {dataset.label: dataset.name for dataset in training.description.datasets}
-    events = zip(table.labels, *table.identifiers, strict=True)
-    scores = np.stack([found[labels[label], run_, block, event] for label, run_, block, event in events])
-    np.testing.assert_allclose(scores, expected, atol=2e-6)
+        for key, value in zip(keys, values, strict=True):
+            found.setdefault((labels[path.parent.name], *key), []).append(value)
+    # there are more if a network is trained in some regions, or events pass under shifts alone
+    assert sum(map(len, found.values())) >= len(table)
+    for key, score in zip(zip(table.labels, *table.identifiers, strict=True), expected, strict=True):
+        assert min(abs(value - score).max() for value in found[key]) < 2e-6
 
 
 def trained() -> list[str]:
