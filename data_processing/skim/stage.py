@@ -14,8 +14,7 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.inspection.report import shift_changes
-from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.selection import DatasetInfo
 from MLTools.NanoML.terminal.page import plural

@@ -14,14 +14,13 @@ from rich.console import Console
 from MLTools.NanoML.contracts.accounting import FileAccounting, Step, WeightSums
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
 if TYPE_CHECKING:
     from MLTools.NanoML.contracts.provenance import Criteria
-    from MLTools.NanoML.nanoaod.accounting import Accounting
 
 _FILES_SHOWN = 8
-_SHIFTS_SHOWN = 6
 
 
 @dataclass
@@ -166,30 +165,6 @@ def shift_facts(accounting: Accounting) -> list[tuple[str, str | None]]:
     others, changes = accounting.written - accounting.selected, shift_changes(accounting)
     kept = f"{count(others)} of the events" if changes or others else None
     return [("under shifts alone", kept), ("events under shifts", changes or None)]
-
-
-def shift_changes(accounting: Accounting) -> str:
-    """By how much the number of selected events changes under each shift, the largest changes first; empty without shifts."""
-    nominal = accounting.selected
-    found: dict[str, dict[str, int]] = {}
-    for each in accounting.shifts:
-        direction = next((end for end in ("Up", "Down") if each.shift.endswith(end)), "")
-        name = each.shift[: len(each.shift) - len(direction)]
-        found.setdefault(name, {})[direction] = each.cutflow[-1].events - nominal
-    ordered = sorted(found.items(), key=lambda item: -max(map(abs, item[1].values())))
-    told = []
-    for name, changes in ordered[:_SHIFTS_SHOWN]:
-        both = len(changes) == 2
-        numbers = " / ".join(_change(changes[end], nominal) for end in sorted(changes, reverse=True))
-        told.append(f"{name}{'' if both else next(iter(changes))} {numbers}")
-    if len(ordered) > _SHIFTS_SHOWN:
-        most = max(map(abs, ordered[_SHIFTS_SHOWN][1].values()))
-        told.append(f"and {len(ordered) - _SHIFTS_SHOWN} more, at most {_change(most, nominal)[1:]}")
-    return ", ".join(told)
-
-
-def _change(events: int, nominal: int) -> str:
-    return f"{100 * events / nominal:+.1f} %" if nominal else f"{events:+,}"
 
 
 def only_file(accounting: Accounting) -> str | None:

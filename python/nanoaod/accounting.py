@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # source of the sum of weights of simulation that has no generator weights: each event counts 1
 UNWEIGHTED = "number of events (simulation without genWeight)"
+_SHIFTS_SHOWN = 6
 _RUNS_AT_ONCE = 1_000_000  # run numbers that are read at once
 
 
@@ -264,6 +265,30 @@ def add_shift_sums(parts: Iterable[Iterable[ShiftSums]]) -> list[ShiftSums]:
             sofar.cutflow = add_steps([sofar.cutflow, each.cutflow])
             sofar.weights = add_weight_sums([sofar.weights, each.weights])
     return list(total.values())
+
+
+def shift_changes(accounting: Accounting) -> str:
+    """By how much the number of selected events changes under each shift, the largest changes first; empty without shifts."""
+    nominal = accounting.selected
+    found: dict[str, dict[str, int]] = {}
+    for each in accounting.shifts:
+        direction = next((end for end in ("Up", "Down") if each.shift.endswith(end)), "")
+        name = each.shift[: len(each.shift) - len(direction)]
+        found.setdefault(name, {})[direction] = each.cutflow[-1].events - nominal
+    ordered = sorted(found.items(), key=lambda item: -max(map(abs, item[1].values())))
+    told = []
+    for name, changes in ordered[:_SHIFTS_SHOWN]:
+        both = len(changes) == 2
+        numbers = " / ".join(_change(changes[end], nominal) for end in sorted(changes, reverse=True))
+        told.append(f"{name}{'' if both else next(iter(changes))} {numbers}")
+    if len(ordered) > _SHIFTS_SHOWN:
+        most = max(map(abs, ordered[_SHIFTS_SHOWN][1].values()))
+        told.append(f"and {len(ordered) - _SHIFTS_SHOWN} more, at most {_change(most, nominal)[1:]}")
+    return ", ".join(told)
+
+
+def _change(events: int, nominal: int) -> str:
+    return f"{100 * events / nominal:+.1f} %" if nominal else f"{events:+,}"
 
 
 def _add_to(total: dict[int, float], more: Mapping[int, float]) -> None:

@@ -15,9 +15,8 @@ from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
-from MLTools.NanoML.inspection.report import shift_changes
 from MLTools.NanoML.model import file_hash
-from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.runner import Stage

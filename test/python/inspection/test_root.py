@@ -14,9 +14,8 @@ from MLTools.NanoML.contracts.accounting import FileAccounting, ShiftSums
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.inspection.report import shift_changes
 from MLTools.NanoML.inspection.root import RootInspection, group_branches
-from MLTools.NanoML.nanoaod.accounting import Accounting
+from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.selection import Step
 from services.nanoaod import FILES
 from services.shifted import SHIFTS, ShiftedSkims
