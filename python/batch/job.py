@@ -10,21 +10,28 @@ import functools
 import importlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.workflow.task import Stamp, Task
+from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 
 FAILED = 1
 """Exit code of a job that may succeed when it is tried again."""
 
 PERMANENT = 2
 """Exit code of a job that would fail again."""
+
+BASE = "base"
+"""Where the files beside the YAML file are, in the directory of a job that does not see those of the submitting machine."""
+
+CORRECTIONS = "corrections"
+"""Where the files of the user's directory of corrections are there."""
 
 _VERSION = 1
 _PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing")
@@ -97,6 +104,8 @@ class Job:
     storage: Optional[Mapping[str, str]] = None
     proxy: bool = False  # whether it needs a grid proxy
     environment: Mapping[str, str] = field(default_factory=dict)  # variables that it sets
+    # the versions of the files that travel with it, as `encode` writes them; none if workers see the same files
+    sent: Sequence[Any] = ()
 
     @classmethod
     def of(cls, name: str, tasks: Sequence[Task], **others: Any) -> Job:
@@ -111,6 +120,14 @@ class Job:
         """Its tasks as they were submitted, but without their work, whose code need not be imported."""
         names = ("stage", "name", "inputs", "outputs", "settings", "code")
         return [Task(**{name: decode(task["fields"][name]) for name in names}, work=dict) for task in self.tasks]
+
+    def versions(self, task: Task) -> list[Stamp]:
+        """Versions of the inputs of one of its tasks: of files that travelled when they were sent, of the others now.
+
+        An error if one is missing.
+        """
+        sent: dict[str, Stamp] = {os.path.realpath(stamp.path): stamp for stamp in map(decode, self.sent)}
+        return [replace(sent.get(os.path.realpath(now.path), now), path=now.path) for now in stamps(task)]
 
     def write(self, path: Path) -> None:
         """Write it as JSON, one task per line, into a directory that is not in use yet."""

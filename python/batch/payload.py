@@ -18,6 +18,7 @@ from pathlib import Path
 
 from MLTools import NanoML
 from MLTools.NanoML.atomic import make_directory, replacing
+from MLTools.NanoML.batch.job import BASE, CORRECTIONS
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.document import Keys
 from MLTools.NanoML.errors import ConfigError, explain_os_error
@@ -32,9 +33,9 @@ _CMSSW = ("bin", "python", "cfipython", "lib", "biglib", "module")
 
 
 def code(config: Config, directory: Path) -> Path:
-    """Pack NanoML and the user's own files, which lie beside the YAML file.
+    """Pack NanoML and the user's own files, which lie beside the YAML file or in the directory of corrections.
 
-    An error if a file of the configuration is not below the YAML file, or the files are too large to travel.
+    An error if a file of the configuration is elsewhere, or the files are too large to travel.
     """
     package = Path(NanoML.__path__[0]).resolve()
     entries = files_below(package, "lib/MLTools/NanoML")
@@ -54,21 +55,25 @@ def code(config: Config, directory: Path) -> Path:
 
 
 def _own(config: Config) -> Iterator[ArchiveEntry]:
+    from MLTools.NanoML.corrections.files import own_directory  # awkward, which it imports, takes long
+
     workdir = Layout.of(config).workdir.resolve()
-    for name, path in files_below(config.base, "base", (".py",)):
+    for name, path in files_below(config.base, BASE, (".py",)):
         if workdir not in path.resolve().parents and "site-packages" not in path.parts:
             yield name, path
-    for key, text in _named(config):
+    folders = {BASE: str(config.base), CORRECTIONS: own_directory()}
+    for key, text in named(config):
         path = config.path(text)
-        inside = os.path.relpath(path, config.base)
-        if inside.startswith("..") or not path.is_file():
+        inside = {name: os.path.relpath(path, folder) for name, folder in folders.items() if folder}
+        found = [f"{name}/{place}" for name, place in inside.items() if not place.startswith("..")]
+        if not found or not path.is_file():
             reason = "no such file" if not path.is_file() else f"is not below {config.base}"
             raise config.error(*key, message=f"{text}: {reason}, so that it cannot travel with jobs. Put it there")
-        yield f"base/{inside}", path
+        yield found[0], path
 
 
-def _named(config: Config) -> Iterator[tuple[Keys, str]]:
-    """The files beside the YAML file that stages read, each with the key that names it."""
+def named(config: Config) -> Iterator[tuple[Keys, str]]:
+    """The files that stages read and that travel, each with the key that names it."""
     yield from config.skim_files()
     if config.skim:
         for spec in (config.skim.selection or "", *config.skim.modules):

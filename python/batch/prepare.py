@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import make_directory, remove_leftovers, write_text
 from MLTools.NanoML.batch import payload
-from MLTools.NanoML.batch.job import Job
+from MLTools.NanoML.batch.job import Job, encode
 from MLTools.NanoML.batch.site import Place, check_inputs, check_search, needs_proxy, usable_proxy
 from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission, new_directory
@@ -26,7 +26,7 @@ from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.stages import NAMES, PARTS, Layout, Resources, declared, import_part, seconds_in
-from MLTools.NanoML.workflow.task import Task, forget
+from MLTools.NanoML.workflow.task import Stamp, Task, forget
 
 PIPELINE = "pipeline"
 """What is submitted for all stages."""
@@ -200,6 +200,20 @@ class Grouping:
         return Resources(**{name: max(value, getattr(least, name)) for name, value in vars(found).items()})
 
 
+def _variables() -> dict[str, str]:
+    """The variables that jobs set: batch systems do not hand them on."""
+    from MLTools.NanoML.corrections import files  # awkward, which it imports, takes long
+
+    found = {VARIABLE: os.environ.get(VARIABLE, ""), files.VARIABLE: files.own_directory()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _sent(config: Config) -> list[Any]:
+    """The versions of the files that travel, for `Job.sent`."""
+    paths = [config.path(name) for _, name in payload.named(config)]
+    return [encode(Stamp.of(str(path))) for path in paths if path.is_file()]
+
+
 def _jobs(
     config: Config, place: Place, todo: Mapping[str, Sequence[Task]], request: JobRequest
 ) -> Iterator[tuple[JobEntry, Job]]:
@@ -209,7 +223,8 @@ def _jobs(
         "workdir": str(Layout.of(config).workdir),
         "base": str(config.base),
         "storage": place.storage,
-        "environment": {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {},
+        "environment": _variables(),
+        "sent": [] if place.is_shared else _sent(config),
     }
     for stage, of_stage in todo.items():
         for number, group in enumerate(grouping.groups(stage, of_stage)):

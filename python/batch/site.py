@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import urlsplit
 
+from MLTools.NanoML.batch import payload
 from MLTools.NanoML.batch.job import url_of
-from MLTools.NanoML.batch.system import System, system_of
+from MLTools.NanoML.batch.system import System, counted, system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import json_schema, parse
 from MLTools.NanoML.config.setting import setting
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio.remote.server import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
+from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.stages import Layout, seconds_in
 from MLTools.NanoML.workflow.task import Task
 
@@ -171,12 +173,19 @@ def check_inputs(config: Config, todo: Mapping[str, Sequence[Task]], storage: Op
     """Refuse tasks whose inputs will not be there when they begin."""
     made: set[str] = set()
     for stage, tasks in todo.items():
-        for path in dict.fromkeys(path for task in tasks for path in task.inputs):
+        paths = list(dict.fromkeys(path for task in tasks for path in task.inputs))
+        shared = [path for path in paths if on_cvmfs(path)]
+        if shared:
+            more = f" and {counted(len(shared) - 1, 'more file')}" if len(shared) > 1 else ""
+            say(f"{stage}: jobs read {shared[0]}{more} on CVMFS, which workers must have mounted.")
+        for path in paths:
             if is_remote(path):
                 continue
             if path not in made and not os.path.exists(path):
                 raise NanoMLError(f"{path}: no such file; {stage} needs it. Run or submit the earlier stages first.")
-            if storage is not None and url_of(path, storage) is None and not _travels(config, path):
+            if storage is None or path in shared:
+                continue
+            if url_of(path, storage) is None and not _travels(config, path):
                 raise ConfigError(
                     f"{path}: workers do not see it, and {stage} reads it. Put it where they do: {', '.join(storage)}."
                 )
@@ -185,7 +194,7 @@ def check_inputs(config: Config, todo: Mapping[str, Sequence[Task]], storage: Op
 
 def _travels(config: Config, path: str) -> bool:
     """Whether a file goes with each job, because the configuration names it."""
-    return os.path.realpath(path) in [os.path.realpath(config.path(name)) for _, name in config.skim_files()]
+    return os.path.realpath(path) in [os.path.realpath(config.path(name)) for _, name in payload.named(config)]
 
 
 def needs_proxy(tasks: Iterable[Task]) -> bool:

@@ -20,7 +20,7 @@ from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS, locked
-from MLTools.NanoML.workflow.task import stamps, write_record
+from MLTools.NanoML.workflow.task import write_record
 
 _DECISIVE = ("time", "memory")  # about these the batch system knows better than the job
 _TOO_LONG = JobProblem("time", "the wall time was exceeded")
@@ -145,7 +145,8 @@ def collect(submission: Submission, results: Mapping[str, JobResult]) -> list[st
 
 def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
     is_shared = submission.options.shared
-    for task in submission.job(name).recorded():
+    job = submission.job(name)
+    for task in job.recorded():
         found = result.tasks.get(task.name)
         if found is None or found.state != "done":
             continue
@@ -155,7 +156,7 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
                 write_record(
                     task,
                     Path(submission.workdir, RECORDS),
-                    found.inputs if is_shared else stamps(task),
+                    found.inputs if is_shared else job.versions(task),
                     found.summary,
                     found.seconds,
                     host=found.host,

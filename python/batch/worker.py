@@ -25,6 +25,8 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import (
+    BASE,
+    CORRECTIONS,
     FAILED,
     PERMANENT,
     Attempt,
@@ -37,7 +39,7 @@ from MLTools.NanoML.batch.job import (
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.remote import storage
-from MLTools.NanoML.rootio.remote.server import is_remote
+from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.task import Task, stamps
 
@@ -53,7 +55,6 @@ def work(path: Path, place: Path) -> int:
     file cannot be read.
     """
     job = Job.read(path)
-    os.environ.update(job.environment)
     with _alone(place):
         result = _begun(job.name, JobResult.read(place))
         result.write(place)
@@ -102,6 +103,8 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
 
 
 def _do(job: Job, result: JobResult, place: Path) -> None:
+    staging = Staging.of(job, Path.cwd())
+    os.environ.update({name: staging.rename(value) for name, value in job.environment.items()})
     if job.proxy:
         from MLTools.NanoML.grid.proxy import check_proxy
 
@@ -111,7 +114,6 @@ def _do(job: Job, result: JobResult, place: Path) -> None:
 
         nanoml.main(list(job.command), standalone_mode=False)
         return
-    staging = Staging.of(job, Path.cwd())
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
         before = result.tasks.get(task.name)
         if before is not None and all(map(staging.has, before.outputs)):
@@ -217,25 +219,29 @@ class Staging:
     scratch: Path  # directory of the job on this machine
     # URLs of inputs that are read over the network, by their names on the submitting machine
     remote: Mapping[str, str] = field(default_factory=dict)
+    corrections: str = ""  # the user's directory of corrections on the submitting machine; empty without one
     # files in folders that the storage has, with their size and time when they were fetched or delivered
     delivered: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, job: Job, scratch: Path) -> Staging:
         """The staging of a job, whose own directory is `scratch`."""
+        from MLTools.NanoML.corrections import files as of_corrections  # awkward, which it imports, takes long
+
         files = [name for task in job.recorded() for name in task.inputs if name.endswith(".root")]
         urls = {name: url_of(name, job.storage or {}) for name in files if not is_remote(name)}
         remote = {name: url for name, url in urls.items() if url is not None}  # only what is needed is read
-        return cls(job.workdir, job.base, job.storage, scratch, remote)
+        corrections = job.environment.get(of_corrections.VARIABLE, "")
+        return cls(job.workdir, job.base, job.storage, scratch, remote, corrections)
 
     def rename(self, text: str) -> str:
         """What a path of the submitting machine is on this one; any other text stays as it is."""
-        if self.storage is None or not text.startswith("/"):
+        if self.storage is None or not text.startswith("/") or on_cvmfs(text):
             return text
         if text in self.remote:
             return self.remote[text]
-        for before, now in ((self.workdir, "work"), (self.base, "base")):
-            if text == before or text.startswith(before + "/"):
+        for before, now in ((self.workdir, "work"), (self.base, BASE), (self.corrections, CORRECTIONS)):
+            if before and (text == before or text.startswith(before + "/")):
                 return str(self.scratch / now) + text[len(before) :]
         if url_of(text, self.storage) is not None:
             return str(self.scratch / "other") + text
@@ -247,8 +253,9 @@ class Staging:
             return
         for name, path in zip(submitted.inputs, task.inputs):
             if not is_remote(path) and not os.path.exists(path):
+                url = self._url(name)
                 make_directory(Path(path).parent)
-                storage.copy(self._url(name), path)
+                storage.copy(url, path)
         for folder, url in self._folders(task):
             if storage.exists(url):
                 self.delivered.update((path, _version(path)) for path in storage.fetch_directory(url, folder))
@@ -306,6 +313,8 @@ class Staging:
         return [(folder, self._url(self.workdir + str(folder)[now:])) for folder in task.folders]
 
     def _url(self, name: str) -> str:
+        if on_cvmfs(name):
+            raise NanoMLError(f"{name}: this worker does not have it: CVMFS is not mounted, or its copy is older.")
         url = url_of(name, self.storage or {})
         if url is None:
             raise ConfigError(f"{name}: workers do not see it. Put it where they do: {', '.join(self.storage or {})}.")

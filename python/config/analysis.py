@@ -125,10 +125,10 @@ class Config:
             corrections["eras", key, "corrections"] = era.corrections
         for keys, text in corrections.items():
             if text:
-                from MLTools.NanoML.corrections.era import files_beside  # few analyses have any
+                from MLTools.NanoML.corrections.files import local_files  # few analyses have any
 
                 yield keys, text
-                yield from ((keys, os.path.relpath(file, self.base)) for file in files_beside(self.path(text)))
+                yield from ((keys, os.path.relpath(file, self.base)) for file in local_files(self.path(text)))
 
     def path(self, text: str) -> Path:
         """Make a path of a text in the configuration; "~" is the home directory."""

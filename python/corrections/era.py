@@ -6,28 +6,20 @@ import functools
 import json
 import os
 import shutil
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.atomic import cache_directory, replacing, write_text
+from MLTools.NanoML.atomic import replacing, write_text
 from MLTools.NanoML.config.document import Document
 from MLTools.NanoML.config.schema import checked, json_schema
 from MLTools.NanoML.contracts.plain import build
 from MLTools.NanoML.corrections.entries import OBJECTS, Entry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.errors import ConfigError, explain_os_error
+from MLTools.NanoML.corrections.files import find_file
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.rootio.remote.file import RemoteFile
-from MLTools.NanoML.rootio.remote.server import is_xrootd
-
-CVMFS = (
-    "/cvmfs/cms-griddata.cern.ch/cat/metadata",
-    "/cvmfs/cms.cern.ch/rsync/cms-nanoAOD/jsonpog-integration",
-    "/cvmfs/cms.cern.ch/rsync/cms-nanoAOD/jsonpog-integration/POG",
-)
-"""Where CMS keeps the files of its object groups."""
+from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 
 
 class Corrections:
@@ -43,13 +35,13 @@ class Corrections:
     digests
         SHA-256 of each file of corrections, by its name in the YAML file.
     files
-        Paths of these files.
+        Paths of these files; the URL of one that is in the network.
     """
 
     def __init__(self, path: Path, entries: Mapping[str, Any], opened: Mapping[str, CorrectionFile]) -> None:
         self.path, self._entries = path, entries
         self.digests = {name: file.digest for name, file in opened.items()}
-        self.files = [file.path for file in opened.values()]
+        self.files = [name if is_remote(name) else str(file.path) for name, file in opened.items()]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Corrections:
@@ -102,18 +94,6 @@ class Corrections:
         return sorted({*super().__dir__(), *self._entries})
 
 
-def files_beside(path: Path) -> list[Path]:
-    """The files that the YAML file of an era names by paths relative to itself; the others are on CVMFS or in the network."""
-    entries = Document.read(path).data
-    names = (
-        [entry.get("file") for entry in entries.values() if isinstance(entry, dict)]
-        if isinstance(entries, dict)
-        else []
-    )
-    found = [path.parent / name for name in names if isinstance(name, str) and "://" not in name]
-    return list(dict.fromkeys(file for file in found if file.is_file()))
-
-
 def write_flat(path: Path, directory: Path, name: str) -> list[str]:
     """Write the YAML file of an era as `name` into a directory, with copies of the files that are only here.
 
@@ -123,7 +103,7 @@ def write_flat(path: Path, directory: Path, name: str) -> list[str]:
     content = {key: dict(entry) for key, entry in document.data.items()}
     for number, (key, entry) in enumerate(content.items()):
         file = find_file(entry["file"], path.parent, f"{document.where(key)}: {key}")
-        if "://" in entry["file"] or file.is_relative_to("/cvmfs"):
+        if is_remote(entry["file"]) or on_cvmfs(file):
             continue
         entry["file"] = f"corrections_{number}_{file.name}"
         with replacing(directory / entry["file"]) as aside:
@@ -137,57 +117,6 @@ def write_flat(path: Path, directory: Path, name: str) -> list[str]:
 def read_once(path: str) -> Corrections:
     """`Corrections.read`, of which the result is kept: a selection asks for it again with each chunk of events."""
     return Corrections.read(path)
-
-
-def find_file(name: str, base: Path, place: str) -> Path:
-    """A file of corrections.
-
-    Parameters
-    ----------
-    name
-        A URL; or a path, relative to `base`, to the directory in the environment variable NANOML_CORRECTIONS, or to one of
-        CMS's directories on CVMFS.
-    base
-        A directory.
-    place
-        Where the name stands, for messages.
-
-    Raises
-    ------
-    ConfigError
-        There is no such file.
-    """
-    if "://" in name:
-        return _downloaded(name)
-    roots = [base, *map(Path, filter(None, [os.environ.get("NANOML_CORRECTIONS")])), *map(Path, CVMFS)]
-    found = next(
-        (root / os.path.expanduser(name) for root in roots if (root / os.path.expanduser(name)).is_file()), None
-    )
-    if found is None:
-        raise ConfigError(
-            f"{place}: there is no file {name} in {', '.join(map(str, roots))}. Where CVMFS is not mounted, copy the files, and "
-            "name their directory in the environment variable NANOML_CORRECTIONS."
-        )
-    return found
-
-
-def _downloaded(url: str) -> Path:
-    """A copy of a file of the network, which stays in the cache."""
-    target = cache_directory() / "corrections" / url.replace("://", "/").lstrip("/")
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as aside:
-        if is_xrootd(url):
-            with RemoteFile(url) as file:
-                file.copy(aside)
-        else:
-            try:
-                with urllib.request.urlopen(url, timeout=60) as answer, aside.open("wb") as output:
-                    shutil.copyfileobj(answer, output)
-            except (OSError, ValueError) as problem:
-                raise explain_os_error(problem, url, "download") from None
-    return target
 
 
 @functools.lru_cache(maxsize=32)

@@ -24,6 +24,11 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def on_cvmfs(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is on CVMFS, where every machine that mounts it finds the same."""
+    return os.fspath(path).startswith("/cvmfs/")
+
+
 def is_xrootd(path: str) -> bool:
     """Whether a path is a URL that the XRootD client reads."""
     return _FORM.match(path) is not None

@@ -204,6 +204,14 @@ def test_inputs_that_workers_do_not_see(make: Callable[..., Config], tmp_path: P
     check_inputs(config, {"skim": [task(str(tmp_path / "good.json"))]}, STORAGE)
 
 
+def test_files_on_cvmfs_are_told(make: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [task("/cvmfs/none/a.json"), task("/cvmfs/none/b.json")]
+    with pytest.raises(NanoMLError, match="/cvmfs/none/a.json: no such file"):
+        check_inputs(make(), {"skim": tasks}, STORAGE)
+    said = "skim: jobs read /cvmfs/none/a.json and 1 more file on CVMFS, which workers must have mounted.\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("url", "needed"),
     [

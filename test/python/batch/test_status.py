@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, TaskResult
+from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, TaskResult, encode
 from MLTools.NanoML.batch.status import JobState, Status, as_dict, collect, observe, page, settle
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
@@ -316,6 +316,19 @@ def test_where_workers_see_no_files_times_are_those_of_the_storage(
         f"skim WZ/2: {tmp_path}/2.root: no such file; skim WZ/2 needs it. Run the earlier stages first: "
         "it counts as not done."
     ]
+
+
+def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
+    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
+) -> None:
+    submission.options.shared = False
+    job = replace(submission.job("skim-0000"), sent=[encode(Stamp.of(f"{tmp_path}/work/../0.root"))])
+    job.write(submission.directory / "jobs" / "skim-0000.json")
+    leave("skim-0000", 2)
+    (tmp_path / "0.root").write_text("changed")
+    assert collected(submission) == []
+    assert reason(submission, "skim-0000", 0) == f"{tmp_path}/0.root was changed"
+    assert reason(submission, "skim-0000", 1) is None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null"])

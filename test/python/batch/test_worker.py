@@ -18,7 +18,7 @@ pytest.importorskip("data_processing.skim.skim")
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.batch.job import FAILED, PERMANENT, Attempt, Job, JobProblem, JobResult, OutputFile
-from MLTools.NanoML.batch.worker import adler32, work
+from MLTools.NanoML.batch.worker import Staging, adler32, work
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.task import Task
@@ -229,3 +229,22 @@ def test_variables_of_the_job_are_set(
     monkeypatch.setenv("NANOML_OF_A_TEST", "before")
     work(make(1, environment={"NANOML_OF_A_TEST": "a b"}), tmp_path / "result.json")
     assert os.environ["NANOML_OF_A_TEST"] == "a b"
+
+
+def test_paths_where_nothing_is_shared(tmp_path: Path) -> None:
+    job = Job("skim-0000", "skim", "/u/work", "/u", storage={}, environment={"NANOML_CORRECTIONS": "/u2/own"})
+    staging = Staging.of(job, tmp_path)
+    paths = {
+        "/u/work/a.root": f"{tmp_path}/work/a.root",
+        "/u/a.json": f"{tmp_path}/base/a.json",
+        "/u2/own": f"{tmp_path}/corrections",
+        "/u2/own/POG/a.json": f"{tmp_path}/corrections/POG/a.json",
+        "/u2/ownother": "/u2/ownother",
+        "/cvmfs/a.json": "/cvmfs/a.json",
+    }
+    assert {path: staging.rename(path) for path in paths} == paths
+    cvmfs = Staging("/u/work", "/u", {}, tmp_path, corrections="/cvmfs")
+    assert cvmfs.rename("/cvmfs/a.json") == "/cvmfs/a.json"
+    missing = Task("skim", "WZ/0", ("/cvmfs/none/a.json",), (), {}, "", work=dict)
+    with pytest.raises(NanoMLError, match="/cvmfs/none/a.json: this worker does not have it: CVMFS is not mounted"):
+        staging.fetch(missing, missing)

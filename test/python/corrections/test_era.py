@@ -78,6 +78,7 @@ def test_a_file_of_the_network_is_downloaded_once(tmp_path: Path, monkeypatch: p
         address = f"http://127.0.0.1:{server.server_port}"
         text = PILEUP.replace("pileup.json", f"{address}/pileup.json")
         first = era(tmp_path, text)
+        assert first.files == [f"{address}/pileup.json"]  # which is the same for every machine
         with pytest.raises(NanoMLError, match=r"nothing.json: cannot download"):
             era(tmp_path, PILEUP.replace("pileup.json", f"{address}/nothing.json"))
         server.shutdown()
