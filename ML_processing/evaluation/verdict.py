@@ -163,7 +163,9 @@ def _variations(content: Variations) -> Answer:
     yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
     source, name, change = max(yields, key=lambda it: it[2].size)
     text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
-    worries.append((_state(change.size, _YIELD), "That many events more or less decide what the analysis can see."))
+    worries.append(
+        (_state(change.size, _YIELD), "Such an uncertainty on the number of events may well limit the analysis.")
+    )
     areas = [(it.of.name, it.auc) for it in content.sources if it.auc is not None]
     if areas:
         source, change = max(areas, key=lambda it: it[1].size)
@@ -176,7 +178,7 @@ def _variations(content: Variations) -> Answer:
     for it in content.means:
         sentence = (
             f"The weight {it.weight} ({it.variation}) has the mean {it.mean:.3g} in {it.dataset} and is not normalised: "
-            "should it keep the yield?"
+            "if it must not change the number of events, declare it with keeps_yield."
         )
         worries.append((_state(abs(it.mean - 1), _MEAN), sentence))
     states = {state for state, _ in worries}

@@ -240,7 +240,7 @@ def variations(content: VariedDiscriminant) -> Figure:
         )
         known = np.concatenate(drawn)
         # the error of a bin with a few events would hide all else
-        reach = 1.4 * float(np.max(np.abs(known[np.isfinite(known)] - 1), initial=0.01))
+        reach = min(1.4 * float(np.max(np.abs(known[np.isfinite(known)] - 1), initial=0.01)), 1.0)
         axes.set_ylim(1 - reach, 1 + reach)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(shorten(content.label, 40))

@@ -32,7 +32,7 @@ class GivenWeight:
 
     def describe(self) -> ConvertedWeight:
         """Its description in the metadata."""
-        return ConvertedWeight(self.sums.weight, self.variations, self.sums.keeps_yield)
+        return ConvertedWeight(self.sums.weight, self.variations, self.sums.keeps_yield, self.sums.combine)
 
     def factors(self, arrays: Mapping[str, ak.Array]) -> dict[str, NDArray[np.float64]]:
         """Its values for each event, nominal and under each variation; normalised, if it keeps the yield."""

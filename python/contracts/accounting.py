@@ -34,6 +34,11 @@ NOMINAL = "nominal"
 """Name of the values of a weight that are not varied."""
 
 
+COMBINATIONS = ("envelope", "hessian", "replicas")
+"""How variations of a weight may be one uncertainty, of each yield and each bin: their largest and smallest value; the square root of
+the sum of their squared distances from nominal; or their standard deviation."""
+
+
 def weight_column(name: str, variation: str = NOMINAL) -> str:
     """The column with the values of a weight, ending as in nanoAOD-tools: weight_btag, weight_btagUp, weight_btag_hfUp."""
     if variation == NOMINAL:
@@ -66,6 +71,8 @@ class WeightSums:
     # ("nominal") and under each variation
     without: dict[int, float]
     sums: dict[str, dict[int, float]]
+    # how its variations are one uncertainty, one of COMBINATIONS; empty if each pair up and down is one of its own
+    combine: str = field(default="", metadata={"sparse": True})
 
     @property
     def columns(self) -> dict[str, str]:

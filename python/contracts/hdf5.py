@@ -78,6 +78,7 @@ class ConvertedWeight:
     # for each variation the column with the weights of events under it, which has all other weights as well
     variations: dict[str, str] = field(default_factory=dict)
     normalised: bool = False  # whether it keeps the yield by the sums of the accounting
+    combine: str = field(default="", metadata=_SPARSE)  # how its variations are one uncertainty, as in `WeightSums`
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ def add_weight_sums(parts: Iterable[Iterable[WeightSums]]) -> list[WeightSums]:
     for part in parts:
         for each in part:
             sofar = total.setdefault(
-                each.weight, WeightSums(each.weight, each.cut, each.keeps_yield, each.is_binned, {}, {})
+                each.weight, WeightSums(each.weight, each.cut, each.keeps_yield, each.is_binned, {}, {}, each.combine)
             )
             _add_to(sofar.without, each.without)
             for variation, sums in each.sums.items():

@@ -197,7 +197,10 @@ class Cutflow:
             sums = {key: _sums(bins, before * values[mask]) for key, values in given.values.items()}
             cut = self.steps[given.cuts].cut
             declared = given.weight
-            found.append(WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), _sums(bins, before), sums))
+            without = _sums(bins, before)
+            found.append(
+                WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), without, sums, declared.combine)
+            )
         return found
 
     @property

@@ -9,7 +9,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from MLTools.NanoML.contracts.accounting import NOMINAL, weight_column
+from MLTools.NanoML.contracts.accounting import COMBINATIONS, NOMINAL, weight_column
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.flat import Flat
 
 UP_DOWN = ("up", "down")
@@ -29,11 +30,21 @@ class Weight:
         for the nominal value and each variation, when all files of a dataset are done.
     bins
         What the bins are in which it keeps the yield, as "number of jets"; empty without bins.
+    combine
+        How all its variations are one uncertainty, for each yield and each bin: "envelope", as of scales; "hessian" or
+        "replicas", as of the members of a PDF set. Empty if each is its own, or each pair up and down.
     """
 
     variations: Sequence[str] = UP_DOWN
     keeps_yield: bool = False
     bins: str = ""
+    combine: str = ""
+
+    def __post_init__(self) -> None:
+        if self.combine and self.combine not in COMBINATIONS:
+            raise NanoMLError(
+                f'a weight has combine="{self.combine}": it is one of {", ".join(COMBINATIONS)}, or left out.'
+            )
 
     def columns(self, name: str) -> Iterator[tuple[str, str]]:
         """Its values, nominal and under each variation, and the names of their columns."""

@@ -85,7 +85,9 @@ def write() -> Writer:
     ) -> Path:
         objects, parts = objects or {}, tuple(ConvertedRegion(name, cut) for name, cut in regions.items())
         given = tuple(
-            ConvertedWeight(name, {key: it for key, it in sums.columns.items() if key != NOMINAL}, sums.keeps_yield)
+            ConvertedWeight(
+                name, {key: it for key, it in sums.columns.items() if key != NOMINAL}, sums.keeps_yield, sums.combine
+            )
             for name, sums in weights.items()
         )
         varied = [column for weight in given for column in weight.variations.values()]

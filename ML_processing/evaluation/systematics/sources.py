@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ML_processing.metrics.measured import Floats
 from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 
@@ -18,20 +20,31 @@ class Source:
 
     name: str
     weight: str
-    columns: tuple[str, ...]  # with the weights of events up and down; one only if it has no opposite
+    columns: tuple[str, ...]  # with the weights of events under its variations
+    combine: str = ""  # how; if empty, they are up and down, or one that has no opposite
 
     def ends(self, values: Floats, columns: Sequence[str]) -> tuple[Floats, Floats | None]:
         """A quantity up and down, from its values (columns, ...) under each variation."""
-        found = [values[columns.index(column)] for column in self.columns]
+        nominal, found = values[columns.index(NOMINAL)], values[[columns.index(column) for column in self.columns]]
+        if self.combine == "envelope":
+            return np.maximum(nominal, found.max(axis=0)), np.minimum(nominal, found.min(axis=0))
+        if self.combine:
+            spread = np.sqrt(((found - nominal) ** 2).sum(axis=0))
+            if self.combine == "replicas":
+                spread = found.std(axis=0, ddof=min(len(found) - 1, 1))
+            return nominal + spread, nominal - spread
         return found[0], found[1] if len(found) > 1 else None
 
 
 def sources_of(weights: Sequence[ConvertedWeight]) -> list[Source]:
-    """All sources: variations that end with _up and _down, or are named so, are a pair."""
-    return [source for weight in weights for source in _of_weight(weight)]
+    """All sources: variations that are combined are one; others that end with _up and _down, or are named so, are a pair."""
+    return [source for weight in weights if weight.variations for source in _of_weight(weight)]
 
 
 def _of_weight(weight: ConvertedWeight) -> Iterator[Source]:
+    if weight.combine:
+        yield Source(weight.name, weight.name, tuple(weight.variations.values()), weight.combine)
+        return
     pairs: dict[str, dict[str, str]] = {}
     for variation, column in weight.variations.items():
         name, _, direction = variation.rpartition("_")

@@ -160,3 +160,12 @@ def test_a_weight_that_was_forgotten_is_an_error() -> None:
 
     with pytest.raises(NanoMLError, match="select gave no weight pileup"):
         on_events(Forgotten(), {"MET_pt": [5.0]})
+
+
+def test_how_variations_are_combined_is_one_of_few_words() -> None:
+    declared = {"scale": Weight(("mur_up", "mur_down"), combine="envelope")}
+    cutflow = Cutflow(np.ones(2), declared)
+    cutflow.weigh("scale", factor([1, 1], mur_up=[1, 2], mur_down=[1, 1]))
+    assert [each.combine for each in add_weight_sums([cutflow.weight_sums()] * 2)] == ["envelope"]
+    with pytest.raises(NanoMLError, match='combine="sum": it is one of envelope, hessian, replicas, or left out'):
+        Weight(combine="sum")

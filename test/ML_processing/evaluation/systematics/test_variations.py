@@ -37,6 +37,7 @@ FACTORS: dict[str, Any] = {
     "weight_btag_lfDown": np.where(NUMBER % 4, 1.0, 1.05),
     "weight_modelOther": np.linspace(0.9, 1.1, COUNT),
 }
+MEMBERS = {f"weight_scale_{name}": 1 + shift * (NUMBER % 5) for name, shift in (("murUp", 0.01), ("murDown", 0.03))}
 REGIONS = {"CR": "cut"}
 FLAGS: dict[str, Any] = {"in_CR": NUMBER >= 300}
 
@@ -49,6 +50,7 @@ WEIGHTS = {
     "pileup": sums("pileup", {NOMINAL: 1.01, "up": 1.3, "down": 0.9}),
     "btag": sums("btag", dict.fromkeys([NOMINAL, "hf_up", "hf_down", "lf_up", "lf_down"], 2.0), True),
     "model": sums("model", {NOMINAL: 1.0, "other": 1.0}),
+    "scale": replace(sums("scale", {NOMINAL: 1.0, "mur_up": 1.0, "mur_down": 1.0}), combine="envelope"),
 }
 
 
@@ -60,7 +62,7 @@ def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def columns(count: int = COUNT) -> dict[str, Any]:
-    return {name: values.astype("f4")[:count] for name, values in FACTORS.items()}
+    return {name: values.astype("f4")[:count] for name, values in {**FACTORS, **MEMBERS}.items()}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,9 @@ def test_every_number_is_that_of_events_with_other_weights(evaluated: tuple[Path
     assert nominal["auc"] == pytest.approx(metrics["auc"]["network"])
     assert nominal["significance"] == pytest.approx(metrics["plots"]["significance"]["best"]["asimov"])
     found = {each["name"]: each for each in metrics["variations"]["sources"]}
-    assert set(found) == {"btag_hf", "model_other", "btag_lf", "pileup"}
+    assert set(found) == {"btag_hf", "model_other", "btag_lf", "pileup", "scale"}
+    scale = found.pop("scale")["yields"]["signal"]  # both are on one side
+    assert scale == {"up": pytest.approx(MEMBERS["weight_scale_murDown"][::2].mean() - 1, abs=1e-6), "down": 0}
     for name, each in found.items():
         for direction in ("up", "down"):
             ending = "weight_modelOther" if name == "model_other" else f"weight_{name}{direction.capitalize()}"
