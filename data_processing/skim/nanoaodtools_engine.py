@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import SkimJob, SkimPlan
-from data_processing.skim.skim import FilterSet, plan_file, sections_read
+from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, parse_rule, plan_skim, read_rules
+from data_processing.skim.filters import FilterSet
+from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums, under_shift
-from MLTools.NanoML.contracts.provenance import (
-    CertifiedBy,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    accounting_of_input,
-    refuse_shifts,
-)
-from MLTools.NanoML.dependencies import code_of, source_of
+from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
     Accounting,
@@ -33,17 +25,12 @@ from MLTools.NanoML.nanoaod.accounting import (
     event_weights,
     is_simulation,
 )
-from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
-from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Column, Cutflow, Selected, Selection, Step
+from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
-
-if TYPE_CHECKING:
-    from data_processing.eventloop import ModuleChain
 
 
 def skim_file(job: SkimJob) -> Accounting:
@@ -254,124 +241,3 @@ def _close_accounting(accounting: FileAccounting, writer: NanoWriter, record: Pr
         raise NanoMLError(
             f"{accounting.file}: {accounting.written} events passed, but {writer.events.entries} were kept. Nothing was written."
         )
-
-
-# the filters, in their order: luminosity mask, cut, selection, modules of nanoAOD-tools
-
-
-@dataclass(frozen=True)
-class FilterSet:
-    """All filters of a job, for any file."""
-
-    certified: LumiMask | None
-    formula: Formula | None
-    selection: Selection | None
-    modules: Sequence[Any]
-
-    @classmethod
-    def of(cls, job: SkimJob) -> FilterSet:
-        """The filters that a job asks for; an error if one cannot be read, understood or imported."""
-        certified = LumiMask.read(Path(job.base, job.certified)) if job.certified else None
-        return cls(certified, Formula(job.cut) if job.cut else None, *job.load())
-
-    def open(self, file: RootFile, output: str, is_data: bool, differing: set[str]) -> list[Filter]:
-        """The filters of one file; an error if it lacks branches that they need.
-
-        `differing` are the columns that have values of their own under shifts, as far as they are known.
-        """
-        found: list[Filter] = []
-        if self.certified is not None and is_data:  # simulation has no certified sections
-            found.append(_Certified(self.certified))
-        if self.formula is not None:
-            found.append(_Cut(self.formula, file))
-        if self.selection is not None:
-            selection = self.selection.of_dataset(replace(self.selection.dataset, is_data=is_data))
-            if self.modules:  # they run once, so it cannot be begun again with more columns
-                differing |= selection.made.nominal.keys()
-            found.append(_Selection(selection, file, differing))
-        if self.modules:
-            from data_processing.eventloop import ModuleChain  # few skims need it
-
-            found.append(_Modules(ModuleChain(self.modules), file, output))
-        return found
-
-    def criteria(self, job: SkimJob, is_data: bool) -> Criteria:
-        """The record of these filters, and of the rules for branches, in a skim of data or of simulation."""
-        certified = None
-        if self.certified is not None and is_data:
-            digest = hashlib.sha256(self.certified.to_json().encode()).hexdigest()
-            certified = CertifiedBy(Path(job.certified).name, digest)
-        users = [each for each in (self.selection, *self.modules) if each is not None]
-        rules = read_rules(Path(job.base, job.branches)) if job.branches else []
-        rules += [parse_rule(text, "skim.keep") for text in job.keep]
-        code = code_of(*map(source_of, users), only_own=True) if users else ""
-        modules, kept = tuple(job.modules), tuple(map(str, rules))
-        triggers, corrections = (job.dataset.triggers, job.dataset.digests) if job.selection else ((), {})
-        return Criteria(certified, job.cut, modules, code, kept, tuple(triggers), corrections)
-
-
-def _one_cut(name: str, mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> Selected:
-    cutflow = Cutflow(weights)
-    return Selected(cutflow.cut(name, mask, np.arange(len(mask))), {}, cutflow)
-
-
-class _Certified(Filter):
-    branches = ("run", "luminosityBlock")
-
-    def __init__(self, mask: LumiMask) -> None:
-        self._mask = mask
-
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
-        passed = self._mask.mask(*(np.asarray(arrays[name]) for name in self.branches))
-        return _one_cut("certified luminosity sections", passed, weights)
-
-
-class _Cut(Filter):
-    def __init__(self, formula: Formula, file: RootFile) -> None:
-        self._formula = formula
-        self._names = formula.resolve(file.branches, file.path)
-        self.branches = list(dict.fromkeys(self._names.values()))
-
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
-        given = {asked: arrays[actual] for asked, actual in self._names.items()}
-        return _one_cut("cut", self._formula.mask(given, len(weights)), weights)
-
-
-class _Selection(Filter):
-    def __init__(self, selection: Selection, file: RootFile, differing: set[str]) -> None:
-        self._bound, self._differing = selection.bind(file.branches, file.path), differing
-        self.branches = self._bound.branches
-        self.defaults = {name: value for name, value in selection.optional.items() if name not in self._bound.names}
-        self.nominal = selection.made.nominal
-
-    @property
-    def made(self) -> Mapping[str, Branch]:  # type: ignore[override]  # more become known
-        made = self._bound.selection.made
-        names = [*made.always, *(name for name in self.nominal if name in self._differing)]
-        return {name: _branch(name, made.described[name]) for name in names}
-
-    def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
-        return self._bound.apply(arrays, weights)
-
-
-def _branch(name: str, column: Column) -> Branch:
-    """The branch of a column that a selection makes."""
-    shape = "jagged" if column.collection else "flat"
-    return Branch(name, np.dtype(column.dtype).name, shape, column.title, column.collection or None, column.dtype)
-
-
-class _Modules(Filter):
-    """Modules of nanoAOD-tools, which read what they ask for."""
-
-    def __init__(self, chain: ModuleChain, file: RootFile, output: str) -> None:
-        self._chain, self._file = chain, file
-        self.made = chain.branches_made(file, output)
-
-    def apply(
-        self, arrays: Mapping[str, Any], weights: NDArray[np.float64], start: int, stop: int, rows: NDArray[np.int64]
-    ) -> Selected:
-        found = self._chain.run(self._file, start, stop, None if len(rows) == stop - start else rows)
-        return Selected(rows.searchsorted(found.rows), found.columns, found.cutflow)
-
-    def close(self) -> None:
-        self._chain.end(self._file)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_processing.skim.filters import FilterSet
 from data_processing.skim.plan import Filter, SkimJob
-from data_processing.skim.skim import FilterSet
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
