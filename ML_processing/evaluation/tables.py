@@ -189,9 +189,9 @@ def _in_quadrature(changes: Iterable[Change]) -> str:
 def _largest(content: Sequence[VariedYields]) -> str:
     """A line about the largest changes of the expected events of a region."""
     texts = []
-    for it in content[:_IN_REGION]:
+    for it in (it for it in content[:_IN_REGION] if it.size > 0):
         name, change = max(it.yields.items(), key=lambda pair: pair[1].size)
-        texts.append(f"{it.name} {per_cent(change.up, change.down)} % of {name}")
+        texts.append(f"{it.name} {per_cent(change.up, change.down, unit=' %')} of {name}")
     return f"<p>Largest variations of the expected events: {escape(', '.join(texts))}.</p>" if texts else ""
 
 

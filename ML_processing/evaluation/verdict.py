@@ -192,7 +192,7 @@ def _state(size: float, limits: tuple[float, float]) -> str:
 
 
 def _percentages(change: Change) -> str:
-    return f"{per_cent(change.up, change.down)} %"
+    return per_cent(change.up, change.down, unit=" %")
 
 
 def _drift(content: Drift) -> Answer:

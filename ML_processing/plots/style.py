@@ -65,15 +65,15 @@ def number(measured: Measured, digits: int = 3) -> str:
     return f"{measured.value:.{digits}f} ± {measured.error:.{digits}f}"
 
 
-def per_cent(*changes: float | None) -> str:
-    """Relative changes as text without the sign of per cent: "+1.2 / -0.95"; those that are None are left out."""
+def per_cent(*changes: float | None, unit: str = "") -> str:
+    """Relative changes in per cent as text: "+1.2 / -0.95", and the unit; None is left out."""
     texts = []
     for change in changes:
         if change is not None:
             value = 100 * change
             digits = 0 if abs(value) >= 9.95 else 1 if abs(value) >= 0.995 else 2
             texts.append(f"{value:+.{digits}f}" if abs(value) >= 0.005 else "0")
-    return " / ".join(texts)
+    return " / ".join(texts) + unit if texts else "not defined"
 
 
 def shorten(name: str, most: int) -> str:

@@ -17,6 +17,7 @@ from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses, ShapeAft
 from ML_processing.evaluation.inputs import Drift, FeatureDrift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
 from ML_processing.evaluation.scored import Areas
+from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields, WeightMean
 from ML_processing.evaluation.verdict import verdict
 from ML_processing.metrics.classification import Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
@@ -149,3 +150,32 @@ def test_not_defined() -> None:
         "look",
         "No AUC is defined for the events of the training.",
     )
+
+
+def varied(up: float | None, down: float | None, area: float = 0.0, mean: float = 1.0) -> Variations:
+    source = Variation(VariedYields("pileup", {"WZ": Change(up, down)}), Change(area, -area), None)
+    return Variations([source], {}, [WeightMean("pileup", "up", "WZ_2018", mean)])
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "text"),
+    [
+        (varied(0.031, -0.0292), "good", "pileup, +3.1 / -2.9 % of WZ; of the AUC: pileup, 0 / 0 %."),
+        (varied(None, None), "good", "pileup, not defined of WZ"),
+        (varied(0.15, -0.1), "look", "may well limit the analysis"),
+        (varied(0.5, -0.1), "bad", "pileup, +50 / -10 % of WZ"),
+        (varied(0.0, 0.0, 0.02), "look", "The separation depends on a weight"),
+        (varied(-0.01, -0.02), "look", "to the same side: pileup."),
+        (varied(-0.001, -0.02), "good", ""),
+        (
+            varied(0.0, 0.0, mean=1.25),
+            "look",
+            "The weight pileup (up) has the mean 1.25 in WZ_2018 and is not normalised",
+        ),
+        (varied(0.0, 0.0, mean=0.2), "bad", "mean 0.2 in WZ_2018"),
+    ],
+)
+def test_variations_of_weights(given: Variations, state: str, text: str) -> None:
+    found = answer("Stable", varied=given)
+    assert found[0] == state
+    assert text in found[1]

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from ML_processing import plots
-from ML_processing.evaluation import evaluate
+from ML_processing.evaluation import evaluate, tables
+from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields
 from ML_processing.events.data import read
 from ML_processing.metrics.classification import asimov
 from ML_processing.training.directory import Training
@@ -232,3 +233,14 @@ def test_a_weight_that_is_no_number_is_an_error(toy: Toy, quick: Train, tmp_path
     with pytest.raises(NanoMLError, match=r"toy.h5: event 7 has weight_pileupUp nan: a weight must be a number"):
         evaluate(run, [file], run)
     assert not (run / "report.html").exists()
+
+
+def test_a_long_table_ends_with_the_rest_in_quadrature() -> None:
+    small = [
+        Variation(VariedYields(f"pdf{i}", {"WZ": Change(0.03, -0.01)}), Change(-0.0004, None), None) for i in range(24)
+    ]
+    page = tables.variations(Variations(small, {}, []))
+    assert page.count("<tr>") == 1 + 20 + 1
+    assert "<td>pdf19</td><td>+3.0 / -1.0</td><td>-0.04</td>" in page
+    assert "<td>4 more, in quadrature</td><td>± 6.0</td><td>± 0.08</td>" in page
+    assert "significance</th>" not in page
