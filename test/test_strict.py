@@ -69,6 +69,8 @@ def test_that_is_expected_to_fail():
 
 def outcome(directory: Path, text: str, *options: str) -> tuple[int, str]:
     (directory / "test_it.py").write_text(text)
+    # a directory of its own: in that of all runs, what an earlier run left behind would be warned of
+    options = (*options, "--basetemp", str(directory / "temporary"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "skips", *options, "test_it.py"],
         cwd=directory,
