@@ -30,22 +30,18 @@ class BoundExpression:
     def __init__(self, expression: Expression, file: RootFile) -> None:
         self._where = expression.where
         with self._explained():
-            self._formula = Formula(expression.text)
-            self._names = self._formula.resolve(file.branches, file.path)
-        self.branches = list(dict.fromkeys(self._names.values()))
+            self._formula = Formula(expression.text).bind(file.branches, file.path)
+        self.branches = self._formula.branches
 
     def passes(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.bool_]:
         """For which of `length` events it is true, given all `branches` of them."""
         with self._explained():
-            return self._formula.mask(self._given(arrays), length)
+            return self._formula.mask(arrays, length)
 
     def values(self, arrays: Mapping[str, ak.Array], length: int) -> NDArray[np.float64]:
         """Its value for each of `length` events, given all `branches` of them."""
         with self._explained():
-            return self._formula.values(self._given(arrays), length)
-
-    def _given(self, arrays: Mapping[str, ak.Array]) -> dict[str, ak.Array]:
-        return {name: arrays[actual] for name, actual in self._names.items()}
+            return self._formula.values(arrays, length)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

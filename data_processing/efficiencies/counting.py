@@ -16,7 +16,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.rootio.lists import Picker
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.selection import DatasetInfo, Flat, load_selection
 from MLTools.NanoML.selection.cutflow import Candidates
 from MLTools.NanoML.terminal.progress import progress
@@ -87,21 +87,20 @@ def count_file(job: CountingJob) -> dict[str, int]:
     It is an error if the input lacks branches, or the selection made a mistake; nothing is written then.
     """
     selection = load_selection(job.selection, job.base).of_dataset(job.dataset)
-    formula = Formula(job.cut) if job.cut else None
     found: dict[tuple[str, int], Counts] = {}
     with RootFile(job.source) as file:
         bound = selection.bind(file.branches, file.path)
-        cut_on = formula.resolve(file.branches, file.path) if formula else {}
-        names = list(dict.fromkeys([*bound.branches, *cut_on.values()]))
-        fitting = int(job.memory * 1_000_000 / 2 / max(file.bytes_per_event(names), 1))
+        cut = Formula(job.cut).bind(file.branches, file.path) if job.cut else None
+        names = list(dict.fromkeys([*bound.branches, *(cut.branches if cut else ())]))
+        most = min(job.chunk, rows_at_once(file.bytes_per_event(names), job.memory))
         with progress(f"count {Path(job.source).name}", file.entries) as bar:
-            for start, stop in file.ranges(names, max(1, min(job.chunk, fitting))):
+            for start, stop in file.ranges(names, most):
                 arrays, weights = file.read(names, start, stop), weights_in(file, start, stop)
-                if formula is not None:
-                    passed = formula.mask({asked: arrays[actual] for asked, actual in cut_on.items()}, stop - start)
+                if cut is not None:
+                    passed = cut.mask(arrays, stop - start)
                     pick, weights = Picker(np.flatnonzero(passed)), weights[passed]
                     arrays = {name: pick(array) for name, array in arrays.items()}
-                cutflow = bound.apply(arrays, weights, weigh=False, shift=False, count=True).cutflow
+                cutflow = bound.apply(arrays, weights, plain=True, count=True).cutflow
                 for candidates in cutflow.candidates:
                     for counts in _counted(candidates, job.bins):
                         _add(found, counts)

@@ -15,7 +15,7 @@ from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress
 
 TREES = ("Runs", "LuminosityBlocks")
@@ -94,12 +94,6 @@ class FileContent:
         bins = self.histograms.keys() | other.histograms.keys()
         found += sorted(name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name)))
         return found if self.accounting == other.accounting else [*found, f"the record {PROVENANCE}"]
-
-
-def rows_at_once(bytes_per_row: float, memory: float) -> int:
-    """Number of rows that fit into the memory [MB]; at least one."""
-    # arrays take about twice the size in the file: lists have offsets, and writing makes a copy
-    return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))
 
 
 def _without_counters(branches: Mapping[str, Branch]) -> list[str]:

@@ -13,7 +13,7 @@ import awkward as ak
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
-from data_processing.merge.content import Checksums, FileContent, rows_at_once
+from data_processing.merge.content import Checksums, FileContent
 from data_processing.merge.plan import MergeInputs, TreePlan, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance
@@ -23,7 +23,7 @@ from MLTools.NanoML.nanoaod.versions import IDENTIFIERS
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.terminal.progress import progress
 
 

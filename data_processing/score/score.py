@@ -195,7 +195,7 @@ class Scorer:
         passed = np.ones(len(fold), bool)
         counts = None if self.model.description.collection is None else object_counts(columns)
         if self._bound is not None:
-            selected = self._bound.apply(arrays, np.ones(len(fold)), weigh=False, shift=False)
+            selected = self._bound.apply(arrays, np.ones(len(fold)), plain=True)
             pick = Picker(selected.rows)
             columns = {**{name: pick(values) for name, values in columns.items()}, **selected.columns}
             others = {name: pick(values) for name, values in others.items()}

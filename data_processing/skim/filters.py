@@ -93,13 +93,11 @@ class _Certified(Filter):
 
 class _Cut(Filter):
     def __init__(self, formula: Formula, file: RootFile) -> None:
-        self._formula = formula
-        self._names = formula.resolve(file.branches, file.path)
-        self.branches = list(dict.fromkeys(self._names.values()))
+        self._formula = formula.bind(file.branches, file.path)
+        self.branches = self._formula.branches
 
     def apply(self, arrays: Mapping[str, Any], weights: NDArray[np.float64], *_: Any) -> Selected:
-        given = {asked: arrays[actual] for asked, actual in self._names.items()}
-        return _one_cut("cut", self._formula.mask(given, len(weights)), weights)
+        return _one_cut("cut", self._formula.mask(arrays, len(weights)), weights)
 
 
 class _Selection(Filter):

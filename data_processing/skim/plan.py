@@ -183,6 +183,11 @@ class SkimPlan:
         return {**self.kept, **lacking, **self.made}
 
 
+def made_by(filters: Iterable[Filter]) -> dict[str, Branch]:
+    """The branches that filters make."""
+    return {name: branch for each in filters for name, branch in each.made.items()}
+
+
 def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: Sequence[WeightSums]) -> SkimPlan:
     """What is read from a file and what is written; an error if a branch to be kept is lacking, odd, or made as well."""
     optional = {name: value for each in filters for name, value in each.defaults.items()}
@@ -193,7 +198,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
                 f"{file.path}: {name} is of type {file.branches[name].typename}, which a skim cannot hold. "
                 f"Add `drop {name}` to what is kept."
             )
-    made = {name: branch for each in filters for name, branch in each.made.items()}
+    made = made_by(filters)
     # a column that does not differ under a shift is not written: one of the file would be taken for it
     clash = sorted({*made, *(name for each in filters for name in each.nominal)} & set(names))
     if clash:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.skim.filters import FilterSet
-from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, plan_skim
+from data_processing.skim.plan import Filter, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.accounting import SELECTED, FileAccounting, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
@@ -28,7 +28,7 @@ from MLTools.NanoML.nanoaod.accounting import (
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress
 
@@ -60,12 +60,12 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
     accounting = accounting_of_input(file)
     refuse_shifts(accounting)
     filters = filter_set.open(file, str(job.output), accounting.is_data, differing)
-    read = plan_skim(file, filters, job, accounting.weights).read
-    chunks = _chunks(job, file, filters, read)
+    plan = plan_skim(file, filters, job, accounting.weights)
+    chunks = _chunks(job, file, filters, plan.read)
     chunk: _Chunk | None = next(chunks)
     assert chunk is not None
     differing |= chunk.more
-    plan = plan_skim(file, filters, job, accounting.weights)
+    plan = replace(plan, made=made_by(filters))
     flows, sums, shifts, more = [], [], [], set()
     with replacing(job.output) as aside, NanoWriter(aside, plan.written, job.compression) as writer:
         with progress(f"skim {Path(job.source).name}", file.entries) as bar:
@@ -130,8 +130,7 @@ def sections_read(file: RootFile, certified: LumiMask | None) -> dict[str, list[
 
 def _most(job: SkimJob, file: RootFile, names: Sequence[str]) -> int:
     """How many events of these branches, read by filters or kept, may be in memory at once."""
-    half = job.memory * 1_000_000 / 2
-    return max(1, min(job.chunk, int(half / max(file.bytes_per_event(names), 1))))
+    return min(job.chunk, rows_at_once(file.bytes_per_event(names), job.memory))
 
 
 class _Chunk:

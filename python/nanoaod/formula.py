@@ -164,6 +164,10 @@ class Formula:
         self._check({name: branches[actual].shape != "flat" for name, actual in found.items()})
         return found
 
+    def bind(self, branches: Mapping[str, Branch], path: str) -> BoundFormula:
+        """The formula with the branches of a file; raises as `resolve` does."""
+        return BoundFormula(self, self.resolve(branches, path))
+
     def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
         """Which of `length` events pass, bool of shape (length,).
 
@@ -204,6 +208,30 @@ class Formula:
                 if is_list[leaf.name]:
                     what = f"the second argument of Alt$ is one number per event, but {leaf.name} is a list."
                     raise cut_error(self.text, leaf.position, what)
+
+
+@dataclass(frozen=True)
+class BoundFormula:
+    """A formula, and where it finds its branches in a file."""
+
+    formula: Formula
+    names: dict[str, str]  # name in the formula to name in the file
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that are read from the file."""
+        return list(dict.fromkeys(self.names.values()))
+
+    def mask(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+        """As `Formula.mask`, with the arrays by their names in the file."""
+        return self.formula.mask(self._given(arrays), length)
+
+    def values(self, arrays: Mapping[str, Any], length: int) -> NDArray[np.float64]:
+        """As `Formula.values`, with the arrays by their names in the file."""
+        return self.formula.values(self._given(arrays), length)
+
+    def _given(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: arrays[actual] for name, actual in self.names.items()}
 
 
 @dataclass(frozen=True)

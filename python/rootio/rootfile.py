@@ -344,3 +344,9 @@ def _array(values: Plain) -> ak.Array:
     if isinstance(values, Lists):
         return values.array()
     return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
+
+
+def rows_at_once(bytes_per_row: float, memory: float) -> int:
+    """Number of rows that fit into the memory [MB]; at least one."""
+    # arrays take about twice the size in the file: lists have offsets, and writing makes a copy
+    return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, weight_column
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.versions import did_you_mean
-from MLTools.NanoML.rootio.lists import Lists, is_plain, same_lists
+from MLTools.NanoML.rootio.lists import Lists, is_plain, offsets_of, same_lists
 from MLTools.NanoML.selection.flat import Flat
 from MLTools.NanoML.selection.shifts import Shift
 from MLTools.NanoML.selection.weights import Weight
@@ -190,13 +190,11 @@ def _typed(name: str, column: Column, plain: NDArray[Any], whose: str) -> NDArra
 
 def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) -> dict[str, ak.Array]:
     """The fields of a collection, a list for each event, by the names of their branches."""
-    field_of: Callable[[str], Any]
+    offsets = ak.index.Index64(offsets_of(values.counts)) if isinstance(values, Flat) else None
     if isinstance(values, Flat):
-        known, offsets = list(values.columns), ak.index.Index64(np.concatenate([[0], np.cumsum(values.counts)]))
-        field_of = lambda field: Lists(offsets, np.asarray(values[field]))  # noqa: E731
+        known = values.columns
     elif isinstance(values, Mapping) or (isinstance(values, ak.Array) and values.fields):
         known = list(values) if isinstance(values, Mapping) else values.fields
-        field_of = lambda field: _lists(f"{name}_{field}", values[field])  # noqa: E731
     else:
         raise NanoMLError(
             f"collection {name} is {type(values).__name__}. Return its objects (events.Jet[mask], a Flat), or a dictionary of fields."
@@ -209,7 +207,8 @@ def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) 
     found: dict[str, ak.Array] = {}
     first: Lists | None = None
     for field, column in fields.items():
-        lists = field_of(field)
+        whole = f"{name}_{field}"
+        lists = _lists(whole, values[field]) if offsets is None else Lists(offsets, np.asarray(values[field]))
         if len(lists) != length:
             raise NanoMLError(
                 f"collection {name} has {len(lists)} events, but {length} are left: narrow it in every cut."
@@ -217,10 +216,8 @@ def _objects(name: str, fields: Mapping[str, Column], values: Any, length: int) 
         if first is not None and not same_lists(lists.offsets, first.offsets):
             raise NanoMLError(f"collection {name}: {field} has other numbers of objects than {next(iter(fields))}.")
         first = first or lists
-        numbers = _typed(
-            f"{name}_{field}", column, lists.numbers, "objects. Give such objects a value, or leave them out"
-        )
-        found[f"{name}_{field}"] = Lists(first.offsets, numbers).array()
+        numbers = _typed(whole, column, lists.numbers, "objects. Give such objects a value, or leave them out")
+        found[whole] = Lists(first.offsets, numbers).array()
     return found
 
 

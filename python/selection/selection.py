@@ -203,19 +203,18 @@ class Selection:
         arrays: Mapping[str, ak.Array],
         collections: Mapping[str, str],
         weights: NDArray[Any],
-        weigh: bool = True,
-        shift: bool = True,
+        plain: bool = False,
         count: bool = False,
     ) -> Selected:
         """Run `select` on a chunk and check what it returns; a mistake is explained, with file and line.
 
         `arrays` are the branches by their declared names, `collections` those of the jagged ones, and `weights` the generator
-        weights of the events (1 in data). The weights that `select` gives are not computed unless `weigh`, and it runs under
-        no shift unless `shift`. With `count`, the cut flow has the candidates of efficiencies.
+        weights of the events (1 in data). If `plain`, the weights that `select` gives are not computed, and it runs under no
+        shift. With `count`, the cut flow has the candidates of efficiencies.
         """
         defaults = {name: np.full(len(weights), value) for name, value in self.optional.items() if name not in arrays}
         events = Events({**arrays, **defaults}, collections, self.where())
-        cutflow = Cutflow(weights, self.weights, weigh and not self.dataset.is_data, count)
+        cutflow = Cutflow(weights, self.weights, not (plain or self.dataset.is_data), count)
 
         def restart(rows: NDArray[np.int64]) -> Cutflow:
             again = Cutflow(weights[rows], self.weights, cutflow.weighs)
@@ -228,7 +227,7 @@ class Selection:
                 fired = [np.asarray(events[name], bool) for name in self.dataset.triggers if name in arrays]
                 events = cutflow.cut("trigger", np.any(fired, axis=0), events)
             events = self._events("prepare", self.prepare(events))
-            wanted = self.each_shift if shift else ()
+            wanted = () if plain else self.each_shift
             shifted = {each: self._events("shift", self.shift(events, each.name, each.direction)) for each in wanted}
         if not shifted:
             return self._select(events, cutflow)
@@ -300,16 +299,11 @@ class BoundSelection:
         return list(dict.fromkeys(self.names.values()))
 
     def apply(
-        self,
-        arrays: Mapping[str, ak.Array],
-        weights: NDArray[Any],
-        weigh: bool = True,
-        shift: bool = True,
-        count: bool = False,
+        self, arrays: Mapping[str, ak.Array], weights: NDArray[Any], plain: bool = False, count: bool = False
     ) -> Selected:
         """As `Selection.apply`, with the arrays by their names in the file."""
         given = {name: arrays[actual] for name, actual in self.names.items()}
-        return self.selection.apply(given, self.collections, weights, weigh, shift, count)
+        return self.selection.apply(given, self.collections, weights, plain, count)
 
 
 def load_selection(spec: str, base: str | os.PathLike[str] = ".") -> Selection:

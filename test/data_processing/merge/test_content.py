@@ -11,11 +11,11 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.merge.content import Checksums, FileContent, rows_at_once
+from data_processing.merge.content import Checksums, FileContent
 from MLTools.NanoML.contracts.accounting import FileAccounting
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
-from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
 
 ACCOUNTING = FileAccounting("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
 CONTENT: dict[str, Any] = {

@@ -322,7 +322,7 @@ def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
     submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
 ) -> None:
     submission.options.shared = False
-    job = replace(submission.job("skim-0000"), sent=[encode(Stamp.of(f"{tmp_path}/work/../0.root"))])
+    job = replace(submission.job("skim-0000"), sent=[encode(Stamp.of(f"{tmp_path / 'work'}/../0.root"))])
     job.write(submission.directory / "jobs" / "skim-0000.json")
     leave("skim-0000", 2)
     (tmp_path / "0.root").write_text("changed")

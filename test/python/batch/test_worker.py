@@ -232,10 +232,10 @@ def test_variables_of_the_job_are_set(
 
 
 def test_paths_where_nothing_is_shared(tmp_path: Path) -> None:
-    job = Job("skim-0000", "skim", "/u/work", "/u", storage={}, environment={"NANOML_CORRECTIONS": "/u2/own"})
+    job = Job("skim-0000", "skim", "/u/results", "/u", storage={}, environment={"NANOML_CORRECTIONS": "/u2/own"})
     staging = Staging.of(job, tmp_path)
     paths = {
-        "/u/work/a.root": f"{tmp_path}/work/a.root",
+        "/u/results/a.root": str(tmp_path / "work" / "a.root"),
         "/u/a.json": f"{tmp_path}/base/a.json",
         "/u2/own": f"{tmp_path}/corrections",
         "/u2/own/POG/a.json": f"{tmp_path}/corrections/POG/a.json",
@@ -243,7 +243,7 @@ def test_paths_where_nothing_is_shared(tmp_path: Path) -> None:
         "/cvmfs/a.json": "/cvmfs/a.json",
     }
     assert {path: staging.rename(path) for path in paths} == paths
-    cvmfs = Staging("/u/work", "/u", {}, tmp_path, corrections="/cvmfs")
+    cvmfs = Staging("/u/results", "/u", {}, tmp_path, corrections="/cvmfs")
     assert cvmfs.rename("/cvmfs/a.json") == "/cvmfs/a.json"
     missing = Task("skim", "WZ/0", ("/cvmfs/none/a.json",), (), {}, "", work=dict)
     with pytest.raises(NanoMLError, match="/cvmfs/none/a.json: this worker does not have it: CVMFS is not mounted"):
