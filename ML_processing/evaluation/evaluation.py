@@ -160,7 +160,7 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
             drift(part, compare) if compare else None,
             varied_shape,
         )
-        regions = region_results(training, files, data.columns.regions, _physical(table))
+        regions = region_results(training, files, data.columns.regions, table.about.physical)
     return Evaluation(
         2,
         now(),
@@ -240,7 +240,7 @@ def _classification(
     resampled = bootstrap(some.score, some.truth, some.weights, EFFICIENCIES, seed)
     tests = overtraining(seen, unseen)
     totals = [entry.total.sum_of_weights for entry in events.classes.values()]
-    expected = significance(scored, totals, _physical(table))
+    expected = significance(scored, totals, table.about.physical)
     best = expected.best.score_at_least if expected else None
     cut = best if best is not None else some.cut_at(_KEPT)
     decorrelate = training.description.config.decorrelate
@@ -287,14 +287,6 @@ def _auc_loss(part: OutOfFold) -> Callable[[NDArray[Any]], Measured]:
     signal = part.training.signal
     before, truth, weights = part.scores[:, signal], part.table.labels == signal, part.table.weights
     return lambda scores: auc_difference(before, scores[:, signal], truth, weights)
-
-
-def _physical(table: Table) -> bool:
-    """Whether the weights are expected numbers of events."""
-    return all(
-        dataset.is_data or (dataset.cross_section is not None and dataset.luminosity is not None)
-        for dataset in table.datasets
-    )
 
 
 def _unfinished(training: Training) -> list[str]:

@@ -94,6 +94,14 @@ class TrainingColumns:
         return Shape(tuple(self.names), tuple(it.shape for it in self.collections), outputs)
 
     @property
+    def physical(self) -> bool:
+        """Whether the weights are expected numbers of events."""
+        return all(
+            dataset.is_data or (dataset.cross_section is not None and dataset.luminosity is not None)
+            for dataset in self.datasets
+        )
+
+    @property
     def datasets_read(self) -> list[str]:
         """Names of the HDF5 datasets."""
         return [*self._wanted()]

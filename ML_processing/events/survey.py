@@ -272,15 +272,3 @@ def _factors(
             )
     factors: NDArray[np.float64] = 1 / sums
     return factors / ((absolute * factors).sum() / counts.sum())
-
-
-def signal_index(classes: list[str], signal: str | None) -> int:
-    """Index of the signal: the class named by `train.signal`, else the one called "signal", else the first.
-
-    A ConfigError says that `train.signal` names no class.
-    """
-    if signal is None:
-        return classes.index("signal") if "signal" in classes else 0
-    if signal not in classes:
-        raise ConfigError(f'train.signal: "{signal}" is not a class. Known: {", ".join(classes)}.')
-    return classes.index(signal)

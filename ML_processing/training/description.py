@@ -19,15 +19,17 @@ import torch
 from ML_processing.events.columns import InputCollection
 from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
-from ML_processing.events.survey import ClassTotal, Survey, signal_index, split_count
+from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
 from ML_processing.networks import TRAINING, code_behind
+from ML_processing.training.discriminants import discriminants_of, notes_on, signal_of
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset
 from MLTools.NanoML.contracts.plain import build, plain
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 
 _SCHEMA = 1
@@ -93,6 +95,7 @@ class TrainingDescription:
     parameter: ParameterGrid | None = None
     classes: list[str]
     signal: str  # one of the classes
+    discriminants: tuple[Discriminant, ...] = ()  # none for a regression, and by default for two classes
     selection: str | None = None
     folds: Folds
     data: EventsUsed = field(default_factory=lambda: EventsUsed("", [], {}))
@@ -111,6 +114,12 @@ class TrainingDescription:
     def signal_index(self) -> int:
         """Index of the signal among the classes."""
         return self.classes.index(self.signal)
+
+    @property
+    def discriminant(self) -> Discriminant:
+        """By which a classification is judged: the first discriminant, or the probability of the signal."""
+        alone = Discriminant(self.signal, self.signal, dict.fromkeys(self.classes, 1.0))
+        return self.discriminants[0] if self.discriminants else alone
 
     def to_json(self) -> dict[str, Any]:
         """The content of training.json."""
@@ -136,6 +145,7 @@ class TrainingDescription:
             "folds": build(Folds, content["folds"]),
             "data": build(EventsUsed, content["data"]),
             "datasets": tuple(build(ConvertedDataset, each) for each in content["datasets"]),
+            "discriminants": tuple(build(Discriminant, each) for each in content.get("discriminants", ())),
         }
         return cls(**{key: value for key, value in content.items() if key != "schema"} | typed)
 
@@ -185,7 +195,8 @@ def describe(
     """The description of a training that begins with events in memory, and the counts of all."""
     about, sha256, classes = table.about, table.sha256(), survey.summary()
     parameter = ParameterGrid.of(survey)
-    notes = survey.notes()
+    discriminants = discriminants_of(config, survey)
+    notes = [*survey.notes(), *notes_on(discriminants, config, survey)]
     if len(table) < survey.counts.sum():
         notes.append(
             f"The events do not fit into train.memory ({config.memory} MB): scaling, validation and report use "
@@ -205,7 +216,8 @@ def describe(
         targets=about.targets,
         parameter=parameter,
         classes=about.classes,
-        signal=about.classes[signal_index(about.classes, config.signal)],
+        signal=signal_of(config, about.classes),
+        discriminants=discriminants,
         selection=about.selection,
         folds=Folds(*split_count(config.folds)),
         data=EventsUsed(sha256, [str(file) for file in files], classes),
@@ -217,7 +229,9 @@ def describe(
 
 def _fingerprint(config: Train, data: list[Any]) -> str:
     """Hash of all that decides what a training gives. The device and the names of files do not."""
-    without = ("device", "files", "workers", "memory", "tracking")
+    without = ["device", "files", "workers", "memory", "tracking"]
+    if config.decorrelate is None:  # the discriminants follow from what the networks give
+        without.append("discriminants")
     decisive = {key: value for key, value in asdict(config).items() if key not in without}
     place, _, name = config.model.rpartition(":")
     if place:  # a user's own network: its code counts, wherever it is

@@ -44,7 +44,10 @@ def prepare(directory: Path, description: TrainingDescription) -> None:
     """Make `directory` ready for this training; the files of another one are removed."""
     make_directory(directory)
     try:
-        if TrainingDescription.read(directory).fingerprint == description.fingerprint:
+        before = TrainingDescription.read(directory)
+        if before.fingerprint == description.fingerprint:
+            if before.discriminants != description.discriminants:
+                description.write(directory)
             return
     except NanoMLError:  # there is none that could be continued
         pass

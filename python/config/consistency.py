@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from MLTools.NanoML.config.datasets import TIERS
-from MLTools.NanoML.config.document import Problem
+from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
 from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train
@@ -214,13 +214,34 @@ def _per_object(config: Config) -> Iterator[Problem]:
 
 
 def _signal(config: Config) -> Iterator[Problem]:
+    """The signal and the discriminants; classes of other files are checked by the training itself."""
     train, classes = config.train, config.classes
-    if train is None or train.signal is None:
+    if train is None:
         return
     if train.per_object is not None:
         classes = tuple(train.per_object.classes)
-    if (train.files is None or train.per_object is not None) and train.signal not in classes:
+    known = train.files is None or train.per_object is not None
+    if known and train.signal is not None and train.signal not in classes:
         yield ("train", "signal"), f'"{train.signal}" is no class. {suggestion(train.signal, classes)}'
+    if train.discriminants and train.targets:
+        yield ("train", "discriminants"), "a regression has no classes to tell apart. Remove it, or train.targets"
+        return
+    for number, (name, wanted) in enumerate(train.discriminants.items()):
+        place = ("train", "discriminants", name)
+        signal, shares = (wanted, []) if isinstance(wanted, str) else (wanted.signal, list(wanted.shares))
+        at: Keys = place if isinstance(wanted, str) else (*place, "signal")
+        if number == 0 and train.signal is not None and signal != train.signal:
+            yield (
+                at,
+                f'the first discriminant looks for "{signal}", but train.signal is "{train.signal}". Make them agree',
+            )
+        if shares == [signal]:
+            yield (*place, "shares"), f'"{signal}" is the signal: give the shares of other classes as well'
+        if name in classes:
+            yield place, "a class has this name, and so its probability. Rename one of the two"
+        for key, each in [(at, signal), *(((*place, "shares", each), each) for each in shares)]:
+            if known and each not in classes:
+                yield key, f'"{each}" is no class. {suggestion(each, classes)}'
 
 
 def _tune(config: Config) -> Iterator[Problem]:

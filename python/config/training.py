@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.config.setting import BRANCH, NAME, REGION, setting
 
@@ -40,6 +40,20 @@ class Decorrelation:
         ..., "Event-level column of the HDF5 files, which need not be a feature.", **BRANCH, examples=["WCand_mT"]
     )
     strength: float = setting(1.0, "Weight of the distance correlation in the loss.", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a discriminant tells apart: a class, and others in given shares."""
+
+    signal: str = setting(..., "The class that is looked for.", examples=["signal"])
+    shares: dict[str, float] = setting(
+        dict,
+        "How many events of each class count against it, for one event of the signal unless its share is given as well; only "
+        "their ratios matter for a cut. Classes that are left out do not count. By default all count, as many as are expected.",
+        items={"exclusiveMinimum": 0},
+        examples=[{"WZ": 0.7, "ZZ": 0.3}],
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,14 @@ class Train:
         uniqueItems=True,
         items=BRANCH,
     )
+    discriminants: dict[str, Union[Against, str]] = setting(
+        dict,
+        "Discriminants, by name: outputs of the model that look for one class among the others in the shares that these have. "
+        "A class alone stands for this class against all others, as many as are expected. The first judges the training. "
+        "By default there is one if there are more than two classes: `discriminant`, for the signal.",
+        names=REGION,
+        examples=[{"wprime": "signal"}],
+    )
     parameter: Optional[str] = setting(
         None,
         "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to separate "
@@ -135,7 +157,9 @@ class Train:
     )
     seed: int = setting(1, "Seed of all random numbers.", minimum=0, maximum=2**32 - 1)
     signal: Optional[str] = setting(
-        None, "The class to call signal in plots; by default the class signal, or else the first one."
+        None,
+        "The class to call signal in plots; by default that of the first of `discriminants`, or else the class signal, or else "
+        "the first one.",
     )
     device: str = setting("auto", "Where to compute; auto takes a GPU if there is one.", enum=("auto", "cpu", "cuda"))
     precision: str = setting(

@@ -67,6 +67,11 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
         return lambda value: None if value is None else convert(value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return functools.partial(build, hint)
+    if kind is Union:  # of a dataclass and a short form for it
+        builders = [
+            _converter(each) for each in get_args(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)
+        ]
+        return lambda value: builders[0](value) if builders and isinstance(value, Mapping) else value
     if kind in (list, tuple):
         item = _converter(get_args(hint)[0])
         # a list of one may be written as its item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from MLTools.NanoML.model.description import SCHEMA, Description, Input, ModelFormat, ObjectInput, Parameter, Reference
+from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY, file_hash, metadata_text, open_session, twin_of
 from MLTools.NanoML.model.model import Model
 
@@ -10,6 +11,7 @@ __all__ = [
     "KEY",
     "SCHEMA",
     "Description",
+    "Discriminant",
     "Input",
     "Model",
     "ModelFormat",

@@ -11,15 +11,7 @@ import pytest
 
 from ML_processing.events import data
 from ML_processing.events.data import TrainingFiles, read
-from ML_processing.events.survey import (
-    ClassTotal,
-    Survey,
-    class_factors,
-    factors_of_split,
-    make_splits,
-    signal_index,
-    split_count,
-)
+from ML_processing.events.survey import ClassTotal, Survey, class_factors, factors_of_split, make_splits, split_count
 from MLTools.NanoML.config.training import Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
@@ -182,11 +174,3 @@ def test_classes_weigh_the_same() -> None:
 def test_negative_class() -> None:
     with pytest.raises(NanoMLError, match=r'class "b": the weights of its training events sum to -1, so they cannot'):
         class_factors(np.array([0, 1, 1]), np.array([1.0, 1.0, -2.0]), ["a", "b"])
-
-
-def test_signal() -> None:
-    assert signal_index(["WZ", "signal"], None) == 1
-    assert signal_index(["WZ", "ZG"], None) == 0
-    assert signal_index(["WZ", "ZG"], "ZG") == 1
-    with pytest.raises(ConfigError, match=r'train.signal: "ZZ" is not a class. Known: WZ, ZG'):
-        signal_index(["WZ", "ZG"], "ZZ")

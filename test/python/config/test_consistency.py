@@ -42,6 +42,8 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         TWO,
         TWO + CONVERT + "train:\n",
         TWO + CONVERT + "train: {signal: WZ}\nexport:\nscore:\n",
+        TWO + CONVERT + "train: {discriminants: {wprime: signal, diboson: {signal: WZ, shares: {signal: 2, WZ: 1}}}}\n",
+        "train: {files: a.h5, discriminants: {anything: unknown}}",
         TWO + CONVERT + "train: {folds: 1}\n",
         TWO + "  all: {files: c}\n" + CONVERT,
         TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n",
@@ -153,6 +155,34 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         (
             TWO + CONVERT + "train:\n  signal: sginal",
             'a.yaml:6: train.signal: "sginal" is no class. Did you mean "signal"?',
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    a: sginal\n",
+            'a.yaml:7: train.discriminants.a: "sginal" is no class. Did you mean "signal"?',
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    a: {signal: signal, shares: {WZ: 1, ZG: 2}}\n",
+            'a.yaml:7: train.discriminants.a.shares.ZG: "ZG" is no class. Known: signal, WZ.',
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    a: {signal: signal, shares: {WZ: 0}}\n",
+            "a.yaml:7: train.discriminants.a.shares.WZ: expected a number above 0, got 0.",
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    a: {signal: signal, shares: {signal: 1}}\n",
+            'a.yaml:7: train.discriminants.a.shares: "signal" is the signal: give the shares of other classes as well.',
+        ),
+        (
+            TWO + CONVERT + "train:\n  signal: WZ\n  discriminants:\n    a: signal\n",
+            'a.yaml:8: train.discriminants.a: the first discriminant looks for "signal", but train.signal is "WZ". Make them agree.',
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    WZ: signal\n",
+            "a.yaml:7: train.discriminants.WZ: a class has this name, and so its probability. Rename one of the two.",
+        ),
+        (
+            TWO + CONVERT + "train:\n  discriminants:\n    a: [signal]\n",
+            'a.yaml:7: train.discriminants.a: expected lines of the form "key: value", got a list.',
         ),
         (TWO + CONVERT + "train: {signal: x}", 'a.yaml:5: train.signal: "x" is no class. Known: signal, WZ.'),
         (

@@ -1,0 +1,110 @@
+"""The discriminants of a training: which class is looked for, and in which shares the others stand against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ML_processing.events.survey import ClassTotal, Survey
+from MLTools.NanoML.config.schema import suggestion
+from MLTools.NanoML.config.training import Against
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import Discriminant
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.training import Train
+
+DEFAULT = "discriminant"
+"""Name of the discriminant that a training with more than two classes has by itself."""
+
+
+def signal_of(config: Train, classes: list[str]) -> str:
+    """The signal: the class named by `train.signal`, else that of the first discriminant, else "signal", else the first class.
+
+    A ConfigError says that a setting names no class.
+    """
+    if config.signal is not None:
+        return _known(config.signal, classes, "train.signal")
+    for name, wanted in config.discriminants.items():
+        return _known(_against(wanted).signal, classes, f"train.discriminants.{name}")
+    return "signal" if "signal" in classes else classes[0]
+
+
+def discriminants_of(config: Train, survey: Survey) -> tuple[Discriminant, ...]:
+    """The discriminants, with the shares that were given or that are expected in the events of the training.
+
+    The expected share of a background is its part of the sum of the weights of all backgrounds; the signal has as much as they
+    have together. Without cross sections all backgrounds are taken to be equal.
+
+    Raises
+    ------
+    ConfigError
+        A setting names no class, or leaves no background.
+    NanoMLError
+        A class is expected with no events or fewer, and no share of it is given.
+    """
+    classes, totals = survey.about.classes, survey.summary()
+    if survey.about.targets:
+        return ()
+    wanted = {name: _against(each) for name, each in config.discriminants.items()}
+    if not wanted and len(classes) > 2:
+        wanted[DEFAULT] = Against(signal_of(config, classes))
+    if not survey.about.physical:
+        totals = {name: ClassTotal(total.events, 1.0) for name, total in totals.items()}
+    return tuple(_discriminant(name, each, totals) for name, each in wanted.items())
+
+
+def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Survey) -> list[str]:
+    """What one should know of their shares, as sentences."""
+    shared = [each for each in discriminants if not _given(config, each.name)]
+    if not shared or len(survey.about.classes) < 3:
+        return []
+    if not survey.about.physical:
+        return [
+            "How many events of each class are expected is not known without cross sections and luminosity: the discriminant "
+            f"{shared[0].name} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
+        ]
+    return []
+
+
+def _given(config: Train, name: str) -> bool:
+    return name in config.discriminants and bool(_against(config.discriminants[name]).shares)
+
+
+def _against(wanted: Against | str) -> Against:
+    return Against(wanted) if isinstance(wanted, str) else wanted
+
+
+def _known(name: str, classes: list[str], place: str) -> str:
+    if name not in classes:
+        raise ConfigError(f'{place}: "{name}" is not a class. {suggestion(name, classes)}')
+    return name
+
+
+def _discriminant(name: str, wanted: Against, totals: Mapping[str, ClassTotal]) -> Discriminant:
+    place, classes = f"train.discriminants.{name}", list(totals)
+    if name in classes:
+        raise ConfigError(f"{place}: a class has this name, and so its probability. Rename the discriminant.")
+    signal = _known(wanted.signal, classes, f"{place}.signal")
+    for each in wanted.shares:
+        _known(each, classes, f"{place}.shares")
+    shares = {each: share for each, share in wanted.shares.items() if each != signal}
+    if not shares:
+        shares = _expected(name, {each: total for each, total in totals.items() if each != signal})
+    every = sum(shares.values())
+    return Discriminant(
+        name,
+        signal,
+        {signal: wanted.shares.get(signal, 1.0), **{each: share / every for each, share in shares.items()}},
+    )
+
+
+def _expected(name: str, totals: Mapping[str, ClassTotal]) -> dict[str, float]:
+    for each, total in totals.items():
+        if total.sum_of_weights <= 0:
+            raise NanoMLError(
+                f'the discriminant {name} needs the share of class "{each}", but its {total.events:,} events have the sum of '
+                f"weights {total.sum_of_weights:.4g}. Give train.discriminants.{name} shares of the classes, as in "
+                f"{{signal: ..., shares: {{{', '.join(f'{other}: {1 / len(totals):.2g}' for other in totals)}}}}}."
+            )
+    return {each: total.sum_of_weights for each, total in totals.items()}
