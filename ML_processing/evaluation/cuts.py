@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,31 +46,76 @@ class BestCut:
 
 
 @dataclass(frozen=True)
+class ChosenCut:
+    """The best cut on one half of the events, and its Asimov significance on the other half."""
+
+    chosen_on: str  # events with an "even" or an "odd" hash of run, luminosityBlock and event
+    score_at_least: float
+    asimov: float
+    asimov_error: float
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Significance behind a best cut as events show it that have not chosen the cut: the mean of both ways."""
+
+    asimov: float
+    asimov_error: float
+    halves: list[ChosenCut]
+
+
+@dataclass(frozen=True)
 class Significance:
     """Expected significance against the cut on the signal probability."""
 
     physical: bool  # the weights are expected numbers of events
-    best: BestCut
+    best: BestCut  # chosen and measured on all events
+    cross_fit: CrossFit | None  # None if a half has too few events
     without_cut: float
     scan: CutScan = field(metadata=MERGED)
     events: int
 
 
-def significance(scored: Scored, totals: Sequence[float], physical: bool) -> Significance | None:
+def significance(
+    scored: Scored, hashes: NDArray[np.uint64], totals: Sequence[float], physical: bool
+) -> Significance | None:
     """Expected significance against the cut on the signal probability.
 
     Yields are those of all events, tested or not: `totals` are their sums of weights by class. They are expected
-    numbers of events if the weights are `physical`.
+    numbers of events if the weights are `physical`. The `hashes` of the events, (N,), divide them into two halves.
     """
-    tested = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
-    scale = np.divide(totals, tested, out=np.ones_like(tested), where=tested != 0)
-    scan = scan_cuts(scored.score, scored.truth, scored.weights * scale[scored.labels])
+    scan = _scan(scored, totals)
     if scan is None or scan.best is None:
         return None
     curves = (scan.cuts, scan.signal, scan.background, scan.plain, scan.plain_error, scan.significance)
     kept = (scan.signal / scan.signal[0], scan.background / scan.background[0])
     best = BestCut(*(float(values[scan.best]) for values in (*curves, *kept)))
-    return Significance(physical, best, float(scan.plain[0]), scan, len(scored))
+    return Significance(physical, best, _cross_fit(scored, hashes, totals), float(scan.plain[0]), scan, len(scored))
+
+
+def _scan(scored: Scored, totals: Sequence[float], at: float | None = None) -> CutScan | None:
+    """Cuts on some events, whose weights are scaled to those of all; None if they cannot stand for a class."""
+    here = np.bincount(scored.labels, scored.weights.astype(np.float64), scored.classes)
+    scale = np.divide(totals, here, out=np.zeros_like(here), where=here != 0)
+    if ((scale <= 0) & (np.asarray(totals) != 0)).any():
+        return None
+    return scan_cuts(scored.score, scored.truth, scored.weights * scale[scored.labels], at=at)
+
+
+def _cross_fit(scored: Scored, hashes: NDArray[np.uint64], totals: Sequence[float]) -> CrossFit | None:
+    is_even, halves = hashes % np.uint64(2) == 0, []
+    for name, chooses in (("even", is_even), ("odd", ~is_even)):
+        scan = _scan(scored.select(chooses), totals)
+        if scan is None or scan.best is None:
+            return None
+        cut = float(scan.cuts[scan.best])
+        tested = _scan(scored.select(~chooses), totals, at=cut)
+        if tested is None or not tested.usable[0]:
+            return None
+        halves.append(ChosenCut(name, cut, float(tested.plain[0]), float(tested.plain_error[0])))
+    first, second = halves
+    mean, error = (first.asimov + second.asimov) / 2, math.hypot(first.asimov_error, second.asimov_error) / 2
+    return CrossFit(mean, error, halves)
 
 
 @dataclass(frozen=True)
@@ -157,11 +203,13 @@ class SculptedMasses:
 def sculpted(tested: OutOfFold, scored: Scored, column: str | None, cut: float | None) -> SculptedMasses | None:
     """Shapes of masses for each background, before and after cuts; None if there is no mass, or no cut.
 
-    The mass is the `column` that the training was decorrelated from, or else all masses among the features. The cuts
-    keep 50 % and 10 % of the background; `cut` is one more.
+    The mass is the `column` that the training was decorrelated from, or else all masses among the features but the
+    parameter, which background events have at random. The cuts keep 50 % and 10 % of the background; `cut` is one more.
     """
     columns, chosen, panels = spectators(tested.table), _cuts(scored, cut), []
-    masses = [column] if column is not None else [name for name in columns if is_mass(name)]
+    parameter = tested.training.parameter
+    others = [name for name in columns if parameter is None or name != parameter.column]
+    masses = [column] if column is not None else [name for name in others if is_mass(name)]
     for name in masses[:_MOST_MASSES] if chosen else ():
         values = columns[name]
         edges = even_edges(values[~scored.truth], _MASS_BINS)

@@ -46,7 +46,7 @@ _KEPT = 0.1  # share of the background behind the cut if no significance suggest
 
 @dataclass(frozen=True)
 class ClassEvents:
-    """The events of a class: all, the effective number of those in memory, and their share of negative weights."""
+    """The events of a class: all, the effective number of those with a score, and their share of negative weights."""
 
     total: ClassTotal = field(metadata=MERGED)
     effective: float
@@ -142,7 +142,7 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
         rows, scores = training.out_of_fold(table)
         tested = OutOfFold(training, table[rows], scores)
         part = tested.select(*sampled(tested.table.labels, MOST_EVENTS, tested.seed))
-        events = _counts(tested, part, table, survey)
+        events = _counts(tested, part, survey)
         measured: Classification | Regression
         drawn: ClassificationPlots | RegressionPlots
         if training.targets:
@@ -172,7 +172,14 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
         shown,
         varied,
         regions,
-        verdict(measured, {name: it.effective for name, it in events.classes.items()}, drawn, shown.drift, varied),
+        verdict(
+            measured,
+            {name: it.effective for name, it in events.classes.items()},
+            drawn,
+            shown.importance,
+            shown.drift,
+            varied,
+        ),
     )
 
 
@@ -213,10 +220,10 @@ def _sampling(tested: OutOfFold, part: OutOfFold) -> list[str]:
     ]
 
 
-def _counts(tested: OutOfFold, part: OutOfFold, table: Table, survey: Survey) -> EventCounts:
+def _counts(tested: OutOfFold, part: OutOfFold, survey: Survey) -> EventCounts:
     classes = {}
     for i, (name, total) in enumerate(survey.summary().items()):
-        weights = table.weights[table.labels == i]
+        weights = tested.table.weights[tested.table.labels == i]
         negative = float((weights < 0).mean()) if weights.size else 0.0
         classes[name] = ClassEvents(total, effective_events(weights), negative)
     return EventCounts(int(survey.counts.sum()), len(tested.table), len(part.table), classes)
@@ -240,7 +247,7 @@ def _classification(
     resampled = bootstrap(some.score, some.truth, some.weights, EFFICIENCIES, seed)
     tests = overtraining(seen, unseen)
     totals = [entry.total.sum_of_weights for entry in events.classes.values()]
-    expected = significance(scored, totals, table.about.physical)
+    expected = significance(scored, tested.table.hashes(), totals, table.about.physical)
     best = expected.best.score_at_least if expected else None
     cut = best if best is not None else some.cut_at(_KEPT)
     decorrelate = training.description.config.decorrelate

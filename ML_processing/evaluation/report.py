@@ -51,7 +51,8 @@ CAPTIONS = {
         "Expected significance against the cut",
         "Asimov significance of a discovery by counting the events that pass the cut (arXiv:1007.1727), with its "
         "statistical error; dashed, with the statistical error of the background as an uncertainty. The dotted line is "
-        "the best cut by the dashed curve with at least 5 effective background events behind it. Systematic "
+        "the best cut by the dashed curve with at least 5 effective background events behind it. The points are the "
+        "significance to quote: the cuts were chosen on one half of the events, and measured on the other. Systematic "
         "uncertainties are not included.",
         "A best cut at the very end of the curve or on a spike: there few background events decide. Use a looser cut, "
         "or more simulation.",
@@ -152,6 +153,7 @@ a { color: #1f5fbf; text-decoration: none; } a:hover { text-decoration: underlin
 .good { border-color: #2f7ed8 !important; } .good .state { background: #2f6fc4; }
 .look { border-color: #f89c20 !important; } .look .state { background: #9a5b00; }
 .bad { border-color: #e42536 !important; } .bad .state { background: #c01a2a; }
+.open { border-color: #9c9ca1 !important; } .open .state { background: #63676e; }
 .note { background: #fdf3e3; border-left: 5px solid #f89c20; border-radius: 3px; padding: .55rem .9rem; margin: .5rem 0;
   max-width: none; }
 nav { background: var(--soft); border-radius: 4px; padding: .7rem 1rem; margin: 1.2rem 0; }
@@ -182,7 +184,7 @@ figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem
 }
 """
 
-_STATES = {"good": "fine", "look": "have a look", "bad": "worrying"}
+_STATES = {"good": "✓ fine", "look": "! have a look", "bad": "✗ worrying", "open": "? no answer"}
 _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "predictions")
 """Figures that do not need the full width."""
 

@@ -9,11 +9,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ML_processing.evaluation.classification import Classification, ClassificationPlots
-from ML_processing.evaluation.cuts import Significance
+from ML_processing.evaluation.cuts import CrossFit, Significance
 from ML_processing.evaluation.regions import RegionResult, Separation
 from ML_processing.evaluation.regression import Regression, Residuals
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variations, VariedYields
+from ML_processing.evaluation.verdict import too_few
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.plots import number, per_cent
@@ -41,7 +42,13 @@ def numbers(content: Evaluation) -> str:
         return "\n".join([_targets(measured), events])
     drawn = content.plots.measured
     assert isinstance(drawn, ClassificationPlots)
-    texts = [_areas(measured), _at_parameter(measured), _points(measured), _best(drawn.significance), _pairs(measured)]
+    texts = [
+        _areas(measured),
+        _at_parameter(measured),
+        _points(measured),
+        _best(drawn.significance, content.events),
+        _pairs(measured),
+    ]
     return "\n".join(text for text in (*texts, events) if text)
 
 
@@ -84,22 +91,40 @@ def _points(content: Classification) -> str:
     return table(head, map(row, content.cuts)) if content.cuts else ""
 
 
-def _best(found: Significance | None) -> str:
+def _best(found: Significance | None, events: EventCounts) -> str:
     if found is None:
         return ""
     best = found.best
     text = (
         f"Best cut: signal probability at least {best.score_at_least:.4f}. Behind it {best.signal:.4g} signal and "
-        f"{best.background:.4g} background events are expected: significance {best.asimov:.3g} ± "
-        f"{best.asimov_error:.2g}, and {best.asimov_with_background_error:.3g} with the statistical error of the "
-        f"background; without a cut {found.without_cut:.3g}."
+        f"{best.background:.4g} background events are expected. {_tested_cut(found.cross_fit)} On the events that chose the "
+        f"cut it is {best.asimov:.2f} ± {best.asimov_error:.2f}, which is biased upwards by the choice, or "
+        f"{best.asimov_with_background_error:.2f} with the statistical error of the background; without a cut "
+        f"{found.without_cut:.2f}."
     )
+    few = too_few({name: it.effective for name, it in events.classes.items()})
+    if few:
+        text += f" Do not rely on any of this: {few}, and the errors do not contain what was not simulated."
     if not found.physical:
         text += (
             " A dataset has no cross section, or there is no luminosity: the sums of weights are not numbers of "
             "events, and the significance only ranks cuts."
         )
     return f"<p>{escape(text)}</p>"
+
+
+def _tested_cut(found: CrossFit | None) -> str:
+    """The significance on events that have not chosen the cut."""
+    if found is None:
+        return "No significance can be quoted: half of the events are too few to choose a cut, or to test it."
+    ways = " and ".join(
+        f"{it.asimov:.2f} ± {it.asimov_error:.2f} (the {it.chosen_on} events choose {it.score_at_least:.4f})"
+        for it in found.halves
+    )
+    return (
+        f"Significance: {found.asimov:.2f} ± {found.asimov_error:.2f}, with the cut chosen on one half of the events and "
+        f"measured on the other, which is the mean of {ways}. Even or odd is a hash of run, luminosityBlock and event."
+    )
 
 
 def _pairs(content: Classification) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ML_processing.evaluation.classification import Calibration, Classification, ClassificationPlots, Overtraining
-from ML_processing.evaluation.cuts import SculptedMasses
+from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses
+from ML_processing.evaluation.importance import Importance
 from ML_processing.evaluation.inputs import Drift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variations
+from ML_processing.metrics.distances import bonferroni
 from ML_processing.plots import number, per_cent
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about, however small its error
+_WORSE = 0.01  # the same, for the relative change of an RMSE
 _GAP = 0.01  # the same, for training events against others
 _CHANCE = 0.01  # below this probability it is not chance
-_DEVIATION = 0.05  # between probabilities and observed fractions
-_FEW = 100  # effective events of a class
+_DISTANCE = 0.02  # of Kolmogorov-Smirnov: no cut on the score has an efficiency that differs by more
+_OFF = (0.01, 0.05)  # between probabilities and observed fractions
+_FEW, _FEWEST = 100, 50  # effective events of a class: with fewer than the second nothing is fine
+_PERFECT = (0.99, 0.999)  # AUC of a class that hardly any physics reaches
 _SHAPE = 0.02  # a Jensen-Shannon divergence that can be seen by eye, in bits
 _EXCESS = 5  # standard deviations beyond chance
 _YIELD = (0.1, 0.3)  # relative change of the expected events of a class
@@ -25,11 +30,12 @@ _AREA = (0.01, 0.05)  # relative change of the AUC
 _ONE_SIDED = 0.005  # change of the expected events to the same side by both
 _MEAN = (0.2, 0.5)  # distance of the mean of a weight from one
 _SHIFT = (0.1, 0.25)  # customary limits of the population stability index
+_DECILES = 10  # in which that index is measured
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to a question; its state is "good", "look" (at the plots) or "bad"."""
+    """An answer to a question; its state is "good", "look" (at the plots), "bad", or "open" if nothing shows either."""
 
     question: str
     state: str
@@ -40,16 +46,16 @@ def verdict(
     measured: Classification | Regression,
     effective: Mapping[str, float],
     plots: ClassificationPlots | RegressionPlots,
+    importance: Importance | None = None,
     drift: Drift | None = None,
     varied: Variations | None = None,
 ) -> list[Answer]:
-    """Answers to what one wants to know about a training; `effective` are numbers of events by class."""
-    sound = _sound(effective)
+    """Answers to what one wants to know about a training; `effective` are numbers of tested events by class."""
     if isinstance(measured, Regression):
-        found = [_targets(measured.targets), sound]
+        found = [_targets(measured.targets)]
     elif measured.auc.network.value is None:
         text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
-        found = [Answer("Better than a BDT?", "bad", text), sound]
+        found = [Answer("Better than a BDT?", "bad", text)]
     else:
         assert isinstance(plots, ClassificationPlots)
         found = [
@@ -57,102 +63,205 @@ def verdict(
             _overtraining(measured.overtraining, measured.auc),
             _calibration(plots.calibration),
             _sculpting(plots.sculpting),
-            sound,
+            _perfection(measured, importance),
         ]
-    return [*found, *([_variations(varied)] if varied else []), *([_drift(drift)] if drift else [])]
+    found += [*([_variations(varied)] if varied else []), *([_drift(drift)] if drift else [])]
+    return [*(_with_enough_events(it, effective) for it in found), _sound(effective)]
+
+
+def _with_enough_events(answer: Answer, effective: Mapping[str, float]) -> Answer:
+    """An answer that is good only if every class has enough events for it."""
+    few = too_few(effective)
+    if answer.state != "good" or not few:
+        return answer
+    return replace(answer, state="open", text=f"{answer.text} But that is too few events for an answer: {few}.")
+
+
+def too_few(effective: Mapping[str, float]) -> str:
+    """The classes that have too few effective events for any conclusion, and how many they have."""
+    few = {name: number for name, number in effective.items() if number < _FEWEST}
+    return ", ".join(f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items())
+
+
+def _finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> str:
+    """Whether a difference is more than chance, and more than matters: many events show differences that do not."""
+    real, large = f"significant ({chance})", f"relevant ({tolerance})"
+    if significant:
+        return f"{real} and {large}" if relevant else f"{real}, but not {large}"
+    return f"{large}, but not {real}" if relevant else f"neither {real} nor {large}"
 
 
 def _comparison(found: Areas) -> Answer:
     difference, error = found.difference.value, found.difference.error
     assert difference is not None
     assert error is not None
-    threshold, state = max(2 * error, _MATTERS), "good"
-    if difference < -threshold:
-        state = "bad"
-        text = (
-            "The network is worse: it has not learned everything. Look at the loss below; try another "
-            "train.learning_rate, a smaller train.batch_size or more train.epochs."
-        )
-    elif difference > threshold:
-        text = "The network is better."
+    significant, relevant, state = abs(difference) > 2 * error, abs(difference) > _MATTERS, "good"
+    if significant and difference < 0:
+        state, text = "good", "The network is worse, but so little does not matter."
+        if relevant:
+            state = "bad"
+            text = (
+                "The network is worse: it has not learned everything. Look at the loss below; try another "
+                "train.learning_rate, a smaller train.batch_size or more train.epochs."
+            )
+    elif significant:
+        text = "The network is better." if relevant else "The network is better, but so little does not matter."
+    elif difference < -_MATTERS:
+        state, text = "look", "The network may be worse: more events would tell."
+    elif error > _MATTERS:
+        state, text = "open", "These events are too few to tell."
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
-    sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}. {text}"
+    finding = _finding(significant, relevant, "beyond 2 standard errors", f"beyond {_MATTERS}")
+    sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}."
+    sentence += f" The difference, {difference:+.3f} ± {error:.3f}, is {finding}. {text}"
     return Answer("Better than a BDT?", state, sentence)
 
 
 def _overtraining(checked: Overtraining, found: Areas) -> Answer:
     question, fitted, area = "Overtrained?", checked.auc_on_training_events, found.network
     if fitted is None:
-        return Answer(question, "look", "No AUC is defined for the events of the training.")
+        return Answer(question, "open", "No AUC is defined for the events of the training.")
     assert area.value is not None
     assert area.error is not None
     gap = fitted - area.value
-    differing = [
-        name
-        for name, tests in checked.kolmogorov_smirnov.items()
-        if tests.probability is not None and tests.probability < _CHANCE
-    ]
-    start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}, "
-    if gap > max(3 * area.error, _GAP):
+    significant, relevant = gap > 3 * area.error, gap > _GAP
+    finding = _finding(significant, relevant, f"beyond 3 standard errors of {area.error:.3f}", f"beyond {_GAP}")
+    start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}; on the others {area.value:.3f}. "
+    start += f"The difference, {gap:+.3f}, is {finding}"
+    if significant and relevant:
         text = (
-            f"{gap:.3f} more than on the others: it has learned some events by heart. More events would help, or a "
-            "larger train.options.dropout, or smaller train.options.hidden. The numbers here remain valid: they are "
-            "from other events."
+            ": it has learned some events by heart. More events would help, or a larger train.options.dropout, or "
+            "smaller train.options.hidden. The numbers here remain valid: they are from other events."
         )
         return Answer(question, "bad", start + text)
-    text = "close to that on the others: overtraining is small, if there is any."
+    if relevant:
+        return Answer(question, "look", f"{start}: it may have learned some events by heart; more events would tell.")
+    state, text = "good", ": overtraining is small, if there is any."
+    if 3 * area.error > 2 * _GAP and not significant:
+        state, text = "open", ": these events are too few to tell."
+    differing, harmless = _differing_scores(checked)
+    if harmless:
+        text += (
+            f" The scores of {', '.join(harmless)} differ significantly between the two (Kolmogorov-Smirnov probability "
+            f"below 1 %), but the efficiency of no cut differs by more than {_DISTANCE:.0%}."
+        )
     if differing:
+        state = "look"
         text += (
             f" But the scores of {', '.join(differing)} differ between the two by more than chance (Kolmogorov-Smirnov "
-            "probability below 1 %)."
+            f"probability below 1 %), and the efficiency of some cuts by more than {_DISTANCE:.0%}."
         )
-        return Answer(question, "look", start + text)
-    return Answer(question, "good", start + text)
+    return Answer(question, state, start + text)
+
+
+def _differing_scores(checked: Overtraining) -> tuple[list[str], list[str]]:
+    """The classes whose scores differ significantly between training and test: by what matters, and by less."""
+    found: tuple[list[str], list[str]] = [], []
+    for name, tests in checked.kolmogorov_smirnov.items():
+        if tests.probability is not None and tests.probability < _CHANCE:
+            least = min(tests.networks, key=lambda it: 1 if it.probability is None else it.probability)
+            found[(least.distance or 0) <= _DISTANCE].append(name)
+    return found
 
 
 def _calibration(content: Calibration | None) -> Answer:
     question = "Calibrated?"
     if not content:
         text = "Calibration is not defined: a class has no positive sum of weights."
-        return Answer(question, "look", text)
+        return Answer(question, "open", text)
     worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
     deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
-    numbers = f"{deviation:.3f} off on average for {worst.name}, where chance alone gives {chance:.3f}"
-    if deviation < max(2 * chance, _DEVIATION / 5):
-        return Answer(question, "good", f"The probabilities are reliable: {numbers}.")
-    text = f"The probabilities are {numbers}: use them as a score to cut on, not as the odds of a single event."
-    return Answer(question, "look" if deviation < _DEVIATION else "bad", text)
+    significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
+    finding = _finding(significant, relevant, "beyond twice chance", f"beyond chance by more than {_OFF[0]}")
+    names = [it.name for it in content.classes]
+    text = (
+        f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
+        f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {finding}"
+    )
+    if relevant:
+        state = "bad" if significant and deviation > _OFF[1] else "look"
+        return Answer(question, state, f"{text}: use them as a score to cut on, not as the odds of a single event.")
+    if 2 * chance > _OFF[1] and not significant:
+        return Answer(question, "open", f"{text}, but these events are too few to tell.")
+    return Answer(
+        question, "good", f"{text}: they can be taken at their word there, but not in another mixture, such as data."
+    )
 
 
 def _sculpting(content: SculptedMasses | None) -> Answer:
     question = "Does a cut sculpt the mass?"
     if not content:
-        return Answer(question, "good", "No input is a mass by its name, so nothing was tested.")
-    cuts = [(panel, it.sculpting) for panel in content.panels for it in panel.after]
-    cuts = [(panel, it) for panel, it in cuts if (it.standard_deviations or 0) > _EXCESS]
-    if not cuts:
-        text = "Cuts on the score change the shapes of the masses no more than chance would."
-        return Answer(question, "good", text)
-    panel, worst = max(cuts, key=lambda it: it[1].jensen_shannon or 0)
-    divergence = worst.jensen_shannon or 0
+        return Answer(question, "open", "Nothing was tested: no input is a mass by its name, or there is no cut.")
+    tested = [
+        (panel, it.jensen_shannon - it.by_chance, it)
+        for panel in content.panels
+        for it in (each.sculpting for each in panel.after)
+        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
+    ]
+    if not tested:
+        return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
+    significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
+    panel, excess, worst = max(significant or tested, key=lambda it: it[1])
+    finding = _finding(
+        bool(significant), excess > _SHAPE, f"beyond {_EXCESS} standard deviations", f"beyond chance by {_SHAPE}"
+    )
     text = (
-        f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {divergence:.3f} between events "
-        f"that pass and those that fail, where chance gives {worst.by_chance:.3f}."
+        f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
+        f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {finding}."
     )
-    if divergence < _SHAPE:
-        return Answer(question, "good", f"Hardly. {text}")
-    text += (
-        " That matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
-        "train.decorrelate."
-    )
-    return Answer(question, "look", text)
+    if significant and excess > _SHAPE:
+        text += (
+            " It matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
+            "train.decorrelate."
+        )
+        return Answer(question, "look", text)
+    if excess > _SHAPE:
+        return Answer(question, "open", f"{text} More events would tell.")
+    untested = [f"{it.feature} of {it.background}" for it in content.panels if not _is_sensitive(it)]
+    if untested:
+        return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
+    return Answer(question, "good", text)
+
+
+def _is_sensitive(panel: SculptedMass) -> bool:
+    """Whether enough events pass and fail some cut for a change of a shape to be seen."""
+    tests = [it.sculpting for it in panel.after]
+    spreads = [
+        (it.jensen_shannon - it.by_chance) / it.standard_deviations
+        for it in tests
+        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations
+    ]
+    return any(spread <= _SHAPE for spread in spreads)
+
+
+def _perfection(measured: Classification, importance: Importance | None) -> Answer:
+    question = "Too good to be true?"
+    known = {name: it.value for name, it in measured.auc_one_against_all.items() if it.value is not None}
+    if not known:
+        return Answer(question, "open", "No AUC is defined.")
+    if measured.auc.baseline.value is not None:
+        known[f"{measured.signal} (by the BDT)"] = measured.auc.baseline.value
+    best = max(known, key=lambda name: known[name])
+    text = f"The class that is separated best from all others is {best}, with an AUC of {known[best]:.4f}."
+    state = _state(known[best], _PERFECT)
+    if state == "good":
+        return Answer(question, state, f"{text} Nothing gives a class away.")
+    text += " Hardly any physics separates so well."
+    losses = [(it.loss, it.name) for it in importance.inputs if it.loss is not None] if importance else []
+    if losses:
+        loss, name = max(losses)
+        text += f" The most important input is {name}, without which the AUC falls by {loss:.3f}."
+    return Answer(question, state, f"{text} Does an input know the truth, or from which sample an event is?")
 
 
 def _sound(effective: Mapping[str, float]) -> Answer:
-    question, few = "Enough events?", [name for name, number in effective.items() if number < _FEW]
+    question = "Enough events?"
     listed = ", ".join(f"{name} {number:,.0f}" for name, number in effective.items())
-    text = f"Effective numbers of events, (sum of w)² / sum of w²: {listed}."
+    text = f"Effective numbers of tested events, (sum of w)² / sum of w²: {listed}."
+    fewest, few = too_few(effective), [name for name, number in effective.items() if number < _FEW]
+    if fewest:
+        return Answer(question, "bad", f"{text} Nothing can be concluded from so few: {fewest}.")
     if few:
         return Answer(question, "look", f"{text} That is few for {', '.join(few)}: mind the errors.")
     return Answer(question, "good", text)
@@ -161,6 +270,9 @@ def _sound(effective: Mapping[str, float]) -> Answer:
 def _variations(content: Variations) -> Answer:
     worries: list[tuple[str, str]] = []
     yields = [(it.of.name, name, change) for it in content.sources for name, change in it.of.yields.items()]
+    if all(change.up is None and change.down is None for _, _, change in yields):
+        text = "Nothing was tested: no class has a positive sum of weights that could change."
+        return Answer("Stable under the variations of weights?", "open", text)
     source, name, change = max(yields, key=lambda it: it[2].size)
     text = f"Largest change of the expected events: {source}, {_percentages(change)} of {name}"
     worries.append(
@@ -199,26 +311,40 @@ def _drift(content: Drift) -> Answer:
     question = "Like the compared files?"
     known = [(it, it.stability_index) for it in content.panels if it.stability_index is not None]
     if not known:
-        return Answer(question, "look", "No feature could be compared.")
+        return Answer(question, "open", "Nothing was tested: no feature could be compared.")
     worst, largest = known[0]
-    shifted = [it.name for it, index in known if index > _SHIFT[0]]
+    names = [it.name for it, index in known if index > _SHIFT[0]]
+    probable = bonferroni([it.test.probability for it, _ in known if it.test.probability is not None])
+    significant, relevant = probable is not None and probable < _CHANCE, bool(names)
+    finding = _finding(
+        significant, relevant, "Kolmogorov-Smirnov probability of all below 1 %", f"index beyond {_SHIFT[0]}"
+    )
     text = (
         f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
-        f"{worst.test.distance:.3f}."
+        f"{worst.test.distance:.3f}. That is {finding}."
     )
-    if not shifted:
-        return Answer(question, "good", f"{text} That is small.")
-    text += f" Shifted (above 0.1): {', '.join(shifted)}. The network may do worse on those events."
-    return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
+    if relevant and significant:
+        text += f" Shifted: {', '.join(names)}. The network may do worse on those events."
+        return Answer(question, "bad" if largest > _SHIFT[1] else "look", text)
+    # by chance alone, the index is on average the number of free bins times 1 / n + 1 / m
+    chance = (_DECILES - 1) * (1 / max(content.events, 1) + 1 / max(content.other_events, 1))
+    if chance > _SHIFT[0] and not significant:
+        return Answer(question, "open", f"{text} These events are too few to tell.")
+    return Answer(question, "look" if relevant else "good", text)
 
 
 def _targets(targets: Mapping[str, Accuracy]) -> Answer:
-    texts, state = [], "good"
+    texts, states = [], ["good"]
     for name, entry in targets.items():
         ours, theirs = number(entry.network.resolution), number(entry.baseline.resolution)
         texts.append(f"{name}: resolution of the network {ours}, of a BDT {theirs}")
         gain = entry.gain_in_rmse
-        if gain.value is not None and gain.error is not None and gain.value < -2 * gain.error:
-            state = "bad"
-            texts[-1] += "; its RMSE is worse than that of the BDT"
+        if gain.value is None or gain.error is None:
+            states.append("open")
+        elif gain.value < -2 * gain.error:
+            relevant = entry.baseline.rmse.value is None or -gain.value > _WORSE * entry.baseline.rmse.value
+            states.append("bad" if relevant else "good")
+            texts[-1] += "; its RMSE is worse than that of the BDT, "
+            texts[-1] += _finding(True, relevant, "beyond 2 standard errors", f"beyond {_WORSE:.0%}")
+    state = next(each for each in ("bad", "open", "good") if each in states)
     return Answer("Better than a BDT?", state, "; ".join(texts) + ".")

@@ -103,16 +103,19 @@ class CutScan:
         return int(np.argmax(np.where(self.usable, self.significance, -1))) if self.usable.any() else None
 
 
-def scan_cuts(score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points: int = 100) -> CutScan | None:
+def scan_cuts(
+    score: ArrayLike, is_signal: ArrayLike, weight: ArrayLike, points: int = 100, at: float | None = None
+) -> CutScan | None:
     """Significance against the cut on arrays of shape (N,); None if signal or background has no positive sum of weights.
 
-    The weights are physical, of either sign. Half of the cuts, `points`, are evenly spaced, the others follow the signal.
+    The weights are physical, of either sign. Half of the cuts, `points`, are evenly spaced, the others follow the signal;
+    or there is but one cut, `at`.
     """
     s, y, w = np.asarray(score, np.float64), np.asarray(is_signal, np.bool_), np.asarray(weight, np.float64)
     if not (w[y].sum() > 0 and w[~y].sum() > 0):
         return None
     even, dense = np.linspace(0, 1, points, endpoint=False), np.quantile(s[y], np.linspace(0, 0.995, points))
-    cuts = np.unique(np.concatenate([even, dense]))
+    cuts = np.unique(np.concatenate([even, dense])) if at is None else np.array([at])
     signal, signal_squares = _passing(s[y], w[y], cuts)
     background, squares = _passing(s[~y], w[~y], cuts)
     plain, errors = asimov(signal, background), np.sqrt(squares)

@@ -108,6 +108,24 @@ def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], meas
     assert not measured["plots"]["significance"]["physical"]  # these files know no luminosity
 
 
+def test_the_significance_is_measured_on_the_other_half(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
+    training, table = Training.load(run), read(files, Train())
+    rows, scores = training.out_of_fold(table)
+    tested, is_even = table[rows], table[rows].hashes() % 2 == 0
+    totals = np.bincount(tested.labels, tested.weights.astype(float))
+    found = measured["plots"]["significance"]["cross_fit"]
+    for half, measures in zip(found["halves"], (~is_even, is_even), strict=True):
+        part, score = tested[measures], scores[measures, 0]
+        here = np.bincount(part.labels, part.weights.astype(float))
+        weights = (part.weights * (totals / here)[part.labels])[score >= half["score_at_least"]]
+        signal = part.labels[score >= half["score_at_least"]] == 0
+        s, b = weights[signal].sum(), weights[~signal].sum()
+        assert half["asimov"] == pytest.approx(np.sqrt(2 * ((s + b) * np.log(1 + s / b) - s)))
+    assert [half["chosen_on"] for half in found["halves"]] == ["even", "odd"]
+    text = (run / "report.html").read_text()
+    assert f"Significance: {found['asimov']:.2f} ± {found['asimov_error']:.2f}, with the cut chosen on one half" in text
+
+
 def test_efficiencies_are_those_of_the_cut(measured: dict[str, Any]) -> None:
     efficiency, best = measured["plots"]["efficiency"], measured["plots"]["significance"]["best"]
     assert efficiency["score_at_least"] == best["score_at_least"]
@@ -334,3 +352,35 @@ def test_area_at_each_value_of_a_parameter(toy: Callable[..., Path], quick: Trai
     for it in found:
         assert it["value"] == pytest.approx(0.841, abs=4 * it["error"])
     assert "At each value of the parameter" in (tmp_path / "report.html").read_text()
+    assert content["plots"]["sculpting"] is None  # the parameter has the name of a mass, but is none
+    (sculpting,) = (it for it in content["verdict"] if it["question"] == "Does a cut sculpt the mass?")
+    assert sculpting["state"] == "open"
+
+
+def test_a_label_among_the_features_is_too_good_to_be_true(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    file = toy(leak=(np.arange(600) % 2 * 10).astype("f4"))
+    train([file], quick, tmp_path / "run")
+    (found,) = (
+        it for it in evaluate(tmp_path / "run", [file], tmp_path)["verdict"] if "too good" in it["question"].lower()
+    )
+    assert found["state"] == "bad"
+    assert found["text"].startswith("The class that is separated best from all others is signal (by the BDT)")
+    assert "The most important input is leak" in found["text"]
+
+
+def test_nothing_is_fine_with_few_events(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    """A class with eight events, and a report in colours and words."""
+    label = np.where(np.arange(600) % 75 == 0, 1, 0)
+    file = toy(x=np.random.default_rng(5).normal(label).astype("f4"))
+    with h5py.File(file, "r+") as h5:
+        rows = h5["events"][:]
+        rows["label"] = label
+        h5["events"][:] = rows
+    train([file], quick, tmp_path / "run")
+    content = evaluate(tmp_path / "run", [file], tmp_path)
+    assert {it["state"] for it in content["verdict"]} <= {"open", "look", "bad"}
+    assert content["verdict"][-1]["text"].endswith("so few: other has 8 of at least 50 effective events.")
+    text = (tmp_path / "report.html").read_text()
+    assert '<li class="open"><span class="state">? no answer</span>' in text
+    assert '<li class="bad"><span class="state">✗ worrying</span><b>Enough events?</b>' in text
+    assert "fine</span>" not in text

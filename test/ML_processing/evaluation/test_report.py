@@ -68,6 +68,7 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
         "WZTo3LNu_Pt100 (WZ)",
         "Overtrained?",
         "Calibrated?",
+        "Too good to be true?",
         "Enough events?",
         f"Best cut: signal probability at least {measured['plots']['significance']['best']['score_at_least']:.4f}",
         "there is no luminosity",

@@ -14,6 +14,7 @@ from ML_processing.evaluation.classification import (
     Overtraining,
 )
 from ML_processing.evaluation.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
+from ML_processing.evaluation.importance import Importance, InputImportance
 from ML_processing.evaluation.inputs import Drift, FeatureDrift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
 from ML_processing.evaluation.scored import Areas
@@ -33,20 +34,30 @@ def part(cls: type[T], **given: Any) -> T:
 
 
 def numbers(
-    network: float | None, baseline: float, on_training: float | None, probability: float = 0.4
+    network: float | None,
+    baseline: float,
+    on_training: float | None,
+    probability: float = 0.4,
+    distance: float = 0.1,
+    error: float = 0.005,
+    of_difference: float = 0.002,
 ) -> Classification:
-    difference = Measured(None if network is None else network - baseline, 0.002)
-    tests = {"signal": ClassTests(0.4, []), "other": ClassTests(probability, [])}
+    difference = Measured(None if network is None else network - baseline, of_difference)
+    networks = [Kolmogorov(0.5, None), Kolmogorov(distance, probability / 2)]
+    tests = {"signal": ClassTests(0.4, networks), "other": ClassTests(probability, networks)}
     return part(
         Classification,
-        auc=Areas(Measured(network, 0.005), Measured(baseline, 0.005), difference),
+        signal="signal",
+        auc=Areas(Measured(network, error), Measured(baseline, error), difference),
+        auc_one_against_all={"signal": Measured(network, error), "other": Measured(network, error)},
         overtraining=Overtraining(on_training, None, tests),
     )
 
 
 def calibration(deviation: float, chance: float) -> Calibration:
     curve = part(Reliability, expected_calibration_error=deviation, by_chance=chance)
-    return Calibration([ClassCalibration("signal", curve)], 1000)
+    other = part(Reliability, expected_calibration_error=chance, by_chance=chance)
+    return Calibration([ClassCalibration(*each) for each in (("signal", curve), ("other", other))], 1000)
 
 
 def plots(**given: Any) -> ClassificationPlots:
@@ -61,50 +72,77 @@ def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("network", "baseline", "says", "expected"),
+    ("difference", "error", "finding", "says", "expected"),
     [
-        (0.90, 0.93, "The network is worse", "bad"),
-        (0.93, 0.90, "The network is better", "good"),
-        (0.931, 0.930, "They agree", "good"),
+        (-0.03, 0.002, "significant (beyond 2 standard errors) and relevant (beyond 0.005)", "is worse: it has", "bad"),
+        (0.03, 0.002, "significant (beyond 2 standard errors) and relevant (beyond 0.005)", "is better.", "good"),
+        (-0.002, 0.0005, "significant (beyond 2 standard errors), but not relevant", "worse, but so little", "good"),
+        (0.002, 0.0005, "significant (beyond 2 standard errors), but not relevant", "better, but so little", "good"),
+        (-0.02, 0.015, "relevant (beyond 0.005), but not significant", "may be worse: more events", "look"),
+        (0.02, 0.015, "relevant (beyond 0.005), but not significant", "These events are too few to tell.", "open"),
+        (0.001, 0.015, "neither significant (beyond 2 standard errors) nor relevant", "too few to tell.", "open"),
+        (0.001, 0.002, "neither significant (beyond 2 standard errors) nor relevant", "They agree", "good"),
     ],
 )
-def test_comparison(network: float, baseline: float, says: str, expected: str) -> None:
-    state, text = answer("Better", numbers(network, baseline, network))
-    assert text.startswith(f"AUC of the network {network:.3f} ± 0.005, of a BDT {baseline:.3f} ± 0.005.")
+def test_comparison(difference: float, error: float, finding: str, says: str, expected: str) -> None:
+    state, text = answer("Better", numbers(0.9 + difference, 0.9, 0.9, of_difference=error))
+    assert text.startswith(f"AUC of the network {0.9 + difference:.3f} ± 0.005, of a BDT 0.900 ± 0.005.")
+    assert f"{difference:+.3f} ± {error:.3f}, is {finding}" in text
     assert says in text
     assert state == expected
 
 
-def test_overtraining() -> None:
-    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.94))
-    assert (state, "overtraining is small" in text) == ("good", True)
-    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.99))
-    assert state == "bad"
-    assert "0.060 more than on the others: it has learned some events by heart" in text
-    state, text = answer("Overtrained", numbers(0.93, 0.93, 0.94, probability=0.001))
-    assert state == "look"
-    assert "the scores of other differ" in text
+@pytest.mark.parametrize(
+    ("given", "expected", "says"),
+    [
+        (numbers(0.93, 0.93, 0.935), "good", "neither significant (beyond 3 standard errors of 0.005) nor relevant"),
+        (numbers(0.93, 0.93, 0.935, error=0.001), "good", "but not relevant (beyond 0.01): overtraining is small"),
+        (numbers(0.93, 0.93, 0.99), "bad", "+0.060, is significant (beyond 3 standard errors of 0.005) and relevant"),
+        (numbers(0.93, 0.93, 0.99, error=0.05), "look", "but not significant (beyond 3 standard errors of 0.050)"),
+        (numbers(0.93, 0.93, 0.935, error=0.01), "open", "these events are too few to tell."),
+        (numbers(0.93, 0.93, 0.935, probability=1e-3), "look", "the scores of other differ between the two by more"),
+        (numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01), "good", "the efficiency of no cut differs by"),
+        (numbers(0.93, 0.93, None), "open", "No AUC is defined for the events of the training."),
+    ],
+)
+def test_overtraining(given: Classification, expected: str, says: str) -> None:
+    state, text = answer("Overtrained", given)
+    assert state == expected
+    assert says in text
 
 
 @pytest.mark.parametrize(
-    ("deviation", "chance", "expected"),
-    [(0.02, 0.015, "good"), (0.008, 0.001, "good"), (0.04, 0.01, "look"), (0.1, 0.01, "bad")],
+    ("deviation", "chance", "expected", "says"),
+    [
+        (0.02, 0.015, "good", "neither significant (beyond twice chance) nor relevant"),
+        (0.008, 0.001, "good", "significant (beyond twice chance), but not relevant (beyond chance by more than 0.01)"),
+        (0.04, 0.01, "look", "significant (beyond twice chance) and relevant"),
+        (0.1, 0.01, "bad", "significant (beyond twice chance) and relevant"),
+        (0.038, 0.025, "look", "but not significant"),
+        (0.06, 0.055, "open", "these events are too few to tell"),
+    ],
 )
-def test_calibration(deviation: float, chance: float, expected: str) -> None:
+def test_calibration(deviation: float, chance: float, expected: str, says: str) -> None:
     state, text = answer(
         "Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=calibration(deviation, chance))
     )
     assert state == expected
-    assert f"{deviation:.3f} off on average for signal, where chance alone gives {chance:.3f}" in text
+    assert text.startswith("Where signal and other are equally frequent, as in the training,")
+    assert f"of signal are {deviation:.3f} off on average; chance alone gives {chance:.3f}" in text
+    assert says in text
+    assert ("taken at their word there, but not in another mixture" in text) is (expected == "good")
 
 
 @pytest.mark.parametrize(
     ("divergence", "excess", "expected", "says"),
     [
         (0.3, 20.0, "look", "Most of all WCand_mT of WZ: Jensen-Shannon divergence 0.300"),
-        (0.3, 2.0, "good", "no more than chance would"),
-        (0.01, 20.0, "good", "Hardly"),
-        (None, None, "good", "no more than chance would"),
+        (0.3, 2.0, "open", "relevant (beyond chance by 0.02), but not significant (beyond 5 standard deviations)"),
+        (0.01, 20.0, "good", "significant (beyond 5 standard deviations), but not relevant (beyond chance by 0.02)"),
+        (0.01, 2.0, "good", "neither significant (beyond 5 standard deviations) nor relevant"),
+        (0.02, 0.1, "open", "Too few events pass the cuts to tell for WCand_mT of WZ."),
+        (0.3, None, "open", "Nothing was tested: too few events pass the cuts."),
+        (None, None, "open", "Nothing was tested: too few events pass the cuts."),
     ],
 )
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
@@ -115,41 +153,115 @@ def test_sculpting(divergence: float | None, excess: float | None, expected: str
     assert says in text
 
 
-def test_few_events() -> None:
-    assert answer("Enough")[0] == "good"
-    state, text = answer("Enough", numbers(0.9, 0.9, 0.9), {"signal": 12.0, "other": 5000.0})
-    assert state == "look"
-    assert "few for signal: mind the errors" in text
+def test_without_a_mass_nothing_was_tested() -> None:
+    state, text = answer("Does a cut")
+    assert state == "open"
+    assert text.startswith("Nothing was tested")
 
 
-@pytest.mark.parametrize(("index", "expected"), [(0.05, "good"), (0.2, "look"), (0.5, "bad")])
-def test_drift(index: float, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "expected"), [(0.95, "good"), (0.995, "look"), (0.9995, "bad"), (1.0, "bad"), (None, None)]
+)
+def test_perfection(network: float | None, expected: str | None) -> None:
+    losses = {"x": 0.02, "leak": 0.41, "missing": None}
+    inputs = [InputImportance(name, False, loss, 0.01, None) for name, loss in losses.items()]
+    given = numbers(network, 0.9, network), EFFECTIVE, plots()
+    if expected is None:
+        assert not [it for it in verdict(*given) if it.question == "Too good to be true?"]
+        return
+    state, text = answer("Too good", *given, importance=Importance(inputs, 1000, 5))
+    assert state == expected
+    assert ("The most important input is leak, without which the AUC falls by 0.410." in text) is (expected != "good")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected", "says"),
+    [
+        (1234.4, "good", "signal 1,234, other 5,000"),
+        (70.0, "look", "few for signal: mind the errors"),
+        (12.0, "bad", "so few: signal has 12 of at least 50 effective events."),
+    ],
+)
+def test_few_events(events: float, expected: str, says: str) -> None:
+    state, text = answer("Enough", numbers(0.9, 0.9, 0.9), {"signal": events, "other": 5000.0})
+    assert state == expected
+    assert says in text
+
+
+@pytest.mark.parametrize("events", [0.0, 8.0, 49.9])
+def test_nothing_is_fine_with_few_events(events: float) -> None:
+    masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
+    good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1000))
+    drift = Drift([], 1000, 1000, False, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
+    more = {"drift": drift, "varied": varied(0.0, 0.0)}
+    enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
+    answers = verdict(good[0], enough, good[1], **more)
+    assert {it.question: it.state for it in answers if it.state != "good"} == {"Enough events?": "look"}
+    found = verdict(good[0], few, good[1], **more)
+    assert [it.question for it in found] == [it.question for it in answers]
+    assert {it.state for it in found[:-1]} == {"open"}
+    missing = f"signal has {events:,.0f} of at least 50 effective events."
+    assert all(it.text.endswith(f"But that is too few events for an answer: {missing}") for it in found[:-1])
+    assert (found[-1].question, found[-1].state) == ("Enough events?", "bad")
+
+
+def test_what_is_worrying_stays_so_with_few_events() -> None:
+    few = {"signal": 8.0, "other": 5000.0}
+    assert answer("Overtrained", numbers(0.93, 0.93, 0.99), few)[0] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("index", "probability", "events", "expected", "says"),
+    [
+        (0.05, 0.4, 1000, "good", "That is neither significant"),
+        (0.05, 1e-4, 1000, "good", "but not relevant (index beyond 0.1)"),
+        (0.2, 1e-4, 1000, "look", "Shifted: MET_pt."),
+        (0.5, 1e-4, 1000, "bad", "Shifted: MET_pt."),
+        (0.2, 0.4, 1000, "look", "but not significant"),
+        (0.5, 0.4, 20, "open", "These events are too few to tell."),
+        (0.05, None, 1000, "good", ""),
+    ],
+)
+def test_drift(index: float, probability: float | None, events: int, expected: str, says: str) -> None:
     panels = [
-        part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, None)),
+        part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, probability)),
         part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
     ]
-    state, text = answer("Like", drift=Drift([], 1000, 1000, False, panels))
+    state, text = answer("Like", drift=Drift([], 1000, events, False, panels))
     assert state == expected
     assert f"MET_pt, population stability index {index:.3f}" in text
+    assert says in text
 
 
-def test_regression() -> None:
-    found = part(Residuals, resolution=Measured(12.0, 0.5))
-    targets = {name: Accuracy(found, found, Measured(gain, 0.1)) for name, gain in (("mass", -1.0), ("pt", 1.0))}
+def test_drift_without_a_feature() -> None:
+    state, text = answer("Like", drift=Drift([], 1000, 1000, False, []))
+    assert (state, text) == ("open", "Nothing was tested: no feature could be compared.")
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected", "says"),
+    [
+        (Measured(-1.0, 0.1), "bad", "significant (beyond 2 standard errors) and relevant (beyond 1%)"),
+        (Measured(-0.1, 0.02), "good", "significant (beyond 2 standard errors), but not relevant (beyond 1%)"),
+        (Measured(-0.1, 0.1), "good", "of a BDT 12.000 ± 0.500."),
+        (Measured(None, None), "open", "of a BDT 12.000 ± 0.500."),
+    ],
+)
+def test_regression(gain: Measured, expected: str, says: str) -> None:
+    found = part(Residuals, resolution=Measured(12.0, 0.5), rmse=Measured(15.0, 0.5))
+    targets = {name: Accuracy(found, found, it) for name, it in (("pt", Measured(1.0, 0.1)), ("mass", gain))}
     state, text = answer("Better", Regression("regression", targets, "a BDT"), EFFECTIVE, part(RegressionPlots))
-    assert state == "bad"
+    assert state == expected
     assert "mass: resolution of the network 12.000 ± 0.500" in text
-    assert text.count("worse") == 1
+    assert says in text
 
 
 def test_not_defined() -> None:
     state, text = answer("Better", numbers(None, 0.9, None))
     assert state == "bad"
     assert text == "No AUC is defined: the weights of the signal or of the background have no positive sum."
-    assert answer("Overtrained", numbers(0.9, 0.9, None)) == (
-        "look",
-        "No AUC is defined for the events of the training.",
-    )
+    state, text = answer("Calibrated", numbers(0.9, 0.9, 0.9), EFFECTIVE, plots(calibration=None))
+    assert (state, text) == ("open", "Calibration is not defined: a class has no positive sum of weights.")
 
 
 def varied(up: float | None, down: float | None, area: float = 0.0, mean: float = 1.0) -> Variations:
@@ -161,7 +273,7 @@ def varied(up: float | None, down: float | None, area: float = 0.0, mean: float 
     ("given", "state", "text"),
     [
         (varied(0.031, -0.0292), "good", "pileup, +3.1 / -2.9 % of WZ; of the AUC: pileup, 0 / 0 %."),
-        (varied(None, None), "good", "pileup, not defined of WZ"),
+        (varied(None, None), "open", "Nothing was tested"),
         (varied(0.15, -0.1), "look", "may well limit the analysis"),
         (varied(0.5, -0.1), "bad", "pileup, +50 / -10 % of WZ"),
         (varied(0.0, 0.0, 0.02), "look", "The separation depends on a weight"),

@@ -90,6 +90,19 @@ def test_scan_counts_what_passes() -> None:
     assert found.significance[found.best] == np.nanmax(found.significance[found.usable])
 
 
+def test_one_cut_is_as_in_the_scan() -> None:
+    random = np.random.default_rng(1)
+    truth, score, weight = random.random(500) < 0.3, random.random(500), random.exponential(1, 500)
+    found = scan_cuts(score, truth, weight)
+    assert found is not None
+    one = scan_cuts(score, truth, weight, at=float(found.cuts[70]))
+    assert one is not None
+    assert one.cuts.tolist() == [found.cuts[70]]
+    assert one.plain[0] == pytest.approx(found.plain[70])
+    assert one.plain_error[0] == pytest.approx(found.plain_error[70])
+    assert one.usable[0] == found.usable[70]
+
+
 def test_error_is_the_spread() -> None:
     random = np.random.default_rng(1)
     truth = np.arange(4000) < 1000

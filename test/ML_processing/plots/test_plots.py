@@ -25,6 +25,8 @@ from ML_processing.evaluation.classification import (
 )
 from ML_processing.evaluation.cuts import (
     BestCut,
+    ChosenCut,
+    CrossFit,
     Cut,
     Efficiency,
     FeatureEfficiency,
@@ -158,7 +160,8 @@ def significance() -> Significance:
     cuts = np.linspace(0, 1, 101)
     plain = 5 * np.sqrt(cuts) * (1 - cuts) + 1
     scan = CutScan(cuts, cuts, cuts, plain, 0.1 * plain, 0.8 * plain, cuts < 0.9)
-    return Significance(True, BestCut(0.34, *[1.0] * 7), 1.0, scan, 1000)
+    halves = [ChosenCut("even", 0.31, 3.4, 0.3), ChosenCut("odd", 0.38, 3.1, 0.2)]
+    return Significance(True, BestCut(0.34, *[1.0] * 7), CrossFit(3.25, 0.2, halves), 1.0, scan, 1000)
 
 
 def confusion(count: int) -> Confusion:
