@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+ALL = "all"
+"""The one class of all events, in a regression on files without classes."""
+
+
 @dataclass(frozen=True)
 class InputCollection:
     """A collection of objects that is an input; `max` and `order` are those of its `CollectionShape`."""
@@ -75,6 +79,7 @@ class TrainingColumns:
     spectator: str | None  # what the output must not depend on
     extras: tuple[str, ...]  # read beside the inputs: targets, spectator, and more on request
     classes: list[str]
+    is_labelled: bool  # the files tell the class of an event; otherwise all events are used, and are of class `ALL`
     selection: str | None  # the selection that computed the columns, as "module:Class"
     datasets: tuple[ConvertedDataset, ...]
     regions: tuple[ConvertedRegion, ...]  # of the files
@@ -192,7 +197,7 @@ def agreed_columns(
         config.parameter,
         spectator,
         tuple(extras),
-        list(config.per_object.classes) if config.per_object else first.classes,
+        *_classes(first, config),
         first.selection,
         tuple(dataset for content in metadata for dataset in content.datasets),
         first.regions,
@@ -200,6 +205,15 @@ def agreed_columns(
         tuple(_find(name, {it.name: it for it in first.regions}, "train.regions") for name in config.regions),
         labels,
     )
+
+
+def _classes(content: HDF5Metadata, config: Train) -> tuple[list[str], bool]:
+    """The classes, and whether the label of an event tells its class."""
+    if config.per_object is not None:
+        return list(config.per_object.classes), False
+    if config.targets and not content.classes:
+        return [ALL], False
+    return content.classes, True
 
 
 def _weights(metadata: Sequence[HDF5Metadata]) -> tuple[ConvertedWeight, ...]:

@@ -65,9 +65,10 @@ class Table:
         events, labels, left_out = raw[EVENTS], columns.labels, Counter[int]()
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
         if labels is None:
-            labelled = _labelled(file, events["label"], events["event"], len(columns.classes))
-            rows = events[labelled]
-            label, weights = rows["label"].astype(np.int64), _weights(file, rows)
+            label = events["label"] if columns.is_labelled else np.zeros(len(events), np.int64)
+            labelled = _labelled(file, label, events["event"], len(columns.classes))
+            rows, label = events[labelled], label[labelled].astype(np.int64)
+            weights = _weights(file, rows)
             column = {name: rows[name] for name in (*columns.names, *columns.extras)}
             for it in columns.collections:
                 members = raw[it.name][labelled]
@@ -320,8 +321,8 @@ class TrainingFiles:
 def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table:
     """Read the labelled events of HDF5 files into one table: all, or as many as `config.memory` allows.
 
-    Events without a class (label -1: real data, for instance) are left out. The errors are those of
-    `TrainingFiles.open` and `TrainingFiles.sample`.
+    Events without a class (label -1: real data, for instance) are left out, but for a regression on files without
+    classes. The errors are those of `TrainingFiles.open` and `TrainingFiles.sample`.
     """
     table, _ = TrainingFiles.open(files, config, everything).sample(config.memory, max(config.folds, 1))
     return table

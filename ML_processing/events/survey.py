@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.events.columns import TrainingColumns
+from ML_processing.events.columns import ALL, TrainingColumns
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 
 if TYPE_CHECKING:
@@ -94,10 +94,9 @@ class Survey:
     def check(self, files: Sequence[Path]) -> None:
         """Raise a NanoMLError if a class has no event, a column no finite value, and the like."""
         classes = self.about.classes
-        if len(classes) < (1 if self.about.targets else 2):
-            needed = "a class" if self.about.targets else "two classes or more"
+        if not self.about.targets and len(classes) < 2:
             raise NanoMLError(
-                f"{files[0]}: a training needs {needed}; these files have {', '.join(classes) or 'none'}. "
+                f"{files[0]}: a training needs two classes or more; these files have {', '.join(classes) or 'none'}. "
                 "Give each dataset to train on its `class`, and convert again."
             )
         for name, count in zip(classes, self.counts.sum(axis=1), strict=True):
@@ -154,8 +153,11 @@ class Survey:
         mine = [dataset.name for dataset in self.about.datasets if dataset.class_ == name]
         where = f"its datasets here: {', '.join(mine)}" if mine else "no file here is of a dataset of this class"
         regions = " or ".join(region.name for region in self.about.within)
+        inside = f" in {regions}" if regions else ""
+        if name == ALL and not self.about.is_labelled:
+            return f"there is no event{inside} to train on. Check the selection, or give other files."
         return (
-            f'class "{name}" has no event{f" in {regions}" if regions else ""} ({where}). Give its files too, check its selection, '
+            f'class "{name}" has no event{inside} ({where}). Give its files too, check its selection, '
             "or take the class out of the configuration."
         )
 

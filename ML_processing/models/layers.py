@@ -80,15 +80,6 @@ def pooled_width(width: int) -> int:
     return 2 * width + 1
 
 
-def need_collections(shape: Shape, model: str) -> None:
-    """Raise a ConfigError if there is no collection."""
-    if not shape.collections:
-        raise ConfigError(
-            f'train.model: "{model}" reads collections of objects, but there is none. Name one in '
-            "`convert.objects` (and in `train.objects`, if that is given), or use mlp."
-        )
-
-
 def check_counts(**options: int | Sequence[int]) -> None:
     """Raise a ConfigError if an option is not a whole number of at least 1, or `hidden` not a list of them."""
     for name, value in options.items():

@@ -20,7 +20,11 @@ _NETWORKS: dict[str, type[nn.Module]] = {}
 
 
 def network(core: type[nn.Module]) -> type[nn.Module]:
-    """Register a class as the network that `train.model` names by its module, which is in ML_processing/networks/."""
+    """Register a class as the network that `train.model` names by its module, which is in ML_processing/networks/.
+
+    A class that needs collections of objects says so by `object_fields`: the fields that it needs of each, maybe none. The
+    configuration reads this in its source, so it must be a tuple of texts as they are.
+    """
     _NETWORKS[core.__module__.rpartition(".")[2]] = core
     return core
 
@@ -33,8 +37,8 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     model
         A module of ML_processing/networks/, or "module:Class" or "file.py:Class": a `torch.nn.Module` whose constructor
         takes the shape and options, each with a default, and whose forward takes scaled `Inputs` and returns outputs
-        of shape (N, shape.outputs). Modules and files are looked for in the current directory, modules also on the
-        import path.
+        of shape (N, shape.outputs). It may have `object_fields`, as explained by `network`. Modules and files are
+        looked for in the current directory, modules also on the import path.
     options
         Options of its constructor.
     shape
@@ -47,6 +51,7 @@ def make_network(model: str, options: Mapping[str, Any], shape: Shape) -> Networ
     """
     core = _model_class(model)
     known = _check_options(model, core, options)
+    _check_objects(model, getattr(core, "object_fields", None), shape)
     try:
         return Network(shape, core(shape, **options))
     except (TypeError, ValueError) as problem:
@@ -94,6 +99,23 @@ def _model_class(model: str) -> type[nn.Module]:
         raise ConfigError(f'train.model: "{model}": {name} is not a class made from torch.nn.Module.')
     model_class: type[nn.Module] = found
     return model_class
+
+
+def _check_objects(model: str, needed: Sequence[str] | None, shape: Shape) -> None:
+    """Make sure that there are collections with the fields that the network needs, if it needs any."""
+    if needed is None:
+        return
+    if not shape.collections:
+        raise ConfigError(
+            f'train.model: "{model}" reads collections of objects, but there is none. Name one in '
+            "`convert.objects` (and in `train.objects`, if that is given), or use mlp."
+        )
+    lacking = [f"{it.name}_{field}" for it in shape.collections for field in needed if field not in it.fields]
+    if lacking:
+        raise ConfigError(
+            f'train.model: "{model}" needs {", ".join(needed)} of every collection. Add {", ".join(lacking)} in '
+            "`convert.objects`, train without the collection (`train.objects`), or use another model."
+        )
 
 
 def _is_module(value: object) -> bool:

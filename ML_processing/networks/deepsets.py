@@ -8,15 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, Shape
-from ML_processing.models.layers import (
-    check_counts,
-    check_dropout,
-    dense,
-    need_collections,
-    perceptron,
-    pool,
-    pooled_width,
-)
+from ML_processing.models.layers import check_counts, check_dropout, dense, perceptron, pool, pooled_width
 from ML_processing.models.registry import network
 
 
@@ -41,12 +33,13 @@ class DeepSets(nn.Module):
     Raises
     ------
     ConfigError
-        There is no collection, or an option has no meaning.
+        An option has no meaning.
     """
+
+    object_fields = ()
 
     def __init__(self, shape: Shape, width: int = 64, hidden: Sequence[int] = (64, 64), dropout: float = 0.1) -> None:
         super().__init__()
-        need_collections(shape, "deepsets")
         check_counts(width=width, hidden=hidden)
         check_dropout(dropout)
         self.shape = shape

@@ -15,16 +15,13 @@ from ML_processing.models.layers import (
     check_counts,
     check_dropout,
     extended,
-    has_vectors,
     joined_vectors,
-    need_collections,
     pair_features,
     perceptron,
     pool,
     pooled_width,
 )
 from ML_processing.models.registry import network
-from MLTools.NanoML.errors import ConfigError
 
 _FAR = 3e4  # squared distance of an object that is not a neighbour, within half precision
 
@@ -57,8 +54,10 @@ class ParticleNet(nn.Module):
     Raises
     ------
     ConfigError
-        There is no collection, or one without pt, eta and phi, or an option has no meaning.
+        An option has no meaning.
     """
+
+    object_fields = ("pt", "eta", "phi")
 
     def __init__(
         self,
@@ -70,8 +69,6 @@ class ParticleNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        need_collections(shape, "particlenet")
-        _need_vectors(shape)
         check_counts(width=width, blocks=blocks, neighbors=neighbors, hidden=hidden)
         check_dropout(dropout)
         self.shape = shape
@@ -124,17 +121,6 @@ class _EdgeConv(nn.Module):
         received = self.received(torch.matmul(weight.unsqueeze(2), messages).squeeze(2))
         new: Tensor = values + self.dropout(received)
         return new
-
-
-def _need_vectors(shape: Shape) -> None:
-    if has_vectors(shape):
-        return
-    lacking = {it.name: [name for name in ("pt", "eta", "phi") if name not in it.fields] for it in shape.collections}
-    branches = ", ".join(f"{name}_{field}" for name, fields in lacking.items() for field in fields)
-    raise ConfigError(
-        f'train.model: "particlenet" needs pt, eta and phi of every collection. Add {branches} in '
-        "`convert.objects`, train without the collection (`train.objects`), or use deepsets."
-    )
 
 
 def _never_empty(objects: Tensor) -> Tensor:

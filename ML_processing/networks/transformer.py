@@ -16,7 +16,6 @@ from ML_processing.models.layers import (
     extended,
     has_vectors,
     joined_vectors,
-    need_collections,
     pair_features,
     perceptron,
     pool,
@@ -55,14 +54,15 @@ class Transformer(nn.Module):
     Raises
     ------
     ConfigError
-        There is no collection, or an option has no meaning.
+        An option has no meaning.
     """
+
+    object_fields = ()
 
     def __init__(
         self, shape: Shape, width: int = 64, blocks: int = 2, heads: int = 4, pair_width: int = 16, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        need_collections(shape, "transformer")
         check_counts(width=width, blocks=blocks, heads=heads, pair_width=pair_width)
         check_dropout(dropout)
         if width % heads:

@@ -73,8 +73,11 @@ class Config:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The HDF5 files to train on: datasets with a class and parts of classes, or all simulation for single objects."""
-        if self.train is not None and self.train.per_object is not None:
+        """The HDF5 files to train on: datasets with a class and parts of classes.
+
+        They are those of all simulation for single objects, and for a regression if there are no classes.
+        """
+        if self.train is not None and (self.train.per_object or (self.train.targets and not self.classes)):
             return tuple(name for name, dataset in self.datasets.items() if not dataset.is_data)
         named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
         return (*named, *(part.name for part in self.parts))

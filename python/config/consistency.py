@@ -10,7 +10,7 @@ from MLTools.NanoML.config.datasets import TIERS
 from MLTools.NanoML.config.document import Keys, Problem
 from MLTools.NanoML.config.regions import data_driven, expression, regions
 from MLTools.NanoML.config.schema import complaints, json_schema, suggestion
-from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train
+from MLTools.NanoML.config.training import MODELS, TUNABLE, Axis, Train, object_fields
 from MLTools.NanoML.contracts.hdf5 import RESERVED
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _LARGEST = 3.4028235e38  # of float32
 def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
-        _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _per_object,
-        _signal, _tune, _score,
+        _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _objects,
+        _per_object, _signal, _tune, _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -88,7 +88,7 @@ def _cross_sections(config: Config) -> Iterator[Problem]:
             what = f'is of no use without a luminosity. Add {where}, in /fb, as in "luminosity: 59.8"'
             yield ("datasets", name, "cross_section"), what.replace("Add to", "Add one to")
             break
-    which = "dataset" if config.train and config.train.per_object else "dataset with a class"
+    which = "dataset with a class" if config.classes and not (config.train and config.train.per_object) else "dataset"
     for name in config.trained:
         if name in config.datasets and not config.datasets[name].is_data and name not in known:
             what = f'missing, while "{known[0]}" has one. Give it for every {which}, or for none'
@@ -148,10 +148,14 @@ def _training(config: Config) -> Iterator[Problem]:
         return
     if config.convert is None:
         yield ("train",), 'there is nothing to train on. Add a "convert" section or "train.files"'
-    if train.per_object is None and len(config.classes) < (1 if train.targets else 2):
+    if train.targets and not config.trained:
+        yield (
+            ("train",),
+            "there is nothing to train on: without classes a regression takes simulation, and there is none",
+        )
+    if not train.targets and train.per_object is None and len(config.classes) < 2:
         has = f'only "{config.classes[0]}" is given' if config.classes else "none is given"
-        needed = "a class" if train.targets else "at least two classes"
-        yield ("train",), f'takes {needed}, {has}. Add "class: ..." to the datasets to train on'
+        yield ("train",), f'takes at least two classes, {has}. Add "class: ..." to the datasets to train on'
 
 
 def _columns(config: Config) -> Iterator[Problem]:
@@ -177,6 +181,30 @@ def _columns(config: Config) -> Iterator[Problem]:
         for name in names:
             if name not in known:
                 yield ("train", *keys), f'"{name}" is not in {place}. {suggestion(name, sorted(known))}'
+
+
+def _objects(config: Config) -> Iterator[Problem]:
+    """A network that reads objects must get some; the training itself checks files that exist already."""
+    train = config.train
+    needed = object_fields(train.model, config.base) if train else None
+    if train is None or needed is None:
+        return
+    reads, place = f'"{train.model}" reads collections of objects', ("train", "model")
+    if train.per_object is not None:
+        yield place, f"{reads}, of which there is none with per_object. Use mlp"
+    elif train.objects == []:
+        yield place, f"{reads}, and train.objects is empty. Name some there, or remove it, or use mlp"
+    elif train.files is None and config.convert is not None:
+        objects = config.convert.objects
+        if not objects:
+            fields = ", ".join(needed or ("pt", "eta", "phi"))
+            what = f'and there is none. Add some, as in "objects: {{Jet: {{fields: [{fields}], max: 6}}}}" in convert'
+            yield place, f"{reads}, {what}, or use mlp"
+        for name in (name for name in (train.objects or objects) if name in objects):
+            lacking = [field for field in needed if field not in objects[name].fields]
+            if lacking:
+                what = f'"{train.model}" needs {", ".join(lacking)} as well. Add this, or leave the collection out by train.objects'
+                yield ("convert", "objects", name, "fields"), what
 
 
 def _per_object(config: Config) -> Iterator[Problem]:

@@ -51,7 +51,7 @@ class Dataset:
     class_: Optional[str] = setting(
         None,
         "The class of these events in training. Several datasets may share a class; a dataset without one "
-        "is only scored.",
+        "is only scored. A regression (`train.targets`) needs no classes: without any, all simulation is trained on.",
         examples=["signal"],
     )
     cross_section: Optional[float] = setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +12,43 @@ from typing import Any, Optional, Union
 from MLTools.NanoML.config.setting import BRANCH, NAME, REGION, setting
 
 
-def _networks() -> Iterator[str]:
+def _networks() -> Iterator[Path]:
     """The networks of ML_processing/networks/, each a module, without importing any."""
     spec = importlib.util.find_spec("ML_processing")
     for directory in (spec.submodule_search_locations if spec else None) or ():
-        yield from sorted(path.stem for path in Path(directory, "networks").glob("[!_]*.py"))
+        yield from sorted(Path(directory, "networks").glob("[!_]*.py"))
+
+
+def object_fields(model: str, base: Path) -> Optional[tuple[str, ...]]:
+    """The fields that a network needs of each collection of objects; None if it needs no collection.
+
+    It is what its class says as `object_fields`, read without importing it, since that takes PyTorch.
+
+    Parameters
+    ----------
+    model
+        What `train.model` says. A module is found beside the YAML file only: for others the result is None.
+    base
+        Directory of the YAML file.
+    """
+    place, _, name = model.rpartition(":")
+    sources = [base / Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()]
+    if not place:
+        sources = [path for path in _networks() if path.stem == name]
+    try:
+        lines = [line for path in sources for line in ast.parse(path.read_bytes()).body]
+        classes = [it for it in lines if isinstance(it, ast.ClassDef) and (not place or it.name == name)]
+        for line in (line for class_ in classes for line in class_.body):
+            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", line)]
+            if isinstance(line, (ast.Assign, ast.AnnAssign)) and ast.unparse(targets[0]) == "object_fields":
+                return tuple(ast.literal_eval(line.value or ast.Tuple([])))
+    except (OSError, SyntaxError, ValueError):  # PyTorch's part says what is wrong when it imports the class
+        pass
+    return None
 
 
 # what settings can name, the default first
-MODELS = tuple(dict.fromkeys(["mlp", *_networks()]))
+MODELS = tuple(dict.fromkeys(["mlp", *(path.stem for path in _networks())]))
 SCHEDULES = ("plateau", "cosine", "constant")
 PRECISIONS = ("float32", "bfloat16", "float16")
 TRACKERS = ("mlflow", "tensorboard")
@@ -113,7 +142,7 @@ class Train:
     )
     targets: list[str] = setting(
         list,
-        "Event-level columns to estimate by regression, instead of a classification.",
+        "Event-level columns to estimate by regression, instead of a classification. It needs no classes.",
         uniqueItems=True,
         items=BRANCH,
     )

@@ -85,7 +85,7 @@ def test_objects_count_and_padding_does_not(toy: Toy) -> None:
     ]
 
 
-def test_one_class_is_enough_for_a_regression(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_regression_needs_no_class(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
     types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
     rows = np.zeros(10, [*types, ("x", "f4"), ("y", "f4")])
     rows["event"], rows["weight"] = np.arange(10), 1
@@ -94,8 +94,17 @@ def test_one_class_is_enough_for_a_regression(toy: Toy, write: Callable[..., Pat
     with pytest.raises(NanoMLError, match="a training needs two classes or more; these files have all"):
         survey_of(one)
     rows["label"] = -1
-    with pytest.raises(NanoMLError, match="a training needs a class; these files have none"):
-        survey_of(write(tmp_path / "none.h5", rows, classes=[]), targets=["y"])
+    none = write(tmp_path / "none.h5", rows, classes=[])
+    assert survey_of(none, targets=["y"]).summary() == {"all": ClassTotal(10, 10)}
+    with pytest.raises(NanoMLError, match="a training needs two classes or more; these files have none"):
+        survey_of(none)
+    with pytest.raises(NanoMLError, match=r"^there is no event to train on\. Check the selection"):
+        survey_of(write(tmp_path / "empty.h5", rows[:0], classes=[]), targets=["y"])
+    # where there are classes, an event without one is left out
+    rows["label"][:4] = 0
+    assert survey_of(write(tmp_path / "some.h5", rows, classes=["a"]), targets=["y"]).summary() == {
+        "a": ClassTotal(4, 4)
+    }
 
 
 def test_objects_of_no_class_are_told(toy: Toy) -> None:

@@ -211,7 +211,7 @@ def test_what_cannot_be_used(shape: Shape) -> None:
     with pytest.raises(ConfigError, match="train.features: there is nothing to train on"):
         make_network("mlp", {}, Shape((), (), 2))
     flat = Shape(shape.features, (*shape.collections, CollectionShape("Tau", ("pt", "eta"), 2)), 2)
-    with pytest.raises(ConfigError, match="needs pt, eta and phi of every collection. Add Tau_phi in"):
+    with pytest.raises(ConfigError, match="needs pt, eta, phi of every collection. Add Tau_phi in"):
         make_network("particlenet", {}, flat)
 
 

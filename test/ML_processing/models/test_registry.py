@@ -25,6 +25,10 @@ class Linear(nn.Module):
         return self.scale * self.layer(inputs.features)
 
 
+class OfJets(Linear):
+    object_fields = ("pt", "btag")
+
+
 class Free(Linear):
     def __init__(self, shape, **options):
         super().__init__(shape, options["size"])
@@ -52,6 +56,15 @@ def test_a_model_of_ones_own(suffix: str, source: str, shape: Shape) -> None:
     assert [tuple(it.shape) for it in network.parameters()] == [(2, 3), (2,)]
 
 
+def test_a_model_of_ones_own_that_needs_objects(source: str, shape: Shape) -> None:
+    jets, _ = shape.collections
+    make_network(f"{source}:OfJets", {}, Shape(shape.features, (jets,), 2))
+    with pytest.raises(ConfigError, match=f'"{source}:OfJets" needs pt, btag of every collection. Add Muon_btag in'):
+        make_network(f"{source}:OfJets", {}, shape)
+    with pytest.raises(ConfigError, match=f'"{source}:OfJets" reads collections of objects, but there is none'):
+        make_network(f"{source}:OfJets", {}, Shape(shape.features, (), 2))
+
+
 def test_options_of_another_name(source: str, shape: Shape) -> None:
     with pytest.raises(ConfigError) as found:
         make_network("mlp", {"hiden": [3]}, shape)
@@ -73,7 +86,7 @@ def test_options_that_the_class_refuses(source: str, shape: Shape) -> None:
     ("model", "message"),
     [
         ("deepset", r'"deepset" is not a model. Did you mean "deepsets"\? Known: mlp, deepsets, particlenet, tr'),
-        ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, Free.'),
+        ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, OfJets, Free.'),
         ("OWN:Plain", "Plain is not a class made from torch.nn.Module"),
         ("OWN:torch", "torch is not a class made from torch.nn.Module"),
         ("OWN.py:Plain", "Plain is not a class made from torch.nn.Module"),

@@ -449,6 +449,19 @@ train:
     assert load(write(text[: text.index("train:")])).trained == ("a",)
 
 
+def test_a_regression_takes_all_simulation_if_there_are_no_classes(write: Callable[[str], Path]) -> None:
+    text = """
+datasets:
+  a: {files: a}
+  b: {files: b}
+  c: {files: c, data: true}
+convert: {features: [MET_pt, GenMET_pt]}
+train: {targets: GenMET_pt}
+"""
+    assert load(write(text)).trained == ("a", "b")
+    assert load(write(text.replace("b}", "b, class: one}"))).trained == ("b",)
+
+
 def test_scores(write: Callable[[str], Path]) -> None:
     config = load(write("score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}"))
     assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": 600.0}, True)

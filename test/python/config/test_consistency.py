@@ -56,6 +56,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         "train: {files: a.h5, model: my_net.py:Net, features: anything, objects: any, parameter: some}",
         TWO + CONVERT + "train: {model: 'my_net:Net', features: MET_pt, decorrelate: {column: MET_pt}}\n",
         "datasets: {a: {files: a.root, class: signal}}\n" + CONVERT + "train: {features: [], targets: MET_pt}\n",
+        "datasets: {a: {files: a.root}}\nconvert: {features: MET_pt, shuffle: 1}\ntrain: {targets: MET_pt}\n",
         "datasets:\n  a: {files: a.root, class: signal, parameters: {mass: 600}}\n  b: {files: b.root, class: WZ}\n"
         + CONVERT
         + "train: {parameter: mass}\n",
@@ -65,6 +66,11 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         "train: {files: a.h5, per_object: {collection: Jet, label: flavour, classes: {b: 5, light: 0}}}",
         MASS + "score: {parameter: {mass: 650}}\n",
         MASS + "score: {model: other.onnx}\n",
+        TWO + "convert: {features: MET_pt, objects: {Jet: {fields: btag, max: 2}}}\ntrain: {model: transformer}\n",
+        TWO
+        + "convert: {features: MET_pt, objects: {Jet: {fields: pt, max: 2}, Muon: {fields: [pt, eta, phi], max: 2}}}\n"
+        + "train: {model: particlenet, objects: Muon}\n",
+        "train: {files: a.h5, model: deepsets}",
     ],
 )
 def test_consistent(tmp_path: Path, text: str) -> None:
@@ -191,8 +197,42 @@ def test_consistent(tmp_path: Path, text: str) -> None:
             "yours.",
         ),
         (
-            "datasets:\n  a: {files: b}\n" + CONVERT + "train: {targets: MET_pt}",
-            'a.yaml:4: train: takes a class, none is given. Add "class: ..." to the datasets to train on.',
+            "datasets:\n  a: {files: b, data: true}\n" + CONVERT + "train: {targets: MET_pt}",
+            "a.yaml:4: train: there is nothing to train on: without classes a regression takes simulation, and there is none.",
+        ),
+        (
+            "luminosity: 1\ndatasets:\n  a: {files: b, cross_section: 1}\n  c: {files: d}\n"
+            + CONVERT
+            + "train: {targets: MET_pt}",
+            'a.yaml:4: datasets.c.cross_section: missing, while "a" has one. Give it for every dataset, or for none.',
+        ),
+        *(
+            (f"{TWO}convert: {{features: MET_pt{objects}}}\ntrain:\n  model: particlenet\n{more}", f"a.yaml:{message}.")
+            for objects, more, message in (
+                (
+                    "",
+                    "",
+                    '6: train.model: "particlenet" reads collections of objects, and there is none. Add some, as in '
+                    '"objects: {Jet: {fields: [pt, eta, phi], max: 6}}" in convert, or use mlp',
+                ),
+                (
+                    ", objects: {Jet: {fields: [pt, phi], max: 2}, Muon: {fields: [pt, eta, phi], max: 2}}",
+                    "",
+                    '4: convert.objects.Jet.fields: "particlenet" needs eta as well. Add this, or leave the collection '
+                    "out by train.objects",
+                ),
+                (
+                    ", objects: {Jet: {fields: [pt, phi], max: 2}}",
+                    "  objects: []\n",
+                    '6: train.model: "particlenet" reads collections of objects, and train.objects is empty. Name some '
+                    "there, or remove it, or use mlp",
+                ),
+            )
+        ),
+        (
+            ELECTRONS + "  model: deepsets\n",
+            'a.yaml:5: train.model: "deepsets" reads collections of objects, of which there is none with per_object. '
+            "Use mlp.",
         ),
         *(
             (
@@ -326,3 +366,28 @@ def test_other_settings_of_the_catalogue(tmp_path: Path) -> None:
         "datasets.a.max_files",
         "datasets.a.status[1]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("object_fields = ('mass',)", "mass"),
+        ("object_fields: ClassVar[tuple[str, ...]] = ('mass',)", "mass"),
+        ("fields = ('mass',)", None),
+        ("object_fields = FIELDS", None),
+        ("object_fields = (", None),
+    ],
+)
+@pytest.mark.parametrize("model", ["nets/own.py:Mine", "nets.own:Mine"])
+def test_a_network_of_ones_own_says_what_objects_it_needs(
+    model: str, line: str, needed: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "own.py").write_text(
+        f"import a_module_that_is_not_here\n\nclass Other:\n    object_fields = ('other',)\n\nclass Mine:\n    {line}\n"
+    )
+    text = TWO + "convert: {features: MET_pt, objects: {Jet: {fields: pt, max: 2}}}\ntrain: {model: " + f"'{model}'}}\n"
+    expected = (
+        f'a.yaml:4: convert.objects.Jet.fields: "{model}" needs {needed} as well. Add this, or leave the collection'
+    )
+    assert problems(tmp_path, text) == ([f"{expected} out by train.objects."] if needed else [])
