@@ -6,14 +6,14 @@ import importlib
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, Optional
 
 import click
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.terminal.progress import heed_interrupts
+from MLTools.NanoML.terminal.progress import heed_signal
 from MLTools.NanoML.workflow.stages import NAMES, declared
 
 _MODULES = {
@@ -132,11 +132,6 @@ def _say_what_is_next() -> None:
             click.echo(f"  {step:{width}}   {what}")
 
 
-def _terminated(number: int, frame: Optional[FrameType]) -> NoReturn:
-    # so that temporary files are removed, as after Ctrl-C
-    raise SystemExit(128 + number)
-
-
 def _say(text: str, colour: str) -> None:
     click.secho(text, fg=colour, err=True)
 
@@ -170,8 +165,10 @@ def where(page: str) -> str:
 
 def main() -> NoReturn:
     """Run the command line; exit with 0 (done), 1 (failed), 2 (wrong usage or configuration) or 130 (Ctrl-C)."""
-    signal.signal(signal.SIGTERM, _terminated)
-    heed_interrupts()
+    heed_signal(
+        signal.SIGTERM, partial(SystemExit, 128 + signal.SIGTERM)
+    )  # temporary files are removed, as after Ctrl-C
+    heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:
         code = nanoml.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first

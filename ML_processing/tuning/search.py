@@ -25,7 +25,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.training import Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
-from MLTools.NanoML.terminal.progress import Bar, heed_interrupts, progress, say
+from MLTools.NanoML.terminal.progress import Bar, heed_signal, progress, say
 from MLTools.NanoML.workflow.stages import Analysis, Layout
 from MLTools.NanoML.workflow.task import stamps
 
@@ -185,7 +185,7 @@ class _Workers:
 
 def _member(job: _SearchJob, pipe: Connection) -> None:
     begin_worker()
-    heed_interrupts(signal.SIGTERM)
+    heed_signal(signal.SIGTERM, KeyboardInterrupt)
     try:
         data = TrialData.read(job.files, job.space.train)
         work(data, job.study(), job.most, job.deadline, lambda _: None)

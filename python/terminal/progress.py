@@ -1,4 +1,4 @@
-"""Progress of long work, and Ctrl-C that is never lost.
+"""Progress of long work, and signals that are never lost.
 
 Progress is a bar on a terminal, plain lines elsewhere, and goes to standard error.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
@@ -20,7 +20,7 @@ _EVERY = 15.0  # seconds between two plain lines: a log stays readable, and a jo
 
 _silent = False
 _notes: dict[str, str] = {}
-_interrupt_seen = False
+_ends: Optional[Callable[[], BaseException]] = None  # what a signal raised
 
 
 def silence() -> None:
@@ -110,30 +110,30 @@ def progress(name: str, total: float | None, unit: str = "events") -> Iterator[B
         bar.line(end=f" in {time.monotonic() - bar.start:.1f} s")
 
 
-def _interrupted(number: int, frame: Optional[FrameType]) -> NoReturn:
-    global _interrupt_seen
-    _interrupt_seen = True
-    raise KeyboardInterrupt
-
-
 def _dropped(what: Any) -> None:
-    """Print nothing about a Ctrl-C that Python drops: `check_interrupt` raises it again."""
-    if not issubclass(what.exc_type, KeyboardInterrupt):
+    """Print nothing about what a signal raised and Python drops: `check_interrupt` raises it again."""
+    if _ends is None or not issubclass(what.exc_type, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(what)
 
 
-def heed_interrupts(number: int = signal.SIGINT) -> None:
-    """Remember a Ctrl-C, or another signal, for `check_interrupt`; a process in the background keeps ignoring it."""
+def heed_signal(number: int, ends: Callable[[], BaseException]) -> None:
+    """Raise `ends()` at a signal, and remember it for `check_interrupt`; a process in the background keeps ignoring Ctrl-C."""
+
+    def raised(number: int, frame: Optional[FrameType]) -> NoReturn:
+        global _ends
+        _ends = ends
+        raise ends()
+
     if signal.getsignal(number) is not signal.SIG_IGN:
-        signal.signal(number, _interrupted)
+        signal.signal(number, raised)
         sys.unraisablehook = _dropped
 
 
 def check_interrupt() -> None:
-    """Raise KeyboardInterrupt if there was a Ctrl-C.
+    """Raise again what the last Ctrl-C, or another signal, raised.
 
     Python only prints an exception that is raised while an object is being collected; long work calls this every now
     and then, so that it ends nevertheless.
     """
-    if _interrupt_seen:
-        raise KeyboardInterrupt
+    if _ends is not None:
+        raise _ends()

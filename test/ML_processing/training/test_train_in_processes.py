@@ -95,14 +95,14 @@ from ML_processing import plots
 from ML_processing.events import data
 from ML_processing.training import loop
 from ML_processing.training.train import train
-from MLTools.NanoML.terminal.progress import heed_interrupts
+from MLTools.NanoML.terminal.progress import heed_signal
 from MLTools.NanoML.config.training import Train
 
 loop._CHECKPOINT_EVERY = 0.0  # also in processes that are spawned
 data._BLOCK_EVENTS = {BLOCK}
 plots.save = lambda figure, stem: None
 if __name__ == "__main__":
-    heed_interrupts()
+    heed_signal(signal.SIGINT, KeyboardInterrupt)
     try:
         train([Path(sys.argv[1])], Train(**{SETTINGS}, **SPECIAL), Path(sys.argv[2]))
     except KeyboardInterrupt:
