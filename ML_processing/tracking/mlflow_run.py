@@ -176,6 +176,7 @@ def _tags(description: TrainingDescription) -> dict[str, str]:
         "data": description.data.sha256,
         "nanoml": description.versions["nanoml"],
         "signal": description.signal,
+        "score": "" if description.targets else description.discriminant.text,
     }
 
 

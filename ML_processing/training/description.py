@@ -21,6 +21,7 @@ from ML_processing.events.data import Table
 from ML_processing.events.inputs import Shape
 from ML_processing.events.survey import ClassTotal, Survey, split_count
 from ML_processing.events.training_data import ParameterGrid
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.networks import TRAINING, code_behind
 from ML_processing.training.discriminants import discriminants_of, notes_on, signal_of
 from MLTools.NanoML import __version__
@@ -44,7 +45,8 @@ class Epoch:
     train_loss: float
     validation_loss: float
     learning_rate: float  # at the end of the epoch
-    validation_auc: float | None  # signal against the rest; None if it is not defined
+    # of the discriminant against its backgrounds in their shares; None if it is not defined
+    validation_auc: float | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -116,10 +118,10 @@ class TrainingDescription:
         return self.classes.index(self.signal)
 
     @property
-    def discriminant(self) -> Discriminant:
+    def discriminant(self) -> BoundDiscriminant:
         """By which a classification is judged: the first discriminant, or the probability of the signal."""
         alone = Discriminant(self.signal, self.signal, dict.fromkeys(self.classes, 1.0))
-        return self.discriminants[0] if self.discriminants else alone
+        return BoundDiscriminant(self.discriminants[0] if self.discriminants else alone, self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """The content of training.json."""

@@ -16,6 +16,7 @@ from ML_processing.events.data import Table
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.events.training_data import ParameterGrid, inputs_of
 from ML_processing.models import Network, make_network
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.description import Epoch, TrainingDescription, read_json
 from MLTools.NanoML.errors import NanoMLError
 
@@ -139,6 +140,11 @@ class Training:
     def signal(self) -> int:
         """Index of the signal among the classes."""
         return self.description.signal_index
+
+    @property
+    def discriminant(self) -> BoundDiscriminant:
+        """By which a classification is judged: the first discriminant, or the probability of the signal."""
+        return self.description.discriminant
 
     def check(self, table: Table) -> None:
         """Raise a NanoMLError if the events have other columns or classes than those of the training."""

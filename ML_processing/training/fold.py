@@ -12,7 +12,6 @@ import torch
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import Survey
 from ML_processing.events.training_data import make_training_data
-from ML_processing.metrics.roc import auc
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import (
     Training,
@@ -83,7 +82,7 @@ def train_fold(
         torch.manual_seed(config.seed * 1000 + fold)
         network = new_network(description)
         data = make_training_data(files, table, survey, network, fold, config, device)
-        monitor = Monitor(fold, description.shape, description.signal_index, checkpoint, report)
+        monitor = Monitor(fold, description.shape, description.discriminant, checkpoint, report)
         network.core.to(device)  # events are scaled on the CPU, as they are read
         history = fit(network.core, data, config, monitor, device)
     if rank() == 0:
@@ -93,13 +92,12 @@ def train_fold(
 
 
 def measure(training: Training, table: Table) -> dict[str, Any]:
-    """Performance on events that the networks have not seen: auc and auc_error, or the rmse of each target."""
+    """Performance on events that the networks have not seen, as `train` returns it."""
     with one_thread():
         rows, scores = training.out_of_fold(table)
     if training.targets:
         distance = scores.astype(np.float64) - table.targets()[rows]
         error = np.sqrt((distance**2).mean(axis=0)).tolist()
         return {"rmse": dict(zip(training.targets, error, strict=True))}
-    signal = training.signal
-    measured = auc(scores[:, signal], table.labels[rows] == signal, table.weights[rows])
+    measured = training.discriminant.area(scores, table.labels[rows], table.weights[rows])
     return {"auc": measured.value, "auc_error": measured.error}

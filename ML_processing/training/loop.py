@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from ML_processing.events.inputs import EventTensors, Inputs, Position, Shape
 from ML_processing.events.training_data import TrainingData
 from ML_processing.metrics.roc import auc
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training.description import Epoch, best_epoch
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
@@ -46,7 +47,7 @@ class Monitor:
 
     fold: int  # number of the network, for messages
     shape: Shape  # what it reads, for messages
-    signal: int  # index of the signal
+    discriminant: BoundDiscriminant  # by which a classification is judged
     checkpoint: Path  # file with the state of the unfinished training
     report: Report
 
@@ -139,7 +140,7 @@ class _Loop:
         # not divided by the sum of weights, which may be zero in a batch
         loss = torch.dot(mine.weights, event_losses(outputs, mine)) * (_world() / len(batch))
         if config.decorrelate is not None:
-            loss = loss + config.decorrelate.strength * penalty(outputs, mine, self.monitor.signal)
+            loss = loss + config.decorrelate.strength * penalty(outputs, mine, self.monitor.discriminant)
         if not math.isfinite(loss.item()):
             raise NanoMLError(self._explain(batch.inputs, f"epoch {where.epoch + 1}, batch {where.batch + 1}"))
         for parameter in self.parameters:  # as optimizer.zero_grad, but faster
@@ -189,9 +190,7 @@ class _Loop:
             raise NanoMLError(self._explain(validation.inputs, f"epoch {number}, validation"))
         area = None
         if not validation.targets.shape[1]:
-            signal = validation.labels == self.monitor.signal
-            score = torch.softmax(outputs, dim=1)[:, self.monitor.signal]
-            area = auc(score.cpu(), signal.cpu(), validation.weights.cpu()).value
+            area = separation(outputs, validation, self.monitor.discriminant)
         rate = self.state.optimizer.param_groups[0]["lr"]
         return Epoch(number, train_loss, validation_loss, rate, area)
 
@@ -208,7 +207,7 @@ class _Loop:
             # in pieces as large as a batch, since the memory grows with the square of the size
             size = max(self.config.batch_size, 256)
             pieces = zip(outputs.split(size), events.pieces(size), strict=True)
-            terms = [float(penalty(out, piece, self.monitor.signal)) for out, piece in pieces]
+            terms = [float(penalty(out, piece, self.monitor.discriminant)) for out, piece in pieces]
             loss += decorrelate.strength * sum(terms) / len(terms)
         return loss, outputs
 
@@ -318,19 +317,33 @@ def event_losses(outputs: Tensor, events: EventTensors) -> Tensor:
     return cross_entropy(outputs, events.labels, reduction="none")
 
 
-def penalty(outputs: Tensor, events: EventTensors, signal: int) -> Tensor:
+def separation(outputs: Tensor, events: EventTensors, discriminant: BoundDiscriminant) -> float | None:
+    """AUC of the discriminant, from logits (N, classes): the signal against the other classes in their shares.
+
+    The events have the weights of the training, with the same total for all classes.
+    """
+    labels = events.labels.cpu().numpy()
+    weights = events.weights.cpu().numpy() * discriminant.shares[labels]
+    return auc(discriminant.log_odds(outputs).cpu(), labels == discriminant.signal, weights).value
+
+
+def penalty(outputs: Tensor, events: EventTensors, discriminant: BoundDiscriminant) -> Tensor:
     """How much the output depends on the spectator for background events, from 0 to 1.
 
     This is the squared distance correlation (DisCo, Kasieczka and Shih, arXiv:2001.05310) between the spectator and the
-    probability of the signal; for a regression between the spectator and the first estimate, for all events.
+    discriminant within a class, its mean over the classes that stand against the signal: their mixture can be uncorrelated
+    while none of them is. For a regression it is that between the spectator and the first estimate, for all events.
     """
+    known = torch.isfinite(events.spectator)
     if events.targets.shape[1]:
-        use, score = torch.ones_like(events.labels, dtype=torch.bool), outputs[:, 0]
+        score, parts = outputs[:, 0], [known]
     else:
-        use, score = events.labels != signal, torch.softmax(outputs, dim=1)[:, signal]
-    use = use & torch.isfinite(events.spectator)
+        score = torch.sigmoid(discriminant.log_odds(outputs))
+        parts = [known & (events.labels == background) for background in discriminant.backgrounds]
+        parts = [use for use in parts if int(use.sum()) > 1] or parts[:1]
     # a mean of distances needs weights that are not negative: absolute values
-    return distance_correlation(score[use], events.spectator[use], events.weights[use].abs())
+    terms = [distance_correlation(score[use], events.spectator[use], events.weights[use].abs()) for use in parts]
+    return torch.stack(terms).mean()
 
 
 def distance_correlation(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:

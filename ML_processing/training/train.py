@@ -52,8 +52,8 @@ def train(files: Sequence[Path], config: Train, directory: Path) -> dict[str, An
 
     Returns
     -------
-    On events not trained on: AUC of the signal against the rest (auc) and its error (auc_error), or for a regression
-    the root of the mean squared error (rmse) of each target.
+    On events not trained on: AUC of the discriminant (auc) and its error (auc_error), or for a regression the root of the
+    mean squared error (rmse) of each target.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _finish(table: Table, description: TrainingDescription, directory: Path) -> 
         text = ", ".join(f"{name} to {value:.4g}" for name, value in metrics["rmse"].items())
     else:
         measured = Measured(metrics["auc"], metrics["auc_error"])
-        text = f"AUC {plots.number(measured)} of {description.signal} against the rest"
+        text = f"AUC {plots.number(measured)} of the {description.discriminant.text}"
     replace(description, complete=True, metrics=metrics).write(directory)
     finish(description.config.tracking, directory, metrics)
     say(f"train: {text}, on events not trained on.")

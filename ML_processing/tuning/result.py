@@ -19,7 +19,6 @@ from ML_processing import plots
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import split_count
 from ML_processing.metrics.measured import Measured
-from ML_processing.metrics.roc import auc, auc_difference
 from ML_processing.tracking import finish
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network, one_thread
@@ -167,13 +166,12 @@ def _test(study: Study, files: Sequence[Path], train: Train, names: Sequence[str
         scores = {name: run.scores(run.networks[0], table) for name, run in runs.items()}
     if table.about.targets:
         return {"events": len(table), **{name: {"rmse": _rmse(it, table)} for name, it in scores.items()}}
-    signal = runs["best"].signal
-    truth, weights = table.labels == signal, table.weights
-    found = {name: auc(it[:, signal], truth, weights) for name, it in scores.items()}
+    judge, events = runs["best"].discriminant, (table.labels, table.weights)
+    found = {name: judge.area(it, *events) for name, it in scores.items()}
     if "own" in scores:
-        found["gain"] = auc_difference(scores["best"][:, signal], scores["own"][:, signal], truth, weights)
+        found["gain"] = judge.area_difference(scores["best"], scores["own"], *events)
     numbers = {name: {"auc": it.value, "auc_error": it.error} for name, it in found.items()}
-    return {"events": len(table), **numbers}
+    return {"events": len(table), "score": judge.text, **numbers}
 
 
 def _run(directory: Path) -> Training:
@@ -194,7 +192,7 @@ def _words(result: Mapping[str, Any]) -> list[str]:
         if "rmse" in test[name]:
             text = ", ".join(f"RMSE of {target} {value:.4g}" for target, value in test[name]["rmse"].items())
         else:
-            text = f"AUC {_number(test[name])}"
+            text = f"AUC {_number(test[name])} of the {test['score']}"
         lines.append(f"{text} with {_NAMES[name]} settings")
     if "own" not in test:
         lines.append("The configuration's own settings are the best.")

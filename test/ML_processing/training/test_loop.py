@@ -17,15 +17,27 @@ from ML_processing.events import data
 from ML_processing.events.data import TrainingFiles
 from ML_processing.events.inputs import EventTensors, Inputs
 from ML_processing.events.training_data import make_training_data
+from ML_processing.metrics.roc import auc
 from ML_processing.models import Network, make_network
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.training import loop
-from ML_processing.training.loop import Monitor, TrainingData, distance_correlation, event_losses, fit, penalty
+from ML_processing.training.loop import (
+    Monitor,
+    TrainingData,
+    distance_correlation,
+    event_losses,
+    fit,
+    penalty,
+    separation,
+)
 from MLTools.NanoML.config.training import Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import Discriminant
 
 Toy = Callable[..., Path]
 CPU = torch.device("cpu")
 History = list[dict[str, Any]]
+TWO = BoundDiscriminant(Discriminant("signal", "signal", {"signal": 1, "other": 1}), ["signal", "other"])
 
 
 class Killed(BaseException):
@@ -39,7 +51,7 @@ def course_of(path: Path, config: Train) -> tuple[TrainingData, Network, Monitor
     network = make_network(config.model, config.options, table.shape)
     course = make_training_data(opened, table, survey, network, 0, config, CPU)
     checkpoint = path.parent / "checkpoint.pt"
-    return course, network, Monitor(0, table.shape, 0, checkpoint, lambda entries, note: None)
+    return course, network, Monitor(0, table.shape, TWO, checkpoint, lambda entries, note: None)
 
 
 def learn(path: Path, config: Train) -> tuple[History, Network]:
@@ -294,7 +306,7 @@ def test_distance_correlation_of_known_cases() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
 def test_penalty_has_a_finite_gradient(count: int) -> None:
     outputs = torch.zeros(count, 2, requires_grad=True)  # all scores are the same
-    found = penalty(outputs, events(torch.ones(count).long(), spectator=torch.arange(count).float()), 0)
+    found = penalty(outputs, events(torch.ones(count).long(), spectator=torch.arange(count).float()), TWO)
     found.backward()
     assert torch.isfinite(outputs.grad).all()
 
@@ -305,21 +317,48 @@ def test_penalty_is_of_the_background_and_of_known_spectators() -> None:
     labels = torch.arange(500) % 2
     score = torch.softmax(outputs, 1)[:, 0]
     spectator = torch.where(labels == 1, torch.randn(500, generator=random), score)  # of signal: all
-    assert float(penalty(outputs, events(labels, spectator=spectator), 0)) < 0.05
+    assert float(penalty(outputs, events(labels, spectator=spectator), TWO)) < 0.05
     spectator = torch.where(labels == 1, score, torch.nan)
     spectator[torch.arange(500) % 3 == 0] = torch.inf
-    assert float(penalty(outputs, events(labels, spectator=spectator), 0)) == pytest.approx(1, abs=1e-4)
+    assert float(penalty(outputs, events(labels, spectator=spectator), TWO)) == pytest.approx(1, abs=1e-4)
+
+
+def test_penalty_sees_each_background_by_itself() -> None:
+    """In one background the spectator rises with the score, in the other it falls: their mixture hardly shows it."""
+    random = torch.Generator().manual_seed(1)
+    score, noise = torch.rand(2, 1200, generator=random)
+    labels = torch.arange(1200) % 3
+    outputs = torch.log(torch.stack([score, (1 - score) / 2, (1 - score) / 2], 1))
+    spectator = torch.where(labels == 1, score, 1 - score)
+    both = BoundDiscriminant(Discriminant("d", "signal", {"signal": 1, "WZ": 1, "ZG": 1}), ["signal", "WZ", "ZG"])
+    assert float(penalty(outputs, events(labels, spectator=spectator), both)) == pytest.approx(1, abs=0.01)
+    background = labels > 0
+    assert float(distance_correlation(score[background], spectator[background], torch.ones(800))) < 0.3
+    without = BoundDiscriminant(Discriminant("d", "signal", {"signal": 1, "WZ": 1}), ["signal", "WZ", "ZG"])
+    spectator = torch.where(labels == 1, noise, score)  # of a class that does not count
+    assert float(penalty(outputs, events(labels, spectator=spectator), without)) < 0.05
+
+
+def test_events_of_a_class_count_in_the_auc_as_often_as_its_share_says() -> None:
+    labels = torch.arange(400) % 4
+    outputs = torch.randn(400, 4, generator=torch.Generator().manual_seed(1))
+    of = Discriminant("d", "b", {"a": 3, "b": 2, "c": 1})  # d does not count
+    found = separation(outputs, events(labels), BoundDiscriminant(of, ["a", "b", "c", "d"]))
+    p = torch.softmax(outputs, 1).numpy()
+    copied = np.repeat(np.arange(400), np.array([3, 1, 1, 0])[labels])
+    expected = auc((p[:, 1] / (3 * p[:, 0] + 2 * p[:, 1] + p[:, 2]))[copied], labels.numpy()[copied] == 1, np.ones(500))
+    assert found == pytest.approx(expected.value, abs=1e-5)
 
 
 def test_negative_weights_count_by_their_absolute_values_in_the_penalty() -> None:
     outputs = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
     made = events(torch.ones(40).long(), spectator=outputs[:, 0] ** 2)
     weights = torch.where(torch.arange(40) % 4 == 0, -2.0, 1.0)
-    found, expected = (penalty(outputs, replace(made, weights=each), 0) for each in (weights, weights.abs()))
+    found, expected = (penalty(outputs, replace(made, weights=each), TWO) for each in (weights, weights.abs()))
     assert float(found) == float(expected) > 0.1
 
 
 def test_penalty_of_a_regression_is_of_all_events() -> None:
     outputs = torch.arange(50.0)[:, None]
-    found = penalty(outputs, events(torch.zeros(50).long(), outputs, -outputs[:, 0]), 0)
+    found = penalty(outputs, events(torch.zeros(50).long(), outputs, -outputs[:, 0]), TWO)
     assert float(found) == pytest.approx(1, abs=1e-5)
