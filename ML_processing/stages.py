@@ -12,8 +12,9 @@ from typing import Any
 
 from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, code_behind, resolve_model
+from ML_processing.requests import DataRequest, RepeatRequest, repeats_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.training import Export, Train
+from MLTools.NanoML.config.training import Evaluate, Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.workflow.runner import Stage
@@ -57,18 +58,61 @@ def evaluate_stage(analysis: Analysis) -> Stage:
     config = analysis.config
     assert config.train is not None
     run, files = Layout.of(config).training, _training_files(config)
-    compare = _files(config, config.evaluate.compare, "evaluate", "compare") if config.evaluate else []
+    wanted = config.evaluate or Evaluate()
+    compare = _files(config, wanted.compare, "evaluate", "compare")
+    data = _compared_data(config, wanted, files)
+    eras = _files_by_era(config)
+    settings = {
+        "signal": config.train.signal,
+        "compare": [str(file) for file in compare],
+        "data_in": list(data.regions),
+        "eras": {era: [str(file) for file in mine] for era, mine in eras.items()},
+        "seeds": wanted.seeds,
+        "learning_curve": wanted.learning_curve,
+    }
+    repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)))
+    of_eras = [file for mine in eras.values() for file in mine]
+    inputs = dict.fromkeys([run / "training.json", *files, *compare, *data.data, *data.simulation, *of_eras])
     task = Task(
         "evaluate",
         "report",
-        tuple(str(path) for path in (run / "training.json", *files, *compare)),
+        tuple(str(path) for path in inputs),
         (run / "report.html", run / "metrics.json"),
-        {"signal": config.train.signal, "compare": [str(file) for file in compare]},
+        settings,
         _settings(config, "ML_processing.evaluation")[1],
-        functools.partial(_evaluate, run, files, compare),
-        folders=(run,),
+        functools.partial(_evaluate, run, files, compare, data, eras, repeats),
+        folders=(run, repeats_of(run)) if repeats.trainings else (run,),
     )
     return Stage("evaluate", [task])
+
+
+def _compared_data(config: Config, wanted: Evaluate, files: Sequence[Path]) -> DataRequest:
+    """The data of the analysis, and the simulation of their eras if that can be told."""
+    names = config.converted_data if wanted.data_in else ()
+    data = tuple(Layout.of(config).hdf5(name) for name in names)
+    eras = dict.fromkeys(config.datasets[name].era for name in names)
+    assert config.train is not None
+    simulation = tuple(files)
+    if names and config.train.files is None:
+        simulation = tuple(file for era in eras for file in _simulation_of(config, era))
+    known = [config.eras[era].luminosity if era is not None else config.luminosity for era in eras]
+    luminosity = sum(it for it in known if it is not None) if known and None not in known else None
+    return DataRequest(tuple(wanted.data_in), data, simulation, luminosity)
+
+
+def _files_by_era(config: Config) -> dict[str, tuple[Path, ...]]:
+    """The HDF5 files of each era that are trained on; none if they cannot be told apart."""
+    assert config.train is not None
+    if config.train.files is not None:
+        return {}
+    return {era: files for era in config.eras if (files := _simulation_of(config, era))}
+
+
+def _simulation_of(config: Config, era: str | None) -> tuple[Path, ...]:
+    """The files of an era that are trained on."""
+    owners = {**{name: name for name in config.datasets}, **{part.name: part.dataset for part in config.parts}}
+    mine = (name for name in config.trained if config.datasets[owners[name]].era == era)
+    return tuple(Layout.of(config).hdf5(name) for name in mine)
 
 
 def export_stage(analysis: Analysis) -> Stage:
@@ -144,11 +188,18 @@ def _train(files: Sequence[Path], config: Train, run: Path) -> Mapping[str, Any]
     return {}
 
 
-def _evaluate(run: Path, files: Sequence[Path], compare: Sequence[Path]) -> Mapping[str, Any]:
+def _evaluate(
+    run: Path,
+    files: Sequence[Path],
+    compare: Sequence[Path],
+    data: DataRequest,
+    eras: Mapping[str, Sequence[Path]],
+    repeats: RepeatRequest,
+) -> Mapping[str, Any]:
     from ML_processing.evaluation import evaluate
     from ML_processing.tracking import add
 
-    evaluate(run, files, run, compare)
+    evaluate(run, files, run, compare, data, eras, repeats)
     add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
     return {}
 

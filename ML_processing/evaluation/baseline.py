@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,26 +53,31 @@ def baseline(table: Table, splits: Sequence[Split], seed: int) -> NDArray[np.flo
                 regressor = HistGradientBoostingRegressor(**_SETTINGS, random_state=seed)
                 finite = (part[np.isfinite(truth[part])] for part in (training, stop))
                 bins = _fit(regressor, table, truth, weights, *finite)
-                _apply(regressor.predict, bins, table, split.test, values)
+                values[split.test] = _apply(regressor.predict, bins, table, split.test)
             if not table.about.targets:
-                classifier = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed)
-                factors = class_factors(table.labels[training], weights[training], table.classes)
-                bins = _fit(classifier, table, table.labels, weights * factors[table.labels], training, stop)
-                _apply(classifier.predict_proba, bins, table, split.test, scores)
+                scores[split.test] = classifier(table, training, stop, seed)(table, split.test)
             bar.advance()
     return scores
 
 
+def classifier(
+    table: Table, training: NDArray[np.int64], stop: NDArray[np.int64], seed: int
+) -> Callable[[Table, NDArray[np.int64]], NDArray[Any]]:
+    """A BDT trained on some rows as long as it gets better on others, with the same total of |weight| for every class.
+
+    Returns the function that gives class probabilities of rows of a table, shape (rows, classes).
+    """
+    model, weights = HistGradientBoostingClassifier(**_SETTINGS, random_state=seed), np.abs(table.weights)
+    factors = class_factors(table.labels[training], weights[training], table.classes)
+    bins = _fit(model, table, table.labels, weights * factors[table.labels], training, stop)
+    return functools.partial(_apply, model.predict_proba, bins)
+
+
 def _apply(
-    predict: Callable[[NDArray[np.float32]], NDArray[Any]],
-    bins: _Bins,
-    table: Table,
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> None:
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        scores[some] = predict(bins(flattened(table, some)))
+    predict: Callable[[NDArray[np.float32]], NDArray[Any]], bins: _Bins, table: Table, rows: NDArray[np.int64]
+) -> NDArray[Any]:
+    parts = [rows[start : start + _AT_ONCE] for start in range(0, max(len(rows), 1), _AT_ONCE)]
+    return np.concatenate([predict(bins(flattened(table, some))) for some in parts])
 
 
 def flattened(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -216,6 +216,25 @@ def scores_by_class(scored: Scored, seen: Scored, tests: Overtraining) -> Scores
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """Probability of every class by class."""
+
+    panels: list[Scores]  # none for two classes: the second is 1 minus the first
+
+
+def probabilities_by_class(scored: Scored, seen: Scored, tests: Overtraining) -> Probabilities:
+    """As `scores_by_class`, for the probability of every class if there are more than two."""
+    every = range(scored.classes) if scored.classes > 2 else ()
+    untested = {name: ClassTests(None, []) for name in tests.kolmogorov_smirnov}
+    return Probabilities([
+        scores_by_class(
+            replace(scored, signal=i), replace(seen, signal=i), replace(tests, kolmogorov_smirnov=untested)
+        )
+        for i in every
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Sums of weights and numbers of events by true class (row) and most probable class (column)."""
 
@@ -266,6 +285,7 @@ class ClassificationPlots:
 
     roc: RocCurves
     scores: Scores
+    probabilities: Probabilities
     confusion: Confusion
     calibration: Calibration | None
     significance: Significance | None

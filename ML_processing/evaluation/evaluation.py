@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,25 +21,34 @@ from ML_processing.evaluation.classification import (
     areas_at_parameter,
     classification,
     overtraining,
+    probabilities_by_class,
     roc_curves,
     scores_by_class,
 )
 from ML_processing.evaluation.cuts import by_feature, sculpted, significance
+from ML_processing.evaluation.data_comparison.answers import data_answers
+from ML_processing.evaluation.data_comparison.comparison import DataComparison, data_comparisons
+from ML_processing.evaluation.data_comparison.events import is_data
 from ML_processing.evaluation.importance import Importance, importance
 from ML_processing.evaluation.inputs import Correlations, Distributions, Drift, correlations, distributions, drift
 from ML_processing.evaluation.regions import RegionResult, region_results
 from ML_processing.evaluation.regression import Regression, RegressionPlots, predictions, regression, residual_loss
 from ML_processing.evaluation.report import report
 from ML_processing.evaluation.scored import EFFICIENCIES, MOST_EVENTS, OutOfFold, Scored, sampled
+from ML_processing.evaluation.stability.answers import repeat_answers
+from ML_processing.evaluation.stability.eras import Eras, eras_of
+from ML_processing.evaluation.stability.repeats import RepeatedTraining, Repeats, repeated, repeats_on
 from ML_processing.evaluation.systematics.variations import Variations, VariedDiscriminant, variations
 from ML_processing.evaluation.verdict import Answer, verdict
 from ML_processing.events.data import Table, TrainingFiles
 from ML_processing.events.survey import ClassTotal, Split, Survey, make_splits
 from ML_processing.metrics.measured import MERGED, Measured, as_json, effective_events
 from ML_processing.metrics.roc import auc_difference, bootstrap
+from ML_processing.requests import NO_DATA, NO_REPEATS, DataRequest, RepeatRequest
 from ML_processing.training.description import best_epoch, now
 from ML_processing.training.directory import Training, one_thread
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.terminal.progress import say
 
 _KEPT = 0.1  # share of the background behind the cut if no significance suggests a better one
@@ -73,6 +83,8 @@ class Plots:
     correlations: Correlations | None
     drift: Drift | None
     variations: VariedDiscriminant | None
+    eras: Eras | None
+    repeats: Repeats | None
 
 
 @dataclass(frozen=True)
@@ -89,10 +101,19 @@ class Evaluation:
     plots: Plots
     variations: Variations | None  # None if no weight has any
     regions: dict[str, RegionResult]
+    data: dict[str, DataComparison]  # by region
     verdict: list[Answer]
 
 
-def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequence[Path] = ()) -> dict[str, Any]:
+def evaluate(
+    run: Path,
+    files: Sequence[Path],
+    directory: Path,
+    compare: Sequence[Path] = (),
+    data: DataRequest = NO_DATA,
+    eras: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+    repeats: RepeatRequest = NO_REPEATS,
+) -> dict[str, Any]:
     """Measure a training and write its report.
 
     Parameters
@@ -105,7 +126,14 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
     directory
         Where metrics.json, report.html and the plots (.png and .pdf) are written.
     compare
-        HDF5 files of other events, such as data, whose features are compared with those of `files`.
+        HDF5 files of other simulation, whose features are compared with those of `files`, or of more data.
+    data
+        Data to be compared with simulation, and the regions in which they are.
+    eras
+        The HDF5 files of each era, if there are several.
+    repeats
+        The trainings to be done again, with other seeds and on parts of the events. They are made in a directory beside `run`;
+        what is there already is not trained once more.
 
     Returns
     -------
@@ -114,13 +142,22 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
     Raises
     ------
     NanoMLError
-        The training is not finished, or the events do not fit it.
+        The training is not finished, the events do not fit it, or there are data and no region to compare them in.
     """
     training = Training.load(run)
-    found = _evaluation(training, files, compare)
+    of_data = [file for file in compare if is_data(file)]
+    data = replace(data, data=tuple(dict.fromkeys([*data.data, *of_data])), simulation=data.simulation or tuple(files))
+    if of_data and not data.regions:
+        raise ConfigError(
+            f"evaluate.compare: {of_data[0]} has data, which are compared in the regions of evaluate.data_in only, and it names "
+            'none. Add "data_in: [...]" with regions that may be looked at.'
+        )
+    again = repeated(training, files, run, repeats)
+    found = _evaluation(training, files, [file for file in compare if file not in of_data], data, eras, again)
     make_directory(directory)
     drawn = plots.draw({**vars(found.plots.measured), **vars(found.plots)}, training.histories, directory)
     plots.draw_regions(found.regions, directory)
+    plots.draw_data(found.data, directory)
     content = as_json(found)
     write_json(directory / "metrics.json", content)
     write_text(directory / "report.html", report(training.description, found, drawn, directory))
@@ -128,7 +165,14 @@ def evaluate(run: Path, files: Sequence[Path], directory: Path, compare: Sequenc
     return content
 
 
-def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Path]) -> Evaluation:
+def _evaluation(
+    training: Training,
+    files: Sequence[Path],
+    compare: Sequence[Path],
+    data_in: DataRequest,
+    eras: Mapping[str, Sequence[Path]],
+    again: Sequence[RepeatedTraining],
+) -> Evaluation:
     description = training.description
     settings = description.config
     data = TrainingFiles.open(files, settings, everything=True)
@@ -159,8 +203,11 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
             correlations(part),
             drift(part, compare) if compare else None,
             varied_shape,
+            eras_of(training, eras, table.about.physical),
+            repeats_on(tested, again),
         )
         regions = region_results(training, files, data.columns.regions, table.about.physical)
+        compared = data_comparisons(training, data_in, table.about.physical)
     return Evaluation(
         2,
         now(),
@@ -172,14 +219,19 @@ def _evaluation(training: Training, files: Sequence[Path], compare: Sequence[Pat
         shown,
         varied,
         regions,
-        verdict(
-            measured,
-            {name: it.effective for name, it in events.classes.items()},
-            drawn,
-            shown.importance,
-            shown.drift,
-            varied,
-        ),
+        compared,
+        [
+            *verdict(
+                measured,
+                {name: it.effective for name, it in events.classes.items()},
+                drawn,
+                shown.importance,
+                shown.drift,
+                varied,
+            ),
+            *repeat_answers(shown.repeats),
+            *data_answers(compared),
+        ],
     )
 
 
@@ -254,6 +306,7 @@ def _classification(
     drawn = ClassificationPlots(
         roc_curves(scored, resampled),
         scores_by_class(scored, Scored.join(seen), tests),
+        probabilities_by_class(scored, Scored.join(seen), tests),
         Confusion.of(scored),
         Calibration.of(scored),
         expected,

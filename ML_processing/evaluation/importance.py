@@ -58,7 +58,7 @@ def importance(tested: OutOfFold, loss: Callable[[OutOfFold], Callable[[NDArray[
 
     def scores_without(name: str, random: np.random.Generator) -> NDArray[Any]:
         it = by_name.get(name)
-        table = _shuffled(part.table, it, random) if it else _exchanged(part.table, name, random)
+        table = shuffled(part.table, it or name, random)
         return part.training.out_of_fold(table)[1]
 
     lost = permutation_importance(names, scores_without, loss(part), part.seed, _REPEATS)
@@ -98,8 +98,15 @@ def permutation_importance(
     return found
 
 
-def _shuffled(table: Table, it: InputVariable, random: np.random.Generator) -> Table:
-    """The events with the values of one input shuffled; those of a collection's field among all its objects."""
+def shuffled(table: Table, it: InputVariable | str, random: np.random.Generator) -> Table:
+    """The events with the values of one input shuffled, or with a whole collection exchanged between them, given by its name.
+
+    Those of a collection's field are shuffled among all its objects.
+    """
+    if isinstance(it, str):
+        values, mask = table.objects[it]
+        order = random.permutation(len(table))
+        return replace(table, objects={**table.objects, it: (values[order], mask[order])})
     if it.collection is None:
         features = table.features.copy()
         features[:, it.index] = random.permutation(features[:, it.index])
@@ -108,13 +115,6 @@ def _shuffled(table: Table, it: InputVariable, random: np.random.Generator) -> T
     values = values.copy()
     values[mask, it.index] = random.permutation(values[mask, it.index])
     return replace(table, objects={**table.objects, it.collection: (values, mask)})
-
-
-def _exchanged(table: Table, collection: str, random: np.random.Generator) -> Table:
-    """The events with a whole collection exchanged between them."""
-    values, mask = table.objects[collection]
-    order = random.permutation(len(table))
-    return replace(table, objects={**table.objects, collection: (values[order], mask[order])})
 
 
 def integrated_gradients(

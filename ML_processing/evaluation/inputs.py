@@ -1,4 +1,4 @@
-"""The inputs of the networks: shapes and correlations, and how they differ in other events such as data."""
+"""The inputs of the networks: shapes and correlations, and how they differ in other simulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ML_processing.evaluation.scored import MOST_EVENTS, ClassHistogram, OutOfFold, by_class, inputs_of, label
 from ML_processing.metrics.distances import Kolmogorov, kolmogorov, stability_index
 from ML_processing.metrics.measured import MERGED, Floats, Histogram, even_edges, histogram
-from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5, read_metadata
+from MLTools.NanoML.contracts.hdf5 import EVENTS, open_hdf5
 from MLTools.NanoML.errors import NanoMLError
 
 _MOST_DRAWN, _MOST_CORRELATED, _BINS = 24, 25, 25
@@ -143,22 +143,18 @@ class Drift:
     files: list[str]
     events: int
     other_events: int
-    without_signal: bool
     panels: list[FeatureDrift]
 
 
 def drift(tested: OutOfFold, files: Sequence[Path]) -> Drift:
-    """Compare the event-level features with those of other HDF5 files, with or without classes.
+    """Compare the event-level features with those of other HDF5 files of simulation, with or without classes.
 
-    Data has hardly any signal, so it is compared with the background of the training only. Raises NanoMLError if a file
-    lacks a feature.
+    Raises NanoMLError if a file lacks a feature.
     """
     names, seed = tested.table.names, tested.seed
     parts = [_read(file, names, MOST_EVENTS // len(files), seed + i) for i, file in enumerate(files)]
     others, other_weights = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    data = any(dataset.is_data for file in files for dataset in read_metadata(file).datasets)
-    use = tested.table.labels != (tested.training.signal if data else -1)
-    features, weights = tested.table.features[use], tested.table.weights[use]
+    features, weights = tested.table.features, tested.table.weights
     found = []
     for name, ours, other in zip(names, features.T, others.T, strict=True):
         edges, samples = edges_of(np.concatenate([ours, other])), (ours, weights, other, other_weights)
@@ -175,7 +171,7 @@ def drift(tested: OutOfFold, files: Sequence[Path]) -> Drift:
             )
         )
     found.sort(key=lambda it: -(it.stability_index or 0))
-    return Drift([str(file) for file in files], len(features), len(others), data, found)
+    return Drift([str(file) for file in files], len(features), len(others), found)
 
 
 def _read(file: Path, names: Sequence[str], limit: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -77,21 +77,28 @@ def region_results(
     settings, found = training.description.config, {}
     for region in regions:
         data = TrainingFiles.open(files, replace(settings, regions=[region.name]))
-        table, survey = data.gather(settings.memory, 1)
-        rows, scores = training.out_of_fold(table)
-        tested = OutOfFold(training, _scaled(table[rows], survey), scores)
-        measured: Separation | Accuracy = _accuracy(tested) if training.targets else _separation(tested)
+        yields, measured, tested = measured_in(training, data)
         found[region.name] = RegionResult(
             region.cut,
             region.name in settings.regions,
-            _yields(table, survey),
+            yields,
             measured,
-            None if training.targets else table.classes[training.signal],
+            None if training.targets else tested.table.classes[training.signal],
             discriminants(tested),
-            len(rows),
+            len(tested.table),
             physical,
         )
     return found
+
+
+def measured_in(
+    training: Training, data: TrainingFiles
+) -> tuple[dict[str, ClassYield], Separation | Accuracy, OutOfFold]:
+    """What is expected in files, how well the networks do there, and the events with a score, whose weights stand for all."""
+    table, survey = data.gather(training.description.config.memory, 1)
+    rows, scores = training.out_of_fold(table)
+    tested = OutOfFold(training, _scaled(table[rows], survey), scores)
+    return _yields(table, survey), _accuracy(tested) if training.targets else _separation(tested), tested
 
 
 def _shares(table: Table, survey: Survey) -> NDArray[np.float64]:

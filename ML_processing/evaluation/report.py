@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ML_processing.evaluation.data_comparison.tables import with_data
 from ML_processing.evaluation.regression import Regression
+from ML_processing.evaluation.stability.tables import by_era, by_training
 from ML_processing.evaluation.tables import in_region, numbers, provenance, variations
 from ML_processing.evaluation.verdict import Answer
 
@@ -32,6 +34,12 @@ CAPTIONS = {
         "number of networks.",
         "Points that are several errors away from the line of their colour in many bins, and KS below 0.01, which is "
         "overtraining; or the same shape for all classes.",
+    ),
+    "probabilities": (
+        "Probability of every class",
+        "The probability of each class, for all classes; lines and points as above. Each class should pile up at the right in its own "
+        "panel, and at the left in those of the others.",
+        "A class that looks in its own panel as it does in those of others: the network does not know it.",
     ),
     "confusion": (
         "Confusion matrix",
@@ -100,6 +108,18 @@ CAPTIONS = {
         "0.25 a large one by custom.",
         "A shifted feature that is important to the network: the score of those events means something else.",
     ),
+    "eras": (
+        "Stability by era",
+        "The same networks on the simulation of each era: the AUC of the signal with its statistical error, around the mean in grey, and "
+        "the shape of the first discriminant for each class. p is the probability that the AUC differ as much by chance.",
+        "An era far from the others, with p below 0.01: its simulation or its corrections differ, or it needs networks of its own.",
+    ),
+    "repeats": (
+        "Other seeds, fewer events",
+        "AUC of trainings that differ in their seeds alone, with the mean and standard deviation in grey; and of trainings on parts of "
+        "the events. All are tested on the same events, so the error bars, which are due to these, move all points together.",
+        "A spread that is larger than the error bars; a curve that still rises at its end: more simulation would help.",
+    ),
     "variations": (
         "Systematic variations",
         "What the largest variations of weights do to the shape of the discriminant, for each class: events with a varied weight over "
@@ -111,6 +131,19 @@ CAPTIONS = {
         "What the networks give for the events of the region: the expected events of all other classes on top of each other, "
         "with the statistical error of their sum, and those of the signal as a line. Events beyond the ends are in the outer bins.",
         "Bins at the right that hardly any simulated event fills; a large statistical error where the signal is.",
+    ),
+    "data_inputs": (
+        "Inputs in data and simulation",
+        "Points are data with the 68 % intervals of their Poisson means (Garwood), on top of each other the expected events with their "
+        "statistical error; every object of a collection counts. Below is data over expected; red arrows are points beyond. p is "
+        "the probability of a chi2 test of the shape alone, without systematic uncertainties.",
+        "A slope or a step in a ratio, p below 0.01 divided by the number of inputs: the simulation of this input is wrong, "
+        "and the network has learned from it.",
+    ),
+    "data_scores": (
+        "Scores in data and simulation",
+        "The discriminants and the probability of each class of all events, then that of those events for which it is the largest.",
+        "A ratio that changes along the score: the efficiency of a cut in simulation is not that in data.",
     ),
     "predictions": (
         "Predicted against true values",
@@ -201,10 +234,11 @@ def report(description: TrainingDescription, content: Evaluation, drawn: Sequenc
         "this page as PDF.</p>",
         _verdict(content.verdict),
         *(f'<p class="note">{escape(text)}</p>' for text in content.notes),
-        _contents(shown, list(content.regions)),
+        _contents(shown, list(content.regions), list(content.data)),
         f'<section id="numbers"><h2>Numbers</h2>{numbers(content)}</section>',
         *(_figure(directory, name, content) for name in shown),
         *(_region(directory, name, content) for name in content.regions),
+        *(_data(directory, name, content) for name in content.data),
         f'<section id="provenance"><h2>Where this comes from</h2>{origin}</section>',
     ]
     head = (
@@ -230,9 +264,10 @@ def _verdict(answers: Sequence[Answer]) -> str:
     return f'<ul class="verdict">{"".join(lines)}</ul>'
 
 
-def _contents(shown: Sequence[str], regions: Sequence[str]) -> str:
+def _contents(shown: Sequence[str], regions: Sequence[str], data: Sequence[str]) -> str:
     titles = {"numbers": "Numbers", **{name: CAPTIONS[name][0] for name in shown}}
     titles |= {f"region_{name}": f"Region {name}" for name in regions}
+    titles |= {f"data_{name}": f"Data in {name}" for name in data}
     titles["provenance"] = "Where this comes from"
     lines = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in titles.items())
     return f"<nav><b>Contents</b><ul>{lines}</ul></nav>"
@@ -242,6 +277,10 @@ def _figure(directory: Path, name: str, content: Evaluation) -> str:
     title, numbers = CAPTIONS[name][0], ""
     if name == "variations" and content.variations is not None:
         numbers = variations(content.variations)
+    if name == "eras" and content.plots.eras is not None:
+        numbers = by_era(content.plots.eras)
+    if name == "repeats" and content.plots.repeats is not None:
+        numbers = by_training(content.plots.repeats)
     image = _image(directory, name, name)
     return f'<section id="{name}" class="figure"><h2>{title}</h2>{numbers}\n{image}</section>'
 
@@ -251,6 +290,13 @@ def _region(directory: Path, name: str, content: Evaluation) -> str:
     varied = content.variations.regions[name] if content.variations else []
     image = _image(directory, f"region_{name}", "region") if found.discriminants else ""
     return f'<section id="region_{name}"><h2>Region {name}</h2>{in_region(found, varied)}\n{image}</section>'
+
+
+def _data(directory: Path, name: str, content: Evaluation) -> str:
+    found = content.data[name]
+    kinds = [kind for kind, panels in (("data_inputs", found.inputs), ("data_scores", found.scores)) if panels]
+    images = "\n".join(_image(directory, f"{kind}_{name}", kind) for kind in kinds)
+    return f'<section id="data_{name}"><h2>Data in {name}</h2>{with_data(found)}\n{images}</section>'
 
 
 def _image(directory: Path, file: str, name: str) -> str:

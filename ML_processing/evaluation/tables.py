@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ML_processing.evaluation.verdict import too_few
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import WorkingPoint
 from ML_processing.plots import number, per_cent
+from MLTools.NanoML.contracts.plain import plain
 
 if TYPE_CHECKING:
     from ML_processing.evaluation.evaluation import Evaluation, EventCounts
@@ -149,16 +149,17 @@ def _targets(content: Regression) -> str:
     rows = []
     for name, entry in content.targets.items():
         rows += [_residuals(f"{name}, network", entry.network), _residuals(f"{name}, BDT", entry.baseline)]
-        rows.append([f"{name}, BDT - network", "", _value(entry.gain_in_rmse), ""])
+        rows.append([f"{name}, BDT - network", "", value(entry.gain_in_rmse), ""])
     text = f"Errors are statistical. The BDT is {content.baseline}."
     return table(_ACCURACY, rows) + f"<p>{escape(text)}</p>"
 
 
 def _residuals(label: str, of: Residuals) -> list[str]:
-    return [label, _value(of.bias), _value(of.rmse), _value(of.resolution)]
+    return [label, value(of.bias), value(of.rmse), value(of.resolution)]
 
 
-def _value(found: Measured) -> str:
+def value(found: Measured) -> str:
+    """A measured number as text, with as many digits as it has: "94.1 ± 0.59"."""
     known = found.value is not None and found.error is not None
     return f"{found.value:.4g} ± {found.error:.2g}" if known else "not defined"
 
@@ -168,7 +169,7 @@ def in_region(content: RegionResult, varied: Sequence[VariedYields]) -> str:
     trained = " The networks were trained on events of this region." if content.is_trained_on else ""
     text = f"<p><code>{escape(content.cut)}</code>.{trained}</p>"
     head = ["class", "events", "expected events" if content.physical else "sum of weights"]
-    rows = [[name, f"{it.events:,}", _value(it.sum_of_weights)] for name, it in content.yields.items()]
+    rows = [[name, f"{it.events:,}", value(it.sum_of_weights)] for name, it in content.yields.items()]
     if isinstance(content.measured, Separation):
         head.append("AUC against all others")
         areas = content.measured.auc_one_against_all
@@ -233,7 +234,7 @@ def _events(events: EventCounts) -> str:
 def provenance(description: TrainingDescription, evaluated: str, compared: Sequence[str]) -> str:
     """Where a training and its evaluation come from: when it was evaluated, and with which other files."""
     versions = ", ".join(f"{name} {version}" for name, version in description.versions.items())
-    settings = ", ".join(f"{key} {value}" for key, value in asdict(description.config).items() if value is not None)
+    settings = ", ".join(f"{key} {value}" for key, value in plain(description.config).items() if value is not None)
     features = ", ".join(column.name for column in description.features)
     folds = description.folds
     rows = [

@@ -86,6 +86,7 @@ class TrainingColumns:
     weights: tuple[ConvertedWeight, ...]  # that a selection gave, of all files
     within: tuple[ConvertedRegion, ...]  # those whose events are used; none for all events
     labels: ObjectLabels | None = None  # None in a training on events
+    share: float = 1.0  # of the events that are used, those with the smallest hashes
 
     @property
     def names(self) -> list[str]:
@@ -204,6 +205,7 @@ def agreed_columns(
         _weights(metadata),
         tuple(_find(name, {it.name: it for it in first.regions}, "train.regions") for name in config.regions),
         labels,
+        config.share,
     )
 
 

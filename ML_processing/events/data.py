@@ -56,11 +56,15 @@ class Table:
     def of_rows(cls, file: Path, raw: Mapping[str, NDArray[Any]], columns: TrainingColumns) -> Table:
         """Take the labelled events, or objects, of rows as they are in an HDF5 file, by the names of their datasets.
 
-        If only events of some regions are used, others are left out.
+        If only events of some regions, or a share of all, are used, others are left out.
         A NanoMLError, which names the file, says that a label is out of range, or a weight is not a finite number.
         """
         if columns.within:
             inside = np.any([raw[EVENTS][region.column] for region in columns.within], axis=0)
+            raw = {name: rows[inside] for name, rows in raw.items()}
+        if columns.share < 1:
+            run, block, event = (raw[EVENTS][name] for name in IDENTIFIERS)
+            inside = mixed(event, run, block) < np.uint64(columns.share * 2.0**64)
             raw = {name: rows[inside] for name, rows in raw.items()}
         events, labels, left_out = raw[EVENTS], columns.labels, Counter[int]()
         objects: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
@@ -303,7 +307,7 @@ class TrainingFiles:
         The table has all events, block after block; or if they are too many those with the smallest hashes of run,
         luminosityBlock and event, the same in every reading. The errors are those of `block`.
         """
-        survey, kept = Survey.empty(self.columns, folds), _Sample(memory * 1e6)
+        survey, kept = Survey.empty(self.columns, folds), EventSample(memory * 1e6)
         where = " or ".join(region.name for region in self.columns.within)
         with progress(f"read the events{f' in {where}' if where else ''}", sum(self.rows)) as bar:
             for number, table in enumerate(self.tables()):
@@ -328,8 +332,8 @@ def read(files: Sequence[Path], config: Train, everything: bool = True) -> Table
     return table
 
 
-class _Sample:
-    """Events with the smallest hashes, as many as fit into `limit` bytes."""
+class EventSample:
+    """Events with the smallest hashes, as many as fit into `limit` bytes: the `parts` of what was added."""
 
     def __init__(self, limit: float) -> None:
         self.limit, self.size = limit, 0.0
@@ -337,6 +341,7 @@ class _Sample:
         self.parts: list[Table] = []
 
     def add(self, table: Table) -> None:
+        """Keep events of a table, maybe instead of others."""
         part = table[table.hashes() <= self.threshold]
         self.parts.append(part)
         self.size += part.nbytes

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from ML_processing.plots import panels, single
+from ML_processing.plots import data as of_data
+from ML_processing.plots import panels, single, stability
 from ML_processing.plots.single import losses
 from ML_processing.plots.style import number, per_cent, save
 
 if TYPE_CHECKING:
+    from ML_processing.evaluation.data_comparison.comparison import DataComparison
     from ML_processing.evaluation.regions import RegionResult
     from ML_processing.training.description import Epoch
 
-__all__ = ["FIGURES", "draw", "draw_regions", "losses", "number", "per_cent", "save"]
+__all__ = ["FIGURES", "draw", "draw_data", "draw_regions", "losses", "number", "per_cent", "save"]
 
 FIGURES: dict[str, Callable[[Any], Figure]] = {
     "roc": single.roc,
     "scores": single.scores,
+    "probabilities": panels.probabilities,
     "confusion": single.confusion,
     "calibration": single.calibration,
     "significance": single.significance,
@@ -36,6 +39,10 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "drift": panels.drift,
     "region": panels.region,
     "variations": panels.variations,
+    "eras": stability.eras,
+    "repeats": stability.repeats,
+    "data_inputs": of_data.inputs,
+    "data_scores": of_data.scores,
 }
 """What is drawn from metrics.json alone; importance and loss depend on the task, too."""
 
@@ -67,6 +74,16 @@ def draw_regions(regions: Mapping[str, RegionResult], directory: Path) -> None:
     for name, found in regions.items():
         if found.discriminants:
             save(_figure("region", found, [], False), directory / f"region_{name}")
+
+
+def draw_data(compared: Mapping[str, DataComparison], directory: Path) -> None:
+    """Draw data and simulation of each region as data_inputs_NAME and data_scores_NAME; those of others are removed."""
+    for path in [*directory.glob("data_*.png"), *directory.glob("data_*.pdf")]:
+        path.unlink()
+    for name, found in compared.items():
+        for kind, panels_ in (("data_inputs", found.inputs), ("data_scores", found.scores)):
+            if panels_:
+                save(_figure(kind, found, [], False), directory / f"{kind}_{name}")
 
 
 def _figure(name: str, data: Any, histories: Sequence[Sequence[Epoch]], regression: bool) -> Figure:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ML_processing.plots.style import grid, in_style, line, marker, shorten, shortened
 
 if TYPE_CHECKING:
+    from ML_processing.evaluation.classification import Probabilities
     from ML_processing.evaluation.cuts import Efficiency, SculptedMasses
     from ML_processing.evaluation.importance import Importance
     from ML_processing.evaluation.inputs import Correlations, Distributions, Drift
@@ -37,8 +38,30 @@ def features(content: Distributions) -> Figure:
             axes.stairs(it.bins.values, panel.edges, label=it.name, **style)
         _finish(axes, panel.label, panel.edges)
         if panel.missing > 0:
-            _note(axes, f"{panel.missing:.1%} missing", 11)
-    _legend(figure, all_axes[0])
+            note_in(axes, f"{panel.missing:.1%} missing", 11)
+    legend_below(figure, all_axes[0])
+    return figure
+
+
+@in_style
+def probabilities(content: Probabilities) -> Figure:
+    """Probability of every class by class: lines for training events, points with errors for test events."""
+    panels, first = content.panels, content.panels[0]
+    figure, all_axes = grid(len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
+    for axes, panel in zip(all_axes, panels, strict=True):
+        edges, of, heights = panel.edges, len(panel.classes), [np.zeros(0)]
+        for i, it in enumerate(panel.classes):
+            style = line(i, of)
+            axes.stairs(it.training.values, edges, label=f"{it.name}, training", **{**style, "lw": 1.6})
+            _points(axes, edges, it.test, {**marker(i, of, 4), "elinewidth": 1, "label": f"{it.name}, test"})
+            heights += [it.training.values, it.test.values]
+        every = np.concatenate(heights)
+        axes.set_yscale("log")
+        axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * 2)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel(shorten(f"Probability of {panel.signal}", 40))
+        axes.set_ylabel("Fraction of events")
+    legend_below(figure, all_axes[0], 6)
     return figure
 
 
@@ -63,7 +86,7 @@ def efficiency(content: Efficiency) -> Figure:
         axes.set_ylim(-0.03 * max(highest, 0.05), max(highest, 0.05) * 1.1)
         axes.set_xlabel(shorten(panel.label, _LONG))
         axes.set_ylabel("Efficiency")
-    _legend(figure, all_axes[0])
+    legend_below(figure, all_axes[0])
     return figure
 
 
@@ -93,10 +116,10 @@ def sculpting(content: SculptedMasses) -> Figure:
         axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
         found = [it.sculpting.jensen_shannon for it in panel.after]
         divergences = ", ".join("-" if it is None else f"{it:.3f}" for it in found)
-        _note(axes, f"{shorten(panel.background, 18)}\nJSD {divergences}")
+        note_in(axes, f"{shorten(panel.background, 18)}\nJSD {divergences}")
         axes.set_xlabel(shorten(panel.label, 34))
         axes.set_ylabel("Fraction of events")
-    _legend(figure, all_axes[0], columns=1)
+    legend_below(figure, all_axes[0], columns=1)
     return figure
 
 
@@ -105,17 +128,16 @@ def drift(content: Drift) -> Figure:
     """Shape of the features in the events of the training and in others, the most different ones."""
     panels = content.panels[:_DRAWN]
     figure, all_axes = grid(len(panels), f"{content.events:,} and {content.other_events:,} events")
-    first = "Training sample" + (" without signal" if content.without_signal else "")
     for axes, panel in zip(all_axes, panels, strict=True):
         edges = panel.edges
         style = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
-        axes.stairs(panel.training.values, edges, label=first, **style)
+        axes.stairs(panel.training.values, edges, label="Training sample", **style)
         style = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
         _points(axes, edges, panel.other, style)
         _finish(axes, panel.label, edges, 1.35)
         if panel.stability_index is not None:
-            _note(axes, f"PSI {panel.stability_index:.3f}")
-    _legend(figure, all_axes[0])
+            note_in(axes, f"PSI {panel.stability_index:.3f}")
+    legend_below(figure, all_axes[0])
     return figure
 
 
@@ -202,7 +224,7 @@ def region(content: RegionResult) -> Figure:
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(shorten(panel.label, 40))
         axes.set_ylabel("Expected events" if content.physical else "Sum of weights")
-    _legend(figure, all_axes[0])
+    legend_below(figure, all_axes[0])
     return figure
 
 
@@ -245,8 +267,8 @@ def variations(content: VariedDiscriminant) -> Figure:
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(shorten(content.label, 40))
         axes.set_ylabel("Varied / nominal")
-        _note(axes, shorten(panel.name, 30))
-    _legend(figure, all_axes[0], columns=2)
+        note_in(axes, shorten(panel.name, 30))
+    legend_below(figure, all_axes[0], columns=2)
     return figure
 
 
@@ -313,7 +335,8 @@ def _points(axes: Axes, edges: Floats, it: Histogram, style: dict[str, Any]) -> 
     axes.errorbar((edges[1:] + edges[:-1]) / 2, it.values, it.errors, **style)
 
 
-def _note(axes: Axes, text: str, size: float = 12) -> None:
+def note_in(axes: Axes, text: str, size: float = 12) -> None:
+    """Write a text into the upper right corner of a panel."""
     axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=size)
 
 
@@ -326,7 +349,7 @@ def _finish(axes: Axes, label: str, edges: Floats, above: float = 1.2) -> None:
     axes.set_ylabel("Fraction")
 
 
-def _legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """One legend for all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
     labels = [shorten(text, 60) for text in labels]

@@ -29,6 +29,7 @@ _LINES = ("-", "--", ":", "-.")
 _SIZE = (9.0, 8.0)
 _PANEL = (3.5, 3.0)
 _LABEL = "Private work (simulation)"
+_DATA_LABEL = "Private work (CMS data/simulation)"
 _SMALL: dict[Any, Any] = {
     "font.size": 12,
     "axes.labelsize": 13,
@@ -142,6 +143,27 @@ def grid(
         unused.remove()
     figure.suptitle(f"{_LABEL}, {right}" if right else _LABEL, x=0.01, ha="left", fontsize=15, fontstyle="italic")
     return figure, list(all_axes[:panels])
+
+
+def ratio_grid(panels: int, right: str, columns: int = 4) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure of small plots of data, each with another one for a ratio below; as `grid`, for functions `in_style`."""
+    plt.rcParams.update(_SMALL)
+    columns = min(columns, panels)
+    rows = -(-panels // columns)
+    size = (max(columns * 3.9, 7.0), rows * 4.1 + 1.0)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.03))
+    all_axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3, 1.1] * rows)
+    pairs = [
+        (all_axes[2 * (i // columns), i % columns], all_axes[2 * (i // columns) + 1, i % columns])
+        for i in range(rows * columns)
+    ]
+    for pair in pairs[panels:]:
+        for unused in pair:
+            unused.remove()
+    for upper, _ in pairs[:panels]:
+        upper.set_xticklabels([])
+    figure.suptitle(f"{_DATA_LABEL}, {right}", x=0.01, ha="left", fontsize=15, fontstyle="italic")
+    return figure, pairs[:panels]
 
 
 def line(i: int, of: int) -> dict[str, Any]:

@@ -82,6 +82,13 @@ class Config:
         named = (name for name, dataset in self.datasets.items() if dataset.class_ is not None)
         return (*named, *(part.name for part in self.parts))
 
+    @property
+    def converted_data(self) -> tuple[str, ...]:
+        """The datasets of data that are converted."""
+        if self.convert is None:
+            return ()
+        return tuple(name for name, dataset in self.datasets.items() if dataset.is_data)
+
     def earlier(self, name: str) -> tuple[str, ...]:
         """The datasets of data before a dataset of data, which may have the same events.
 

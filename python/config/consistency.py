@@ -23,7 +23,7 @@ def contradictions(config: Config) -> list[Problem]:
     """All contradictions between settings that are valid by themselves."""
     checks = (
         _datasets, _cross_sections, _eras, _skim, _convert, regions, data_driven, _sections, _training, _columns, _objects,
-        _per_object, _signal, _tune, _score,
+        _per_object, _signal, _tune, _evaluate, _score,
     )  # fmt: skip
     return [problem for check in checks for problem in check(config)]
 
@@ -295,6 +295,40 @@ def _tune(config: Config) -> Iterator[Problem]:
             given = [("choices", choice) for choice in axis.choices]
         for key, value in given:  # values that `train` would not accept
             yield from (((*place, key), problem) for _, problem in complaints({name: value}, json_schema(Train)))
+
+
+def _evaluate(config: Config) -> Iterator[Problem]:
+    evaluate, train = config.evaluate, config.train
+    if evaluate is None:
+        return
+    for number, pattern in enumerate(evaluate.compare):
+        if pattern.endswith(".root"):
+            what = (
+                f'{pattern}: HDF5 files are compared, not ROOT files. Add a dataset with these files, and "data: true" if they '
+                "are data: it is converted like the others"
+            )
+            yield ("evaluate", "compare", number), what
+    for number, name in enumerate(evaluate.data_in):
+        place = ("evaluate", "data_in", number)
+        if train is not None and name in train.regions:
+            yield place, f'"{name}" is trained on, and data there stay blind. Name another region'
+        elif train is not None and train.files is None and name not in config.regions:
+            hint = suggestion(name, config.regions) if config.regions else "There are no `regions`."
+            yield place, f'"{name}" is not one of `regions`. {hint}'
+    for key in ("seeds", "learning_curve"):
+        if getattr(evaluate, key) and train is not None and train.targets:
+            yield (
+                ("evaluate", key),
+                "shows the AUC of a classification, and train.targets asks for a regression. Remove it",
+            )
+    if not evaluate.data_in:
+        return
+    if train is not None and train.per_object is not None:
+        what = "compares events, but train.per_object trains on objects. Remove one of them"
+        yield ("evaluate", "data_in"), what
+    if not evaluate.compare and not config.converted_data:
+        what = 'there are no data. Add a dataset with "data: true", or HDF5 files of data to evaluate.compare'
+        yield ("evaluate", "data_in"), what
 
 
 def _range(axis: Axis) -> Iterator[str]:

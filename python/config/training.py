@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -212,6 +212,8 @@ class Train:
         uniqueItems=True,
         items={"enum": TRACKERS},
     )
+    share: float = field(default=1.0, metadata={"hidden": True})
+    """Share of the events that are used: less than all for a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +258,30 @@ class Evaluate:
 
     compare: list[str] = setting(
         list,
-        "HDF5 files of other events, such as real data, whose features are compared with those of the training.",
-        examples=[["hdf5/SingleMuon.h5"]],
+        "HDF5 files of other events: other simulation, whose features are compared with those of the training, or data beside "
+        "those of the analysis.",
+        examples=[["hdf5/WZ_powheg.h5"]],
+    )
+    data_in: list[str] = setting(
+        list,
+        "Regions in which data are compared with simulation. In others they stay blind, and an event that is also in one of "
+        "train.regions is left out.",
+        uniqueItems=True,
+        items=REGION,
+        examples=[["CR_ZZ"]],
+    )
+    seeds: int = setting(
+        0,
+        "How many more trainings with other seeds show the spread of the result; each takes as long as the training.",
+        minimum=0,
+        examples=[5],
+    )
+    learning_curve: list[float] = setting(
+        list,
+        "Shares of the events, for each of which a training shows what more events would bring; each takes its share of the time.",
+        uniqueItems=True,
+        items={"exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        examples=[[0.1, 0.3, 0.6]],
     )
 
 

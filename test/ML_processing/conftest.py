@@ -81,6 +81,8 @@ def write() -> Writer:
         parameter: str | None = None,
         regions: Mapping[str, str] = MappingProxyType({}),
         weights: Mapping[str, WeightSums] = MappingProxyType({}),
+        is_data: bool = False,
+        cross_section: float | None = None,
         **options: Any,
     ) -> Path:
         objects, parts = objects or {}, tuple(ConvertedRegion(name, cut) for name, cut in regions.items())
@@ -108,7 +110,8 @@ def write() -> Writer:
             f"{path.stem}.root", len(rows), len(rows), 1.0, "Runs", False, weights=[*weights.values()]
         )
         accounting = RecordedAccounting([source] if weights else [], len(rows), len(rows), 0, 1.0, [])
-        dataset = ConvertedDataset(path.stem, class_, -1, None, None, {}, False, accounting)
+        luminosity = None if cross_section is None else 1.0
+        dataset = ConvertedDataset(path.stem, class_, -1, cross_section, luminosity, {}, is_data, accounting)
         with h5py.File(path, "w") as file:
             for name, content in {EVENTS: rows, **objects}.items():
                 file.create_dataset(name, data=content, chunks=True, **options)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ML_processing.requests import DataRequest, RepeatRequest
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
@@ -81,3 +82,49 @@ def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
 def test_a_release_that_is_too_old_stops_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a.yaml:10: export.cmssw: which ONNX Runtime CMSSW_9_4_0 has"):
         changed(tmp_path, "epochs: 3}\nexport: {cmssw: CMSSW_9_4_0")
+
+
+WITH_DATA = """
+eras: {2018: {luminosity: 59.8}, 2022: {luminosity: 8}}
+datasets:
+  A_2018: {files: a.root, class: signal, era: 2018}
+  A_2022: {files: a.root, class: signal, era: 2022}
+  B_2018: {files: b.root, class: other, era: 2018}
+  B_2022: {files: b.root, class: other, era: 2022}
+  D_2018: {files: d.root, era: 2018, data: true}
+regions: {SR: x > 1, CR: x < 1}
+convert: {features: [x]}
+train: {regions: [SR]}
+"""
+
+
+def asked_for(tmp_path: Path, text: str) -> tuple[Task, DataRequest]:
+    """The task of the evaluation, and what it asks of data."""
+    (tmp_path / "a.yaml").write_text(text)
+    (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["evaluate"])
+    (task,) = stage.tasks
+    assert isinstance(task.work, functools.partial)
+    (wanted,) = (each for each in task.work.args if isinstance(each, DataRequest))
+    return task, wanted
+
+
+def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: Path) -> None:
+    hdf5 = tmp_path / "a" / "hdf5"
+    task, wanted = asked_for(tmp_path, WITH_DATA)
+    assert not wanted.data
+    assert str(hdf5 / "D_2018.h5") not in task.inputs
+    assert task.settings["eras"] == {era: [str(hdf5 / f"{name}_{era}.h5") for name in "AB"] for era in ("2018", "2022")}
+    task, wanted = asked_for(tmp_path, WITH_DATA + "evaluate: {data_in: [CR]}")
+    assert wanted == DataRequest(("CR",), (hdf5 / "D_2018.h5",), (hdf5 / "A_2018.h5", hdf5 / "B_2018.h5"), 59.8)
+    assert {str(path) for path in wanted.data} < set(task.inputs)
+    assert task.settings["data_in"] == ["CR"]
+
+
+def test_repeated_trainings_are_asked_for_and_have_a_directory_of_their_own(tmp_path: Path) -> None:
+    task, _ = asked_for(tmp_path, WITH_DATA + "evaluate: {seeds: 3, learning_curve: [0.5, 0.1]}")
+    assert isinstance(task.work, functools.partial)
+    (wanted,) = (each for each in task.work.args if isinstance(each, RepeatRequest))
+    assert wanted == RepeatRequest(3, (0.1, 0.5))
+    assert wanted.trainings == pytest.approx(3.6)
+    assert task.folders == (tmp_path / "a" / "training", tmp_path / "a" / "training_repeated")
+    assert asked_for(tmp_path, WITH_DATA)[0].folders == (tmp_path / "a" / "training",)

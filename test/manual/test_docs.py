@@ -20,7 +20,7 @@ from data_processing.datasets.datasets import resolve_datasets
 from data_processing.datasets.overview import query
 from MLTools.NanoML.config.analysis import load
 from MLTools.NanoML.config.datasets import Read
-from MLTools.NanoML.contracts.hdf5 import metadata_content
+from MLTools.NanoML.contracts.hdf5 import metadata_content, open_hdf5
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.corrections import electrons
@@ -266,6 +266,15 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert parts[2]["data_driven"]["sum_of_weights"] < 0 < total
     assert sum(found[name]["yields"]["fakes"]["sum_of_weights"] for name in ("SR", "CR")) == pytest.approx(total)
     assert found["sideband"]["yields"]["fakes"]["events"] == 0
+    # data are compared with simulation in the region that is named, and in no other
+    metrics = json.loads((tmp_path / "fakes" / "training" / "metrics.json").read_text())
+    assert list(metrics["data"]) == ["CR"]
+    count = 0
+    for name in ("Muon", "EGamma"):
+        with open_hdf5(tmp_path / "fakes" / "hdf5" / f"{name}.h5") as file:
+            rows = file["events"][:]
+        count += int((rows["in_CR"] & ~rows["in_SR"]).sum())
+    assert metrics["data"]["CR"]["data"] == count > 0
 
 
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:

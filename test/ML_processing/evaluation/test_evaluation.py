@@ -96,6 +96,18 @@ def test_one_against_all_and_one_against_one(measured: dict[str, Any]) -> None:
     assert measured["auc_bootstrap_error"] == pytest.approx(measured["auc"]["network_error"], rel=0.25)
 
 
+def test_every_class_has_its_probability(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
+    training, table = Training.load(run), read(files, Train())
+    rows, scores = training.out_of_fold(table)
+    panels = measured["plots"]["probabilities"]["panels"]
+    assert [panel["signal"] for panel in panels] == CLASSES
+    for i, panel in enumerate(panels):
+        for label, found in enumerate(panel["classes"]):
+            mine = table.labels[rows] == label
+            sums = np.histogram(scores[mine, i], panel["edges"], weights=table.weights[rows][mine].astype(float))[0]
+            assert found["test"]["values"] == pytest.approx(sums / sums.sum(), rel=1e-4, abs=1e-6)
+
+
 def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
     training, table = Training.load(run), read(files, Train())
     rows, scores = training.out_of_fold(table)

@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
 
 SHOWN = (
-    "roc", "scores", "confusion", "calibration", "significance", "efficiency", "sculpting", "importance", "features",
+    "roc", "scores", "probabilities", "confusion", "calibration", "significance", "efficiency", "sculpting", "importance", "features",
     "correlations", "loss",
 )  # fmt: skip
 

@@ -192,7 +192,7 @@ def test_few_events(events: float, expected: str, says: str) -> None:
 def test_nothing_is_fine_with_few_events(events: float) -> None:
     masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
     good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1000))
-    drift = Drift([], 1000, 1000, False, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
+    drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
     more = {"drift": drift, "varied": varied(0.0, 0.0)}
     enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
     answers = verdict(good[0], enough, good[1], **more)
@@ -227,14 +227,14 @@ def test_drift(index: float, probability: float | None, events: int, expected: s
         part(FeatureDrift, name="MET_pt", stability_index=index, test=Kolmogorov(0.1, probability)),
         part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
     ]
-    state, text = answer("Like", drift=Drift([], 1000, events, False, panels))
+    state, text = answer("Like", drift=Drift([], 1000, events, panels))
     assert state == expected
     assert f"MET_pt, population stability index {index:.3f}" in text
     assert says in text
 
 
 def test_drift_without_a_feature() -> None:
-    state, text = answer("Like", drift=Drift([], 1000, 1000, False, []))
+    state, text = answer("Like", drift=Drift([], 1000, 1000, []))
     assert (state, text) == ("open", "Nothing was tested: no feature could be compared.")
 
 

@@ -20,6 +20,7 @@ from ML_processing.evaluation.classification import (
     ClassScores,
     Confusion,
     Curve,
+    Probabilities,
     RocCurves,
     Scores,
 )
@@ -35,16 +36,21 @@ from ML_processing.evaluation.cuts import (
     ShapeAfterCut,
     Significance,
 )
+from ML_processing.evaluation.data_comparison.comparison import Assigned, Counts, DataComparison, DataPanel
 from ML_processing.evaluation.importance import Importance, InputImportance
 from ML_processing.evaluation.inputs import ClassMatrix, Correlations, Distributions, Drift, FeatureDrift, InputShape
 from ML_processing.evaluation.regions import Discriminant, RegionResult, Separation
 from ML_processing.evaluation.regression import Prediction, Predictions, Profile
 from ML_processing.evaluation.scored import ClassHistogram
+from ML_processing.evaluation.stability.eras import EraResult, Eras
+from ML_processing.evaluation.stability.repeats import Repeat, Repeats
 from ML_processing.metrics.classification import CutScan, Reliability
+from ML_processing.metrics.counts import ShapeTest, garwood
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Histogram, Measured
 from ML_processing.metrics.roc import auc, roc
-from ML_processing.plots import panels, single
+from ML_processing.plots import data as data_plots
+from ML_processing.plots import panels, single, stability
 from ML_processing.training.description import Epoch
 
 CLASSES = ["signal_M600", "WZTo3LNu", "ZGToLLG", "DYJetsToLL", "TTTo2L2Nu", "ZZTo4L", "rare"]
@@ -126,7 +132,48 @@ def drift() -> Drift:
     panels = [
         FeatureDrift(f"f{i}", f"f{i}_pt [GeV]", test, 0.1, (0, 0), edges, shape(25), shape(25, 2)) for i in range(15)
     ]
-    return Drift([], 1000, 2000, True, panels)
+    return Drift([], 1000, 2000, panels)
+
+
+def data_panel(i: int, classes: int, bins: int = 20) -> DataPanel:
+    random, edges = np.random.default_rng(i), np.linspace(0, 1, bins + 1)
+    expected = random.exponential(20, (classes, bins))
+    found = [ClassHistogram(CLASSES[k], Histogram(it, np.sqrt(it) / 3)) for k, it in enumerate(expected)]
+    counts = random.poisson(expected[1:].sum(axis=0)).astype(float)
+    test = ShapeTest(20.0, 19, 0.0123) if i else ShapeTest()
+    return DataPanel(f"v{i}", f"LeadingLepton{i}_pt [GeV]", edges, Counts(counts, *garwood(counts)), found, test)
+
+
+def data_comparison(inputs: int, classes: int) -> DataComparison:
+    panels_ = [data_panel(i, classes) for i in range(inputs)]
+    assigned = [Assigned(CLASSES[i], 10, Measured(1.0, 0.1), data_panel(i, classes, 10), {}) for i in range(classes)]
+    measured = (Measured(1000.0, 10.0), Measured(1.0, 0.03))
+    counted = (123_456, 123_456, *measured)
+    return DataComparison(
+        "a", ["SR"], *counted, CLASSES[0], 0.1, True, 59.8, panels_, [it.score for it in assigned], assigned, None
+    )
+
+
+def probabilities(count: int) -> Probabilities:
+    edges = np.linspace(0, 1, 26)
+    classes = [ClassScores(CLASSES[i], shape(25, i), shape(25, i), None) for i in range(count)]
+    return Probabilities([Scores(CLASSES[i], edges, classes, 1489) for i in range(count)])
+
+
+def eras(count: int, classes: int) -> Eras:
+    names, edges = CLASSES[:classes], np.linspace(0, 1, 21)
+    shown = [Discriminant("Probability of signal", edges, [ClassHistogram(it, shape(20)) for it in names])] * count
+    found = {
+        f"202{i}": EraResult({}, Separation(Measured(0.8 + 0.01 * i, 0.01), {}), it, 100) for i, it in enumerate(shown)
+    }
+    return Eras(found, Measured(0.81, 0.005), 0.012, True, names)
+
+
+def repeats(seeds: int, shares: int) -> Repeats:
+    area, undefined = Measured(0.9, 0.01), Measured(None, None)
+    found = [Repeat(i, 1000, area) for i in range(1, seeds + 1)]
+    curve = [Repeat(1, 30 * 3**i, area) for i in range(shares)]
+    return Repeats(found, Measured(0.003, 0.001), 0.05, curve, area if curve else undefined)
 
 
 def importance(rows: int) -> Importance:
@@ -200,6 +247,16 @@ def predictions(targets: int) -> Predictions:
         pytest.param(lambda: panels.correlations(correlations(8, 3)), id="correlations-8"),
         pytest.param(lambda: panels.correlations(correlations(25, 4)), id="correlations-25"),
         pytest.param(lambda: panels.drift(drift()), id="drift"),
+        pytest.param(lambda: panels.probabilities(probabilities(3)), id="probabilities-3"),
+        pytest.param(lambda: panels.probabilities(probabilities(7)), id="probabilities-7"),
+        pytest.param(lambda: stability.eras(eras(2, 2)), id="eras-2"),
+        pytest.param(lambda: stability.eras(eras(6, 7)), id="eras-6"),
+        pytest.param(lambda: stability.repeats(repeats(6, 4)), id="repeats-6"),
+        pytest.param(lambda: stability.repeats(repeats(1, 2)), id="repeats-1"),
+        pytest.param(lambda: data_plots.inputs(data_comparison(1, 2)), id="data-1"),
+        pytest.param(lambda: data_plots.inputs(data_comparison(11, 4)), id="data-11"),
+        pytest.param(lambda: data_plots.scores(data_comparison(1, 2)), id="data-scores-2"),
+        pytest.param(lambda: data_plots.scores(data_comparison(1, 7)), id="data-scores-7"),
         pytest.param(lambda: panels.region(region(1, 2)), id="region-1"),
         pytest.param(lambda: panels.region(region(7, 7)), id="region-7"),
         pytest.param(lambda: panels.predictions(predictions(2)), id="predictions"),

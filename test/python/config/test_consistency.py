@@ -22,6 +22,14 @@ datasets: {a: {files: a.root, class: a, parameters: {mass: 600}}, b: {files: b.r
 convert: {features: MET_pt}
 train: {parameter: mass}
 """
+REGIONS_AND_DATA = """\
+datasets:
+  a: {files: a.root, class: a}
+  b: {files: b.root, class: b}
+  d: {files: d.root, data: true}
+regions: {SR: MET_pt > 30, CR_ZZ: MET_pt <= 30}
+convert: {features: MET_pt}
+"""
 
 
 def problems(tmp_path: Path, text: str) -> list[str]:
@@ -330,6 +338,33 @@ def test_consistent(tmp_path: Path, text: str) -> None:
         (
             MASS + "score: {parameter: {mass: 600, width: 1}}",
             "a.yaml:4: score.parameter.width: is no parameter of the model. Known: mass.",
+        ),
+        (
+            "train: {files: a.h5}\nevaluate: {compare: data/*.root}",
+            "a.yaml:2: evaluate.compare[0]: data/*.root: HDF5 files are compared, not ROOT files. Add a dataset with these files, "
+            'and "data: true" if they are data: it is converted like the others.',
+        ),
+        (
+            "train: {files: a.h5, regions: [SR]}\nevaluate: {compare: b.h5, data_in: [SR]}",
+            'a.yaml:2: evaluate.data_in[0]: "SR" is trained on, and data there stay blind. Name another region.',
+        ),
+        (
+            "train: {files: a.h5, targets: [x]}\nevaluate: {seeds: 3}",
+            "a.yaml:2: evaluate.seeds: shows the AUC of a classification, and train.targets asks for a regression. Remove it.",
+        ),
+        (
+            "train: {files: a.h5}\nevaluate: {data_in: [CR]}",
+            'a.yaml:2: evaluate.data_in: there are no data. Add a dataset with "data: true", or HDF5 files of data to '
+            "evaluate.compare.",
+        ),
+        (
+            REGIONS_AND_DATA + "train: {regions: [SR]}\nevaluate: {data_in: [CR_Z]}",
+            'a.yaml:8: evaluate.data_in[0]: "CR_Z" is not one of `regions`. Did you mean "CR_ZZ"?',
+        ),
+        (
+            ELECTRONS.replace("a.root}", "a.root}, d: {files: d.root, data: true}")
+            + "regions: {CR: MET_pt < 30}\nevaluate: {data_in: [CR]}",
+            "a.yaml:6: evaluate.data_in: compares events, but train.per_object trains on objects. Remove one of them.",
         ),
         (
             "train: {files: a.h5, folds: 2}",

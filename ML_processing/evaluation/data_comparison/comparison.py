@@ -1,0 +1,233 @@
+"""Inputs, scores and events by assigned class: how well simulation describes data in a region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.data_comparison.classifier_test import ClassifierTest, classifier_test
+from ML_processing.evaluation.data_comparison.events import RegionEvents, region_events
+from ML_processing.evaluation.inputs import edges_of
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, inputs_of, label
+from ML_processing.metrics.counts import ShapeTest, garwood, shape_test
+from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Measured, even_edges, sums
+from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.requests import DataRequest
+from ML_processing.training.directory import Training
+
+_MOST_DRAWN = 24
+_BINS = 20
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Events of data in bins, with the ends of their 68 % intervals after Garwood."""
+
+    values: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class DataPanel:
+    """A variable in data and simulation."""
+
+    name: str
+    label: str
+    edges: Floats
+    data: Counts
+    classes: list[ClassHistogram]  # expected events
+    agreement: ShapeTest = field(metadata=MERGED)  # with the classes that are expected in data
+
+    def without(self, signal: str | None) -> Histogram:
+        """The expected events of all classes but one."""
+        parts, nothing = [it.bins for it in self.classes if it.name != signal], np.zeros(len(self.edges) - 1)
+        squares = sum((it.errors**2 for it in parts), start=nothing)
+        return Histogram(sum((it.values for it in parts), start=nothing), np.sqrt(squares))
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The events whose most probable class is this one."""
+
+    name: str
+    data: int
+    expected: Measured = field(metadata=PAIR)
+    score: DataPanel  # the probability of the class
+    probabilities: dict[str, float | None]  # of the test of the shape of each input
+
+
+@dataclass(frozen=True)
+class DataComparison:
+    """Data and simulation in a region."""
+
+    cut: str
+    left_out: list[str]  # regions whose events are left out, as they are trained on
+    data: int
+    data_in_all: int  # if more than `data`, these are a part, to which what is expected is scaled
+    expected: Measured = field(metadata=PAIR)  # events of the classes that are expected in data
+    ratio: Measured = field(metadata=PAIR)  # of data to expected; not defined if the weights are not expected events
+    signal: str | None  # the class that data are not expected to have; None if they may have all
+    signal_over_root_background: float | None  # largest in a bin of a score
+    physical: bool  # whether the weights are expected events; else all are scaled to data
+    luminosity: float | None  # [/fb]
+    inputs: list[DataPanel]
+    scores: list[DataPanel]  # discriminants, and the outputs of the networks
+    assigned: list[Assigned]  # none for a regression
+    classifier: ClassifierTest | None  # None if there are too few events
+
+    @property
+    def tests(self) -> dict[str, float]:
+        """Probability of each test of a shape that is defined, by its variable."""
+        found = {it.label: it.agreement.probability for it in (*self.inputs, *self.scores)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def data_comparisons(training: Training, wanted: DataRequest, physical: bool) -> dict[str, DataComparison]:
+    """The comparison in each of the named regions. The errors are those of `region_events`."""
+    blind = training.description.config.regions
+    return {
+        name: _comparison(region_events(training, wanted, blind, name), blind, wanted.luminosity, physical)
+        for name in wanted.regions
+    }
+
+
+def _comparison(events: RegionEvents, blind: list[str], luminosity: float | None, physical: bool) -> DataComparison:
+    data, signal = events.data, _signal(events.data.training)
+    both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal)
+    if not physical:
+        total = both.background.value or 0.0
+        both = replace(both, expected=_scaled(both.expected, len(data.table) / total if total > 0 else 1.0))
+    names, background, scores = both.expected.table.classes, both.background, list(both.outputs())
+    return DataComparison(
+        events.region.cut,
+        blind,
+        len(data.table),
+        events.counted,
+        background,
+        _ratio(len(data.table), background) if physical else Measured(None, None),
+        None if signal < 0 else names[signal],
+        _sensitivity(scores, names[signal]) if physical and signal >= 0 else None,
+        physical,
+        luminosity,
+        list(both.inputs()),
+        scores,
+        [] if data.training.targets else [both.assigned(i) for i in range(len(names))],
+        classifier_test(_kept(both.expected, both.expected.table.labels != signal), data),
+    )
+
+
+def _signal(training: Training) -> int:
+    """The class that data are not expected to have: one that is called signal, by its name or by `train.signal`; else -1."""
+    description = training.description
+    named = description.config.signal is not None or description.signal == "signal"
+    return description.signal_index if named and not training.targets and len(description.classes) > 1 else -1
+
+
+def _scaled(tested: OutOfFold, factor: float) -> OutOfFold:
+    table = tested.table
+    return replace(tested, table=replace(table, weights=(table.weights * factor).astype(np.float32)))
+
+
+def _kept(tested: OutOfFold, rows: NDArray[np.bool_]) -> OutOfFold:
+    return replace(tested, table=tested.table[rows], scores=tested.scores[rows])
+
+
+def _ratio(data: int, expected: Measured) -> Measured:
+    if not data or not expected.value or expected.value <= 0 or expected.error is None:
+        return Measured(None, None)
+    value = data / expected.value
+    return Measured.of(value, value * float(np.hypot(data**-0.5, expected.error / expected.value)))
+
+
+def _sensitivity(scores: list[DataPanel], signal: str) -> float | None:
+    """The largest S / sqrt(B) in a bin of a score."""
+    found: list[float] = []
+    for panel in scores:
+        b = panel.without(signal).values
+        s = panel.without(None).values - b
+        found += (s[b > 0] / np.sqrt(b[b > 0])).tolist()
+    return max(found, default=None)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Simulation and data, and the class that is not expected in data."""
+
+    expected: OutOfFold
+    data: OutOfFold
+    signal: int
+
+    @property
+    def background(self) -> Measured:
+        """The events that are expected in data."""
+        table = self.expected.table
+        weights = table.weights[table.labels != self.signal].astype(np.float64)
+        return Measured(float(weights.sum()), float(np.sqrt((weights**2).sum())))
+
+    def outputs(self) -> Iterator[DataPanel]:
+        """Each discriminant, and each output of the networks."""
+        training, table = self.data.training, self.expected.table
+        for it in training.description.discriminants:
+            bound = BoundDiscriminant(it, table.classes)
+            values, of_data = (bound.values(each.scores) for each in (self.expected, self.data))
+            title = bound.title[:1].upper() + bound.title[1:]
+            yield self._panel(it.name, title, np.linspace(0, 1, _BINS + 1), values, of_data)
+        for i in range(training.shape.outputs):
+            values, of_data = self.expected.scores[:, i], self.data.scores[:, i]
+            if training.targets:
+                name = training.targets[i]
+                edges = even_edges(values, _BINS)
+                if edges.size:
+                    yield self._panel(name, f"Predicted {label(table, name)}", edges, values, of_data)
+            else:
+                name = table.classes[i]
+                yield self._panel(name, f"Probability of {name}", np.linspace(0, 1, _BINS + 1), values, of_data)
+
+    def inputs(self) -> Iterator[DataPanel]:
+        """Each input; an object counts with the weight of its event."""
+        table = self.expected.table
+        for it in inputs_of(table)[:_MOST_DRAWN]:
+            if it.collection is None and it.name == table.about.parameter:
+                continue
+            values, rows = it.values(table)
+            of_data, _ = it.values(self.data.table)
+            edges = edges_of(np.concatenate([values, of_data]))
+            yield self._panel(it.name, label(table, it.name), edges, values, of_data, rows)
+
+    def assigned(self, of: int) -> Assigned:
+        """The events for which the probability of class `of` is the largest."""
+        simulated, observed = (each.scores.argmax(axis=1) == of for each in (self.expected, self.data))
+        mine = replace(self, expected=_kept(self.expected, simulated), data=_kept(self.data, observed))
+        names = self.expected.table.classes
+        edges, title = np.linspace(1 / len(names), 1, _BINS // 2 + 1), f"Probability of {names[of]}"
+        return Assigned(
+            names[of],
+            int(observed.sum()),
+            mine.background,
+            mine._panel(names[of], title, edges, mine.expected.scores[:, of], mine.data.scores[:, of]),
+            {it.name: it.agreement.probability for it in mine.inputs()},
+        )
+
+    def _panel(
+        self,
+        name: str,
+        title: str,
+        edges: Floats,
+        values: NDArray[np.float32],
+        of_data: NDArray[np.float32],
+        rows: NDArray[np.int64] | None = None,
+    ) -> DataPanel:
+        """A variable by its values in simulation and data; `rows` are the simulated events of the former, if not all once."""
+        table = self.expected.table
+        labels, weights = (each if rows is None else each[rows] for each in (table.labels, table.weights))
+        counts = sums(of_data, np.ones(len(of_data)), edges).values
+        classes = [
+            ClassHistogram(each, sums(values[labels == i], weights[labels == i], edges))
+            for i, each in enumerate(table.classes)
+        ]
+        total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
+        return DataPanel(name, title, edges, Counts(counts, *garwood(counts)), classes, shape_test(counts, total))

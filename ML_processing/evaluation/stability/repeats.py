@@ -1,0 +1,123 @@
+"""The training done again: with other seeds, and on parts of the events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ML_processing.evaluation.scored import OutOfFold
+from ML_processing.metrics.measured import PAIR, Measured
+from ML_processing.requests import RepeatRequest, repeats_of
+from ML_processing.training.directory import Training
+from ML_processing.training.train import train
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.terminal.progress import say
+
+
+@dataclass(frozen=True)
+class RepeatedTraining:
+    """A finished training with another seed, or on a share of the events."""
+
+    training: Training
+    seed: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How good a training is on the events that all are tested on."""
+
+    seed: int
+    events: int  # that each of its networks learned from, on average
+    auc: Measured = field(metadata=PAIR)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How much the result depends on the seed and on the number of events; the training itself is the first or last."""
+
+    seeds: list[Repeat]  # it alone, if there are no others
+    spread: Measured = field(metadata=PAIR)  # standard deviation of the AUC over the seeds
+    score_spread: float | None  # the same of the score of an event, on average
+    curve: list[Repeat]  # by the number of events; none if it was not asked for
+    gain: Measured = field(metadata=PAIR)  # AUC of the training minus that on the largest share
+
+
+def repeated(training: Training, files: Sequence[Path], run: Path, wanted: RepeatRequest) -> list[RepeatedTraining]:
+    """Train again on the same files; a training that is there is kept, one that was interrupted goes on.
+
+    A NanoMLError says that the events cannot be trained on, as when a share of them leaves none of a class.
+    """
+    settings = replace(training.description.config, tracking=[])
+    todo = [(settings.seed + 1 + i, 1.0) for i in range(wanted.seeds)]
+    todo += [(settings.seed, share) for share in wanted.shares]
+    if not todo:
+        return []
+    if training.targets:
+        raise ConfigError("evaluate.seeds: a regression has no AUC, whose spread it would show. Remove it.")
+    say(
+        f"evaluate: {len(todo)} more trainings, which cost as much as {wanted.trainings:.3g} of all events: {wanted.seeds} with "
+        f"other seeds, {len(wanted.shares)} on parts of the events. Interrupted, they go on."
+    )
+    found = []
+    for number, (seed, share) in enumerate(todo, 1):
+        what = f"seed {seed}" if share == 1 else f"{100 * share:.3g} % of the events"
+        say(f"evaluate: training {number} of {len(todo)}: {what}.")
+        directory = repeats_of(run) / (f"seed_{seed}" if share == 1 else f"share_{share:g}")
+        try:
+            train(files, replace(settings, seed=seed, share=share), directory)
+        except NanoMLError as problem:
+            if share == 1:
+                raise
+            raise NanoMLError(f"evaluate.learning_curve: with {what}: {problem}") from None
+        found.append(RepeatedTraining(Training.load(directory), seed, share))
+    return found
+
+
+def repeats_on(tested: OutOfFold, again: Sequence[RepeatedTraining]) -> Repeats | None:
+    """Measure trainings on the events of the first, each by the network that has not seen it; None if there are none."""
+    if not again:
+        return None
+    table, judge = tested.table, tested.training.discriminant
+
+    def repeat(training: Training, scores: NDArray[np.float32], seed: int) -> Repeat:
+        folds, classes = training.description.folds.k, training.description.data.classes.values()
+        learned = round(sum(it.events for it in classes) * (folds - 2) / folds)
+        return Repeat(seed, learned, judge.area(scores, table.labels, table.weights))
+
+    itself, scores = (
+        repeat(tested.training, tested.scores, tested.seed),
+        [it.training.out_of_fold(table)[1] for it in again],
+    )
+    found = [repeat(it.training, each, it.seed) for it, each in zip(again, scores, strict=True)]
+    seeds, curve, largest = [itself], [], None
+    values = [judge.values(tested.scores)]
+    for it, each, one in zip(found, scores, again, strict=True):
+        if one.share < 1:
+            curve.append(it)
+            largest = each
+        else:
+            seeds.append(it)
+            values.append(judge.values(each))
+    gain = Measured(None, None)
+    if largest is not None:
+        curve.append(itself)
+        gain = judge.area_difference(tested.scores, largest, table.labels, table.weights)
+    return Repeats(seeds, *_spread(seeds, values, table.weights), curve, gain)
+
+
+def _spread(
+    seeds: Sequence[Repeat], scores: Sequence[NDArray[np.float32]], weights: NDArray[np.float32]
+) -> tuple[Measured, float | None]:
+    """Standard deviation of the AUC, with its error for a normal distribution, and the mean one of the scores of events."""
+    values = [it.auc.value for it in seeds if it.auc.value is not None]
+    if len(values) < 2:
+        return Measured(None, None), None
+    deviation = float(np.std(values, ddof=1))
+    of_events = np.std(np.array(scores, np.float64), axis=0, ddof=1)
+    mean = float(np.average(of_events, weights=np.abs(weights)))
+    return Measured(deviation, deviation / float(np.sqrt(2 * (len(values) - 1)))), mean

@@ -1,0 +1,38 @@
+"""What can be asked of an evaluation beside the measurement of its training; torch is not needed to ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Compare data with simulation in some regions, and nowhere else."""
+
+    regions: tuple[str, ...] = ()
+    data: tuple[Path, ...] = ()
+    simulation: tuple[Path, ...] = ()  # what is expected
+    luminosity: float | None = None  # of the data [/fb], to be shown
+
+
+@dataclass(frozen=True)
+class RepeatRequest:
+    """Train again: with other seeds, and on parts of the events."""
+
+    seeds: int = 0  # how many others
+    shares: tuple[float, ...] = ()  # of the events
+
+    @property
+    def trainings(self) -> float:
+        """What it costs, in trainings on all events."""
+        return self.seeds + sum(self.shares)
+
+
+NO_DATA, NO_REPEATS = DataRequest(), RepeatRequest()
+"""Data are not looked at; nothing is trained again."""
+
+
+def repeats_of(run: Path) -> Path:
+    """The directory of the trainings that repeat one: beside its own, which they leave alone."""
+    return run.with_name(f"{run.name}_repeated")

@@ -1,0 +1,257 @@
+"""Data against simulation in the report: what is compared, and what stays blind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ML_processing import plots
+from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.data_comparison.events import region_events
+from ML_processing.requests import DataRequest
+from ML_processing.training.directory import Training
+from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+
+SIMULATED, OBSERVED = 4000, 900
+REGIONS = {"SR": "cut < 0", "CR": "cut >= 0", "low": "x < 1"}
+NAMES = ["signal", "WZ", "ZG"]
+Write = Callable[..., Path]
+
+
+def rows(count: int, labels: Any, seed: int, weight: Any, shift: float = 0.0) -> tuple[Any, dict[str, Any]]:
+    """Events of three classes, with up to two jets each, in regions that overlap."""
+    random = np.random.default_rng(seed)
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+    flags = [(f"in_{name}", "?") for name in REGIONS]
+    found = np.zeros(count, [*types, ("x", "f4"), ("y", "f4"), *flags])
+    x = random.normal(np.where(labels == 0, 1.5, 0), 1.0)
+    y, cut = random.normal(np.where(labels == 1, 1.5, 0), 1.0), random.normal(size=count)
+    columns = {
+        "event": np.arange(count) + 10_000 * seed,
+        "run": 1,
+        "luminosityBlock": 1,
+        "label": labels,
+        "weight": weight,
+    }
+    flag = {"in_SR": cut < 0, "in_CR": cut >= 0, "in_low": x < 1}
+    for name, values in {**columns, **flag, "x": x, "y": y + shift}.items():
+        found[name] = values
+    jets = np.zeros((count, 2), [("valid", "?"), ("pt", "f4")])
+    jets["valid"] = random.integers(0, 3, count)[:, None] > np.arange(2)
+    jets["pt"] = np.where(jets["valid"], 30 + random.exponential(40, (count, 2)), 0)
+    return found, {"Jet": jets}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all of this is."""
+    return tmp_path_factory.mktemp("data_comparison")
+
+
+@pytest.fixture(scope="module")
+def simulation(directory: Path, write: Write) -> Path:
+    labels = np.arange(SIMULATED) % 3
+    weights = np.where(labels == 0, 0.003, OBSERVED / SIMULATED * 1.5)
+    events, objects = rows(SIMULATED, labels, 1, weights)
+    return write(
+        directory / "simulation.h5", events, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0
+    )
+
+
+@pytest.fixture(scope="module")
+def observed(directory: Path, write: Write) -> Callable[..., Path]:
+    def make(name: str, regions: Any = REGIONS, **changes: Any) -> Path:
+        labels = np.arange(OBSERVED) % 2 + 1
+        events, objects = rows(OBSERVED, labels, 2, 1.0, changes.pop("shift", 0.0))
+        for column, values in changes.items():
+            events[column] = values(events)
+        events["label"] = -1
+        return write(directory / name, events, classes=NAMES, regions=regions, objects=objects, is_data=True)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(directory: Path, simulation: Path, quick_deepsets: Train) -> Path:
+    train([simulation], quick_deepsets, directory / "run")
+    return directory / "run"
+
+
+@pytest.fixture(scope="module")
+def quick_deepsets() -> Train:
+    options = {"width": 8, "hidden": [8]}
+    return Train(
+        model="deepsets",
+        options=options,
+        regions=["SR"],
+        folds=3,
+        epochs=4,
+        learning_rate=0.01,
+        device="cpu",
+        workers=1,
+    )
+
+
+@pytest.fixture(autouse=True)
+def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other figures take longer than all else here."""
+    draw = plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if "data" in name else Figure())
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Path, simulation: Path, observed: Callable[..., Path], directory: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        draw = plots._figure
+        patch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if "data" in name else Figure())
+        wanted = DataRequest(("CR", "low"), (observed("data.h5"),), (simulation,), 59.8)
+        evaluate(run, [simulation], directory / "report", (), wanted)
+    content: dict[str, Any] = json.loads((directory / "report" / "metrics.json").read_text())
+    return content
+
+
+def events_of(file: Path) -> Any:
+    with h5py.File(file) as h5:
+        return h5["events"][:]
+
+
+def test_numbers_are_those_of_the_events(evaluated: dict[str, Any], directory: Path) -> None:
+    simulated, data = (events_of(directory / name) for name in ("simulation.h5", "data.h5"))
+    for name in ("CR", "low"):
+        found = evaluated["data"][name]
+        inside, outside = (each[f"in_{name}"] & ~each["in_SR"] for each in (simulated, data))
+        expected = simulated["weight"][inside & (simulated["label"] > 0)].astype(float)
+        assert found["left_out"] == ["SR"]
+        assert found["data"] == found["data_in_all"] == outside.sum()
+        assert found["expected"] == pytest.approx(expected.sum())
+        assert found["expected_error"] == pytest.approx(np.sqrt((expected**2).sum()))
+        assert found["ratio"] == pytest.approx(outside.sum() / expected.sum())
+        x = next(it for it in found["inputs"] if it["name"] == "x")
+        assert sum(x["data"]["values"]) == outside.sum()
+        edges = np.array(x["edges"])
+        clipped = np.clip(data["x"][outside], edges[0], edges[-1])
+        assert x["data"]["values"] == np.histogram(clipped, edges)[0].tolist()
+        assert [sum(each["values"]) for each in x["classes"]] == pytest.approx(
+            [simulated["weight"][inside & (simulated["label"] == i)].sum() for i in range(3)], rel=1e-4
+        )
+
+
+def test_inputs_fields_and_scores_are_there(evaluated: dict[str, Any]) -> None:
+    found = evaluated["data"]["CR"]
+    assert [it["name"] for it in found["inputs"]] == ["x", "y", "Jet_pt"]
+    assert [it["name"] for it in found["scores"]] == ["discriminant", *NAMES]
+    assert found["signal"] == "signal"
+    assert 0 < found["signal_over_root_background"] < 0.5
+    for panel in found["inputs"] + found["scores"]:
+        assert panel["probability"] > 1e-3  # data are drawn from the same distributions
+    assert abs(found["classifier"]["standard_deviations"]) < 3
+
+
+def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None:
+    found = evaluated["data"]["CR"]
+    assert [it["name"] for it in found["assigned"]] == NAMES
+    assert sum(it["data"] for it in found["assigned"]) == found["data"]
+    assert sum(it["expected"] for it in found["assigned"]) == pytest.approx(found["expected"])
+    for it in found["assigned"]:
+        assert list(it["probabilities"]) == ["x", "y", "Jet_pt"]
+        assert sum(it["score"]["data"]["values"]) == it["data"]
+        assert it["score"]["edges"][0] == pytest.approx(1 / 3)
+
+
+def test_data_of_the_region_of_the_training_change_nothing(
+    evaluated: dict[str, Any], run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path
+) -> None:
+    def changed(events: Any) -> Any:
+        return np.where(events["in_SR"], 99.0, events["x"])
+
+    other = observed("changed.h5", x=changed)
+    assert (events_of(other)["x"] == 99).sum() > 300
+    wanted = DataRequest(("CR", "low"), (other,), (simulation,), 59.8)
+    assert evaluate(run, [simulation], tmp_path, (), wanted)["data"] == evaluated["data"]
+
+
+def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:
+    """The file of data is one of those that are compared."""
+    file = observed("shifted.h5", shift=0.8)
+    content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",)))
+    answer = content["verdict"][-1]
+    assert answer["question"] == "Does simulation describe data in CR?"
+    assert answer["state"] == "bad"
+    assert "they differ in y" in answer["text"]
+    tests = {it["name"]: it["probability"] for it in content["data"]["CR"]["inputs"]}
+    assert tests["y"] < 1e-6 < min(tests["x"], tests["Jet_pt"])
+    assert content["plots"]["drift"] is None
+
+
+def test_the_page_shows_it(evaluated: dict[str, Any], directory: Path) -> None:
+    page = (directory / "report" / "report.html").read_text()
+    places = re.findall(r'<section id="(\w+)"', page)
+    assert places[-3:] == ["data_CR", "data_low", "provenance"]
+    assert re.findall(r'href="#(\w+)"', page) == places
+    for name in ("CR", "low"):
+        for kind in ("inputs", "scores"):
+            assert (directory / "report" / f"data_{kind}_{name}.png").read_bytes().startswith(b"\x89PNG")
+    text = re.sub(r"base64,[^\"]*", "", page)
+    assert text.count("Events that are also in SR, which the networks were trained on, are left out.") == 2
+    assert "all classes but signal, which is drawn as a line" in text
+    assert "assigned to WZ" in text
+    assert not re.search(r"\b(nan|None|inf)\b", text.split("Where this comes from</h2>")[0])
+
+
+def test_without_a_region_data_are_not_read(
+    run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ConfigError, match="data.h5 has data, which are compared in the regions of evaluate.data_in only"
+    ):
+        evaluate(run, [simulation], tmp_path, [observed("data.h5")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
+    training, data = Training.load(run), observed("data.h5")
+    wanted = DataRequest((), (data,), (simulation,))
+    with pytest.raises(ConfigError, match="SR is trained on, and data there stay blind"):
+        region_events(training, wanted, ["SR"], "SR")
+    with pytest.raises(ConfigError, match='"CRR" is no region of the HDF5 files. Did you mean "CR"'):
+        region_events(training, wanted, ["SR"], "CRR")
+    other = observed("other.h5", {**REGIONS, "SR": "cut < -1"})
+    with pytest.raises(NanoMLError, match=r"other.h5: has another region SR than .*simulation.h5"):
+        region_events(training, replace(wanted, data=(other,)), ["SR"], "CR")
+
+
+def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
+    evaluated: dict[str, Any], run: Path, simulation: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ML_processing.evaluation.data_comparison import comparison, events
+
+    full = events.EventSample
+    monkeypatch.setattr(events, "EventSample", lambda limit: full(20_000))
+    training = Training.load(run)
+    wanted = DataRequest(("CR",), (directory / "data.h5",), (simulation,))
+    found = comparison.data_comparisons(training, wanted, True)["CR"]
+    complete = evaluated["data"]["CR"]
+    assert 50 < found.data < found.data_in_all == complete["data"]
+    scale = found.data / found.data_in_all
+    assert found.expected.value == pytest.approx(complete["expected"] * scale, rel=0.1)
+
+
+def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
+    from ML_processing.evaluation.data_comparison.comparison import data_comparisons
+
+    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    found = data_comparisons(Training.load(run), wanted, False)["CR"]
+    assert found.expected.value == pytest.approx(found.data, rel=1e-4)
+    assert found.ratio.value is None
+    assert found.signal_over_root_background is None

@@ -1,0 +1,143 @@
+"""Trainings that repeat the first with other seeds, and on parts of the events."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ML_processing import plots
+from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.scored import OutOfFold
+from ML_processing.evaluation.stability.answers import repeat_answers
+from ML_processing.evaluation.stability.repeats import Repeat, Repeats, repeated, repeats_on
+from ML_processing.events.data import read
+from ML_processing.metrics.measured import Measured
+from ML_processing.metrics.roc import auc
+from ML_processing.requests import RepeatRequest, repeats_of
+from ML_processing.training import train as training_module
+from ML_processing.training.directory import Training
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.errors import NanoMLError
+
+Toy = Callable[..., Path]
+WANTED = RepeatRequest(2, (0.3, 0.6))
+
+
+@pytest.fixture(autouse=True)
+def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other figures take longer than all else here."""
+    draw = plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda name, *rest: draw(name, *rest) if name == "repeats" else Figure())
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, stem: save(Figure() if stem.name == "loss" else figure, stem))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the training and its repetitions are, once a test has made them."""
+    return tmp_path_factory.mktemp("repeats")
+
+
+@pytest.fixture
+def run(whole: Path, shared: Path) -> Path:
+    if not (shared / "run").is_dir():
+        shutil.copytree(whole, shared / "run")
+    return shared / "run"
+
+
+def content_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_trainings_are_made_beside_the_first_and_measured_on_the_same_events(
+    run: Path, toy: Toy, tmp_path: Path
+) -> None:
+    file, before = toy(), content_of(run)
+    content = evaluate(run, [file], tmp_path, repeats=WANTED)
+    assert content_of(run) == before
+    found, seed = content["plots"]["repeats"], Training.load(run).description.config.seed
+    assert [it["seed"] for it in found["seeds"]] == [seed, seed + 1, seed + 2]
+    names = sorted(path.name for path in repeats_of(run).iterdir())
+    assert names == [f"seed_{seed + 1}", f"seed_{seed + 2}", "share_0.3", "share_0.6"]
+    table = read([file], Train(folds=3))
+    for it, name in zip(found["seeds"][1:] + found["curve"][:2], names, strict=True):
+        rows, scores = Training.load(repeats_of(run) / name).out_of_fold(table)
+        expected = auc(scores[:, 0], table.labels[rows] == 0, table.weights[rows])
+        assert it["auc"] == pytest.approx(expected.value, abs=1e-6)
+        assert it["auc_error"] == pytest.approx(expected.error, rel=1e-4)
+    assert found["curve"][-1] == found["seeds"][0]
+    assert found["seeds"][0]["auc"] == pytest.approx(content["auc"]["network"], abs=1e-6)
+    values = [it["auc"] for it in found["seeds"]]
+    assert len(set(values)) == 3
+    assert found["spread"] == pytest.approx(np.std(values, ddof=1))
+    assert found["spread_error"] == pytest.approx(found["spread"] / 2)
+    assert found["gain"] == pytest.approx(found["curve"][-1]["auc"] - found["curve"][-2]["auc"], abs=1e-6)
+    page = (tmp_path / "report.html").read_text()
+    assert '<section id="repeats"' in page
+    assert "The same with another seed?" in page
+    assert "Would more events help?" in page
+
+
+def test_a_share_of_the_events_is_learned_from(run: Path, toy: Toy) -> None:
+    file = toy()
+    again = repeated(Training.load(run), [file], run, WANTED)
+    everything = read([file], Train(folds=3))
+    for it in again:
+        kept = int((everything.hashes() < np.uint64(it.share * 2.0**64)).sum()) if it.share < 1 else 600
+        assert sum(total.events for total in it.training.description.data.classes.values()) == kept
+        assert kept == pytest.approx(600 * it.share, abs=60)
+
+
+def test_finished_trainings_are_kept(run: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, training = toy(), Training.load(run)
+    repeated(training, [file], run, WANTED)
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("trained once more")
+
+    monkeypatch.setattr(training_module, "train_fold", fail)
+    assert len(repeated(training, [file], run, WANTED)) == 4
+    with pytest.raises(AssertionError, match="trained once more"):
+        repeated(training, [file], run, RepeatRequest(3))
+
+
+def test_too_small_a_share(whole: Path, toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(NanoMLError, match="learning_curve: with 0.1 % of the events: .*(no event|needs)"):
+        repeated(Training.load(whole), [toy()], tmp_path / "run", RepeatRequest(0, (0.001,)))
+
+
+def test_nothing_is_trained_unless_it_is_asked_for(whole: Path, toy: Toy, tmp_path: Path) -> None:
+    training, table = Training.load(whole), read([toy()], Train(folds=3))
+    assert repeated(training, [toy()], tmp_path / "run", RepeatRequest()) == []
+    assert repeats_on(OutOfFold(training, table, np.zeros((600, 2), np.float32)), []) is None
+    assert not repeats_of(tmp_path / "run").exists()
+
+
+def repeats(spread: float, gain: float) -> Repeats:
+    seeds = [Repeat(i, 1000, Measured(0.8 + i * spread, 0.01)) for i in range(3)]
+    curve = [Repeat(0, 300, Measured(0.8 - gain, 0.01)), seeds[0]]
+    return Repeats(seeds, Measured(spread, spread / 2), 0.05, curve, Measured(gain, 0.002))
+
+
+@pytest.mark.parametrize(
+    ("spread", "gain", "expected"),
+    [(0.001, 0.001, ["good", "good"]), (0.02, 0.001, ["look", "good"]), (0.001, 0.03, ["good", "look"])],
+)
+def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
+    answers = list(repeat_answers(repeats(spread, gain)))
+    assert [it.state for it in answers] == expected
+    assert f"standard deviation {spread:.4f}" in answers[0].text
+    assert "From 300 to 1,000 training events" in answers[1].text
+    assert ("more simulation would help" in answers[1].text) == (gain > 0.01)
+
+
+def test_only_what_was_varied_is_answered() -> None:
+    alone = Repeats([Repeat(1, 100, Measured(0.8, 0.01))], Measured(None, None), None, [], Measured(None, None))
+    assert list(repeat_answers(alone)) == []
+    assert list(repeat_answers(None)) == []
