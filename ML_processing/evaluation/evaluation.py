@@ -179,8 +179,8 @@ def _evaluation(
     table, survey = data.sample(settings.memory, max(settings.folds, 1))
     training.check(table)
     notes = _notes(training, table, survey)
-    if training.parameter:  # to a BDT its absence would mean background
-        table = replace(table, features=training.parameter.filled(table))
+    if training.parameter:
+        table = training.parameter.measured(table)
     splits = make_splits(table, settings.folds)
     with one_thread():
         rows, scores = training.out_of_fold(table)
@@ -242,6 +242,11 @@ def _notes(training: Training, table: Table, survey: Survey) -> list[str]:
         notes.append(f"The events do not fit into train.memory: {len(table):,} of {every:,} are measured.")
     if not _same_events(training, table, survey):
         notes.append("These are not the events of the training: the BDT learned from these, the networks from others.")
+    if training.parameter:
+        notes.append(
+            f"Every {training.parameter.column} has the same total weight in what is measured, whatever its cross section, and is "
+            "equally frequent in the background. There is no expected significance, since only one of the signals can exist."
+        )
     if table.about.within:
         names = " or ".join(region.name for region in table.about.within)
         notes.append(
@@ -299,7 +304,8 @@ def _classification(
     resampled = bootstrap(some.score, some.truth, some.weights, EFFICIENCIES, seed)
     tests = overtraining(seen, unseen)
     totals = [entry.total.sum_of_weights for entry in events.classes.values()]
-    expected = significance(scored, tested.table.hashes(), totals, table.about.physical)
+    physical = table.about.physical
+    expected = None if training.parameter else significance(scored, tested.table.hashes(), totals, physical)
     best = expected.best.score_at_least if expected else None
     cut = best if best is not None else some.cut_at(_KEPT)
     decorrelate = training.description.config.decorrelate

@@ -123,7 +123,10 @@ def _yields(table: Table, survey: Survey) -> dict[str, ClassYield]:
 
 
 def _separation(tested: OutOfFold) -> Separation:
-    table, signal = tested.table, tested.training.signal
+    training = tested.training
+    table, signal = tested.table, training.signal
+    if training.parameter:
+        table = training.parameter.measured(table)
     alone = {name: auc(tested.scores[:, i], table.labels == i, table.weights) for i, name in enumerate(table.classes)}
     return Separation(alone[table.classes[signal]], alone)
 

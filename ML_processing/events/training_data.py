@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,15 @@ class ParameterGrid:
         factors = 1 / (len(self.values) * np.array(self.shares))
         return np.where(np.isnan(values), 1.0, factors[places])
 
+    def measured(self, table: Table) -> Table:
+        """The events as a training is measured on them: all with a value, and every value with the same total weight.
+
+        With physical weights the value alone would tell signal from background, since one with a large cross section is
+        frequent among the signal: a BDT learns this, which says nothing of any single signal.
+        """
+        weights = (table.weights * self.balance(table)).astype(np.float32)
+        return replace(table, features=self.filled(table), weights=weights)
+
     def redraw(self, events: EventTensors, scaled: Tensor, generator: torch.Generator) -> None:
         """Give new values to the events that are free, in place, from the values as scaled, (values,)."""
         count = int(events.free.sum())
@@ -114,6 +123,8 @@ def make_training_data(
     training = table[~held_out]
     network.fit(training.features, training.objects, training.targets() if table.about.targets else None)
     parameter = ParameterGrid.of(survey)
+    if parameter is not None:  # the last feature
+        network.scaling.features.fit_parameter(len(network.shape.features) - 1, parameter.values)
     prepare = partial(_prepared, network, factors_of_split(survey, fold), parameter, device)
     size, complete = config.batch_size, len(table) == survey.counts.sum()
     seed = config.seed * 1000 + fold

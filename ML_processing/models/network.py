@@ -106,6 +106,7 @@ class Scaler(nn.Module):
     """
 
     LIMIT = 10.0
+    SPAN = 4.0
     center: Tensor  # float32, (columns,), as all
     width: Tensor
     below: Tensor  # the sentinels at the two ends of a column, or infinities: values between them count
@@ -135,6 +136,17 @@ class Scaler(nn.Module):
         center, width = center_and_width(finite[(finite > below) & (finite < above)])
         for buffer, value in ((self.center, center), (self.width, width), (self.below, below), (self.above, above)):
             buffer[column] = value
+
+    def fit_parameter(self, column: int, values: Sequence[float]) -> None:
+        """Take the scale of a parameter from its different values: they go from -4 to 4, however many events each has.
+
+        A feature scatters around its centre, but a parameter is exact, and a small step of it means another signal. With the
+        scale of a feature, networks took so long to tell neighbouring values apart that they gave one answer for all.
+        """
+        low, high = min(values), max(values)
+        self.center[column] = (low + high) / 2
+        self.width[column] = (high - low) / (2 * self.SPAN) or 1.0
+        self.below[column], self.above[column] = -math.inf, math.inf
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Scale values (..., columns).

@@ -99,5 +99,7 @@ def measure(training: Training, table: Table) -> dict[str, Any]:
         distance = scores.astype(np.float64) - table.targets()[rows]
         error = np.sqrt((distance**2).mean(axis=0)).tolist()
         return {"rmse": dict(zip(training.targets, error, strict=True))}
+    if training.parameter:
+        table = training.parameter.measured(table)
     measured = training.discriminant.area(scores, table.labels[rows], table.weights[rows])
     return {"auc": measured.value, "auc_error": measured.error}

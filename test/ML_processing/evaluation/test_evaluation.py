@@ -396,3 +396,26 @@ def test_nothing_is_fine_with_few_events(toy: Toy, quick: Train, tmp_path: Path)
     assert '<li class="open"><span class="state">? no answer</span>' in text
     assert '<li class="bad"><span class="state">✗ worrying</span><b>Enough events?</b>' in text
     assert "fine</span>" not in text
+
+
+def test_cross_sections_of_signals_make_no_difference_to_a_parametrised_network(
+    toy: Callable[..., Path], quick: Train, tmp_path: Path
+) -> None:
+    """Otherwise the value itself would tell signal from background, to a BDT as well, and be called a better AUC."""
+    number, found = np.arange(1200), []
+    mass = np.where(number % 2, np.nan, np.where(number % 4, 600, 1000)).astype("f4")
+    for cross_section in (1, 64):
+        file = toy(f"{cross_section}.h5", count=1200, mass=mass, parameter="mass")
+        with h5py.File(file, "r+") as h5:
+            rows = h5["events"][:]
+            rows["weight"][mass == 600] *= cross_section
+            h5["events"][:] = rows
+        run = tmp_path / f"run{cross_section}"
+        metrics = train([file], dataclasses.replace(quick, parameter="mass"), run)
+        content = evaluate(run, [file], run)
+        assert metrics["auc"] == pytest.approx(content["auc"]["network"])
+        assert content["plots"]["significance"] is None
+        assert "Every mass has the same total weight in what is measured" in str(content["notes"])
+        found.append(content["auc"])
+    assert found[1] == pytest.approx(found[0], abs=5e-3)
+    assert found[0]["baseline"] == pytest.approx(TOY_AUC, abs=0.05)

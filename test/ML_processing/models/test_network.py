@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
 from ML_processing.models import Ensemble, Network, make_network
-from ML_processing.models.network import Scaling
+from ML_processing.models.network import Scaler, Scaling
 from services.trainings import tensors_of
 
 Build = Callable[..., Network]
@@ -163,6 +163,14 @@ def test_targets_are_standardized_and_come_back(shape: Shape, draw: Draw) -> Non
     assert standard.std(dim=0).tolist() == pytest.approx([1, 1], abs=0.1)
     events = draw(shape, 20)
     torch.testing.assert_close(network.standardize(network.outputs(events)), network(events), atol=1e-4, rtol=0)
+
+
+def test_a_parameter_has_the_scale_of_its_values() -> None:
+    scaler = Scaler(2)
+    scaler.fit_parameter(1, (600.0, 1000.0, 2000.0))
+    scaled, present = scaler(torch.tensor([[0.0, 600.0], [0.0, 1300.0], [0.0, 2000.0], [0.0, 9000.0]]))
+    assert scaled[:, 1].tolist() == [-4, 0, 4, 10]
+    assert present.all()
 
 
 def test_classes_have_no_scale(shape: Shape, draw: Draw) -> None:
