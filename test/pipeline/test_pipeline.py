@@ -151,7 +151,7 @@ def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None
     import h5py
 
     expected = {
-        "WprimeToWZToLNuLL_M600": (0.0921, 3000, 799),
+        "WprimeToWZToLNuLL_M600": (0.00184, 3000, 799),
         "WZTo3LNu_Pt100": (0.0546, 4000, 596),
         "ZGToLLG_PtG100": (0.0757, 4250, 94),
     }
