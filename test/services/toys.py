@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ML_processing.metrics.classification import asimov
 
 Floats = NDArray[np.float64]
 
@@ -14,6 +17,37 @@ def gaussian(values: Floats, mean: Floats | float, width: Floats | float) -> Flo
     """Density of independent Gaussians (N,) at values (N, features)."""
     density = np.exp(-0.5 * ((values - mean) / width) ** 2) / (width * np.sqrt(2 * np.pi))
     return np.asarray(density.prod(axis=1), np.float64)
+
+
+@dataclass(frozen=True)
+class GaussianClasses:
+    """Classes that are Gaussians of width 1 around their means (classes, features)."""
+
+    means: Sequence[Sequence[float]]
+
+    def draw(self, labels: NDArray[np.int64], random: np.random.Generator) -> Floats:
+        """Features (N, features) of events of these classes, (N,)."""
+        return random.normal(np.asarray(self.means, np.float64)[labels], 1.0)
+
+    def probabilities(self, features: Floats, shares: Sequence[float]) -> Floats:
+        """Probabilities (N, classes) that nothing can surpass, if the classes have these shares."""
+        weighted = [
+            share * gaussian(features, np.asarray(mean), 1.0) for mean, share in zip(self.means, shares, strict=True)
+        ]
+        return np.stack(weighted, axis=1) / np.sum(weighted, axis=0)[:, None]
+
+
+def best_significance(score: Floats, labels: NDArray[np.int64], yields: Sequence[float]) -> float:
+    """The largest Asimov significance of a cut on a score, if these numbers of events are expected of the classes."""
+    order = np.argsort(-score, kind="stable")
+    weights = in_shares(labels, yields)[order]
+    signal = labels[order] == 0
+    return float(np.nanmax(asimov(np.cumsum(weights * signal), np.cumsum(weights * ~signal))[len(order) // 1000 :]))
+
+
+def in_shares(labels: NDArray[np.int64], shares: Sequence[float]) -> Floats:
+    """Weights that give the classes these sums."""
+    return (np.asarray(shares, np.float64) / np.bincount(labels, minlength=len(shares)))[labels]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""Discriminants of trained networks against the best possible ones, for two, three and five classes in any shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ML_processing.events.data import read
+from ML_processing.metrics.roc import auc_difference
+from ML_processing.training.directory import Training
+from ML_processing.training.train import train
+from MLTools.NanoML.config.training import Train
+from MLTools.NanoML.model import Discriminant
+from services.toys import GaussianClasses, best_significance, in_shares
+
+EACH = 3000  # events of each class
+MEANS = ((0.0, 0.0), (1.5, 0.0), (-0.5, 1.0), (0.5, -2.0), (-2.0, -0.5))
+SHARES = ((1, 1, 1, 1, 1), (10, 10, 1, 5, 3), (1000, 1000, 1, 30, 200))  # of the signal and of the backgrounds
+ENOUGH = 20.0  # expected signal events
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
+def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) -> tuple[GaussianClasses, Any, Any]:
+    """A toy, the events of its training and the probabilities that networks give for those they have not seen."""
+    toy, random = GaussianClasses(MEANS[: request.param]), np.random.default_rng(1)
+    labels = np.arange(request.param * EACH) % request.param
+    types = [("run", "u4"), ("luminosityBlock", "u4"), ("event", "u8"), ("label", "i4"), ("weight", "f4")]
+    rows = np.zeros(len(labels), [*types, ("x", "f4"), ("y", "f4")])
+    rows["event"], rows["label"], rows["weight"] = np.arange(len(labels)), labels, 1
+    rows["x"], rows["y"] = toy.draw(labels, random).T
+    directory = tmp_path_factory.mktemp("optimum")
+    names = ["signal", *(f"b{number}" for number in range(1, request.param))]
+    path = write(directory / "toy.h5", rows, classes=names)
+    config = Train(folds=3, epochs=15, learning_rate=5e-3, options={"hidden": [32, 32], "dropout": 0.0}, device="cpu")
+    train([path], config, directory / "run")
+    table = read([path], config)
+    tested, scores = Training.load(directory / "run").out_of_fold(table)
+    return toy, table[tested], scores
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_the_discriminant_is_the_best_there_is(
+    trained: tuple[GaussianClasses, Any, Any], shares: tuple[int, ...]
+) -> None:
+    toy, table, scores = trained
+    labels, used = table.labels, shares[: len(toy.means)]
+    weights, features = in_shares(labels, used), table.features.astype(np.float64)
+    wanted = Discriminant("d", "signal", dict(zip(table.classes, map(float, used), strict=True)))
+    found, best = wanted.of(scores, table.classes), toy.probabilities(features, used)[:, 0]
+    lost = auc_difference(best, found, labels == 0, weights)
+    assert lost.value is not None
+    assert lost.error is not None
+    assert -2 * lost.error < lost.value < 0.004 + 2 * lost.error
+    alone = auc_difference(best, scores[:, 0], labels == 0, weights).value
+    assert alone is not None
+    assert alone > 0.02 or len(set(used[1:])) == 1  # the probability of the signal is not
+    yields = ENOUGH * np.array([1.0, *(share / used[1] * 100 for share in used[1:])])
+    assert best_significance(found, labels, yields) > 0.95 * best_significance(best, labels, yields)
+
+
+def test_probabilities_are_those_of_equal_shares(trained: tuple[GaussianClasses, Any, Any]) -> None:
+    toy, table, scores = trained
+    best = toy.probabilities(table.features.astype(np.float64), np.ones(len(toy.means)))
+    assert np.abs(scores - best).mean(axis=0).max() < 0.03
