@@ -21,10 +21,22 @@ from data_processing.convert.columns import (
     columns_of,
 )
 from data_processing.convert.duplicateevents import DuplicateEvents, events_of, find_duplicates, scratch
-from data_processing.convert.estimate import Estimate
-from data_processing.convert.expressions import BoundExpression, Expression, Region
-from data_processing.convert.reading import EventCut, FlagCut, OpenFiles, branches_of, nominal_flag, passing, read_ahead
-from data_processing.convert.weights import DatasetWeight, GivenWeight
+from data_processing.convert.estimate import Estimate, Transfer, given_weights
+from data_processing.convert.expressions import BoundExpression, Region
+from data_processing.convert.reading import (
+    EventCut,
+    FlagCut,
+    OpenFiles,
+    Sample,
+    branches_of,
+    described,
+    has_generator_weights,
+    nominal_flag,
+    passing,
+    read_ahead,
+    survey,
+)
+from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import BlockWriter, RowReader, table_writers
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
@@ -41,23 +53,11 @@ from MLTools.NanoML.contracts.hdf5 import (
 from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import Bar, progress
 
 _COUNTED_AT_ONCE = 1_000_000  # events
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A dataset of the analysis."""
-
-    name: str
-    class_: str | None = None  # its class, if it has one
-    cross_section: float | None = None  # cross section [pb], or None
-    # whether the configuration says that it is collision data; None if it does not say
-    is_data: bool | None = None
-    weight: Expression | None = None  # by which its events are weighted
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ConvertJob:
     output: Path  # path of the HDF5 file
     features: Sequence[str]  # names of event-level columns: branches, or columns of a selection
     objects: Mapping[str, StoredCollection] = field(default_factory=dict)  # collections to be stored
-    sample: Sample = Sample("")  # the dataset
+    sample: Sample = field(default_factory=Sample)  # the dataset
     classes: Sequence[str] = ()  # all classes of the analysis, in the order of their labels
     luminosity: float | None = None  # integrated luminosity [/fb], or None
     compression: str = "gzip:1"  # "gzip:LEVEL" or "none"
@@ -85,12 +85,19 @@ class ConvertJob:
     allow_gaps: bool = False  # whether files that nanoAOD-tools read in ranges may lack entries
     regions: Sequence[Region] = ()  # the regions of the analysis, for each of which there is a column
     is_corrected: bool = False  # whether a dataset of the analysis has a weight beside the generator's
+    others: Sequence[Transfer] = ()  # transfer weights of other classes, of whose variations all files have columns
     estimate: Estimate | None = None  # what its events are in a class that is estimated from data
 
     @property
     def flags(self) -> Sequence[Region]:
         """All regions, with the cuts by which events count there."""
         return self.estimate.counted(self.regions) if self.estimate else self.regions
+
+    @property
+    def transfers(self) -> Sequence[Transfer]:
+        """Its own transfer weight, and what those of other classes are here, in the order of the classes."""
+        own = [self.estimate.factor] if self.estimate else []
+        return sorted([*own, *(it.of_others for it in self.others)], key=lambda it: self.classes.index(it.class_))
 
     @property
     def label(self) -> int:
@@ -110,26 +117,17 @@ def convert_files(job: ConvertJob) -> HDF5Metadata:
 
 def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
     columns, accounting = _survey(job, opened)
-    entries = accounting.written
-
-    def bound(expression: Expression) -> BoundExpression:
-        return BoundExpression(expression, opened(job.sources[0]))
-
+    entries, first = accounting.written, opened(job.sources[0])
     cuts: list[EventCut] = [FlagCut(SELECTED)] if any(file.only_shifted for file in accounting.files) else []
     if job.estimate:
-        cuts.append(bound(job.estimate.region.cut))
+        cuts.append(BoundExpression(job.estimate.region.cut, first))
         job.estimate.enter(accounting, map(opened, job.sources), job.regions)
     duplicates = _find_duplicates(job, accounting, opened)
     dataset = _dataset(job, accounting, duplicates)
-    is_weighted = any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
-    weight = dataset.weight_per_genweight
-    given: list[GivenWeight | DatasetWeight] = [GivenWeight(sums) for sums in accounting.weights]
-    factors = (job.sample.weight, job.estimate.factor if job.estimate else None)
-    given += [DatasetWeight(bound(factor)) for factor in factors if factor is not None]
-    flags = {it.describe().column: bound(it.cut) for it in job.flags}
-    reader = RowReader(
-        columns, dataset.is_data, job.label, weight, job.parameters, is_weighted, given, job.is_corrected, flags
-    )
+    given = given_weights(accounting.weights, job.sample.weight, job.transfers, first)
+    weights = EventWeights(dataset.weight_per_genweight, has_generator_weights(accounting), given)
+    flags = {it.describe().column: BoundExpression(it.cut, first) for it in job.flags}
+    reader = RowReader(columns, dataset.is_data, job.label, weights, job.parameters, job.is_corrected, flags)
     with (
         replacing(job.output) as aside,
         new_hdf5(aside) as file,
@@ -146,7 +144,7 @@ def _convert(job: ConvertJob, opened: OpenFiles) -> HDF5Metadata:
             dataset = replace(dataset, data_driven=job.estimate.describe(sum_of_weights))
         metadata = replace(
             _metadata(job, columns, dataset, lost),
-            weights=tuple(each.describe() for each in given if isinstance(each, GivenWeight)),
+            weights=tuple(weights.varied),
             regions=tuple(region.describe() for region in job.regions),
         )
         write_metadata(file, metadata)
@@ -210,54 +208,23 @@ def _write(
 
 def _survey(job: ConvertJob, opened: OpenFiles) -> tuple[FileColumns, Accounting]:
     """Survey all files before anything is written: their columns and accounting."""
-    columns: FileColumns | None = None
-    accounting = Accounting()
-    owners: list[str] = []
-    for source in job.sources:
-        file = opened(source)
-        provenance = Provenance.of(file)
-        files = provenance.accounting.files if provenance else [all_events_of(file)]
-        accounting.files += [replace(each, shifts=[]) for each in files]  # no event of the output is shifted
-        owners += [source] * (len(accounting.files) - len(owners))
-        problem = provenance.contradiction(file) if provenance else None
-        if problem is not None:
-            raise NanoMLError(f"{source}: {problem}")
-        nominal_flag(file, provenance)  # an error if it is not there
-        weights = provenance.accounting.weights if provenance else []
-        lost = [name for sums in weights for name in sums.branches if name not in file.branches]
-        if lost:
-            raise NanoMLError(
-                f"{source}: its record says that its events have the weight {lost[0]}, but that branch was dropped. Skim again, and keep "
-                "weight_*."
-            )
-        found = columns_of(file, job.features, job.objects, provenance, job.float16, job.drop)
+    if not job.sources:
+        raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
+    columns: list[FileColumns] = []
+
+    def visit(file: RootFile, record: Provenance | None) -> None:
+        found = columns_of(file, job.features, job.objects, record, job.float16, job.drop)
         check_parameters(file, found, job.parameters)
         for region in job.regions:
             BoundExpression(region.cut, file)
-        if columns is None:
-            columns = found
-        else:
-            check_same(columns, found, job.sources[0], source)
-    if columns is None:
-        raise NanoMLError(f"{job.sample.name or job.output}: there are no files to convert.")
-    if accounting.is_data is None:
-        simulated = next(file.file for file in accounting.files if not file.is_data)
-        data = next(file.file for file in accounting.files if file.is_data)
-        raise NanoMLError(
-            f"{job.sample.name or job.output}: mixes data ({data}) and simulation ({simulated}): convert them apart."
-        )
-    sample, first = job.sample, accounting.files[0]
-    if sample.is_data and not accounting.is_data:
-        raise NanoMLError(
-            f"dataset {sample.name}: `data: true`, but {first.file} is simulation "
-            f"(its sum of weights: {first.sum_of_weights_source})."
-        )
-    if sample.is_data is False and sample.cross_section is not None and accounting.is_data:
-        raise NanoMLError(
-            f"dataset {sample.name}: has a cross section, but {first.file} is data: it has no generator weights."
-        )
-    accounting.check(owners, job.allow_gaps)
-    return _with_quantiles(job, opened, columns), accounting
+        if columns:
+            check_same(columns[0], found, job.sources[0], file.path)
+        columns.append(found)
+
+    accounting = survey(job.sample, job.sources, opened, job.allow_gaps, visit)
+    for each in accounting.files:
+        each.shifts = []  # no event of the output is shifted
+    return _with_quantiles(job, opened, columns[0]), accounting
 
 
 def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) -> FileColumns:
@@ -284,28 +251,15 @@ def _with_quantiles(job: ConvertJob, opened: OpenFiles, columns: FileColumns) ->
 
 def _dataset(job: ConvertJob, accounting: Accounting, duplicates: DuplicateEvents | None) -> ConvertedDataset:
     """The dataset as the metadata describe it, after a check that its events can be weighted."""
-    sample = job.sample
-    names = [*job.earlier, sample.name]
+    names = [*job.earlier, job.sample.name]
     copies = duplicates.copies(len(job.earlier)) if duplicates else {}
-    found = ConvertedDataset(
-        sample.name,
-        sample.class_,
-        job.label,
-        sample.cross_section,
-        job.luminosity,
-        {one.name: one.value for one in job.parameters if not math.isnan(one.value)},
-        bool(accounting.is_data),
-        accounting.recorded(),
-        tuple(job.missing),
-        {names[part]: many for part, many in copies.items()},
-        tuple(accounting.gaps),
+    return replace(
+        described(job.sample, job.label, job.luminosity, accounting),
+        parameters={one.name: one.value for one in job.parameters if not math.isnan(one.value)},
+        missing=tuple(job.missing),
+        duplicates={names[part]: many for part, many in copies.items()},
+        gaps=tuple(accounting.gaps),
     )
-    if math.isnan(found.weight_per_genweight or 0):
-        raise NanoMLError(
-            f"dataset {sample.name}: the sum of weights of its {len(accounting.files)} files is "
-            f"{accounting.sum_of_weights:g}, so it cannot be normalised to a cross section. Add files with events."
-        )
-    return found
 
 
 def _metadata(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_processing.convert.expressions import BoundExpression, Expression, Region
 from data_processing.convert.reading import EventCut, FlagCut, branches_of, nominal_flag
-from MLTools.NanoML.contracts.accounting import Step
+from data_processing.convert.weights import ExpressionWeight, GivenWeight
+from MLTools.NanoML.contracts.accounting import NOMINAL, Step, WeightSums
 from MLTools.NanoML.contracts.hdf5 import DataDrivenPart
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import ConfigError
@@ -20,19 +22,46 @@ _READ_AT_ONCE = 1_000_000  # events
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """The transfer weight of a class that is estimated from data."""
+
+    class_: str
+    values: Mapping[str, Expression]  # nominal and under each variation
+
+    @property
+    def of_others(self) -> Transfer:
+        """What it is for events of other classes: 1."""
+        return self._each(lambda _: "1")
+
+    @property
+    def subtracted(self) -> Transfer:
+        """What it is for events that are subtracted."""
+        return self._each(lambda text: f"-({text})")
+
+    def _each(self, change: Callable[[str], str]) -> Transfer:
+        return replace(self, values={key: replace(it, text=change(it.text)) for key, it in self.values.items()})
+
+    def bound(self, file: RootFile) -> ExpressionWeight:
+        """The weight with the branches of a file."""
+        # columns are named after it
+        name = re.sub(r"\W", "_", self.class_)
+        return ExpressionWeight(name, {key: BoundExpression(it, file) for key, it in self.values.items()})
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What the events of a dataset are in a class that is estimated from data."""
 
     dataset: str  # its name
     region: Region  # in which the events are
-    weight: Expression  # what each counts, beside its own weights
+    transfer: Transfer  # what each counts, beside its own weights
     is_subtracted: bool
     into: Sequence[Region]  # the regions in which they count, with the cuts that they must pass there
 
     @property
-    def factor(self) -> Expression:
+    def factor(self) -> Transfer:
         """What the weight of an event is multiplied by."""
-        return replace(self.weight, text=f"-({self.weight.text})") if self.is_subtracted else self.weight
+        return self.transfer.subtracted if self.is_subtracted else self.transfer
 
     def counted(self, regions: Sequence[Region]) -> list[Region]:
         """All regions, each with the cut that decides whether an event counts there."""
@@ -42,9 +71,9 @@ class Estimate:
     def describe(self, sum_of_weights: float) -> DataDrivenPart:
         """Its description in the metadata, with the sum of the weights of its events."""
         into = tuple(region.describe() for region in self.into)
-        return DataDrivenPart(
-            self.dataset, self.region.name, self.weight.text, self.is_subtracted, into, sum_of_weights
-        )
+        texts = {key: expression.text for key, expression in self.transfer.values.items()}
+        weight = texts.pop(NOMINAL)
+        return DataDrivenPart(self.dataset, self.region.name, weight, self.is_subtracted, into, sum_of_weights, texts)
 
     def enter(self, accounting: Accounting, sources: Iterable[RootFile], regions: Sequence[Region]) -> None:
         """Enter the region into the accounting of the files behind some ROOT files, as a last cut.
@@ -85,3 +114,12 @@ class Estimate:
             inside_region = Step(f"in {self.region.name}", int(events[number]), float(weights[number]))
             file.cutflow = [*(file.cutflow or [everything]), inside_region]
             file.selected = inside_region.events
+
+
+def given_weights(
+    sums: Iterable[WeightSums], own: Expression | None, transfers: Iterable[Transfer], file: RootFile
+) -> list[GivenWeight | ExpressionWeight]:
+    """All weights of a dataset's events beside the generator's: the selection's, its own, and transfer weights."""
+    found: list[GivenWeight | ExpressionWeight] = [GivenWeight(each) for each in sums]
+    found += [ExpressionWeight("", {NOMINAL: BoundExpression(own, file)})] if own else []
+    return [*found, *(transfer.bound(file) for transfer in transfers)]

@@ -28,7 +28,7 @@ class BoundExpression:
     """An expression with the branches of a file."""
 
     def __init__(self, expression: Expression, file: RootFile) -> None:
-        self._where = expression.where
+        self._where, self.text = expression.where, expression.text
         with self._explained():
             self._formula = Formula(expression.text).bind(file.branches, file.path)
         self.branches = self._formula.branches

@@ -5,7 +5,8 @@ An event that passes the selection under shifts of objects alone is no event of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,9 +15,12 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.convert.expressions import Expression
 from MLTools.NanoML.contracts.accounting import SELECTED
+from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.accounting import UNWEIGHTED, Accounting, all_events_of
 from MLTools.NanoML.rootio.lists import Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -119,3 +123,100 @@ def passing(cuts: Sequence[EventCut], arrays: Mapping[str, Any], length: int) ->
 def branches_of(cuts: Sequence[EventCut]) -> list[str]:
     """The branches that cuts read."""
     return list(dict.fromkeys(name for cut in cuts for name in cut.branches))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A dataset of the analysis."""
+
+    name: str = ""
+    class_: str | None = None  # its class, if it has one
+    cross_section: float | None = None  # cross section [pb], or None
+    # whether the configuration says that it is collision data; None if it does not say
+    is_data: bool | None = None
+    weight: Expression | None = None  # by which its events are weighted
+
+
+def survey(
+    sample: Sample,
+    sources: Sequence[str],
+    opened: OpenFiles,
+    allow_gaps: bool,
+    visit: Callable[[RootFile, Provenance | None], None] = lambda _file, _record: None,
+) -> Accounting:
+    """The accounting of a dataset's files, each of which is visited with its record.
+
+    Raises
+    ------
+    NanoMLError
+        A file contradicts its record, or has lost weights; the files are not those of one dataset, or some events are twice in
+        them, or not at all.
+    """
+    accounting = Accounting()
+    owners: list[str] = []
+    for source in sources:
+        file = opened(source)
+        record = Provenance.of(file)
+        accounting.files += record.accounting.files if record else [all_events_of(file)]
+        owners += [source] * (len(accounting.files) - len(owners))
+        problem = record.contradiction(file) if record else None
+        if problem is not None:
+            raise NanoMLError(f"{source}: {problem}")
+        nominal_flag(file, record)  # an error if it is not there
+        weights = record.accounting.weights if record else []
+        lost = [name for sums in weights for name in sums.branches if name not in file.branches]
+        if lost:
+            raise NanoMLError(
+                f"{source}: its record says that its events have the weight {lost[0]}, but that branch was dropped. Skim again, and keep "
+                "weight_*."
+            )
+        visit(file, record)
+    if accounting.is_data is None:
+        simulated = next(file.file for file in accounting.files if not file.is_data)
+        data = next(file.file for file in accounting.files if file.is_data)
+        raise NanoMLError(
+            f"{sample.name or sources[0]}: mixes data ({data}) and simulation ({simulated}): convert them apart."
+        )
+    first = accounting.files[0]
+    if sample.is_data and not accounting.is_data:
+        raise NanoMLError(
+            f"dataset {sample.name}: `data: true`, but {first.file} is simulation "
+            f"(its sum of weights: {first.sum_of_weights_source})."
+        )
+    if sample.is_data is False and sample.cross_section is not None and accounting.is_data:
+        raise NanoMLError(
+            f"dataset {sample.name}: has a cross section, but {first.file} is data: it has no generator weights."
+        )
+    accounting.check(owners, allow_gaps)
+    return accounting
+
+
+def has_generator_weights(accounting: Accounting) -> bool:
+    """Whether the events of a dataset have generator weights, which count."""
+    return not accounting.is_data and any(file.sum_of_weights_source != UNWEIGHTED for file in accounting.files)
+
+
+def described(sample: Sample, label: int, luminosity: float | None, accounting: Accounting) -> ConvertedDataset:
+    """A dataset as metadata describe it.
+
+    Raises
+    ------
+    NanoMLError
+        It is to be normalised to a cross section, but its sum of weights is not positive.
+    """
+    found = ConvertedDataset(
+        sample.name,
+        sample.class_,
+        label,
+        sample.cross_section,
+        luminosity,
+        {},
+        bool(accounting.is_data),
+        accounting.recorded(),
+    )
+    if math.isnan(found.weight_per_genweight or 0):
+        raise NanoMLError(
+            f"dataset {sample.name}: the sum of weights of its {len(accounting.files)} files is "
+            f"{accounting.sum_of_weights:g}, so it cannot be normalised to a cross section. Add files with events."
+        )
+    return found

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Optional
 
 from data_processing.convert.columns import DatasetParameter, StoredCollection
-from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.estimate import Estimate
+from data_processing.convert.convert import ConvertJob, convert_files
+from data_processing.convert.estimate import Estimate, Transfer
 from data_processing.convert.expressions import Expression, Region
+from data_processing.convert.reading import Sample
 from data_processing.convert.shuffle import ShuffleJob, shuffle_files
 from data_processing.datasets.datasets import output_names, root_files
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.datasets import FROM_WHERE
 from MLTools.NanoML.config.regions import Part
+from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.contracts.plain import plain
@@ -39,6 +41,8 @@ def convert_stage(analysis: Analysis) -> Stage:
     jobs |= {part.name: _part_job(config, part, jobs[part.dataset], groups) for part in config.parts}
     owners = {**{name: name for name in groups}, **{part.name: part.dataset for part in config.parts}}
     tasks, code = [], code_of(convert_files.__module__)
+    # every file has their columns, whatever class its events are of
+    varied = {class_: list(it.variations) for class_, it in config.data_driven.items() if it.variations}
     for name, job in jobs.items():
         described = config.as_dict("datasets")[owners[name]]
         settings = {
@@ -50,6 +54,7 @@ def convert_stage(analysis: Analysis) -> Stage:
             "earlier": list(job.earlier),
             "regions": config.regions,
             "is_corrected": job.is_corrected,
+            **({"variations": varied} if varied else {}),
         }
         if job.estimate:
             settings["data_driven"] = plain(job.estimate.describe(0.0))
@@ -89,27 +94,44 @@ def _dataset_job(analysis: Analysis, name: str, groups: Mapping[str, Sequence[st
         missing=analysis.missing.get(name, ()),
         earlier={other: groups[other] for other in config.earlier(name)},
         allow_gaps=convert.allow_gaps,
-        regions=[_region(config, region) for region in config.regions],
+        regions=[region_of(config, region) for region in config.regions],
+        others=[_transfer(config, class_) for class_, it in config.data_driven.items() if it.variations],
         is_corrected=bool(config.data_driven) or any(each.weight for each in config.datasets.values()),
     )
 
 
 def _part_job(config: Config, part: Part, job: ConvertJob, groups: Mapping[str, Sequence[str]]) -> ConvertJob:
     """The conversion of the events of a dataset, which `job` converts, in a class that is estimated from data."""
-    wanted, place = config.data_driven[part.class_], ("data_driven", part.class_)
-    weight = Expression(str(wanted.weight), config.place(*place, "weight"))
-    into = [Region(name, Expression(cut, config.place(*place, "into", name))) for name, cut in wanted.into.items()]
     return replace(
         job,
         output=Layout.of(config).hdf5(part.name),
         sample=replace(job.sample, name=part.name, class_=part.class_),
         # an event that is in a dataset of which nothing is taken must not be lost
-        earlier={name: groups[name] for name in job.earlier if name in wanted.from_},
-        estimate=Estimate(part.dataset, _region(config, wanted.region), weight, part.is_subtracted, into),
+        earlier={name: groups[name] for name in job.earlier if name in config.data_driven[part.class_].from_},
+        others=[it for it in job.others if it.class_ != part.class_],
+        estimate=estimate_of(config, part),
     )
 
 
-def _region(config: Config, name: str) -> Region:
+def estimate_of(config: Config, part: Part) -> Estimate:
+    """What the events of a dataset are in a class that is estimated from data."""
+    wanted, place = config.data_driven[part.class_], ("data_driven", part.class_)
+    into = [Region(name, Expression(cut, config.place(*place, "into", name))) for name, cut in wanted.into.items()]
+    region, transfer = region_of(config, wanted.region), _transfer(config, part.class_)
+    return Estimate(part.dataset, region, transfer, part.is_subtracted, into)
+
+
+def _transfer(config: Config, class_: str) -> Transfer:
+    wanted, place = config.data_driven[class_], ("data_driven", class_)
+    nominal = Expression(str(wanted.weight), config.place(*place, "weight"))
+    varied = {
+        key: Expression(str(it), config.place(*place, "variations", key)) for key, it in wanted.variations.items()
+    }
+    return Transfer(class_, {NOMINAL: nominal, **varied})
+
+
+def region_of(config: Config, name: str) -> Region:
+    """A region of the configuration."""
     return Region(name, Expression(config.regions[name], config.place("regions", name)))
 
 

@@ -5,7 +5,6 @@ Blocks are compressed by several threads while the next ones are read.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from data_processing.convert.columns import IDENTIFIER_TYPES, VALID, CollectionColumns, DatasetParameter, FileColumns
 from data_processing.convert.expressions import BoundExpression
-from data_processing.convert.weights import DatasetWeight, GivenWeight
+from data_processing.convert.weights import EventWeights
 from MLTools.NanoML.contracts.accounting import NOMINAL
 from MLTools.NanoML.contracts.hdf5 import CORRECTION, EVENTS
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -44,10 +43,8 @@ class RowReader:
     columns: FileColumns
     is_data: bool  # without generator weight: it is 1 in data that have a class
     label: int  # number of the class, or -1
-    weight: float | None  # number of events expected per generator weight, if that is known
+    weights: EventWeights
     parameters: Sequence[DatasetParameter] = ()  # columns after the features
-    is_weighted: bool = True  # if not, genWeight of simulation is 1 for each event
-    given: Sequence[GivenWeight | DatasetWeight] = ()  # weights beside the generator's
     is_corrected: bool = False  # whether there is a column of their product also if there are none
     regions: Mapping[str, BoundExpression] = field(default_factory=dict)  # the cut behind each column of flags
 
@@ -56,14 +53,14 @@ class RowReader:
         """For each dataset, the type of its entry for one event: a compound type, or an array of `max` of them."""
         stored = self.columns.dtype_of
         events: list[tuple[str, str]] = [*IDENTIFIER_TYPES.items(), ("label", "i4")]
-        if self.weight is not None:
+        if self.weights.scale is not None:
             events.append(("weight", "f4"))
         if not self.is_data or self.label >= 0:
             events.append(("genWeight", "f4"))
-        if self.given or self.is_corrected:
+        if self.weights.given or self.is_corrected:
             events.append((CORRECTION, "f4"))
-        if self.weight is not None:
-            events += [(column, "f4") for given in self.given for column in given.variations.values()]
+        if self.weights.scale is not None:
+            events += [(column, "f4") for column in self.weights.columns]
         events += [(column, "?") for column in self.regions]
         events += [(name, stored(name, feature.branch)) for name, feature in self.columns.features.items()]
         events += [(parameter.name, "f4") for parameter in self.parameters]
@@ -76,10 +73,7 @@ class RowReader:
     @property
     def branches(self) -> list[str]:
         """All branches to be read."""
-        names = [*IDENTIFIER_TYPES]
-        if self.is_weighted and not self.is_data:
-            names.append("genWeight")
-        names += [column for given in self.given for column in given.branches]
+        names = [*IDENTIFIER_TYPES, *self.weights.branches]
         names += [column for cut in self.regions.values() for column in cut.branches]
         names += [feature.branch.name for feature in self.columns.features.values()]
         for collection in self.columns.collections.values():
@@ -105,11 +99,11 @@ class RowReader:
 
     def _events(self, dtype: np.dtype[Any], arrays: Mapping[str, ak.Array], length: int, path: str) -> Rows:
         columns: dict[str, NDArray[Any]] = {}
-        for name in (*IDENTIFIER_TYPES, "genWeight"):
-            if name in arrays:
-                columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
+        for name in IDENTIFIER_TYPES:
+            columns[name] = np.asarray(ak.to_numpy(arrays[name])).astype(dtype[name], copy=False)
+        generated = self.weights.generated(arrays, length)
         if "genWeight" in (dtype.names or ()):
-            columns.setdefault("genWeight", np.ones(length, dtype["genWeight"]))
+            columns["genWeight"] = generated
         for name, feature in self.columns.features.items():
             values = np.asarray(ak.to_numpy(arrays[feature.branch.name]))
             values = values if feature.component is None else values[:, feature.component]
@@ -119,20 +113,14 @@ class RowReader:
         for column, cut in self.regions.items():
             columns[column] = cut.passes(arrays, length)
         columns["label"] = np.full(length, self.label, dtype["label"])
-        factors = [given.factors(arrays) for given in self.given]
-        correction = math.prod((each[NOMINAL] for each in factors), start=np.ones(length))
+        corrections = self.weights.corrections(arrays, length)
+        correction = corrections.pop(NOMINAL)
         if CORRECTION in (dtype.names or ()):
             columns[CORRECTION] = correction.astype(np.float32)
-        if self.weight is not None:
-            generated = columns.get("genWeight", np.ones(length, np.float32))
-            per_event = self.weight * generated.astype(np.float64)
-            columns["weight"] = np.full(length, per_event * correction, dtype["weight"])
-            for number, given in enumerate(self.given):
-                others = math.prod(
-                    (each[NOMINAL] for other, each in enumerate(factors) if other != number), start=np.ones(length)
-                )
-                for variation, column in given.variations.items():
-                    columns[column] = (per_event * others * factors[number][variation]).astype(np.float32)
+        if self.weights.scale is not None:
+            per_event = self.weights.scale * generated.astype(np.float64)
+            columns["weight"] = (per_event * correction).astype(np.float32)
+            columns.update((name, (per_event * each).astype(np.float32)) for name, each in corrections.items())
         return columns
 
 

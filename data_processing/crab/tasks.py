@@ -243,7 +243,7 @@ def _models_of(config: Config) -> list[tuple[Model, Optional[float]]]:
     own = Layout.of(config).model
     section = config.score or Score()
     paths = [config.path(model) for model in section.model or ()]
-    if not paths and (config.score or own.is_file()):
+    if section.model is None and (config.score or own.is_file()):
         paths = [own]
     found = []
     for path in paths:

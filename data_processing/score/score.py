@@ -11,6 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.provenance import MadeColumn, Provenance, ScoredBy
@@ -43,6 +44,8 @@ class ScoreJob:
     chunk: int = 200_000  # maximum number of events read at once
     memory: int = 100  # memory for the branches of a chunk [MB]
     base: str = "."  # directory that the path of a selection's file is relative to
+    roles: Sequence[Role] = ()  # what the events are, if the file is of a dataset of an analysis
+    marks: Sequence[Mark] = ()  # numbers that all of these events have
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def score_file(job: ScoreJob) -> ScoreRecord:
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
     its fold, which has not seen it in training. A skim with shifts of objects has scores under each, and its flags go with
-    them. It is an error if the file lacks a column of a model, or a score is not finite; nothing is written then.
+    them. In an analysis, weights, regions and class of the events are written, too. It is an error if the file lacks a column
+    of a model, or a score is not finite; nothing is written then.
     """
     models = load_models(job.models, job.parameters)
     with RootFile(job.source) as file:
@@ -99,11 +103,13 @@ def score_file(job: ScoreJob) -> ScoreRecord:
             kept = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
             others = [*(record.flags if record else ()), *(f"n{model.description.collection}" for model in models)]
             kept.update({name: file.branches[name] for name in others if name in file.branches})
+        described = EventColumns(job.roles, job.marks, file, record)
         made = {name: branch for each in scorers for name, branch in each.made.items()}
+        made.update(described.made)
         with replacing(job.output) as aside, NanoWriter(aside, {**kept, **made}, job.compression) as writer:
             names = [name for name in writer.events.columns if name not in made]
-            reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads)]))
-            size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers)
+            reads = list(dict.fromkeys([*names, *(name for each in scorers for name in each.reads), *described.reads]))
+            size = file.bytes_per_event(reads) + sum(each.bytes_per_event for each in scorers) + 8 * len(described.made)
             most = max(1, min(job.chunk, int(job.memory * 1_000_000 / max(size, 1))))
             with progress(f"score {Path(job.source).name}", file.entries) as bar:
                 for start, stop in file.ranges(reads, most) if file.entries else [(0, 0)]:
@@ -111,6 +117,7 @@ def score_file(job: ScoreJob) -> ScoreRecord:
                     rows = {name: arrays[name] for name in names}
                     for each in scorers:
                         rows.update(each.score(arrays))
+                    rows.update(described.rows(arrays, start, stop))
                     writer.events.extend(rows)
                     bar.advance(stop - start)
             odd += copy_auxiliary(file, writer, None) if job.copy else []
@@ -132,7 +139,7 @@ def _provenance(
         before,
         kind=before.kind if job.copy else "scores",
         columns=before.columns if job.copy else columns,
-        model=ScoredBy.of(models, job.parameters),
+        model=ScoredBy.of(models, job.parameters) if models else before.model,
         not_copied=not_copied,
     )
 

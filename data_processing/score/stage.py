@@ -10,11 +10,18 @@ from typing import Any, Optional
 
 import numpy as np
 
+from data_processing.convert.expressions import Expression
+from data_processing.convert.reading import Sample
+from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score.attach import AttachJob, attach_file, check_events, check_summary, index_events, match_file
+from data_processing.score.eventcolumns import Mark, Role
+from data_processing.score.normalisation import NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, load_models, score_file
 from data_processing.score.table import AttachedColumn, EventTable
+from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import Score
+from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
@@ -32,24 +39,107 @@ def score_stage(analysis: Analysis) -> Optional[Stage]:
     is an error if a model that is not made by the analysis itself cannot be used like that.
     """
     config = analysis.config
-    if config.score is None and (config.train is None or config.train.parameter is not None or not analysis.files):
+    if not _is_scored(config, analysis):
         return None
     layout, score = Layout.of(config), config.score or Score()
-    models = [config.path(model) for model in score.model or ()] or [layout.model]
+    models = [layout.model] if score.model is None else [config.path(model) for model in score.model]
     own = config.train is not None and layout.model.resolve() in [model.resolve() for model in models]
     if not own and all(model.is_file() for model in models):
         try:
             load_models(models, score.parameter)  # one message now, not one for each file
         except ConfigError as problem:
             raise config.error("score", message=str(problem)) from None
-    groups = {"": find_files(score.files, config.base)} if score.files else root_files(analysis)
     job = ScoreJob("", Path(), tuple(models), score.parameter, score.copy, base=str(config.base))
-    tasks = [
-        task
-        for name, paths in groups.items()
-        for task in score_tasks(paths, layout.scores(name), job, f"{name}/" if name else "", own)
-    ]
+    if score.files:
+        tasks = score_tasks(find_files(score.files, config.base), layout.scores(), job, "", own)
+        return Stage("score", tasks, usable_cores())
+    tasks = []
+    for name, paths in root_files(analysis).items():
+        of_dataset = replace(job, roles=_roles(config, name), marks=_marks(config, name))
+        tasks += score_tasks(paths, layout.scores(name), of_dataset, f"{name}/", own)
     return Stage("score", tasks, usable_cores())
+
+
+def _is_scored(config: Config, analysis: Analysis) -> bool:
+    """Whether an analysis has scores."""
+    # without a section for them, if it trains a model that needs no parameter, and has files
+    return config.score is not None or (
+        config.train is not None and config.train.parameter is None and bool(analysis.files)
+    )
+
+
+def normalise_stage(analysis: Analysis) -> Optional[Stage]:
+    """The normalisation of each dataset, and of data in each class that is estimated from them, if these are scored."""
+    config = analysis.config
+    if not _is_scored(config, analysis) or (config.score is not None and config.score.files):
+        return None
+    groups, layout, code = root_files(analysis), Layout.of(config), code_of(normalise.__module__)
+    allow_gaps = config.convert is not None and config.convert.allow_gaps
+    tasks = []
+    for name, sources in groups.items():
+        dataset, luminosity = config.datasets[name], config.luminosity_of(name)
+        sample = Sample(name, dataset.class_, config.cross_section_of(name), dataset.is_data)
+        earlier = {other: groups[other] for other in config.earlier(name)}
+        job = NormaliseJob(sources, layout.normalisation(name), sample, luminosity, earlier, allow_gaps)
+        jobs = {name: job}
+        for part in (it for it in config.parts if it.dataset == name and not it.is_subtracted):
+            wanted = config.data_driven[part.class_]
+            jobs[part.name] = replace(
+                job,
+                output=layout.normalisation(part.name),
+                # as in the conversion: an event that is in a dataset of which nothing is taken must not be lost
+                earlier={other: paths for other, paths in earlier.items() if other in wanted.from_},
+                region=region_of(config, wanted.region),
+            )
+        for key, each in jobs.items():
+            settings = {
+                "cross_section": sample.cross_section,
+                "luminosity": luminosity,
+                "data": dataset.is_data,
+                "earlier": list(each.earlier),
+                "allow_gaps": allow_gaps,
+                "region": each.region.cut.text if each.region else None,
+            }
+            inputs = tuple(dict.fromkeys([*sources, *(path for paths in each.earlier.values() for path in paths)]))
+            outputs = (each.output, *([copies_of(each.output)] if dataset.is_data else []))
+            work = functools.partial(normalise, each)
+            tasks.append(Task("normalise", key, inputs, outputs, settings, code, work))
+    return Stage("normalise", tasks, usable_cores())
+
+
+def _roles(config: Config, name: str) -> list[Role]:
+    """What the events of a dataset are: its own, and those of classes that are estimated from data."""
+    dataset, layout = config.datasets[name], Layout.of(config)
+    weight = Expression(dataset.weight, config.place("datasets", name, "weight")) if dataset.weight else None
+    regions = [region_of(config, region) for region in config.regions]
+    own = Role(layout.normalisation(name), dataset.is_data, weight, regions)
+    estimates = []
+    for part in config.parts:
+        if part.dataset == name:
+            # simulation is normalised as in its own class; data may have other copies
+            path = layout.normalisation(name if part.is_subtracted else part.name)
+            estimates.append(replace(own, normalisation=path, estimate=estimate_of(config, part)))
+    return [own, *estimates]
+
+
+def _marks(config: Config, name: str) -> list[Mark]:
+    """The numbers of class, dataset and era."""
+    dataset = config.datasets[name]
+    named = {
+        "label": (list(config.classes), dataset.class_),
+        "dataset": (list(config.datasets), name),
+        "era": (list(config.eras), dataset.era),
+    }
+    words = {"label": "class", "dataset": "dataset", "era": "era"}
+    return [
+        Mark(key, names.index(own) if own in names else -1, f"{words[key]}: {_numbered(names)}")
+        for key, (names, own) in named.items()
+        if names
+    ]
+
+
+def _numbered(names: Sequence[str]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
 def score_tasks(
@@ -60,12 +150,21 @@ def score_tasks(
     `prefix` is put before the tasks' names: the dataset. `own` says that the model is made by the same analysis: it may
     not exist yet, and its selection has been run in the skims.
     """
-    settings = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
+    settings: dict[str, Any] = {"parameters": dict(job.parameters), "copy": job.copy, "compression": job.compression}
+    if job.roles:
+        estimates = [role.estimate for role in job.roles if role.estimate]
+        settings |= {
+            "marks": [asdict(mark) for mark in job.marks],
+            "regions": {region.name: region.cut.text for region in job.roles[0].regions},
+            "weight": job.roles[0].weight.text if job.roles[0].weight else None,
+            "data_driven": [plain(estimate.describe(0.0)) for estimate in estimates],
+        }
+    others = dict.fromkeys(str(path) for role in job.roles for path in role.files)
     code = code_of(score_file.__module__, *([] if own else _selection_sources(job)))
     tasks = []
     for file, name in output_names(list(files)).items():
         one = replace(job, source=file, output=directory / name)
-        inputs = (file, *map(str, job.models))
+        inputs = (file, *map(str, job.models), *others)
         work = functools.partial(score_file, one)
         tasks.append(Task("score", prefix + Path(name).stem, inputs, (one.output,), settings, code, work))
     return tasks

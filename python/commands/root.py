@@ -16,6 +16,7 @@ from MLTools.NanoML.commands.options import (
     config_only,
     find_files,
     flag,
+    loaded,
     memory_option,
     output_option,
     reading_options,
@@ -193,7 +194,9 @@ def score(
             raise click.UsageError(
                 "--parameter, --copy and --output are for FILEs, with --model; a configuration has its section `score`."
             )
-        run_one(config_only(files, "--model"), "score", force, reading)
+        from MLTools.NanoML.workflow.pipeline import execute
+
+        execute(loaded(config_only(files, "--model"), reading), ("normalise", "score"), force)
         return
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")

@@ -132,6 +132,8 @@ def _sections(config: Config) -> Iterator[Problem]:
             yield (section,), 'there are no datasets to read. Add some under "datasets:"'
     if config.score is not None and config.score.files is None:
         yield ("score",), 'there is nothing to score. Add datasets or "score.files"'
+    if config.score is not None and config.score.model == [] and config.score.files is not None:
+        yield ("score", "model"), "only files of datasets have weights. Name a model, or files as those of a dataset"
 
 
 def _training(config: Config) -> Iterator[Problem]:

@@ -152,8 +152,7 @@ class Score:
     files: Optional[list[str]] = setting(None, "ROOT files to score; by default the skims of all datasets.", minItems=1)
     model: Optional[list[str]] = setting(
         None,
-        "The ONNX file or files; by default the exported one.",
-        minItems=1,
+        "The ONNX file or files; by default the exported one. With [], files that are scored already get weights and regions alone.",
         uniqueItems=True,
         examples=["model.onnx"],
     )

@@ -36,6 +36,13 @@ class DataDriven:
         form="a number, or an expression of columns",
         examples=["fake_factor", 0.12],
     )
+    variations: dict[str, Union[str, float]] = setting(
+        dict,
+        "The transfer weight under its variations, as numbers or expressions: up and down, or NAME_up and NAME_down for each "
+        "source of uncertainty.",
+        names={"pattern": "[A-Za-z0-9_]+", "form": "up, down, or a name of letters, digits and _, as in statistics_up"},
+        examples=[{"up": "1.3 * fake_factor", "down": "0.7 * fake_factor"}],
+    )
     subtract: list[str] = setting(
         list,
         "Simulation whose events in the region are subtracted, by dataset or class, with all their weights.",
@@ -120,6 +127,8 @@ def data_driven(config: Config) -> Iterator[Problem]:
                 )
         yield from _unknown(config, (*place, "region"), wanted.region)
         yield from expression((*place, "weight"), str(wanted.weight))
+        for variation, text in wanted.variations.items():
+            yield from expression((*place, "variations", variation), str(text))
         for region, cut in wanted.into.items():
             yield from _unknown(config, (*place, "into", region), region)
             yield from expression((*place, "into", region), cut)

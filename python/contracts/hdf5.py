@@ -104,6 +104,7 @@ class DataDrivenPart:
     subtracted: bool  # simulation, which has minus this weight
     into: tuple[ConvertedRegion, ...]  # the regions in which they count, each with the cut that they pass there
     sum_of_weights: float  # of all of them
+    variations: dict[str, str] = field(default_factory=dict, metadata=_SPARSE)  # of the transfer weight, as expressions
 
 
 @dataclass(frozen=True)

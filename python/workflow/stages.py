@@ -67,6 +67,10 @@ class Layout:
         """The exported model."""
         return self.workdir / "model.onnx"
 
+    def normalisation(self, dataset: str) -> Path:
+        """The normalisation of a dataset."""
+        return self.workdir / "normalisation" / f"{dataset}.json"
+
     def scores(self, dataset: str = "") -> Path:
         """Directory of a dataset's scores, or of all scores."""
         return self.workdir / "scores" / dataset
@@ -176,6 +180,14 @@ STAGES = (
         ["train"],
         resources=Resources(time=1800),
         result=lambda layout: layout.model,
+    ),
+    Declaration(
+        "normalise",
+        "data_processing.score.stage:normalise_stage",
+        ["score", "train"],
+        "scores.md",
+        about="Find what the weights of events in files with scores need to know of all files of a dataset. These are sums of weights, "
+        "and which events of data are copies of others. `nanoml score` does it, too.",
     ),
     Declaration(
         "score",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.convert.columns import VALID, CollectionColumns, Feature, FileColumns
+from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.nanoaod.folds import RULE
@@ -72,7 +73,7 @@ class Made:
             arrays |= {f"{name}_{field}": values for field, values in self.objects[name].items()}
         size = len(self.features["rho"])
         arrays |= {name: ak.Array(np.zeros(size, int)) for name in ("run", "luminosityBlock", "event")}
-        rows, _ = RowReader(columns, True, -1, None).rows(arrays, size, "made")
+        rows, _ = RowReader(columns, True, -1, EventWeights(None, False)).rows(arrays, size, "made")
         found = {"features": stacked([rows[EVENTS][name] for name in FEATURES])}
         for name in order:
             found[name] = stacked([rows[name][field] for field in COLLECTIONS[name]])

@@ -132,6 +132,8 @@ def test_scores_by_several_models_with_a_parameter_and_a_copy(
         made = [name for name in file.branches if name not in original.branches]
         assert sorted(made) == [
             *(f"Electron_tagger_{name}" for name in ("WZ", "ZG", "signal")),
+            "dataset",
+            "eventWeight",
             "tagger_fold",
             *(f"wprime_{name}" for name in ("WZ", "ZG", "fold", "signal")),
         ]
@@ -163,7 +165,7 @@ def test_a_model_with_a_parameter_scores_only_at_a_value(config: Path) -> None:
     assert found["score"].tasks[0].settings["parameters"] == {"mass": 650.0}
     config.write_text(text)
     assert run("score", config) == (
-        f"{config}:1: has no section for score: the model's parameter mass needs a value. "
+        f"{config}:1: has no section for normalise and score: the model's parameter mass needs a value. "
         "Add one, as in `score: {parameter: {mass: 600}}`."
     )
 

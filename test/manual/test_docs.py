@@ -299,6 +299,17 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
         }
 
 
+def test_histograms_of_scores_have_their_weights(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("ML_processing.stages")
+    follow("scores.md", tmp_path)
+    made, added = (
+        events(tmp_path / name / "scores" / "WZ" / "WZTo3LNu_Pt100_0.root") for name in ("analysis", "weights")
+    )
+    for name in ("eventWeight", "eventWeight_jesUp", "in_SR_jesDown"):
+        assert made[name].array().to_list() == added[name].array().to_list()
+    assert 10 < sum(made["eventWeight"].array()) < 1000
+
+
 def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     follow("analysis.md", tmp_path)

@@ -24,7 +24,9 @@ datasets:
   Muon: {files: Muon.root, data: true}
 regions: {SR: isTight && nB == 0, CR: isTight && nB > 0, sideband: "!isTight"}
 data_driven:
-  fakes: {from: Muon, region: sideband, weight: 0.3, subtract: WZ, into: {SR: nB == 0, CR: nB > 0}}
+  fakes:
+    {from: Muon, region: sideband, weight: 0.3, variations: {up: 0.4, down: 0.3 - 0.1 * nB}, subtract: WZ,
+     into: {SR: nB == 0, CR: nB > 0}}
 convert: {features: [x, y], shuffle: 1}
 train: {regions: [SR], folds: 3, epochs: 5, options: {hidden: [8]}}
 """
@@ -80,3 +82,16 @@ def test_a_class_from_data_is_trained_on_and_reported(tmp_path: Path) -> None:
     page = (tmp_path / "a" / "training" / "report.html").read_text()
     assert "fakes_less_WZ (fakes)" in page
     assert "subtracted in sideband, weighted by 0.3" in page
+    sources = {source["name"]: source for source in metrics["variations"]["sources"]}
+    assert list(sources) == ["fakes"]
+    inside = rows[rows["in_SR"] & (rows["label"] == 2)]
+    change = {
+        end: inside[f"weight_fakes{end}"].sum(dtype=float) / inside["weight"].sum(dtype=float) - 1
+        for end in ("Up", "Down")
+    }
+    assert change["Up"] == pytest.approx(1 / 3, rel=1e-5)
+    assert change["Down"] == pytest.approx(0, abs=1e-6)
+    assert sources["fakes"]["yields"]["fakes"]["up"] == pytest.approx(change["Up"], rel=1e-4)
+    (varied,) = metrics["variations"]["regions"]["CR"]
+    assert varied["yields"]["fakes"]["down"] == pytest.approx(-1 / 3, rel=1e-4)
+    assert varied["yields"]["WZ"] == {"up": 0, "down": 0}

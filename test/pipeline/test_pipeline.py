@@ -20,7 +20,7 @@ import processes
 from MLTools.NanoML.cli import nanoml as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["skim", "convert", "train", "evaluate", "export", "score"]
+STAGES = ["skim", "convert", "train", "evaluate", "export", "normalise", "score"]
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("torch")
@@ -193,7 +193,7 @@ def test_only_what_depends_on_a_change_is_planned_again(example: Path) -> None:
         (
             "luminosity: 59.8",
             "luminosity: 10",
-            ["convert", "train", "evaluate", "export", "score"],
+            ["convert", "train", "evaluate", "export", "normalise", "score"],
             "luminosity was changed",
         ),
         ("keep: [MET_pt,", "keep: [MET_sumEt, MET_pt,", STAGES, "keep was changed"),

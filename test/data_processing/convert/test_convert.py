@@ -15,6 +15,7 @@ from data_processing.convert.columns import StoredCollection, columns_of, event_
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.stage import convert_summary, losses
 from data_processing.convert.validation import validate_file
+from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import RowReader
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.skim.plan import SkimJob
@@ -265,7 +266,7 @@ def test_arrays_of_fixed_size_become_columns(tmp_path: Path) -> None:
     with RootFile(path, "Fixed") as file:
         assert event_level_branches(file)[0] == ["v"]
         found = columns_of(file, ["v"], {}, None)
-        reader = RowReader(found, True, -1, 1.0)
+        reader = RowReader(found, True, -1, EventWeights(1.0, False))
         rows, _ = reader.rows(file.read(reader.branches, 0, 2), 2, file.path)
     assert list(found.features) == ["v_0", "v_1", "v_2"]
     assert rows["events"]["v_1"].tolist() == [1, 4]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from data_processing.convert.columns import StoredCollection, event_level_branches
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
-from data_processing.convert.estimate import Estimate
+from data_processing.convert.estimate import Estimate, Transfer
 from data_processing.convert.expressions import Expression, Region
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
@@ -80,7 +80,7 @@ def test_quantiles_are_those_of_nominal_events(shifted_skims: ShiftedSkims, tmp_
 
 def test_an_estimate_subtracts_nominal_events(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
     few = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
-    estimate = Estimate("WZ", few, Expression("0.5", ""), True, [])
+    estimate = Estimate("WZ", few, Transfer("WZ", {"nominal": Expression("0.5", "")}), True, [])
     found, rows = converted(shifted_skims.shifted, tmp_path / "shifted.h5", estimate=estimate, regions=[few])
     wanted, expected = converted(shifted_skims.nominal, tmp_path / "nominal.h5", estimate=estimate, regions=[few])
     assert all(rows[name].tobytes() == expected[name].tobytes() for name in rows)

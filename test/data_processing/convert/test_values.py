@@ -28,6 +28,7 @@ from data_processing.convert.columns import (
     event_level_branches,
 )
 from data_processing.convert.convert import ConvertJob, convert_files
+from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
@@ -448,7 +449,7 @@ def test_columns_are_refused_only_if_hdf5_cannot_describe_them(tmp_path: Path, k
         for number in range(500, 1250, 15):
             branches = [Branch(f"HLT_path_{i:03}", kind, "flat", "", None, kind) for i in range(number)]
             features = {branch.name: Feature(branch) for branch in branches}
-            reader = RowReader(FileColumns(features, {}), True, -1, 1.0)
+            reader = RowReader(FileColumns(features, {}), True, -1, EventWeights(1.0, False))
             try:
                 dtype = reader.tables["events"]
             except NanoMLError as problem:

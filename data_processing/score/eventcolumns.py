@@ -1,0 +1,198 @@
+"""What files with scores say of their events beside the scores, so that histograms can be filled: weights, regions, class, era."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from data_processing.convert.estimate import Estimate, given_weights
+from data_processing.convert.expressions import BoundExpression, Expression, Region
+from data_processing.convert.weights import EventWeights
+from data_processing.score.normalisation import Normalisation, copies_of
+from MLTools.NanoML.contracts.accounting import NOMINAL, SELECTED, WeightSums, under_shift
+from MLTools.NanoML.contracts.provenance import Provenance
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.rootfile import RootFile
+
+EVENT_WEIGHT = "eventWeight"
+"""The branch with the nominal weight; eventWeight_pileupUp and the like have that under a variation or a shift."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the events of a dataset are: those of the dataset, or events of a class that is estimated from data."""
+
+    normalisation: Path  # path of its normalisation
+    is_data: bool
+    weight: Expression | None  # of the dataset
+    regions: Sequence[Region]  # of the analysis
+    estimate: Estimate | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it reads beside the events."""
+        return [self.normalisation, *([copies_of(self.normalisation)] if self.is_data else [])]
+
+    @property
+    def prefix(self) -> str:
+        """What its branches begin with: nothing, or the class that is estimated from data."""
+        return re.sub(r"\W", "_", self.estimate.transfer.class_) + "_" if self.estimate else ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A number that all events of a dataset have, as that of their class."""
+
+    name: str  # of its branch
+    number: int
+    title: str  # what the numbers mean
+
+
+class EventColumns:
+    """The columns of the events of a file, for each of their roles.
+
+    Attributes
+    ----------
+    reads
+        The branches that must be read.
+    made
+        Those that are made.
+
+    Raises
+    ------
+    NanoMLError
+        The file lacks what they need, or has a branch of the same name.
+    """
+
+    def __init__(self, roles: Sequence[Role], marks: Sequence[Mark], file: RootFile, record: Provenance | None) -> None:
+        self._marks = marks
+        self._roles = [_RoleColumns(role, file, record) for role in roles]
+        self.made = {mark.name: Branch(mark.name, "int32", "flat", mark.title, None, "") for mark in marks}
+        for each in self._roles:
+            self.made.update(each.made)
+        self.reads = list(dict.fromkeys(name for each in self._roles for name in each.reads))
+        clash = next((name for name in self.made if name in file.branches), None)
+        if clash is not None:
+            raise NanoMLError(
+                f"{file.path}: has a branch {clash} of its own, which files with scores have with another meaning. Rename that column, or "
+                "drop the branch in the skim."
+            )
+
+    def rows(self, arrays: Mapping[str, ak.Array], start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """The columns of a range of events, given all of `reads`."""
+        found: dict[str, NDArray[Any]] = {
+            mark.name: np.full(stop - start, mark.number, np.int32) for mark in self._marks
+        }
+        for each in self._roles:
+            found.update(each.rows(arrays, start, stop))
+        return found
+
+
+class _RoleColumns:
+    """The columns of a role, nominal and under each shift."""
+
+    def __init__(self, role: Role, file: RootFile, record: Provenance | None) -> None:
+        self._role, self._normalisation = role, Normalisation.read(role.normalisation)
+        self._bits, self._first = None, 0
+        if role.is_data:
+            self._bits = np.load(copies_of(role.normalisation), mmap_mode="r")
+            self._first = self._normalisation.copies[file.path]
+        flag = SELECTED if record and record.shifts else ""
+        self._views = [_View(role, self._normalisation, file, self._normalisation.weights, flag)]
+        for each in self._normalisation.shifts if record else ():
+            flag = under_shift(SELECTED, each.shift)
+            self._views.append(_View(role, self._normalisation, file, each.weights, flag, each.shift))
+        self.reads = [name for view in self._views for name in view.reads]
+        self.made = {branch.name: branch for view in self._views for branch in view.made}
+
+    def rows(self, arrays: Mapping[str, ak.Array], start: int, stop: int) -> dict[str, NDArray[Any]]:
+        counts = np.ones(stop - start, bool)
+        if self._bits is not None:
+            packed = self._bits[self._first + start // 8 : self._first + -(-stop // 8)]
+            counts = np.unpackbits(packed)[start % 8 :][: stop - start] == 0
+        return {name: values for view in self._views for name, values in view.rows(arrays, counts).items()}
+
+
+class _View:
+    """The columns of a role, nominal or under one shift, where some branches have other values."""
+
+    def __init__(
+        self,
+        role: Role,
+        normalisation: Normalisation,
+        file: RootFile,
+        sums: Sequence[WeightSums],
+        flag: str,
+        shift: str = "",
+    ) -> None:
+        estimate = role.estimate
+        transfers = [estimate.factor] if estimate else []
+        if shift:
+            transfers = [replace(it, values={NOMINAL: it.values[NOMINAL]}) for it in transfers]
+        self._flag, self._scale = flag, 1.0 if normalisation.scale is None else normalisation.scale
+        self._weights = EventWeights(
+            self._scale, normalisation.is_generated, given_weights(sums, role.weight, transfers, file)
+        )
+        self._inside = BoundExpression(estimate.region.cut, file) if estimate else None
+        ending = f"_{shift}" if shift else ""
+        self._regions = {
+            f"{role.prefix}{region.describe().column}{ending}": BoundExpression(region.cut, file)
+            for region in (estimate.into if estimate else role.regions)
+        }
+        # the branch that is read for each of those that it needs
+        self._names: dict[str, str] = {}
+        cuts = [*self._regions.values(), *([self._inside] if self._inside else [])]
+        for name in [*self._weights.branches, *(name for cut in cuts for name in cut.branches)]:
+            other = under_shift(name, shift, file.branch(name).collection or "") if shift else name
+            self._names[name] = other if other in file.branches else name
+        self.reads = ["run", *self._names.values(), *([file.branch(flag).name] if flag else [])]
+        # the names of weights, by those in HDF5 files
+        start = len("weight")
+        self._columns = {each: f"{role.prefix}{EVENT_WEIGHT}{each[start:]}" for each in self._weights.columns}
+        self._columns[NOMINAL] = f"{role.prefix}{EVENT_WEIGHT}{ending}"
+        self.made = [*self._titled(role, normalisation, shift)]
+
+    def _titled(self, role: Role, normalisation: Normalisation, shift: str) -> list[Branch]:
+        is_known = role.is_data or normalisation.scale is not None
+        what = (
+            "weight: expected events"
+            if is_known
+            else "weight: genWeight and corrections, not normalised to a cross section"
+        )
+        of = f" in the class {role.estimate.transfer.class_}" if role.estimate else ""
+        under = f", under the shift {shift}" if shift else ""
+        found = []
+        for column, name in sorted(self._columns.items(), key=lambda it: it[0] != NOMINAL):
+            varied = "" if column == NOMINAL else f", under the variation {column[len('weight_') :]}"
+            found.append(
+                Branch(
+                    name, "float32", "flat", f"{what}{of}{varied}{under}; 0 for an event that does not count", None, ""
+                )
+            )
+        for name, cut in self._regions.items():
+            found.append(Branch(name, "bool", "flat", f"the event counts{of}, and passes {cut.text}{under}", None, ""))
+        return found
+
+    def rows(self, arrays: Mapping[str, ak.Array], counts: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        """Its columns for some events, of which those that are copies of others do not count."""
+        length = len(counts)
+        seen = {"run": arrays["run"], **{name: arrays[other] for name, other in self._names.items()}}
+        if self._flag:
+            counts = counts & np.asarray(ak.to_numpy(arrays[self._flag]), bool)
+        if self._inside is not None:
+            counts = counts & self._inside.passes(seen, length)
+        per_event = self._scale * self._weights.generated(seen, length).astype(np.float64)
+        found: dict[str, NDArray[Any]] = {}
+        for column, values in self._weights.corrections(seen, length).items():
+            found[self._columns[column]] = np.where(counts, per_event * values, 0).astype(np.float32)
+        for name, cut in self._regions.items():
+            found[name] = counts & cut.passes(seen, length)
+        return found
