@@ -220,18 +220,15 @@ def _evaluation(
         varied,
         regions,
         compared,
-        [
-            *verdict(
-                measured,
-                {name: it.effective for name, it in events.classes.items()},
-                drawn,
-                shown.importance,
-                shown.drift,
-                varied,
-            ),
-            *repeat_answers(shown.repeats),
-            *data_answers(compared),
-        ],
+        verdict(
+            measured,
+            {name: it.effective for name, it in events.classes.items()},
+            drawn,
+            shown.importance,
+            shown.drift,
+            varied,
+            [*repeat_answers(shown.repeats), *data_answers(compared)],
+        ),
     )
 
 

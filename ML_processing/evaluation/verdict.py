@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ML_processing.evaluation.classification import Calibration, Classification, ClassificationPlots, Overtraining
@@ -49,8 +49,9 @@ def verdict(
     importance: Importance | None = None,
     drift: Drift | None = None,
     varied: Variations | None = None,
+    others: Iterable[Answer] = (),
 ) -> list[Answer]:
-    """Answers to what one wants to know about a training; `effective` are numbers of tested events by class."""
+    """Answers to what one wants to know about a training, with `others`: none is good with too few `effective` events."""
     if isinstance(measured, Regression):
         found = [_targets(measured.targets)]
     elif measured.auc.network.value is None:
@@ -65,7 +66,7 @@ def verdict(
             _sculpting(plots.sculpting),
             _perfection(measured, importance),
         ]
-    found += [*([_variations(varied)] if varied else []), *([_drift(drift)] if drift else [])]
+    found += [*([_variations(varied)] if varied else []), *([_drift(drift)] if drift else []), *others]
     return [*(_with_enough_events(it, effective) for it in found), _sound(effective)]
 
 
@@ -74,7 +75,7 @@ def _with_enough_events(answer: Answer, effective: Mapping[str, float]) -> Answe
     few = too_few(effective)
     if answer.state != "good" or not few:
         return answer
-    return replace(answer, state="open", text=f"{answer.text} But that is too few events for an answer: {few}.")
+    return replace(answer, state="open", text=f"{answer.text} But there are too few events for an answer: {few}.")
 
 
 def too_few(effective: Mapping[str, float]) -> str:
@@ -83,9 +84,9 @@ def too_few(effective: Mapping[str, float]) -> str:
     return ", ".join(f"{name} has {number:,.0f} of at least {_FEWEST} effective events" for name, number in few.items())
 
 
-def _finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> str:
+def finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> str:
     """Whether a difference is more than chance, and more than matters: many events show differences that do not."""
-    real, large = f"significant ({chance})", f"relevant ({tolerance})"
+    real, large = f"significant (limit: {chance})", f"relevant (limit: {tolerance})"
     if significant:
         return f"{real} and {large}" if relevant else f"{real}, but not {large}"
     return f"{large}, but not {real}" if relevant else f"neither {real} nor {large}"
@@ -112,23 +113,21 @@ def _comparison(found: Areas) -> Answer:
         state, text = "open", "These events are too few to tell."
     else:
         text = "They agree: the network has learned what a BDT can learn from these inputs."
-    finding = _finding(significant, relevant, "beyond 2 standard errors", f"beyond {_MATTERS}")
+    remark = finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
     sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}."
-    sentence += f" The difference, {difference:+.3f} ± {error:.3f}, is {finding}. {text}"
+    sentence += f" The difference, {difference:+.3f} ± {error:.3f}, is {remark}. {text}"
     return Answer("Better than a BDT?", state, sentence)
 
 
 def _overtraining(checked: Overtraining, found: Areas) -> Answer:
     question, fitted, area = "Overtrained?", checked.auc_on_training_events, found.network
-    if fitted is None:
+    if fitted is None or area.value is None or area.error is None:
         return Answer(question, "open", "No AUC is defined for the events of the training.")
-    assert area.value is not None
-    assert area.error is not None
     gap = fitted - area.value
     significant, relevant = gap > 3 * area.error, gap > _GAP
-    finding = _finding(significant, relevant, f"beyond 3 standard errors of {area.error:.3f}", f"beyond {_GAP}")
+    remark = finding(significant, relevant, f"3 standard errors of {area.error:.3f}", f"{_GAP}")
     start = f"On the events that it was trained on, the network's AUC is {fitted:.3f}; on the others {area.value:.3f}. "
-    start += f"The difference, {gap:+.3f}, is {finding}"
+    start += f"The difference, {gap:+.3f}, is {remark}"
     if significant and relevant:
         text = (
             ": it has learned some events by heart. More events would help, or a larger train.options.dropout, or "
@@ -173,11 +172,11 @@ def _calibration(content: Calibration | None) -> Answer:
     worst = max(content.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
     deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
     significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
-    finding = _finding(significant, relevant, "beyond twice chance", f"beyond chance by more than {_OFF[0]}")
+    remark = finding(significant, relevant, "twice chance", f"{_OFF[0]} beyond chance")
     names = [it.name for it in content.classes]
     text = (
         f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
-        f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {finding}"
+        f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"
     )
     if relevant:
         state = "bad" if significant and deviation > _OFF[1] else "look"
@@ -203,12 +202,10 @@ def _sculpting(content: SculptedMasses | None) -> Answer:
         return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
     significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
     panel, excess, worst = max(significant or tested, key=lambda it: it[1])
-    finding = _finding(
-        bool(significant), excess > _SHAPE, f"beyond {_EXCESS} standard deviations", f"beyond chance by {_SHAPE}"
-    )
+    remark = finding(bool(significant), excess > _SHAPE, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance")
     text = (
         f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
-        f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {finding}."
+        f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
     )
     if significant and excess > _SHAPE:
         text += (
@@ -316,12 +313,10 @@ def _drift(content: Drift) -> Answer:
     names = [it.name for it, index in known if index > _SHIFT[0]]
     probable = bonferroni([it.test.probability for it, _ in known if it.test.probability is not None])
     significant, relevant = probable is not None and probable < _CHANCE, bool(names)
-    finding = _finding(
-        significant, relevant, "Kolmogorov-Smirnov probability of all below 1 %", f"index beyond {_SHIFT[0]}"
-    )
+    remark = finding(significant, relevant, "a Kolmogorov-Smirnov probability of 1 %", f"an index of {_SHIFT[0]}")
     text = (
         f"Largest difference: {worst.name}, population stability index {largest:.3f}, Kolmogorov-Smirnov distance "
-        f"{worst.test.distance:.3f}. That is {finding}."
+        f"{worst.test.distance:.3f}. That is {remark}."
     )
     if relevant and significant:
         text += f" Shifted: {', '.join(names)}. The network may do worse on those events."
@@ -345,6 +340,6 @@ def _targets(targets: Mapping[str, Accuracy]) -> Answer:
             relevant = entry.baseline.rmse.value is None or -gain.value > _WORSE * entry.baseline.rmse.value
             states.append("bad" if relevant else "good")
             texts[-1] += "; its RMSE is worse than that of the BDT, "
-            texts[-1] += _finding(True, relevant, "beyond 2 standard errors", f"beyond {_WORSE:.0%}")
+            texts[-1] += finding(True, relevant, "2 standard errors", f"{_WORSE:.0%}")
     state = next(each for each in ("bad", "open", "good") if each in states)
     return Answer("Better than a BDT?", state, "; ".join(texts) + ".")

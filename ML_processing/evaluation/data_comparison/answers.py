@@ -42,6 +42,7 @@ def _answer(name: str, found: DataComparison) -> Answer:
         state = "look"
     tested = found.classifier
     if tested is None:
+        state = "open" if state == "good" else state
         texts.append("There are too few events for a classifier test.")
     else:
         text = (
@@ -54,7 +55,10 @@ def _answer(name: str, found: DataComparison) -> Answer:
         if apart:
             area = tested.auc.value or 0.5
             state = "bad" if area > _TOLD_APART else "look"
-    if state != "good":
+        elif state == "good" and (tested.auc.error or 0) > _TOLD_APART - 0.5:
+            state = "open"
+            texts.append("Its error is so large that a difference that matters would not show.")
+    if state in ("look", "bad"):
         texts.append(
             "A network exploits what is wrong in simulation: correct it, or leave out what betrays the difference."
         )

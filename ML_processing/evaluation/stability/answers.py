@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ML_processing.evaluation.stability.repeats import Repeats
-from ML_processing.evaluation.verdict import Answer
+from ML_processing.evaluation.verdict import Answer, finding
 from ML_processing.plots import number
 
 _MATTERS = 0.005  # a difference in AUC that a physicist would care about
@@ -32,7 +32,13 @@ def repeat_answers(found: Repeats | None) -> Iterator[Answer]:
     gain = found.gain
     if gain.value is not None and gain.error is not None:
         before, now = found.curve[-2].events, found.curve[-1].events
-        text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain, 4)}."
-        grows = gain.value > 2 * gain.error and gain.value > _MATTERS
-        text += " It still grows: more simulation would help." if grows else " The curve is flat within the errors."
-        yield Answer("Would more events help?", "look" if grows else "good", text)
+        significant, relevant = gain.value > 2 * gain.error, gain.value > _MATTERS
+        text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain, 4)}, which is "
+        text += finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
+        if significant and relevant:
+            state, text = "look", f"{text}: more simulation would help."
+        elif relevant or (gain.error > _MATTERS and not significant):
+            state, text = "open", f"{text}: these events are too few to tell."
+        else:
+            state, text = "good", f"{text}: the curve is flat."
+        yield Answer("Would more events help?", state, text)

@@ -19,7 +19,7 @@ from ML_processing.evaluation.inputs import Drift, FeatureDrift
 from ML_processing.evaluation.regression import Accuracy, Regression, RegressionPlots, Residuals
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.systematics.variations import Change, Variation, Variations, VariedYields, WeightMean
-from ML_processing.evaluation.verdict import verdict
+from ML_processing.evaluation.verdict import Answer, verdict
 from ML_processing.metrics.classification import Reliability
 from ML_processing.metrics.distances import Kolmogorov, Sculpting
 from ML_processing.metrics.measured import Measured
@@ -74,14 +74,14 @@ def answer(question: str, *given: Any, **more: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("difference", "error", "finding", "says", "expected"),
     [
-        (-0.03, 0.002, "significant (beyond 2 standard errors) and relevant (beyond 0.005)", "is worse: it has", "bad"),
-        (0.03, 0.002, "significant (beyond 2 standard errors) and relevant (beyond 0.005)", "is better.", "good"),
-        (-0.002, 0.0005, "significant (beyond 2 standard errors), but not relevant", "worse, but so little", "good"),
-        (0.002, 0.0005, "significant (beyond 2 standard errors), but not relevant", "better, but so little", "good"),
-        (-0.02, 0.015, "relevant (beyond 0.005), but not significant", "may be worse: more events", "look"),
-        (0.02, 0.015, "relevant (beyond 0.005), but not significant", "These events are too few to tell.", "open"),
-        (0.001, 0.015, "neither significant (beyond 2 standard errors) nor relevant", "too few to tell.", "open"),
-        (0.001, 0.002, "neither significant (beyond 2 standard errors) nor relevant", "They agree", "good"),
+        (-0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is worse: it has", "bad"),
+        (0.03, 0.002, "significant (limit: 2 standard errors) and relevant (limit: 0.005)", "is better.", "good"),
+        (-0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "worse, but so little", "good"),
+        (0.002, 0.0005, "significant (limit: 2 standard errors), but not relevant", "better, but so little", "good"),
+        (-0.02, 0.015, "relevant (limit: 0.005), but not significant", "may be worse: more events", "look"),
+        (0.02, 0.015, "relevant (limit: 0.005), but not significant", "These events are too few to tell.", "open"),
+        (0.001, 0.015, "neither significant (limit: 2 standard errors) nor relevant", "too few to tell.", "open"),
+        (0.001, 0.002, "neither significant (limit: 2 standard errors) nor relevant", "They agree", "good"),
     ],
 )
 def test_comparison(difference: float, error: float, finding: str, says: str, expected: str) -> None:
@@ -95,10 +95,10 @@ def test_comparison(difference: float, error: float, finding: str, says: str, ex
 @pytest.mark.parametrize(
     ("given", "expected", "says"),
     [
-        (numbers(0.93, 0.93, 0.935), "good", "neither significant (beyond 3 standard errors of 0.005) nor relevant"),
-        (numbers(0.93, 0.93, 0.935, error=0.001), "good", "but not relevant (beyond 0.01): overtraining is small"),
-        (numbers(0.93, 0.93, 0.99), "bad", "+0.060, is significant (beyond 3 standard errors of 0.005) and relevant"),
-        (numbers(0.93, 0.93, 0.99, error=0.05), "look", "but not significant (beyond 3 standard errors of 0.050)"),
+        (numbers(0.93, 0.93, 0.935), "good", "neither significant (limit: 3 standard errors of 0.005) nor relevant"),
+        (numbers(0.93, 0.93, 0.935, error=0.001), "good", "but not relevant (limit: 0.01): overtraining is small"),
+        (numbers(0.93, 0.93, 0.99), "bad", "+0.060, is significant (limit: 3 standard errors of 0.005) and relevant"),
+        (numbers(0.93, 0.93, 0.99, error=0.05), "look", "but not significant (limit: 3 standard errors of 0.050)"),
         (numbers(0.93, 0.93, 0.935, error=0.01), "open", "these events are too few to tell."),
         (numbers(0.93, 0.93, 0.935, probability=1e-3), "look", "the scores of other differ between the two by more"),
         (numbers(0.93, 0.93, 0.935, probability=1e-3, distance=0.01), "good", "the efficiency of no cut differs by"),
@@ -114,10 +114,10 @@ def test_overtraining(given: Classification, expected: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("deviation", "chance", "expected", "says"),
     [
-        (0.02, 0.015, "good", "neither significant (beyond twice chance) nor relevant"),
-        (0.008, 0.001, "good", "significant (beyond twice chance), but not relevant (beyond chance by more than 0.01)"),
-        (0.04, 0.01, "look", "significant (beyond twice chance) and relevant"),
-        (0.1, 0.01, "bad", "significant (beyond twice chance) and relevant"),
+        (0.02, 0.015, "good", "neither significant (limit: twice chance) nor relevant"),
+        (0.008, 0.001, "good", "significant (limit: twice chance), but not relevant (limit: 0.01 beyond chance)"),
+        (0.04, 0.01, "look", "significant (limit: twice chance) and relevant"),
+        (0.1, 0.01, "bad", "significant (limit: twice chance) and relevant"),
         (0.038, 0.025, "look", "but not significant"),
         (0.06, 0.055, "open", "these events are too few to tell"),
     ],
@@ -137,9 +137,14 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
     ("divergence", "excess", "expected", "says"),
     [
         (0.3, 20.0, "look", "Most of all WCand_mT of WZ: Jensen-Shannon divergence 0.300"),
-        (0.3, 2.0, "open", "relevant (beyond chance by 0.02), but not significant (beyond 5 standard deviations)"),
-        (0.01, 20.0, "good", "significant (beyond 5 standard deviations), but not relevant (beyond chance by 0.02)"),
-        (0.01, 2.0, "good", "neither significant (beyond 5 standard deviations) nor relevant"),
+        (0.3, 2.0, "open", "relevant (limit: 0.02 beyond chance), but not significant (limit: 5 standard deviations)"),
+        (
+            0.01,
+            20.0,
+            "good",
+            "significant (limit: 5 standard deviations), but not relevant (limit: 0.02 beyond chance)",
+        ),
+        (0.01, 2.0, "good", "neither significant (limit: 5 standard deviations) nor relevant"),
         (0.02, 0.1, "open", "Too few events pass the cuts to tell for WCand_mT of WZ."),
         (0.3, None, "open", "Nothing was tested: too few events pass the cuts."),
         (None, None, "open", "Nothing was tested: too few events pass the cuts."),
@@ -193,7 +198,7 @@ def test_nothing_is_fine_with_few_events(events: float) -> None:
     masses = [part(SculptedMass, after=[part(ShapeAfterCut, sculpting=Sculpting(0.01, 0.005, 2.0))])]
     good = numbers(0.9, 0.9, 0.9), plots(sculpting=SculptedMasses([], masses, 1000))
     drift = Drift([], 1000, 1000, [part(FeatureDrift, name="x", stability_index=0.0, test=Kolmogorov(0.1, 1.0))])
-    more = {"drift": drift, "varied": varied(0.0, 0.0)}
+    more = {"drift": drift, "varied": varied(0.0, 0.0), "others": [Answer("Another?", "good", "Yes.")]}
     enough, few = ({"signal": number, "other": 5000.0} for number in (50.0, events))
     answers = verdict(good[0], enough, good[1], **more)
     assert {it.question: it.state for it in answers if it.state != "good"} == {"Enough events?": "look"}
@@ -201,7 +206,7 @@ def test_nothing_is_fine_with_few_events(events: float) -> None:
     assert [it.question for it in found] == [it.question for it in answers]
     assert {it.state for it in found[:-1]} == {"open"}
     missing = f"signal has {events:,.0f} of at least 50 effective events."
-    assert all(it.text.endswith(f"But that is too few events for an answer: {missing}") for it in found[:-1])
+    assert all(it.text.endswith(f"But there are too few events for an answer: {missing}") for it in found[:-1])
     assert (found[-1].question, found[-1].state) == ("Enough events?", "bad")
 
 
@@ -214,7 +219,7 @@ def test_what_is_worrying_stays_so_with_few_events() -> None:
     ("index", "probability", "events", "expected", "says"),
     [
         (0.05, 0.4, 1000, "good", "That is neither significant"),
-        (0.05, 1e-4, 1000, "good", "but not relevant (index beyond 0.1)"),
+        (0.05, 1e-4, 1000, "good", "but not relevant (limit: an index of 0.1)"),
         (0.2, 1e-4, 1000, "look", "Shifted: MET_pt."),
         (0.5, 1e-4, 1000, "bad", "Shifted: MET_pt."),
         (0.2, 0.4, 1000, "look", "but not significant"),
@@ -241,8 +246,8 @@ def test_drift_without_a_feature() -> None:
 @pytest.mark.parametrize(
     ("gain", "expected", "says"),
     [
-        (Measured(-1.0, 0.1), "bad", "significant (beyond 2 standard errors) and relevant (beyond 1%)"),
-        (Measured(-0.1, 0.02), "good", "significant (beyond 2 standard errors), but not relevant (beyond 1%)"),
+        (Measured(-1.0, 0.1), "bad", "significant (limit: 2 standard errors) and relevant (limit: 1%)"),
+        (Measured(-0.1, 0.02), "good", "significant (limit: 2 standard errors), but not relevant (limit: 1%)"),
         (Measured(-0.1, 0.1), "good", "of a BDT 12.000 ± 0.500."),
         (Measured(None, None), "open", "of a BDT 12.000 ± 0.500."),
     ],

@@ -119,10 +119,10 @@ def test_nothing_is_trained_unless_it_is_asked_for(whole: Path, toy: Toy, tmp_pa
     assert not repeats_of(tmp_path / "run").exists()
 
 
-def repeats(spread: float, gain: float) -> Repeats:
+def repeats(spread: float, gain: float, error: float = 0.002) -> Repeats:
     seeds = [Repeat(i, 1000, Measured(0.8 + i * spread, 0.01)) for i in range(3)]
     curve = [Repeat(0, 300, Measured(0.8 - gain, 0.01)), seeds[0]]
-    return Repeats(seeds, Measured(spread, spread / 2), 0.05, curve, Measured(gain, 0.002))
+    return Repeats(seeds, Measured(spread, spread / 2), 0.05, curve, Measured(gain, error))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,42 @@ def test_what_it_means(spread: float, gain: float, expected: list[str]) -> None:
     assert f"standard deviation {spread:.4f}" in answers[0].text
     assert "From 300 to 1,000 training events" in answers[1].text
     assert ("more simulation would help" in answers[1].text) == (gain > 0.01)
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "state", "says"),
+    [
+        (0.03, 0.002, "look", "significant (limit: 2 standard errors) and relevant (limit: 0.005): more simulation"),
+        (
+            0.003,
+            0.001,
+            "good",
+            "significant (limit: 2 standard errors), but not relevant (limit: 0.005): the curve is flat",
+        ),
+        (
+            0.03,
+            0.02,
+            "open",
+            "relevant (limit: 0.005), but not significant (limit: 2 standard errors): these events are",
+        ),
+        (
+            0.001,
+            0.02,
+            "open",
+            "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): these events",
+        ),
+        (
+            0.001,
+            0.002,
+            "good",
+            "neither significant (limit: 2 standard errors) nor relevant (limit: 0.005): the curve is",
+        ),
+    ],
+)
+def test_whether_the_curve_is_flat(gain: float, error: float, state: str, says: str) -> None:
+    answer = list(repeat_answers(repeats(0.001, gain, error)))[1]
+    assert answer.state == state
+    assert says in answer.text
 
 
 def test_only_what_was_varied_is_answered() -> None:
