@@ -225,7 +225,8 @@ _SMALL = ("roc", "scores", "confusion", "calibration", "significance", "loss", "
 def report(description: TrainingDescription, content: Evaluation, drawn: Sequence[str], directory: Path) -> str:
     """The report as HTML, with the figures that are `drawn` in a directory."""
     title, drift = _title(content), content.plots.drift
-    origin = provenance(description, content.created, drift.files if drift else [])
+    of_data = dict.fromkeys(file for found in content.data.values() for file in found.files)
+    origin = provenance(description, content.created, [*(drift.files if drift else []), *of_data])
     shown = [name for name in CAPTIONS if name in drawn]
     parts = [
         f"<h1>{escape(title)}</h1>",

@@ -13,7 +13,7 @@ from ML_processing.evaluation.baseline import classifier
 from ML_processing.evaluation.importance import permutation_importance, shuffled
 from ML_processing.evaluation.scored import OutOfFold, inputs_of, sampled
 from ML_processing.events.data import Table
-from ML_processing.events.survey import make_splits
+from ML_processing.events.survey import Split
 from ML_processing.metrics.measured import PAIR, Measured, effective_events
 from ML_processing.metrics.roc import auc, auc_difference
 from MLTools.NanoML.terminal.progress import progress
@@ -60,7 +60,7 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
     joint = _joint(expected, data)
     if joint is None:
         return None
-    splits, seed = make_splits(joint, _FOLDS), data.seed
+    splits, seed = _splits(joint), data.seed
     scores, predict = np.zeros((len(joint), 2)), []
     with progress("tell data from simulation", len(splits), "folds") as bar:
         for split in splits:
@@ -110,6 +110,17 @@ def _joint(expected: OutOfFold, data: OutOfFold) -> Table | None:
         about = replace(table.about, classes=["simulation", "data"], targets=())
         parts.append(replace(part, labels=np.full(len(part), label), weights=(part.weights * factors), about=about))
     return Table.join(parts)
+
+
+def _splits(table: Table) -> list[Split]:
+    """As in a training, but by another hash: a single network tests on events of one fold only."""
+    fold = (table.hashes() >> np.uint64(8)).astype(np.int64) % _FOLDS
+    rows = [np.flatnonzero(fold == i) for i in range(_FOLDS)]
+    splits = []
+    for i in range(_FOLDS):
+        after = (i + 1) % _FOLDS
+        splits.append(Split(i, np.flatnonzero((fold != i) & (fold != after)), rows[after], rows[i]))
+    return splits
 
 
 def _mean(parts: list[Measured]) -> Measured:

@@ -56,6 +56,7 @@ class Assigned:
     name: str
     data: int
     expected: Measured = field(metadata=PAIR)
+    ratio: Measured = field(metadata=PAIR)  # as in `DataComparison`
     score: DataPanel  # the probability of the class
     probabilities: dict[str, float | None]  # of the test of the shape of each input
 
@@ -65,6 +66,7 @@ class DataComparison:
     """Data and simulation in a region."""
 
     cut: str
+    files: list[str]  # of data
     left_out: list[str]  # regions whose events are left out, as they are trained on
     data: int
     data_in_all: int  # if more than `data`, these are a part, to which what is expected is scaled
@@ -90,29 +92,30 @@ def data_comparisons(training: Training, wanted: DataRequest, physical: bool) ->
     """The comparison in each of the named regions. The errors are those of `region_events`."""
     blind = training.description.config.regions
     return {
-        name: _comparison(region_events(training, wanted, blind, name), blind, wanted.luminosity, physical)
+        name: _comparison(region_events(training, wanted, blind, name), blind, wanted, physical)
         for name in wanted.regions
     }
 
 
-def _comparison(events: RegionEvents, blind: list[str], luminosity: float | None, physical: bool) -> DataComparison:
+def _comparison(events: RegionEvents, blind: list[str], wanted: DataRequest, physical: bool) -> DataComparison:
     data, signal = events.data, _signal(events.data.training)
-    both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal)
+    both = _Both(_scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal, physical)
     if not physical:
         total = both.background.value or 0.0
         both = replace(both, expected=_scaled(both.expected, len(data.table) / total if total > 0 else 1.0))
     names, background, scores = both.expected.table.classes, both.background, list(both.outputs())
     return DataComparison(
         events.region.cut,
+        [str(file) for file in wanted.data],
         blind,
         len(data.table),
         events.counted,
         background,
-        _ratio(len(data.table), background) if physical else Measured(None, None),
+        both.ratio,
         None if signal < 0 else names[signal],
         _sensitivity(scores, names[signal]) if physical and signal >= 0 else None,
         physical,
-        luminosity,
+        wanted.luminosity,
         list(both.inputs()),
         scores,
         [] if data.training.targets else [both.assigned(i) for i in range(len(names))],
@@ -136,13 +139,6 @@ def _kept(tested: OutOfFold, rows: NDArray[np.bool_]) -> OutOfFold:
     return replace(tested, table=tested.table[rows], scores=tested.scores[rows])
 
 
-def _ratio(data: int, expected: Measured) -> Measured:
-    if not data or not expected.value or expected.value <= 0 or expected.error is None:
-        return Measured(None, None)
-    value = data / expected.value
-    return Measured.of(value, value * float(np.hypot(data**-0.5, expected.error / expected.value)))
-
-
 def _sensitivity(scores: list[DataPanel], signal: str) -> float | None:
     """The largest S / sqrt(B) in a bin of a score."""
     found: list[float] = []
@@ -155,11 +151,12 @@ def _sensitivity(scores: list[DataPanel], signal: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Both:
-    """Simulation and data, and the class that is not expected in data."""
+    """Simulation and data, the class that is not expected in data, and whether weights are expected events."""
 
     expected: OutOfFold
     data: OutOfFold
     signal: int
+    physical: bool
 
     @property
     def background(self) -> Measured:
@@ -167,6 +164,16 @@ class _Both:
         table = self.expected.table
         weights = table.weights[table.labels != self.signal].astype(np.float64)
         return Measured(float(weights.sum()), float(np.sqrt((weights**2).sum())))
+
+    @property
+    def ratio(self) -> Measured:
+        """Data over what is expected, with the statistical errors of both."""
+        count, expected = len(self.data.table), self.background
+        if not self.physical or not count or expected.error is None or not (expected.value or 0.0) > 0:
+            return Measured(None, None)
+        assert expected.value is not None
+        value = count / expected.value
+        return Measured.of(value, value * float(np.hypot(count**-0.5, expected.error / expected.value)))
 
     def outputs(self) -> Iterator[DataPanel]:
         """Each discriminant, and each output of the networks."""
@@ -208,6 +215,7 @@ class _Both:
             names[of],
             int(observed.sum()),
             mine.background,
+            mine.ratio,
             mine._panel(names[of], title, edges, mine.expected.scores[:, of], mine.data.scores[:, of]),
             {it.name: it.agreement.probability for it in mine.inputs()},
         )

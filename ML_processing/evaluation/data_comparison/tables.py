@@ -48,13 +48,13 @@ def _where(found: DataComparison) -> Iterator[str]:
 def _events(found: DataComparison) -> str:
     rows = [
         ["all events", f"{found.data:,}", value(found.expected), _ratio(found.ratio)],
-        *([f"assigned to {it.name}", f"{it.data:,}", value(it.expected), ""] for it in found.assigned),
+        *([f"assigned to {it.name}", f"{it.data:,}", value(it.expected), _ratio(it.ratio)] for it in found.assigned),
     ]
     return table(["", "data", "expected", "data / expected"], rows)
 
 
 def _ratio(found: Measured) -> str:
-    return "scaled" if found.value is None else number(found)
+    return "" if found.value is None else number(found)
 
 
 def _shapes(found: DataComparison) -> str:

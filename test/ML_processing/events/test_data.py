@@ -346,6 +346,19 @@ def test_events_that_do_not_fit_into_memory(toy: Toy, monkeypatch: pytest.Monkey
     assert np.array_equal(whole.features[some.identifiers[2]], some.features)
 
 
+def test_a_share_of_the_events_is_part_of_a_larger_one(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toy(count=2000)
+    everything = read([file], Train())
+    events = {share: read([file], Train(share=share)).identifiers[2] for share in (0.1, 0.3, 1.0)}
+    assert [len(events[share]) for share in (0.1, 0.3)] == [
+        pytest.approx(2000 * share, abs=100) for share in (0.1, 0.3)
+    ]
+    assert set(events[0.1]) < set(events[0.3]) < set(events[1.0]) == set(everything.identifiers[2])
+    assert everything.hashes()[np.isin(everything.identifiers[2], events[0.1])].max() <= 0.1 * 2.0**64
+    monkeypatch.setattr("ML_processing.events.data._BLOCK_EVENTS", 100)
+    assert set(read([file], Train(share=0.1)).identifiers[2]) == set(events[0.1])
+
+
 def test_all_columns_take_no_events_away(toy: Toy) -> None:
     path = toy(count=60_000)
     few, _ = TrainingFiles.open([path], Train(features=["y"])).sample(1, 5)

@@ -146,11 +146,14 @@ def data_panel(i: int, classes: int, bins: int = 20) -> DataPanel:
 
 def data_comparison(inputs: int, classes: int) -> DataComparison:
     panels_ = [data_panel(i, classes) for i in range(inputs)]
-    assigned = [Assigned(CLASSES[i], 10, Measured(1.0, 0.1), data_panel(i, classes, 10), {}) for i in range(classes)]
+    assigned = [
+        Assigned(CLASSES[i], 10, Measured(1.0, 0.1), Measured(1.0, 0.1), data_panel(i, classes, 10), {})
+        for i in range(classes)
+    ]
     measured = (Measured(1000.0, 10.0), Measured(1.0, 0.03))
     counted = (123_456, 123_456, *measured)
     return DataComparison(
-        "a", ["SR"], *counted, CLASSES[0], 0.1, True, 59.8, panels_, [it.score for it in assigned], assigned, None
+        "a", [], ["SR"], *counted, CLASSES[0], 0.1, True, 59.8, panels_, [it.score for it in assigned], assigned, None
     )
 
 

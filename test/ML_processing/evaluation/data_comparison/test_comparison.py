@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from ML_processing import plots
 from ML_processing.evaluation import evaluate
+from ML_processing.evaluation.data_comparison import events
+from ML_processing.evaluation.data_comparison.comparison import data_comparisons
 from ML_processing.evaluation.data_comparison.events import region_events
 from ML_processing.requests import DataRequest
 from ML_processing.training.directory import Training
@@ -63,21 +65,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def simulation(directory: Path, write: Write) -> Path:
     labels = np.arange(SIMULATED) % 3
     weights = np.where(labels == 0, 0.003, OBSERVED / SIMULATED * 1.5)
-    events, objects = rows(SIMULATED, labels, 1, weights)
-    return write(
-        directory / "simulation.h5", events, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0
-    )
+    made, objects = rows(SIMULATED, labels, 1, weights)
+    return write(directory / "simulation.h5", made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
 
 
 @pytest.fixture(scope="module")
 def observed(directory: Path, write: Write) -> Callable[..., Path]:
     def make(name: str, regions: Any = REGIONS, **changes: Any) -> Path:
         labels = np.arange(OBSERVED) % 2 + 1
-        events, objects = rows(OBSERVED, labels, 2, 1.0, changes.pop("shift", 0.0))
+        made, objects = rows(OBSERVED, labels, 2, 1.0, changes.pop("shift", 0.0))
         for column, values in changes.items():
-            events[column] = values(events)
-        events["label"] = -1
-        return write(directory / name, events, classes=NAMES, regions=regions, objects=objects, is_data=True)
+            made[column] = values(made)
+        made["label"] = -1
+        return write(directory / name, made, classes=NAMES, regions=regions, objects=objects, is_data=True)
 
     return make
 
@@ -162,6 +162,9 @@ def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None
     found = evaluated["data"]["CR"]
     assert [it["name"] for it in found["assigned"]] == NAMES
     assert sum(it["data"] for it in found["assigned"]) == found["data"]
+    for it in found["assigned"]:
+        assert it["ratio"] == pytest.approx(it["data"] / it["expected"])
+        assert it["ratio_error"] > it["ratio"] / np.sqrt(it["data"])
     assert sum(it["expected"] for it in found["assigned"]) == pytest.approx(found["expected"])
     for it in found["assigned"]:
         assert list(it["probabilities"]) == ["x", "y", "Jet_pt"]
@@ -172,13 +175,15 @@ def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None
 def test_data_of_the_region_of_the_training_change_nothing(
     evaluated: dict[str, Any], run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    def changed(events: Any) -> Any:
-        return np.where(events["in_SR"], 99.0, events["x"])
+    def changed(rows: Any) -> Any:
+        return np.where(rows["in_SR"], 99.0, rows["x"])
 
     other = observed("changed.h5", x=changed)
     assert (events_of(other)["x"] == 99).sum() > 300
     wanted = DataRequest(("CR", "low"), (other,), (simulation,), 59.8)
-    assert evaluate(run, [simulation], tmp_path, (), wanted)["data"] == evaluated["data"]
+    found = evaluate(run, [simulation], tmp_path, (), wanted)["data"]
+    for name, each in evaluated["data"].items():
+        assert {**found[name], "files": each["files"]} == each
 
 
 def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:
@@ -205,6 +210,7 @@ def test_the_page_shows_it(evaluated: dict[str, Any], directory: Path) -> None:
     assert text.count("Events that are also in SR, which the networks were trained on, are left out.") == 2
     assert "all classes but signal, which is drawn as a line" in text
     assert "assigned to WZ" in text
+    assert f"<td>compared files</td><td>{directory / 'data.h5'}</td>" in text
     assert not re.search(r"\b(nan|None|inf)\b", text.split("Where this comes from</h2>")[0])
 
 
@@ -233,13 +239,11 @@ def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: 
 def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
     evaluated: dict[str, Any], run: Path, simulation: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ML_processing.evaluation.data_comparison import comparison, events
-
     full = events.EventSample
     monkeypatch.setattr(events, "EventSample", lambda limit: full(20_000))
     training = Training.load(run)
     wanted = DataRequest(("CR",), (directory / "data.h5",), (simulation,))
-    found = comparison.data_comparisons(training, wanted, True)["CR"]
+    found = data_comparisons(training, wanted, True)["CR"]
     complete = evaluated["data"]["CR"]
     assert 50 < found.data < found.data_in_all == complete["data"]
     scale = found.data / found.data_in_all
@@ -247,10 +251,35 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
 
 
 def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
-    from ML_processing.evaluation.data_comparison.comparison import data_comparisons
-
     wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
     found = data_comparisons(Training.load(run), wanted, False)["CR"]
     assert found.expected.value == pytest.approx(found.data, rel=1e-4)
     assert found.ratio.value is None
     assert found.signal_over_root_background is None
+
+
+def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
+    quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
+) -> None:
+    train([simulation], replace(quick_deepsets, folds=1), tmp_path / "run")
+    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
+    complete = evaluated["data"]["CR"]
+    assert found.data == complete["data"]
+    assert found.expected.value == pytest.approx(complete["expected"])
+    assert (found.expected.error or 0) > 1.5 * complete["expected_error"]
+    for panel in found.scores:
+        assert panel.data.values.sum() == found.data
+
+
+def test_a_regression_is_compared_by_what_it_predicts(
+    quick_deepsets: Train, simulation: Path, observed: Callable[..., Path], tmp_path: Path
+) -> None:
+    train([simulation], replace(quick_deepsets, targets=["y"]), tmp_path / "run")
+    wanted = DataRequest(("CR",), (observed("data.h5"),), (simulation,))
+    found = data_comparisons(Training.load(tmp_path / "run"), wanted, True)["CR"]
+    assert [it.label for it in found.scores] == ["Predicted y"]
+    assert [it.name for it in found.inputs] == ["x", "Jet_pt"]
+    assert found.assigned == []
+    assert found.signal is None
+    assert found.classifier is not None
