@@ -63,11 +63,11 @@ def write_model(directory: Path, model: str, shape: Shape, options: dict[str, li
         for it in shape.collections
     ]
     metadata = {
-        "schema": 1,
+        "schema": 2,
         "name": model,
         "level": "event",
         "inputs": inputs,
-        "outputs": [{"tensor": "probabilities", "classes": ["signal", "WZ", "ZG"]}],
+        "outputs": [{"tensor": "probabilities", "classes": ["signal", "WZ", "ZG"], "discriminants": []}],
         "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.with_suffix(".json").write_text(json.dumps(metadata))

@@ -27,6 +27,14 @@ namespace nanoml {
     std::vector<float> values;  ///< those of the training
   };
 
+  /// How much an event looks like one class among others, if these have given shares f of the events: from the
+  /// probabilities p of the classes follows f_s p_s / (sum of f_k p_k), s being the signal.
+  struct Discriminant {
+    std::string name;
+    std::string signal;
+    std::vector<double> shares;  ///< of each of the classes; 0: it does not count
+  };
+
   /// What a model says of itself, in the JSON file beside it: the twin of the metadata inside the ONNX file.
   ///
   /// Immutable after `parse`, so it can be read by any number of threads.
@@ -35,10 +43,14 @@ namespace nanoml {
     std::string collection;  ///< whose objects are scored; empty: events are
     std::vector<InputTensor> inputs;
     std::string output;               ///< the output tensor that is the mean of all folds
-    std::vector<std::string> labels;  ///< of its last axis: classes, or targets of a regression
+    std::vector<std::string> labels;  ///< of its last axis: classes and then discriminants, or targets of a regression
+    std::vector<Discriminant> discriminants;
     bool regression = false;
     std::optional<Parameter> parameter;
     std::string onnxHash;  ///< SHA-256 of the ONNX file, hexadecimal
+
+    /// What a label stands for: "probability of class WZ", "signal against WZ 0.7, ZZ 0.3", "regression of nu_px".
+    std::string meaning(std::size_t label) const;
 
     /// Understands JSON text. `path` is for messages.
     ///

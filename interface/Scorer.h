@@ -21,7 +21,7 @@ namespace nanoml {
 
     std::size_t parameters() const { return parameters_; }  ///< 1 if the model has no parameter
     std::size_t rows() const { return rows_; }              ///< number of objects; 1 for events
-    std::size_t labels() const { return labels_; }          ///< number of classes or targets
+    std::size_t labels() const { return labels_; }          ///< number of classes and discriminants, or of targets
 
     float at(std::size_t parameter, std::size_t row, std::size_t label) const {
       return values_[(parameter * rows_ + row) * labels_ + label];

@@ -123,14 +123,13 @@ std::vector<NanoMLProducer::Output> NanoMLProducer::outputsOf(const nanoml::Meta
                                                               const std::vector<float>& parameters) {
   // a branch is called TABLE_COLUMN, and the table of events has the name of the model
   const std::string prefix = metadata.collection.empty() ? "" : metadata.name + "_";
-  const std::string what = metadata.regression ? "regression of " : "probability of class ";
   std::vector<Output> outputs;
   for (std::size_t parameter = 0; parameter < std::max<std::size_t>(parameters.size(), 1); ++parameter) {
     const std::string suffix =
         parameters.empty() ? "" : suffixOf(metadata.parameter->column, parameters[parameter]);
     for (std::size_t label = 0; label < metadata.labels.size(); ++label)
       outputs.push_back({prefix + metadata.labels[label] + (suffix.empty() ? "" : "_" + suffix),
-                         what + metadata.labels[label] + " by " + metadata.name +
+                         metadata.meaning(label) + " by " + metadata.name +
                              (suffix.empty() ? "" : " for " + suffix),
                          parameter,
                          label});

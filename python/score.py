@@ -6,9 +6,9 @@ is `PostProcessor(..., modules=[score("model.onnx")()])`; and a line in a file o
     wprime = score("model.onnx", 600)
 
 The inputs of the model may be in the file, or be made by earlier selections and modules. The scores are computed for many
-events at once, as selections are (see `MLTools.NanoML.nanoaodtools`). All events pass. A model of objects makes lists with the
-counter of the collection, Electron_MODEL_CLASS. If inputs have values under shifts of objects, so have the scores:
-MODEL_CLASS_jesUp.
+events at once, as selections are (see `MLTools.NanoML.nanoaodtools`): MODEL_CLASS for each class and MODEL_DISCRIMINANT for
+each discriminant. All events pass. A model of objects makes lists with the counter of the collection, Electron_MODEL_CLASS. If
+inputs have values under shifts of objects, so have the scores: MODEL_CLASS_jesUp.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 #include "MLTools/NanoML/interface/Metadata.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -14,7 +16,7 @@ namespace nanoml {
   namespace {
     using nlohmann::json;
 
-    constexpr int kSchema = 1;
+    constexpr int kSchema = 2;  // 1, which had no discriminants, is read as well
 
     bool startsWith(const std::string& text, const std::string& beginning) {
       return text.compare(0, beginning.size(), beginning) == 0;
@@ -67,6 +69,12 @@ namespace nanoml {
       const json& list(const char* key) const {
         if (!at(key).is_array())
           fail(std::string("`") + key + "` is no list");
+        return at(key);
+      }
+
+      const json& object(const char* key) const {
+        if (!at(key).is_object())
+          fail(std::string("`") + key + "` is no object");
         return at(key);
       }
 
@@ -135,6 +143,37 @@ namespace nanoml {
       entry.fail("`column` " + parameter.column + " is not the last one of the features");
     }
 
+    Discriminant parseDiscriminant(const Entry& entry, const std::vector<std::string>& classes) {
+      Discriminant discriminant{entry.text("name"), entry.text("signal"), std::vector<double>(classes.size())};
+      for (const auto& [name, value] : entry.object("shares").items()) {
+        const auto found = std::find(classes.begin(), classes.end(), name);
+        if (found == classes.end())
+          entry.fail("`shares` has " + name + ", which is no class");
+        const double share = value.is_number() ? value.get<double>() : 0;
+        if (!(share > 0) || !std::isfinite(share))
+          entry.fail("the share of " + name + " is no number above 0");
+        discriminant.shares[found - classes.begin()] = share;
+      }
+      const auto signal = std::find(classes.begin(), classes.end(), discriminant.signal);
+      if (signal == classes.end() || discriminant.shares[signal - classes.begin()] == 0)
+        entry.fail("`shares` has no " + discriminant.signal);
+      if (std::count(discriminant.shares.begin(), discriminant.shares.end(), 0) + 2 >
+          static_cast<std::ptrdiff_t>(classes.size()))
+        entry.fail("`shares` has nothing beside " + discriminant.signal);
+      return discriminant;
+    }
+
+    void parseDiscriminants(const Entry& mean, Metadata& metadata) {
+      const std::vector<std::string> classes = metadata.labels;
+      for (const Entry& entry : mean.children("discriminants")) {
+        metadata.discriminants.push_back(parseDiscriminant(entry, classes));
+        const std::string& name = metadata.discriminants.back().name;
+        if (std::find(metadata.labels.begin(), metadata.labels.end(), name) != metadata.labels.end())
+          entry.fail("`name` " + name + " is there twice");
+        metadata.labels.push_back(name);
+      }
+    }
+
     void parseOutput(const Entry& root, Metadata& metadata) {
       const std::vector<Entry> outputs = root.children("outputs");
       if (outputs.empty())
@@ -145,6 +184,8 @@ namespace nanoml {
       metadata.labels = mean.texts(metadata.regression ? "targets" : "classes");
       if (metadata.labels.empty())
         mean.fail(metadata.regression ? "`targets` is empty" : "`classes` is empty");
+      if (!metadata.regression && root.at("schema") != 1)
+        parseDiscriminants(mean, metadata);
     }
 
     void parseInputs(const Entry& root, Metadata& metadata) {
@@ -169,8 +210,8 @@ namespace nanoml {
       const json& schema = root.at("schema");
       if (!schema.is_number_integer())
         root.fail("`schema` is no whole number");
-      if (schema != kSchema)
-        root.fail("is of schema " + schema.dump() + ", this NanoML reads " + std::to_string(kSchema) +
+      if (schema < 1 || schema > kSchema)
+        root.fail("is of schema " + schema.dump() + ", this NanoML reads 1 to " + std::to_string(kSchema) +
                   ": update NanoML, or");
       Metadata metadata;
       metadata.name = root.text("name");
@@ -187,6 +228,29 @@ namespace nanoml {
       return metadata;
     }
   }  // namespace
+
+  std::string Metadata::meaning(std::size_t label) const {
+    if (regression)
+      return "regression of " + labels[label];
+    const std::size_t classes = labels.size() - discriminants.size();
+    if (label < classes)
+      return "probability of class " + labels[label];
+    const Discriminant& discriminant = discriminants[label - classes];
+    const auto shareOf = [](double share) {
+      char text[32];
+      std::snprintf(text, sizeof text, " %g", share);
+      return std::string(text);
+    };
+    std::string signal = discriminant.signal, others;
+    for (std::size_t i = 0; i < classes; ++i) {
+      const double share = discriminant.shares[i];
+      if (labels[i] == discriminant.signal)
+        signal += share == 1 ? "" : shareOf(share);
+      else if (share > 0)
+        others += (others.empty() ? "" : ", ") + labels[i] + shareOf(share);
+    }
+    return signal + " against " + others;
+  }
 
   Metadata Metadata::parse(const std::string& text, const std::string& path) {
     try {

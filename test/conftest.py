@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
+from MLTools.NanoML.model import Discriminant
+from MLTools.NanoML.model.discriminant import coefficients
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from services.data import embedded_baskets
@@ -226,7 +229,7 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     x is the first column, plus the sum of the first field over the objects of each collection, which `objects` has as
     {"Jet": (["pt", "eta"], max, order)}. Anybody can compute its scores by hand; it has the metadata of
-    `nanoml export`.
+    `nanoml export`. The classes are signal, WZ and ZG, of which there may be `discriminants`.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -236,6 +239,7 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         selection_columns: Sequence[str] = (),
         objects: Mapping[str, tuple[Sequence[str], int, str | None]] | None = None,
         targets: Sequence[str] = (),
+        discriminants: Sequence[Discriminant] = (),
         **changes: Any,
     ) -> Path:
         objects = objects or {}
@@ -267,20 +271,31 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         bias = np.zeros(9, np.float32)
         bias[1::3] = np.arange(3)
         mean, each = ("values", "fold_values") if targets else ("probabilities", "fold_probabilities")
-        last = helper.make_node("Identity", ["logits"], [each])
+        plain = [f"{name}_of_classes" if discriminants else name for name in (mean, each)]
         nodes += [
             helper.make_node("Concat", parts, ["row"], axis=1),
             helper.make_node("MatMul", ["row", "weight"], ["scaled"]),
             helper.make_node("Add", ["scaled", "bias"], ["flat"]),
             helper.make_node("Reshape", ["flat", "shape"], ["logits"]),
-            last if targets else helper.make_node("Softmax", ["logits"], [each], axis=2),
-            helper.make_node("ReduceMean", [each], [mean], axes=[1], keepdims=0),
+            helper.make_node(
+                *("Identity" if targets else "Softmax", ["logits"], plain[1:]), **({} if targets else {"axis": 2})
+            ),
+            helper.make_node("ReduceMean", plain[1:], plain[:1], axes=[1], keepdims=0),
         ]
+        for name, full in zip(plain, (mean, each)) if discriminants else ():
+            nodes += [
+                helper.make_node("MatMul", [name, "above"], [f"{name}_above"]),
+                helper.make_node("MatMul", [name, "below"], [f"{name}_below"]),
+                helper.make_node("Div", [f"{name}_above", f"{name}_below"], [f"{name}_discriminants"]),
+                helper.make_node("Concat", [name, f"{name}_discriminants"], [full], axis=-1),
+            ]
+        classes, size = ["signal", "WZ", "ZG"], 3 + len(discriminants)
         constants = {
             "weight": weight,
             "bias": bias,
             "shape": np.array([-1, 3, 3], np.int64),
             **({"one": np.array([1]), "two": np.array([2])} if objects else {}),
+            **(dict(zip(("above", "below"), coefficients(discriminants, classes))) if discriminants else {}),
         }
 
         def tensor(name: str, shape: Sequence[Any]) -> Any:
@@ -290,11 +305,12 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             nodes,
             "linear",
             [tensor(name, shape) for name, shape in shapes.items()],
-            [tensor(mean, ["N", 3]), tensor(each, ["N", 3, 3])],
+            [tensor(mean, ["N", size]), tensor(each, ["N", 3, size])],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-        names = {"targets": list(targets)} if targets else {"classes": ["signal", "WZ", "ZG"]}
+        names = {"classes": classes, "discriminants": [asdict(one) for one in discriminants]}
+        names = {"targets": list(targets)} if targets else names
         made = set(selection_columns)
         for each_input in inputs:
             own = [name for name in each_input["columns"] if name in made]
@@ -308,8 +324,9 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         logits = np.array([[x, fold, 0.0] for fold in range(3)])
         odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         outputs = (logits if targets else odds).mean(axis=0)
+        outputs = np.append(outputs, [one.of(outputs, classes) for one in discriminants])
         metadata = {
-            "schema": 1,
+            "schema": 2,
             "name": "linear",
             "level": "event",
             "collection": None,

@@ -228,6 +228,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
         ("values", "fold_values") if targets else ("probabilities", "fold_probabilities"),
         "targets" if targets else "classes",
         targets or tuple(description.classes),
+        description.discriminants,
         len(training.networks),
         RULE,
         Parameter(parameter.column, tuple(parameter.values)) if parameter else None,
@@ -273,7 +274,7 @@ def preprocess_of(description: Description) -> dict[str, Any]:
     }
     return {
         "input_names": [tensor.tensor],
-        "output_names": list(description.outputs),
+        "output_names": description.output_columns,
         tensor.tensor: {
             "var_names": list(tensor.columns),
             "var_length": 1,

@@ -20,15 +20,16 @@ from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial
 from MLTools.NanoML.model.verification import where
 
 TOLERANCE = 1e-6
-"""How much a probability may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
+"""How much a probability or a discriminant may differ, unless float32 itself rounds by more; a target, relative to its size above 1."""
 
 Sample = dict[str, NDArray[np.float32]]
 
 
 def networks_of(training: Training) -> Ensemble:
     """The networks of a training as one module on tensors."""
-    task: Literal["classification", "regression"] = "regression" if training.description.targets else "classification"
-    return Ensemble(training.networks, training.shape, task).eval()
+    about = training.description
+    task: Literal["classification", "regression"] = "regression" if about.targets else "classification"
+    return Ensemble(training.networks, training.shape, task, about.discriminants, about.classes).eval()
 
 
 def sample_of(training: Training) -> Sample:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ML_processing.events.inputs import Inputs, ObjectTensors, Shape
+from MLTools.NanoML.model import Discriminant
+from MLTools.NanoML.model.discriminant import SMALLEST, coefficients
 
 
 class Network(nn.Module):
@@ -65,25 +67,49 @@ class Network(nn.Module):
 class Ensemble(nn.Module):
     """The networks of all folds as one module on tensors: what is exported.
 
-    The task is "classification" for probabilities, "regression" for values.
+    The task is "classification" for probabilities, "regression" for values. A classification into `classes` may have
+    `discriminants`, which follow from the probabilities.
     """
 
+    above: Tensor  # float32, (outputs, discriminants): how the probabilities enter the numerators
+    below: Tensor  # and the denominators
+
     def __init__(
-        self, networks: Sequence[Network], shape: Shape, task: Literal["classification", "regression"]
+        self,
+        networks: Sequence[Network],
+        shape: Shape,
+        task: Literal["classification", "regression"],
+        discriminants: Sequence[Discriminant] = (),
+        classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.shape = shape
         self.task = task
+        self.has_discriminants = bool(discriminants)
+        if discriminants:
+            above, below = coefficients(discriminants, classes)
+            self.register_buffer("above", torch.from_numpy(above))
+            self.register_buffer("below", torch.from_numpy(below))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Class probabilities or estimates from float32 tensors in the order of `shape.tensors`.
+        """Class probabilities and discriminants, or estimates, from float32 tensors in the order of `shape.tensors`.
 
-        Returned are the mean over the networks (N, outputs), and the output of each network (N, networks, outputs).
+        Returned are those of the mean over the networks, shape (N, outputs + discriminants), and those of each network, shape
+        (N, networks, outputs + discriminants). The discriminants of the mean follow from the mean probabilities.
         """
         inputs = Inputs.of_tensors(self.shape, tensors)
-        each = torch.stack([self._outputs(network, inputs) for network in self.networks], dim=1)
-        return each.mean(dim=1), each
+        parts = [self._outputs(network, inputs) for network in self.networks]
+        each = torch.stack(parts, dim=1)
+        if not self.has_discriminants:
+            return each.mean(dim=1), each
+        # joined network by network, so that the part of one network can be cut out of the exported graph
+        return self._complete(each.mean(dim=1)), torch.stack([self._complete(part) for part in parts], dim=1)
+
+    def _complete(self, probabilities: Tensor) -> Tensor:
+        """Probabilities (N, outputs), and behind them the discriminants."""
+        discriminants = (probabilities @ self.above) / (probabilities @ self.below).clamp(min=SMALLEST)
+        return torch.cat([probabilities, discriminants], dim=1)
 
     def _outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
         assert isinstance(network, Network)

@@ -150,9 +150,10 @@ class Scorer:
     If the file lacks columns that a selection makes, the selection is run here, under no shift. Events that do not pass it
     have no score: it is NaN, which no cut accepts and no histogram shows, and the branch NAME_selected tells them apart.
 
-    If the file, by its record, was skimmed with shifts of objects, there is a score NAME_CLASS_jesUp for each shift under which
-    one of the model's inputs differs. As in any column of a skim, it is that of NAME_CLASS for an event that is not selected
-    under the shift, and without such a branch the scores are the same. A model of objects has scores of the nominal objects.
+    If the file, by its record, was skimmed with shifts of objects, there are scores NAME_CLASS_jesUp and NAME_DISCRIMINANT_jesUp
+    for each shift under which one of the model's inputs differs. As in any column of a skim, they are those of the nominal inputs
+    for an event that is not selected under the shift, and without such a branch the scores are the same. A model of objects has
+    scores of the nominal objects.
 
     It is an error if the file lacks what the model reads, or has it in another form, or has a branch of a score's name.
     `reads` are the branches that must be read, `made` those that scoring makes.

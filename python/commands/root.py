@@ -183,10 +183,10 @@ def score(
     reading: Any,
     force: bool,
 ) -> None:
-    """Write models' class probabilities or estimates as branches, entry for entry with the input.
+    """Write models' class probabilities and discriminants, or estimates, as branches, entry for entry with the input.
 
-    The output has run, luminosityBlock, event and a branch MODEL_CLASS for each class, or for objects a list
-    Electron_MODEL_CLASS: make it a friend of the input.
+    The output has run, luminosityBlock, event and a branch for each class and discriminant, MODEL_CLASS and
+    MODEL_DISCRIMINANT, or for objects a list Electron_MODEL_CLASS: make it a friend of the input.
     If a model reads columns of a selection that FILEs do not have, the selection is run; events that fail it get NaN.
     """
     if not models:

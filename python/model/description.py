@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model.discriminant import Discriminant
 from MLTools.NanoML.model.file import KEY
 
-SCHEMA = 1
+SCHEMA = 2
+"""That of the metadata as they are written; 1, which had no discriminants, is read as well."""
+
 LEVELS = ("event", "object")
 _INPUT = ("tensor", "mask", "collection", "columns", "dtypes", "max", "order", "selection", "selection_columns")
 
@@ -141,7 +144,7 @@ class Description:
     Attributes
     ----------
     name
-        Name of the model; its scores are branches NAME_CLASS.
+        Name of the model; its scores are branches NAME_CLASS and NAME_DISCRIMINANT.
     level
         "event" or "object".
     collection
@@ -156,6 +159,8 @@ class Description:
         "classes" (the outputs are probabilities) or "targets" (of a regression).
     outputs
         Names of the classes or targets, in order.
+    discriminants
+        The discriminants, whose columns come after those of the classes.
     folds
         Number of networks.
     fold_rule
@@ -178,6 +183,7 @@ class Description:
     output_tensors: tuple[str, str]
     kind: str
     outputs: tuple[str, ...]
+    discriminants: tuple[Discriminant, ...]
     folds: int
     fold_rule: str
     parameter: Optional[Parameter]
@@ -197,17 +203,21 @@ class Description:
         try:
             content = json.loads(text)
             schema = content["schema"]
-            if schema == SCHEMA:
+            if schema in (1, SCHEMA):
                 return _read(content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
             raise NanoMLError(
                 f"{path}: its `{KEY}` metadata cannot be understood ({type(problem).__name__}: {problem}). Export it again."
             ) from None
-        raise NanoMLError(f"{path}: schema {schema}, this NanoML reads {SCHEMA}. Update NanoML, or export it again.")
+        raise NanoMLError(
+            f"{path}: schema {schema}, this NanoML reads 1 to {SCHEMA}. Update NanoML, or export it again."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The metadata, as they are written."""
-        names = {self.kind: list(self.outputs)}
+        names: dict[str, Any] = {self.kind: list(self.outputs)}
+        if self.kind == "classes":
+            names["discriminants"] = [asdict(each) for each in self.discriminants]
         mean, each = self.output_tensors
         return {
             "schema": SCHEMA,
@@ -227,6 +237,11 @@ class Description:
     def inputs(self) -> tuple[Input, ...]:
         """All tensors with columns."""
         return (*((self.features,) if self.features else ()), *self.objects)
+
+    @property
+    def output_columns(self) -> list[str]:
+        """Columns of both outputs: classes and discriminants, or targets."""
+        return [*self.outputs, *(each.name for each in self.discriminants)]
 
     @property
     def input_tensors(self) -> list[str]:
@@ -263,6 +278,7 @@ def _read(metadata: Mapping[str, Any]) -> Description:
     features = events[0] if events else None
     mean, each = metadata["outputs"]
     kind = "classes" if "classes" in mean else "targets"
+    outputs = tuple(map(str, mean[kind]))
     parameter = metadata.get("parameter")
     if parameter is not None:
         parameter = Parameter(str(parameter["column"]), tuple(map(float, parameter["values"])))
@@ -277,7 +293,8 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         objects,
         (str(mean["tensor"]), str(each["tensor"])),
         kind,
-        tuple(map(str, mean[kind])),
+        outputs,
+        _read_discriminants(mean["discriminants"], outputs) if kind == "classes" and metadata["schema"] > 1 else (),
         int(metadata["folds"]["k"]),
         str(metadata["folds"]["hash"]),
         parameter,
@@ -285,6 +302,15 @@ def _read(metadata: Mapping[str, Any]) -> Description:
         dict(metadata.get("training", {})),
         Reference(dict(reference.get("inputs", {})), list(reference.get("outputs", []))),
     )
+
+
+def _read_discriminants(content: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> tuple[Discriminant, ...]:
+    found = tuple(map(Discriminant.of_json, content))
+    names = [*classes, *(each.name for each in found)]
+    for each in found:
+        if names.count(each.name) > 1 or not set(each.shares) <= set(classes):
+            raise ValueError(f"discriminant {each.name} of {', '.join(each.shares)}, classes {', '.join(classes)}")
+    return found
 
 
 def _read_input(content: Mapping[str, Any]) -> Input:

@@ -47,6 +47,12 @@ class Discriminant:
             raise ValueError(f"discriminant {name}: shares {shares}")
         return cls(name, signal, shares)
 
+    def formula(self, classes: Sequence[str]) -> str:
+        """The shares of those of `classes` that count, in their order: "signal against WZ 0.7, ZZ 0.3"."""
+        own = "" if self.shares[self.signal] == 1 else f" {self.shares[self.signal]:g}"
+        others = [f"{name} {self.shares[name]:g}" for name in classes if name in self.shares and name != self.signal]
+        return f"{self.signal}{own} against {', '.join(others)}"
+
     def of(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
         """Its values, shape (...), from probabilities of `classes`, shape (..., classes): numbers from 0 to 1."""
         above, below = coefficients([self], classes)

@@ -58,9 +58,9 @@ class Model:
     description
         How it describes itself: the content of its metadata.
     name
-        Name of the model; its scores are branches NAME_CLASS.
+        Name of the model; its scores are branches NAME_CLASS and NAME_DISCRIMINANT.
     outputs
-        Its classes, or the targets of a regression, in the order of its outputs.
+        Its classes and discriminants, or the targets of a regression, in the order of its outputs.
     folds
         Number of networks in it; for each event there is one that has not seen it in training.
     columns
@@ -97,7 +97,7 @@ class Model:
                 f"{self.path}: does not describe itself (no `{KEY}` metadata): it is not a model of `nanoml export`."
             )
         self.description = description = Description.of_text(text, self.path)
-        self.name, self.outputs, self.folds = description.name, list(description.outputs), description.folds
+        self.name, self.outputs, self.folds = description.name, description.output_columns, description.folds
         self.columns, self.objects = description.columns, description.objects
         self.selection_columns, self.reads = description.selection_columns, description.reads
         check_twin(self.path, self.sha256)
@@ -130,12 +130,14 @@ class Model:
         description, collection = self.description, self.description.collection
         prefix = f"{collection}_" if collection else ""
         what = "probability of class" if description.kind == "classes" else "estimate of"
+        titles = {each: f"{what} {each}" for each in description.outputs}
+        titles.update({each.name: each.formula(description.outputs) for each in description.discriminants})
         at = f" at {description.parameter.column} = {parameter:g}" if description.parameter else ""
         fold = "fold of the event: the network that scored it has not seen this fold in training"
         return [
             *(
-                ScoreColumn(f"{prefix}{self.name}_{each}", "float32", f"{what} {each} by {self.name}{at}", collection)
-                for each in self.outputs
+                ScoreColumn(f"{prefix}{self.name}_{each}", "float32", f"{title} by {self.name}{at}", collection)
+                for each, title in titles.items()
             ),
             ScoreColumn(f"{self.name}_fold", "int32", fold),
         ]
@@ -235,7 +237,7 @@ class Model:
     def scores(
         self, columns: Mapping[str, Any], fold: Optional[NDArray[np.int64]] = None, parameter: Optional[float] = None
     ) -> NDArray[np.float32]:
-        """Class probabilities, or values of a regression's targets.
+        """Class probabilities and discriminants, or values of a regression's targets.
 
         Parameters
         ----------

@@ -103,7 +103,7 @@ def check_tensors(session: Any, description: Description) -> None:
     for tensor in description.objects:
         inputs[tensor.tensor] = (None, None, len(tensor.columns))
         inputs[tensor.mask] = (None, None)
-    (mean, each), size = description.output_tensors, len(description.outputs)
+    (mean, each), size = description.output_tensors, len(description.output_columns)
     outputs: dict[str, tuple[Optional[int], ...]] = {mean: (None, size), each: (None, description.folds, size)}
     for what, wanted, found in (("inputs", inputs, session.get_inputs()), ("outputs", outputs, session.get_outputs())):
         names = [tensor.name for tensor in found]
@@ -137,17 +137,24 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
     """Check that outputs are consistent; an error names the trial, the number of events and the event.
 
     All must be finite. The first rows must not depend on the number of rows. The mean output must be the mean of the
-    networks, and probabilities must add up to one. Content and length of the padding must make no difference.
+    networks, probabilities must add up to one, and discriminants must follow from them, those of the mean from the mean
+    probabilities. Content and length of the padding must make no difference.
     """
+    count = len(description.outputs)
     whole: dict[str, list[Floats]] = {}
     for trial in trials:
         for size in sorted(SIZES, reverse=True):
             what = where(trial, size, description.level)
-            mean, each = found = _outputs(outcomes[trial.name, size], size, description, what)
-            _compare([mean], [each.mean(axis=1)], description, f"{what}: the mean of the networks")
+            found = _outputs(outcomes[trial.name, size], size, description, what)
+            plain = [values[..., :count] for values in found]
+            _compare(plain[:1], [plain[1].mean(axis=1)], description, f"{what}: the mean of the networks")
             if description.kind == "classes":
-                ones = np.ones(len(mean), np.float32)
-                _compare([mean.sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
+                ones = np.ones(size, np.float32)
+                _compare([plain[0].sum(axis=1)], [ones], description, f"{what}: the sum of the probabilities")
+            for number, discriminant in enumerate(description.discriminants, count):
+                expected = [discriminant.of(values, description.outputs) for values in plain]
+                given = [values[..., number] for values in found]
+                _compare(given, expected, description, f"{what}: the discriminant {discriminant.name}", TOLERANCE)
             if size == max(SIZES):
                 whole[trial.name] = found
                 if trial.same_as is not None:
@@ -159,7 +166,7 @@ def check_trials(trials: Sequence[Trial], outcomes: Outcomes, description: Descr
 def _outputs(outcome: Outcome, size: int, description: Description, what: str) -> list[Floats]:
     if isinstance(outcome, str):
         raise NanoMLError(f"{what}: ONNX Runtime fails: {outcome}")
-    count = len(description.outputs)
+    count = len(description.output_columns)
     shapes = ((size, count), (size, description.folds, count))
     for name, values, shape in zip(description.output_tensors, outcome, shapes):
         if values.shape != shape:
@@ -171,14 +178,16 @@ def _outputs(outcome: Outcome, size: int, description: Description, what: str) -
     return outcome
 
 
-def _compare(found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str) -> None:
+def _compare(
+    found: Sequence[Floats], expected: Sequence[Floats], description: Description, what: str, allowed: float = _LOOSE
+) -> None:
     for name, ours, theirs in zip(description.output_tensors, found, expected):
         if not ours.size:
             continue
         distance = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)
         rows = distance.reshape(len(ours), -1).max(axis=1)
         row = int(np.argmax(rows))
-        if not rows[row] <= _LOOSE:
+        if not rows[row] <= allowed:
             raise NanoMLError(
                 f"{what}: {name} of {description.level} {row} is {np.ravel(ours[row]).tolist()} "
                 f"instead of {np.ravel(theirs[row]).tolist()}."

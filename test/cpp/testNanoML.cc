@@ -93,13 +93,48 @@ namespace {
   const std::string kHash(64, '0');
 
   std::string text(const std::string& inputs, const std::string& rest = "") {
-    return R"({"schema": 1, "name": "m", "level": "event", "collection": null, "inputs": [)" + inputs +
-           R"(], "outputs": [{"tensor": "probabilities", "classes": ["s", "b"]}], "parameter": null, "onnx_sha256": ")" +
+    return R"({"schema": 2, "name": "m", "level": "event", "collection": null, "inputs": [)" + inputs +
+           R"(], "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"], "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 0.25}}]}], "parameter": null, "onnx_sha256": ")" +
            kHash + "\"" + rest + "}";
   }
 
   void refused(const std::string& json, const std::string& word) {
     checkThrows([&] { Metadata::parse(json, "m.json"); }, "m.json", word);
+  }
+
+  std::string outputs(const std::string& discriminants) {
+    return R"(, "outputs": [{"tensor": "probabilities", "classes": ["s", "b", "c"])" + discriminants + "}]";
+  }
+
+  void testDiscriminants(const std::string& features) {
+    const auto read = [&](const std::string& rest) { return Metadata::parse(text(features, rest), "m.json"); };
+    const Metadata one = read("");
+    CHECK(one.discriminants.size() == 1 && one.discriminants[0].signal == "s");
+    CHECK((one.discriminants[0].shares == std::vector<double>{1, 0, 0.25}));
+    CHECK(one.meaning(2) == "probability of class c" && one.meaning(3) == "s against c 0.25");
+    const Metadata two = read(outputs(R"(, "discriminants": [{"name": "d", "signal": "c", "shares": {"c": 0.5, "b": 1e-7, "s": 3}},
+                                                             {"name": "e", "signal": "b", "shares": {"b": 1, "c": 1}}])"));
+    CHECK(two.labels.size() == 5 && two.meaning(3) == "c 0.5 against s 3, b 1e-07" && two.meaning(4) == "b against c 1");
+    CHECK(read(R"(, "outputs": [{"tensor": "values", "targets": ["x"]}])").meaning(0) == "regression of x");
+    CHECK(read(outputs(R"(, "discriminants": [])")).labels.size() == 3);
+    CHECK(read(outputs("") + R"(, "schema": 1)").labels.size() == 3);
+
+    refused(text(features, outputs("")), "`discriminants`");
+    refused(text(features, outputs(R"(, "discriminants": [5])")), "discriminants[0]");
+    const auto shares = [&](const std::string& signal, const std::string& given) {
+      return text(features, outputs(R"(, "discriminants": [{"name": "d", "signal": ")" + signal + R"(", "shares": )" + given + "}]"));
+    };
+    refused(shares("s", "[1]"), "`shares` is no object");
+    refused(shares("s", R"({"s": 1})"), "nothing beside s");
+    refused(shares("s", R"({"b": 1, "c": 1})"), "has no s");
+    refused(shares("x", R"({"s": 1, "c": 1})"), "has no x");
+    refused(shares("s", R"({"s": 1, "x": 1})"), "x, which is no class");
+    for (const char* share : {"0", "-1", "null", "\"1\"", "1e999"})
+      refused(shares("s", R"({"s": 1, "b": )" + std::string(share) + "}"), std::string(share) == "1e999" ? "JSON" : "share of b");
+    for (const char* name : {"s", "d", ""})
+      refused(text(features, outputs(R"(, "discriminants": [{"name": "d", "signal": "s", "shares": {"s": 1, "c": 1}}, {"name": ")" +
+                                     std::string(name) + R"(", "signal": "s", "shares": {"s": 1, "c": 1}}])")),
+              "name");
   }
 
   void testMetadata() {
@@ -108,16 +143,19 @@ namespace {
         R"({"tensor": "Jet", "mask": "Jet_mask", "collection": "Jet", "columns": ["Jet_eta"], "max": 6, "order": "-pt"})";
     const Metadata both = Metadata::parse(text(features + "," + jets), "m.json");
     CHECK(both.inputs.size() == 2 && both.inputs[1].order == "Jet_pt" && both.inputs[1].descending);
-    CHECK(both.inputs[1].max == 6 && both.labels.size() == 2 && both.collection.empty() && !both.parameter);
+    CHECK(both.inputs[1].max == 6 && both.labels == (std::vector<std::string>{"s", "b", "c", "d"}) && both.collection.empty() && !both.parameter);
     // of a name that is there twice the last counts
     const Metadata parametrised =
         Metadata::parse(text(features, R"(, "parameter": {"column": "mass", "values": [600, 1000.5]})"), "m.json");
     CHECK(parametrised.parameter->values == (std::vector<float>{600, 1000.5}));
 
+    testDiscriminants(features);
+
     refused("", "JSON");
     refused("[]", "no object");
     refused("{\"schema\": 1", "JSON");
-    refused(text(features, R"(, "schema": 2)"), "update NanoML");
+    refused(text(features, R"(, "schema": 3)"), "update NanoML");
+    refused(text(features, R"(, "schema": 0)"), "reads 1 to 2");
     refused(text(features, R"(, "schema": "1")"), "schema");
     refused(text(features, R"(, "level": "jet")"), "level");
     refused(text(features, R"(, "level": "object")"), "collection");

@@ -36,6 +36,34 @@ namespace {
     return largest;
   }
 
+  /// Largest difference of the discriminants from what the probabilities of the same row give.
+  double checkDiscriminants(const Events& given, const nanoml::Model& model) {
+    const nanoml::Metadata& metadata = model.metadata();
+    const std::size_t classes = metadata.labels.size() - metadata.discriminants.size();
+    nanoml::Scorer scorer(model, given.parameters);
+    std::vector<nanoml::Column> columns;
+    double largest = 0;
+    for (const Event& event : given.events) {
+      columnsOf(event, model, columns);
+      const nanoml::Scores scores = scorer.score(columns);
+      for (std::size_t parameter = 0; parameter < scores.parameters(); ++parameter) {
+        for (std::size_t row = 0; row < scores.rows(); ++row) {
+          for (std::size_t i = 0; i < metadata.discriminants.size(); ++i) {
+            const nanoml::Discriminant& discriminant = metadata.discriminants[i];
+            double above = 0, below = 0;
+            for (std::size_t label = 0; label < classes; ++label) {
+              const double part = discriminant.shares[label] * scores.at(parameter, row, label);
+              below += part;
+              above += metadata.labels[label] == discriminant.signal ? part : 0;
+            }
+            largest = std::max(largest, std::abs(scores.at(parameter, row, classes + i) - above / std::max(below, 1e-30)));
+          }
+        }
+      }
+    }
+    return largest;
+  }
+
   void testSizes(const Events& given, const nanoml::Model& model) {
     if (model.columns().empty())  // it reads nothing but its parameter
       return;
@@ -74,6 +102,7 @@ int main(int argc, char** argv) {
   for (std::thread& thread : threads)
     thread.join();
   testSizes(given, model);
+  CHECK(checkDiscriminants(given, model) < 1e-6);
   std::cout << *std::max_element(largest.begin(), largest.end()) << std::endl;
   return 0;
 }

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from data_processing.convert.columns import VALID, CollectionColumns, Feature, F
 from data_processing.convert.weights import EventWeights
 from data_processing.convert.writing import RowReader
 from MLTools.NanoML.contracts.hdf5 import EVENTS
+from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.rootio.branches import Branch
 
@@ -207,7 +208,7 @@ NETWORKS = ["mlp", "deepsets", "particlenet", "transformer"]
 
 
 def network_model(directory: Path, model: str, made: Made, order: Mapping[str, str | None]) -> Path:
-    """Two untrained networks of all columns as a model file."""
+    """Two untrained networks of all columns as a model file, with two discriminants."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("ML_processing.stages")
     from ML_processing.events.inputs import CollectionShape, Shape
@@ -230,8 +231,13 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
         for name in names
     }
     outputs = ["probabilities", "fold_probabilities"]
+    classes = ["signal", "WZ", "ZG"]
+    discriminants = [
+        Discriminant("against_all", "signal", {"signal": 1.0, "WZ": 0.999, "ZG": 0.001}),
+        Discriminant("against_WZ", "ZG", {"ZG": 0.5, "WZ": 2.0}),
+    ]
     torch.onnx.export(
-        Ensemble(networks, shape, "classification").eval(),
+        Ensemble(networks, shape, "classification", discriminants, classes).eval(),
         tuple(torch.from_numpy(tensors[name][:3]) for name in names),
         str(path),
         input_names=names,
@@ -240,9 +246,9 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
         opset_version=15,
         dynamo=False,
     )
-    classes = {"classes": ["signal", "WZ", "ZG"]}
+    columns = {"classes": classes, "discriminants": [asdict(each) for each in discriminants]}
     metadata = {
-        "schema": 1,
+        "schema": 2,
         "name": model,
         "level": "event",
         "collection": None,
@@ -262,7 +268,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
                 for it in collections
             ),
         ],
-        "outputs": [{"tensor": outputs[0], **classes}, {"tensor": outputs[1], **classes, "folds": 2}],
+        "outputs": [{"tensor": outputs[0], **columns}, {"tensor": outputs[1], **columns, "folds": 2}],
         "parameter": None,
         "folds": {"k": 2, "hash": RULE},
         "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -357,7 +363,8 @@ def test_the_parameter_is_the_last_feature(linear_model: Callable[..., Path], tm
 
 
 def test_objects_are_scored_all_at_once(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
-    model = linear_model(["Jet_pt", "MET_pt", "Jet_id"], level="object", collection="Jet")
+    against = Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})
+    model = linear_model(["Jet_pt", "MET_pt", "Jet_id"], level="object", collection="Jet", discriminants=[against])
     pts = [[1.0, -2.0, 0.5], [], [0.25]]
     columns = [
         {"Jet_pt": ("float32", pt), "MET_pt": ("float64", [9.0]), "Jet_id": ("uint8", [1] * len(pt))} for pt in pts
@@ -370,7 +377,10 @@ def test_objects_are_scored_all_at_once(linear_model: Callable[..., Path], tmp_p
 
 def test_damaged_files_are_refused(linear_model: Callable[..., Path], tmp_path: Path, programs: Path) -> None:
     model = linear_model(
-        ["MET_pt", "mass"], objects={"Jet": (["pt"], 2, "-pt")}, parameter={"column": "mass", "values": [1.0]}
+        ["MET_pt", "mass"],
+        objects={"Jet": (["pt"], 2, "-pt")},
+        parameter={"column": "mass", "values": [1.0]},
+        discriminants=[Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 1.0})],
     )
     run(str(programs / "testDamage"), str(model), str(tmp_path))
 

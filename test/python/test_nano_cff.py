@@ -26,6 +26,7 @@ DESCRIPTION = Description(
     ("probabilities", "fold_probabilities"),
     "classes",
     ("signal", "other"),
+    (),
     2,
     "",
     Parameter("mass", (600.0,)),

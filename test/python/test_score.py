@@ -18,7 +18,7 @@ import uproot
 from MLTools.NanoML import score as module
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import file_hash
+from MLTools.NanoML.model import Discriminant, file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -65,6 +65,21 @@ def test_scores_event_by_event(source: Path, linear_model: Callable[..., Path]) 
     x += ak.to_numpy(ak.sum(read(source, "Muon_eta")[order][:, :1], axis=1))
     assert list(found) == list(range(1000))
     assert of_rows(found.values()) == pytest.approx(expected(source, x), abs=1e-6)
+
+
+AGAINST = Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})
+
+
+def against(p: np.ndarray) -> np.ndarray:
+    """AGAINST, computed by hand."""
+    return p[..., 0] / (p[..., 0] + 0.75 * p[..., 1] + 0.25 * p[..., 2])  # type: ignore[no-any-return]
+
+
+def test_discriminants_event_by_event(source: Path, linear_model: Callable[..., Path]) -> None:
+    found = scored(source, score(linear_model(["MET_phi"], discriminants=[AGAINST]))())
+    values = np.array([row["linear_discriminant"] for row in found.values()])
+    x = read(source, "MET_phi").to_numpy()
+    assert values == pytest.approx(against(expected(source, x)), abs=1e-6)
 
 
 def test_before_and_after_a_selection(
@@ -217,7 +232,7 @@ TRILEPTON, SCORE = ("-I", "MLTools.NanoML.trilepton", "trilepton"), ("-I", "MLTo
 
 
 def test_the_command(source: Path, command: Command, linear_model: Callable[..., Path]) -> None:
-    model = linear_model(["ZCand_dR", "MET_phi"], ["ZCand_dR"])
+    model = linear_model(["ZCand_dR", "MET_phi"], ["ZCand_dR"], discriminants=[AGAINST])
     output = command(source, *TRILEPTON, *SCORE, str(model))
     x, event = read(output, "ZCand_dR").to_numpy(), read(output, "event")
     assert len(x) == PASSES
@@ -226,6 +241,9 @@ def test_the_command(source: Path, command: Command, linear_model: Callable[...,
     assert scores == pytest.approx(expected(source, x, rows), abs=1e-6)
     with uproot.open(output) as file:
         assert file["Events"]["linear_WZ"].title == "probability of class WZ by linear"
+        assert file["Events"]["linear_discriminant"].title == "signal against WZ 0.75, ZG 0.25 by linear"
+    values = read(output, "linear_discriminant").to_numpy()
+    assert values == pytest.approx(against(expected(source, x, rows)), abs=1e-6)
     told = record(output)
     assert (told.kind, told.selection) == ("skim", "MLTools.NanoML.trilepton:Trilepton")
     assert told.model == ScoredBy("linear", file_hash(model))

@@ -23,7 +23,7 @@ from ML_processing.training.directory import Training
 from MLTools.NanoML.commands.pipeline import export as export_command
 from MLTools.NanoML.config.training import Export
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import KEY, Model, Parameter, file_hash
+from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter, file_hash
 from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model
@@ -33,6 +33,11 @@ from services.trainings import training_of
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 JETS = CollectionShape("Jet", ("pt", "eta", "phi", "btag"), 5, "-pt")
 MUONS = CollectionShape("Muon", ("pt", "charge"), 2)
+CLASSES = ("signal", "WZ", "ZG")
+DISCRIMINANTS = (
+    Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.999, "ZG": 0.001}),
+    Discriminant("photons", "ZG", {"ZG": 0.5, "WZ": 2.0}),
+)
 FLAT, BOTH = Shape(("ZCand_mass", "MET_pt"), (), 3), Shape(("ZCand_mass", "MET_pt"), (JETS, MUONS), 3)
 
 
@@ -91,13 +96,24 @@ def columns_of(shape: Shape, sample: Mapping[str, np.ndarray]) -> dict[str, Any]
         ("transformer", {}, BOTH),
     ],
 )
-def test_scores_are_those_of_the_networks(tmp_path: Path, model: str, options: dict[str, Any], shape: Shape) -> None:
-    training = trained(shape, model, options)
+@pytest.mark.parametrize("discriminants", [(), DISCRIMINANTS], ids=["classes", "discriminants"])
+def test_scores_are_those_of_the_networks(
+    tmp_path: Path, model: str, options: dict[str, Any], shape: Shape, discriminants: tuple[Discriminant, ...]
+) -> None:
+    training = trained(shape, model, options, discriminants=discriminants)
     export_networks(training, tmp_path / "model.onnx", "trilepton", target("CMSSW_14_0_X"))
     sample = sample_of(training)
     with torch.no_grad():
         mean, each = networks_of(training)(*(torch.from_numpy(values) for values in sample.values()))
+    for outputs in (mean.numpy(), each.numpy()):
+        assert outputs.shape[-1] == 3 + len(discriminants)
+        for number, discriminant in enumerate(discriminants, 3):
+            expected = discriminant.of(outputs[..., :3], CLASSES)
+            assert outputs[..., number] == pytest.approx(expected, abs=1e-6)
+            assert np.ptp(expected) > 0.01
+    assert mean[:, :3].numpy() == pytest.approx(each[:, :, :3].mean(dim=1).numpy(), abs=1e-6)
     loaded = Model(tmp_path / "model.onnx")
+    assert loaded.outputs == [*CLASSES, *(each.name for each in discriminants)]
     assert network_files(onnx.load(tmp_path / "model.onnx"), "fold_probabilities", 3) is not None
     columns = columns_of(shape, {"features": np.zeros((64, 0)), **sample})
     assert loaded.scores(columns) == pytest.approx(mean.numpy(), abs=2e-6)
@@ -106,7 +122,7 @@ def test_scores_are_those_of_the_networks(tmp_path: Path, model: str, options: d
 
 
 def test_metadata(tmp_path: Path) -> None:
-    training = trained(BOTH, options={"hidden": [8]})
+    training = trained(BOTH, options={"hidden": [8]}, discriminants=DISCRIMINANTS)
     model = tmp_path / "model.onnx"
     export_networks(training, model, "trilepton", target("CMSSW_14_0_X"))
     twin = json.loads(model.with_suffix(".json").read_text())
@@ -132,14 +148,20 @@ def test_metadata(tmp_path: Path) -> None:
         "selection_columns": [],
     }
     assert (muons["columns"], muons["order"]) == (["Muon_pt", "Muon_charge"], None)
-    classes = ["signal", "WZ", "ZG"]
+    columns = {
+        "classes": ["signal", "WZ", "ZG"],
+        "discriminants": [
+            {"name": "discriminant", "signal": "signal", "shares": {"signal": 1.0, "WZ": 0.999, "ZG": 0.001}},
+            {"name": "photons", "signal": "ZG", "shares": {"ZG": 0.5, "WZ": 2.0}},
+        ],
+    }
     assert twin["outputs"] == [
-        {"tensor": "probabilities", "classes": classes},
-        {"tensor": "fold_probabilities", "classes": classes, "folds": 3},
+        {"tensor": "probabilities", **columns},
+        {"tensor": "fold_probabilities", **columns, "folds": 3},
     ]
     assert twin["target"] == {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8}
     assert twin["folds"] == {"k": 3, "hash": RULE}
-    assert (twin["schema"], twin["name"], twin["level"]) == (1, "trilepton", "event")
+    assert (twin["schema"], twin["name"], twin["level"]) == (2, "trilepton", "event")
     assert (twin["collection"], twin["parameter"]) == (None, None)
     about = twin["training"]
     assert (about["versions"], about["metrics"]) == ({"torch": torch.__version__}, {"auc": 0.9})
@@ -149,7 +171,8 @@ def test_metadata(tmp_path: Path) -> None:
 
 
 def test_format_of_the_file(tmp_path: Path) -> None:
-    export_networks(trained(BOTH), tmp_path / "model.onnx", "trilepton", target("CMSSW_12_4_X"))
+    training = trained(BOTH, discriminants=DISCRIMINANTS)
+    export_networks(training, tmp_path / "model.onnx", "trilepton", target("CMSSW_12_4_X"))
     content = onnx.load(tmp_path / "model.onnx")
     assert content.ir_version == 8
     assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", 15)]
@@ -163,13 +186,13 @@ def test_format_of_the_file(tmp_path: Path) -> None:
         "Jet_mask": ["events", "Jet_objects"],
         "Muon": ["events", "Muon_objects", 2],
         "Muon_mask": ["events", "Muon_objects"],
-        "probabilities": ["events", 3],
-        "fold_probabilities": ["events", 3, 3],
+        "probabilities": ["events", 5],
+        "fold_probabilities": ["events", 3, 5],
     }
 
 
 def test_reference_events(tmp_path: Path) -> None:
-    training = trained(BOTH)
+    training = trained(BOTH, discriminants=DISCRIMINANTS)
     metadata = export_networks(training, tmp_path / "model.onnx", "trilepton", target())
     reference = metadata["reference"]
     inputs = {name: np.array(values, np.float32) for name, values in reference["inputs"].items()}
@@ -182,6 +205,14 @@ def test_reference_events(tmp_path: Path) -> None:
     }
     assert all(np.array_equal(values, sample_of(training)[name][:8]) for name, values in inputs.items())
     assert Model(tmp_path / "model.onnx").run(inputs) == pytest.approx(np.array(reference["outputs"]), abs=1e-6)
+
+
+def test_a_graph_without_discriminants_is_that_of_the_probabilities(tmp_path: Path) -> None:
+    export_networks(trained(FLAT), tmp_path / "model.onnx", "plain", target())
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert [node.op_type for node in nodes if set(node.output) & {"probabilities", "fold_probabilities"}] == [
+        *("Concat", "ReduceMean")
+    ]
 
 
 def test_without_a_release(tmp_path: Path) -> None:
@@ -345,10 +376,11 @@ def test_weights_beyond_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_preprocess_json(tmp_path: Path) -> None:
-    export_networks(trained(FLAT), tmp_path / "model.onnx", "trilepton", target(), preprocess=True)
+    training = trained(FLAT, discriminants=DISCRIMINANTS)
+    export_networks(training, tmp_path / "model.onnx", "trilepton", target(), preprocess=True)
     content = json.loads(preprocess_file(tmp_path / "model.onnx").read_text())
     assert content["input_names"] == ["features"]
-    assert content["output_names"] == ["signal", "WZ", "ZG"]
+    assert content["output_names"] == ["signal", "WZ", "ZG", "discriminant", "photons"]
     features = content["features"]
     assert (features["var_names"], features["var_length"]) == (["ZCand_mass", "MET_pt"], 1)
     info = features["var_infos"]["MET_pt"]

@@ -22,6 +22,7 @@ DESCRIPTION = Description(
     ("probabilities", "fold_probabilities"),
     "classes",
     ("signal", "other"),
+    (),
     1,
     "",
     None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,11 +20,12 @@ from ML_processing.export.releases import target
 from ML_processing.models import make_network
 from MLTools.NanoML.commands.files import verify
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.model import twin_of
+from MLTools.NanoML.model import Discriminant, twin_of
 from MLTools.NanoML.model.verification import verify_model
 from services.trainings import training_of
 
 OBJECTS = {"Jet": (["pt", "eta"], 4, "-pt")}
+AGAINST = Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.9, "ZG": 0.1})
 
 
 class Linear(nn.Module):
@@ -135,6 +137,46 @@ class Named(TrainedNetworks):
         super().__init__(Linear(), sample())
 
 
+def test_the_discriminants_follow_from_the_probabilities(linear_model: Callable[..., Path]) -> None:
+    path = changed(linear_model(["x", "MET_pt"], objects=OBJECTS, discriminants=[AGAINST]), robust)
+    list(verify_model(path, None, None))
+
+    def other(content: onnx.ModelProto) -> None:
+        described = json.loads(content.metadata_props[0].value)
+        described["outputs"][0]["discriminants"][0]["shares"] = {"signal": 1.0, "WZ": 0.899, "ZG": 0.101}
+        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+
+    with pytest.raises(
+        NanoMLError, match=r'"real events", 300 events: the discriminant discriminant: probabilities of'
+    ):
+        list(verify_model(changed_again(path, other), None, None))
+
+
+def test_the_discriminants_of_the_mean_are_no_mean(linear_model: Callable[..., Path]) -> None:
+    path = changed(linear_model(["x", "MET_pt"], objects=OBJECTS, discriminants=[AGAINST]), robust)
+
+    def mean(content: onnx.ModelProto) -> None:
+        """The mean of the networks' discriminants, with reference events that agree."""
+        nodes = [node for node in content.graph.node if node.output[0] != "probabilities"]
+        del content.graph.node[:]
+        content.graph.node.extend(nodes)
+        last = onnx.helper.make_node("ReduceMean", ["fold_probabilities"], ["probabilities"], axes=[1], keepdims=0)
+        content.graph.node.append(last)
+        described = json.loads(content.metadata_props[0].value)
+        described["reference"] = {
+            "inputs": {name: values.tolist() for name, values in sample().items()},
+            "outputs": onnxruntime.InferenceSession(content.SerializeToString())
+            .run(["probabilities"], sample())[0]
+            .tolist(),
+        }
+        onnx.helper.set_model_props(content, {"nanoml": json.dumps(described)})
+
+    with pytest.raises(
+        NanoMLError, match=r'"real events", 300 events: the discriminant discriminant: probabilities of'
+    ):
+        list(verify_model(changed_again(path, mean), None, None))
+
+
 def test_a_fixed_number_of_events(model: Path) -> None:
     def fixed(content: onnx.ModelProto) -> None:
         content.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
@@ -207,7 +249,7 @@ def test_another_version(tmp_path: Path) -> None:
     network = make_network("particlenet", {"width": 8, "hidden": [8], "neighbors": 2}, shape).eval()
     events = {**sample(), "Jet": np.random.default_rng(2).normal(1, 1, (64, 4, 3)).astype("f4")}
     network.fit(events["features"], {"Jet": (events["Jet"], events["Jet_mask"] > 0)})
-    training = training_of([network, network], shape, events)
+    training = training_of([network, network], shape, events, discriminants=(AGAINST,))
     path = tmp_path / "model.onnx"
     export_networks(training, path, "jets", target())
     try:

@@ -19,7 +19,7 @@ from ML_processing.export.parity import TrainedNetworks, networks_of, sample_of
 from ML_processing.export.releases import OPSET, target
 from ML_processing.models import Network
 from ML_processing.training.directory import Training
-from MLTools.NanoML.model import Description
+from MLTools.NanoML.model import Description, Discriminant
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials
 from MLTools.NanoML.model.verification import check_trials
 from services.trainings import tensors_of, training_of
@@ -54,7 +54,9 @@ def formats() -> list[str]:
 def training(model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]) -> Training:
     """Two networks."""
     events = dict(zip(shape.tensors, (it.numpy() for it in tensors_of(draw(shape, 64))), strict=True))
-    return training_of([build(model, shape), build(model, shape)], shape, events, classes=["signal", "WZ"])
+    against = (Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.01}),)
+    networks = [build(model, shape), build(model, shape)]
+    return training_of(networks, shape, events, classes=["signal", "WZ"], discriminants=against)
 
 
 def test_every_network_in_every_format(training: Training, there: SubprocessRuntime, tmp_path: Path) -> None:
@@ -70,4 +72,4 @@ def test_every_network_in_every_format(training: Training, there: SubprocessRunt
         outcomes = there.run(str(path), [*tried, nothing])
         networks.compare(tried, outcomes, description)
         check_trials(tried, outcomes, description)
-        assert [found.shape for found in outcomes[nothing.name, 1]] == [(0, 2), (0, 2, 2)]
+        assert [found.shape for found in outcomes[nothing.name, 1]] == [(0, 3), (0, 2, 3)]

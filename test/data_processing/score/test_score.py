@@ -20,7 +20,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.provenance import Provenance, ScoredBy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Model, file_hash
+from MLTools.NanoML.model import Discriminant, Model, file_hash
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -70,6 +70,20 @@ def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_
     assert record is not None
     assert (record.kind, record.model) == ("scores", ScoredBy("linear", file_hash(model)))
     assert record.accounting.sum_of_weights == 800
+
+
+def test_discriminants(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:
+    against = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})]
+    score_file(
+        ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"], discriminants=against)], chunk=300)
+    )
+    found, p = events(tmp_path / "s.root"), softmax(events(source, "MET_phi")["MET_phi"].to_numpy(), folds(source))
+    assert list(found)[3:] == [f"linear_{name}" for name in ("signal", "WZ", "ZG", "discriminant", "fold")]
+    assert scores_of(tmp_path / "s.root") == pytest.approx(p, abs=1e-6)
+    expected = p[:, 0] / (p[:, 0] + 0.75 * p[:, 1] + 0.25 * p[:, 2])
+    assert found["linear_discriminant"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    with RootFile(tmp_path / "s.root") as file:
+        assert file.branches["linear_discriminant"].title == "signal against WZ 0.75, ZG 0.25 by linear"
 
 
 def test_collections(tmp_path: Path, source: Path, linear_model: Callable[..., Path]) -> None:

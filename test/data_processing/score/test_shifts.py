@@ -20,7 +20,7 @@ from data_processing.score.stage import attach_stages
 from MLTools.NanoML.contracts.provenance import Provenance
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.model import Model
+from MLTools.NanoML.model import Discriminant, Model
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
 from services.shifted import SHIFTS, ShiftedSkims
@@ -66,6 +66,24 @@ def test_a_score_for_each_shift(shifted_skims: ShiftedSkims, model: Path, tmp_pa
         f"linear_{target}_{shift}": f"linear_{target}" for target in TARGETS for shift in SHIFTS
     }
     assert inspect_file(tmp_path / "0.root").errors == []
+
+
+def test_discriminants_under_shifts(
+    shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    against = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})]
+    model = linear_model(["nGoodJet", "MET_phi"], discriminants=against)
+    score_file(ScoreJob(shifted_skims.shifted[3], tmp_path / "s.root", [model]))
+    found, differ = columns_of(tmp_path / "s.root"), False
+    for suffix in ("", *(f"_{shift}" for shift in SHIFTS)):
+        p = np.stack([found[f"linear_{name}{suffix}"].to_numpy() for name in ("signal", "WZ", "ZG")], axis=1)
+        expected = against[0].of(p, ["signal", "WZ", "ZG"])
+        assert found[f"linear_discriminant{suffix}"].to_numpy() == pytest.approx(expected, abs=1e-6)
+        differ |= found[f"linear_discriminant{suffix}"].to_list() != found["linear_discriminant"].to_list()
+    assert differ
+    with RootFile(tmp_path / "s.root") as file:
+        title = file.branches["linear_discriminant_jesUp"].title
+    assert title == "signal against WZ 0.75, ZG 0.25 by linear, under the shift jesUp"
 
 
 def test_inputs_that_no_shift_changes(

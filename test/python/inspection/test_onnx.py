@@ -16,7 +16,7 @@ from MLTools.NanoML.commands.files import inspect as command
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
 from MLTools.NanoML.inspection.onnx import OnnxInspection
-from MLTools.NanoML.model import file_hash, twin_of
+from MLTools.NanoML.model import Discriminant, file_hash, twin_of
 from MLTools.NanoML.model.file import read_header
 from MLTools.NanoML.nanoaod.folds import RULE
 
@@ -34,9 +34,9 @@ def scores() -> list[list[float]]:
 
 
 def metadata() -> dict[str, Any]:
-    classes = ["signal", "WZ"]
+    columns = {"classes": ["signal", "WZ"], "discriminants": []}
     return {
-        "schema": 1,
+        "schema": 2,
         "name": "trilepton",
         "level": "event",
         "inputs": [
@@ -48,10 +48,7 @@ def metadata() -> dict[str, Any]:
                 "selection_columns": ["ZCand_mass", "WLep_pt"],
             }
         ],
-        "outputs": [
-            {"tensor": "probabilities", "classes": classes},
-            {"tensor": "fold_probabilities", "classes": classes, "folds": 2},
-        ],
+        "outputs": [{"tensor": "probabilities", **columns}, {"tensor": "fold_probabilities", **columns, "folds": 2}],
         "target": {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8},
         "folds": {"k": 2, "hash": RULE},
         "training": {
@@ -302,12 +299,28 @@ def without(*keys: str) -> dict[str, Any]:
     return described
 
 
+def test_discriminants(linear_model: Callable[..., Path]) -> None:
+    against = [
+        Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.7, "ZG": 0.3}),
+        Discriminant("against_WZ", "signal", {"signal": 1.0, "WZ": 1.0}),
+    ]
+    found = inspect_file(linear_model(["x"], discriminants=against))
+    content = found.to_json()
+    assert content["errors"] == content["warnings"] == []
+    assert content["discriminants"][0] == {
+        "name": "discriminant", "signal": "signal", "shares": {"signal": 1.0, "WZ": 0.7, "ZG": 0.3}
+    }  # fmt: skip
+    text = words(found)
+    assert "discriminant discriminant signal against WZ 0.7, ZG 0.3" in text
+    assert "discriminant against_WZ signal against WZ 1" in text
+
+
 @pytest.mark.parametrize(
     ("described", "message"),
     [
         ("{", "cannot be understood"),
         ("[]", "cannot be understood"),
-        ({**metadata(), "schema": 2}, "schema 2, this NanoML reads 1. Update NanoML"),
+        ({**metadata(), "schema": 3}, "schema 3, this NanoML reads 1 to 2. Update NanoML"),
         (without("name"), "cannot be understood .KeyError: 'name'"),
         (without("folds", "k"), "cannot be understood .KeyError: 'k'"),
         (without("folds", "hash"), "cannot be understood .KeyError: 'hash'"),

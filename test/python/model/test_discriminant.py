@@ -50,6 +50,12 @@ def test_several_at_once() -> None:
     assert below.tolist() == [[0, 3], [2, 4], [1, 1]]
 
 
+def test_its_formula_in_words() -> None:
+    found = Discriminant("d", "WZ", {"ZG": 0.25, "WZ": 1, "signal": 1e-7})
+    assert found.formula(CLASSES) == "WZ against signal 1e-07, ZG 0.25"
+    assert Discriminant("d", "ZG", {"ZG": 0.5, "WZ": 2}).formula(CLASSES) == "ZG 0.5 against WZ 2"
+
+
 @pytest.mark.parametrize(
     "given", [{"b": 1}, {"a": 1}, {"a": 1, "b": 0}, {"a": 1, "b": float("nan")}, {"a": "x", "b": 1}]
 )

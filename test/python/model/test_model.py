@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import Model, twin_of
+from MLTools.NanoML.model import Description, Discriminant, Model, twin_of
 from MLTools.NanoML.model.padding import Jagged
 
 JET_PT = ak.Array([[10.0, 20.0, 30.0], [], [5.0, 1.0], [2.0]])
@@ -115,6 +115,72 @@ def test_a_model_of_objects(linear_model: Callable[..., Path]) -> None:
         model.scores({"Jet_btag": np.zeros(4), "MET_pt": np.zeros(4)})
 
 
+AGAINST = [
+    Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.875, "ZG": 0.125}),
+    Discriminant("photons", "ZG", {"ZG": 0.5, "WZ": 2.0}),
+]
+
+
+def discriminants(p: np.ndarray) -> np.ndarray:
+    """Those in AGAINST, computed by hand."""
+    of_signal = p[:, 0] / (p[:, 0] + 0.875 * p[:, 1] + 0.125 * p[:, 2])
+    return np.stack([of_signal, 0.5 * p[:, 2] / (0.5 * p[:, 2] + 2 * p[:, 1])], axis=1)
+
+
+def test_discriminants(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x"], discriminants=AGAINST))
+    assert model.outputs == ["signal", "WZ", "ZG", "discriminant", "photons"]
+    assert model.description.discriminants == tuple(AGAINST)
+    assert Description.of_text(json.dumps(model.description.to_json()), "again") == model.description
+    x, fold = np.array([0.5, 1.5, -2.0, 0.0]), np.array([0, 1, 2, 2])
+    own = expected(x, fold)
+    assert model.scores({"x": x}, fold) == pytest.approx(np.hstack([own, discriminants(own)]), abs=1e-6)
+    mean = np.mean([expected(x, k) for k in range(3)], axis=0)
+    assert model.scores({"x": x}) == pytest.approx(np.hstack([mean, discriminants(mean)]), abs=1e-6)
+
+
+def test_columns_of_scores(linear_model: Callable[..., Path]) -> None:
+    model = Model(linear_model(["x", "mass"], discriminants=AGAINST, parameter={"column": "mass", "values": [1.0]}))
+    assert [(each.name, each.title) for each in model.score_columns(1.5)][2:-1] == [
+        ("linear_ZG", "probability of class ZG by linear at mass = 1.5"),
+        ("linear_discriminant", "signal against WZ 0.875, ZG 0.125 by linear at mass = 1.5"),
+        ("linear_photons", "ZG 0.5 against WZ 2 by linear at mass = 1.5"),
+    ]
+    jets = Model(linear_model(["Jet_pt"], discriminants=AGAINST, level="object", collection="Jet"))
+    assert [(each.name, each.collection) for each in jets.score_columns(None)][3:] == [
+        ("Jet_linear_discriminant", "Jet"),
+        ("Jet_linear_photons", "Jet"),
+        ("linear_fold", None),
+    ]
+
+
+def test_schema_1_has_no_discriminants(linear_model: Callable[..., Path]) -> None:
+    outputs = [{"tensor": f"{fold}probabilities", "classes": ["signal", "WZ", "ZG"]} for fold in ("", "fold_")]
+    model = Model(linear_model(["x"], schema=1, outputs=outputs))
+    assert (model.outputs, model.description.discriminants) == (["signal", "WZ", "ZG"], ())
+    assert model.scores({"x": np.zeros(2)}).shape == (2, 3)
+    with pytest.raises(NanoMLError, match="cannot be understood .KeyError: 'discriminants'"):
+        Model(linear_model(["x"], outputs=outputs))
+
+
+@pytest.mark.parametrize(
+    ("name", "signal", "shares"),
+    [
+        ("ZG", "signal", {"signal": 1, "WZ": 1}),
+        ("d", "x", {"x": 1, "WZ": 1}),
+        ("d", "signal", {"signal": 1, "x": 1}),
+        ("d", "signal", {"signal": 1, "WZ": 0}),
+        ("d", "signal", [1, 2]),
+    ],
+)
+def test_discriminants_that_cannot_be(
+    linear_model: Callable[..., Path], name: str, signal: str, shares: dict[str, float]
+) -> None:
+    columns = {"classes": ["signal", "WZ", "ZG"], "discriminants": [{"name": name, "signal": signal, "shares": shares}]}
+    with pytest.raises(NanoMLError, match="`nanoml` metadata cannot be understood"):
+        Model(linear_model(["x"], outputs=[{"tensor": f"{fold}probabilities", **columns} for fold in ("", "fold_")]))
+
+
 def test_regression(linear_model: Callable[..., Path]) -> None:
     model = Model(linear_model(["x"], targets=["nu_px", "nu_py", "nu_pz"]))
     assert (model.outputs, model.description.kind) == (["nu_px", "nu_py", "nu_pz"], "targets")
@@ -153,8 +219,8 @@ def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: P
     bad.write_bytes(good.read_bytes()[:300])
     with pytest.raises(NanoMLError, match="cannot load it.*truncated"):
         Model(bad)
-    with pytest.raises(NanoMLError, match="schema 2, this NanoML reads 1"):
-        Model(linear_model(["x"], schema=2))
+    with pytest.raises(NanoMLError, match="schema 3, this NanoML reads 1 to 2. Update NanoML"):
+        Model(linear_model(["x"], schema=3))
 
 
 @pytest.mark.parametrize(
