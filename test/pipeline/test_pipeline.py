@@ -143,7 +143,7 @@ def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(exampl
             with torch.no_grad():
                 expected = network.eval()(Inputs(features, {})).softmax(dim=1).numpy()
             assert np.abs(found - expected)[fold == k].max(initial=0) < 1e-6
-            against = training.description.discriminant.of(expected, training.description.classes)
+            against = training.description.discriminant.values(expected)
             assert np.abs(scores["trilepton_discriminant"] - against)[fold == k].max(initial=0) < 1e-6
         total += len(fold)
     assert total == 799 + 596 + 94
