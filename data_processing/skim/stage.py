@@ -128,8 +128,7 @@ def _weight_lines(accounting: Accounting) -> list[str]:
         mean = each.means
         if not mean:
             continue
-        nominal = mean.pop(NOMINAL)
-        others = ", ".join(f"{variation} {value:.3f}" for variation, value in mean.items())
+        nominal, others = mean[NOMINAL], each.varied_means(3)
         means.append(f"{each.weight} {nominal:.3f}{f' ({others})' if others else ''}")
         if each.cut == "all" and not each.keeps_yield and abs(nominal - 1) > _ODD_MEAN:
             warnings.append(

@@ -30,6 +30,8 @@ class Step:
     weights: float  # sum of their generator weights (of ones, in data)
 
 
+_MOST_SHOWN = 20  # variations
+
 NOMINAL = "nominal"
 """Name of the values of a weight that are not varied."""
 
@@ -89,6 +91,14 @@ class WeightSums:
         """The mean of the weight, nominal and under each variation; none if the weights before it add up to zero."""
         before = math.fsum(self.without.values())
         return {key: math.fsum(sums.values()) / before for key, sums in self.sums.items()} if before else {}
+
+    def varied_means(self, digits: int) -> str:
+        """The means under the variations in words; the range of those of a PDF set, as they are too many."""
+        means = {key: f"{mean:.{digits}f}" for key, mean in self.means.items() if key != NOMINAL}
+        if len(means) > _MOST_SHOWN:
+            ordered = sorted(means.values(), key=float)
+            return f"{len(means)} variations from {ordered[0]} to {ordered[-1]}"
+        return ", ".join(f"{key} {mean}" for key, mean in means.items())
 
     @property
     def unvaried(self) -> WeightSums:

@@ -18,21 +18,26 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection.weights import Factor
 
 __all__ = [
+    "SCALES",
+    "SHOWER",
     "any_trigger",
     "btag_shape",
     "btag_working_point",
     "electron_reconstruction",
     "lhe_scale",
     "parton_shower",
-    "pdf_members",
     "prefiring",
     "top_pt",
 ]
 
+SCALES = ("mur_up", "mur_down", "muf_up", "muf_down", "mur_muf_up", "mur_muf_down")
+"""The variations that `lhe_scale` gives: `Weight(SCALES, combine="envelope")`."""
+SHOWER = ("isr_up", "isr_down", "fsr_up", "fsr_down")
+"""The variations that `parton_shower` gives."""
+
 _RECONSTRUCTION = re.compile(r"Reco(?:Below(?P<below>\d+)|Above(?P<above>\d+)|(?P<low>\d+)to(?P<high>\d+))")
 _ENTRY = re.compile(r"\[(\d+)\] is ([^[;]+)")
 _NUMBER = re.compile(r'(\w+) *= *"?([0-9.eE+-]+)"?')
-_LHA_IDS = re.compile(r"LHA IDs (\d+) - (\d+)")
 
 
 def electron_reconstruction(correction: VariedCorrection, eta: Any, pt: Any) -> Factor:
@@ -233,20 +238,6 @@ def parton_shower(weights: Any, title: str) -> Factor:
     up, down = (0.5, 2.0) if found.get((0.5, 1.0)) == 0 else (2.0, 0.5)
     wanted = {"isr_up": (up, 1.0), "isr_down": (down, 1.0), "fsr_up": (1.0, up), "fsr_down": (1.0, down)}
     return _entries(weights, "PSWeight", {name: found.get(pair) for name, pair in wanted.items()}, title)
-
-
-def pdf_members(title: str) -> tuple[int, int]:
-    """The LHA IDs of the first and last member of LHEPdfWeight, from the branch's title.
-
-    Raises
-    ------
-    NanoMLError
-        The title does not say.
-    """
-    found = _LHA_IDS.search(title)
-    if found is None:
-        raise NanoMLError(f'LHEPdfWeight: its title, "{title}", does not name the LHA IDs of the PDF set.')
-    return int(found[1]), int(found[2])
 
 
 def _places(title: str, one: str, other: str) -> dict[tuple[float, float], int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
-from MLTools.NanoML.contracts.accounting import FileAccounting, Step, WeightSums
+from MLTools.NanoML.contracts.accounting import NOMINAL, FileAccounting, Step, WeightSums
 from MLTools.NanoML.contracts.plain import plain
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
@@ -202,9 +202,8 @@ def show_accounting(page: Page, accounting: Accounting) -> None:
 
 def _weight(sums: WeightSums) -> tuple[str, str, str, str]:
     """A row of the table of weights."""
-    means = {name: f"{mean:.4f}" for name, mean in sums.means.items()}
-    nominal = means.pop("nominal", "")
-    varied = ", ".join(f"{name} {mean}" for name, mean in means.items())
+    nominal = f"{sums.means[NOMINAL]:.4f}" if sums.means else ""
+    varied = sums.varied_means(4)
     return sums.weight, sums.cut, nominal, f"{varied} (before it is normalised)" if sums.keeps_yield else varied
 
 

@@ -285,6 +285,15 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
     assert content["datasets"][0]["cross_section"] == 5.31 * 0.063
     for dataset in ("WZ", "ZG"):
         assert list((tmp_path / "btag" / "skims" / dataset).glob("*.root"))
+    theory = load_selection("my_theory.py:WithTheory", tmp_path).of_dataset(DatasetInfo("WZ"))
+    lists = {"LHEScaleWeight": 9, "LHEPdfWeight": 103, "PSWeight": 4}
+    numbers = {key: [1, 1, 1] for key in ("run", "luminosityBlock", "event")}
+    weights = {name: [[1 + place / 100 for place in range(length)]] * 3 for name, length in lists.items()}
+    found = on_events(theory, {**numbers, **weights, "Muon_pt": [[50.0], [], [30.0, 5.0]]})
+    assert found.rows.tolist() == [0, 2]
+    assert found.columns["weight_pdfMember100"].tolist() == pytest.approx([2, 2])
+    assert found.columns["weight_alpha_sUp"].tolist() == pytest.approx([1 + 1.02 * 0.75] * 2)
+    assert found.columns["weight_scale_mur_mufUp"].tolist() == pytest.approx([1.08, 1.08])
     for era, branches in (("2018", electrons.RUN2), ("2022", ())):
         info = DatasetInfo("signal", era, corrections_file=str(tmp_path / "examples" / "corrections" / f"{era}.yaml"))
         selection = load_selection("my_electrons.py:OneElectron", tmp_path).of_dataset(info)

@@ -133,26 +133,19 @@ def test_scales_are_found_by_the_title(title: str) -> None:
 def test_eight_scales_lack_the_nominal_one() -> None:
     found = weights.lhe_scale(ak.Array([[0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8]]), "")
     assert found["muf_up"].tolist() == [0.5]
+    assert tuple(found.variations) == weights.SCALES
     assert found["mur_up"].tolist() == [0.7]
 
 
 def test_events_without_weights_of_the_generator_have_one() -> None:
     assert weights.parton_shower(ak.Array([[1.0], [1.0]]), PS)["isr_up"].tolist() == [1, 1]
+    assert tuple(weights.parton_shower(ak.Array([[1.0]]), PS).variations) == weights.SHOWER
     assert weights.lhe_scale(ak.Array([[], []]), LHE)["mur_up"].tolist() == [1, 1]
 
 
 def test_entries_that_nothing_explains_are_an_error() -> None:
     with pytest.raises(NanoMLError, match=r'LHEScaleWeight has 5 entries, and its title, "\?", does not say which'):
         weights.lhe_scale(ak.Array([[1.0] * 5]), "?")
-
-
-def test_a_pdf_set_is_named_by_the_title() -> None:
-    assert weights.pdf_members("LHE pdf variation weights (w_var / w_nominal) for LHA IDs 325300 - 325402") == (
-        325300,
-        325402,
-    )
-    with pytest.raises(NanoMLError, match="does not name the LHA IDs"):
-        weights.pdf_members("LHEPdfWeight/F")
 
 
 def test_titles_of_real_files_are_understood(real_files: dict[str, Path]) -> None:

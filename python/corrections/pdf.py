@@ -1,0 +1,160 @@
+"""Parton distributions: the members of a set in LHEPdfWeight as variations of a weight, and alpha_s apart from them.
+
+In a selection with `weights = {"pdf": pdf_weight(325300), "alpha_s": Weight()}`::
+
+    cutflow.weigh("pdf", lambda: pdf(events.LHEPdfWeight, 325300))
+    cutflow.weigh("alpha_s", lambda: alpha_s(events.LHEPdfWeight, 325300))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import awkward as ak
+import numpy as np
+
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.selection.weights import Factor, Weight
+
+__all__ = ["SETS", "PdfSet", "alpha_s", "pdf", "pdf_members", "pdf_weight"]
+
+_LHA_IDS = re.compile(r"LHA IDs (\d+) - (\d+)")
+_NOMINAL_ALPHA_S, _ALPHA_S_ERROR = 0.118, 0.0015  # alpha_s(m_Z): PDF4LHC, arXiv:1510.03865
+
+
+@dataclass(frozen=True)
+class PdfSet:
+    """A set of parton distributions, as LHAPDF describes it; member 0 is the central one.
+
+    Attributes
+    ----------
+    members
+        How many eigenvectors or replicas it has: members 1 to `members`.
+    combine
+        "hessian" or "replicas", as in `Weight`.
+    alpha_s
+        alpha_s(m_Z) of the two members that follow, rising; None if there are none.
+    """
+
+    name: str
+    members: int
+    combine: str
+    alpha_s: Optional[tuple[float, float]]
+
+    @property
+    def variations(self) -> list[str]:
+        """The names of its variations: "member1", ..."""
+        return [f"member{number}" for number in range(1, self.members + 1)]
+
+
+SETS = {
+    91400: PdfSet("PDF4LHC15_nnlo_30_pdfas", 30, "hessian", (0.1165, 0.1195)),
+    292000: PdfSet("NNPDF30_nlo_nf_4_pdfas", 100, "replicas", (0.117, 0.119)),
+    292200: PdfSet("NNPDF30_nlo_nf_5_pdfas", 100, "replicas", (0.117, 0.119)),
+    306000: PdfSet("NNPDF31_nnlo_hessian_pdfas", 100, "hessian", (0.116, 0.120)),
+    325300: PdfSet("NNPDF31_nnlo_as_0118_mc_hessian_pdfas", 100, "hessian", (0.116, 0.120)),
+}
+"""The sets that simulation of CMS has most often, by the LHA ID of member 0; add others to it."""
+
+
+def pdf_members(title: str) -> tuple[int, int]:
+    """The LHA IDs of the first and last member of LHEPdfWeight, from the branch's title.
+
+    Raises
+    ------
+    NanoMLError
+        The title does not say.
+    """
+    found = _LHA_IDS.search(title)
+    if found is None:
+        raise NanoMLError(f'LHEPdfWeight: its title, "{title}", does not name the LHA IDs of the PDF set.')
+    return int(found[1]), int(found[2])
+
+
+def pdf_weight(lha_id: int, keeps_yield: bool = False) -> Weight:
+    """The declaration of the weight that `pdf` gives.
+
+    Parameters
+    ----------
+    lha_id
+        LHA ID of the set.
+    keeps_yield
+        Whether it must not change the number of events where it is given: before any cut, only the acceptance changes then.
+    """
+    found = _set_of(lha_id)
+    return Weight(found.variations, keeps_yield, combine=found.combine)
+
+
+def pdf(weights: Any, lha_id: int) -> Factor:
+    """Weights for each eigenvector or replica of a set, relative to its central member.
+
+    They are 1 + w(member) - w(0): the sample may be made with another set. The uncertainty of a yield or a bin follows from
+    all of them together, never from those of an event.
+
+    Parameters
+    ----------
+    weights
+        LHEPdfWeight, one list for each event. Where it is empty, the weights are 1.
+    lha_id
+        LHA ID of member 0 of the set.
+
+    Raises
+    ------
+    NanoMLError
+        The set is not in `SETS`, or the lists do not have its length.
+    """
+    found = _set_of(lha_id)
+    members = list(_shifted(weights, found, range(1, found.members + 1)))
+    return Factor(np.ones(len(weights)), dict(zip(found.variations, members)))
+
+
+def alpha_s(weights: Any, lha_id: int) -> Factor:
+    """The weight for alpha_s in the PDF set, up and down by 0.0015 (PDF4LHC, arXiv:1510.03865).
+
+    The members with another alpha_s are scaled linearly to this difference. Parameters and errors as of `pdf`; NanoMLError if
+    the set has no such members, too.
+    """
+    found, one = _set_of(lha_id), np.ones(len(weights))
+    if found.alpha_s is None:
+        raise NanoMLError(f"LHEPdfWeight: the set {found.name} ({lha_id}) has no members with another alpha_s.")
+    low, high = (abs(value - _NOMINAL_ALPHA_S) for value in found.alpha_s)
+    down, up = _shifted(weights, found, (found.members + 1, found.members + 2))
+    scaled = {"up": (up - 1) * _ALPHA_S_ERROR / high, "down": (down - 1) * _ALPHA_S_ERROR / low}
+    return Factor(one, {direction: one + change for direction, change in scaled.items()})
+
+
+def _set_of(lha_id: int) -> PdfSet:
+    if lha_id not in SETS:
+        known = ", ".join(f"{number} ({each.name})" for number, each in SETS.items())
+        raise NanoMLError(
+            f"PDF set {lha_id}: is not known here. Known are {known}. Add it to corrections.pdf.SETS, with what its .info file in LHAPDF "
+            "says."
+        )
+    return SETS[lha_id]
+
+
+def _shifted(weights: Any, found: PdfSet, members: Any) -> Iterator[Any]:
+    """1 + w(member) - w(0) of each event for some members; 1 where an event has no list."""
+    counts = np.asarray(ak.num(weights))
+    lengths = np.unique(counts[counts > 0]).tolist()
+    beside = 0 if found.alpha_s is None else 2
+    # some files lack member 0, which is the nominal weight then, or the members with another alpha_s
+    begins = {found.members + more + zero: 1 - zero for more in (0, beside) for zero in (0, 1)}
+    if len(lengths) > 1 or not set(lengths) <= set(begins):
+        raise NanoMLError(
+            f"LHEPdfWeight has {' and '.join(map(str, lengths))} entries, but the set {found.name} has {found.members} members and "
+            f"{beside} with another alpha_s. `nanoml inspect FILE --branches LHEPdfWeight` shows the LHA IDs in its title."
+        )
+    begin, has_list = begins[lengths[0]] if lengths else 0, counts > 0
+    filled = ak.to_numpy(weights[has_list]).astype(np.float64) if lengths else np.ones((0, 0))
+    for member in members:
+        made = np.ones(len(counts))
+        place = member - begin
+        if lengths and place >= lengths[0]:
+            raise NanoMLError(f"LHEPdfWeight has {lengths[0]} entries: none has another alpha_s.")
+        if lengths:
+            made[has_list] += filled[:, place] - (filled[:, 0] if begin == 0 else 1.0)
+        yield made
